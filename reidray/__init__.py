@@ -1,0 +1,1 @@
+"""Person re-identification and multi-task image models on a Ray cluster."""

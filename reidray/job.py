@@ -1,0 +1,201 @@
+"""What every job script shares: flags from a configuration, one JSON line, three exit codes."""
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from difflib import get_close_matches
+from importlib.resources import files
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import jsonargparse
+import yaml
+
+from reidray.errors import UserError
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionConfig:
+    """How the job meets Ray, and what it says.
+
+    Attributes:
+        ray_address: local starts Ray in this process, auto or HOST:PORT joins a running cluster;
+            by default the one in RAY_ADDRESS, else local.
+        verbose: show Ray's own messages too.
+    """
+
+    ray_address: str | None = None
+    verbose: bool = False
+
+
+@dataclass(frozen=True)
+class Invocation(Generic[Config]):
+    """What a command line asks for.
+
+    Attributes:
+        config: of the job.
+        session: how it meets Ray.
+        resume: the run directory to go on with.
+    """
+
+    config: Config
+    session: SessionConfig
+    resume: Path | None
+
+
+class DashedParser(jsonargparse.ArgumentParser):
+    """Flags are spelled with dashes; the keys of configuration files with underscores."""
+
+    def add_argument(self, *names: str, **settings: Any) -> Any:
+        """Add an argument, its flag with dashes."""
+        if settings.get("type") is bool:
+            del settings["type"]
+            settings["action"] = jsonargparse.ActionYesNo(no_prefix="no-")
+        dashed = tuple(n.replace("_", "-") if n.startswith("--") else n for n in names)
+        return super().add_argument(*dashed, **settings)
+
+
+def recipes() -> dict[str, Path]:
+    """The recipes that come with reidray, by name."""
+    folder = Path(str(files("reidray"))) / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def run_job(job: Callable[[], dict[str, Any]]) -> None:
+    """Run a job and end the process.
+
+    The last line of stdout is one JSON object: what the job returned, and the seconds it took. The
+    process exits with 0, with 2 after one line for a mistake of the user's, or with 1 after the
+    traceback of a failure.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    logging.getLogger("reidray").setLevel(logging.INFO)
+    start = time.perf_counter()
+    try:
+        result = job()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(1)
+    result["seconds"] = round(time.perf_counter() - start, 2)
+    print(json.dumps(result), flush=True)
+
+
+def parse_config(
+    config_class: type[Config], arguments: list[str], *, description: str | None = None, resumable: bool = False
+) -> "Invocation[Config]":
+    """A job's configuration: its flags, over `--config FILE`, over `--recipe NAME`.
+
+    Args:
+        config_class: a dataclass of dataclasses; each field becomes a flag and a key.
+        arguments: the command line without the script's name.
+        description: what `--help` says of the job.
+        resumable: whether there is a `--resume RUN`.
+
+    Raises:
+        UserError: a flag, a file or a value is not what it should be.
+    """
+    parser = DashedParser(description=description, exit_on_error=False)
+    _add_sources(parser, resumable)
+    parser.add_argument("--config", action="config", help="YAML file of the flags' keys")
+    parser.add_class_arguments(config_class, None)
+    parser.add_class_arguments(SessionConfig, None)
+    sources = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    _add_sources(sources, resumable)
+    try:
+        named, rest = sources.parse_known_args(arguments)
+        layers = _layers(named)
+        for file in [*layers, *_values_of(rest, "--config")]:
+            _check_keys(config_class, _read_yaml(file), file, ())
+        _check_flags(parser, rest)
+        given = [part for file in layers for part in ("--config", str(file))] + rest
+        values = parser.instantiate(parser.parse_args(given)).as_dict()
+        config, session = _take(config_class, values), _take(SessionConfig, values)
+    except (argparse.ArgumentError, ValueError) as error:
+        raise UserError(" ".join(str(error).split())) from error
+    return Invocation(config, session, getattr(named, "resume", None))
+
+
+def _take(config_class: type[Config], values: dict[str, Any]) -> Config:
+    """A configuration from those of the values that are its own."""
+    names = [field.name for field in fields(config_class)]  # type: ignore[arg-type]
+    return config_class(**{name: values[name] for name in names})
+
+
+def _add_sources(parser: argparse.ArgumentParser, resumable: bool) -> None:
+    """The flags that name whole sets of keys."""
+    parser.add_argument("--recipe", type=str, help=f"start from one of: {', '.join(recipes())}")
+    if resumable:
+        parser.add_argument(
+            "--resume", type=Path, metavar="RUN", help="go on with this run directory's training"
+        )
+
+
+def _layers(named: argparse.Namespace) -> list[Path]:
+    """The configuration files that flags stand for, the weakest first."""
+    layers = []
+    if named.recipe is not None:
+        known = recipes()
+        if named.recipe not in known:
+            near = get_close_matches(named.recipe, known, n=1, cutoff=0.0)
+            raise UserError(f"recipe {named.recipe!r} does not exist: did you mean {near[0]!r}?")
+        layers.append(known[named.recipe])
+    if getattr(named, "resume", None) is not None:
+        layers.append(named.resume / "config.yaml")
+    return layers
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise UserError(f"configuration {file} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(
+            f"configuration {file} is not YAML: {' '.join(str(error).split())}"
+        ) from error
+    if not isinstance(values, dict):
+        raise UserError(f"configuration {file} holds no keys: expected lines such as `epochs: 60`")
+    return values
+
+
+def _check_keys(
+    config_class: type[Any], values: dict[str, Any], file: Path, above: tuple[str, ...]
+) -> None:
+    """Refuse a key that the configuration does not have, naming the nearest that it has."""
+    known = {field.name: field.type for field in fields(config_class)}
+    for key, value in values.items():
+        name = ".".join((*above, str(key)))
+        if key not in known:
+            near = get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
+            nearest = ".".join((*above, near))
+            raise UserError(f"{file}: key {name!r} does not exist: did you mean {nearest!r}?")
+        kind = known[key]
+        if is_dataclass(kind) and isinstance(value, dict):
+            _check_keys(kind, value, file, (*above, str(key)))  # type: ignore[arg-type]
+
+
+def _check_flags(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
+    """Refuse a flag that does not exist, naming the nearest that does."""
+    known = {flag for action in parser._actions for flag in action.option_strings}
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        if flag.startswith("--") and len(flag) > 2 and flag not in known:
+            near = get_close_matches(flag, known, n=1, cutoff=0.0)[0]
+            raise UserError(f"flag {flag} does not exist: did you mean {near}?")
+
+
+def _values_of(arguments: list[str], flag: str) -> list[Path]:
+    """What follows each appearance of a flag."""
+    after = [value for argument, value in pairwise([*arguments, ""]) if argument == flag]
+    joined = [a.partition("=")[2] for a in arguments if a.startswith(f"{flag}=")]
+    return [Path(value) for value in (*after, *joined)]
