@@ -1,0 +1,197 @@
+"""The 27 columns of `annotations_train.csv`, counted from 1, and the codes they stand for."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+
+from reidray.data.attributes import (
+    LOWER_COLOURS,
+    MULTICOLOUR,
+    PEDESTRIAN_SCHEMA,
+    UNKNOWN,
+    UPPER_COLOURS,
+)
+from reidray.errors import UserError
+
+_UPPER_COLUMNS = tuple(f"up{colour}" for colour in UPPER_COLOURS)
+_LOWER_COLUMNS = tuple(f"down{colour}" for colour in LOWER_COLOURS)
+_COLOUR_COLUMNS = {"upper_colour": _UPPER_COLUMNS, "lower_colour": _LOWER_COLUMNS}
+_MULTICOLOUR_COLUMNS = {"upper_colour": "upmulticolor", "lower_colour": "downmulticolor"}
+_ATTRIBUTE_OF = {
+    "age": "age",
+    "backpack": "backpack",
+    "bag": "bag",
+    "handbag": "handbag",
+    "clothes": "lower_type",
+    "down": "lower_length",
+    "up": "sleeve",
+    "hair": "hair",
+    "hat": "hat",
+    "gender": "gender",
+}
+_SIZES = dict(zip(PEDESTRIAN_SCHEMA.names, PEDESTRIAN_SCHEMA.sizes, strict=True))
+
+ANNOTATION_COLUMNS: tuple[str, ...] = (*_ATTRIBUTE_OF, *_UPPER_COLUMNS, *_LOWER_COLUMNS)
+"""The columns after `id`, in the order of the file."""
+
+
+def decode_annotation_row(row: Mapping[str, str], where: str) -> dict[str, int]:
+    """The attribute codes, counted from 0, of one row of an annotation file.
+
+    A row with no colour set is `multicolour`, as is one whose `upmulticolor` or `downmulticolor`
+    is set. Columns that the form does not know are passed over.
+
+    Args:
+        row: column name to text, `1` or `2` (age `1` to `4`); `2.0` counts as `2`.
+        where: the file and row, for the message of an error.
+
+    Raises:
+        UserError: a column is missing, a value is outside its range, or two colours are set.
+    """
+    codes = {
+        attribute: _read_value(row, column, _SIZES[attribute], where) - 1
+        for column, attribute in _ATTRIBUTE_OF.items()
+    }
+    for attribute, columns in _COLOUR_COLUMNS.items():
+        codes[attribute] = _read_colour(row, attribute, columns, where)
+    return {name: codes[name] for name in PEDESTRIAN_SCHEMA.names}
+
+
+def encode_annotation_row(codes: Mapping[str, int]) -> tuple[int, ...]:
+    """The 27 values, counted from 1, of one person's attribute codes; `multicolour` sets no colour.
+
+    Raises:
+        ValueError: a code is outside the schema.
+    """
+    for name, size in _SIZES.items():
+        if not 0 <= codes[name] < size:
+            raise ValueError(f"{name} has code {codes[name]}, expected 0 to {size - 1}")
+    values = [codes[attribute] + 1 for attribute in _ATTRIBUTE_OF.values()]
+    for attribute, columns in _COLOUR_COLUMNS.items():
+        values += [2 if codes[attribute] == colour else 1 for colour in range(len(columns))]
+    return tuple(values)
+
+
+def read_annotations(data: bytes, name: str) -> dict[str, dict[str, int]]:
+    """The attribute codes of each row of an annotation file, by the text of its `id`.
+
+    Takes what other tools write: CRLF, trailing commas, `filename` for `id`, columns in any
+    order, `upmulticolor` and `downmulticolor` columns, and values such as `2.0`.
+
+    Args:
+        data: the file's bytes.
+        name: the file's name, for the message of an error.
+
+    Raises:
+        UserError: the file is not such a table, or one of its rows is wrong or there twice.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{name}: not a UTF-8 text file; expected a CSV of annotations") from None
+    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+    try:
+        header = [column.strip() for column in reader.fieldnames or ()]
+        reader.fieldnames = header
+        key = next((column for column in ("id", "filename") if column in header), None)
+        missing = [column for column in (key or "id", *ANNOTATION_COLUMNS) if column not in header]
+        if missing:
+            raise UserError(f"{name}: columns missing: {', '.join(missing)}; see the first line")
+        annotations: dict[str, dict[str, int]] = {}
+        for row in reader:
+            identity = (row[key or "id"] or "").strip()
+            where = f"{name}, line {reader.line_num} (id {identity!r})"
+            if not identity:
+                raise UserError(f"{where}: the id is empty; give every row one")
+            if identity in annotations:
+                raise UserError(f"{where}: this id has an earlier row; keep one of them")
+            annotations[identity] = decode_annotation_row(row, where)
+    except csv.Error as error:
+        raise UserError(f"{name}: not a readable CSV ({error})") from None
+    return annotations
+
+
+def write_annotations(rows: Iterable[tuple[str, Mapping[str, int]]]) -> bytes:
+    """An annotation file of (id, attribute codes): unquoted, LF, with a final newline."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("id", *ANNOTATION_COLUMNS))
+    for identity, codes in rows:
+        writer.writerow((identity, *encode_annotation_row(codes)))
+    return text.getvalue().encode()
+
+
+def annotate_people(
+    people: Sequence[int | None],
+    annotations: Mapping[str, Mapping[str, int]],
+    name: str,
+    *,
+    strict: bool,
+) -> tuple[dict[str, list[int]], tuple[str, ...]]:
+    """The attribute columns of images of these people, -1 where a person has no annotation.
+
+    Args:
+        people: who is on each image; None, junk (-1) and distractors (0) have no annotation.
+        annotations: person to codes, as `read_annotations` gives them.
+        name: the file's name, for notes and errors.
+        strict: an annotation without images or a person without annotation is an error.
+
+    Returns:
+        Column name to codes, one per image; and a note for each kind of mismatch.
+
+    Raises:
+        UserError: an id is not a number, or is there twice; or a mismatch where `strict`.
+    """
+    by_person: dict[int, Mapping[str, int]] = {}
+    for identity, codes in annotations.items():
+        try:
+            person = int(float(identity))
+        except (ValueError, OverflowError):
+            raise UserError(f"{name}: id {identity!r} is not a person's number") from None
+        if person in by_person:
+            raise UserError(f"{name}: person {person} has two rows; keep one of them")
+        by_person[person] = codes
+    pictured = {person for person in people if person is not None and person > 0}
+    notes = tuple(
+        f"{name}: {what}: {len(who)} (the first is person {min(who)})"
+        for what, who in (
+            ("annotated people without images", by_person.keys() - pictured),
+            ("people without annotation", pictured - by_person.keys()),
+        )
+        if who
+    )
+    if strict and notes:
+        raise UserError(f"{'; '.join(notes)}; mend the file, or do without the strict check")
+    unknown = dict.fromkeys(PEDESTRIAN_SCHEMA.names, UNKNOWN)
+    rows = [unknown if person is None else by_person.get(person, unknown) for person in people]
+    return {f"attr_{name}": [row[name] for row in rows] for name in PEDESTRIAN_SCHEMA.names}, notes
+
+
+def _read_value(row: Mapping[str, str], column: str, size: int, where: str) -> int:
+    text = row.get(column)
+    if text is None:
+        raise UserError(f"{where}: column {column!r} is missing, expected 1 to {size}")
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if value not in range(1, size + 1):
+        raise UserError(f"{where}: {column} is {text!r}, expected a number from 1 to {size}")
+    return int(value)
+
+
+def _read_colour(
+    row: Mapping[str, str], attribute: str, columns: tuple[str, ...], where: str
+) -> int:
+    chosen = [column for column in columns if _read_value(row, column, 2, where) == 2]
+    multicolour = _MULTICOLOUR_COLUMNS[attribute]
+    if multicolour in row and _read_value(row, multicolour, 2, where) == 2:
+        chosen.append(multicolour)
+    if len(chosen) > 1:
+        raise UserError(
+            f"{where}: {' and '.join(chosen)} are both 2, expected one colour at most; "
+            f"set none for {MULTICOLOUR}"
+        )
+    if not chosen or chosen == [multicolour]:
+        return len(columns)
+    return columns.index(chosen[0])

@@ -1,0 +1,152 @@
+"""A team's own data: a CSV or Parquet file with the manifest's columns beside the images."""
+
+import io
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as papq
+
+from reidray.data.attributes import PEDESTRIAN_SCHEMA, Attribute, AttributeSchema
+from reidray.data.manifest import Manifest, build_manifest, keep_existing
+from reidray.data.storage import Location
+from reidray.errors import UserError
+
+NAME = "manifest"
+EXPECTED = "manifest.csv or manifest.parquet with the columns path and split"
+SUFFIXES = (".csv", ".parquet")
+
+_FILES = ("manifest.parquet", "manifest.csv")
+_TEXT = ("path", "split", "mask_path")
+_NUMBERS = ("person", "camera")
+
+
+def recognises(_location: Location, names: Sequence[str]) -> bool:
+    """Whether the folder looks like this layout."""
+    return any(file in names for file in _FILES)
+
+
+def read(location: Location, *, strict: bool) -> Manifest:
+    """The manifest in a folder, or in the CSV or Parquet file itself; paths are relative to it.
+
+    `path` and `split` are needed; `person`, `camera`, `label`, `mask_path` and `attr_<name>` are
+    taken where there are. An attribute or label may be given as code or as text. A listed image
+    that is not there is counted and left out.
+
+    Raises:
+        UserError: the file cannot be read, lacks a column, or says something impossible.
+    """
+    root, file = _find(location)
+    table = _read_table(root.read_bytes(file), file)
+    _check_columns(table.column_names, file)
+    columns: dict[str, object] = {}
+    attributes: list[Attribute] = []
+    classes: tuple[str, ...] = ()
+    notes = []
+    for name in table.column_names:
+        if name in _TEXT:
+            columns[name] = table[name].cast(pa.string())
+        elif name in _NUMBERS:
+            columns[name] = _whole_numbers(table[name], file, name)
+        elif name == "label":
+            columns[name], classes = _read_categories(table[name], file, name, None)
+        elif name.startswith("attr_"):
+            attribute = name.removeprefix("attr_")
+            known = _known_values(attribute)
+            columns[name], values = _read_categories(table[name], file, name, known)
+            if len(values) < 2:
+                raise UserError(f"{file}: {name} has one value only; leave the column out")
+            attributes.append(Attribute(attribute, values))
+        else:
+            notes.append(f"{file}: column {name!r} is not one of a manifest's, passed over")
+    manifest = build_manifest(
+        root.uri,
+        columns,
+        layout=NAME,
+        schema=AttributeSchema(tuple(attributes)),
+        classes=classes,
+        notes=notes,
+    )
+    return keep_existing(manifest, _images_beside(root, manifest), strict=strict)
+
+
+def _check_columns(names: Sequence[str], file: str) -> None:
+    missing = [name for name in ("path", "split") if name not in names]
+    if missing:
+        raise UserError(f"{file}: columns missing: {', '.join(missing)}; found {', '.join(names)}")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UserError(f"{file}: column {twice[0]!r} is there twice; keep one of them")
+
+
+def _find(location: Location) -> tuple[Location, str]:
+    if location.is_file():
+        return location.parent, location.name
+    names = location.list_children()
+    file = next((file for file in _FILES if file in names), None)
+    if file is None:
+        raise UserError(f"{location.uri}: holds no {' or '.join(_FILES)}")
+    return location, file
+
+
+def _read_table(data: bytes, file: str) -> pa.Table:
+    """The file as a table; the text columns of a CSV are never taken for numbers or dates."""
+    try:
+        if file.endswith(".parquet"):
+            return papq.read_table(io.BytesIO(data))
+        types = dict.fromkeys(_TEXT, pa.string())
+        return pacsv.read_csv(
+            io.BytesIO(data), convert_options=pacsv.ConvertOptions(column_types=types)
+        )
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise UserError(f"{file}: cannot be read as a table ({error})") from None
+
+
+def _whole_numbers(column: pa.ChunkedArray, file: str, name: str) -> pa.ChunkedArray:
+    """The column as int64: a float is taken where it is whole, null where it is empty."""
+    try:
+        return column.cast(pa.int64())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(f"{file}: column {name!r} is not all whole numbers ({error})") from None
+
+
+def _known_values(attribute: str) -> tuple[str, ...] | None:
+    return next((a.values for a in PEDESTRIAN_SCHEMA.attributes if a.name == attribute), None)
+
+
+def _read_categories(
+    column: pa.ChunkedArray, file: str, name: str, values: tuple[str, ...] | None
+) -> tuple[pa.ChunkedArray, tuple[str, ...]]:
+    """Codes and the values they stand for, of a column of codes or of text.
+
+    Codes of no known values get their own numbers as values; text of no known values is sorted.
+    """
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        codes = _whole_numbers(column, file, name)
+        most = pc.max(codes).as_py()
+        return codes, values or tuple(str(code) for code in range((most or 0) + 1))
+    texts = column.cast(pa.string())
+    texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+    values = values or tuple(sorted(texts.drop_null().unique().to_pylist()))
+    codes = pc.index_in(texts, value_set=pa.array(values, pa.string()))
+    strange = pc.and_(pc.is_null(codes), pc.is_valid(texts))
+    if pc.any(strange).as_py():
+        row = pc.index(strange, True).as_py()
+        raise UserError(
+            f"{file}, row {row + 1}: {name} is {texts[row].as_py()!r}, "
+            f"expected one of {', '.join(values)}"
+        )
+    return codes, values
+
+
+def _images_beside(root: Location, manifest: Manifest) -> list[str]:
+    """The images of the top folders that the manifest speaks of, and of no others."""
+    tops = {path.partition("/")[0] for path in manifest.table["path"].to_pylist() if "/" in path}
+    files = root.list_files(recursive=False)
+    for top in sorted(tops):
+        if root.join(top).is_folder():
+            files += root.list_files(under=top)
+    return files

@@ -1,0 +1,90 @@
+"""Oxford-IIIT Pets (Parkhi et al. 2012): a breed and a mask of the animal for each image."""
+
+import re
+from collections.abc import Sequence
+
+from reidray.data.manifest import Manifest, build_manifest
+from reidray.data.storage import Location, list_images
+from reidray.errors import UserError
+
+NAME = "pets"
+EXPECTED = "images/, annotations/trainval.txt, annotations/test.txt, annotations/trimaps/"
+
+_LISTS = {"annotations/trainval.txt": "train", "annotations/test.txt": "gallery"}
+
+
+def recognises(_location: Location, names: Sequence[str]) -> bool:
+    """Whether the folder looks like this layout."""
+    return {"images/", "annotations/"} <= set(names)
+
+
+def read(location: Location, *, strict: bool) -> Manifest:
+    """The manifest of a folder of this layout: `label`, counted from 0, and `mask_path`.
+
+    Labels are the class ids of the lists in their order, closed up where a class is absent. Listed
+    images without their file or mask, and files in no list, are left out and counted.
+
+    Raises:
+        UserError: a list is wrong, or something does not pair up where `strict`.
+    """
+    images = {_stem(path): path for path in list_images(location, "images")}
+    masks = {_stem(path): path for path in list_images(location, "annotations/trimaps")}
+    listed = [
+        (name, class_id, split)
+        for file, split in _LISTS.items()
+        if location.join(file).is_file()
+        for name, class_id in _read_list(location, file)
+    ]
+    names = {name for name, _, _ in listed}
+    notes = tuple(
+        f"{what}: {len(which)} (the first is {min(which)!r})"
+        for what, which in (
+            ("listed images without a file, left out", names - images.keys()),
+            ("listed images without a mask, left out", (names & images.keys()) - masks.keys()),
+            ("images in neither list, left out", images.keys() - names),
+        )
+        if which
+    )
+    if strict and notes:
+        raise UserError(f"{location.uri}: {'; '.join(notes)}; mend the lists")
+    rows = [row for row in listed if row[0] in images and row[0] in masks]
+    labels, classes = _number_classes(rows)
+    return build_manifest(
+        location.uri,
+        {
+            "path": [images[name] for name, _, _ in rows],
+            "split": [split for _, _, split in rows],
+            "label": [labels[class_id] for _, class_id, _ in rows],
+            "mask_path": [masks[name] for name, _, _ in rows],
+        },
+        layout=NAME,
+        classes=classes,
+        notes=notes,
+    )
+
+
+def _read_list(location: Location, file: str) -> list[tuple[str, int]]:
+    entries = []
+    text = location.read_bytes(file).decode(errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
+        fields = line.split()
+        if not fields or line.startswith("#"):
+            continue
+        if len(fields) < 2 or not fields[1].isdecimal():
+            raise UserError(
+                f"{file}, line {number}: {line!r} is not a name and a class id, "
+                "expected one such as Abyssinian_100 1 1 1"
+            )
+        entries.append((fields[0], int(fields[1])))
+    return entries
+
+
+def _number_classes(rows: list[tuple[str, int, str]]) -> tuple[dict[int, int], tuple[str, ...]]:
+    """Class id to label, and the breeds by label: a file's name is its breed and a number."""
+    breeds = {class_id: re.sub(r"_\d+$", "", name) for name, class_id, _ in rows}
+    ids = sorted(breeds)
+    return {class_id: label for label, class_id in enumerate(ids)}, tuple(breeds[i] for i in ids)
+
+
+def _stem(path: str) -> str:
+    return path.rpartition("/")[2].rpartition(".")[0]

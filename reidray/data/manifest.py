@@ -1,0 +1,254 @@
+"""The manifest: one Arrow table that says which images there are, and all that is known of them."""
+
+import hashlib
+import io
+import posixpath
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from reidray.data.attributes import UNKNOWN, AttributeSchema
+from reidray.data.storage import path_leaves_root
+from reidray.errors import UserError
+
+NO_ATTRIBUTES = AttributeSchema()
+SPLITS = ("train", "val", "query", "gallery")
+
+_TYPES = {
+    "path": pa.string(),
+    "split": pa.string(),
+    "person": pa.int64(),
+    "camera": pa.int16(),
+    "label": pa.int16(),
+    "mask_path": pa.string(),
+}
+# Paths that are not in their plain form: absolute, empty, or with empty, `.` or `..` parts.
+_UNUSUAL_PATH = r"^$|^/|//|/$|(^|/)\.{1,2}(/|$)|\x00|^[A-Za-z]:|\\"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Which images there are and what is known of each.
+
+    Attributes:
+        root: the folder the paths are relative to, a local path or `s3://` address.
+        table: sorted by path. `path` string, `split` string (train, val, query or gallery),
+            `person` int64 (null unknown, -1 junk, 0 distractor), `camera` int16 (null unknown),
+            `attr_<name>` int8 for each attribute of the schema (-1 unknown), and for labelled
+            sets `label` int16 and `mask_path` string.
+        layout: the name of the layout that read it.
+        schema: the attributes; empty where the set has none.
+        classes: the names of the labels; empty where the set has none.
+        notes: findings that were counted and gone on with, a line each.
+    """
+
+    root: str
+    table: pa.Table
+    layout: str
+    schema: AttributeSchema = NO_ATTRIBUTES
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def split(self, name: str) -> pa.Table:
+        """The rows of one split, sorted by path.
+
+        Raises:
+            ValueError: there is no split of that name.
+        """
+        if name not in SPLITS:
+            raise ValueError(f"split {name!r} is none of {', '.join(SPLITS)}")
+        return self.table.filter(pc.equal(self.table["split"], name))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of the SHA-256 of columns and rows: the id of these data."""
+        digest = hashlib.sha256(self.table.schema.to_string(show_schema_metadata=False).encode())
+        options = pacsv.WriteOptions(include_header=False)
+        for batch in self.table.to_batches():
+            text = io.BytesIO()
+            pacsv.write_csv(batch, text, options)
+            digest.update(text.getvalue())
+        return digest.hexdigest()[:16]
+
+
+def build_manifest(
+    root: str,
+    columns: Mapping[str, object],
+    *,
+    layout: str,
+    schema: AttributeSchema = NO_ATTRIBUTES,
+    classes: tuple[str, ...] = (),
+    notes: Iterable[str] = (),
+) -> Manifest:
+    """A manifest of these columns, checked, with rows sorted by path.
+
+    Args:
+        root: the folder the paths are relative to.
+        columns: name to one value per image, as a list or an Arrow array: `path`, `split`, and
+            where known `person`, `camera`, one `attr_<name>` per attribute, `label`, `mask_path`.
+        layout: the name of the layout.
+        schema: the attributes of the `attr_` columns.
+        classes: the names of the labels.
+        notes: findings to go with the manifest.
+
+    Raises:
+        UserError: no images; a path that is there twice, is absolute or leaves the root; an unknown
+            split; a code outside its attribute's values; a person in both train and val.
+    """
+    try:
+        table = _typed_table(columns, schema)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{root}: a column does not hold what it should ({error})") from None
+    if not table.num_rows:
+        raise UserError(f"{root}: no images found for the layout {layout}")
+    for column in ("path", "mask_path"):
+        if column in table.column_names:
+            paths = _plain_paths(table[column], column)
+            table = table.set_column(table.column_names.index(column), column, paths)
+    _check_known_splits(table)
+    _check_duplicates(table)
+    _check_codes(table, schema, classes)
+    _check_train_against_val(table)
+    table = table.sort_by("path").combine_chunks()
+    return Manifest(root, table, layout, schema, classes, (*notes, *_overlap_notes(table)))
+
+
+def keep_existing(manifest: Manifest, files: Iterable[str], *, strict: bool) -> Manifest:
+    """The rows whose image is one of `files`; the others are counted in the notes.
+
+    Raises:
+        UserError: no row is left, or one is missing where `strict`.
+    """
+    there = pc.is_in(manifest.table["path"], value_set=pa.array(sorted(set(files)), pa.string()))
+    table = manifest.table.filter(there)
+    missing = manifest.table.num_rows - table.num_rows
+    if not missing:
+        return manifest
+    first = manifest.table.filter(pc.invert(there))["path"][0].as_py()
+    note = f"listed images that are not there: {missing} (the first is {first!r})"
+    if strict or not table.num_rows:
+        raise UserError(f"{manifest.root}: {note}; mend the list or bring the images")
+    return replace(manifest, table=table.combine_chunks(), notes=(*manifest.notes, note))
+
+
+def _typed_table(columns: Mapping[str, object], schema: AttributeSchema) -> pa.Table:
+    types = _TYPES | dict.fromkeys(schema.columns, pa.int8())
+    unknown = [name for name in columns if name not in types]
+    if unknown:
+        raise ValueError(f"a manifest has no column {unknown[0]!r}")
+    given = {name: _typed_column(values, types[name]) for name, values in columns.items()}
+    rows = len(given["path"])
+    arrays = {}
+    for name in ("path", "split", "person", "camera", *schema.columns, "label", "mask_path"):
+        if name in given:
+            filled = name in schema.columns
+            arrays[name] = pc.fill_null(given[name], UNKNOWN) if filled else given[name]
+        elif name in ("person", "camera"):
+            arrays[name] = pa.nulls(rows, types[name])
+    return pa.table(arrays)
+
+
+def _typed_column(values: object, kind: pa.DataType) -> pa.ChunkedArray:
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values.cast(kind)
+    return pa.array(values, kind)
+
+
+def _plain_paths(paths: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
+    """The paths without `.` and doubled slashes; an error for one that leaves the root."""
+    unusual = pc.match_substring_regex(paths, _UNUSUAL_PATH)
+    if column == "path" and paths.null_count:
+        raise UserError(f"row {_first(pc.is_null(paths)) + 1} has no path; give every row one")
+    if not pc.any(unusual).as_py():
+        return paths
+    plain = paths.to_pylist()
+    for row, path in enumerate(plain):
+        if path is None:
+            continue
+        if path_leaves_root(path) or "\\" in path:
+            raise UserError(
+                f"row {row + 1}: {column} {path!r} is not a path within the root; "
+                "expected one such as train/0002_c1_000451.jpg"
+            )
+        plain[row] = posixpath.normpath(path)
+    return pa.chunked_array([pa.array(plain, pa.string())])
+
+
+def _check_known_splits(table: pa.Table) -> None:
+    known = pc.is_in(table["split"], value_set=pa.array(SPLITS))
+    if not pc.all(known).as_py():
+        row = _first(pc.invert(known))
+        raise UserError(
+            f"{_name(table, row)}: split is {table['split'][row].as_py()!r}, "
+            f"expected one of {', '.join(SPLITS)}"
+        )
+
+
+def _check_duplicates(table: pa.Table) -> None:
+    if pc.count_distinct(table["path"]).as_py() == table.num_rows:
+        return
+    seen: dict[str, int] = {}
+    for row, path in enumerate(table["path"].to_pylist()):
+        if path in seen:
+            raise UserError(
+                f"{_name(table, row)}: the path is in row {seen[path] + 1} already; keep one"
+            )
+        seen[path] = row
+
+
+def _check_codes(table: pa.Table, schema: AttributeSchema, classes: tuple[str, ...]) -> None:
+    ranges = {
+        name: (UNKNOWN, size - 1) for name, size in zip(schema.columns, schema.sizes, strict=True)
+    }
+    if "label" in table.column_names:
+        ranges["label"] = (0, len(classes) - 1)
+    for column, (least, most) in ranges.items():
+        if column not in table.column_names:
+            raise UserError(f"column {column!r} is missing, expected codes {least} to {most}")
+        values = table[column]
+        wrong = pc.or_(pc.less(values, least), pc.greater(values, most))
+        if pc.any(wrong).as_py():
+            row = _first(wrong)
+            raise UserError(
+                f"{_name(table, row)}: {column} is {values[row].as_py()}, "
+                f"expected a code from {least} to {most}"
+            )
+
+
+def _check_train_against_val(table: pa.Table) -> None:
+    both = _people(table, "train") & _people(table, "val")
+    if both:
+        in_val = pc.equal(table["split"], "val")
+        row = _first(pc.and_(pc.equal(table["person"], min(both)), in_val))
+        raise UserError(
+            f"{_name(table, row)}: person {min(both)} is in both train and val, and so are "
+            f"{len(both) - 1} others; a person belongs on one side"
+        )
+
+
+def _overlap_notes(table: pa.Table) -> tuple[str, ...]:
+    both = _people(table, "train") & (_people(table, "query") | _people(table, "gallery"))
+    if not both:
+        return ()
+    return (
+        f"people in train who are also in query or gallery: {len(both)} "
+        f"(the first is person {min(both)}); the score will flatter",
+    )
+
+
+def _people(table: pa.Table, split: str) -> set[int]:
+    chosen = pc.and_(pc.equal(table["split"], split), pc.greater(table["person"], 0))
+    return set(table["person"].filter(chosen).unique().to_pylist())
+
+
+def _first(mask: pa.ChunkedArray) -> int:
+    row: int = pc.index(mask, True).as_py()
+    return row
+
+
+def _name(table: pa.Table, row: int) -> str:
+    return f"row {row + 1} ({table['path'][row].as_py()!r})"

@@ -1,0 +1,175 @@
+import random
+import re
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reidray.data.attributes import Attribute, AttributeSchema
+from reidray.data.manifest import build_manifest
+from reidray.data.split import split_people
+from reidray.errors import UserError
+
+SCHEMA = AttributeSchema((Attribute("hat", ("no", "yes")),))
+
+
+def manifest_of(rows, **more):
+    """A manifest of (path, split, person) rows."""
+    paths, splits, people = zip(*rows, strict=True) if rows else ((), (), ())
+    columns = {"path": list(paths), "split": list(splits), "person": list(people)}
+    return build_manifest("/root", columns | more, layout="trento", schema=more_schema(more))
+
+
+def more_schema(more):
+    return SCHEMA if "attr_hat" in more else AttributeSchema()
+
+
+def test_rows_are_sorted_and_typed_and_what_is_unknown_is_null():
+    manifest = manifest_of(
+        [("b, c.jpg", "train", 7), ("a/d e.jpg", "query", None)], attr_hat=[1, None]
+    )
+    assert manifest.table.to_pylist() == [
+        {"path": "a/d e.jpg", "split": "query", "person": None, "camera": None, "attr_hat": -1},
+        {"path": "b, c.jpg", "split": "train", "person": 7, "camera": None, "attr_hat": 1},
+    ]
+    types = [str(field.type) for field in manifest.table.schema]
+    assert types == ["string", "string", "int64", "int16", "int8"]
+    assert manifest.split("train")["path"].to_pylist() == ["b, c.jpg"]
+    assert manifest.split("val").num_rows == 0
+    with pytest.raises(ValueError, match="'test' is none of"):
+        manifest.split("test")
+
+
+def test_paths_come_in_their_plain_form():
+    manifest = manifest_of([("./train//a.jpg", "train", 1)])
+    assert manifest.table["path"].to_pylist() == ["train/a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "message"),
+    [
+        ([], {}, "no images"),
+        ([("a.jpg", "train", 1), ("a.jpg", "val", 2)], {}, "row 2 ('a.jpg'): the path is in row 1"),
+        ([("a.jpg", "train", 1), ("./a.jpg", "train", 1)], {}, "is in row 1"),
+        ([("a.jpg", "train", 1), ("../b.jpg", "train", 1)], {}, "row 2: path '../b.jpg'"),
+        ([("/etc/passwd", "train", 1)], {}, "'/etc/passwd' is not a path within"),
+        ([("a/../../b.jpg", "train", 1)], {}, "is not a path within"),
+        ([("", "train", 1)], {}, "'' is not a path within"),
+        ([("train\\a.jpg", "train", 1)], {}, "is not a path within"),
+        ([(None, "train", 1)], {}, "row 1 has no path"),
+        ([("a.jpg", "train", 1)], {"mask_path": ["../m.png"]}, "mask_path '../m.png'"),
+        ([("a.jpg", "test", 1)], {}, "row 1 ('a.jpg'): split is 'test', expected one of train"),
+        ([("a.jpg", None, 1)], {}, "split is None"),
+        ([("a.jpg", "train", 1)], {"attr_hat": [2]}, "('a.jpg'): attr_hat is 2"),
+        ([("a.jpg", "train", 1)], {"attr_hat": [-2]}, "attr_hat is -2, expected a code from -1"),
+        ([("a.jpg", "train", 1)], {"attr_hat": [300]}, "300"),
+        ([("a.jpg", "train", 1)], {"label": [0]}, "label is 0"),
+        ([("a.jpg", "train", 5), ("b.jpg", "val", 5)], {}, "row 2 ('b.jpg'): person 5 is in both"),
+        ([("a.jpg", "train", 1)], {"camera": [70_000]}, "70000"),
+    ],
+)
+def test_a_manifest_that_cannot_be_right_names_the_row(rows, more, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        manifest_of(rows, **more)
+
+
+def test_junk_and_distractors_may_be_on_both_sides():
+    rows = [(f"{split}{person}", split, person) for split in ("train", "val") for person in (-1, 0)]
+    assert manifest_of(rows).table.num_rows == 4
+
+
+def test_people_in_train_and_gallery_are_noted():
+    manifest = manifest_of([("a.jpg", "train", 5), ("b.jpg", "gallery", 5)])
+    assert "person 5" in manifest.notes[0]
+    assert manifest_of([("a.jpg", "train", 5), ("b.jpg", "gallery", 6)]).notes == ()
+
+
+def test_the_fingerprint_knows_rows_and_columns_and_not_their_order_or_place():
+    rows = [(f"{number}.jpg", "train", number) for number in range(50)]
+    first = manifest_of(rows)
+    shuffled = random.Random(0).sample(rows, len(rows))
+    assert manifest_of(shuffled).fingerprint == first.fingerprint
+    columns = dict(zip(first.table.column_names, first.table.columns, strict=True))
+    elsewhere = build_manifest("s3://b/c", columns, layout="folders")
+    assert elsewhere.fingerprint == first.fingerprint
+    others = [
+        manifest_of(rows[1:]),
+        manifest_of([("0.jpg", "train", 99), *rows[1:]]),
+        manifest_of([("0.jpg", "gallery", 0), *rows[1:]]),
+        manifest_of(rows, camera=[1] * 50),
+        manifest_of(rows, attr_hat=[0] * 50),
+        manifest_of(rows, attr_hat=[1] * 50),
+    ]
+    assert len({m.fingerprint for m in (first, *others)}) == len(others) + 1
+    assert re.fullmatch("[0-9a-f]{16}", first.fingerprint)
+
+
+people_images = st.dictionaries(st.integers(1, 10**9), st.integers(1, 9), min_size=2, max_size=30)
+
+
+@given(people_images, st.floats(0.01, 0.99), st.integers(0, 5))
+def test_a_split_keeps_every_image_and_no_person_is_on_both_sides(people, val_fraction, seed):
+    rows = [
+        (f"{person}_{image}.jpg", "train", person)
+        for person, count in people.items()
+        for image in range(count)
+    ]
+    split = split_people(manifest_of(rows), val_fraction, seed)
+    train, val = (split.split(side)["person"].to_pylist() for side in ("train", "val"))
+    assert sorted(train + val) == sorted(person for _, _, person in rows)
+    assert train
+    assert val
+    assert not set(train) & set(val)
+    wanted = (1 - val_fraction) * len(rows)
+    if len(set(val)) > 1:
+        assert wanted <= len(train) + 1e-6
+    if len(set(train)) > 1:
+        assert any(len(train) - people[person] < wanted + 1e-6 for person in set(train))
+
+
+def test_a_split_depends_on_the_seed_and_not_on_the_order_of_rows():
+    rows = [(f"{number}.jpg", "train", number // 4) for number in range(4, 400)]
+    shuffled = random.Random(0).sample(rows, len(rows))
+
+    def val_people(rows, seed):
+        return set(split_people(manifest_of(rows), seed=seed).split("val")["person"].to_pylist())
+
+    assert val_people(rows, 1) == val_people(shuffled, 1)
+    assert val_people(rows, 1) != val_people(rows, 2)
+    assert len(val_people(rows, 1)) == 29
+
+
+def test_who_is_not_a_person_is_left_out_of_training_and_counted():
+    rows = [("a.jpg", "train", 1), ("b.jpg", "train", 2)]
+    nobody = [("c.jpg", "train", -1), ("d.jpg", "train", 0), ("e.jpg", "train", None)]
+    others = [("q.jpg", "query", None), ("g.jpg", "gallery", -1)]
+    split = split_people(manifest_of(rows + nobody + others))
+    assert sorted(split.table["path"].to_pylist()) == ["a.jpg", "b.jpg", "g.jpg", "q.jpg"]
+    assert split.notes[-1].endswith(": 3")
+    assert split.split("train").num_rows == split.split("val").num_rows == 1
+
+
+def test_a_validation_set_of_the_users_own_is_kept():
+    manifest = manifest_of([("a.jpg", "train", 1), ("b.jpg", "val", 2), ("c.jpg", "train", 0)])
+    assert split_people(manifest) is manifest
+
+
+@pytest.mark.parametrize("people", [[1, 1], [-1, 0], [None, 1]])
+def test_fewer_than_two_people_cannot_be_split(people):
+    rows = [(f"{number}.jpg", "train", person) for number, person in enumerate(people)]
+    with pytest.raises(UserError, match="at least 2"):
+        split_people(manifest_of(rows))
+
+
+@pytest.mark.parametrize("val_fraction", [0, 1, -0.1, 1.5, np.nan])
+def test_a_share_that_is_none_is_refused(val_fraction):
+    rows = [("a.jpg", "train", 1), ("b.jpg", "train", 2)]
+    with pytest.raises(UserError, match="val_fraction"):
+        split_people(manifest_of(rows), val_fraction)
+
+
+def test_arrow_columns_are_taken_as_they_are():
+    columns = {"path": pa.array(["b.jpg", "a.jpg"]), "split": pa.chunked_array([["train"]] * 2)}
+    assert build_manifest("/r", columns, layout="x").table["path"].to_pylist() == ["a.jpg", "b.jpg"]
