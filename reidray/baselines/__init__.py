@@ -1,0 +1,1 @@
+"""What a trained network must beat: classical methods on raw pixels, from scikit-learn."""

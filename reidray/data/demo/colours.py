@@ -1,0 +1,52 @@
+"""The colours things are painted in."""
+
+import numpy as np
+
+from reidray.data.attributes import LOWER_COLOURS, UPPER_COLOURS
+
+Colour = tuple[int, int, int]
+
+PALETTE: dict[str, Colour] = {
+    "black": (32, 32, 36),
+    "white": (238, 238, 234),
+    "red": (204, 38, 42),
+    "pink": (242, 140, 178),
+    "purple": (124, 54, 160),
+    "yellow": (240, 204, 56),
+    "gray": (122, 124, 128),
+    "blue": (42, 88, 196),
+    "green": (52, 144, 70),
+    "brown": (120, 76, 44),
+}
+"""What the schema's colour names look like; every shade in the set is near one of them."""
+
+assert set(PALETTE) == {*UPPER_COLOURS, *LOWER_COLOURS}
+
+_BRIGHT = ("red", "yellow", "blue", "green")
+
+
+def shade(colour: Colour, factor: float) -> Colour:
+    """The colour made darker (factor below 1) or lighter."""
+    red, green, blue = (min(255, round(channel * factor)) for channel in colour)
+    return red, green, blue
+
+
+def vary(rng: np.random.Generator, colour: Colour, spread: float = 8.0) -> Colour:
+    """A shade near the colour: brighter or darker, and a little off in hue."""
+    moved = np.array(colour) * rng.uniform(0.93, 1.07) + rng.uniform(-spread, spread, 3)
+    red, green, blue = np.clip(moved, 0, 255).round().astype(int).tolist()
+    return red, green, blue
+
+
+def several(rng: np.random.Generator, count: int) -> tuple[Colour, ...]:
+    """Different bright colours, for what is multicoloured."""
+    names = rng.choice(_BRIGHT, count, replace=False)
+    return tuple(vary(rng, PALETTE[name]) for name in names)
+
+
+def contrasting(rng: np.random.Generator, background: Colour) -> Colour:
+    """A colour that stands out against `background`."""
+    far = [
+        colour for colour in PALETTE.values() if np.abs(np.subtract(colour, background)).sum() > 180
+    ]
+    return vary(rng, far[rng.integers(len(far))])
