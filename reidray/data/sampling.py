@@ -1,0 +1,111 @@
+"""Which crops meet in a batch: a plan for an epoch, from seed and epoch alone.
+
+A plan is made of global batches. With W workers, worker r takes the people (or the crops) r, r + W,
+... of each, so that the same seed gives the same global batches for any number of workers.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reidray.errors import UserError
+
+Rows = NDArray[np.int64]
+
+
+def check_identity_batch(people: Rows, batch_people: int, batch_crops: int, workers: int) -> None:
+    """Refuse a batch of P people times K crops that these images cannot fill.
+
+    Args:
+        people: (N,) int64, the person of each training image.
+        batch_people: P.
+        batch_crops: K.
+        workers: processes that share each batch.
+
+    Raises:
+        UserError: fewer than P people, or people that do not divide among the workers.
+    """
+    available = len(np.unique(people))
+    if available < batch_people:
+        raise UserError(
+            f"a batch of {batch_people} people x {batch_crops} crops needs {batch_people} people "
+            f"and the training images show {available}: lower --batch.people"
+        )
+    if batch_people % workers or batch_people // workers < 2:
+        raise UserError(
+            f"a batch of {batch_people} people cannot be shared by {workers} workers: each needs "
+            f"the same number, at least 2: make --batch.people a multiple of {workers}, "
+            f"{2 * workers} or more"
+        )
+
+
+def identity_batches(
+    people: Rows, batch_people: int, batch_crops: int, *, seed: int, epoch: int
+) -> Iterator[Rows]:
+    """Batches of P people with K crops each; everybody has a turn (Hermans et al. 2017).
+
+    A person's crops are shuffled and cut in pieces of K, the last one completed with repeats.
+    People are drawn in proportion to the pieces they have left, so that none is left over, and no
+    person comes twice in a batch. Where too few people have pieces left, others fill the batch.
+
+    Args:
+        people: (N,) int64, the person of each crop.
+        batch_people: P, at most the number of people.
+        batch_crops: K.
+        seed: of the whole training.
+        epoch: from 0.
+
+    Yields:
+        (P, K) int64 positions in `people`, one row a person.
+    """
+    random = np.random.default_rng([seed, epoch])
+    pieces = [_pieces(rows, batch_crops, random) for rows in _rows_by_person(people)]
+    left = np.array([len(parts) for parts in pieces])
+    spare = [_pieces(parts.reshape(-1), batch_crops, random) for parts in pieces]
+    batches_left = max(-(-int(left.sum()) // batch_people), int(left.max()))
+    while batches_left > 0:
+        chosen = _draw_people(left, batch_people, batches_left, random)
+        yield np.stack(
+            [
+                pieces[p][left[p] - 1] if left[p] else spare[p][batches_left % len(spare[p])]
+                for p in chosen
+            ]
+        )
+        left[chosen] = np.maximum(left[chosen] - 1, 0)
+        batches_left -= 1
+
+
+def shuffled_batches(count: int, batch_size: int, *, seed: int, epoch: int) -> Iterator[Rows]:
+    """Every position in 0 .. count - 1 once, shuffled; the last batch is completed with repeats.
+
+    Yields:
+        (batch_size,) int64.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    whole = np.resize(order, -(-count // batch_size) * batch_size)
+    yield from whole.reshape(-1, batch_size)
+
+
+def _rows_by_person(people: Rows) -> list[Rows]:
+    """Positions of each person's crops, people ascending."""
+    order = np.argsort(people, kind="stable")
+    _, starts = np.unique(people[order], return_index=True)
+    return np.split(order, starts[1:])
+
+
+def _pieces(rows: Rows, size: int, random: np.random.Generator) -> Rows:
+    """The rows shuffled and cut in pieces, (pieces, size); the last one completed with repeats."""
+    shuffled = random.permutation(rows)
+    count = -(-len(rows) // size)
+    return np.resize(shuffled, count * size).reshape(count, size)
+
+
+def _draw_people(left: Rows, count: int, batches_left: int, random: np.random.Generator) -> Rows:
+    """Distinct people in proportion to what they have left; first those every batch needs."""
+    with np.errstate(divide="ignore"):
+        weight = np.log(left) + random.gumbel(size=len(left))
+    weight[left >= batches_left] = np.inf
+    weight[left == 0] = -1e9 + random.random(int((left == 0).sum()))
+    chosen: Rows = np.argpartition(-weight, count - 1)[:count]
+    return chosen

@@ -1,0 +1,146 @@
+"""Augmentation of whole batches, on the device the model is on.
+
+The random numbers of a global batch come from (seed, epoch, step) on the CPU and each worker takes
+its own rows of them, so that a crop is augmented alike for any number of workers.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from reidray.config import AugmentConfig
+
+
+@dataclass(frozen=True)
+class AugmentPlan:
+    """What happens to each of B crops: (B,) float32 columns, or bool where it happens or not.
+
+    Attributes:
+        flip: mirror left and right.
+        rotation: in radians.
+        shear: tangent of the shear angle along x.
+        zoom: factor, 1 keeps the size.
+        shift: (B, 2), along x and y, as a share of the width and the height.
+        brightness: factor.
+        contrast: factor.
+        erase: (B, 4) top, left, height, width as shares of the crop; height 0 erases nothing.
+    """
+
+    flip: Tensor
+    rotation: Tensor
+    shear: Tensor
+    zoom: Tensor
+    shift: Tensor
+    brightness: Tensor
+    contrast: Tensor
+    erase: Tensor
+
+    def take(self, positions: Tensor) -> "AugmentPlan":
+        """The plan of some of the crops."""
+        return AugmentPlan(**{name: column[positions] for name, column in vars(self).items()})
+
+
+def plan_augmentation(
+    config: AugmentConfig, count: int, *, seed: int, epoch: int, step: int
+) -> AugmentPlan:
+    """Draw the parameters for a global batch of `count` crops."""
+    state = np.random.SeedSequence([seed, epoch, step]).generate_state(1)
+    random = torch.Generator().manual_seed(int(state[0]))
+
+    def between(limit: float, *shape: int) -> Tensor:
+        return (torch.rand(count, *shape, generator=random) * 2 - 1) * limit
+
+    return AugmentPlan(
+        flip=torch.rand(count, generator=random) < config.flip,
+        rotation=torch.deg2rad(between(config.rotation)),
+        shear=torch.tan(torch.deg2rad(between(config.shear))),
+        zoom=1 + between(config.zoom),
+        shift=between(config.shift, 2),
+        brightness=1 + between(config.brightness),
+        contrast=1 + between(config.contrast),
+        erase=_plan_erasing(config.erasing, count, random),
+    )
+
+
+def _plan_erasing(probability: float, count: int, random: torch.Generator) -> Tensor:
+    """Rectangles of 2 to 30 % of the area, sides in a ratio of 0.3 to 3.3 (Zhong et al. 2020)."""
+    happens, area, ratio, top, left = torch.rand(5, count, generator=random)
+    area = 0.02 + area * 0.28
+    ratio = torch.exp((ratio * 2 - 1) * 1.2)
+    height = (area * ratio).sqrt().clamp(max=1.0) * (happens < probability)
+    width = (area / ratio).sqrt().clamp(max=1.0)
+    return torch.stack([top * (1 - height), left * (1 - width), height, width], dim=1)
+
+
+def augment(crops: Tensor, plan: AugmentPlan, *, fill: float) -> Tensor:
+    """Apply a plan to a batch.
+
+    Args:
+        crops: (B, 3, H, W) uint8.
+        plan: the parameters of these B crops, on any device.
+        fill: value in 0..255 of what comes in from outside and of what is erased.
+
+    Returns:
+        (B, 3, H, W) float32 in 0..255.
+    """
+    plan = AugmentPlan(**{name: column.to(crops.device) for name, column in vars(plan).items()})
+    images = _move(crops.float(), plan, fill)
+    grey = images.mean(dim=(1, 2, 3), keepdim=True)
+    contrast, brightness = plan.contrast.view(-1, 1, 1, 1), plan.brightness.view(-1, 1, 1, 1)
+    images = ((images - grey) * contrast + grey) * brightness
+    return _erase(images.clamp(0, 255), plan.erase, fill)
+
+
+def _move(images: Tensor, plan: AugmentPlan, fill: float) -> Tensor:
+    """Flip, rotate, shear, zoom and shift; crops that only shift move by whole pixels."""
+    images = torch.where(plan.flip.view(-1, 1, 1, 1), images.flip(3), images)
+    turned = bool(plan.rotation.any() or plan.shear.any() or (plan.zoom != 1).any())
+    if turned:
+        return _warp(images, plan, fill)
+    return _shift(images, plan.shift, fill) if bool(plan.shift.any()) else images
+
+
+def _shift(images: Tensor, shift: Tensor, fill: float) -> Tensor:
+    """Shift each crop by whole pixels."""
+    count, _, height, width = images.shape
+    dx = (shift[:, 0] * width).round().long()
+    dy = (shift[:, 1] * height).round().long()
+    pad_x = int(dx.abs().max())
+    pad_y = int(dy.abs().max())
+    padded = functional.pad(images, (pad_x, pad_x, pad_y, pad_y), value=fill)
+    rows = torch.arange(height, device=images.device) + (pad_y - dy)[:, None]
+    columns = torch.arange(width, device=images.device) + (pad_x - dx)[:, None]
+    batch = torch.arange(count, device=images.device)[:, None, None]
+    moved = padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]]
+    return moved.permute(0, 3, 1, 2)
+
+
+def _warp(images: Tensor, plan: AugmentPlan, fill: float) -> Tensor:
+    """Resample each crop through its own affine map, bilinear."""
+    _, _, height, width = images.shape
+    cosine, sine = torch.cos(plan.rotation), torch.sin(plan.rotation)
+    aspect = height / width
+    # grid_sample's coordinates run from -1 to 1 along both sides, hence the aspect ratio.
+    row_x = [cosine / plan.zoom, (sine + plan.shear) * aspect / plan.zoom, -2 * plan.shift[:, 0]]
+    row_y = [-sine / aspect / plan.zoom, cosine / plan.zoom, -2 * plan.shift[:, 1]]
+    matrix = torch.stack([torch.stack(row_x, dim=1), torch.stack(row_y, dim=1)], dim=1)
+    grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)
+    moved = functional.grid_sample(images - fill, grid, padding_mode="zeros", align_corners=False)
+    return moved + fill
+
+
+def _erase(images: Tensor, erase: Tensor, fill: float) -> Tensor:
+    """Fill each crop's rectangle."""
+    if not bool(erase[:, 2].any()):
+        return images
+    _, _, height, width = images.shape
+    rows = (torch.arange(height, device=images.device) + 0.5)[None, :] / height
+    columns = (torch.arange(width, device=images.device) + 0.5)[None, :] / width
+    top, left, tall, wide = (side[:, None] for side in erase.unbind(dim=1))
+    inside_rows = (rows >= top) & (rows < top + tall)
+    inside_columns = (columns >= left) & (columns < left + wide)
+    inside = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
+    return images.masked_fill(inside, fill)

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reidray.data.sampling import check_identity_batch, identity_batches
+from reidray.errors import UserError
+
+people_of_images = st.lists(st.integers(0, 12), min_size=8, max_size=120).filter(
+    lambda people: len(set(people)) >= 4
+)
+
+
+def batches(people, seed=0, epoch=0, size=(4, 3)):
+    return list(identity_batches(np.array(people), *size, seed=seed, epoch=epoch))
+
+
+@given(people_of_images, st.integers(0, 5))
+def test_a_batch_holds_p_different_people_with_k_crops_each(people, seed):
+    for batch in batches(people, seed):
+        shown = np.array(people)[batch]
+        assert shown.shape == (4, 3)
+        assert (shown == shown[:, :1]).all()
+        assert len(set(shown[:, 0])) == 4
+
+
+@given(people_of_images, st.integers(0, 5))
+def test_every_image_has_its_turn_in_every_epoch(people, epoch):
+    seen = np.concatenate([batch.reshape(-1) for batch in batches(people, epoch=epoch)])
+    assert set(seen.tolist()) == set(range(len(people)))
+
+
+@given(people_of_images)
+def test_an_epoch_is_as_long_as_the_pieces_or_the_largest_person_ask_for(people):
+    pieces = [-(-people.count(person) // 3) for person in set(people)]
+    assert len(batches(people)) == max(-(-sum(pieces) // 4), max(pieces))
+
+
+def test_same_seed_and_epoch_give_the_same_batches_and_others_do_not():
+    people = np.repeat(np.arange(20), 7)
+    first = np.stack(batches(people, seed=1, epoch=2))
+    assert np.array_equal(first, np.stack(batches(people, seed=1, epoch=2)))
+    assert not np.array_equal(first, np.stack(batches(people, seed=1, epoch=3)))
+    assert not np.array_equal(first, np.stack(batches(people, seed=2, epoch=2)))
+
+
+def test_a_person_with_one_image_fills_their_crops_with_it():
+    people = np.array([0, 1, 1, 1, 2, 2, 2, 3, 3, 3])
+    (lonely,) = {tuple(row) for batch in batches(people) for row in batch if row[0] == 0}
+    assert lonely == (0, 0, 0)
+
+
+def test_too_few_people_is_a_mistake_that_says_how_many_there_are():
+    with pytest.raises(UserError, match=r"needs 8 people and the training images show 3"):
+        check_identity_batch(np.array([1, 2, 3, 3]), 8, 4, 1)
+
+
+@pytest.mark.parametrize("workers", [3, 4, 8])
+def test_people_that_do_not_divide_among_workers_are_a_mistake(workers):
+    with pytest.raises(UserError, match="batch.people"):
+        check_identity_batch(np.arange(50), 7 if workers == 3 else 6, 4, workers)
