@@ -1,0 +1,17 @@
+"""Networks, and the directory a trained one travels in. Nothing here imports Ray."""
+
+from reidray.models.directory import LoadedModel, ModelCard, load_model, save_model
+from reidray.models.networks import Network, Outputs
+from reidray.models.registry import NETWORKS, NetworkSpec, build_model
+
+__all__ = [
+    "NETWORKS",
+    "LoadedModel",
+    "ModelCard",
+    "Network",
+    "NetworkSpec",
+    "Outputs",
+    "build_model",
+    "load_model",
+    "save_model",
+]

@@ -1,0 +1,151 @@
+"""The model directory: what training hands to scoring. Loading one runs no code from it."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from reidray.data.attributes import AttributeSchema
+from reidray.errors import UserError
+from reidray.models.networks import IMAGENET_DEVIATION, IMAGENET_MEAN, Network
+from reidray.models.registry import NetworkSpec, build_network
+
+FORMAT_VERSION = 1
+WEIGHTS_FILE = "model.safetensors"
+DESCRIPTION_FILE = "model.json"
+CARD_FILE = "README.md"
+PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What is known of a trained model besides its weights.
+
+    Attributes:
+        metric: distance its embeddings were validated with.
+        training_data: fingerprint of the manifest it was trained on.
+        recipe: the whole configuration of the run.
+        metrics: figures on the validation people.
+    """
+
+    metric: str
+    training_data: str = ""
+    recipe: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network ready to score, with what is known of it.
+
+    Attributes:
+        model_id: names weights and architecture: a hash over both files.
+    """
+
+    network: Network
+    spec: NetworkSpec
+    card: ModelCard
+    model_id: str
+
+
+def save_model(
+    directory: Path, network: Network, spec: NetworkSpec, card: ModelCard, page: str
+) -> None:
+    """Write a model into a folder of its own.
+
+    Args:
+        directory: an existing, empty folder.
+        network: the trained network.
+        spec: the description it was built from.
+        card: what is known of it.
+        page: the model card as Markdown, for people.
+    """
+    weights = {
+        key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()
+    }
+    save_file(weights, directory / WEIGHTS_FILE)
+    description = {
+        "format": FORMAT_VERSION,
+        "architecture": asdict(spec) | {"schema": spec.schema.to_json()},
+        "input": {"colour": "rgb", "mean": IMAGENET_MEAN, "deviation": IMAGENET_DEVIATION},
+        "card": asdict(card),
+        "versions": {name: version(name) for name in ("reidray", "torch", "timm")},
+    }
+    (directory / DESCRIPTION_FILE).write_text(
+        json.dumps(description, indent=2, sort_keys=True) + "\n"
+    )
+    (directory / CARD_FILE).write_text(page, encoding="utf-8")
+
+
+def load_model(directory: str | Path) -> LoadedModel:
+    """Read a model directory.
+
+    Raises:
+        UserError: it is missing, damaged, of another version, or holds a pickle.
+    """
+    folder = Path(directory)
+    description = _read_description(folder)
+    try:
+        architecture = dict(description["architecture"])
+        schema = AttributeSchema.from_json(architecture.pop("schema"))
+        spec = NetworkSpec(**architecture, schema=schema)
+        card = ModelCard(**description["card"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"model {folder / DESCRIPTION_FILE} is damaged ({error!r}): train or copy it again"
+        ) from error
+    network = build_network(spec)
+    try:
+        network.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"model {folder / WEIGHTS_FILE} is damaged or not of this architecture "
+            f"({reason}): copy it again"
+        ) from error
+    return LoadedModel(network.eval(), spec, card, _model_id(folder))
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    """The description, once the folder is known to be a model's and to hold no pickle."""
+    if not folder.is_dir():
+        raise UserError(
+            f"model {folder} is not a folder: give a model directory, RUN/model of a training run"
+        )
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in PICKLE_SUFFIXES:
+            raise UserError(
+                f"model {folder} holds {path.name}, which may be a pickle: remove it, "
+                "none is ever read"
+            )
+    for name in (DESCRIPTION_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise UserError(
+                f"model {folder} has no {name}: give a model directory, RUN/model of a training run"
+            )
+    try:
+        description = json.loads((folder / DESCRIPTION_FILE).read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(
+            f"model {folder / DESCRIPTION_FILE} is not JSON ({error}): copy it again"
+        ) from error
+    found = description.get("format") if isinstance(description, dict) else None
+    if found != FORMAT_VERSION:
+        raise UserError(
+            f"model {folder} has format {found!r}, this reidray reads {FORMAT_VERSION}: "
+            "use the reidray it was trained with, or train it again"
+        )
+    return dict(description)
+
+
+def _model_id(folder: Path) -> str:
+    """A short hash over weights and description."""
+    digest = sha256()
+    for name in (DESCRIPTION_FILE, WEIGHTS_FILE):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()[:16]

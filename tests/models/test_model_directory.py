@@ -1,0 +1,105 @@
+import json
+import pickle
+
+import pytest
+import torch
+
+from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.errors import UserError
+from reidray.models import ModelCard, NetworkSpec, load_model, save_model
+from reidray.models.registry import build_network
+
+SPEC = NetworkSpec(
+    name="apr",
+    backbone="resnet_tiny",
+    num_people=5,
+    schema=PEDESTRIAN_SCHEMA,
+    feature_size=32,
+    height=64,
+    width=32,
+)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    network = build_network(SPEC).eval()
+    save_model(tmp_path, network, SPEC, ModelCard(metric="cosine"), "# A model\n")
+    return network, tmp_path
+
+
+def test_a_loaded_model_says_what_the_saved_one_said(saved):
+    network, folder = saved
+    loaded = load_model(folder)
+    crops = torch.randint(0, 256, (3, 3, 64, 32), dtype=torch.uint8)
+    with torch.inference_mode():
+        before, after = network(crops), loaded.network(crops)
+    assert torch.equal(before.embedding, after.embedding)
+    assert all(map(torch.equal, before.attributes, after.attributes))
+    assert loaded.spec == SPEC
+    assert loaded.card.metric == "cosine"
+
+
+def test_other_weights_have_another_id(saved, tmp_path_factory):
+    network, folder = saved
+    other = tmp_path_factory.mktemp("other")
+    torch.nn.init.zeros_(network.identity.weight)
+    save_model(other, network, SPEC, ModelCard(metric="cosine"), "# A model\n")
+    assert load_model(folder).model_id == load_model(folder).model_id
+    assert load_model(folder).model_id != load_model(other).model_id
+
+
+def cut_short(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+
+
+def overwrite_weights(folder):
+    (folder / "model.safetensors").write_bytes(b"not weights")
+
+
+def claim_another_format(folder):
+    description = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(description | {"format": 99}))
+
+
+def claim_another_width(folder):
+    description = json.loads((folder / "model.json").read_text())
+    description["architecture"]["feature_size"] = 64
+    (folder / "model.json").write_text(json.dumps(description))
+
+
+def add_a_pickle(folder):
+    (folder / "extra.pkl").write_bytes(pickle.dumps({}))
+
+
+def pickle_as_weights(folder):
+    (folder / "model.safetensors").write_bytes(pickle.dumps({"a": 1}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (cut_short, "model.safetensors is damaged"),
+        (overwrite_weights, "model.safetensors is damaged"),
+        (pickle_as_weights, "model.safetensors is damaged"),
+        (claim_another_format, "format 99"),
+        (claim_another_width, "not of this architecture"),
+        (add_a_pickle, "extra.pkl, which may be a pickle"),
+        (lambda folder: (folder / "model.json").write_text("{"), "not JSON"),
+        (lambda folder: (folder / "model.json").write_text("[]"), "format None"),
+        (lambda folder: (folder / "model.json").write_text('{"format": 1}'), "is damaged"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "has no model.safetensors"),
+    ],
+)
+def test_a_damaged_model_is_named_in_one_line(saved, damage, complaint):
+    _, folder = saved
+    damage(folder)
+    with pytest.raises(UserError, match=complaint) as caught:
+        load_model(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_model_is_a_mistake(tmp_path):
+    with pytest.raises(UserError, match="is not a folder"):
+        load_model(tmp_path / "nowhere")

@@ -1,0 +1,75 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.errors import UserError
+from reidray.models import build_model
+
+CROPS = torch.randint(0, 256, (4, 3, 64, 32), dtype=torch.uint8)
+
+
+def apr(**overrides):
+    settings = {
+        "backbone": "resnet_tiny",
+        "num_people": 7,
+        "schema": PEDESTRIAN_SCHEMA,
+        "feature_size": 32,
+    }
+    return build_model("apr", **(settings | overrides))
+
+
+def test_apr_embeds_the_dense_feature_with_the_reweighted_attributes_behind_it():
+    network = apr().eval()
+    outputs = network(CROPS)
+    assert [values.shape[1] for values in outputs.attributes] == list(PEDESTRIAN_SCHEMA.sizes)
+    assert outputs.identity.shape == (4, 7)
+    assert outputs.embedding.shape == (4, 32 + sum(PEDESTRIAN_SCHEMA.sizes))
+    probabilities = torch.cat([values.softmax(dim=1) for values in outputs.attributes], dim=1)
+    confidence = torch.sigmoid(network.confidence(probabilities))
+    assert torch.allclose(outputs.embedding[:, 32:], confidence * probabilities)
+    assert torch.allclose(network.identity(outputs.embedding), outputs.identity, atol=1e-5)
+
+
+def test_baseline_ranks_by_the_neck_and_mines_triplets_before_it():
+    network = build_model("baseline", backbone="resnet_tiny", num_people=7).eval()
+    network.neck.running_mean.fill_(1.0)
+    outputs = network(CROPS)
+    assert torch.allclose(outputs.embedding, network.neck(outputs.metric_feature))
+    assert not torch.allclose(outputs.embedding, outputs.metric_feature)
+    assert outputs.attributes == ()
+
+
+def test_any_timm_model_serves_as_backbone():
+    assert build_model("baseline", backbone="mobilenetv3_small_050", num_people=3)(CROPS)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "complaint"),
+    [
+        ("aprr", {}, "did you mean 'apr'"),
+        ("apr", {"backbone": "resnet_tinny"}, "did you mean 'resnet_tiny'"),
+        ("apr", {"schema": type(PEDESTRIAN_SCHEMA)()}, "the data has none"),
+        ("apr", {"weights": "weights.pth"}, "safetensors"),
+    ],
+)
+def test_what_cannot_be_built_is_a_mistake_with_the_nearest_name(name, overrides, complaint):
+    settings = {"backbone": "resnet_tiny", "num_people": 2, "schema": PEDESTRIAN_SCHEMA}
+    with pytest.raises(UserError, match=complaint):
+        build_model(name, **(settings | overrides))
+
+
+def test_weights_from_a_file_fill_the_backbone(tmp_path):
+    torch.manual_seed(1)
+    donor = apr()
+    save_file(donor.backbone.body.state_dict(), tmp_path / "weights.safetensors")
+    torch.manual_seed(2)
+    network = apr(weights=str(tmp_path / "weights.safetensors"))
+    for name, value in network.backbone.state_dict().items():
+        assert torch.equal(value, donor.backbone.state_dict()[name])
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path):
+    save_file(apr().backbone.body.state_dict(), tmp_path / "weights.safetensors")
+    with pytest.raises(UserError, match="do not fit"):
+        apr(backbone="resnet_small", weights=str(tmp_path / "weights.safetensors"))

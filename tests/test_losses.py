@@ -1,0 +1,67 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from reidray.losses import attribute_loss, batch_hard_triplet_loss, identity_loss
+
+
+def triplet_by_hand(features, people, margin):
+    terms = []
+    for anchor in range(len(features)):
+        gaps = (features[anchor] - features).norm(dim=1)
+        same = [i for i in range(len(people)) if people[i] == people[anchor] and i != anchor]
+        others = [i for i in range(len(people)) if people[i] != people[anchor]]
+        if same and others:
+            terms.append(max(0.0, float(gaps[same].max() - gaps[others].min()) + margin))
+    return sum(terms) / len(terms)
+
+
+def test_triplet_takes_the_hardest_positive_and_negative_of_each_anchor():
+    torch.manual_seed(0)
+    features, people = torch.randn(12, 5), torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4])
+    loss = batch_hard_triplet_loss(features, people, margin=0.7)
+    assert float(loss) == pytest.approx(triplet_by_hand(features, people, 0.7), abs=1e-4)
+
+
+def test_triplet_of_one_person_is_zero_and_can_be_differentiated():
+    features = torch.randn(4, 3, requires_grad=True)
+    loss = batch_hard_triplet_loss(features, torch.zeros(4, dtype=torch.int64), margin=0.3)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.isfinite(features.grad).all()
+
+
+def test_triplet_of_equal_features_has_a_finite_gradient():
+    features = torch.ones(4, 3, requires_grad=True)
+    batch_hard_triplet_loss(features, torch.tensor([0, 0, 1, 1]), margin=0.3).backward()
+    assert torch.isfinite(features.grad).all()
+
+
+def test_soft_margin_is_positive_even_for_well_separated_people():
+    features = torch.tensor([[0.0], [0.1], [9.0], [9.1]])
+    people = torch.tensor([0, 0, 1, 1])
+    assert float(batch_hard_triplet_loss(features, people, margin=0.3)) == 0
+    assert float(batch_hard_triplet_loss(features, people, margin=0)) > 0
+
+
+def test_unknown_attributes_count_nothing():
+    torch.manual_seed(0)
+    logits = (torch.randn(4, 2), torch.randn(4, 3))
+    codes = torch.tensor([[0, -1], [1, 2], [-1, -1], [1, -1]])
+    by_hand = (
+        functional.cross_entropy(logits[0][[0, 1, 3]], torch.tensor([0, 1, 1]))
+        + functional.cross_entropy(logits[1][[1]], torch.tensor([2]))
+    ) / 2
+    assert float(attribute_loss(logits, codes, smoothing=0)) == pytest.approx(float(by_hand))
+
+
+def test_a_batch_with_no_known_attribute_gives_zero():
+    codes = torch.full((3, 1), -1)
+    assert float(attribute_loss((torch.randn(3, 2),), codes, smoothing=0.1)) == 0
+
+
+def test_smoothing_keeps_a_certain_network_from_a_loss_of_zero():
+    logits = torch.tensor([[50.0, 0.0]])
+    people = torch.tensor([0])
+    assert float(identity_loss(logits, people, smoothing=0)) == pytest.approx(0, abs=1e-6)
+    assert float(identity_loss(logits, people, smoothing=0.1)) > 1
