@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from importlib.resources import files
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -91,7 +90,11 @@ def run_job(job: Callable[[], dict[str, Any]]) -> None:
 
 
 def parse_config(
-    config_class: type[Config], arguments: list[str], *, description: str | None = None, resumable: bool = False
+    config_class: type[Config],
+    arguments: list[str],
+    *,
+    description: str | None = None,
+    resumable: bool = False,
 ) -> "Invocation[Config]":
     """A job's configuration: its flags, over `--config FILE`, over `--recipe NAME`.
 
@@ -111,10 +114,11 @@ def parse_config(
     parser.add_class_arguments(SessionConfig, None)
     sources = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     _add_sources(sources, resumable)
+    sources.add_argument("--config", type=Path, action="append", default=[])
     try:
         named, rest = sources.parse_known_args(arguments)
         layers = _layers(named)
-        for file in [*layers, *_values_of(rest, "--config")]:
+        for file in layers:
             _check_keys(config_class, _read_yaml(file), file, ())
         _check_flags(parser, rest)
         given = [part for file in layers for part in ("--config", str(file))] + rest
@@ -151,7 +155,7 @@ def _layers(named: argparse.Namespace) -> list[Path]:
         layers.append(known[named.recipe])
     if getattr(named, "resume", None) is not None:
         layers.append(named.resume / "config.yaml")
-    return layers
+    return [*layers, *named.config]
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -192,10 +196,3 @@ def _check_flags(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
         if flag.startswith("--") and len(flag) > 2 and flag not in known:
             near = get_close_matches(flag, known, n=1, cutoff=0.0)[0]
             raise UserError(f"flag {flag} does not exist: did you mean {near}?")
-
-
-def _values_of(arguments: list[str], flag: str) -> list[Path]:
-    """What follows each appearance of a flag."""
-    after = [value for argument, value in pairwise([*arguments, ""]) if argument == flag]
-    joined = [a.partition("=")[2] for a in arguments if a.startswith(f"{flag}=")]
-    return [Path(value) for value in (*after, *joined)]
