@@ -1,0 +1,16 @@
+"""Ranking a gallery by its likeness to a query, and saying how good the ranking is."""
+
+from reidray.retrieval.distances import METRICS
+from reidray.retrieval.metrics import AP_RULES, UNMATCHED_RULES, RankingMetrics, evaluate
+from reidray.retrieval.protocols import PROTOCOLS
+from reidray.retrieval.ranking import top_k
+
+__all__ = [
+    "AP_RULES",
+    "METRICS",
+    "PROTOCOLS",
+    "UNMATCHED_RULES",
+    "RankingMetrics",
+    "evaluate",
+    "top_k",
+]

@@ -1,0 +1,132 @@
+"""What is checked of arrays before any distance is computed."""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[np.generic] | Tensor
+"""Features or labels as users hold them: NumPy arrays or PyTorch tensors."""
+
+Labels = Array | Sequence[int]
+"""One whole number per image, such as a person or a camera."""
+
+Integers = NDArray[np.int64]
+
+KEPT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+COMFORTABLE_PEAKS = (2.0**-40, 2.0**40)
+
+
+def as_tensors(query: Array, gallery: Array) -> tuple[Tensor, Tensor]:
+    """The features as tensors without a copy where none is needed.
+
+    Args:
+        query: (Q, D), any real dtype.
+        gallery: (G, D), of the same library and on the same device.
+
+    Returns:
+        Tensors of float32, float16 or bfloat16; any other dtype was cast to float32.
+
+    Raises:
+        ValueError: not arrays, wrong shapes, nothing in them, or values that are not finite.
+    """
+    tensors = _as_tensor("query", query), _as_tensor("gallery", gallery)
+    if isinstance(query, Tensor) is not isinstance(gallery, Tensor):
+        raise ValueError(
+            f"gallery is a {type(gallery).__name__} and query a {type(query).__name__}: "
+            "expected both of one kind"
+        )
+    if tensors[0].device != tensors[1].device:
+        raise ValueError(
+            f"gallery is on {tensors[1].device}: expected the query's device {tensors[0].device}"
+        )
+    if tensors[0].shape[1] != tensors[1].shape[1]:
+        raise ValueError(
+            f"gallery has {tensors[1].shape[1]} values per image: "
+            f"expected the query's {tensors[0].shape[1]}"
+        )
+    return tensors
+
+
+def _as_tensor(name: str, features: Array) -> Tensor:
+    if isinstance(features, Tensor):
+        tensor = features.detach()
+    elif isinstance(features, np.ndarray) and features.dtype.kind in "fiub":
+        tensor = _from_numpy(features)
+    else:
+        found = getattr(features, "dtype", type(features).__name__)
+        raise ValueError(f"{name} is {found}: expected a NumPy array or tensor of real numbers")
+    if tensor.ndim != 2 or 0 in tensor.shape:
+        raise ValueError(
+            f"{name} has shape {tuple(tensor.shape)}: expected (images, values), neither of them 0"
+        )
+    if tensor.is_complex():
+        raise ValueError(f"{name} is {tensor.dtype}: expected real numbers")
+    if tensor.dtype not in KEPT_DTYPES:
+        tensor = tensor.to(torch.float32)
+    if not np.isfinite(peak(tensor)):
+        row = int((~torch.isfinite(tensor)).any(dim=1).nonzero()[0])
+        raise ValueError(f"{name} row {row} holds NaN, infinity or more than float32 can hold")
+    return tensor
+
+
+def _from_numpy(features: NDArray[np.generic]) -> Tensor:
+    if any(stride < 0 for stride in features.strides) or not features.dtype.isnative:
+        features = np.ascontiguousarray(features, dtype=features.dtype.newbyteorder("="))
+    if features.dtype.kind == "u" or features.dtype.itemsize > 8:
+        features = features.astype(np.float32)
+    with warnings.catch_warnings():  # arrays out of an object store are read-only; so are we
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(features)
+
+
+def peak(features: Tensor) -> float:
+    """The largest magnitude, or NaN where there is a NaN."""
+    low, high = torch.aminmax(features)
+    return float(torch.maximum(-low.float(), high.float()))
+
+
+def comfortable_scale(query: Tensor, gallery: Tensor) -> float:
+    """The power of two that keeps squares of these features within float32, mostly 1."""
+    largest = max(peak(query), peak(gallery))
+    low, high = COMFORTABLE_PEAKS
+    if largest == 0.0 or low <= largest <= high:
+        return 1.0
+    return float(2.0 ** -np.frexp(largest)[1])
+
+
+def as_labels(name: str, labels: Labels, images: int) -> Integers:
+    """One whole number per image.
+
+    Args:
+        name: the argument, for the message.
+        labels: (images,) whole numbers.
+        images: how many there must be.
+
+    Returns:
+        (images,) int64.
+
+    Raises:
+        ValueError: not whole numbers, or not one per image.
+    """
+    values = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if values.shape != (images,):
+        raise ValueError(f"{name} has shape {values.shape}: expected one per image, ({images},)")
+    if values.dtype.kind not in "iu":
+        raise ValueError(f"{name} is {values.dtype}: expected whole numbers")
+    return values.astype(np.int64)
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raises ValueError where `value` is none of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}: expected one of {', '.join(choices)}")
+
+
+def check_at_least(name: str, value: float, least: float) -> None:
+    """Raises ValueError where `value` is below `least` (or NaN)."""
+    if not value >= least:
+        raise ValueError(f"{name} is {value}: expected at least {least}")

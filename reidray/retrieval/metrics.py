@@ -1,0 +1,185 @@
+"""How good a ranking is: mean average precision, mINP and the cumulative match curve.
+
+mAP and CMC are those of Zheng et al. (2015, "Scalable Person Re-identification: A Benchmark"),
+mINP that of Ye et al. (2021, "Deep Learning for Person Re-identification: A Survey and Outlook").
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reidray.retrieval.comparisons import Comparison, FeatureKeys, comparisons
+from reidray.retrieval.distances import full_precision, metric_named
+from reidray.retrieval.draws import SingleImageDraws
+from reidray.retrieval.inputs import (
+    Array,
+    Integers,
+    Labels,
+    as_tensors,
+    check_at_least,
+    check_choice,
+    comfortable_scale,
+)
+from reidray.retrieval.protocols import PROTOCOLS, read_truth
+
+UNMATCHED_RULES = ("skip", "zero")
+AP_RULES = ("standard", "trapezoid")
+
+
+@dataclass(frozen=True, eq=False)
+class RankingMetrics:
+    """The figures of a ranking, and under which rules they were made.
+
+    Attributes:
+        mean_ap: mean average precision, 0 to 1.
+        mean_inp: mean inverse negative penalty: matches over the rank of the last one.
+        cmc: (max_rank,) float64; `cmc[n - 1]` is the share of queries with a match in the best n.
+        num_valid_queries: queries that have a match.
+        average_precision: (Q,) float64; of a query without a match NaN, or 0 where these count.
+        first_match_rank: (Q,) int64, 1 is the best; 0 for a query without a match.
+        protocol: what a query does not see.
+        metric: the distance.
+        ap_rule: "standard" or "trapezoid".
+        unmatched: "skip" where queries without a match are left out, "zero" where they count as 0.
+    """
+
+    mean_ap: float
+    mean_inp: float
+    cmc: NDArray[np.float64]
+    num_valid_queries: int
+    average_precision: NDArray[np.float64]
+    first_match_rank: Integers
+    protocol: str
+    metric: str
+    ap_rule: str
+    unmatched: str
+
+    def __str__(self) -> str:
+        """One line with figures and rules."""
+        ranks = [rank for rank in (1, 5, 10) if rank <= len(self.cmc)]
+        curve = ", ".join(f"rank-{rank} {self.cmc[rank - 1]:.4f}" for rank in ranks)
+        without = len(self.average_precision) - self.num_valid_queries
+        fate = "left out" if self.unmatched == "skip" else "counted as zero"
+        return (
+            f"mAP {self.mean_ap:.4f}, mINP {self.mean_inp:.4f}, {curve} "
+            f"({self.protocol}, {self.ap_rule} AP, {self.metric} distance, "
+            f"{self.num_valid_queries} queries used, {without} without a match {fate})"
+        )
+
+
+def evaluate(
+    query: Array,
+    gallery: Array,
+    query_ids: Labels,
+    gallery_ids: Labels,
+    query_cameras: Labels | None = None,
+    gallery_cameras: Labels | None = None,
+    *,
+    metric: str = "euclidean",
+    protocol: str = "market1501",
+    max_rank: int = 50,
+    unmatched: str = "skip",
+    ap_rule: str = "standard",
+    rounds: int = 100,
+    seed: int = 0,
+    memory_mb: float = 512,
+) -> RankingMetrics:
+    """How well the gallery's ranking for each query finds the query's person.
+
+    Nothing is sorted and no whole distance matrix is held: the rank of a match is a count. Equal
+    distances are ordered by the lower gallery index; the figures are the same for every block
+    size, number of threads and machine.
+
+    The protocols:
+
+    - `market1501`: images of the query's person by the query's camera are left out, and so is
+      person -1 (junk). Person 0 (distractors) stays, and is nobody's match.
+    - `cuhk03`: as `market1501`, but CMC is the mean over `rounds` galleries of one random image
+      per person. The other figures are of the whole gallery, as usual in the field.
+    - `single_shot`: a gallery of one image per person; nothing is left out.
+    - `all`: nothing is left out; ids are mere labels.
+
+    Args:
+        query: (Q, D) float32, float16 or bfloat16; NumPy or PyTorch, on any device.
+        gallery: (G, D) of the same library, on the same device.
+        query_ids: (Q,) whole numbers, the persons.
+        gallery_ids: (G,) likewise.
+        query_cameras: (Q,) whole numbers; market1501 and cuhk03 need them, the others ignore them.
+        gallery_cameras: (G,) likewise.
+        metric: "euclidean", "cosine" or "l1".
+        protocol: "market1501", "cuhk03", "single_shot" or "all".
+        max_rank: length of the curve; the gallery may be shorter.
+        unmatched: what a query without a match is to the means: "skip" leaves it out, "zero"
+            counts it as 0.
+        ap_rule: "standard" is the mean of (i + 1) / (rank + 1) over the matches; "trapezoid" the
+            older Oxford rule (Philbin et al. 2007), the mean of that precision and the one just
+            before the match.
+        rounds: random galleries of cuhk03.
+        seed: of these galleries.
+        memory_mb: megabytes to work in, beyond the inputs.
+
+    Raises:
+        ValueError: an argument is not as said here, or no query has a match; the message names it.
+    """
+    check_choice("protocol", protocol, PROTOCOLS)
+    check_choice("unmatched", unmatched, UNMATCHED_RULES)
+    check_choice("ap_rule", ap_rule, AP_RULES)
+    for name, value in (("max_rank", max_rank), ("rounds", rounds), ("memory_mb", memory_mb)):
+        check_at_least(name, value, 1)
+    how = metric_named(metric)
+    queries, images = as_tensors(query, gallery)
+    shape = len(queries), len(images)
+    truth = read_truth(query_ids, gallery_ids, query_cameras, gallery_cameras, protocol, shape)
+    with full_precision(queries.device):
+        scale = comfortable_scale(queries, images)
+        if scale != 1:
+            queries, images = queries.float() * scale, images.float() * scale
+        draws = SingleImageDraws(truth, rounds, seed) if protocol == "cuhk03" else None
+        figures = _Figures(len(queries), max_rank)
+        for comparison in comparisons(FeatureKeys(queries, images, how, memory_mb), truth):
+            figures.add(comparison, ap_rule, draws)
+    return figures.summary(protocol, metric, ap_rule, unmatched)
+
+
+class _Figures:
+    """Figures per query, gathered one comparison at a time."""
+
+    def __init__(self, queries: int, max_rank: int) -> None:
+        self.average_precision = np.full(queries, np.nan)
+        self.inverse_penalty = np.full(queries, np.nan)
+        self.first_match_rank = np.zeros(queries, np.int64)
+        self.curve = np.zeros(max_rank)
+
+    def add(self, comparison: Comparison, ap_rule: str, draws: SingleImageDraws | None) -> None:
+        ahead = comparison.ahead()
+        position = np.arange(len(ahead))
+        rank = ahead + position
+        precision = (position + 1) / (rank + 1)
+        if ap_rule == "trapezoid":
+            just_before = np.where(rank == 0, 1, position / np.maximum(rank, 1))
+            precision = (precision + just_before) / 2
+        self.average_precision[comparison.query] = precision.mean()
+        self.inverse_penalty[comparison.query] = len(rank) / (rank[-1] + 1)
+        self.first_match_rank[comparison.query] = rank[0] + 1
+        first = rank[:1] if draws is None else draws.ranks(comparison)
+        within = first[first < len(self.curve)]
+        self.curve += np.bincount(within, minlength=len(self.curve)) / len(first)
+
+    def summary(self, protocol: str, metric: str, ap_rule: str, unmatched: str) -> RankingMetrics:
+        valid = self.first_match_rank > 0
+        if unmatched == "zero":
+            self.average_precision[~valid] = self.inverse_penalty[~valid] = 0
+        counted = ~np.isnan(self.average_precision)
+        return RankingMetrics(
+            mean_ap=float(self.average_precision[counted].mean()),
+            mean_inp=float(self.inverse_penalty[counted].mean()),
+            cmc=self.curve.cumsum() / counted.sum(),
+            num_valid_queries=int(valid.sum()),
+            average_precision=self.average_precision,
+            first_match_rank=self.first_match_rank,
+            protocol=protocol,
+            metric=metric,
+            ap_rule=ap_rule,
+            unmatched=unmatched,
+        )

@@ -1,0 +1,129 @@
+"""Who counts as found: what each protocol leaves out of a query's gallery."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from reidray.retrieval.inputs import Integers, Labels, as_labels
+
+PROTOCOLS = ("market1501", "all", "single_shot", "cuhk03")
+CAMERA_PROTOCOLS = ("market1501", "cuhk03")
+JUNK, DISTRACTOR = -1, 0
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Which gallery images are a query's matches, and which ones it does not see.
+
+    Attributes:
+        query_ids: (Q,) person of each query image.
+        gallery_ids: (G,) person of each gallery image.
+        query_cameras: (Q,), or None where the protocol knows no cameras.
+        gallery_cameras: (G,) likewise.
+        junk: gallery indices that no query sees.
+        by_person: (G,) gallery indices in the order of their persons.
+        starts: (Q,) where each query's person begins in `by_person`.
+        stops: (Q,) where it ends.
+    """
+
+    query_ids: Integers
+    gallery_ids: Integers
+    query_cameras: Integers | None
+    gallery_cameras: Integers | None
+    junk: Integers
+    by_person: Integers
+    starts: Integers
+    stops: Integers
+
+    def same_person(self, query: int) -> Integers:
+        """All gallery indices of the query's person, in order."""
+        return self.by_person[self.starts[query] : self.stops[query]]
+
+    def matches(self, query: int) -> Integers:
+        """The gallery indices that are right answers, in order."""
+        same = self.same_person(query)
+        if self.query_cameras is None or self.gallery_cameras is None:
+            return same
+        if self.query_ids[query] in (JUNK, DISTRACTOR):
+            return same[:0]
+        other_camera = self.gallery_cameras[same] != self.query_cameras[query]
+        return np.asarray(same[other_camera])
+
+
+def read_truth(
+    query_ids: Labels,
+    gallery_ids: Labels,
+    query_cameras: Labels | None,
+    gallery_cameras: Labels | None,
+    protocol: str,
+    shape: tuple[int, int],
+) -> Truth:
+    """Checks the labels of (Q, G) images and sorts them once.
+
+    Raises:
+        ValueError: wrong lengths, cameras that the protocol needs and has not, several gallery
+            images of a person under single_shot, or no query with a match.
+    """
+    queries = as_labels("query_ids", query_ids, shape[0])
+    images = as_labels("gallery_ids", gallery_ids, shape[1])
+    cameras = _cameras(query_cameras, gallery_cameras, protocol, shape)
+    if protocol == "single_shot":
+        _check_single_shot(images)
+    order = np.argsort(images, kind="stable")
+    truth = Truth(
+        query_ids=queries,
+        gallery_ids=images,
+        query_cameras=cameras[0] if cameras else None,
+        gallery_cameras=cameras[1] if cameras else None,
+        junk=np.flatnonzero(images == JUNK) if cameras else order[:0],
+        by_person=order,
+        starts=np.searchsorted(images[order], queries, side="left"),
+        stops=np.searchsorted(images[order], queries, side="right"),
+    )
+    _check_some_match(truth, protocol)
+    return truth
+
+
+def _cameras(
+    query_cameras: Labels | None,
+    gallery_cameras: Labels | None,
+    protocol: str,
+    shape: tuple[int, int],
+) -> tuple[Integers, Integers] | None:
+    if protocol not in CAMERA_PROTOCOLS:
+        return None
+    for name, given in (("query_cameras", query_cameras), ("gallery_cameras", gallery_cameras)):
+        if given is None:
+            raise ValueError(
+                f"{name} is None: protocol {protocol!r} leaves out images of the query's own "
+                "camera and needs cameras; without them use protocol='all'"
+            )
+    assert query_cameras is not None
+    assert gallery_cameras is not None
+    return (
+        as_labels("query_cameras", query_cameras, shape[0]),
+        as_labels("gallery_cameras", gallery_cameras, shape[1]),
+    )
+
+
+def _check_single_shot(gallery_ids: Integers) -> None:
+    persons, counts = np.unique(gallery_ids[gallery_ids > DISTRACTOR], return_counts=True)
+    if (counts > 1).any():
+        person, count = persons[counts.argmax()], counts.max()
+        raise ValueError(
+            f"gallery_ids holds person {person} {count} times: protocol 'single_shot' expects one "
+            "gallery image per person; otherwise use 'all' or 'cuhk03'"
+        )
+
+
+def _check_some_match(truth: Truth, protocol: str) -> None:
+    if any(len(truth.matches(query)) for query in range(len(truth.query_ids))):
+        return
+    named = truth.query_ids > DISTRACTOR
+    if truth.query_cameras is not None and (truth.stops > truth.starts)[named].any():
+        raise ValueError(
+            "gallery_cameras leave no query a match: every gallery image of these people comes "
+            f"from the query's own camera, which protocol {protocol!r} leaves out; "
+            "use protocol='all'"
+        )
+    raise ValueError("gallery_ids hold no person of query_ids: expected at least one in common")
