@@ -1,0 +1,105 @@
+import re
+from dataclasses import asdict, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reidray.config import NetworkConfig, TrainReidConfig
+from reidray.reporting import DataSummary, model_card
+
+CONFIG = asdict(
+    TrainReidConfig(
+        data="/srv/crops", output="runs/a", network=NetworkConfig(backbone="resnet_small")
+    )
+)
+DATA = DataSummary("/srv/my_crops", "trento", 7000, 40, 300, 17, 4, ("a.jpg: empty",), ("a note",))
+FIGURES = {
+    "mean_ap": 0.6222,
+    "mean_inp": 0.1,
+    "rank1": 0.7012,
+    "rank5": 0.8,
+    "rank10": 0.9,
+    "protocol": "market1501, 90 queries",
+    "groups": [
+        {"group": "gender male", "queries": 80, "mean_ap": 0.6422, "rank1": 0.71},
+        {"group": "age old", "queries": 1, "mean_ap": 0.5, "rank1": 1.0},
+    ],
+    "attribute_accuracy": 0.85,
+    "attribute_majority": 0.755,
+    "attributes": {
+        "upper_colour": {"accuracy": 0.6, "majority": 0.6},
+        "hair": {"accuracy": 0.9, "majority": 0.7},
+    },
+}
+
+
+def section(card, title):
+    return card.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def test_the_card_says_how_good_the_model_is_and_by_which_protocol():
+    text = section(model_card(CONFIG, FIGURES, 54, DATA), "How good it is")
+    assert "epoch 54" in text
+    assert "| mAP | 62.2% |" in text
+    assert "| Rank-1 | 70.1% |" in text
+    assert "| Attribute accuracy | 85.0% |" in text
+    assert "| Majority guess | 75.5% |" in text
+    assert "Protocol: market1501, 90 queries" in text
+    assert r"commonest value: upper\_colour." in text
+
+
+def test_the_card_says_for_whom_the_model_is_worse_with_counts():
+    text = section(model_card(CONFIG, FIGURES, 1, DATA), "For whom it is worse")
+    assert "| gender male | 80 | 64.2% | +2.0 | 71.0% |" in text
+    assert "| age old | 1 | 50.0% | -12.2 | 100.0% |" in text
+    assert "age old with 1 query, a single query moves Rank-1 by 100.0 points" in text
+
+
+def test_large_groups_carry_no_warning():
+    figures = FIGURES | {"groups": FIGURES["groups"][:1]}
+    assert "say little" not in model_card(CONFIG, figures, 1, DATA)
+
+
+def test_a_baseline_without_attributes_and_groups_has_a_card():
+    figures = {key: FIGURES[key] for key in ("mean_ap", "mean_inp", "rank1", "rank5", "rank10")}
+    config = asdict(TrainReidConfig(data="d", output="o", network=NetworkConfig(name="baseline")))
+    card = model_card(config, figures | {"groups": []}, 1, replace(DATA, cameras=0))
+    assert "Not known: the validation images carry no gender or age labels" in card
+    assert "attributes." not in card.split("## ")[0]
+    assert "0 cameras" not in card
+
+
+def test_the_card_says_how_the_model_was_trained_and_how_to_score():
+    card = model_card(CONFIG, FIGURES, 1, DATA)
+    text = section(card, "How it was trained")
+    for fact in ("`/srv/my_crops`", "7,000 images of 40 people", "4 cameras", "`resnet_small`"):
+        assert fact in text
+    assert "identity 1.0, triplet 1.0, attributes 1.0" in text
+    assert "1 image that could not be decoded was set aside" in text
+    assert "a note" in text
+    assert "uv run jobs/score_nightly.py --model DIR" in section(card, "How to score with it")
+
+
+def test_a_loss_of_weight_0_is_left_out():
+    config = CONFIG | {"loss": CONFIG["loss"] | {"triplet": 0.0}}
+    assert "identity 1.0, attributes 1.0." in model_card(config, FIGURES, 1, DATA)
+
+
+@pytest.mark.parametrize(
+    "nasty", ["a\n# heading", "<b>bold</b> | *x* [a](b)", "back `tick` \\", "\udcff"]
+)
+def test_notes_and_names_cannot_change_the_page(nasty):
+    figures = FIGURES | {"groups": [FIGURES["groups"][0] | {"group": nasty}]}
+    card = model_card(CONFIG, figures, 1, replace(DATA, root=f"/srv/{nasty}", notes=(nasty,)))
+    plain = model_card(CONFIG, FIGURES, 1, DATA)
+    card.encode()
+    assert re.findall("^#.*", card, re.M) == re.findall("^#.*", plain, re.M)
+    assert not re.search(r"(?<!\\)[<*\[]", re.sub("(`+).*?\\1", "", card, flags=re.S))
+
+
+@given(note=st.text())
+def test_no_note_adds_a_line_to_the_card(note):
+    plain = model_card(CONFIG, FIGURES, 1, DATA)
+    card = model_card(CONFIG, FIGURES, 1, replace(DATA, root=note, notes=(note,)))
+    assert len(card.splitlines()) == len(plain.splitlines())

@@ -1,0 +1,210 @@
+import re
+from dataclasses import asdict, replace
+from html.parser import HTMLParser
+
+import pytest
+
+from reidray.config import TrainReidConfig
+from reidray.reporting import DataSummary, write_run_report
+
+CONFIG = asdict(TrainReidConfig(data="/srv/crops", output="runs/night <1>"))
+DATA = DataSummary("/srv/crops", "trento", 700, 40, 300, 17, 4)
+NASTY = "<script>alert('a')</script> & \"b\" $\\frac$"
+REFERENCES = ("src", "srcset", "href", "xlink:href", "data", "action", "poster", "background")
+EMPTY = {"meta"}
+
+
+class Page(HTMLParser):
+    """Tags, references, ids and the text of each table row; tags must close in order."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.references, self.ids, self.rows, self._open = [], [], [], [], []
+        self.feed(page)
+        assert not self._open
+
+    def handle_starttag(self, tag, attrs):
+        self.handle_startendtag(tag, attrs)
+        if tag not in EMPTY:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        self.references += [value for name, value in attrs if name in REFERENCES]
+        self.ids += [value for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if self._open and self._open[-1] in ("td", "th", "small") and "tr" in self._open:
+            self.rows[-1].append(data)
+
+    def row(self, first):
+        return next(row for row in self.rows if row[0] == first)
+
+
+def epoch_row(epoch, mean_ap=None, *, attributes=True, groups=True):
+    row = {
+        "epoch": epoch,
+        "step": 10 * epoch,
+        "learning_rate": 1e-3 / epoch,
+        "seconds": 60.0,
+        "images_per_second": 640.0,
+        "input_wait": 0.05,
+        "loss": 3.0,
+        "loss_identity": 2.0,
+        "loss_triplet": 1.0,
+    }
+    if mean_ap is None:
+        return row
+    row |= {
+        "mean_ap": mean_ap,
+        "mean_inp": 0.1234,
+        "rank1": 0.7012,
+        "rank5": 0.8123,
+        "rank10": 0.9234,
+        "protocol": "market1501, 90 queries & 210 gallery images",
+        "groups": [],
+        "validation_seconds": 30.0,
+    }
+    if groups:
+        row["groups"] = [
+            {"group": "gender male", "queries": 80, "mean_ap": mean_ap + 0.02, "rank1": 0.71},
+            {"group": "gender female", "queries": 8, "mean_ap": mean_ap - 0.15, "rank1": 0.5},
+        ]
+    if attributes:
+        row |= {
+            "loss_attributes": 0.5,
+            "attribute_accuracy": 0.85,
+            "attribute_majority": 0.755,
+            "attributes": {
+                "hair": {"accuracy": 0.9, "majority": 0.7},
+                "hat": {"accuracy": 0.8, "majority": 0.81},
+            },
+        }
+    return row
+
+
+@pytest.fixture
+def report(tmp_path):
+    def write(records, best_epoch, *, config=CONFIG, data=DATA):
+        path = tmp_path / "report.html"
+        write_run_report(path, config=config, records=records, best_epoch=best_epoch, data=data)
+        assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
+        return path.read_text(encoding="utf-8")
+
+    return write
+
+
+def test_figures_are_those_of_the_best_epoch(report):
+    page = Page(report([epoch_row(1, 0.4111), epoch_row(2, 0.6222), epoch_row(3, 0.5333)], 2))
+    assert page.row("Figure")[1] == "Epoch 2"
+    values = {row[0]: row[1] for row in page.rows[1:8]}
+    assert values == {
+        "mAP": "62.2%",
+        "Rank-1": "70.1%",
+        "Rank-5": "81.2%",
+        "Rank-10": "92.3%",
+        "mINP": "12.3%",
+        "Attribute accuracy": "85.0%",
+        "Majority guess": "75.5%",
+    }
+
+
+def test_groups_stand_with_their_queries_and_a_warning_where_few(report):
+    written = report([epoch_row(1, 0.6)], 1)
+    page = Page(written)
+    assert page.row("gender male") == ["gender male", "80", "62.0%", "+2.0", "71.0%"]
+    assert page.row("gender female *") == ["gender female *", "8", "45.0%", "-15.0", "50.0%"]
+    assert "gender female with 8 queries, a single query moves Rank-1 by 12.5 points" in written
+
+
+def test_attributes_no_better_than_the_majority_are_named(report):
+    written = report([epoch_row(1, 0.6)], 1)
+    assert Page(written).row("hair") == ["hair", "90.0%", "70.0%", "+20.0"]
+    assert "No better than always guessing the commonest value: hat." in written
+
+
+def test_curves_show_each_loss_term_and_validation_figure(report):
+    written = report([epoch_row(1), epoch_row(2, 0.5), epoch_row(3), epoch_row(4, 0.6)], 4)
+    assert Page(written).tags.count("svg") == 7
+    for label in ("identity", "triplet", "attributes", "mAP", "Rank-1", "majority guess"):
+        assert re.search(rf"<text[^>]*>{label}</text>", written), label
+    for label in ("Images per second", "Rate at the end of the epoch", "Share of the epoch"):
+        assert re.search(rf"<text[^>]*>{label}</text>", written), label
+
+
+def test_an_epoch_repeated_after_a_crash_counts_once_by_its_last_record(report):
+    written = report([epoch_row(1, 0.1), epoch_row(2, 0.2), epoch_row(2, 0.3)], 2)
+    assert Page(written).row("mAP")[1] == "30.0%"
+    assert "2 epochs in 3 min" in written
+
+
+def test_a_single_epoch_without_attributes_and_groups(report):
+    written = report([epoch_row(1, 0.25, attributes=False, groups=False)], 1)
+    page = Page(written)
+    assert page.row("mAP")[1] == "25.0%"
+    assert "1 epoch in 90 s" in written
+    assert page.tags.count("svg") == 5
+    assert "For whom" not in written
+    assert "Majority" not in written
+
+
+def test_data_and_configuration_are_in_the_page(report):
+    data = replace(DATA, bad_images=("train/a.jpg: truncated",), notes=("2 people without images",))
+    written = report([epoch_row(1, 0.5)], 1, data=data)
+    for text in (
+        "700 images of 40 people",
+        "300 images of 17 other people",
+        "1 image that",
+        "train/a.jpg: truncated",
+        "2 people without images",
+        "  learning_rate: 0.001",
+    ):
+        assert text in written
+
+
+def test_the_page_loads_nothing_and_runs_nothing(report):
+    written = report([epoch_row(1, 0.4), epoch_row(2, 0.5)], 2)
+    page = Page(written)
+    assert not {"script", "link", "img", "iframe", "object", "embed", "base"} & set(page.tags)
+    assert all(reference.startswith("#") for reference in page.references)
+    assert set(re.findall(r"url\((.)", written)) <= {"#"}
+    assert "@import" not in written
+    assert "default-src 'none'" in written
+
+
+def test_ids_are_unique_and_references_find_theirs(report):
+    written = report([epoch_row(1, 0.4), epoch_row(2, 0.5)], 2)
+    page = Page(written)
+    wanted = {reference[1:] for reference in page.references}
+    wanted |= set(re.findall(r"url\(#([^)]+)\)", written))
+    assert wanted
+    assert wanted <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_names_paths_and_notes_may_hold_anything(report):
+    row = epoch_row(1, 0.5)
+    row["attributes"] = {NASTY: {"accuracy": 0.5, "majority": 0.6}}
+    row["groups"] = [{"group": NASTY, "queries": 3, "mean_ap": float("nan"), "rank1": 0.0}]
+    row["protocol"] = NASTY
+    data = DataSummary(NASTY, NASTY, 1, 1, 1, 1, 0, (NASTY, "\udcff.jpg"), (NASTY,))
+    written = report([row], 1, config={**CONFIG, "output": f"runs/{NASTY}"}, data=data)
+    page = Page(written)
+    assert not {"script", "frac"} & set(page.tags)
+    assert page.row(f"{NASTY} *")[2] == "n/a"
+    assert "\\udcff.jpg" in written
+
+
+def test_the_same_run_gives_the_same_page(report):
+    records = [epoch_row(1, 0.4), epoch_row(2, 0.5)]
+    assert report(records, 2) == report(records, 2)
+
+
+def test_a_best_epoch_without_record_is_refused(report):
+    with pytest.raises(ValueError, match="best epoch, 7"):
+        report([epoch_row(1, 0.5)], 7)
