@@ -1,0 +1,25 @@
+"""Train a network that recognises people, and their attributes, on a Ray cluster."""
+
+import sys
+import time
+from typing import Any
+
+from reidray.config import TrainReidConfig
+from reidray.job import parse_config, run_job
+
+
+def train() -> dict[str, Any]:
+    """What the command line asks for."""
+    started = time.time()
+    asked = parse_config(TrainReidConfig, sys.argv[1:], description=__doc__, resumable=True)
+
+    from reidray.session import ray_session
+    from reidray.training.run import prepare_training, train_reid
+
+    prepared = prepare_training(asked.config, asked.resume)
+    with ray_session(asked.session.ray_address, verbose=asked.session.verbose):
+        return train_reid(prepared, started=started)
+
+
+if __name__ == "__main__":
+    run_job(train)

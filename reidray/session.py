@@ -1,0 +1,67 @@
+"""A connection to Ray: a cluster of one's own in this process, or one that is running."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from reidray.errors import UserError
+
+
+@contextmanager
+def ray_session(address: str | None = None, *, verbose: bool = False) -> Iterator[None]:
+    """Connect to Ray, and leave it as it was found.
+
+    Args:
+        address: `local` starts Ray in this process, `auto` or HOST:PORT joins a running cluster;
+            None joins the one in RAY_ADDRESS, which a submitted job is given, or else is `local`.
+        verbose: show Ray's own messages.
+
+    Raises:
+        UserError: no cluster answers at the address.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    _quieten(verbose)
+    here = {"include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=verbose,
+            logging_level=logging.INFO if verbose else logging.ERROR,
+            configure_logging=True,
+            **here,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"Ray at {address!r} cannot be joined ({reason}): start one with cluster/local/up, "
+            "check the address and the token, or use --ray-address local"
+        ) from error
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = verbose
+    context.print_on_execution_start = verbose
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def cluster_cpus() -> int:
+    """Whole CPUs of the cluster."""
+    return int(ray.cluster_resources().get("CPU", 0))
+
+
+def cluster_gpus() -> int:
+    """GPUs of the cluster."""
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
+def _quieten(verbose: bool) -> None:
+    """Hide Ray's own messages, here and in every process it starts."""
+    if verbose:
+        return
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    for name in ("ray", "ray.data", "ray.train", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)

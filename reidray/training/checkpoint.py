@@ -1,0 +1,108 @@
+"""A training stopped in the middle, as safetensors and JSON: nothing in it can run."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from reidray.errors import UserError
+
+NETWORK_FILE = "network.safetensors"
+BEST_FILE = "best.safetensors"
+OPTIMIZER_FILE = "optimizer.safetensors"
+STATE_FILE = "state.json"
+
+
+@dataclass
+class Standing:
+    """How far a training has come.
+
+    Attributes:
+        epoch: epochs finished.
+        step: steps taken.
+        finished: whether nothing is left to do.
+        best_epoch: the epoch, from 1, with the best figure so far; 0 before any.
+        best: the figures of that epoch.
+        stale: validations since then.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    finished: bool = False
+    best_epoch: int = 0
+    best: dict[str, Any] = field(default_factory=dict)
+    stale: int = 0
+
+
+@dataclass
+class TrainingState:
+    """All that changes while a network trains.
+
+    Attributes:
+        best_weights: the network's weights at the best epoch.
+        settings: the configuration it trains under; a checkpoint goes on under no other.
+    """
+
+    network: nn.Module
+    optimizer: Optimizer
+    settings: dict[str, Any]
+    standing: Standing = field(default_factory=Standing)
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint into an existing folder."""
+        save_file(copy_weights(self.network), folder / NETWORK_FILE)
+        save_file(self.best_weights, folder / BEST_FILE)
+        optimizer = self.optimizer.state_dict()
+        tensors = {
+            f"{index}.{name}": value.detach().cpu().contiguous()
+            for index, entry in optimizer["state"].items()
+            for name, value in entry.items()
+            if isinstance(value, Tensor)
+        }
+        save_file(tensors, folder / OPTIMIZER_FILE)
+        state = {"standing": vars(self.standing), "settings": self.settings}
+        (folder / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n")
+
+    def restore(self, folder: Path) -> None:
+        """Take up a checkpoint.
+
+        Raises:
+            UserError: it was written under another configuration; names the first difference.
+        """
+        state = json.loads((folder / STATE_FILE).read_text())
+        _refuse_other_settings(state["settings"], json.loads(json.dumps(self.settings)), folder)
+        self.standing = Standing(**state["standing"])
+        self.network.load_state_dict(load_file(folder / NETWORK_FILE))
+        self.best_weights = load_file(folder / BEST_FILE)
+        optimizer = self.optimizer.state_dict()
+        entries: dict[int, dict[str, Tensor]] = {}
+        for key, value in load_file(folder / OPTIMIZER_FILE).items():
+            index, _, name = key.partition(".")
+            entries.setdefault(int(index), {})[name] = value
+        self.optimizer.load_state_dict(optimizer | {"state": entries})
+
+
+def copy_weights(network: nn.Module) -> dict[str, Tensor]:
+    """A network's weights and buffers on the CPU, apart from the network."""
+    return {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
+
+
+def read_best(folder: Path) -> tuple[Standing, dict[str, Tensor]]:
+    """How far a checkpoint had come, and the weights of its best epoch."""
+    state = json.loads((folder / STATE_FILE).read_text())
+    return Standing(**state["standing"]), load_file(folder / BEST_FILE)
+
+
+def _refuse_other_settings(then: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    for key in sorted({*then, *now}):
+        if then.get(key) != now.get(key):
+            raise UserError(
+                f"checkpoint {folder} was trained with {key} = {then.get(key)!r}, "
+                f"not {now.get(key)!r}: "
+                "resume with the configuration it began with"
+            )

@@ -1,0 +1,119 @@
+"""What a network can be trained to do. A task turns a batch into losses and judges a network."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from reidray.accuracy import most_frequent
+from reidray.config import TrainReidConfig
+from reidray.data.crops import CropTable
+from reidray.data.sampling import identity_batches
+from reidray.data.transforms import augment, plan_augmentation
+from reidray.losses import attribute_loss, batch_hard_triplet_loss, identity_loss
+from reidray.models.networks import IMAGENET_MEAN, Outputs
+from reidray.training.place import Place
+from reidray.training.validation import LabelledCrops, embed, judge
+
+FILL = 255 * sum(IMAGENET_MEAN) / 3
+
+
+@dataclass(frozen=True)
+class ReidBatch:
+    """A process's share of a batch.
+
+    Attributes:
+        crops: (B, 3, H, W) float32 in 0..255, augmented.
+        people: (B,) int64, indices of the training people.
+        codes: (B, A) int64, -1 where unknown.
+    """
+
+    crops: Tensor
+    people: Tensor
+    codes: Tensor
+
+
+class ReidTask:
+    """Recognise people, and their attributes where the network predicts them."""
+
+    def __init__(
+        self,
+        config: TrainReidConfig,
+        table: CropTable,
+        train: LabelledCrops,
+        validation: LabelledCrops,
+        place: Place,
+    ) -> None:
+        self._config, self._table, self._place = config, table, place
+        self._train, self._validation = train, validation
+        _, self._people = np.unique(train.people, return_inverse=True)
+        self.steps_per_epoch = sum(1 for _ in self._plan(0))
+
+    def batches(self, epoch: int) -> Iterator[ReidBatch]:
+        """This rank's people of each global batch of an epoch."""
+        place, config = self._place, self._config
+        for step, positions in enumerate(self._plan(epoch)):
+            mine = np.arange(positions.size).reshape(positions.shape)[
+                place.rank :: place.world_size
+            ]
+            augmentation = plan_augmentation(
+                config.augment, positions.size, seed=config.seed, epoch=epoch, step=step
+            )
+            chosen = positions.reshape(-1)[mine.reshape(-1)]
+            crops = self._crops(self._train.rows[chosen])
+            yield ReidBatch(
+                augment(crops, augmentation.take(torch.from_numpy(mine.reshape(-1))), fill=FILL),
+                torch.from_numpy(self._people[chosen]).to(place.device),
+                torch.from_numpy(self._train.codes[chosen]).to(place.device, torch.int64),
+            )
+
+    def batch_size(self, batch: ReidBatch) -> int:
+        """Images in this process's share of a batch."""
+        return len(batch.people)
+
+    def losses(self, network: nn.Module, batch: ReidBatch) -> dict[str, Tensor]:
+        """Identity, triplet and attribute losses with their weights."""
+        outputs: Outputs = network(batch.crops)
+        weights = self._config.loss
+        smoothing = weights.smoothing
+        terms = {
+            "identity": weights.identity
+            * identity_loss(outputs.identity, batch.people, smoothing=smoothing),
+            "triplet": weights.triplet
+            * batch_hard_triplet_loss(outputs.metric_feature, batch.people, margin=weights.margin),
+        }
+        if outputs.attributes:
+            terms["attributes"] = weights.attributes * attribute_loss(
+                outputs.attributes, batch.codes, smoothing=smoothing
+            )
+        return terms
+
+    def validate(self, network: nn.Module) -> dict[str, object]:
+        """Figures on people that are not trained on; complete on rank 0 alone."""
+        validation, place = self._validation, self._place
+        mine = validation.rows[place.rank :: place.world_size]
+        embeddings, attributes = embed(network, self._crops, mine)
+        embeddings = place.gather_rows(embeddings, len(validation.rows)).cpu()
+        attributes = place.gather_rows(attributes, len(validation.rows)).cpu()
+        if not place.leads:
+            return {}
+        return judge(
+            embeddings,
+            attributes.numpy(),
+            validation,
+            majority=most_frequent(self._train.codes, self._train.schema),
+            metric=self._config.validation.metric,
+        )
+
+    def _plan(self, epoch: int) -> Iterator[NDArray[np.int64]]:
+        config = self._config
+        return identity_batches(
+            self._people, config.batch.people, config.batch.crops, seed=config.seed, epoch=epoch
+        )
+
+    def _crops(self, rows: NDArray[np.int64]) -> Tensor:
+        crops = torch.from_numpy(self._table.gather(rows)).to(self._place.device)
+        return crops.permute(0, 3, 1, 2)

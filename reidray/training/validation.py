@@ -1,0 +1,141 @@
+"""How good a network is on people it never saw: ranking across cameras, and attributes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from reidray.accuracy import attribute_accuracy
+from reidray.data.attributes import AttributeSchema
+from reidray.retrieval import RankingMetrics, evaluate
+
+BATCH = 256
+RANKS = (1, 5, 10)
+GROUPED_BY = ("gender", "age")
+Metric = Literal["cosine", "euclidean"]
+
+
+@dataclass(frozen=True)
+class LabelledCrops:
+    """Images with what is known of them; all arrays run over the same N images.
+
+    Attributes:
+        rows: (N,) int64, their rows in the manifest.
+        people: (N,) int64.
+        cameras: (N,) int64, -1 where unknown.
+        codes: (N, A) int8 attribute codes, -1 where unknown.
+        schema: the A attributes.
+    """
+
+    rows: NDArray[np.int64]
+    people: NDArray[np.int64]
+    cameras: NDArray[np.int64]
+    codes: NDArray[np.int8]
+    schema: AttributeSchema
+
+    def query_mask(self) -> NDArray[np.bool_]:
+        """(N,) bool: the first image of each person in each camera is a query, the rest gallery."""
+        _, first = np.unique(np.stack([self.people, self.cameras]), axis=1, return_index=True)
+        mask = np.zeros(len(self.rows), dtype=bool)
+        mask[first] = True
+        return mask
+
+    def protocol(self) -> Literal["market1501", "all"]:
+        """`market1501` where somebody is seen by several cameras, else `all`."""
+        pairs = np.unique(np.stack([self.people, self.cameras]), axis=1)
+        _, cameras = np.unique(pairs[0], return_counts=True)
+        return "market1501" if cameras.max() > 1 else "all"
+
+
+def embed(
+    network: nn.Module, crops: Callable[[NDArray[np.int64]], Tensor], rows: NDArray[np.int64]
+) -> tuple[Tensor, Tensor]:
+    """Embed images batch by batch.
+
+    Args:
+        network: in evaluation mode.
+        crops: gives rows of the manifest as (B, 3, H, W) uint8 on the network's device.
+        rows: (N,) int64.
+
+    Returns:
+        Embeddings (N, D) float32 and predicted attribute codes (N, A) int64.
+    """
+    embeddings, codes = [], []
+    with torch.inference_mode():
+        for start in range(0, len(rows), BATCH):
+            outputs = network(crops(rows[start : start + BATCH]))
+            embeddings.append(outputs.embedding)
+            predicted = [values.argmax(dim=1) for values in outputs.attributes]
+            empty = outputs.embedding.new_zeros((len(outputs.embedding), 0), dtype=torch.int64)
+            codes.append(torch.stack(predicted, dim=1) if predicted else empty)
+    return torch.cat(embeddings), torch.cat(codes)
+
+
+def judge(
+    embeddings: Tensor,
+    predicted: NDArray[np.int64],
+    truth: LabelledCrops,
+    *,
+    majority: NDArray[np.int64],
+    metric: Metric,
+) -> dict[str, Any]:
+    """All figures of a validation.
+
+    Args:
+        embeddings: (N, D) float32.
+        predicted: (N, A) int64 attribute codes; A is 0 where the network predicts none.
+        truth: the N images.
+        majority: (A,) int64, what a constant guess would say.
+        metric: distance between embeddings.
+
+    Returns:
+        `mean_ap`, `mean_inp`, `rank1`, `rank5`, `rank10`, `protocol` (a line that says how), by
+        group `groups`, and where attributes are predicted their accuracies beside the majority's.
+    """
+    is_query = truth.query_mask()
+    ranking = evaluate(
+        embeddings[torch.from_numpy(is_query)],
+        embeddings[torch.from_numpy(~is_query)],
+        truth.people[is_query],
+        truth.people[~is_query],
+        truth.cameras[is_query],
+        truth.cameras[~is_query],
+        metric=metric,
+        protocol=truth.protocol(),
+    )
+    figures: dict[str, Any] = {"mean_ap": ranking.mean_ap, "mean_inp": ranking.mean_inp}
+    figures |= {f"rank{rank}": float(ranking.cmc[rank - 1]) for rank in RANKS}
+    figures |= {"protocol": str(ranking), "groups": _groups(ranking, truth, is_query)}
+    if predicted.shape[1]:
+        figures |= attribute_accuracy(predicted, truth.codes, truth.schema, majority)
+    return figures
+
+
+def _groups(
+    ranking: RankingMetrics, truth: LabelledCrops, is_query: NDArray[np.bool_]
+) -> list[dict[str, Any]]:
+    """Figures of the queries of each gender and age, with their number."""
+    found = []
+    average_precision = np.asarray(ranking.average_precision)
+    first = np.asarray(ranking.first_match_rank)
+    valid = ~np.isnan(average_precision)
+    for index, attribute in enumerate(truth.schema.attributes):
+        if attribute.name not in GROUPED_BY:
+            continue
+        codes = truth.codes[is_query, index]
+        for code, value in enumerate(attribute.values):
+            members = valid & (codes == code)
+            if members.any():
+                found.append(
+                    {
+                        "group": f"{attribute.name} {value}",
+                        "queries": int(members.sum()),
+                        "mean_ap": float(average_precision[members].mean()),
+                        "rank1": float((first[members] == 0).mean()),
+                    }
+                )
+    return found

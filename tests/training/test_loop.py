@@ -1,0 +1,170 @@
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from reidray.config import (
+    AugmentConfig,
+    BatchConfig,
+    NetworkConfig,
+    OptimizerConfig,
+    TrainReidConfig,
+    ValidationConfig,
+)
+from reidray.data.attributes import Attribute, AttributeSchema
+from reidray.data.crops import CropTable
+from reidray.errors import UserError
+from reidray.models import build_model
+from reidray.training.checkpoint import read_best
+from reidray.training.loop import LoopPlan, fit
+from reidray.training.place import Place
+from reidray.training.tasks import ReidTask
+from reidray.training.validation import LabelledCrops
+
+SCHEMA = AttributeSchema((Attribute("colour", ("dark", "light")),))
+CONFIG = TrainReidConfig(
+    data="-",
+    network=NetworkConfig(height=32, width=16),
+    batch=BatchConfig(people=4, crops=2),
+    augment=AugmentConfig(shift=0.1),
+    validation=ValidationConfig(select_by="mean_ap"),
+)
+
+
+def labelled(people, first_row):
+    """Three images of each person by each of two cameras."""
+    count = len(people) * 6
+    shown = np.repeat(people, 6)
+    return LabelledCrops(
+        rows=np.arange(first_row, first_row + count),
+        people=shown,
+        cameras=np.tile([1, 1, 1, 2, 2, 2], len(people)),
+        codes=(shown % 2)[:, None].astype(np.int8),
+        schema=SCHEMA,
+    )
+
+
+def made_task(config=CONFIG, place=Place()):
+    """People as plain colours with noise: easy to tell apart."""
+    train, validation = labelled(np.arange(1, 9), 0), labelled(np.arange(9, 13), 48)
+    random = np.random.default_rng(0)
+    colours = random.integers(0, 256, (13, 1, 1, 3))
+    colours[1::2] //= 3
+    people = np.concatenate([train.people, validation.people])
+    noise = random.normal(0, 12, (len(people), 32, 16, 3))
+    crops = np.clip(colours[people] + noise, 0, 255).astype(np.uint8)
+    return ReidTask(config, CropTable.from_array(crops), train, validation, place)
+
+
+def network():
+    torch.manual_seed(0)
+    return build_model("apr", backbone="resnet_tiny", num_people=8, schema=SCHEMA, feature_size=16)
+
+
+class Recorder:
+    """Keeps the figures and the checkpoints of each epoch."""
+
+    def __init__(self, folder=None):
+        self.records, self.folder = [], folder
+
+    def step(self, progress):
+        assert 0 <= progress.done < 1
+
+    def epoch(self, record, save):
+        self.records.append(record)
+        if self.folder:
+            target = self.folder / str(record["epoch"])
+            target.mkdir()
+            save(target)
+
+
+def plan(epochs=3, **settings):
+    return LoopPlan(
+        epochs=epochs,
+        optimizer=OptimizerConfig(learning_rate=0.003),
+        validation=settings.pop("validation", CONFIG.validation),
+        **settings,
+    )
+
+
+def test_training_learns_and_keeps_the_best_epoch(tmp_path):
+    recorder = Recorder(tmp_path)
+    state = fit(made_task(), network(), plan(6), recorder)
+    assert recorder.records[-1]["loss"] < recorder.records[0]["loss"]
+    best = max(recorder.records, key=lambda record: record["mean_ap"])
+    assert best["mean_ap"] > 0.6
+    assert state.standing.best_epoch == best["epoch"]
+    standing, weights = read_best(tmp_path / "6")
+    assert standing.finished
+    assert torch.equal(weights["identity.weight"], state.best_weights["identity.weight"])
+
+
+def test_same_seed_gives_the_same_weights():
+    first, second = (fit(made_task(), network(), plan(2), Recorder()).network for _ in "ab")
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_training_resumed_from_a_checkpoint_ends_as_one_that_never_stopped(tmp_path):
+    whole = fit(made_task(), network(), plan(4), Recorder(tmp_path)).network
+    torch.manual_seed(99)
+    fresh = build_model("apr", backbone="resnet_tiny", num_people=8, schema=SCHEMA, feature_size=16)
+    recorder = Recorder()
+    resumed = fit(made_task(), fresh, plan(4), recorder, checkpoint=tmp_path / "2").network
+    assert [record["epoch"] for record in recorder.records] == [3, 4]
+    for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_a_checkpoint_goes_on_under_no_other_configuration(tmp_path):
+    fit(made_task(), network(), plan(1), Recorder(tmp_path), settings={"seed": 1})
+    with pytest.raises(UserError, match="seed = 1, not 2"):
+        fit(
+            made_task(),
+            network(),
+            plan(1),
+            Recorder(),
+            settings={"seed": 2},
+            checkpoint=tmp_path / "1",
+        )
+
+
+def test_training_stops_when_patience_ends():
+    recorder = Recorder()
+    validation = replace(CONFIG.validation, patience=2)
+    frozen = plan(50, validation=validation)
+    frozen = replace(frozen, optimizer=OptimizerConfig(learning_rate=1e-12))
+    state = fit(made_task(), network(), frozen, recorder)
+    assert state.standing.finished
+    assert len(recorder.records) < 10
+
+
+def test_training_ends_by_its_deadline_with_the_learning_rate_at_its_end():
+    start = time.time()
+    recorder = Recorder()
+    fit(made_task(), network(), plan(100_000, deadline=start + 4), recorder)
+    assert time.time() - start < 8
+    assert "mean_ap" in recorder.records[-1]
+    assert recorder.records[-1]["learning_rate"] < 0.0003
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice():
+    broken = network()
+    with torch.no_grad():
+        broken.dense[0].weight.fill_(float("nan"))
+    with pytest.raises(UserError, match="learning-rate"):
+        fit(made_task(), broken, plan(1), Recorder())
+
+
+def test_two_workers_share_the_batches_that_one_would_have():
+    whole = list(made_task().batches(1))
+    halves = [list(made_task(place=Place(rank, 2)).batches(1)) for rank in (0, 1)]
+    assert len(whole) == len(halves[0]) == len(halves[1])
+    for batch, first, second in zip(whole, *halves, strict=True):
+        joined = torch.cat([first.crops, second.crops])
+        key = torch.cat([first.people, second.people]).argsort(stable=True)
+        expected = batch.people.argsort(stable=True)
+        assert torch.equal(torch.cat([first.people, second.people])[key], batch.people[expected])
+        assert joined.sum() == pytest.approx(batch.crops.sum().item(), rel=1e-5)
