@@ -1,0 +1,245 @@
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+import torch
+from PIL import Image
+
+from reidray.data.annotations import read_annotations
+from reidray.data.attributes import PEDESTRIAN_SCHEMA, AttributeSchema
+from reidray.errors import UserError
+from reidray.models import ModelCard, NetworkSpec, build_model, save_model
+from reidray.scoring.config import EvaluateConfig, ScoreConfig
+from reidray.scoring.model_evaluation import judge_model
+from reidray.scoring.night import score_night
+from reidray.scoring.ranking_file import read_ranking
+
+pytestmark = pytest.mark.cluster
+ROOT = Path(__file__).parents[2]
+SAME_EVERY_NIGHT = ("reid_test.txt", "classification_test.csv", "quarantine.csv")
+
+
+@pytest.fixture(scope="module")
+def ray_address():
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("model"), "apr", PEDESTRIAN_SCHEMA)
+
+
+def make_model(folder, name, schema):
+    torch.manual_seed(0)
+    described = {"backbone": "resnet_tiny", "num_people": 3, "schema": schema}
+    described |= {"feature_size": 16, "height": 32, "width": 16}
+    network = build_model(name, **described)
+    spec = NetworkSpec(name=name, **described)
+    save_model(folder, network, spec, ModelCard(metric="cosine"), "# Model\n")
+    return folder
+
+
+def draw(path, person, variant):
+    """A picture of noise in the person's own colours."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    colours = np.random.default_rng(person).integers(0, 200, (4, 1, 3))
+    noise = np.random.default_rng([person, variant]).integers(0, 30, (4, 16, 3))
+    pixels = np.repeat((colours + noise).astype(np.uint8), 8, axis=0)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    root = tmp_path_factory.mktemp("night")
+    for person in range(30):
+        draw(root / "queries" / f"{person:06d}.jpg", person, 0)
+        for variant in range(1, 6):
+            draw(root / "gallery" / f"day{variant}" / f"{person:06d}.png", person, variant)
+    return root
+
+
+def night(model, images, output, **changes):
+    settings = {"model": str(model), "queries": str(images / "queries")}
+    settings |= {"gallery": str(images / "gallery"), "output": str(output), "num_workers": 1}
+    return score_night(ScoreConfig(**(settings | changes)))
+
+
+def published(output):
+    return {name: (output / name).read_bytes() for name in SAME_EVERY_NIGHT}
+
+
+def run_job(*arguments):
+    command = [sys.executable, ROOT / "jobs" / "score_nightly.py", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+
+
+@pytest.fixture(scope="module")
+def first_night(ray_address, model, images, tmp_path_factory):  # noqa: ARG001 - it needs Ray
+    """The output folder of two workers that ranked all but one of the gallery."""
+    output = tmp_path_factory.mktemp("first") / "out"
+    night(model, images, output, num_workers=2, top_k=149)
+    return output
+
+
+def test_the_first_night_ranks_every_query_and_describes_every_gallery_image(first_night, images):
+    ranking = read_ranking((first_night / "reid_test.txt").read_bytes(), "reid_test.txt")
+    assert sorted(ranking) == [f"{person:06d}.jpg" for person in range(30)]
+    assert {len(set(names)) for names in ranking.values()} == {149}
+    of_the_person = [names[0].endswith(query[:6] + ".png") for query, names in ranking.items()]
+    assert np.mean(of_the_person) > 0.9
+    attributes = read_annotations((first_night / "classification_test.csv").read_bytes(), "csv")
+    gallery = (images / "gallery").rglob("*.png")
+    assert list(attributes) == sorted(
+        path.relative_to(images / "gallery").as_posix() for path in gallery
+    )
+    assert len({tuple(codes.values()) for codes in attributes.values()}) > 1
+    assert (first_night / "quarantine.csv").read_text() == "file,split,reason\n"
+
+
+def test_the_job_with_one_worker_joins_a_cluster_and_publishes_the_same_bytes(
+    ray_address, first_night, model, images, tmp_path
+):
+    done = run_job(
+        *("--model", model, "--queries", images / "queries", "--gallery", images / "gallery"),
+        *("--output", tmp_path / "out", "--top-k", 149, "--num-workers", 1),
+        *("--ray-address", ray_address),
+    )
+    assert done.returncode == 0, done.stderr
+    assert published(tmp_path / "out") == published(first_night)
+    told = json.loads(done.stdout.splitlines()[-1])
+    written = json.loads((tmp_path / "out" / "scoring.json").read_text())
+    assert told["output"] == str(tmp_path / "out")
+    assert (told["queries"], told["gallery"], told["workers"]) == (30, 150, 1)
+    assert told["images_per_second"] > 0
+    assert {"embed", "rank", "write"} <= told["stages"].keys()
+    assert (written["model"], written["metric"]) == (told["model"], "cosine")
+
+
+def test_a_bad_image_changes_nothing_but_its_own_lines(first_night, model, images, tmp_path):
+    shutil.copytree(images, tmp_path / "images")
+    (tmp_path / "images" / "queries" / "000004.jpg").write_bytes(b"no picture")
+    for path in (tmp_path / "images" / "gallery").rglob("000007.png"):
+        path.write_bytes(path.read_bytes()[:40])
+    out = tmp_path / "out"
+    summary = night(model, tmp_path / "images", out, max_bad=0.05, top_k=149)
+    gone = {f"day{day}/000007.png" for day in range(1, 6)}
+    with (out / "quarantine.csv").open() as file:
+        bad = [(row["file"], row["split"]) for row in csv.DictReader(file)]
+    assert bad == [("000004.jpg", "query"), *((name, "gallery") for name in sorted(gone))]
+    assert summary["quarantined"] == 6
+    whole, damaged = published(first_night), published(out)
+    rows = whole["classification_test.csv"].decode().splitlines(keepends=True)
+    kept = [row for row in rows if row.split(",")[0] not in gone]
+    assert damaged["classification_test.csv"].decode() == "".join(kept)
+    before, after = (read_ranking(side["reid_test.txt"], "txt") for side in (whole, damaged))
+    assert after.pop("000004.jpg") == ()
+    for query, names in after.items():
+        remaining = [name for name in before[query] if name not in gone]
+        assert list(names)[: len(remaining)] == remaining
+
+
+def test_too_many_bad_images_leave_the_previous_night_as_it_was(
+    first_night, model, images, tmp_path
+):
+    shutil.copytree(first_night, tmp_path / "out")
+    queries = tmp_path / "queries"
+    draw(queries / "good.png", 1, 0)
+    (queries / "empty.jpg").touch()
+    with pytest.raises(UserError, match=r"queries/empty\.jpg"):
+        night(model, images, tmp_path / "out", queries=str(queries))
+    assert published(tmp_path / "out") == published(first_night)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "queries"]
+
+
+def test_a_model_without_attributes_replaces_the_night_and_says_that_it_predicts_none(
+    first_night, images, tmp_path
+):
+    shutil.copytree(first_night, tmp_path / "out")
+    (tmp_path / "model").mkdir()
+    plain = make_model(tmp_path / "model", "baseline", AttributeSchema())
+    night(plain, images, tmp_path / "out", top_k=500, metric="euclidean")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"reid_test.txt", "quarantine.csv", "scoring.json"}
+    summary = json.loads((tmp_path / "out" / "scoring.json").read_text())
+    assert "does not predict" in summary["attributes"]
+    assert summary["metric"] == "euclidean"
+    ranking = read_ranking((tmp_path / "out" / "reid_test.txt").read_bytes(), "reid_test.txt")
+    assert {len(names) for names in ranking.values()} == {150}
+
+
+@pytest.mark.usefixtures("ray_address")
+def test_more_workers_than_fit_are_refused_with_what_the_cluster_has(model, images, tmp_path):
+    with pytest.raises(UserError, match=r"--num-workers 9: the cluster has 2 CPUs"):
+        night(model, images, tmp_path / "out", num_workers=9)
+    with pytest.raises(UserError, match="no GPU"):
+        night(model, images, tmp_path / "out", use_gpu="yes")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("ray_address")
+def test_a_model_is_judged_on_a_labelled_set(model, tmp_path):
+    for person in range(1, 9):
+        draw(tmp_path / "query" / f"{person:04d}_c1s1_000001_00.png", person, 0)
+        draw(tmp_path / "bounding_box_test" / f"{person:04d}_c1s1_000002_00.png", person, 0)
+        draw(tmp_path / "bounding_box_test" / f"{person:04d}_c2s1_000003_00.png", person, 1)
+        draw(tmp_path / "bounding_box_train" / f"{person + 20:04d}_c1s1_000001_00.png", person, 2)
+    figures = judge_model(EvaluateConfig(model=str(model), data=str(tmp_path), num_workers=1))
+    assert (figures["queries"], figures["gallery"]) == (8, 16)
+    assert "market1501" in figures["protocol"]
+    assert figures["mean_ap"] > 0.8
+
+
+def test_the_job_says_what_is_wrong_in_one_line_and_exits_with_2(model, images, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    done = run_job(
+        *("--model", model, "--queries", images / "queries", "--gallery", images / "gallery"),
+        *("--output", tmp_path / "out"),
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert "thesis.txt" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
+
+
+class Unreachable:
+    """A session that must not be opened."""
+
+    def __enter__(self):
+        raise AssertionError("Ray was started")
+
+    def __exit__(self, *details):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"model": "/nowhere/model"}, "/nowhere/model"),
+        ({"queries": "/nowhere/queries"}, "/nowhere/queries"),
+        ({"output": "s3://bucket/out"}, "s3://bucket/out"),
+    ],
+)
+def test_wrong_input_is_found_before_ray_starts(model, images, tmp_path, changes, named):
+    settings = {"model": str(model), "queries": str(images / "queries")}
+    settings |= {"gallery": str(images / "gallery"), "output": str(tmp_path / "out")}
+    with pytest.raises(UserError, match=named):
+        score_night(ScoreConfig(**(settings | changes)), Unreachable())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_the_files_cannot_carry_is_found_before_ray_starts(model, images, tmp_path):
+    draw(tmp_path / "queries" / "one, two.png", 1, 0)
+    settings = {"model": str(model), "queries": str(tmp_path / "queries")}
+    settings |= {"gallery": str(images / "gallery"), "output": str(tmp_path / "out")}
+    with pytest.raises(UserError, match=r"'one, two\.png'"):
+        score_night(ScoreConfig(**settings), Unreachable())

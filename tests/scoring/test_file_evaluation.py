@@ -1,0 +1,109 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reidray.data.annotations import write_annotations
+from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.errors import UserError
+from reidray.scoring.file_evaluation import (
+    RankingTruth,
+    judge_attributes,
+    judge_ranking,
+    read_truth,
+    truth_from_names,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_evaluate(*arguments):
+    command = [sys.executable, ROOT / "jobs" / "evaluate.py", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def person(**codes):
+    return dict.fromkeys(PEDESTRIAN_SCHEMA.names, 0) | codes
+
+
+def test_average_precision_divides_by_all_correct_names_of_the_truth():
+    truth = RankingTruth({"q": frozenset({"a", "b", "c"})})
+    figures = judge_ranking({"q": ("x", "a", "y", "b")}, truth)
+    assert figures["mean_ap"] == pytest.approx((1 / 2 + 2 / 4) / 3)
+    assert (figures["rank1"], figures["rank5"]) == (0, 1)
+
+
+def test_missing_query_counts_zero_and_a_query_without_truth_does_not_count():
+    truth = RankingTruth({"q": frozenset({"a"}), "lost": frozenset({"a"})})
+    figures = judge_ranking({"q": ("a",), "stranger": ("x",)}, truth)
+    assert (figures["mean_ap"], figures["rank1"], figures["missing"]) == (0.5, 0.5, 1)
+    assert figures["queries"] == 2
+
+
+def test_truth_from_names_takes_other_cameras_and_ignores_own_camera_and_junk():
+    gallery = ["0001_c1_1.jpg", "0001_c2_2.jpg", "0002_c1_3.jpg", "-1_c3_4.jpg"]
+    truth = truth_from_names(["in/0001_c1_9.jpg", "0002_c1_8.jpg"], gallery)
+    assert truth.correct == {"in/0001_c1_9.jpg": {"0001_c2_2.jpg"}}
+    assert truth.ignored == {"in/0001_c1_9.jpg": {"0001_c1_1.jpg", "-1_c3_4.jpg"}}
+    ranked = ("-1_c3_4.jpg", "0001_c1_1.jpg", "0001_c2_2.jpg")
+    assert judge_ranking({"in/0001_c1_9.jpg": ranked}, truth)["mean_ap"] == 1
+
+
+def test_names_that_tell_nothing_ask_for_a_truth_file():
+    with pytest.raises(UserError, match=r"'000000\.jpg'.*--truth"):
+        truth_from_names(["000000.jpg"], ["0001_c1_1.jpg"])
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("[]", "object"), ('{"q": "a"}', "'q'"), ('{"q": []}', "'q'"), ("{", "JSON")],
+)
+def test_wrong_truth_files_are_named(tmp_path, text, named):
+    path = tmp_path / "truth.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=named) as caught:
+        read_truth(path)
+    assert "truth.json" in str(caught.value)
+
+
+def test_attribute_accuracy_over_attributes_and_over_columns_with_their_majorities():
+    truth = {"a": person(hat=1), "b": person(hat=1), "c": person(upper_colour=3), "d": person()}
+    predicted = {name: person(hat=1) for name in ("a", "b", "c")}
+    figures = judge_attributes(predicted, truth)
+    hat, upper = figures["attributes"]["hat"], figures["attributes"]["upper_colour"]
+    assert (hat["accuracy"], hat["majority"]) == (2 / 4, 2 / 4)
+    assert (upper["accuracy"], upper["majority"]) == (2 / 4, 3 / 4)
+    assert figures["attribute_accuracy"] == pytest.approx((2 / 4 * 2 + 3 / 4 * 10) / 12)
+    # c is wrong in hat, upblack and uppurple, and the whole of d is missing.
+    assert figures["column_accuracy"] == pytest.approx((3 * 27 - 3) / (4 * 27))
+    assert figures["column_majority"] == pytest.approx((24 + 2 / 4 + 2 * 3 / 4) / 27)
+    assert figures["missing_images"] == 1
+
+
+def test_attribute_files_without_a_common_image_are_an_error():
+    with pytest.raises(UserError, match="no id in common"):
+        judge_attributes({"a": person()}, {"b": person()})
+
+
+def test_job_judges_both_files_and_prints_one_json_line(tmp_path):
+    (tmp_path / "reid_test.txt").write_text("q.jpg: a.jpg,x.jpg,\r\n")
+    (tmp_path / "truth.json").write_text(json.dumps({"q.jpg": ["a.jpg"]}))
+    (tmp_path / "classification_test.csv").write_bytes(write_annotations([("a.jpg", person())]))
+    done = run_evaluate(
+        *("--ranking", tmp_path / "reid_test.txt", "--truth", tmp_path / "truth.json"),
+        *("--attributes", tmp_path / "classification_test.csv"),
+        *("--attributes-truth", tmp_path / "classification_test.csv"),
+    )
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert (figures["mean_ap"], figures["column_accuracy"]) == (1, 1)
+
+
+def test_job_refuses_a_ranking_without_truth_in_one_line():
+    done = run_evaluate("--ranking", "reid_test.txt")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert "--truth" in done.stderr
+    assert done.stderr.count("\n") == 1
