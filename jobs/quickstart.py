@@ -1,0 +1,23 @@
+"""Draw a demo set, train on it, score its test part, and see the figures: no download needed."""
+
+import sys
+from typing import Any
+
+from reidray.config import QuickstartConfig, TrainReidConfig
+from reidray.job import parse_config, run_job
+
+
+def quickstart() -> dict[str, Any]:
+    """What the command line asks for."""
+    asked = parse_config(QuickstartConfig, sys.argv[1:], description=__doc__)
+
+    from reidray.quickstart import run_quickstart
+    from reidray.session import ray_session
+
+    training = parse_config(TrainReidConfig, ["--recipe", "demo", "--data", "demo"])
+    session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)
+    return run_quickstart(asked.config, training.config, session)
+
+
+if __name__ == "__main__":
+    run_job(quickstart)
