@@ -19,6 +19,7 @@ FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "model.json"
 CARD_FILE = "README.md"
+MODEL_FILES = frozenset({WEIGHTS_FILE, DESCRIPTION_FILE, CARD_FILE})
 PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib"})
 
 

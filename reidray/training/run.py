@@ -1,6 +1,7 @@
 """A training job, from images to a run directory with a model in it."""
 
 import logging
+import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from reidray.data.sampling import check_identity_batch
 from reidray.data.split import split_people
 from reidray.data.storage import Location, staged_directory
 from reidray.errors import UserError
-from reidray.models.directory import ModelCard, save_model
+from reidray.models.directory import MODEL_FILES, ModelCard, save_model
 from reidray.models.registry import NetworkSpec, build_network
 from reidray.reporting import DataSummary, model_card, write_run_report
 from reidray.training.checkpoint import read_best
@@ -57,7 +58,7 @@ class PreparedTraining:
 
 
 def prepare_training(config: TrainReidConfig, resume: Path | None = None) -> PreparedTraining:
-    """Read and check what a training needs, and open its run directory. No Ray.
+    """Read and check what a training needs. No Ray, and nothing is written yet.
 
     Args:
         config: what to train.
@@ -89,7 +90,8 @@ def prepare_training(config: TrainReidConfig, resume: Path | None = None) -> Pre
         log.info("%s", note)
     run = resume or Path(config.output or time.strftime("runs/%Y%m%d-%H%M%S"))
     config = replace(config, output=str(run))
-    _open_run(config, run, resume is not None)
+    if resume is None:
+        _check_output(run)
     return PreparedTraining(config, run, manifest, train, validation, spec)
 
 
@@ -109,6 +111,7 @@ def train_reid(prepared: PreparedTraining, *, started: float) -> dict[str, Any]:
     config, run = prepared.config, prepared.run
     resources = place_workers(config.num_workers, config.use_gpu)
     crops = _decode(prepared)
+    _open_run(config, run)
     train, validation = (
         _decoded(labels, crops) for labels in (prepared.train, prepared.validation)
     )
@@ -138,20 +141,22 @@ def train_reid(prepared: PreparedTraining, *, started: float) -> dict[str, Any]:
     return _finish(prepared, checkpoint, journal, summary)
 
 
-def _open_run(config: TrainReidConfig, run: Path, resume: bool) -> None:
-    """Make the run directory, or see that it is one."""
-    if resume:
-        return
+def _check_output(run: Path) -> None:
+    """Refuse a run directory that holds something, or cannot be made."""
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise UserError(
             f"output {run} exists and is not an empty folder: "
             f"name a new one, or go on with a run by --resume {run}"
         )
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        (run / CONFIG_FILE).write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
-    except OSError as error:
-        raise UserError(f"output {run} cannot be written: {error.strerror}") from error
+    above = next(parent for parent in (run, *run.absolute().parents) if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UserError(f"output {run} cannot be made: {above} is not a folder one may write in")
+
+
+def _open_run(config: TrainReidConfig, run: Path) -> None:
+    """Make the run directory, with the configuration that repeats the run."""
+    run.mkdir(parents=True, exist_ok=True)
+    (run / CONFIG_FILE).write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
 
 
 def _plain(value: Any) -> Any:
@@ -237,7 +242,7 @@ def _finish(
         metrics=standing.best,
     )
     page = model_card(config, standing.best, standing.best_epoch, summary)
-    with staged_directory(run / "model") as folder:
+    with staged_directory(run / "model", replaces=MODEL_FILES) as folder:
         save_model(folder, network, prepared.spec, card, page)
     write_run_report(
         run / "report.html",

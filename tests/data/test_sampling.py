@@ -51,7 +51,7 @@ def test_a_person_with_one_image_fills_their_crops_with_it():
 
 
 def test_too_few_people_is_a_mistake_that_says_how_many_there_are():
-    with pytest.raises(UserError, match=r"needs 8 people and the training images show 3"):
+    with pytest.raises(UserError, match="needs 8 people and the training images show 3"):
         check_identity_batch(np.array([1, 2, 3, 3]), 8, 4, 1)
 
 
