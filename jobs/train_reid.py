@@ -11,7 +11,7 @@ from reidray.job import parse_config, run_job
 def train() -> dict[str, Any]:
     """What the command line asks for."""
     started = time.time()
-    asked = parse_config(TrainReidConfig, sys.argv[1:], description=__doc__, resumable=True)
+    asked = parse_config(TrainReidConfig, sys.argv[1:], description=__doc__, trains=True)
 
     from reidray.session import ray_session
     from reidray.training.run import prepare_training, train_reid

@@ -94,26 +94,27 @@ def parse_config(
     arguments: list[str],
     *,
     description: str | None = None,
-    resumable: bool = False,
+    trains: bool = False,
 ) -> "Invocation[Config]":
-    """A job's configuration: its flags, over `--config FILE`, over `--recipe NAME`.
+    """A job's configuration: its flags, over `--config FILE`, over a training's `--recipe NAME`.
 
     Args:
         config_class: a dataclass of dataclasses; each field becomes a flag and a key.
         arguments: the command line without the script's name.
         description: what `--help` says of the job.
-        resumable: whether there is a `--resume RUN`.
+        trains: whether it is a training, with `--recipe NAME` and `--resume RUN`.
 
     Raises:
         UserError: a flag, a file or a value is not what it should be.
     """
     parser = DashedParser(description=description, exit_on_error=False)
-    _add_sources(parser, resumable)
+    sources = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    if trains:
+        _add_training_sources(parser)
+        _add_training_sources(sources)
     parser.add_argument("--config", action="config", help="YAML file of the flags' keys")
     parser.add_class_arguments(config_class, None)
     parser.add_class_arguments(SessionConfig, None)
-    sources = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    _add_sources(sources, resumable)
     sources.add_argument("--config", type=Path, action="append", default=[])
     try:
         named, rest = sources.parse_known_args(arguments)
@@ -135,19 +136,18 @@ def _take(config_class: type[Config], values: dict[str, Any]) -> Config:
     return config_class(**{name: values[name] for name in names})
 
 
-def _add_sources(parser: argparse.ArgumentParser, resumable: bool) -> None:
-    """The flags that name whole sets of keys."""
+def _add_training_sources(parser: argparse.ArgumentParser) -> None:
+    """The flags of a training that stand for whole sets of keys."""
     parser.add_argument("--recipe", type=str, help=f"start from one of: {', '.join(recipes())}")
-    if resumable:
-        parser.add_argument(
-            "--resume", type=Path, metavar="RUN", help="go on with this run directory's training"
-        )
+    parser.add_argument(
+        "--resume", type=Path, metavar="RUN", help="go on with this run directory's training"
+    )
 
 
 def _layers(named: argparse.Namespace) -> list[Path]:
     """The configuration files that flags stand for, the weakest first."""
     layers = []
-    if named.recipe is not None:
+    if getattr(named, "recipe", None) is not None:
         known = recipes()
         if named.recipe not in known:
             near = get_close_matches(named.recipe, known, n=1, cutoff=0.0)

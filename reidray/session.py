@@ -62,6 +62,6 @@ def _quieten(verbose: bool) -> None:
     """Hide Ray's own messages, here and in every process it starts."""
     if verbose:
         return
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -12,8 +12,8 @@ from reidray.errors import UserError
 from reidray.job import parse_config, recipes
 
 
-def parse(*arguments, **settings):
-    return parse_config(TrainReidConfig, ["--data", "crops", *arguments], **settings)
+def parse(*arguments):
+    return parse_config(TrainReidConfig, ["--data", "crops", *arguments], trains=True)
 
 
 def write(tmp_path, text):
@@ -44,7 +44,7 @@ def test_every_recipe_is_valid(name):
 
 def test_resume_takes_the_run_s_configuration(tmp_path):
     (tmp_path / "config.yaml").write_text("data: there\nepochs: 3\n")
-    asked = parse_config(TrainReidConfig, ["--resume", str(tmp_path)], resumable=True)
+    asked = parse_config(TrainReidConfig, ["--resume", str(tmp_path)], trains=True)
     assert (asked.config.data, asked.config.epochs) == ("there", 3)
     assert asked.resume == tmp_path
 

@@ -1,11 +1,10 @@
 """Figures of a night's files against a known truth."""
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from reidray.accuracy import attribute_accuracy, most_frequent
 from reidray.data.annotations import ANNOTATION_COLUMNS, encode_annotation_row, read_annotations
 from reidray.data.attributes import PEDESTRIAN_SCHEMA, UNKNOWN
+from reidray.data.layouts.names import person_and_camera_of
 from reidray.data.storage import Location, list_images
 from reidray.errors import UserError
 from reidray.scoring.config import EvaluateConfig
@@ -20,7 +20,6 @@ from reidray.scoring.ranking_file import read_ranking
 
 RANKS = (1, 5, 10)
 JUNK = -1
-_PERSON_CAMERA = re.compile(r"(-?\d+)_c(\d+)")
 
 
 @dataclass(frozen=True)
@@ -167,13 +166,13 @@ def judge_files(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def _person_and_camera(name: str) -> tuple[int, int]:
-    found = _PERSON_CAMERA.match(PurePosixPath(name).name)
+    found = person_and_camera_of(name)
     if found is None:
         raise UserError(
             f"file name {name!r} tells no person and camera as 0002_c1s1_000451_03.jpg does; "
             "give --truth FILE"
         )
-    return int(found[1]), int(found[2])
+    return found
 
 
 def _read(path: Path) -> bytes:

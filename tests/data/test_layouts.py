@@ -269,7 +269,7 @@ def test_pets_have_labels_and_masks_and_count_what_does_not_pair_up(tmp_path):
     ]
     for note, name in zip(manifest.notes, ("gone_1", "pug_3", "pug_77"), strict=True):
         assert f"left out: 1 (the first is '{name}')" in note
-    with pytest.raises(UserError, match="gone_1.*pug_3.*pug_77"):
+    with pytest.raises(UserError, match=r"gone_1.*pug_3.*pug_77"):
         read(tmp_path, strict=True)
 
 
@@ -381,7 +381,7 @@ def test_a_file_that_only_says_it_is_parquet_is_refused(tmp_path):
 
 
 def test_a_layout_of_another_name_is_refused(tmp_path):
-    with pytest.raises(UserError, match="'market' is not known, expected auto, .*market1501"):
+    with pytest.raises(UserError, match=r"'market' is not known, expected auto, .*market1501"):
         read(tmp_path, "market")
 
 

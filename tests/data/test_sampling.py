@@ -57,5 +57,5 @@ def test_too_few_people_is_a_mistake_that_says_how_many_there_are():
 
 @pytest.mark.parametrize("workers", [3, 4, 8])
 def test_people_that_do_not_divide_among_workers_are_a_mistake(workers):
-    with pytest.raises(UserError, match="batch.people"):
+    with pytest.raises(UserError, match=r"batch\.people"):
         check_identity_batch(np.arange(50), 7 if workers == 3 else 6, 4, workers)

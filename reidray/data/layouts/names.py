@@ -27,6 +27,12 @@ class Crop(NamedTuple):
     camera: int | None = None
 
 
+def person_and_camera_of(path: str) -> tuple[int, int] | None:
+    """The person and camera that a name such as `0002_c1s1_000451_03.jpg` tells, if it does."""
+    found = _PERSON_CAMERA.match(posixpath.basename(path))
+    return (int(found[1]), int(found[2])) if found else None
+
+
 def camera_of(path: str) -> int | None:
     """The camera that a file name such as `0002_c1s1_000451_03.jpg` speaks of, if it does."""
     found = _CAMERA.search(posixpath.basename(path))
@@ -57,9 +63,8 @@ def read_named_crops(
         unnamed = []
         named = len(crops)
         for path in list_images(location, folder):
-            found = _PERSON_CAMERA.match(posixpath.basename(path))
-            if found:
-                crops.append(Crop(path, split, int(found[1]), int(found[2])))
+            if found := person_and_camera_of(path):
+                crops.append(Crop(path, split, *found))
             else:
                 unnamed.append(path)
         if unnamed:
