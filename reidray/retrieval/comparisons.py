@@ -13,17 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reidray.retrieval.distances import Metric
+from reidray.retrieval.distances import Metric, Prepared
 from reidray.retrieval.inputs import Integers
 from reidray.retrieval.protocols import Truth
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
 
-MOST_ROWS = 512
+MOST_ROWS = 1024
 MOST_COLUMNS = 4096
 MOST_PAIRS = 1 << 20
-TOO_MANY_DOUBTFUL = 1 / 32  # of a row: from here on a float64 product costs less than the pairs
+TOO_MANY_DOUBTFUL = 1 / 64  # of a row: from here on a float64 product costs less than the pairs
 
 
 class FeatureKeys:
@@ -33,28 +33,39 @@ class FeatureKeys:
         self._query = query
         self._gallery = gallery
         self._metric = metric
-        self._memory_mb = memory_mb
+        self._budget = memory_mb * 2**20 / 4
+        self._kept: dict[int, Prepared] = {}
 
-    def blocks(self) -> Iterator[tuple[Integers, Floats, Floats]]:
-        """Query indices (B,), their float32 keys (B, G) and margins (B,) of error."""
-        fitting = int(self._memory_mb * 2**20 / 4 / (4 * len(self._gallery)))
+    def blocks(self) -> Iterator[Integers]:
+        """Indices of the queries whose keys fit the budget together."""
+        fitting = int(self._budget / (8 * len(self._gallery)))
         rows = min(len(self._query), MOST_ROWS, max(1, fitting))
         for top in range(0, len(self._query), rows):
-            queries = np.arange(top, min(top + rows, len(self._query)))
-            yield queries, *self.keys(queries, torch.float32)
+            yield np.arange(top, min(top + rows, len(self._query)))
 
     def keys(self, queries: Integers, dtype: torch.dtype) -> tuple[Floats, Floats]:
         """Keys (B, G) of these queries (B,), and how far (B,) each row may be off."""
-        ready = self._metric.prepare(self._query[torch.from_numpy(queries)], dtype)
-        keys = torch.empty(len(queries), len(self._gallery), dtype=dtype, device=self._query.device)
+        device = self._query.device
+        ready = self._metric.prepare(self._query[torch.from_numpy(queries).to(device)], dtype)
+        keys = torch.empty(len(queries), len(self._gallery), dtype=dtype, device=device)
         margins = torch.zeros_like(ready.sizes)
         columns = self._columns()
         for left in range(0, len(self._gallery), columns):
             part = slice(left, left + columns)
-            gallery = self._metric.prepare(self._gallery[part], dtype)
-            margin = self._metric.approximate(ready, gallery, keys[:, part])
+            margin = self._metric.approximate(ready, self._prepare(part, dtype), keys[:, part])
             margins = torch.maximum(margins, margin)
         return keys.cpu().numpy(), margins.cpu().numpy()
+
+    def _prepare(self, part: slice, dtype: torch.dtype) -> Prepared:
+        """A block of the gallery; kept for the next queries where that takes little memory."""
+        if part.start in self._kept and dtype == torch.float32:
+            return self._kept[part.start]
+        gallery = self._gallery[part]
+        prepared = self._metric.prepare(gallery, dtype)
+        same = prepared.vectors.data_ptr() == gallery.data_ptr()
+        if dtype == torch.float32 and (same or 4 * self._gallery.numel() <= self._budget):
+            self._kept[part.start] = prepared
+        return prepared
 
     def exact(self, queries: Integers, columns: Integers) -> Floats:
         """Exact keys (N,) of N pairs of query and gallery indices."""
@@ -64,7 +75,7 @@ class FeatureKeys:
         return self._metric.exact(self._query, self._gallery, *pairs).cpu().numpy()
 
     def _columns(self) -> int:
-        fitting = int(self._memory_mb * 2**20 / 4 / (16 * self._gallery.shape[1]))
+        fitting = int(self._budget / (16 * self._gallery.shape[1]))
         return min(MOST_COLUMNS, max(1, fitting))
 
 
@@ -75,21 +86,27 @@ class Comparison:
     Attributes:
         query: its index.
         matches: (M,) gallery indices of the right answers.
-        keys: (G,) fast keys; infinite at the matches and where the query does not see the image.
+        columns: (N,) gallery indices of the other images that may come before some match.
+        keys: (N,) their fast keys.
         low: (M,) an image with a key below this comes before the match for certain.
-        high: (M,) an image with a key above this comes after it for certain.
+        high: (M,) an image with a key from this on comes after it for certain.
+        exact: the keys are exact; then no match is open.
         certain: (M,) how many come before it for certain.
-        doubtful: (N,) gallery indices between low and high of some match.
-        match_keys: (M,) exact keys of the matches, where anything is doubtful.
-        doubtful_keys: (N,) exact keys of the doubtful.
+        open: positions of the matches with some image between low and high.
+        doubtful: positions of these images in `columns`.
+        match_keys: exact keys of the open matches.
+        doubtful_keys: exact keys of the doubtful images.
     """
 
     query: int
     matches: Integers
+    columns: Integers
     keys: Floats
     low: Floats
     high: Floats
+    exact: bool
     certain: Integers
+    open: Integers
     doubtful: Integers
     match_keys: Floats
     doubtful_keys: Floats
@@ -97,50 +114,63 @@ class Comparison:
     def ahead(self) -> Integers:
         """(M,) how many images other than matches come before each match, least first."""
         counts = self.certain.copy()
-        if len(self.doubtful):
-            for position in range(len(counts)):
-                counts[position] += self._decided(position).sum()
+        if len(self.open):
+            counts[self.open] += self._decided().sum(axis=1)
         counts.sort()
         return counts
 
-    def before(self, position: int) -> Flags:
-        """(G,) which images other than matches come before this match."""
-        flags: Flags = self.keys < self.low[position]
-        if self.low[position] == self.high[position]:  # exact keys: ties by index
-            match = self.matches[position]
-            np.less_equal(self.keys[:match], self.low[position], out=flags[:match])
-        if len(self.doubtful):
-            flags[self.doubtful[self._decided(position)]] = True
+    def before(self, images: int) -> Flags:
+        """(M, images) which gallery images other than matches come before each match."""
+        below = self.keys < self.low[:, None]
+        if self.exact:
+            below |= (self.keys == self.low[:, None]) & (self.columns < self.matches[:, None])
+        if len(self.open):
+            below[np.ix_(self.open, self.doubtful)] |= self._decided()
+        flags = np.zeros((len(self.matches), images), np.bool_)
+        flags[:, self.columns] = below
         return flags
 
-    def _decided(self, position: int) -> Flags:
-        """(N,) which of the doubtful come before this match, not counting the certain."""
-        keys, exact = self.keys[self.doubtful], self.match_keys[position]
-        between = (keys >= self.low[position]) & (keys <= self.high[position])
-        tied = (self.doubtful_keys == exact) & (self.doubtful < self.matches[position])
-        decided: Flags = between & ((self.doubtful_keys < exact) | tied)
+    def _decided(self) -> Flags:
+        """(open, doubtful) which images come before which match, not counting the certain."""
+        keys, low, high = self.keys[self.doubtful], self.low[self.open], self.high[self.open]
+        between = (keys >= low[:, None]) & (keys < high[:, None])
+        first = self.doubtful_keys < self.match_keys[:, None]
+        tied = self.doubtful_keys == self.match_keys[:, None]
+        lower = self.columns[self.doubtful] < self.matches[self.open][:, None]
+        decided: Flags = between & (first | (tied & lower))
         return decided
 
 
 def comparisons(source: FeatureKeys, truth: Truth) -> Iterator[Comparison]:
     """A comparison for each query that has a match, in the queries' order, to be used at once."""
-    for queries, keys, margins in source.blocks():
-        compared = list(_compare_rows(queries, keys, margins, truth))
-        limit = TOO_MANY_DOUBTFUL * keys.shape[1]
-        hard = [c.query for c in compared if len(c.doubtful) > limit]
-        sharper = {}
-        if hard:
-            rows = np.array(hard)
-            again = _compare_rows(rows, *source.keys(rows, torch.float64), truth)
-            sharper = {c.query: c for c in again}
-        compared = [sharper.get(c.query, c) for c in compared]
+    dtype = torch.float32
+    for queries in source.blocks():
+        compared = list(compare_rows(queries, *source.keys(queries, dtype), truth))
+        limit = TOO_MANY_DOUBTFUL * len(truth.gallery_ids)
+        hard = [c for c in compared if len(c.doubtful) > limit]
+        # The product has to read the whole gallery, so it must be worth that too.
+        if dtype == torch.float32 and sum(len(c.doubtful) for c in hard) > len(truth.gallery_ids):
+            again = np.array([c.query for c in hard])
+            sharper = compare_rows(again, *source.keys(again, torch.float64), truth)
+            by_query = {c.query: c for c in sharper}
+            compared = [by_query.get(c.query, c) for c in compared]
+            if len(hard) > len(compared) / 2:  # a gallery this dense is hard for all queries
+                dtype = torch.float64
         _decide(compared, source)
         yield from compared
 
 
-def _compare_rows(
+def compare_rows(
     queries: Integers, keys: Floats, margins: Floats, truth: Truth
 ) -> Iterator[Comparison]:
+    """Counts in rows of keys (B, G), which it overwrites; nothing is decided yet.
+
+    Args:
+        queries: (B,) their indices.
+        keys: (B, G) float32 or float64, smaller is more alike.
+        margins: (B,) how far a row's keys may be off; 0 where they are exact.
+        truth: who is whose match.
+    """
     keys[:, truth.junk] = np.inf
     scratch = np.empty(keys.shape[1], np.bool_)
     for query, row, margin in zip(queries.tolist(), keys, margins.tolist(), strict=True):
@@ -154,32 +184,48 @@ def _compare_rows(
 def _compare(
     query: int, matches: Integers, found: Floats, row: Floats, margin: float, scratch: Flags
 ) -> Comparison:
-    none = np.empty(0)
-    if margin == 0:
-        certain = _count_exact(row, found, matches, scratch)
-        return Comparison(query, matches, row, found, found, certain, matches[:0], none, none)
-    low = np.nextafter(found - row.dtype.type(2 * margin), -np.inf, dtype=row.dtype)
-    high = np.nextafter(found + row.dtype.type(2 * margin), np.inf, dtype=row.dtype)
-    certain = _count_below(row, low, scratch)
-    between = np.flatnonzero(_count_below(row, np.nextafter(high, np.inf), scratch) - certain)
-    doubtful = [np.flatnonzero((row >= low[p]) & (row <= high[p])) for p in between]
-    columns = np.unique(np.concatenate(doubtful)) if doubtful else matches[:0]
-    return Comparison(query, matches, row, low, high, certain, columns, none, none)
+    reach = row.dtype.type(2 * margin)
+    low, high = found - reach, np.nextafter(found + reach, np.inf)
+    if reach:
+        low, high = np.nextafter(low, -np.inf), np.nextafter(high, np.inf)
+    columns = np.flatnonzero(np.less(row, high.max(), out=scratch))
+    keys = row[columns]
+    certain, possible = _count_below(keys, np.stack([low, high]), scratch)
+    unsure = np.flatnonzero(possible > certain)
+    none, no_keys = np.empty(0, np.int64), np.empty(0)
+    if not reach:
+        for place in unsure:  # equal keys by index
+            equal = columns[keys == low[place]]
+            certain[place] += np.count_nonzero(equal < matches[place])
+        unsure = none
+    between = [np.flatnonzero((keys >= low[p]) & (keys < high[p])) for p in unsure]
+    doubtful = np.unique(np.concatenate(between)) if between else none
+    return Comparison(
+        query=query,
+        matches=matches,
+        columns=columns,
+        keys=keys,
+        low=low,
+        high=high,
+        exact=not reach,
+        certain=certain,
+        open=unsure,
+        doubtful=doubtful,
+        match_keys=no_keys,
+        doubtful_keys=no_keys,
+    )
 
 
-def _count_below(row: Floats, limits: Floats, scratch: Flags) -> Integers:
-    counts = [np.count_nonzero(np.less(row, limit, out=scratch)) for limit in limits]
-    return np.array(counts, np.int64)
-
-
-def _count_exact(row: Floats, found: Floats, matches: Integers, scratch: Flags) -> Integers:
-    """How many of exact keys come before each match: of equal ones those with a lower index."""
-    counts = []
-    for key, match in zip(found, matches.tolist(), strict=True):
-        np.less_equal(row[:match], key, out=scratch[:match])
-        np.less(row[match:], key, out=scratch[match:])
-        counts.append(np.count_nonzero(scratch))
-    return np.array(counts, np.int64)
+def _count_below(keys: Floats, limits: Floats, scratch: Flags) -> Integers:
+    """How many keys are below each limit."""
+    counts = np.empty(limits.size, np.int64)
+    # From the highest limit down, so that keys above most limits are soon dropped.
+    for place in limits.ravel().argsort()[::-1].tolist():
+        below = np.less(keys, limits.flat[place], out=scratch[: len(keys)])
+        counts[place] = np.count_nonzero(below)
+        if 2 * counts[place] < len(keys):
+            keys = keys[below]
+    return counts.reshape(limits.shape)
 
 
 def _decide(compared: list[Comparison], source: FeatureKeys) -> None:
@@ -187,9 +233,9 @@ def _decide(compared: list[Comparison], source: FeatureKeys) -> None:
     waiting: list[Comparison] = []
     pairs = 0
     for comparison in compared:
-        if len(comparison.doubtful):
+        if len(comparison.open):
             waiting.append(comparison)
-            pairs += len(comparison.doubtful) + len(comparison.matches)
+            pairs += len(comparison.open) + len(comparison.doubtful)
         if pairs > MOST_PAIRS:
             _give_exact_keys(waiting, source)
             waiting, pairs = [], 0
@@ -198,11 +244,11 @@ def _decide(compared: list[Comparison], source: FeatureKeys) -> None:
 
 
 def _give_exact_keys(compared: list[Comparison], source: FeatureKeys) -> None:
-    columns = [part for c in compared for part in (c.matches, c.doubtful)]
-    lengths = [len(c.matches) + len(c.doubtful) for c in compared]
+    images = [part for c in compared for part in (c.matches[c.open], c.columns[c.doubtful])]
+    lengths = [len(c.open) + len(c.doubtful) for c in compared]
     queries = np.repeat([c.query for c in compared], lengths)
-    keys = source.exact(queries, np.concatenate(columns))
-    ends = np.cumsum([len(part) for part in columns])[:-1]
+    keys = source.exact(queries, np.concatenate(images))
+    ends = np.cumsum([len(part) for part in images])[:-1]
     parts = iter(np.split(keys, ends))
     for comparison, match_keys, doubtful_keys in zip(compared, parts, parts, strict=True):
         comparison.match_keys, comparison.doubtful_keys = match_keys, doubtful_keys

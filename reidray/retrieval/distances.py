@@ -11,7 +11,7 @@ Both speak in *keys*: numbers that order a query's gallery images as its distanc
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -19,9 +19,12 @@ from torch import Tensor
 
 from reidray.retrieval.inputs import check_choice
 
-EXACT_PAIR_VALUES = 1 << 19
-SPARE_ROUNDINGS = 16
+EXACT_PAIR_VALUES = 1 << 18
+LENGTH_CHUNK = 64
+SPARE_ROUNDINGS = 96  # a few for each step, and those of two lengths for the cosine
 TINY = 2.0**-120
+FAINT = 2.0**-100
+LARGEST_WHOLE = 2.0**48
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Prepared:
 
     Attributes:
         vectors: (N, D) float32 or float64.
-        sizes: (N,) float64, the vectors' lengths in the metric's own norm.
+        sizes: (N,) float64: squared lengths (euclidean), sums of magnitudes (L1), 1 (cosine).
         integral: every value is a whole number.
     """
 
@@ -40,9 +43,14 @@ class Prepared:
 
 
 class Metric(ABC):
-    """A distance between feature vectors; smaller is more alike."""
+    """A distance between feature vectors; smaller is more alike.
 
-    name: str
+    Args:
+        scale: a power of two to multiply features by, so that float32 can hold their squares.
+    """
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self._scale = scale
 
     @abstractmethod
     def prepare(self, features: Tensor, dtype: torch.dtype) -> Prepared:
@@ -57,16 +65,20 @@ class Metric(ABC):
         """
 
     @abstractmethod
-    def offset(self, query: Prepared) -> Tensor:
-        """(Q,) float64, what `approximate` leaves out of a query's keys."""
+    def offset(self, query: Tensor) -> Tensor:
+        """(Q,) float64, what `approximate` leaves out of the keys of these features (Q, D)."""
 
     @abstractmethod
     def _exact_pairs(self, query: Tensor, gallery: Tensor) -> Tensor:
         """Keys (N,) of N pairs of float64 vectors, both (N, D) and both to be overwritten."""
 
+    @abstractmethod
     def distance(self, keys: Tensor) -> Tensor:
         """The distances that these exact keys stand for."""
-        return keys
+
+    def _cast(self, features: Tensor, dtype: torch.dtype) -> Tensor:
+        vectors = features.to(dtype)
+        return vectors if self._scale == 1 else vectors * self._scale
 
     def exact(self, query: Tensor, gallery: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """The keys of the pairs `(rows[i], columns[i])`, the same in whatever block they stand.
@@ -82,63 +94,74 @@ class Metric(ABC):
         """
         keys = torch.empty(len(rows), dtype=torch.float64, device=query.device)
         step = max(1, EXACT_PAIR_VALUES // query.shape[1])
-        for start in range(0, len(rows), step):
-            part = slice(start, start + step)
-            keys[part] = self._exact_pairs(
-                query[rows[part]].double(), gallery[columns[part]].double()
-            )
+        # Memory is taken once: to get it anew for each step costs more than the arithmetic.
+        chosen = query.new_empty(2, step, query.shape[1])
+        vectors = torch.empty_like(chosen, dtype=torch.float64)
+        with one_thread():
+            for start in range(0, len(rows), step):
+                part = slice(start, start + step)
+                pairs = len(rows[part])
+                torch.index_select(query, 0, rows[part], out=chosen[0, :pairs])
+                torch.index_select(gallery, 0, columns[part], out=chosen[1, :pairs])
+                left, right = vectors[:, :pairs].copy_(chosen[:, :pairs])
+                if self._scale != 1:
+                    vectors *= self._scale
+                keys[part] = self._exact_pairs(left, right)
         return keys
 
 
 class Euclidean(Metric):
     """The straight-line distance; its keys are squared distances."""
 
-    name = "euclidean"
-
     def prepare(self, features: Tensor, dtype: torch.dtype) -> Prepared:
-        """See `Metric.prepare`; sizes are Euclidean norms."""
-        vectors = features.to(dtype)
-        return Prepared(vectors, _norms(vectors, 2), _integral(vectors))
+        """See `Metric.prepare`."""
+        vectors = self._cast(features, dtype)
+        if _integral(vectors):
+            return Prepared(vectors, vectors.square().sum(dim=1).double(), integral=True)
+        return Prepared(vectors, _squared_lengths(vectors), integral=False)
 
     def approximate(self, query: Prepared, gallery: Prepared, out: Tensor) -> Tensor:
         """See `Metric.approximate`: |g|^2 - 2 q.g, one matrix product."""
-        squares = gallery.sizes.square().to(out.dtype)
-        torch.addmm(squares, query.vectors, gallery.vectors.T, alpha=-2, out=out)
-        longest = gallery.sizes.max()
-        return _margin(query, gallery, 2 * query.sizes * longest + longest.square(), out)
+        torch.mm(-2 * query.vectors, gallery.vectors.T, out=out)
+        out += gallery.sizes.to(out.dtype)
+        # The product is of magnitude 2 |q| |g|, which is at most |q|^2 + |g|^2.
+        largest = gallery.sizes.max()
+        return _margin(query, gallery, query.sizes + largest, query.sizes + 2 * largest, out)
 
-    def offset(self, query: Prepared) -> Tensor:
+    def offset(self, query: Tensor) -> Tensor:
         """See `Metric.offset`: |q|^2."""
-        return query.sizes.square()
+        return tree_sum(self._cast(query, torch.float64).square())
 
     def _exact_pairs(self, query: Tensor, gallery: Tensor) -> Tensor:
         return tree_sum(query.sub_(gallery).square_())
 
     def distance(self, keys: Tensor) -> Tensor:
         """The root of the squared distance."""
-        return keys.sqrt()
+        return keys.sqrt() / self._scale
 
 
 class Cosine(Metric):
     """1 - cos of the angle; a vector of zeros is at distance 1 from everything."""
 
-    name = "cosine"
-
     def prepare(self, features: Tensor, dtype: torch.dtype) -> Prepared:
         """See `Metric.prepare`; vectors are brought to length 1."""
-        vectors = features.to(dtype)
-        norms = _norms(vectors, 2)
-        norms = torch.where(norms == 0, 1, norms)
+        vectors = self._cast(features, dtype)
+        norms = _squared_lengths(vectors).sqrt()
+        faint = norms < FAINT
+        if faint.any():  # of a length that float32 holds with few digits, or of none
+            vectors = torch.where(faint[:, None], vectors / FAINT, vectors)
+            norms = torch.where(faint, norms / FAINT, norms)
+            norms = torch.where(norms == 0, 1, norms)
         return Prepared(vectors / norms.to(dtype)[:, None], torch.ones_like(norms), integral=False)
 
     def approximate(self, query: Prepared, gallery: Prepared, out: Tensor) -> Tensor:
         """See `Metric.approximate`: - q.g, one matrix product."""
-        torch.addmm(out, query.vectors, gallery.vectors.T, beta=0, alpha=-1, out=out)
-        return _margin(query, gallery, query.sizes, out)
+        torch.mm(-query.vectors, gallery.vectors.T, out=out)
+        return _margin(query, gallery, query.sizes, query.sizes, out)
 
-    def offset(self, query: Prepared) -> Tensor:
+    def offset(self, query: Tensor) -> Tensor:
         """See `Metric.offset`: 1."""
-        return query.sizes
+        return query.new_ones(len(query), dtype=torch.float64)
 
     def _exact_pairs(self, query: Tensor, gallery: Tensor) -> Tensor:
         dot = tree_sum(query * gallery)
@@ -147,45 +170,53 @@ class Cosine(Metric):
         squared_cosine = dot.square() / torch.where(squares == 0, 1, squares)
         return 1 - dot.sign() * squared_cosine.clamp(max=1).sqrt()
 
+    def distance(self, keys: Tensor) -> Tensor:
+        """The keys themselves."""
+        return keys
+
 
 class Manhattan(Metric):
     """The sum of absolute differences (L1)."""
 
-    name = "l1"
-
     def prepare(self, features: Tensor, dtype: torch.dtype) -> Prepared:
-        """See `Metric.prepare`; sizes are sums of magnitudes."""
-        vectors = features.to(dtype)
-        return Prepared(vectors, _norms(vectors, 1), _integral(vectors))
+        """See `Metric.prepare`."""
+        vectors = self._cast(features, dtype)
+        sums = torch.linalg.vector_norm(vectors, ord=1, dim=1).double()
+        return Prepared(vectors, sums, _integral(vectors))
 
     def approximate(self, query: Prepared, gallery: Prepared, out: Tensor) -> Tensor:
         """See `Metric.approximate`."""
         out.copy_(torch.cdist(query.vectors, gallery.vectors, p=1))
-        return _margin(query, gallery, query.sizes + gallery.sizes.max(), out)
+        magnitude = query.sizes + gallery.sizes.max()
+        return _margin(query, gallery, magnitude, magnitude, out)
 
-    def offset(self, query: Prepared) -> Tensor:
+    def offset(self, query: Tensor) -> Tensor:
         """See `Metric.offset`: nothing."""
-        return torch.zeros_like(query.sizes)
+        return query.new_zeros(len(query), dtype=torch.float64)
 
     def _exact_pairs(self, query: Tensor, gallery: Tensor) -> Tensor:
         return tree_sum(query.sub_(gallery).abs_())
 
+    def distance(self, keys: Tensor) -> Tensor:
+        """The keys in the features' own scale."""
+        return keys / self._scale
 
-METRICS: dict[str, Callable[[], Metric]] = {
+
+METRICS: dict[str, Callable[[float], Metric]] = {
     "euclidean": Euclidean,
     "cosine": Cosine,
     "l1": Manhattan,
 }
 
 
-def metric_named(name: str) -> Metric:
-    """The metric of this name.
+def metric_named(name: str, scale: float = 1.0) -> Metric:
+    """The metric of this name, for features that `scale` brings to a comfortable size.
 
     Raises:
         ValueError: there is none.
     """
     check_choice("metric", name, tuple(METRICS))
-    return METRICS[name]()
+    return METRICS[name](scale)
 
 
 def tree_sum(values: Tensor) -> Tensor:
@@ -206,27 +237,57 @@ def tree_sum(values: Tensor) -> Tensor:
 def full_precision(device: torch.device) -> Iterator[None]:
     """Makes a float32 product one of float32 numbers, whatever the caller's training has set."""
     before = torch.get_float32_matmul_precision()
-    with ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.autocast(device.type, enabled=False))
-        if before != "highest":
-            torch.set_float32_matmul_precision("highest")
-            stack.callback(torch.set_float32_matmul_precision, before)
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For many small steps, whose threads would mostly wait for each other on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
         yield
+    finally:
+        torch.set_num_threads(threads)
 
 
-def _margin(query: Prepared, gallery: Prepared, magnitude: Tensor, out: Tensor) -> Tensor:
-    """How far sums of these magnitudes (Q,) may be off when computed in `out`'s dtype."""
+def _margin(
+    query: Prepared, gallery: Prepared, summed: Tensor, magnitude: Tensor, out: Tensor
+) -> Tensor:
+    """How far fast keys may be off.
+
+    Args:
+        query: what the keys were computed from.
+        gallery: likewise.
+        summed: (Q,) the most that the magnitudes in one long sum add up to.
+        magnitude: (Q,) the same with what is added to that sum in a few more steps.
+        out: the keys.
+    """
     unit = torch.finfo(out.dtype).eps / 2
-    if query.integral and gallery.integral and float(magnitude.max()) < 1 / unit:
+    if query.integral and gallery.integral and magnitude.max() < min(1 / unit, LARGEST_WHOLE):
         return torch.zeros_like(magnitude)
-    roundings = (query.vectors.shape[1] + SPARE_ROUNDINGS) * unit
-    margin: Tensor = magnitude * (roundings / (1 - roundings)) + query.vectors.shape[1] * TINY
-    return margin
+    values = query.vectors.shape[1]
+    # The exact keys are float64, whose own roundings count beside those of a float64 product.
+    roundings = values * (unit + torch.finfo(torch.float64).eps)
+    return (
+        summed * (roundings / (1 - 2 * roundings))
+        + magnitude * (SPARE_ROUNDINGS * unit)
+        + values * TINY
+    )
 
 
-def _norms(vectors: Tensor, order: int) -> Tensor:
-    return torch.linalg.vector_norm(vectors, ord=order, dim=1, dtype=torch.float64)
+def _squared_lengths(vectors: Tensor) -> Tensor:
+    """(N,) float64, rounded to the vectors' own dtype within short chunks only."""
+    squares = torch.zeros(len(vectors), dtype=torch.float64, device=vectors.device)
+    for left in range(0, vectors.shape[1], LENGTH_CHUNK):
+        chunk = vectors[:, left : left + LENGTH_CHUNK]
+        squares += torch.linalg.vector_norm(chunk, dim=1).double().square()
+    return squares
 
 
 def _integral(vectors: Tensor) -> bool:

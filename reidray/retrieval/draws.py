@@ -26,17 +26,18 @@ class SingleImageDraws:
         others = (truth.gallery_ids <= DISTRACTOR) & (truth.gallery_ids != JUNK)
         self._distractors = np.flatnonzero(others)
         self._query_ids = truth.query_ids
+        self._images = len(truth.gallery_ids)
 
     def ranks(self, comparison: Comparison) -> Integers:
         """(rounds,) the rank, from 0, of the query's own person in each round."""
         own = int(np.searchsorted(self._persons, self._query_ids[comparison.query]))
         matches = len(comparison.matches)
+        before = comparison.before(self._images)
         drawn_match = (self._chance[:, own] * matches).astype(np.int64)
         ranks = np.empty(len(drawn_match), np.int64)
         for position in range(matches):
-            before = comparison.before(position)
             rounds = drawn_match == position
-            ahead = before[self._drawn[rounds]]
+            ahead = before[position][self._drawn[rounds]]
             ahead[:, own] = False
-            ranks[rounds] = ahead.sum(axis=1) + before[self._distractors].sum()
+            ranks[rounds] = ahead.sum(axis=1) + before[position][self._distractors].sum()
         return ranks

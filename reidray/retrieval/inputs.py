@@ -20,15 +20,16 @@ KEPT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 COMFORTABLE_PEAKS = (2.0**-40, 2.0**40)
 
 
-def as_tensors(query: Array, gallery: Array) -> tuple[Tensor, Tensor]:
-    """The features as tensors without a copy where none is needed.
+def read_features(query: Array, gallery: Array) -> tuple[Tensor, Tensor, float]:
+    """The features as tensors, without a copy where none is needed.
 
     Args:
         query: (Q, D), any real dtype.
         gallery: (G, D), of the same library and on the same device.
 
     Returns:
-        Tensors of float32, float16 or bfloat16; any other dtype was cast to float32.
+        Tensors of float32, float16 or bfloat16 (any other dtype is cast to float32), and the power
+        of two that keeps the squares of these features within float32, mostly 1.
 
     Raises:
         ValueError: not arrays, wrong shapes, nothing in them, or values that are not finite.
@@ -48,7 +49,8 @@ def as_tensors(query: Array, gallery: Array) -> tuple[Tensor, Tensor]:
             f"gallery has {tensors[1].shape[1]} values per image: "
             f"expected the query's {tensors[0].shape[1]}"
         )
-    return tensors
+    peak = max(_finite_peak("query", tensors[0]), _finite_peak("gallery", tensors[1]))
+    return *tensors, _comfortable_scale(peak)
 
 
 def _as_tensor(name: str, features: Array) -> Tensor:
@@ -67,9 +69,6 @@ def _as_tensor(name: str, features: Array) -> Tensor:
         raise ValueError(f"{name} is {tensor.dtype}: expected real numbers")
     if tensor.dtype not in KEPT_DTYPES:
         tensor = tensor.to(torch.float32)
-    if not np.isfinite(peak(tensor)):
-        row = int((~torch.isfinite(tensor)).any(dim=1).nonzero()[0])
-        raise ValueError(f"{name} row {row} holds NaN, infinity or more than float32 can hold")
     return tensor
 
 
@@ -83,19 +82,20 @@ def _from_numpy(features: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(features)
 
 
-def peak(features: Tensor) -> float:
-    """The largest magnitude, or NaN where there is a NaN."""
+def _finite_peak(name: str, features: Tensor) -> float:
     low, high = torch.aminmax(features)
-    return float(torch.maximum(-low.float(), high.float()))
+    peak = float(torch.maximum(-low.float(), high.float()))
+    if not np.isfinite(peak):
+        row = int((~torch.isfinite(features)).any(dim=1).nonzero()[0])
+        raise ValueError(f"{name} row {row} holds NaN, infinity or more than float32 can hold")
+    return peak
 
 
-def comfortable_scale(query: Tensor, gallery: Tensor) -> float:
-    """The power of two that keeps squares of these features within float32, mostly 1."""
-    largest = max(peak(query), peak(gallery))
+def _comfortable_scale(peak: float) -> float:
     low, high = COMFORTABLE_PEAKS
-    if largest == 0.0 or low <= largest <= high:
+    if peak == 0.0 or low <= peak <= high:
         return 1.0
-    return float(2.0 ** -np.frexp(largest)[1])
+    return float(2.0 ** -np.frexp(peak)[1])
 
 
 def as_labels(name: str, labels: Labels, images: int) -> Integers:
@@ -124,6 +124,13 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Raises ValueError where `value` is none of `choices`."""
     if value not in choices:
         raise ValueError(f"{name} is {value!r}: expected one of {', '.join(choices)}")
+
+
+def check_count(name: str, value: int) -> None:
+    """Raises ValueError where `value` is not a whole number from 1 on."""
+    if not isinstance(value, int | np.integer):
+        raise ValueError(f"{name} is {value!r}: expected a whole number")
+    check_at_least(name, value, 1)
 
 
 def check_at_least(name: str, value: float, least: float) -> None:

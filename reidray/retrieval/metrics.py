@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidray.retrieval.comparisons import Comparison, FeatureKeys, comparisons
-from reidray.retrieval.distances import full_precision, metric_named
+from reidray.retrieval.distances import METRICS, full_precision, metric_named
 from reidray.retrieval.draws import SingleImageDraws
 from reidray.retrieval.inputs import (
     Array,
     Integers,
     Labels,
-    as_tensors,
     check_at_least,
     check_choice,
-    comfortable_scale,
+    check_count,
+    read_features,
 )
 from reidray.retrieval.protocols import PROTOCOLS, read_truth
 
@@ -125,16 +125,15 @@ def evaluate(
     check_choice("protocol", protocol, PROTOCOLS)
     check_choice("unmatched", unmatched, UNMATCHED_RULES)
     check_choice("ap_rule", ap_rule, AP_RULES)
-    for name, value in (("max_rank", max_rank), ("rounds", rounds), ("memory_mb", memory_mb)):
-        check_at_least(name, value, 1)
-    how = metric_named(metric)
-    queries, images = as_tensors(query, gallery)
+    check_count("max_rank", max_rank)
+    check_count("rounds", rounds)
+    check_at_least("memory_mb", memory_mb, 1)
+    check_choice("metric", metric, tuple(METRICS))
+    queries, images, scale = read_features(query, gallery)
+    how = metric_named(metric, scale)
     shape = len(queries), len(images)
     truth = read_truth(query_ids, gallery_ids, query_cameras, gallery_cameras, protocol, shape)
     with full_precision(queries.device):
-        scale = comfortable_scale(queries, images)
-        if scale != 1:
-            queries, images = queries.float() * scale, images.float() * scale
         draws = SingleImageDraws(truth, rounds, seed) if protocol == "cuhk03" else None
         figures = _Figures(len(queries), max_rank)
         for comparison in comparisons(FeatureKeys(queries, images, how, memory_mb), truth):
@@ -162,9 +161,12 @@ class _Figures:
         self.average_precision[comparison.query] = precision.mean()
         self.inverse_penalty[comparison.query] = len(rank) / (rank[-1] + 1)
         self.first_match_rank[comparison.query] = rank[0] + 1
-        first = rank[:1] if draws is None else draws.ranks(comparison)
-        within = first[first < len(self.curve)]
-        self.curve += np.bincount(within, minlength=len(self.curve)) / len(first)
+        if draws is None:
+            self.curve[rank[0] : rank[0] + 1] += 1
+        else:
+            ranks = draws.ranks(comparison)
+            within = ranks[ranks < len(self.curve)]
+            self.curve += np.bincount(within, minlength=len(self.curve)) / len(ranks)
 
     def summary(self, protocol: str, metric: str, ap_rule: str, unmatched: str) -> RankingMetrics:
         valid = self.first_match_rank > 0

@@ -7,13 +7,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reidray.retrieval.distances import Metric, Prepared, full_precision, metric_named
-from reidray.retrieval.inputs import Array, as_tensors, check_at_least, comfortable_scale
+from reidray.retrieval.distances import (
+    METRICS,
+    Metric,
+    Prepared,
+    full_precision,
+    metric_named,
+    one_thread,
+)
+from reidray.retrieval.inputs import (
+    Array,
+    check_at_least,
+    check_choice,
+    check_count,
+    read_features,
+)
 
 GROUP = 64
 MOST_ROWS = 1024
-MOST_COLUMNS = 8192
-BYTES_PER_KEY = 96  # a key itself, and the rows, columns and keys where all of a block tie
+MOST_COLUMNS = 16384
+BYTES_PER_CANDIDATE = 96  # its place, its keys and their sorting
 
 
 @overload
@@ -61,17 +74,14 @@ def top_k(
     Raises:
         ValueError: an argument is not as said here; the message names it.
     """
-    check_at_least("k", k, 1)
+    check_count("k", k)
     check_at_least("memory_mb", memory_mb, 1)
-    how = metric_named(metric)
-    queries, images = as_tensors(query, gallery)
+    check_choice("metric", metric, tuple(METRICS))
+    queries, images, scale = read_features(query, gallery)
+    how = metric_named(metric, scale)
     with full_precision(queries.device):
-        scale = comfortable_scale(queries, images)
-        if scale != 1:
-            queries, images = queries.float() * scale, images.float() * scale
         keys, indices = nearest(queries, images, min(k, len(images)), how, memory_mb)
-        distances = how.distance(keys)
-        distances = (distances if metric == "cosine" else distances / scale).float()
+        distances = how.distance(keys).float()
     if isinstance(query, Tensor):
         return distances, indices
     return distances.numpy(), indices.numpy()
@@ -81,82 +91,124 @@ def nearest(
     query: Tensor, gallery: Tensor, k: int, metric: Metric, memory_mb: float
 ) -> tuple[Tensor, Tensor]:
     """Exact keys (Q, k) float64 and gallery indices (Q, k) int64 of the k nearest, k <= G."""
-    keys = torch.full((len(query), k), torch.inf, dtype=torch.float64, device=query.device)
-    indices = torch.full((len(query), k), -1, dtype=torch.int64, device=query.device)
-    rows, columns = block_shape(len(query), len(gallery), query.shape[1], memory_mb)
+    budget = int(memory_mb * 2**20 / 4)
+    at_once = max(1, budget // (4 * query.shape[1]))
+    parts = [
+        _nearest(query[top : top + at_once], gallery, k, metric, budget)
+        for top in range(0, len(query), at_once)
+    ]
+    keys, indices = zip(*parts, strict=True)
+    return torch.cat(keys), torch.cat(indices)
+
+
+def _nearest(
+    query: Tensor, gallery: Tensor, k: int, metric: Metric, budget: int
+) -> tuple[Tensor, Tensor]:
+    columns = min(len(gallery), MOST_COLUMNS, max(GROUP, budget // (8 * query.shape[1])))
+    rows = min(len(query), MOST_ROWS, max(1, budget // (4 * columns)))
     buffer = torch.empty(rows * (columns + GROUP), dtype=torch.float32, device=query.device)
+    blocks = [
+        _BestOfBlock(query[top : top + rows], k, metric, buffer, budget)
+        for top in range(0, len(query), rows)
+    ]
     for left in range(0, len(gallery), columns):
-        block = gallery[left : left + columns]
-        prepared = metric.prepare(block, torch.float32)
-        for top in range(0, len(query), rows):
-            part = slice(top, top + rows)
-            found = _candidates(query[part], block, prepared, keys[part], metric, buffer)
-            _merge(keys[part], indices[part], *found, left)
-    return keys, indices
+        images = gallery[left : left + columns]
+        prepared = metric.prepare(images, torch.float32)
+        for block in blocks:
+            block.visit(images, prepared, left)
+    return torch.cat([b.keys for b in blocks]), torch.cat([b.indices for b in blocks])
 
 
-def block_shape(queries: int, images: int, values: int, memory_mb: float) -> tuple[int, int]:
-    """How many queries and gallery images of `values` numbers each fit the budget together."""
-    budget = memory_mb * 2**20 / 2
-    columns = int(min(images, MOST_COLUMNS, max(GROUP, budget // (16 * values))))
-    rows = int(min(queries, MOST_ROWS, max(1, budget // (BYTES_PER_KEY * columns))))
-    return rows, columns
+class _BestOfBlock:
+    """The best k of what was visited so far, for a block of queries (B, D).
+
+    Attributes:
+        keys: (B, k) float64, exact, least first; infinite where there is nothing yet.
+        indices: (B, k) int64 into the gallery.
+    """
+
+    def __init__(self, query: Tensor, k: int, metric: Metric, buffer: Tensor, budget: int) -> None:
+        self._query = query
+        self._metric = metric
+        self._buffer = buffer
+        self._budget = budget
+        self._offset = metric.offset(query)
+        self._ready = metric.prepare(query, torch.float32)
+        self.keys = self._offset.new_full((len(query), k), torch.inf)
+        self.indices = torch.full_like(self.keys, -1, dtype=torch.int64)
+
+    def visit(self, gallery: Tensor, prepared: Prepared, left: int) -> None:
+        """Takes in the gallery images (N, D) that stand at `left`, further on than all before."""
+        width = -(-len(gallery) // GROUP) * GROUP
+        padded = self._buffer[: len(self._query) * width].view(len(self._query), width)
+        padded[:, len(gallery) :] = torch.inf
+        block = padded[:, : len(gallery)]
+        margin = self._metric.approximate(self._ready, prepared, block)
+        limit = self._limit(block, margin)
+        groups = padded.view(len(padded), -1, GROUP)
+        promising = groups.amin(dim=2) <= limit[:, None]
+        with one_thread():
+            widest = int(promising.sum(dim=1).max()) * GROUP
+            rows = max(1, self._budget // (BYTES_PER_CANDIDATE * max(1, widest)))
+            for top in range(0, len(padded), rows):
+                part = slice(top, top + rows)
+                found = _at_most(groups[part], promising[part], limit[part])
+                self._take(found[0] + top, found[1], gallery, left, block, margin)
+
+    def _take(
+        self,
+        rows: Tensor,
+        columns: Tensor,
+        gallery: Tensor,
+        left: int,
+        block: Tensor,
+        margin: Tensor,
+    ) -> None:
+        """Puts pairs, ordered by row and column, among the best."""
+        if len(rows) == 0:
+            return
+        if margin.any():
+            keys = self._metric.exact(self._query, gallery, rows, columns)
+        else:
+            keys = block[rows, columns].double() + self._offset[rows]
+        touched, row, counts = torch.unique_consecutive(
+            rows, return_inverse=True, return_counts=True
+        )
+        place = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[row]
+        new_keys = keys.new_full((len(touched), int(counts.max())), torch.inf)
+        new_indices = torch.full_like(new_keys, -1, dtype=torch.int64)
+        new_keys[row, place] = keys
+        new_indices[row, place] = columns + left
+        all_keys = torch.cat([self.keys[touched], new_keys], dim=1)
+        all_indices = torch.cat([self.indices[touched], new_indices], dim=1)
+        # A stable sort keeps equal keys in the gallery's order.
+        order = all_keys.argsort(dim=1, stable=True)[:, : self.keys.shape[1]]
+        self.keys[touched] = all_keys.gather(1, order)
+        self.indices[touched] = all_indices.gather(1, order)
+
+    def _limit(self, block: Tensor, margin: Tensor) -> Tensor:
+        """(B,) float32: an image with a fast key above this is not among the best k."""
+        k = self.keys.shape[1]
+        worst = self.keys[:, -1] - self._offset
+        nothing_known = k < block.shape[1] and bool(worst.isinf().any())
+        if nothing_known:
+            worst = block.kthvalue(k, dim=1).values + margin
+        limit = (worst + margin).float()
+        upwards = torch.full_like(limit, torch.inf)
+        # Where fast keys are exact, one that equals the worst of earlier blocks comes too late.
+        exact = limit if nothing_known else limit.nextafter(-upwards)
+        limit = torch.where(margin == 0, exact, limit.nextafter(upwards))
+        return limit.clamp(max=torch.finfo(torch.float32).max)
 
 
-def _candidates(
-    query: Tensor, gallery: Tensor, prepared: Prepared, best: Tensor, metric: Metric, buffer: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows, columns and exact keys of all pairs that may be among the best, in that order."""
-    ready = metric.prepare(query, torch.float32)
-    width = -(-len(gallery) // GROUP) * GROUP
-    block = buffer[: len(query) * width].view(len(query), width)
-    block[:, len(gallery) :] = torch.inf
-    margin = metric.approximate(ready, prepared, block[:, : len(gallery)])
-    offset = metric.offset(ready)
-    rows, columns = _at_most(block, _limit(block[:, : len(gallery)], best, margin, offset))
-    if not margin.any():
-        return rows, columns, block[rows, columns].double() + offset[rows]
-    return rows, columns, metric.exact(query, gallery, rows, columns)
+def _at_most(groups: Tensor, promising: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and columns, in order, of the keys up to their row's limit.
 
-
-def _limit(block: Tensor, best: Tensor, margin: Tensor, offset: Tensor) -> Tensor:
-    """(B,) float32: a pair with a fast key above this is not among the best k."""
-    k = best.shape[1]
-    worst = best[:, -1] - offset
-    nothing_known = k < block.shape[1] and bool(worst.isinf().any())
-    if nothing_known:
-        worst = block.kthvalue(k, dim=1).values + margin
-    limit = (worst + margin).float()
-    upwards = torch.full_like(limit, torch.inf)
-    # Where fast keys are exact, one that equals the worst of earlier blocks comes too late.
-    exact = limit if nothing_known else limit.nextafter(-upwards)
-    limit = torch.where(margin == 0, exact, limit.nextafter(upwards))
-    return limit.clamp(max=torch.finfo(torch.float32).max)
-
-
-def _at_most(block: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and columns of the keys (B, a multiple of GROUP) up to their row's limit, in order."""
-    groups = block.view(len(block), -1, GROUP)
-    rows, group = (groups.amin(dim=2) <= limit[:, None]).nonzero(as_tuple=True)
+    Args:
+        groups: (B, N, GROUP) keys, the columns of a row in groups.
+        promising: (B, N) the groups to look into.
+        limit: (B,).
+    """
+    rows, group = promising.nonzero(as_tuple=True)
     hit, place = (groups[rows, group] <= limit[rows, None]).nonzero(as_tuple=True)
     return rows[hit], group[hit] * GROUP + place
-
-
-def _merge(
-    keys: Tensor, indices: Tensor, rows: Tensor, columns: Tensor, new_keys: Tensor, left: int
-) -> None:
-    """Puts candidates, further on in the gallery than all before them, among the best."""
-    if len(rows) == 0:
-        return
-    counts = torch.bincount(rows, minlength=len(keys))
-    place = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
-    shape = len(keys), int(counts.max())
-    padded_keys = keys.new_full(shape, torch.inf)
-    padded_keys[rows, place] = new_keys
-    padded_indices = indices.new_full(shape, -1)
-    padded_indices[rows, place] = columns + left
-    # A stable sort keeps equal keys in the gallery's order.
-    all_keys, order = torch.cat([keys, padded_keys], dim=1).sort(dim=1, stable=True)
-    all_indices = torch.cat([indices, padded_indices], dim=1).gather(1, order)
-    keys.copy_(all_keys[:, : keys.shape[1]])
-    indices.copy_(all_indices[:, : keys.shape[1]])

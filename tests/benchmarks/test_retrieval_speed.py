@@ -1,0 +1,153 @@
+"""How long ranking and evaluation take, each beside the matrix product it cannot do without.
+
+Run with `pytest -m benchmark -s tests/benchmarks/test_retrieval_speed.py`. Prints a table and one
+JSON line. Times are the least of a few runs that alternate with what they are compared with.
+"""
+
+import importlib
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from reidray.retrieval import evaluate, top_k
+from reidray.retrieval.comparisons import compare_rows
+from reidray.retrieval.protocols import read_truth
+
+QUERIES, IMAGES, VALUES, PEOPLE, DISTRACTORS = 3368, 15913, 2048, 750, 2798  # as Market-1501
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
+
+
+def alternately(*actions, runs=3):
+    """The least seconds of each action."""
+    seconds = [[] for _ in actions]
+    for _ in range(runs):
+        for action, taken in zip(actions, seconds, strict=True):
+            start = time.perf_counter()
+            action()
+            taken.append(time.perf_counter() - start)
+    return [min(taken) for taken in seconds]
+
+
+def peak_megabytes(action):
+    """How much more resident memory there was during an action than before it."""
+
+    def resident(field):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident("VmRSS")
+    action()
+    return resident("VmHWM") - before
+
+
+def market(noise):
+    """People as points of 64 dimensions, seen through noise in 2,048; labels as Market-1501's."""
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(PEOPLE + 1, 64))
+    lift = random.normal(size=(64, VALUES))
+    ids = (
+        random.integers(1, PEOPLE + 1, QUERIES),
+        np.r_[np.zeros(DISTRACTORS, int), random.integers(1, PEOPLE + 1, IMAGES - DISTRACTORS)],
+    )
+    features = []
+    for persons in ids:
+        points = np.where(persons[:, None] > 0, centres[persons], 0)
+        points += random.normal(size=points.shape) * np.where(persons[:, None] > 0, noise, 1)
+        seen = np.maximum(points @ lift, 0).astype(np.float32)
+        features.append(seen / np.linalg.norm(seen, axis=1, keepdims=True))
+    cameras = [random.integers(0, 6, len(persons)) for persons in ids]
+    return *features, *ids, *cameras
+
+
+def untrained():
+    """Independent random features: every distance is about the same, the hardest to tell apart."""
+    _, _, *labels = market(1)
+    random = np.random.default_rng(1)
+    sides = [random.standard_normal((n, VALUES), dtype=np.float32) for n in (QUERIES, IMAGES)]
+    return *(side / np.linalg.norm(side, axis=1, keepdims=True) for side in sides), *labels
+
+
+def product(query, gallery):
+    return torch.mm(torch.from_numpy(query), torch.from_numpy(gallery).T)
+
+
+def evaluation_figures(problem):
+    alone, whole = alternately(lambda: product(*problem[:2]), lambda: evaluate(*problem))
+    found = evaluate(*problem)
+    return {
+        "product_s": alone,
+        "evaluate_s": whole,
+        "ratio": whole / alone,
+        "peak_mb": peak_megabytes(lambda: evaluate(*problem)),
+        "mean_ap": found.mean_ap,
+    }
+
+
+def ranking_figures(problem, queries=512):
+    query, gallery, query_ids, gallery_ids, *cameras = problem
+    truth = read_truth(
+        query_ids[:queries],
+        gallery_ids,
+        cameras[0][:queries],
+        cameras[1],
+        "market1501",
+        (queries, IMAGES),
+    )
+    block = 1 - query[:queries] @ gallery.T
+    certain = np.zeros(queries)
+
+    def count():
+        for comparison in compare_rows(np.arange(queries), block.copy(), certain, truth):
+            comparison.ahead()
+
+    sort, counted = alternately(lambda: np.argsort(block, axis=1), count)
+    return {"argsort_s": sort, "count_s": counted, "times_faster": sort / counted}
+
+
+def top_k_figures(queries=1000, images=1_000_000, values=512, k=50):
+    random = np.random.default_rng(2)
+    gallery = random.standard_normal((images, values), dtype=np.float32)
+    query = random.standard_normal((queries, values), dtype=np.float32)
+
+    def blocked_product():
+        for left in range(0, images, 8192):
+            product(query, gallery[left : left + 8192])
+
+    actions = [blocked_product, lambda: top_k(query, gallery, k)]
+    if importlib.util.find_spec("faiss"):
+        faiss = importlib.import_module("faiss")
+        index = faiss.IndexFlatL2(values)
+        index.add(gallery)
+        actions.append(lambda: index.search(query, k))
+    alone, whole, *other = alternately(*actions, runs=2)
+    return {
+        "product_s": alone,
+        "top_k_s": whole,
+        "ratio": whole / alone,
+        "peak_mb": peak_megabytes(lambda: top_k(query, gallery, k)),
+        "faiss_s": other[0] if other else None,
+    }
+
+
+def test_retrieval_speed():
+    trained = market(1.0)
+    figures = {
+        "evaluate, trained": evaluation_figures(trained),
+        "ranking part": ranking_figures(trained),
+        "evaluate, untrained": evaluation_figures(untrained()),
+        "top_k": top_k_figures(),
+    }
+    print()
+    for work, measured in figures.items():
+        shown = ", ".join(
+            f"{name} {'none' if value is None else format(value, '.3g')}"
+            for name, value in measured.items()
+        )
+        print(f"{work:20} {shown}")
+    print(json.dumps(figures))

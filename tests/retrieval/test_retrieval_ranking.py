@@ -1,0 +1,171 @@
+"""top_k against a plain sort of float64 distances."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reidray.retrieval import METRICS, ranking, top_k
+
+
+def distances(query, gallery, metric):
+    query, gallery = query.astype(np.float64)[:, None], gallery.astype(np.float64)
+    if metric == "l1":
+        return np.abs(query - gallery).sum(-1)
+    if metric == "euclidean":
+        return np.sqrt(((query - gallery) ** 2).sum(-1))
+    lengths = np.linalg.norm(query, axis=-1) * np.linalg.norm(gallery, axis=-1)
+    return 1 - (query * gallery).sum(-1) / np.where(lengths == 0, 1, lengths)
+
+
+def sorted_indices(query, gallery, k, metric):
+    # Rounded: the reference's own last bits must not decide between equal distances.
+    return distances(query, gallery, metric).round(12).argsort(axis=1, kind="stable")[:, :k]
+
+
+@st.composite
+def features(draw):
+    """Few distinct values and few dimensions: ties and duplicates everywhere.
+
+    The steps are powers of two, so that float64 holds the sums and equal distances are equal.
+    """
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    images, values = draw(st.integers(1, 300)), draw(st.integers(1, 9))
+    step = draw(st.sampled_from([1.0, 0.5, 2.0**-7]))
+    query = random.integers(-2, 3, size=(draw(st.integers(1, 9)), values)) * step
+    gallery = random.integers(-2, 3, size=(images, values)) * step
+    return query.astype(np.float32), gallery.astype(np.float32)
+
+
+@given(features(), st.integers(1, 400), st.sampled_from(sorted(METRICS)))
+@settings(max_examples=150, deadline=None)
+def test_same_as_sorting_float64_distances(both, k, metric):
+    query, gallery = both
+    found, indices = top_k(query, gallery, k, metric=metric)
+    expected = sorted_indices(query, gallery, k, metric)
+    assert indices.dtype == np.int64
+    assert found.dtype == np.float32
+    assert (indices == expected).all()
+    reference = np.take_along_axis(distances(query, gallery, metric), expected, axis=1)
+    np.testing.assert_allclose(found, reference, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("metric", sorted(METRICS))
+def test_blocks_and_threads_change_no_bit(metric, monkeypatch):
+    random = np.random.default_rng(1)
+    query = random.normal(size=(12, 300)).astype(np.float32)
+    gallery = random.normal(size=(300, 300)).astype(np.float32)
+    gallery[100:130] = gallery[3]
+    gallery[200:230] = gallery[4] + np.float32(1e-7) * random.normal(size=(30, 300))
+    query[:2] = gallery[3:5]
+    whole = top_k(query, gallery, 50, metric=metric)
+    threads = torch.get_num_threads()
+    try:
+        for rows, columns, count in ((1, 300, 1), (5, 64, 2), (12, 130, 1), (12, 29, 2)):
+            monkeypatch.setattr(ranking, "MOST_ROWS", rows)
+            monkeypatch.setattr(ranking, "MOST_COLUMNS", columns)
+            torch.set_num_threads(count)
+            blocks = top_k(query, gallery, 50, metric=metric)
+            assert (blocks[0] == whole[0]).all()
+            assert (blocks[1] == whole[1]).all()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_memory_budget_changes_no_bit():
+    random = np.random.default_rng(2)
+    query = random.normal(size=(100, 512)).astype(np.float32)
+    gallery = random.normal(size=(2_000, 512)).astype(np.float32)
+    small, large = (top_k(query, gallery, 10, memory_mb=size) for size in (1, 512))
+    assert (small[0] == large[0]).all()
+    assert (small[1] == large[1]).all()
+
+
+def test_continuous_features_rank_as_float64_distances_do():
+    random = np.random.default_rng(9)
+    query, gallery = (random.normal(size=(n, 40)).astype(np.float32) for n in (30, 3000))
+    for metric in METRICS:
+        _, indices = top_k(query, gallery, 25, metric=metric)
+        assert (indices == distances(query, gallery, metric).argsort(axis=1)[:, :25]).all()
+
+
+@given(features(), st.randoms(use_true_random=False))
+@settings(max_examples=50, deadline=None)
+def test_permuting_the_gallery_changes_no_distance(both, random):
+    query, gallery = both
+    order = list(range(len(gallery)))
+    random.shuffle(order)
+    straight, _ = top_k(query, gallery, 20)
+    shuffled, indices = top_k(query, gallery[order], 20)
+    assert (straight == shuffled).all()
+    np.testing.assert_allclose(
+        np.take_along_axis(distances(query, gallery[order], "euclidean"), indices, axis=1),
+        shuffled,
+        rtol=1e-6,
+        atol=1e-7,
+    )
+
+
+@pytest.mark.parametrize("size", [3e38, 1e25, 1e-25, 1e-38])
+@pytest.mark.parametrize("metric", sorted(METRICS))
+def test_features_whose_squares_float32_cannot_hold(metric, size):
+    random = np.random.default_rng(3)
+    query, gallery = (random.uniform(-1, 1, size=(n, 5)) for n in (6, 40))
+    query, gallery = ((side * size).astype(np.float32) for side in (query, gallery))
+    _, indices = top_k(query, gallery, 40, metric=metric)
+    scaled = query / np.float64(size), gallery / np.float64(size)
+    assert (indices == sorted_indices(*scaled, 40, metric)).all()
+
+
+def test_tensors_give_tensors_and_numpy_gives_numpy():
+    random = np.random.default_rng(4)
+    query, gallery = random.normal(size=(3, 8)), random.normal(size=(20, 8))
+    arrays = top_k(query, gallery, 4)
+    tensors = top_k(torch.from_numpy(query), torch.from_numpy(gallery), 4)
+    for array, tensor in zip(arrays, tensors, strict=True):
+        assert isinstance(array, np.ndarray)
+        assert isinstance(tensor, torch.Tensor)
+        assert (array == tensor.numpy()).all()
+
+
+def test_bfloat16_ranks_as_its_float32_values():
+    query, gallery = (torch.randn(n, 16).bfloat16() for n in (5, 200))
+    half, full = top_k(query, gallery, 9), top_k(query.float(), gallery.float(), 9)
+    assert torch.equal(half[0], full[0])
+    assert torch.equal(half[1], full[1])
+
+
+def test_reduced_precision_of_the_callers_training_is_not_used_and_stays_set():
+    query, gallery = torch.randn(20, 256), torch.randn(500, 256)
+    expected = top_k(query, gallery, 30)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = top_k(query, gallery, 30)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("metric", sorted(METRICS))
+def test_cuda_gives_the_same_bits(metric):
+    query, gallery = torch.randn(50, 128), torch.randn(3000, 128)
+    on_cpu = top_k(query, gallery, 25, metric=metric)
+    on_cuda = top_k(query.cuda(), gallery.cuda(), 25, metric=metric)
+    assert on_cuda[0].is_cuda
+    assert torch.equal(on_cpu[0], on_cuda[0].cpu())
+    assert torch.equal(on_cpu[1], on_cuda[1].cpu())
+
+
+def test_read_only_and_reversed_arrays_are_taken_without_a_warning(recwarn):
+    random = np.random.default_rng(5)
+    query, gallery = (random.normal(size=(n, 6)).astype(np.float32) for n in (4, 30))
+    query.flags.writeable = False
+    _, indices = top_k(query, gallery[::-1], 5)
+    assert (indices == sorted_indices(query, gallery[::-1], 5, "euclidean")).all()
+    assert not recwarn.list
