@@ -18,6 +18,7 @@ class NetworkConfig:
         backbone: resnet_tiny, resnet_small or any timm model, such as resnet50.
         weights: where the backbone starts: none, imagenet or a .safetensors file.
         feature_size: width of the dense layer of apr.
+        dropout: share of that layer's outputs dropped in training.
         height: rows of a crop.
         width: columns of a crop.
     """
@@ -26,11 +27,13 @@ class NetworkConfig:
     backbone: str = "resnet_tiny"
     weights: str = "none"
     feature_size: int = 512
+    dropout: float = 0.0
     height: int = 128
     width: int = 64
 
     def __post_init__(self) -> None:
         _require(self.feature_size > 0, "network.feature_size must be positive")
+        _require(0 <= self.dropout < 1, "network.dropout must be 0 or more and under 1")
         _require(min(self.height, self.width) >= 16, "network.height and width must be 16 or more")
 
 

@@ -24,7 +24,11 @@ def ray_session(address: str | None = None, *, verbose: bool = False) -> Iterato
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     _quieten(verbose)
-    here = {"include_dashboard": False} if address == "local" else {}
+    here: dict[str, bool] = {}
+    if address == "local":
+        here["include_dashboard"] = False
+        # OpenMP threads that spin while they wait make a shared machine twenty times slower.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         ray.init(
             address=address,

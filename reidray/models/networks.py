@@ -88,12 +88,16 @@ class AttributePersonNetwork(Network):
         num_people: int,
         attribute_sizes: tuple[int, ...],
         feature_size: int,
+        dropout: float,
     ) -> None:
         super().__init__(backbone)
         total = sum(attribute_sizes)
         self.embedding_size = feature_size + total
         self.dense = nn.Sequential(
-            nn.Linear(backbone.num_features, feature_size), nn.BatchNorm1d(feature_size), nn.ReLU()
+            nn.Linear(backbone.num_features, feature_size),
+            nn.BatchNorm1d(feature_size),
+            nn.ReLU(),
+            nn.Dropout(dropout),
         )
         self.attributes = nn.ModuleList(nn.Linear(feature_size, size) for size in attribute_sizes)
         self.confidence = nn.Linear(total, total)

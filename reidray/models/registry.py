@@ -21,6 +21,7 @@ class NetworkSpec:
         num_people: people the identity classifier tells apart.
         schema: attributes it predicts; empty for `baseline`.
         feature_size: width of the dense layer of `apr`.
+        dropout: share of that layer's outputs dropped in training.
         height: rows of a crop.
         width: columns of a crop.
     """
@@ -30,6 +31,7 @@ class NetworkSpec:
     num_people: int
     schema: AttributeSchema = AttributeSchema()
     feature_size: int = 512
+    dropout: float = 0.0
     height: int = 128
     width: int = 64
 
@@ -63,4 +65,6 @@ def build_network(spec: NetworkSpec, *, weights: str = "none") -> Network:
             "network 'apr' learns attributes and the data has none: "
             "add annotations_train.csv or attr_ columns, or use --network.name baseline"
         )
-    return AttributePersonNetwork(backbone, spec.num_people, spec.schema.sizes, spec.feature_size)
+    return AttributePersonNetwork(
+        backbone, spec.num_people, spec.schema.sizes, spec.feature_size, spec.dropout
+    )

@@ -82,6 +82,7 @@ def prepare_training(config: TrainReidConfig, resume: Path | None = None) -> Pre
         num_people=len(np.unique(train.people)),
         schema=manifest.schema,
         feature_size=config.network.feature_size,
+        dropout=config.network.dropout,
         height=config.network.height,
         width=config.network.width,
     )
