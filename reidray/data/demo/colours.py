@@ -44,9 +44,6 @@ def several(rng: np.random.Generator, count: int) -> tuple[Colour, ...]:
     return tuple(vary(rng, PALETTE[name]) for name in names)
 
 
-def contrasting(rng: np.random.Generator, background: Colour) -> Colour:
-    """A colour that stands out against `background`."""
-    far = [
-        colour for colour in PALETTE.values() if np.abs(np.subtract(colour, background)).sum() > 180
-    ]
-    return vary(rng, far[rng.integers(len(far))])
+def tint(colour: Colour) -> Colour:
+    """The same colour visibly darker, or lighter where it is dark: a pattern tone in tone."""
+    return shade(colour, 0.66) if sum(colour) > 240 else shade(colour, 2.2)

@@ -37,7 +37,7 @@ def draw_demo_set(
 ) -> None:
     """Draws a small re-ID set in the Trento layout, with the known truth of its test part.
 
-    Three people in five are in `train/` with their attributes in `annotations_train.csv`, the
+    Four people in five are in `train/` with their attributes in `annotations_train.csv`, the
     others in `queries/` and `test/`. A camera that took a query of someone took no gallery image
     of them, so every correct answer is another camera's; some people in `test/` nobody asks for.
     `truth/` holds `reid_truth.json` ({query: [its gallery names]}), `classification_truth.csv`
@@ -52,7 +52,8 @@ def draw_demo_set(
     with staged_directory(destination, replaces=_CONTENTS) as folder:
         plan = np.random.default_rng([seed, 0])
         numbers = [int(number) + 1 for number in plan.permutation(people)]
-        known, unknown = numbers[: 3 * people // 5], numbers[3 * people // 5 :]
+        learnt = min(4 * people // 5, people - 2)
+        known, unknown = numbers[:learnt], numbers[learnt:]
         crowd = {
             **dict(zip(known, invent_people(plan, len(known)), strict=True)),
             **dict(zip(unknown, invent_people(plan, len(unknown)), strict=True)),

@@ -8,6 +8,8 @@ from reidray.data.demo.skeleton import Limb, Pose, Skeleton, pose_skeleton
 _FAR = 0.78
 """How much darker the limb on the far side of the body is."""
 
+_CUFF: Colour = (234, 230, 218)
+
 
 def draw_person(pen: Pen, person: Person, pose: Pose) -> None:
     """Draws the person with the pen, everything farther from the camera first."""
@@ -50,7 +52,8 @@ def _draw_arm(pen: Pen, person: Person, arm: Limb, light: float) -> None:
     pen.limb(arm.until(1.0), (0.034, 0.03, 0.026), skin)
     pen.oval(arm.end, 0.026, 0.026, skin)
     if person.value("sleeve") == "long":
-        pen.limb(arm.until(0.92), (0.042, 0.039, 0.034), shade(person.upper[0], light))
+        pen.limb(arm.until(0.94), (0.042, 0.04, 0.037), shade(_CUFF, light))
+        pen.limb(arm.until(0.76), (0.042, 0.04, 0.037), shade(person.upper[0], light))
     else:
         pen.limb(arm.until(0.28), (0.038, 0.038), shade(person.upper[0], light))
 
@@ -63,10 +66,10 @@ def _draw_lower_body(pen: Pen, person: Person, body: Skeleton, pose: Pose) -> No
         pen.limb(leg.until(1.0), (0.04, 0.034, 0.024), shade(person.skin, light))
         pen.oval((leg.end[0] + toe, leg.end[1]), 0.034 + toe, 0.023, shade(person.shoes, light))
         if not dress:
-            _draw_trouser_leg(pen, person.lower, leg, 0.93 if long else 0.4, light)
+            _draw_trouser_leg(pen, person.lower, leg, 0.93 if long else 0.44, light)
     if dress:
-        hem = 0.1 if long else 0.52 * person.build.legs
-        flare = 1.9 * person.build.hips / person.build.waist
+        hem = 0.1 if long else 0.5 * person.build.legs
+        flare = 2.1 * person.build.hips / person.build.waist
         pen.stripes(body.skirt(hem, flare), person.lower, 0.065)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reidray.data.attributes import MULTICOLOUR, PEDESTRIAN_SCHEMA
-from reidray.data.demo.colours import PALETTE, Colour, contrasting, several, vary
+from reidray.data.demo.colours import PALETTE, Colour, several, tint, vary
 
 Frequencies = Mapping[str, float]
 
@@ -14,22 +14,22 @@ _VALUES = {attribute.name: attribute.values for attribute in PEDESTRIAN_SCHEMA.a
 _UPPER, _LOWER = _VALUES["upper_colour"], _VALUES["lower_colour"]
 
 _FREQUENCIES: Mapping[str, Frequencies] = {
-    "gender": {"male": 0.5, "female": 0.5},
-    "sleeve": {"long": 0.4, "short": 0.6},
-    "lower_length": {"long": 0.55, "short": 0.45},
-    "hat": {"no": 0.74, "yes": 0.26},
+    "gender": {"male": 0.57, "female": 0.43},
+    "sleeve": {"long": 0.15, "short": 0.85},
+    "lower_length": {"long": 0.35, "short": 0.65},
+    "hat": {"no": 0.88, "yes": 0.12},
     "backpack": {"no": 0.72, "yes": 0.28},
-    "bag": {"no": 0.72, "yes": 0.28},
-    "handbag": {"no": 0.74, "yes": 0.26},
-    "age": {"young": 0.14, "teenager": 0.36, "adult": 0.34, "old": 0.16},
-    "upper_colour": dict(zip(_UPPER, (14, 15, 12, 9, 10, 10, 11, 10, 9), strict=True)),
-    "lower_colour": dict(zip(_LOWER, (17, 10, 8, 8, 8, 11, 13, 9, 9, 7), strict=True)),
+    "bag": {"no": 0.78, "yes": 0.22},
+    "handbag": {"no": 0.86, "yes": 0.14},
+    "age": {"young": 0.07, "teenager": 0.6, "adult": 0.22, "old": 0.11},
+    "upper_colour": dict(zip(_UPPER, (20, 26, 12, 5, 7, 10, 8, 7, 5), strict=True)),
+    "lower_colour": dict(zip(_LOWER, (36, 7, 5, 4, 4, 12, 16, 4, 8, 4), strict=True)),
 }
 _FREQUENCIES_BY_GENDER: Mapping[str, Mapping[str, Frequencies]] = {
     "hair": {"male": {"short": 0.9, "long": 0.1}, "female": {"short": 0.12, "long": 0.88}},
     "lower_type": {
         "male": {"dress": 0.0, "trousers": 1.0},
-        "female": {"dress": 0.55, "trousers": 0.45},
+        "female": {"dress": 0.45, "trousers": 0.55},
     },
 }
 
@@ -140,7 +140,7 @@ def _invent_person(rng: np.random.Generator, values: Mapping[str, str]) -> Perso
         lower=lower,
         shoes=vary(rng, _SHOES[rng.integers(len(_SHOES))]),
         pattern="plain" if len(upper) > 1 else PATTERNS[rng.integers(len(PATTERNS))],
-        pattern_colour=contrasting(rng, upper[0]),
+        pattern_colour=tint(upper[0]),
         hat=HATS[rng.integers(len(HATS))],
         hat_colour=vary(rng, _HAT),
         backpack_colour=vary(rng, _BACKPACK),
@@ -156,10 +156,10 @@ def _garment(rng: np.random.Generator, colour: str) -> tuple[Colour, ...]:
 
 
 _PROPORTIONS = {  # height, head, legs, breadth
-    "young": (0.72, 0.28, 0.35, 1.16),
-    "teenager": (0.86, 0.21, 0.47, 0.86),
-    "adult": (1.0, 0.15, 0.48, 1.02),
-    "old": (0.88, 0.17, 0.43, 1.06),
+    "young": (0.74, 0.29, 0.35, 1.08),
+    "teenager": (0.87, 0.22, 0.46, 0.91),
+    "adult": (1.0, 0.15, 0.48, 1.03),
+    "old": (0.92, 0.17, 0.44, 1.03),
 }
 
 
@@ -168,7 +168,7 @@ def _build(rng: np.random.Generator, age: str, gender: str) -> Build:
     breadth *= rng.uniform(0.94, 1.1)
     woman = gender == "female"
     return Build(
-        height=height * rng.uniform(0.97, 1.03),
+        height=height * rng.uniform(0.98, 1.02),
         head=head,
         legs=legs * rng.uniform(0.97, 1.03),
         shoulders=breadth * (0.094 if woman else 0.146),

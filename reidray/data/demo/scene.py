@@ -58,7 +58,7 @@ def hang_cameras(rng: np.random.Generator, count: int) -> list[Camera]:
             light=tuple((bright * rng.uniform(0.95, 1.05, 3)).tolist()),
             blur=rng.uniform(0.0, 0.7),
             noise=rng.uniform(2.0, 6.0),
-            zoom=rng.uniform(0.86, 0.96),
+            zoom=rng.uniform(0.89, 0.95),
             views=tuple(rng.dirichlet([3.0] * len(VIEWS)).tolist()),
         )
         for number, bright in enumerate(brightness)
@@ -76,11 +76,11 @@ def take_crop(camera: Camera, person: Person, rng: np.random.Generator) -> Image
     pen = Pen(
         draw=draw,
         foot=(wide * (0.5 + rng.uniform(-0.08, 0.08)), tall * (0.97 + rng.uniform(-0.03, 0.02))),
-        height=tall * camera.zoom * rng.uniform(0.93, 1.03) * person.build.height,
+        height=tall * camera.zoom * rng.uniform(0.96, 1.03) * person.build.height,
         mirrored=pose.view == "side" and bool(rng.random() < 0.5),
     )
     draw_person(pen, person, pose)
-    if rng.random() < 0.18:
+    if rng.random() < 0.12:
         _draw_obstacle(draw, rng)
     return _expose(picture.reduce(_FINE), camera, rng)
 

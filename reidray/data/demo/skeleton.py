@@ -93,14 +93,14 @@ def _from_the_side(build: Build, pose: Pose) -> Skeleton:
     forward = 0.015 + 0.8 * build.stoop
 
     def arm(side: int) -> Limb:
-        angle = -0.55 * side * pose.stride
+        angle = -0.45 * side * pose.stride
         half = (chest - hip) / 2 + 0.005
         top = (forward, chest - 0.02)
         elbow = _swing(top, angle - 0.08, half)
         return Limb(top, elbow, _swing(elbow, angle + 0.3, half))
 
     def leg(side: int) -> Limb:
-        angle = 0.5 * side * pose.stride
+        angle = 0.34 * side * pose.stride
         knee = _swing((0.0, hip), angle + 0.08, hip * 0.49)
         foot = _swing(knee, angle - 0.12, hip * 0.49)
         return Limb((0.0, hip), knee, (foot[0], max(foot[1], 0.02)))
