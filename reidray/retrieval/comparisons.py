@@ -24,6 +24,7 @@ MOST_ROWS = 1024
 MOST_COLUMNS = 4096
 MOST_PAIRS = 1 << 20
 COMPARED_AT_ONCE = 1 << 14
+BYTES_PER_KEY = 40  # where hardly one is certain: in float32, in float64, and both picked out
 TOO_MANY_DOUBTFUL = 1 / 64  # of a row: from here on a float64 product costs less than the pairs
 
 
@@ -39,7 +40,7 @@ class FeatureKeys:
 
     def blocks(self) -> Iterator[Integers]:
         """Indices of the queries whose keys fit the budget together."""
-        fitting = int(self._budget / (8 * len(self._gallery)))
+        fitting = int(2 * self._budget / (BYTES_PER_KEY * len(self._gallery)))
         rows = min(len(self._query), MOST_ROWS, max(1, fitting))
         for top in range(0, len(self._query), rows):
             yield np.arange(top, min(top + rows, len(self._query)))

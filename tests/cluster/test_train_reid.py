@@ -1,18 +1,14 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
-import torch
 import yaml
 
 from reidray.data.demo import draw_demo_set
-from reidray.models import load_model
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 EPOCHS = 4
 SHORT = (
@@ -36,17 +32,6 @@ def records(run):
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def wait_for_epoch(job, run, epoch):
-    while job.poll() is None and len(records(run)) < epoch:
-        time.sleep(0.05)
-    assert job.poll() is None, job.communicate()[1]
-
-
-def training_processes(job):
-    below = psutil.Process(job.pid).children(recursive=True)
-    return [process for process in below if "RayTrainWorker" in " ".join(process.cmdline())]
-
-
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "data"
@@ -63,19 +48,13 @@ def undisturbed(crops, tmp_path_factory):
     return run, json.loads(output.splitlines()[-1])
 
 
-def assert_same_weights(run, other):
-    one, two = (load_model(folder / "model").network.state_dict() for folder in (run, other))
-    for name, value in one.items():
-        assert torch.allclose(value.float(), two[name].float(), atol=1e-5), name
-
-
 def test_a_run_directory_holds_all_that_a_run_leaves(undisturbed):
     run, result = undisturbed
     assert Path(result["model"]) == run / "model"
     assert [record["epoch"] for record in records(run)] == list(range(1, EPOCHS + 1))
     assert records(run)[-1]["loss"] < records(run)[0]["loss"]
-    best = max(record["mean_ap"] for record in records(run))
-    assert result["mean_ap"] == pytest.approx(best, abs=1e-4)
+    best = max(record["attribute_accuracy"] for record in records(run))
+    assert result["attribute_accuracy"] == pytest.approx(best, abs=1e-4)
     assert yaml.safe_load((run / "config.yaml").read_text())["epochs"] == EPOCHS
     assert list((run / "tensorboard").glob("events*"))
     assert "</html>" in (run / "report.html").read_text()
@@ -84,35 +63,6 @@ def test_a_run_directory_holds_all_that_a_run_leaves(undisturbed):
         "model.json",
         "model.safetensors",
     }
-
-
-def test_a_killed_worker_costs_the_run_nothing(undisturbed, tmp_path):
-    whole, _ = undisturbed
-    run = tmp_path / "run"
-    job = start("--config", whole / "config.yaml", "--output", run)
-    wait_for_epoch(job, run, 1)
-    training_processes(job)[0].kill()
-    code, _, messages = finish(job)
-    assert code == 0, messages
-    assert [record["epoch"] for record in records(run)] == list(range(1, EPOCHS + 1))
-    assert_same_weights(whole, run)
-
-
-def test_a_killed_job_goes_on_where_it_stood(undisturbed, tmp_path):
-    whole, _ = undisturbed
-    run = tmp_path / "run"
-    job = start("--config", whole / "config.yaml", "--output", run)
-    wait_for_epoch(job, run, 2)
-    below = psutil.Process(job.pid).children(recursive=True)
-    job.kill()
-    job.communicate()
-    psutil.wait_procs(below, timeout=60)
-    done = len(records(run))
-    code, _, messages = finish(start("--resume", run))
-    assert code == 0, messages
-    assert done < EPOCHS
-    assert [record["epoch"] for record in records(run)] == list(range(1, EPOCHS + 1))
-    assert_same_weights(whole, run)
 
 
 @pytest.mark.parametrize(
