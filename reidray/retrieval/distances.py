@@ -284,9 +284,10 @@ def _margin(
 def _squared_lengths(vectors: Tensor) -> Tensor:
     """(N,) float64, rounded to the vectors' own dtype within short chunks only."""
     squares = torch.zeros(len(vectors), dtype=torch.float64, device=vectors.device)
-    for left in range(0, vectors.shape[1], LENGTH_CHUNK):
-        chunk = vectors[:, left : left + LENGTH_CHUNK]
-        squares += torch.linalg.vector_norm(chunk, dim=1).double().square()
+    with one_thread():
+        for left in range(0, vectors.shape[1], LENGTH_CHUNK):
+            chunk = vectors[:, left : left + LENGTH_CHUNK]
+            squares += torch.linalg.vector_norm(chunk, dim=1).double().square()
     return squares
 
 
