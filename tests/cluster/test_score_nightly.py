@@ -20,7 +20,7 @@ from reidray.scoring.model_evaluation import judge_model
 from reidray.scoring.night import score_night
 from reidray.scoring.ranking_file import read_ranking
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 SAME_EVERY_NIGHT = ("reid_test.txt", "classification_test.csv", "quarantine.csv")
 
