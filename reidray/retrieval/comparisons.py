@@ -24,7 +24,7 @@ MOST_ROWS = 1024
 MOST_COLUMNS = 4096
 MOST_PAIRS = 1 << 20
 COMPARED_AT_ONCE = 1 << 14
-BYTES_PER_KEY = 40  # where hardly one is certain: in float32, in float64, and both picked out
+BYTES_PER_KEY = 24  # of float64, and picked out with its index
 TOO_MANY_DOUBTFUL = 1 / 64  # of a row: from here on a float64 product costs less than the pairs
 
 
@@ -149,15 +149,15 @@ def comparisons(source: FeatureKeys, truth: Truth) -> Iterator[Comparison]:
     for queries in source.blocks():
         compared = list(compare_rows(queries, *source.keys(queries, dtype), truth))
         limit = TOO_MANY_DOUBTFUL * len(truth.gallery_ids)
-        hard = [c for c in compared if len(c.doubtful) > limit]
+        doubtful = {c.query: len(c.doubtful) for c in compared if len(c.doubtful) > limit}
         # The product has to read the whole gallery, so it must be worth that too.
-        if dtype == torch.float32 and sum(len(c.doubtful) for c in hard) > len(truth.gallery_ids):
-            again = np.array([c.query for c in hard])
-            sharper = compare_rows(again, *source.keys(again, torch.float64), truth)
-            by_query = {c.query: c for c in sharper}
-            compared = [by_query.get(c.query, c) for c in compared]
-            if len(hard) > len(compared) / 2:  # a gallery this dense is hard for all queries
+        if dtype == torch.float32 and sum(doubtful.values()) > len(truth.gallery_ids):
+            if len(doubtful) > len(compared) / 2:  # a gallery this dense is hard for all queries
                 dtype = torch.float64
+            compared = [c for c in compared if c.query not in doubtful]
+            again = np.array(list(doubtful))
+            compared += compare_rows(again, *source.keys(again, torch.float64), truth)
+            compared.sort(key=lambda comparison: comparison.query)
         _decide(compared, source)
         yield from compared
 
