@@ -76,17 +76,6 @@ def identity_batches(
         batches_left -= 1
 
 
-def shuffled_batches(count: int, batch_size: int, *, seed: int, epoch: int) -> Iterator[Rows]:
-    """Every position in 0 .. count - 1 once, shuffled; the last batch is completed with repeats.
-
-    Yields:
-        (batch_size,) int64.
-    """
-    order = np.random.default_rng([seed, epoch]).permutation(count)
-    whole = np.resize(order, -(-count // batch_size) * batch_size)
-    yield from whole.reshape(-1, batch_size)
-
-
 def _rows_by_person(people: Rows) -> list[Rows]:
     """Positions of each person's crops, people ascending."""
     order = np.argsort(people, kind="stable")

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from reidray.data.outputs import write_whole
 from reidray.reporting.charts import attribute_bars, learning_curves
 from reidray.reporting.rendering import render
 from reidray.reporting.summary import (
@@ -60,6 +61,4 @@ def write_run_report(
         epochs=len(epochs),
         seconds=sum(row["seconds"] + row.get("validation_seconds", 0.0) for row in epochs),
     )
-    staged = path.with_name(f".{path.name}.part")
-    staged.write_text(page, encoding="utf-8")
-    staged.replace(path)
+    write_whole(path, page)

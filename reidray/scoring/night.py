@@ -14,7 +14,8 @@ from typing import Any
 from reidray.data.annotations import write_annotations
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
 from reidray.data.decoding import BadImage, check_bad_images
-from reidray.data.storage import Location, list_images, staged_directory
+from reidray.data.outputs import staged_directory
+from reidray.data.storage import Location, list_images
 from reidray.errors import UserError
 from reidray.models import LoadedModel, load_model
 from reidray.retrieval import top_k

@@ -28,6 +28,7 @@ class Standing:
         best_epoch: the epoch, from 1, with the best figure so far; 0 before any.
         best: the figures of that epoch.
         stale: validations since then.
+        records: the figures of each epoch.
     """
 
     epoch: int = 0
@@ -36,6 +37,7 @@ class Standing:
     best_epoch: int = 0
     best: dict[str, Any] = field(default_factory=dict)
     stale: int = 0
+    records: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass

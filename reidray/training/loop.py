@@ -8,6 +8,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -42,6 +43,9 @@ class Task(Protocol):
 class Reporter(Protocol):
     """Who hears of a training's progress."""
 
+    def begin(self, records: list[Metrics]) -> None:
+        """Once, on rank 0, with the figures of the epochs that a checkpoint had behind it."""
+
     def step(self, progress: "StepProgress") -> None:
         """Now and then within an epoch, on rank 0."""
 
@@ -74,12 +78,15 @@ class LoopPlan:
 
     Attributes:
         epochs: at most so many.
+        seed: of what the network itself draws, such as dropout; anew for each epoch and rank, so
+            that a resumed training goes on as if it had not been stopped.
         deadline: seconds since 1970 at which training must have ended; None sets no limit. The
             learning rate then falls by whichever ends first, the epochs or the time.
         bf16: whether the forward pass runs in bfloat16.
     """
 
     epochs: int
+    seed: int
     optimizer: OptimizerConfig
     validation: ValidationConfig
     deadline: float | None = None
@@ -209,6 +216,8 @@ class _Training:
     def run(self) -> TrainingState:
         """Epoch after epoch until nothing is left to do."""
         standing = self.state.standing
+        if self.place.leads:
+            self.reporter.begin(standing.records)
         while not standing.finished:
             record = self._epoch()
             standing.epoch += 1
@@ -217,6 +226,7 @@ class _Training:
                 record |= self._validate()
             standing.finished = last or 0 < self.plan.validation.patience <= standing.stale
             record = {"epoch": standing.epoch, "step": standing.step, **record}
+            standing.records.append(record)
             self.reporter.epoch(record, self.state.save)
         return self.state
 
@@ -224,6 +234,7 @@ class _Training:
         """One pass over the training images, or what time allows of it."""
         self.parallel.train()
         standing = self.state.standing
+        torch.manual_seed(_seed_of(self.plan.seed, standing.epoch, self.place.rank))
         tally, last_report = _EpochTally(), 0.0
         batches = self.task.batches(standing.epoch)
         while (done := self.clock.progress(standing.step)) < 1:
@@ -288,6 +299,11 @@ class _Training:
             standing.stale += 1
         self.clock.validation_seconds = self.place.from_leader(time.perf_counter() - start)
         return metrics | {"validation_seconds": self.clock.validation_seconds}
+
+
+def _seed_of(*numbers: int) -> int:
+    """One seed made of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def settings_of(config: Any, *, without: tuple[str, ...]) -> Metrics:

@@ -5,17 +5,18 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from ray.util.queue import Empty, Queue
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from reidray.training.loop import StepProgress
+from reidray.data.outputs import write_whole
+from reidray.training.loop import Metrics, StepProgress
 
 log = logging.getLogger("reidray")
 
@@ -31,8 +32,7 @@ class Journal:
 
     def __init__(self, run: Path) -> None:
         self._file = run / METRICS_FILE
-        lines = self._file.read_text().splitlines() if self._file.exists() else []
-        self.records: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        self.records: list[Metrics] = []
         self._board = SummaryWriter(str(run / "tensorboard"))
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
@@ -48,15 +48,14 @@ class Journal:
     def follow(self, queue: Queue) -> Iterator[None]:
         """Write down what arrives in a queue until the block ends."""
         ended = threading.Event()
-        thread = threading.Thread(target=self._read, args=(queue, ended), daemon=True)
-        with self._bar:
-            thread.start()
+        with self._bar, ThreadPoolExecutor(1) as thread:
+            reading = thread.submit(self._read, queue, ended)
             try:
                 yield
             finally:
                 ended.set()
-                thread.join()
-                self._board.close()
+            reading.result()
+            self._board.close()
 
     def _read(self, queue: Queue, ended: threading.Event) -> None:
         row = self._bar.add_task("training", total=1.0, epoch="-", pace="", left="")
@@ -68,28 +67,39 @@ class Journal:
                     return
                 continue
             if isinstance(event, StepProgress):
-                self._bar.update(
-                    row,
-                    completed=event.done,
-                    epoch=event.epoch,
-                    pace=f"loss {event.loss:.3f}, {event.images_per_second:,.0f} images/s",
-                    left=str(timedelta(seconds=round(event.seconds_left))),
-                )
+                self._show(row, event)
+            elif isinstance(event, list):
+                self._begin(event)
             else:
-                self._write(event)
+                self._write([*self.records, event])
+                log.info("%s", _line(event))
 
-    def _write(self, record: dict[str, Any]) -> None:
-        """An epoch's figures: to the file, to TensorBoard, and as a line."""
-        self.records.append(record)
-        with self._file.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        for name, value in record.items():
-            if isinstance(value, int | float):
-                self._board.add_scalar(name, value, record["epoch"])
-        log.info("%s", _line(record))
+    def _show(self, row: TaskID, progress: StepProgress) -> None:
+        self._bar.update(
+            row,
+            completed=progress.done,
+            epoch=progress.epoch,
+            pace=f"loss {progress.loss:.3f}, {progress.images_per_second:,.0f} images/s",
+            left=str(timedelta(seconds=round(progress.seconds_left))),
+        )
+
+    def _begin(self, records: list[Metrics]) -> None:
+        """Take over the epochs of the checkpoint that training starts from, and no others."""
+        self._write(records)
+        if records:
+            log.info("going on after epoch %d", records[-1]["epoch"])
+
+    def _write(self, records: list[Metrics]) -> None:
+        """Put down the epochs so far, in the file and for TensorBoard."""
+        self.records = records
+        write_whole(self._file, "".join(json.dumps(record) + "\n" for record in records))
+        for record in records[-1:]:
+            for name, value in record.items():
+                if isinstance(value, int | float):
+                    self._board.add_scalar(name, value, record["epoch"])
 
 
-def _line(record: dict[str, Any]) -> str:
+def _line(record: Metrics) -> str:
     """An epoch's figures for a person."""
     parts = [f"epoch {record['epoch']}", f"loss {record['loss']:.3f}"]
     if "mean_ap" in record:

@@ -18,17 +18,19 @@ from reidray.data.decoding import check_bad_images
 from reidray.data.ingest import ResidentCrops, decode_resident
 from reidray.data.layouts import read_layout
 from reidray.data.manifest import Manifest
+from reidray.data.outputs import staged_directory, write_whole
 from reidray.data.sampling import check_identity_batch
 from reidray.data.split import split_people
-from reidray.data.storage import Location, staged_directory
+from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.models.directory import MODEL_FILES, ModelCard, save_model
 from reidray.models.registry import NetworkSpec, build_network
 from reidray.reporting import DataSummary, model_card, write_run_report
 from reidray.training.checkpoint import read_best
 from reidray.training.progress import Journal
-from reidray.training.trainer import Assignment, place_workers, train_on_cluster
+from reidray.training.trainer import place_workers, train_on_cluster
 from reidray.training.validation import LabelledCrops
+from reidray.training.worker import Assignment
 
 log = logging.getLogger("reidray")
 
@@ -128,6 +130,7 @@ def train_reid(prepared: PreparedTraining, *, started: float) -> dict[str, Any]:
     assignment = Assignment(
         config=config,
         spec=prepared.spec,
+        training_data=prepared.manifest.fingerprint,
         crops=crops,
         train=train,
         validation=validation,
@@ -157,7 +160,7 @@ def _check_output(run: Path) -> None:
 def _open_run(config: TrainReidConfig, run: Path) -> None:
     """Make the run directory, with the configuration that repeats the run."""
     run.mkdir(parents=True, exist_ok=True)
-    (run / CONFIG_FILE).write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
+    write_whole(run / CONFIG_FILE, yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """The training loop on a Ray cluster: a process for each GPU or share of the CPUs, under DDP."""
 
-import tempfile
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,50 +8,16 @@ from typing import Any
 
 import ray
 import ray.train
-import torch
-from ray.train.torch import TorchTrainer, get_device
-from ray.util.queue import Queue
+from ray.train.torch import TorchTrainer
 
-from reidray.config import TrainReidConfig
-from reidray.data.ingest import ResidentCrops
 from reidray.errors import UserError
-from reidray.models.registry import NetworkSpec, build_network
 from reidray.session import cluster_gpus
-from reidray.training.loop import LoopPlan, Metrics, StepProgress, fit, settings_of
-from reidray.training.place import Place
 from reidray.training.progress import Journal
-from reidray.training.tasks import ReidTask
-from reidray.training.validation import LabelledCrops
+from reidray.training.worker import Assignment
 
 CHECKPOINTS = "checkpoints"
-RESUMABLE_KEYS = ("data", "output", "max_minutes", "num_workers", "max_failures", "use_gpu")
-"""Settings that may differ between the parts of a training that is stopped and resumed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Assignment:
-    """All a training process needs to know.
-
-    Attributes:
-        spec: the network.
-        crops: the decoded images, in the object store.
-        train: the images of the training people.
-        validation: the images of the validation people.
-        deadline: seconds since 1970 at which training must have ended.
-        bf16: whether the forward pass runs in bfloat16.
-        threads: CPU threads of this process.
-        events: where progress is told.
-    """
-
-    config: TrainReidConfig
-    spec: NetworkSpec
-    crops: ResidentCrops
-    train: LabelledCrops
-    validation: LabelledCrops
-    deadline: float | None
-    bf16: bool
-    threads: int
-    events: Queue
+POLL_SECONDS = "0.2"
+"""How often Ray asks the workers for news; each epoch ends by waiting to be asked."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +71,10 @@ def train_on_cluster(
         UserError: a worker met a mistake of the user's.
     """
     config = assignment.config
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", POLL_SECONDS)
     trainer = TorchTrainer(
-        _train_worker,
-        train_loop_config={"assignment": assignment},
+        _training_function(),
+        train_loop_config={"assignment": ray.put(assignment)},
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.num_workers,
             use_gpu=resources.use_gpu,
@@ -129,6 +96,21 @@ def train_on_cluster(
     return Path(result.checkpoint.path)
 
 
+def _training_function() -> Callable[[dict[str, ray.ObjectRef[Assignment]]], None]:
+    """What each training process runs.
+
+    Ray's controller loads it too. So it travels by value, as local functions do, and imports where
+    it runs: PyTorch and timm take a process many seconds.
+    """
+
+    def train(settings: dict[str, ray.ObjectRef[Assignment]]) -> None:
+        from reidray.training.worker import run_assignment
+
+        run_assignment(ray.get(settings["assignment"]))
+
+    return train
+
+
 def _mistake_behind(error: Any) -> UserError | None:
     """The user's mistake that ended the workers, if that is what it was."""
     for failure in error.worker_failures.values():
@@ -136,53 +118,3 @@ def _mistake_behind(error: Any) -> UserError | None:
         if isinstance(cause, UserError):
             return cause
     return None
-
-
-def _train_worker(settings: dict[str, Assignment]) -> None:
-    """What each training process runs."""
-    assignment = settings["assignment"]
-    config = assignment.config
-    context = ray.train.get_context()
-    place = Place(context.get_world_rank(), context.get_world_size(), get_device())
-    torch.set_num_threads(assignment.threads)
-    torch.manual_seed(config.seed)
-    network = build_network(assignment.spec, weights=config.network.weights)
-    task = ReidTask(config, assignment.crops.open(), assignment.train, assignment.validation, place)
-    plan = LoopPlan(
-        epochs=config.epochs,
-        optimizer=config.optimizer,
-        validation=config.validation,
-        deadline=assignment.deadline,
-        bf16=assignment.bf16,
-    )
-    checkpoint = ray.train.get_checkpoint()
-    fit(
-        task,
-        network,
-        plan,
-        RayReporter(assignment.events, place),
-        place=place,
-        settings=settings_of(config, without=RESUMABLE_KEYS),
-        checkpoint=Path(checkpoint.path) if checkpoint else None,
-    )
-
-
-class RayReporter:
-    """Tells the driver how training goes, and Ray where the checkpoints are."""
-
-    def __init__(self, events: Queue, place: Place) -> None:
-        self._events, self._place = events, place
-
-    def step(self, progress: StepProgress) -> None:
-        """Tell of progress within an epoch."""
-        self._events.put(progress)
-
-    def epoch(self, record: Metrics, save: Callable[[Path], None]) -> None:
-        """Hand over a checkpoint, then tell of the epoch."""
-        if not self._place.leads:
-            ray.train.report({})
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            save(Path(folder))
-            ray.train.report(record, checkpoint=ray.train.Checkpoint.from_directory(folder))
-        self._events.put(record)

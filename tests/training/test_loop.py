@@ -60,7 +60,18 @@ def made_task(config=CONFIG, place=Place()):
 
 def network():
     torch.manual_seed(0)
-    return build_model("apr", backbone="resnet_tiny", num_people=8, schema=SCHEMA, feature_size=16)
+    return fresh_network()
+
+
+def fresh_network():
+    return build_model(
+        "apr",
+        backbone="resnet_tiny",
+        num_people=8,
+        schema=SCHEMA,
+        feature_size=16,
+        dropout=0.2,
+    )
 
 
 class Recorder:
@@ -72,6 +83,9 @@ class Recorder:
     def step(self, progress):
         assert 0 <= progress.done < 1
 
+    def begin(self, records):
+        self.begun_after = list(records)
+
     def epoch(self, record, save):
         self.records.append(record)
         if self.folder:
@@ -82,6 +96,7 @@ class Recorder:
 
 def plan(epochs=3, **settings):
     return LoopPlan(
+        seed=0,
         epochs=epochs,
         optimizer=OptimizerConfig(learning_rate=0.003),
         validation=settings.pop("validation", CONFIG.validation),
@@ -110,9 +125,11 @@ def test_same_seed_gives_the_same_weights():
 def test_a_training_resumed_from_a_checkpoint_ends_as_one_that_never_stopped(tmp_path):
     whole = fit(made_task(), network(), plan(4), Recorder(tmp_path)).network
     torch.manual_seed(99)
-    fresh = build_model("apr", backbone="resnet_tiny", num_people=8, schema=SCHEMA, feature_size=16)
     recorder = Recorder()
-    resumed = fit(made_task(), fresh, plan(4), recorder, checkpoint=tmp_path / "2").network
+    resumed = fit(
+        made_task(), fresh_network(), plan(4), recorder, checkpoint=tmp_path / "2"
+    ).network
+    assert [record["epoch"] for record in recorder.begun_after] == [1, 2]
     assert [record["epoch"] for record in recorder.records] == [3, 4]
     for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-6)

@@ -11,7 +11,7 @@ import numpy as np
 from reidray.data.annotations import write_annotations
 from reidray.data.demo.people import Person, invent_people
 from reidray.data.demo.scene import Camera, hang_cameras, take_crop
-from reidray.data.storage import staged_directory
+from reidray.data.outputs import staged_directory
 from reidray.errors import UserError
 
 _CONTENTS = frozenset({"train", "test", "queries", "truth", "annotations_train.csv"})

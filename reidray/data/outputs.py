@@ -1,0 +1,95 @@
+"""Outputs that appear whole or not at all."""
+
+import ctypes
+import errno
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from reidray.errors import UserError
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is at no moment seen half written; the one before is replaced."""
+    staged = path.with_name(f".{path.name}.part")
+    staged.write_text(text, encoding="utf-8")
+    staged.replace(path)
+
+
+@contextmanager
+def staged_directory(destination: Path, replaces: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """A folder to write in, which becomes `destination` in one step when the block succeeds.
+
+    The folder lies hidden beside the destination. When the block fails, it is removed and what
+    was at the destination stays. An earlier output there is exchanged for the new one and deleted.
+
+    Args:
+        destination: where the output shall appear; its parents are made.
+        replaces: the names an earlier output may consist of, and so the only ones that may be lost.
+
+    Raises:
+        UserError: the place cannot be written, or holds something that is not in `replaces`.
+    """
+    destination = destination.expanduser().resolve()
+    _check_replaceable(destination, replaces)
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+    except OSError as error:
+        raise UserError(
+            f"{destination}: cannot be written ({error.strerror}); choose another place"
+        ) from None
+    try:
+        staging.chmod(0o777 & ~_umask())
+        yield staging
+        _check_replaceable(destination, replaces)
+        _publish(staging, destination)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _check_replaceable(destination: Path, replaces: frozenset[str]) -> None:
+    if not destination.exists():
+        return
+    if not destination.is_dir():
+        raise UserError(f"{destination}: is a file, expected a folder to write; choose another")
+    others = sorted({path.name for path in destination.iterdir()} - replaces)
+    if others:
+        raise UserError(
+            f"{destination}: holds {others[0]!r}, which would be lost; choose an empty folder"
+        )
+
+
+def _publish(staging: Path, destination: Path) -> None:
+    """Put `staging` in the place of `destination`; what was there is then at `staging`."""
+    try:
+        staging.rename(destination)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        _exchange(staging, destination)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Exchange two folders: in one step on Linux, by renames where there is no such call."""
+    if sys.platform == "linux":
+        at_cwd, rename_exchange = -100, 2
+        libc = ctypes.CDLL(None, use_errno=True)
+        if not libc.renameat2(at_cwd, bytes(one), at_cwd, bytes(other), rename_exchange):
+            return
+        if ctypes.get_errno() not in (errno.EINVAL, errno.ENOSYS):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))
+    aside = one.with_name(f"{one.name}.old")
+    other.rename(aside)
+    one.rename(other)
+    aside.rename(one)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

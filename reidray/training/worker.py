@@ -1,0 +1,111 @@
+"""A training process: what it is told, what it runs and how it tells of it."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray.train
+import torch
+from ray.train.torch import get_device
+from ray.util.queue import Queue
+
+from reidray.config import TrainReidConfig
+from reidray.data.ingest import ResidentCrops
+from reidray.models.registry import NetworkSpec, build_network
+from reidray.training.loop import LoopPlan, Metrics, StepProgress, fit, settings_of
+from reidray.training.place import Place
+from reidray.training.tasks import ReidTask
+from reidray.training.validation import LabelledCrops
+
+RESUMABLE_KEYS = ("data", "output", "max_minutes", "num_workers", "max_failures", "use_gpu")
+"""Settings that may differ between the parts of a training that is stopped and resumed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """All a training process needs to know.
+
+    Attributes:
+        spec: the network.
+        training_data: fingerprint of the images and what is known of them.
+        crops: the decoded images, in the object store.
+        train: the images of the training people.
+        validation: the images of the validation people.
+        deadline: seconds since 1970 at which training must have ended.
+        bf16: whether the forward pass runs in bfloat16.
+        threads: CPU threads of this process.
+        events: where progress is told.
+    """
+
+    config: TrainReidConfig
+    spec: NetworkSpec
+    training_data: str
+    crops: ResidentCrops
+    train: LabelledCrops
+    validation: LabelledCrops
+    deadline: float | None
+    bf16: bool
+    threads: int
+    events: Queue
+
+
+def run_assignment(assignment: Assignment) -> None:
+    """Train as one of the processes of a Ray Train run, from its last checkpoint if it has one.
+
+    Raises:
+        UserError: the checkpoint belongs to another configuration, or the loss is not finite.
+    """
+    config = assignment.config
+    context = ray.train.get_context()
+    place = Place(context.get_world_rank(), context.get_world_size(), get_device())
+    torch.set_num_threads(assignment.threads)
+    torch.manual_seed(config.seed)
+    network = build_network(assignment.spec, weights=config.network.weights)
+    task = ReidTask(config, assignment.crops.open(), assignment.train, assignment.validation, place)
+    plan = LoopPlan(
+        epochs=config.epochs,
+        seed=config.seed,
+        optimizer=config.optimizer,
+        validation=config.validation,
+        deadline=assignment.deadline,
+        bf16=assignment.bf16,
+    )
+    checkpoint = ray.train.get_checkpoint()
+    fit(
+        task,
+        network,
+        plan,
+        RayReporter(assignment.events, place),
+        place=place,
+        settings={
+            **settings_of(config, without=RESUMABLE_KEYS),
+            "training data": assignment.training_data,
+        },
+        checkpoint=Path(checkpoint.path) if checkpoint else None,
+    )
+
+
+class RayReporter:
+    """Tells the driver how training goes, and Ray where the checkpoints are."""
+
+    def __init__(self, events: Queue, place: Place) -> None:
+        self._events, self._place = events, place
+
+    def begin(self, records: list[Metrics]) -> None:
+        """Tell of the epochs already done."""
+        self._events.put(records)
+
+    def step(self, progress: StepProgress) -> None:
+        """Tell of progress within an epoch."""
+        self._events.put(progress)
+
+    def epoch(self, record: Metrics, save: Callable[[Path], None]) -> None:
+        """Tell of the epoch, and hand over its checkpoint."""
+        if not self._place.leads:
+            ray.train.report({})
+            return
+        self._events.put(record)
+        with tempfile.TemporaryDirectory() as folder:
+            save(Path(folder))
+            ray.train.report(record, checkpoint=ray.train.Checkpoint.from_directory(folder))
