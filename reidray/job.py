@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -76,6 +77,10 @@ def run_job(job: Callable[[], dict[str, Any]]) -> None:
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     logging.getLogger("reidray").setLevel(logging.INFO)
+    if "RAY_ADDRESS" not in os.environ:
+        # Under `uv run` Ray would install the environment once more for its workers. Only a
+        # submitted job may come to machines that lack it.
+        os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     start = time.perf_counter()
     try:
         result = job()

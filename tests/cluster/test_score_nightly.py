@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 import torch
 from PIL import Image
 
@@ -20,16 +19,9 @@ from reidray.scoring.model_evaluation import judge_model
 from reidray.scoring.night import score_night
 from reidray.scoring.ranking_file import read_ranking
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
 SAME_EVERY_NIGHT = ("reid_test.txt", "classification_test.csv", "quarantine.csv")
-
-
-@pytest.fixture(scope="module")
-def ray_address():
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield ray.get_runtime_context().gcs_address
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

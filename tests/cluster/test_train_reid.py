@@ -1,16 +1,25 @@
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
+from safetensors.numpy import load_file
 
+from reidray.config import TrainReidConfig
 from reidray.data.demo import draw_demo_set
+from reidray.errors import UserError
+from reidray.job import parse_config
+from reidray.training.run import prepare_training
+from reidray.training.trainer import place_workers
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
-EPOCHS = 4
+EPOCHS = 6
 SHORT = (
     f"--recipe demo --epochs {EPOCHS} --batch.people 6 --network.height 32 --network.width 16 "
     "--network.feature-size 32 --validation.every 1 --num-workers 2"
@@ -23,13 +32,26 @@ def start(*arguments):
 
 
 def finish(job):
-    output, messages = job.communicate(timeout=280)
+    output, messages = job.communicate(timeout=200)
     return job.returncode, output, messages
 
 
 def records(run):
     file = run / "metrics.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def wait_for_epoch(job, run, epoch):
+    """Until a training has told of an epoch, and has more to do."""
+    while not any(record["epoch"] == epoch for record in records(run)):
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.05)
+    assert len(records(run)) < EPOCHS
+
+
+def training_processes():
+    below = psutil.Process().children(recursive=True)
+    return [process for process in below if "RayTrainWorker" in process.name()]
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +62,11 @@ def crops(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(crops, tmp_path_factory):
-    """A training that nothing happens to."""
+def undisturbed(ray_address, crops, tmp_path_factory):
+    """A training that nothing happens to: its run directory, and what it printed last."""
     run = tmp_path_factory.mktemp("undisturbed") / "run"
-    code, output, messages = finish(start("--data", crops, "--output", run, *SHORT))
+    job = start("--data", crops, "--output", run, *SHORT, "--ray-address", ray_address)
+    code, output, messages = finish(job)
     assert code == 0, messages
     return run, json.loads(output.splitlines()[-1])
 
@@ -65,23 +88,60 @@ def test_a_run_directory_holds_all_that_a_run_leaves(undisturbed):
     }
 
 
+def test_neither_a_killed_job_nor_a_killed_worker_changes_what_is_learned(
+    undisturbed, ray_address, tmp_path
+):
+    whole, _ = undisturbed
+    run = tmp_path / "run"
+    on_cluster = ("--ray-address", ray_address)
+    job = start("--config", whole / "config.yaml", "--output", run, *on_cluster)
+    wait_for_epoch(job, run, 2)
+    job.kill()
+    job.communicate()
+    psutil.wait_procs(training_processes(), timeout=60)
+
+    job = start("--resume", run, *on_cluster)
+    wait_for_epoch(job, run, 4)
+    killed = training_processes()
+    killed[0].send_signal(signal.SIGKILL)
+    code, _, messages = finish(job)
+    assert code == 0, messages
+    assert messages.count("going on after epoch") == 2
+    assert [record["epoch"] for record in records(run)] == list(range(1, EPOCHS + 1))
+    learned, expected = (load_file(at / "model" / "model.safetensors") for at in (run, whole))
+    assert learned.keys() == expected.keys()
+    assert all((learned[name] == expected[name]).all() for name in expected)
+
+
+def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(tmp_path):
+    code, output, messages = finish(
+        start("--data", "no/such/folder", "--output", tmp_path / "run", *SHORT)
+    )
+    assert (code, output) == (2, "")
+    assert messages.startswith("error: ")
+    assert "no/such/folder: no such folder" in messages
+    assert messages.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--data", "no/such/folder"], "no/such/folder"),
         (["--batch.people", "300"], "needs 300 people"),
         (["--network.backbone", "resnet_tinny"], "did you mean 'resnet_tiny'"),
         (["--output", "pyproject.toml"], "pyproject.toml"),
-        (["--use-gpu", "yes"], "need a GPU each and the cluster has 0"),
     ],
 )
-def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(
-    crops, tmp_path, arguments, complaint
-):
-    job = start("--data", crops, "--output", tmp_path / "run", *SHORT, *arguments)
-    code, output, messages = finish(job)
-    assert (code, output) == (2, "")
-    (line,) = [line for line in messages.splitlines() if line.startswith("error")]
-    assert complaint in line
-    assert "Traceback" not in messages
-    assert not list(tmp_path.iterdir())
+def test_a_mistake_is_found_before_ray_starts(crops, arguments, complaint):
+    asked = parse_config(TrainReidConfig, ["--data", str(crops), *SHORT, *arguments], trains=True)
+    with pytest.raises(UserError, match=complaint):
+        prepare_training(asked.config)
+
+
+@pytest.mark.usefixtures("ray_address")
+def test_workers_that_the_cluster_cannot_place_are_refused_with_what_it_has():
+    with pytest.raises(UserError, match="3 workers need a CPU each and the cluster has 2"):
+        place_workers(3, "auto")
+    with pytest.raises(UserError, match="1 workers need a GPU each and the cluster has 0"):
+        place_workers(1, "yes")
+    assert place_workers(2, "no").cpus == 1
