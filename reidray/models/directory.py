@@ -72,6 +72,7 @@ def save_model(
     save_file(weights, directory / WEIGHTS_FILE)
     description = {
         "format": FORMAT_VERSION,
+        "weights_sha256": _hash(directory / WEIGHTS_FILE),
         "architecture": asdict(spec) | {"schema": spec.schema.to_json()},
         "input": {"colour": "rgb", "mean": IMAGENET_MEAN, "deviation": IMAGENET_DEVIATION},
         "card": asdict(card),
@@ -96,20 +97,27 @@ def load_model(directory: str | Path) -> LoadedModel:
         schema = AttributeSchema.from_json(architecture.pop("schema"))
         spec = NetworkSpec(**architecture, schema=schema)
         card = ModelCard(**description["card"])
+        expected_hash = description["weights_sha256"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"model {folder / DESCRIPTION_FILE} is damaged ({error!r}): train or copy it again"
         ) from error
+    if _hash(folder / WEIGHTS_FILE) != expected_hash:
+        raise UserError(
+            f"model {folder / WEIGHTS_FILE} is damaged: it is not the file that "
+            f"{DESCRIPTION_FILE} was written with: copy both again"
+        )
     network = build_network(spec)
     try:
         network.load_state_dict(load_file(folder / WEIGHTS_FILE))
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"model {folder / WEIGHTS_FILE} is damaged or not of this architecture "
-            f"({reason}): copy it again"
+            f"model {folder / WEIGHTS_FILE} is not of the architecture in {DESCRIPTION_FILE} "
+            f"({reason}): copy both again"
         ) from error
-    return LoadedModel(network.eval(), spec, card, _model_id(folder))
+    model_id = _hash(folder / DESCRIPTION_FILE, folder / WEIGHTS_FILE)[:16]
+    return LoadedModel(network.eval(), spec, card, model_id)
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
@@ -144,9 +152,9 @@ def _read_description(folder: Path) -> dict[str, Any]:
     return dict(description)
 
 
-def _model_id(folder: Path) -> str:
-    """A short hash over weights and description."""
+def _hash(*files: Path) -> str:
+    """SHA-256 of the files' contents, one after the other."""
     digest = sha256()
-    for name in (DESCRIPTION_FILE, WEIGHTS_FILE):
-        digest.update((folder / name).read_bytes())
-    return digest.hexdigest()[:16]
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

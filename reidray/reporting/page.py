@@ -30,7 +30,7 @@ def write_run_report(
     Args:
         path: the HTML file; its folder exists. It appears whole or not at all.
         config: the whole configuration.
-        records: rows of metrics.jsonl; of an epoch that was repeated after a crash the last counts.
+        records: rows of metrics.jsonl, one for each epoch.
         best_epoch: epoch whose weights were kept; its record holds a validation.
         data: what the run was trained on.
 
@@ -40,7 +40,6 @@ def write_run_report(
     by_epoch = {record["epoch"]: record for record in records}
     if best_epoch not in by_epoch:
         raise ValueError(f"no record is of the best epoch, {best_epoch}: there are {[*by_epoch]}")
-    epochs = [by_epoch[epoch] for epoch in sorted(by_epoch)]
     best = by_epoch[best_epoch]
     attributes = best.get("attributes", {})
     page = render(
@@ -57,8 +56,8 @@ def write_run_report(
         attributes=attributes,
         weak_attributes=weak_attributes(best),
         attribute_chart=attribute_bars(attributes) if attributes else None,
-        curves=learning_curves(epochs, best_epoch),
-        epochs=len(epochs),
-        seconds=sum(row["seconds"] + row.get("validation_seconds", 0.0) for row in epochs),
+        curves=learning_curves(records, best_epoch),
+        epochs=len(records),
+        seconds=sum(row["seconds"] + row.get("validation_seconds", 0.0) for row in records),
     )
     write_whole(path, page)

@@ -1,10 +1,10 @@
 """A training job, from images to a run directory with a model in it."""
 
 import logging
-import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -153,8 +153,13 @@ def _check_output(run: Path) -> None:
             f"name a new one, or go on with a run by --resume {run}"
         )
     above = next(parent for parent in (run, *run.absolute().parents) if parent.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise UserError(f"output {run} cannot be made: {above} is not a folder one may write in")
+    try:
+        with TemporaryDirectory(prefix=f".{run.name}.", dir=above):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"output {run} cannot be made in {above} ({error.strerror}): choose another place"
+        ) from error
 
 
 def _open_run(config: TrainReidConfig, run: Path) -> None:

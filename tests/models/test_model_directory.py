@@ -58,6 +58,12 @@ def overwrite_weights(folder):
     (folder / "model.safetensors").write_bytes(b"not weights")
 
 
+def flip_a_bit(folder):
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(content)
+
+
 def claim_another_format(folder):
     description = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps(description | {"format": 99}))
@@ -81,10 +87,11 @@ def pickle_as_weights(folder):
     ("damage", "complaint"),
     [
         (cut_short, "model.safetensors is damaged"),
+        (flip_a_bit, "model.safetensors is damaged"),
         (overwrite_weights, "model.safetensors is damaged"),
         (pickle_as_weights, "model.safetensors is damaged"),
         (claim_another_format, "format 99"),
-        (claim_another_width, "not of this architecture"),
+        (claim_another_width, "not of the architecture"),
         (add_a_pickle, "extra.pkl, which may be a pickle"),
         (lambda folder: (folder / "model.json").write_text("{"), "not JSON"),
         (lambda folder: (folder / "model.json").write_text("[]"), "format None"),

@@ -137,12 +137,6 @@ def test_curves_show_each_loss_term_and_validation_figure(report):
         assert re.search(rf"<text[^>]*>{label}</text>", written), label
 
 
-def test_an_epoch_repeated_after_a_crash_counts_once_by_its_last_record(report):
-    written = report([epoch_row(1, 0.1), epoch_row(2, 0.2), epoch_row(2, 0.3)], 2)
-    assert Page(written).row("mAP")[1] == "30.0%"
-    assert "2 epochs in 3 min" in written
-
-
 def test_a_single_epoch_without_attributes_and_groups(report):
     written = report([epoch_row(1, 0.25, attributes=False, groups=False)], 1)
     page = Page(written)
