@@ -150,6 +150,8 @@ def is_loopback(host: str) -> bool:
 def ray_settings(address: str, token_file: str) -> dict[str, str]:
     """Environment variables for a Ray process of, or one that talks to, the head at `address`."""
     settings = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": token_file}
+    # Every machine of the cluster has the environment; under `uv run` Ray would install it again.
+    settings["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
     if is_loopback(address.rpartition(":")[0]):
         # Ray turns 127.0.0.1 into the machine's outer address and then listens on every
         # interface; told that it is alone, as on a Mac, it stays on loopback.
