@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from math import inf
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from reidray.config import OptimizerConfig, ValidationConfig
 from reidray.errors import UserError
 from reidray.training.checkpoint import TrainingState, copy_weights
+from reidray.training.clock import Clock
 from reidray.training.optimizers import build_optimizer, learning_rate
 from reidray.training.place import Place
 
@@ -123,32 +123,6 @@ def fit(
     return _Training(task, network, plan, reporter, place, settings or {}, checkpoint).run()
 
 
-class _Clock:
-    """How much of a training is done, by steps and by time; the same on every rank."""
-
-    def __init__(self, plan: LoopPlan, total_steps: int, first_step: int, place: Place) -> None:
-        self.total_steps = total_steps
-        self.validation_seconds = 0.0
-        self._deadline = plan.deadline
-        self._place = place
-        self._begun = first_step / total_steps
-        self._start = time.time()
-
-    def seconds_left(self) -> float:
-        """Until the deadline; endless without one."""
-        return inf if self._deadline is None else self._deadline - time.time()
-
-    def progress(self, step: int) -> float:
-        """Share of the training done after `step` steps; 1 and more is the end."""
-        by_steps = step / self.total_steps
-        if self._deadline is None:
-            return by_steps
-        budget = self._deadline - 1.5 * self.validation_seconds - self._start
-        elapsed = time.time() - self._start
-        by_time = self._begun + (1 - self._begun) * elapsed / max(budget, 1e-9)
-        return self._place.from_leader(max(by_steps, by_time))
-
-
 class _EpochTally:
     """What one epoch cost and the mean of its losses."""
 
@@ -211,7 +185,12 @@ class _Training:
                 network, device_ids=[place.device] if on_gpu else None
             )
         total_steps = plan.epochs * task.steps_per_epoch
-        self.clock = _Clock(plan, total_steps, self.state.standing.step, place)
+        self.clock = Clock(
+            total_steps,
+            first_step=self.state.standing.step,
+            deadline=plan.deadline,
+            place=place,
+        )
 
     def run(self) -> TrainingState:
         """Epoch after epoch until nothing is left to do."""
