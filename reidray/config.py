@@ -239,7 +239,7 @@ class QuickstartConfig:
 
     folder: str | None = None
     seed: int = 0
-    num_workers: int = 1
+    num_workers: int = 2
 
     def __post_init__(self) -> None:
         _require(self.seed >= 0, "seed must be 0 or more")
