@@ -4,6 +4,7 @@ from reidray.retrieval.distances import METRICS
 from reidray.retrieval.metrics import AP_RULES, UNMATCHED_RULES, RankingMetrics, evaluate
 from reidray.retrieval.protocols import PROTOCOLS
 from reidray.retrieval.ranking import top_k
+from reidray.retrieval.reranking import Reranking, rerank
 
 __all__ = [
     "AP_RULES",
@@ -11,6 +12,8 @@ __all__ = [
     "PROTOCOLS",
     "UNMATCHED_RULES",
     "RankingMetrics",
+    "Reranking",
     "evaluate",
+    "rerank",
     "top_k",
 ]

@@ -4,12 +4,18 @@ mAP and CMC are those of Zheng et al. (2015, "Scalable Person Re-identification:
 mINP that of Ye et al. (2021, "Deep Learning for Person Re-identification: A Survey and Outlook").
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from reidray.retrieval.comparisons import Comparison, FeatureKeys, comparisons
+from reidray.retrieval.comparisons import (
+    Comparison,
+    FeatureKeys,
+    comparisons,
+    exact_comparisons,
+)
 from reidray.retrieval.distances import METRICS, full_precision, metric_named
 from reidray.retrieval.draws import SingleImageDraws
 from reidray.retrieval.inputs import (
@@ -22,6 +28,7 @@ from reidray.retrieval.inputs import (
     read_features,
 )
 from reidray.retrieval.protocols import PROTOCOLS, read_truth
+from reidray.retrieval.reranking import RerankedKeys, Reranking
 
 UNMATCHED_RULES = ("skip", "zero")
 AP_RULES = ("standard", "trapezoid")
@@ -42,6 +49,7 @@ class RankingMetrics:
         metric: the distance.
         ap_rule: "standard" or "trapezoid".
         unmatched: "skip" where queries without a match are left out, "zero" where they count as 0.
+        reranking: how the ranking was re-ranked, if it was.
     """
 
     mean_ap: float
@@ -54,16 +62,18 @@ class RankingMetrics:
     metric: str
     ap_rule: str
     unmatched: str
+    reranking: Reranking | None = None
 
     def __str__(self) -> str:
         """One line with figures and rules."""
         ranks = [rank for rank in (1, 5, 10) if rank <= len(self.cmc)]
         curve = ", ".join(f"rank-{rank} {self.cmc[rank - 1]:.4f}" for rank in ranks)
         without = len(self.average_precision) - self.num_valid_queries
+        again = f" {self.reranking}" if self.reranking else ""
         fate = "left out" if self.unmatched == "skip" else "counted as zero"
         return (
             f"mAP {self.mean_ap:.4f}, mINP {self.mean_inp:.4f}, {curve} "
-            f"({self.protocol}, {self.ap_rule} AP, {self.metric} distance, "
+            f"({self.protocol}, {self.ap_rule} AP, {self.metric} distance{again}, "
             f"{self.num_valid_queries} queries used, {without} without a match {fate})"
         )
 
@@ -83,6 +93,7 @@ def evaluate(
     ap_rule: str = "standard",
     rounds: int = 100,
     seed: int = 0,
+    reranking: Reranking | None = None,
     memory_mb: float = 512,
 ) -> RankingMetrics:
     """How well the gallery's ranking for each query finds the query's person.
@@ -117,6 +128,7 @@ def evaluate(
             before the match.
         rounds: random galleries of cuhk03.
         seed: of these galleries.
+        reranking: judge the ranking that `rerank` gives, junk left out of it.
         memory_mb: megabytes to work in, beyond the inputs.
 
     Raises:
@@ -133,12 +145,21 @@ def evaluate(
     how = metric_named(metric, scale)
     shape = len(queries), len(images)
     truth = read_truth(query_ids, gallery_ids, query_cameras, gallery_cameras, protocol, shape)
+    if reranking is not None:
+        truth, kept = truth.without_junk()
+        images = images[torch.from_numpy(kept).to(images.device)]
     with full_precision(queries.device):
         draws = SingleImageDraws(truth, rounds, seed) if protocol == "cuhk03" else None
         figures = _Figures(len(queries), max_rank)
-        for comparison in comparisons(FeatureKeys(queries, images, how, memory_mb), truth):
+        if reranking is None:
+            compared = comparisons(FeatureKeys(queries, images, how, memory_mb), truth)
+        else:
+            source = RerankedKeys(queries, images, how, reranking, memory_mb)
+            compared = exact_comparisons(source, truth)
+        for comparison in compared:
             figures.add(comparison, ap_rule, draws)
-    return figures.summary(protocol, metric, ap_rule, unmatched)
+    summary = figures.summary(protocol, metric, ap_rule, unmatched)
+    return replace(summary, reranking=reranking)
 
 
 class _Figures:

@@ -49,6 +49,14 @@ class Truth:
         other_camera = self.gallery_cameras[same] != self.query_cameras[query]
         return np.asarray(same[other_camera])
 
+    def without_junk(self) -> "tuple[Truth, Integers]":
+        """The same of a gallery without junk, and the indices (K,) of the images it keeps."""
+        kept = np.delete(np.arange(len(self.gallery_ids)), self.junk)
+        cameras = None
+        if self.query_cameras is not None and self.gallery_cameras is not None:
+            cameras = self.query_cameras, self.gallery_cameras[kept]
+        return _sorted_truth(self.query_ids, self.gallery_ids[kept], cameras), kept
+
 
 def read_truth(
     query_ids: Labels,
@@ -69,19 +77,25 @@ def read_truth(
     cameras = _cameras(query_cameras, gallery_cameras, protocol, shape)
     if protocol == "single_shot":
         _check_single_shot(images)
-    order = np.argsort(images, kind="stable")
-    truth = Truth(
-        query_ids=queries,
-        gallery_ids=images,
-        query_cameras=cameras[0] if cameras else None,
-        gallery_cameras=cameras[1] if cameras else None,
-        junk=np.flatnonzero(images == JUNK) if cameras else order[:0],
-        by_person=order,
-        starts=np.searchsorted(images[order], queries, side="left"),
-        stops=np.searchsorted(images[order], queries, side="right"),
-    )
+    truth = _sorted_truth(queries, images, cameras)
     _check_some_match(truth, protocol)
     return truth
+
+
+def _sorted_truth(
+    query_ids: Integers, gallery_ids: Integers, cameras: tuple[Integers, Integers] | None
+) -> Truth:
+    order = np.argsort(gallery_ids, kind="stable")
+    return Truth(
+        query_ids=query_ids,
+        gallery_ids=gallery_ids,
+        query_cameras=cameras[0] if cameras else None,
+        gallery_cameras=cameras[1] if cameras else None,
+        junk=np.flatnonzero(gallery_ids == JUNK) if cameras else order[:0],
+        by_person=order,
+        starts=np.searchsorted(gallery_ids[order], query_ids, side="left"),
+        stops=np.searchsorted(gallery_ids[order], query_ids, side="right"),
+    )
 
 
 def _cameras(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reidray.retrieval import evaluate, top_k
+from reidray.retrieval import Reranking, evaluate, rerank, top_k
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 SETS = ("osnet_market", "made_junk_distractors_orphans", "made_short_gallery", "made_ties")
@@ -67,3 +67,29 @@ def test_half_precision_features_rank_as_their_float32_values():
     full = top_k(arrays["query"].astype("f4"), gallery.astype("f4"), 20, metric="cosine")
     assert (half[0] == full[0]).all()
     assert (half[1] == full[1]).all()
+
+
+def reranked(name):
+    arrays, expected = load(name)
+    return [(arrays, row) for row in expected.get("rerank", [])]
+
+
+@pytest.mark.parametrize("name", SETS[:3])
+def test_reranked_figures_are_those_of_the_reference_code(name):
+    for arrays, expected in reranked(name):
+        settings = Reranking(expected["k1"], expected["k2"], expected["lambda_value"])
+        found = evaluate(**arrays, reranking=settings)
+        assert found.mean_ap == pytest.approx(expected["mean_ap"], abs=1e-5)
+        assert found.mean_inp == pytest.approx(expected["mean_inp"], abs=1e-5)
+        for rank, share in expected["cmc"].items():
+            assert found.cmc[int(rank) - 1] == pytest.approx(share, abs=1e-5)
+        kept = np.flatnonzero(arrays["gallery_ids"] != -1)
+        _, indices = rerank(
+            arrays["query"][:],
+            arrays["gallery"][kept],
+            5,
+            k1=settings.k1,
+            k2=settings.k2,
+            lambda_value=settings.lambda_value,
+        )
+        assert kept[indices[0]].tolist() == expected["top5_of_first_query"]

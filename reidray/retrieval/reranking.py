@@ -1,0 +1,237 @@
+"""Re-ranking by k-reciprocal neighbours (Zhong et al. 2017), without a dense matrix.
+
+Two images are alike where their neighbourhoods overlap. Neighbourhoods and their overlaps are
+sparse; of the original distances only a block at a time exists.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reidray.retrieval.distances import METRICS, Metric, full_precision, metric_named
+from reidray.retrieval.inputs import (
+    Array,
+    Integers,
+    check_at_least,
+    check_choice,
+    check_count,
+    read_features,
+)
+from reidray.retrieval.neighbourhoods import (
+    entries_of,
+    normalised_rows,
+    reciprocal_neighbours,
+)
+from reidray.retrieval.ranking import nearest
+
+Floats = NDArray[np.float64]
+
+MOST_ROWS = 256
+MOST_COLUMNS = 16384
+BYTES_PER_KEY = 48
+
+
+@dataclass(frozen=True)
+class Reranking:
+    """How to re-rank.
+
+    Attributes:
+        k1: images in a neighbourhood.
+        k2: neighbours whose neighbourhoods are averaged into an image's own; 1 keeps its own.
+        lambda_value: weight of the original distance, in 0..1; the rest is the Jaccard distance's.
+    """
+
+    k1: int = 20
+    k2: int = 6
+    lambda_value: float = 0.3
+
+    def __post_init__(self) -> None:
+        check_count("k1", self.k1)
+        check_count("k2", self.k2)
+        if self.k2 > self.k1:
+            raise ValueError(f"k2 is {self.k2}: expected at most k1, {self.k1}")
+        if not 0 <= self.lambda_value <= 1:
+            raise ValueError(f"lambda_value is {self.lambda_value}: expected 0 to 1")
+
+    def __str__(self) -> str:
+        """As it stands behind a figure."""
+        return f"re-ranked with k1={self.k1}, k2={self.k2}, lambda={self.lambda_value}"
+
+
+@overload
+def rerank(
+    query: NDArray[np.generic],
+    gallery: NDArray[np.generic],
+    k: int,
+    *,
+    k1: int = 20,
+    k2: int = 6,
+    lambda_value: float = 0.3,
+    metric: str = "euclidean",
+    memory_mb: float = 512,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
+@overload
+def rerank(
+    query: Tensor,
+    gallery: Tensor,
+    k: int,
+    *,
+    k1: int = 20,
+    k2: int = 6,
+    lambda_value: float = 0.3,
+    metric: str = "euclidean",
+    memory_mb: float = 512,
+) -> tuple[Tensor, Tensor]: ...
+def rerank(
+    query: Array,
+    gallery: Array,
+    k: int,
+    *,
+    k1: int = 20,
+    k2: int = 6,
+    lambda_value: float = 0.3,
+    metric: str = "euclidean",
+    memory_mb: float = 512,
+) -> tuple[Array, Array]:
+    """The k best gallery images of each query after k-reciprocal re-ranking (Zhong et al. 2017).
+
+    The whole gallery takes part in the neighbourhoods: leave out junk before. Figures of the new
+    ranking come from `evaluate(..., reranking=Reranking(...))`.
+
+    Args:
+        query: (Q, D) float32, float16 or bfloat16; NumPy or PyTorch, on any device.
+        gallery: (G, D) of the same library, on the same device.
+        k: how many; more than G gives all G.
+        k1: images in a neighbourhood.
+        k2: neighbours whose neighbourhoods are averaged into an image's own.
+        lambda_value: weight of the original distance, in 0..1.
+        metric: "euclidean", "cosine" or "l1".
+        memory_mb: megabytes to work in, beyond inputs, result and sparse neighbourhoods.
+
+    Returns:
+        Re-ranked distances (Q, k) float32, best first, and indices into the gallery (Q, k) int64,
+        equal ones by the lower index; of the library and on the device of the inputs.
+
+    Raises:
+        ValueError: an argument is not as said here; the message names it.
+    """
+    check_count("k", k)
+    check_at_least("memory_mb", memory_mb, 1)
+    check_choice("metric", metric, tuple(METRICS))
+    settings = Reranking(k1, k2, lambda_value)
+    queries, images, scale = read_features(query, gallery)
+    with full_precision(queries.device):
+        source = RerankedKeys(queries, images, metric_named(metric, scale), settings, memory_mb)
+        parts = [_best(source.keys(rows), min(k, len(images))) for rows in source.blocks()]
+    distances, indices = (np.concatenate(part) for part in zip(*parts, strict=True))
+    if isinstance(query, Tensor):
+        return torch.from_numpy(distances).to(query.device), torch.from_numpy(indices).to(
+            query.device
+        )
+    return distances, indices
+
+
+def _best(rows: Floats, k: int) -> tuple[NDArray[np.float32], Integers]:
+    """The k least of each row (B, G), equal ones by the lower column."""
+    worst = np.partition(rows, k - 1, axis=1)[:, k - 1]
+    indices = np.empty((len(rows), k), np.int64)
+    for place, (row, limit) in enumerate(zip(rows, worst, strict=True)):
+        candidates = np.flatnonzero(row <= limit)
+        indices[place] = candidates[row[candidates].argsort(kind="stable")[:k]]
+    return np.take_along_axis(rows, indices, axis=1).astype(np.float32), indices
+
+
+class RerankedKeys:
+    """Re-ranked distances of all pairs of a query and a gallery image, block by block."""
+
+    def __init__(
+        self,
+        query: Tensor,
+        gallery: Tensor,
+        metric: Metric,
+        settings: Reranking,
+        memory_mb: float,
+    ) -> None:
+        images, k1 = len(query) + len(gallery), settings.k1
+        if k1 >= images:
+            raise ValueError(
+                f"k1 is {k1}: expected fewer than the {images} images of query and gallery"
+            )
+        self._query, self._gallery, self._metric = query, gallery, metric
+        self._lambda = settings.lambda_value
+        self._memory = memory_mb * 2**20
+        joint = torch.cat([query, gallery])
+        _, found = nearest(joint, joint, k1 + 1, metric, memory_mb)
+        neighbours = found.cpu().numpy()
+        self._farthest = self._farthest_of(joint)
+        pairs = reciprocal_neighbours(neighbours, k1)
+        weights = np.exp(-self._relative(joint, pairs // images, pairs % images))
+        rows = normalised_rows(pairs, weights, images)
+        self._rows = rows.mean_of(neighbours[:, : settings.k2])
+        self._columns = self._rows.transposed()
+
+    def blocks(self) -> Iterator[Integers]:
+        """Indices of the queries whose distances fit the budget together."""
+        fitting = int(self._memory / (BYTES_PER_KEY * len(self._gallery)))
+        rows = min(len(self._query), MOST_ROWS, max(1, fitting))
+        for top in range(0, len(self._query), rows):
+            yield np.arange(top, min(top + rows, len(self._query)))
+
+    def keys(self, queries: Integers) -> Floats:
+        """Distances (B, G) of consecutive queries (B,)."""
+        features = self._query[queries[0] : queries[-1] + 1]
+        distances = self._squared(features).cpu().numpy()
+        distances *= self._lambda / self._farthest[queries, None]
+        for row, query in zip(distances, queries.tolist(), strict=True):
+            row += (1 - self._lambda) * self._jaccard(query)
+        return distances
+
+    def _squared(self, features: Tensor) -> Tensor:
+        """Squared original distances (B, G) float64 of features (B, D)."""
+        ready = self._metric.prepare(features, torch.float32)
+        keys = torch.empty(len(features), len(self._gallery), device=features.device)
+        for left in range(0, len(self._gallery), MOST_COLUMNS):
+            part = slice(left, left + MOST_COLUMNS)
+            images = self._metric.prepare(self._gallery[part], torch.float32)
+            self._metric.approximate(ready, images, keys[:, part])
+        whole = keys.double() + self._metric.offset(features)[:, None]
+        return self._metric.distance(whole.clamp(min=0)).square()
+
+    def _farthest_of(self, joint: Tensor) -> Floats:
+        """(N,) float64, the squared distance of each image to the one farthest from it."""
+        largest = self._metric.offset(joint)
+        keys = torch.full_like(largest, -torch.inf)
+        for left in range(0, len(joint), MOST_COLUMNS):
+            images = self._metric.prepare(joint[left : left + MOST_COLUMNS], torch.float32)
+            for top in range(0, len(joint), MOST_ROWS):
+                rows = slice(top, top + MOST_ROWS)
+                ready = self._metric.prepare(joint[rows], torch.float32)
+                block = ready.vectors.new_empty(len(ready.vectors), len(images.vectors))
+                self._metric.approximate(ready, images, block)
+                keys[rows] = torch.maximum(keys[rows], block.amax(dim=1))
+        farthest = self._metric.distance((largest + keys).clamp(min=0)).square()
+        # Where all images are the same there is no distance to be relative to.
+        return torch.where(farthest == 0, 1, farthest).cpu().numpy()
+
+    def _relative(self, joint: Tensor, rows: Integers, columns: Integers) -> Floats:
+        """Squared distances (P,) of pairs, as shares of the row's farthest."""
+        places = [torch.from_numpy(indices).to(joint.device) for indices in (rows, columns)]
+        squared = self._metric.distance(self._metric.exact(joint, joint, *places)).square()
+        return squared.cpu().numpy() / self._farthest[rows]
+
+    def _jaccard(self, query: int) -> Floats:
+        """(G,) Jaccard distances of a query to the gallery."""
+        own = slice(*self._rows.starts[query : query + 2])
+        columns, values = self._rows.columns[own], self._rows.values[own]
+        entries = entries_of(self._columns.starts, columns)
+        lengths = np.diff(self._columns.starts)[columns]
+        shared = np.minimum(np.repeat(values, lengths), self._columns.values[entries])
+        images = len(self._query) + len(self._gallery)
+        overlap = np.bincount(self._columns.columns[entries], weights=shared, minlength=images)
+        overlap = overlap[len(self._query) :]
+        return 1 - overlap / (2 - overlap)
