@@ -130,9 +130,8 @@ def rerank(
         parts = [_best(source.keys(rows), min(k, len(images))) for rows in source.blocks()]
     distances, indices = (np.concatenate(part) for part in zip(*parts, strict=True))
     if isinstance(query, Tensor):
-        return torch.from_numpy(distances).to(query.device), torch.from_numpy(indices).to(
-            query.device
-        )
+        device = query.device
+        return torch.from_numpy(distances).to(device), torch.from_numpy(indices).to(device)
     return distances, indices
 
 
