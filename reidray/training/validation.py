@@ -135,7 +135,7 @@ def _groups(
                         "group": f"{attribute.name} {value}",
                         "queries": int(members.sum()),
                         "mean_ap": float(average_precision[members].mean()),
-                        "rank1": float((first[members] == 0).mean()),
+                        "rank1": float((first[members] == 1).mean()),
                     }
                 )
     return found

@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+import torch
+
+from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.training.validation import LabelledCrops, judge
+
+
+def test_groups_by_gender_add_up_to_the_figures_of_all():
+    people = np.repeat(np.arange(1, 13), 4)
+    gender = PEDESTRIAN_SCHEMA.names.index("gender")
+    codes = np.zeros((48, len(PEDESTRIAN_SCHEMA.names)), np.int8)
+    codes[:, gender] = people % 2
+    truth = LabelledCrops(
+        rows=np.arange(48),
+        people=people,
+        cameras=np.tile([0, 0, 1, 1], 12),
+        codes=codes,
+        schema=PEDESTRIAN_SCHEMA,
+    )
+    random = np.random.default_rng(0)
+    features = random.normal(size=(13, 8))[people] + 0.9 * random.normal(size=(48, 8))
+    figures = judge(
+        torch.from_numpy(features.astype(np.float32)),
+        codes.astype(np.int64),
+        truth,
+        majority=np.zeros(codes.shape[1], np.int64),
+        metric="cosine",
+    )
+    groups = {row["group"]: row for row in figures["groups"] if row["group"].startswith("gender")}
+    assert sum(row["queries"] for row in groups.values()) == 24
+    assert 0 < figures["rank1"] < 1
+    for name in ("rank1", "mean_ap"):
+        mean = sum(row[name] * row["queries"] for row in groups.values()) / 24
+        assert mean == pytest.approx(figures[name])
+    assert figures["attribute_accuracy"] == 1
