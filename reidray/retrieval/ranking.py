@@ -88,21 +88,32 @@ def top_k(
 
 
 def nearest(
-    query: Tensor, gallery: Tensor, k: int, metric: Metric, memory_mb: float
+    query: Tensor,
+    gallery: Tensor,
+    k: int,
+    metric: Metric,
+    memory_mb: float,
+    *,
+    farthest: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Exact keys (Q, k) float64 and gallery indices (Q, k) int64 of the k nearest, k <= G."""
+    """Exact keys (Q, k) float64 and gallery indices (Q, k) int64 of the k nearest, k <= G.
+
+    Where `farthest` (Q,) float32 is given, it is raised to each query's largest fast key, which is
+    less its offset.
+    """
     budget = int(memory_mb * 2**20 / 4)
     at_once = max(1, budget // (4 * query.shape[1]))
-    parts = [
-        _nearest(query[top : top + at_once], gallery, k, metric, budget)
-        for top in range(0, len(query), at_once)
-    ]
+    parts = []
+    for top in range(0, len(query), at_once):
+        rows = slice(top, top + at_once)
+        largest = None if farthest is None else farthest[rows]
+        parts.append(_nearest(query[rows], gallery, k, metric, budget, largest))
     keys, indices = zip(*parts, strict=True)
     return torch.cat(keys), torch.cat(indices)
 
 
 def _nearest(
-    query: Tensor, gallery: Tensor, k: int, metric: Metric, budget: int
+    query: Tensor, gallery: Tensor, k: int, metric: Metric, budget: int, farthest: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     columns = min(len(gallery), MOST_COLUMNS, max(GROUP, budget // (8 * query.shape[1])))
     rows = min(len(query), MOST_ROWS, max(1, budget // (4 * columns)))
@@ -114,8 +125,11 @@ def _nearest(
     for left in range(0, len(gallery), columns):
         images = gallery[left : left + columns]
         prepared = metric.prepare(images, torch.float32)
-        for block in blocks:
-            block.visit(images, prepared, left)
+        for number, block in enumerate(blocks):
+            keys = block.visit(images, prepared, left)
+            if farthest is not None:
+                largest = farthest[number * rows : (number + 1) * rows]
+                torch.maximum(largest, keys.amax(dim=1), out=largest)
     return torch.cat([b.keys for b in blocks]), torch.cat([b.indices for b in blocks])
 
 
@@ -137,8 +151,12 @@ class _BestOfBlock:
         self.keys = self._offset.new_full((len(query), k), torch.inf)
         self.indices = torch.full_like(self.keys, -1, dtype=torch.int64)
 
-    def visit(self, gallery: Tensor, prepared: Prepared, left: int) -> None:
-        """Takes in the gallery images (N, D) that stand at `left`, further on than all before."""
+    def visit(self, gallery: Tensor, prepared: Prepared, left: int) -> Tensor:
+        """Takes in the gallery images (N, D) that stand at `left`, further on than all before.
+
+        Returns:
+            Their fast keys (B, N), until the next visit.
+        """
         width = -(-len(gallery) // GROUP) * GROUP
         padded = self._buffer[: len(self._query) * width].view(len(self._query), width)
         padded[:, len(gallery) :] = torch.inf
@@ -154,6 +172,7 @@ class _BestOfBlock:
                 part = slice(top, top + rows)
                 found = _at_most(groups[part], promising[part], limit[part])
                 self._take(found[0] + top, found[1], gallery, left, block, margin)
+        return block
 
     def _take(
         self,

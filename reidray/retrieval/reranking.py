@@ -165,9 +165,12 @@ class RerankedKeys:
         self._lambda = settings.lambda_value
         self._memory = memory_mb * 2**20
         joint = torch.cat([query, gallery])
-        _, found = nearest(joint, joint, k1 + 1, metric, memory_mb)
+        largest = torch.full((images,), -torch.inf, device=joint.device)
+        _, found = nearest(joint, joint, k1 + 1, metric, memory_mb, farthest=largest)
         neighbours = found.cpu().numpy()
-        self._farthest = self._farthest_of(joint)
+        self._farthest = self._squares(largest + metric.offset(joint)).cpu().numpy()
+        # Where all images are the same there is no distance to be relative to.
+        self._farthest[self._farthest == 0] = 1
         pairs = reciprocal_neighbours(neighbours, k1)
         weights = np.exp(-self._relative(joint, pairs // images, pairs % images))
         rows = normalised_rows(pairs, weights, images)
@@ -198,30 +201,17 @@ class RerankedKeys:
             part = slice(left, left + MOST_COLUMNS)
             images = self._metric.prepare(self._gallery[part], torch.float32)
             self._metric.approximate(ready, images, keys[:, part])
-        whole = keys.double() + self._metric.offset(features)[:, None]
-        return self._metric.distance(whole.clamp(min=0)).square()
+        return self._squares(keys.double() + self._metric.offset(features)[:, None])
 
-    def _farthest_of(self, joint: Tensor) -> Floats:
-        """(N,) float64, the squared distance of each image to the one farthest from it."""
-        largest = self._metric.offset(joint)
-        keys = torch.full_like(largest, -torch.inf)
-        for left in range(0, len(joint), MOST_COLUMNS):
-            images = self._metric.prepare(joint[left : left + MOST_COLUMNS], torch.float32)
-            for top in range(0, len(joint), MOST_ROWS):
-                rows = slice(top, top + MOST_ROWS)
-                ready = self._metric.prepare(joint[rows], torch.float32)
-                block = ready.vectors.new_empty(len(ready.vectors), len(images.vectors))
-                self._metric.approximate(ready, images, block)
-                keys[rows] = torch.maximum(keys[rows], block.amax(dim=1))
-        farthest = self._metric.distance((largest + keys).clamp(min=0)).square()
-        # Where all images are the same there is no distance to be relative to.
-        return torch.where(farthest == 0, 1, farthest).cpu().numpy()
+    def _squares(self, keys: Tensor) -> Tensor:
+        """The squared distances that keys stand for."""
+        return self._metric.distance(keys.clamp(min=0)).square()
 
     def _relative(self, joint: Tensor, rows: Integers, columns: Integers) -> Floats:
         """Squared distances (P,) of pairs, as shares of the row's farthest."""
         places = [torch.from_numpy(indices).to(joint.device) for indices in (rows, columns)]
-        squared = self._metric.distance(self._metric.exact(joint, joint, *places)).square()
-        return squared.cpu().numpy() / self._farthest[rows]
+        squared = self._squares(self._metric.exact(joint, joint, *places))
+        return np.asarray(squared.cpu().numpy() / self._farthest[rows])
 
     def _jaccard(self, query: int) -> Floats:
         """(G,) Jaccard distances of a query to the gallery."""

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from reidray.retrieval import evaluate, top_k
+from reidray.retrieval import evaluate, rerank, top_k
 from reidray.retrieval.comparisons import compare_rows
 from reidray.retrieval.protocols import read_truth
 
@@ -115,6 +115,14 @@ def ranking_figures(problem, queries=512):
     return {"argsort_s": sort, "count_s": counted, "times_faster": sort / counted}
 
 
+def reranking_figures(query, gallery):
+    alone, whole = alternately(
+        lambda: product(gallery, gallery), lambda: rerank(query, gallery, 50), runs=2
+    )
+    peak = peak_megabytes(lambda: rerank(query, gallery, 50))
+    return {"product_s": alone, "rerank_s": whole, "ratio": whole / alone, "peak_mb": peak}
+
+
 def top_k_figures(queries=1000, images=1_000_000, values=512, k=50):
     random = np.random.default_rng(2)
     gallery = random.standard_normal((images, values), dtype=np.float32)
@@ -147,6 +155,7 @@ def test_retrieval_speed():
         "evaluate, trained": evaluation_figures(trained),
         "ranking part": ranking_figures(trained),
         "evaluate, untrained": evaluation_figures(untrained()),
+        "rerank": reranking_figures(*trained[:2]),
         "top_k": top_k_figures(),
     }
     print()
