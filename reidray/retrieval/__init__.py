@@ -1,6 +1,7 @@
 """Ranking a gallery by its likeness to a query, and saying how good the ranking is."""
 
 from reidray.retrieval.distances import METRICS
+from reidray.retrieval.expansion import expand_queries
 from reidray.retrieval.metrics import AP_RULES, UNMATCHED_RULES, RankingMetrics, evaluate
 from reidray.retrieval.protocols import PROTOCOLS
 from reidray.retrieval.ranking import top_k
@@ -14,6 +15,7 @@ __all__ = [
     "RankingMetrics",
     "Reranking",
     "evaluate",
+    "expand_queries",
     "rerank",
     "top_k",
 ]
