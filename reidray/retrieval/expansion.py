@@ -61,11 +61,11 @@ def expand_queries(
     with full_precision(queries.device):
         metric = metric_named("cosine", scale)
         distances, found = nearest(queries, images, min(k, len(images)), metric, memory_mb)
-        expanded = normalize(queries.float() * scale)
+        expanded = metric.prepare(queries, torch.float32).vectors
         cosines = 1 - metric.distance(distances)
         weights = torch.where(cosines > 0, cosines.clamp(min=0) ** alpha, 0).float()
         for place in range(found.shape[1]):
-            neighbours = normalize(images[found[:, place]].float() * scale)
+            neighbours = metric.prepare(images[found[:, place]], torch.float32).vectors
             expanded += weights[:, place, None] * neighbours
         expanded = normalize(expanded)
     return expanded if isinstance(query, Tensor) else expanded.cpu().numpy()

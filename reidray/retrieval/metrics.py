@@ -4,7 +4,7 @@ mAP and CMC are those of Zheng et al. (2015, "Scalable Person Re-identification:
 mINP that of Ye et al. (2021, "Deep Learning for Person Re-identification: A Survey and Outlook").
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from reidray.retrieval.comparisons import (
     Comparison,
-    FeatureKeys,
     comparisons,
     exact_comparisons,
 )
 from reidray.retrieval.distances import METRICS, full_precision, metric_named
 from reidray.retrieval.draws import SingleImageDraws
+from reidray.retrieval.feature_keys import FeatureKeys
 from reidray.retrieval.inputs import (
     Array,
     Integers,
@@ -158,8 +158,7 @@ def evaluate(
             compared = exact_comparisons(source, truth)
         for comparison in compared:
             figures.add(comparison, ap_rule, draws)
-    summary = figures.summary(protocol, metric, ap_rule, unmatched)
-    return replace(summary, reranking=reranking)
+    return figures.summary(protocol, metric, ap_rule, unmatched, reranking)
 
 
 class _Figures:
@@ -189,7 +188,14 @@ class _Figures:
             within = ranks[ranks < len(self.curve)]
             self.curve += np.bincount(within, minlength=len(self.curve)) / len(ranks)
 
-    def summary(self, protocol: str, metric: str, ap_rule: str, unmatched: str) -> RankingMetrics:
+    def summary(
+        self,
+        protocol: str,
+        metric: str,
+        ap_rule: str,
+        unmatched: str,
+        reranking: Reranking | None,
+    ) -> RankingMetrics:
         valid = self.first_match_rank > 0
         if unmatched == "zero":
             self.average_precision[~valid] = self.inverse_penalty[~valid] = 0
@@ -205,4 +211,5 @@ class _Figures:
             metric=metric,
             ap_rule=ap_rule,
             unmatched=unmatched,
+            reranking=reranking,
         )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reidray.retrieval.distances import METRICS, Metric, full_precision, metric_named
+from reidray.retrieval.feature_keys import FeatureKeys
 from reidray.retrieval.inputs import (
     Array,
     Integers,
@@ -30,10 +31,6 @@ from reidray.retrieval.neighbourhoods import (
 from reidray.retrieval.ranking import nearest
 
 Floats = NDArray[np.float64]
-
-MOST_ROWS = 256
-MOST_COLUMNS = 16384
-BYTES_PER_KEY = 48
 
 
 @dataclass(frozen=True)
@@ -161,14 +158,15 @@ class RerankedKeys:
             raise ValueError(
                 f"k1 is {k1}: expected fewer than the {images} images of query and gallery"
             )
-        self._query, self._gallery, self._metric = query, gallery, metric
-        self._lambda = settings.lambda_value
-        self._memory = memory_mb * 2**20
+        self._original = FeatureKeys(query, gallery, metric, memory_mb)
+        self._metric, self._lambda = metric, settings.lambda_value
         joint = torch.cat([query, gallery])
         largest = torch.full((images,), -torch.inf, device=joint.device)
         _, found = nearest(joint, joint, k1 + 1, metric, memory_mb, farthest=largest)
         neighbours = found.cpu().numpy()
-        self._farthest = self._squares(largest + metric.offset(joint)).cpu().numpy()
+        offset = metric.offset(joint)
+        self._offset = offset[: len(query)].cpu()
+        self._farthest = self._squares(largest + offset).cpu().numpy()
         # Where all images are the same there is no distance to be relative to.
         self._farthest[self._farthest == 0] = 1
         pairs = reciprocal_neighbours(neighbours, k1)
@@ -179,29 +177,16 @@ class RerankedKeys:
 
     def blocks(self) -> Iterator[Integers]:
         """Indices of the queries whose distances fit the budget together."""
-        fitting = int(self._memory / (BYTES_PER_KEY * len(self._gallery)))
-        rows = min(len(self._query), MOST_ROWS, max(1, fitting))
-        for top in range(0, len(self._query), rows):
-            yield np.arange(top, min(top + rows, len(self._query)))
+        return self._original.blocks()
 
     def keys(self, queries: Integers) -> Floats:
-        """Distances (B, G) of consecutive queries (B,)."""
-        features = self._query[queries[0] : queries[-1] + 1]
-        distances = self._squared(features).cpu().numpy()
-        distances *= self._lambda / self._farthest[queries, None]
+        """Distances (B, G) of these queries (B,)."""
+        keys, _ = self._original.keys(queries, torch.float32)
+        squared = self._squares(torch.from_numpy(keys) + self._offset[queries, None])
+        distances = squared.numpy() * (self._lambda / self._farthest[queries, None])
         for row, query in zip(distances, queries.tolist(), strict=True):
             row += (1 - self._lambda) * self._jaccard(query)
-        return distances
-
-    def _squared(self, features: Tensor) -> Tensor:
-        """Squared original distances (B, G) float64 of features (B, D)."""
-        ready = self._metric.prepare(features, torch.float32)
-        keys = torch.empty(len(features), len(self._gallery), device=features.device)
-        for left in range(0, len(self._gallery), MOST_COLUMNS):
-            part = slice(left, left + MOST_COLUMNS)
-            images = self._metric.prepare(self._gallery[part], torch.float32)
-            self._metric.approximate(ready, images, keys[:, part])
-        return self._squares(keys.double() + self._metric.offset(features)[:, None])
+        return np.asarray(distances)
 
     def _squares(self, keys: Tensor) -> Tensor:
         """The squared distances that keys stand for."""
@@ -220,7 +205,7 @@ class RerankedKeys:
         entries = entries_of(self._columns.starts, columns)
         lengths = np.diff(self._columns.starts)[columns]
         shared = np.minimum(np.repeat(values, lengths), self._columns.values[entries])
-        images = len(self._query) + len(self._gallery)
-        overlap = np.bincount(self._columns.columns[entries], weights=shared, minlength=images)
-        overlap = overlap[len(self._query) :]
+        found = self._columns.columns[entries]
+        overlap = np.bincount(found, weights=shared, minlength=len(self._rows))
+        overlap = overlap[len(self._offset) :]
         return 1 - overlap / (2 - overlap)

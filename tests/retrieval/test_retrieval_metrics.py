@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidray.retrieval import comparisons, evaluate
+from reidray.retrieval import comparisons, evaluate, feature_keys
 
 
 def by_sorting(query, gallery, query_ids, gallery_ids, query_cameras, gallery_cameras, protocol):
@@ -102,8 +102,8 @@ def test_blocks_threads_and_precision_of_the_first_look_change_no_bit(metric, wh
     threads = torch.get_num_threads()
     try:
         for rows, columns, too_many, count in ((1, 300, 0, 1), (13, 64, 1, 2), (25, 29, 0.01, 1)):
-            monkeypatch.setattr(comparisons, "MOST_ROWS", rows)
-            monkeypatch.setattr(comparisons, "MOST_COLUMNS", columns)
+            monkeypatch.setattr(feature_keys, "MOST_ROWS", rows)
+            monkeypatch.setattr(feature_keys, "MOST_COLUMNS", columns)
             monkeypatch.setattr(comparisons, "TOO_MANY_DOUBTFUL", too_many)
             torch.set_num_threads(count)
             assert same_figures(evaluate(**problem, metric=metric), expected)
