@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from reidray.retrieval.distances import (
     METRICS,
@@ -26,6 +27,7 @@ from reidray.retrieval.sums import full_precision, one_thread
 GROUP = 64
 MOST_ROWS = 1024
 MOST_COLUMNS = 4096  # of a block that stays in a processor's cache
+SPARE = 16
 BYTES_PER_CANDIDATE = 96  # its place, its keys and their sorting
 
 
@@ -130,105 +132,145 @@ def _nearest(
     rows = min(len(query), MOST_ROWS, max(1, budget // (4 * columns)))
     buffer = torch.empty(rows * (columns + GROUP), dtype=torch.float32, device=query.device)
     blocks = [
-        _BestOfBlock(query[top : top + rows], k, metric, buffer, budget)
+        _BestOfBlock(query[top : top + rows], gallery, k, metric, buffer)
         for top in range(0, len(query), rows)
     ]
     for left in range(0, len(gallery), columns):
-        images = gallery[left : left + columns]
-        prepared = metric.prepare(images, torch.float32)
+        prepared = metric.prepare(gallery[left : left + columns], torch.float32)
         for number, block in enumerate(blocks):
-            keys = block.visit(images, prepared, left)
+            keys = block.visit(prepared, left, budget)
             if farthest is not None:
                 largest = farthest[number * rows : (number + 1) * rows]
                 torch.maximum(largest, keys.amax(dim=1), out=largest)
-    return torch.cat([b.keys for b in blocks]), torch.cat([b.indices for b in blocks])
+    best = [block.best() for block in blocks]
+    return torch.cat([keys for keys, _ in best]), torch.cat([indices for _, indices in best])
 
 
 class _BestOfBlock:
-    """The best k of what was visited so far, for a block of queries (B, D).
+    """What may be among the best k of the images visited so far, for a block of queries (B, D).
 
-    Attributes:
-        keys: (B, k) float64, exact, least first; infinite where there is nothing yet.
-        indices: (B, k) int64 into the gallery.
+    A few more than k are kept by their fast keys, and exact keys decide between them in the end.
+    Only where more than those few are too much alike, exact keys are needed on the way.
     """
 
-    def __init__(self, query: Tensor, k: int, metric: Metric, buffer: Tensor, budget: int) -> None:
+    def __init__(
+        self, query: Tensor, gallery: Tensor, k: int, metric: Metric, buffer: Tensor
+    ) -> None:
         self._query = query
+        self._gallery = gallery
+        self._k = k
         self._metric = metric
         self._buffer = buffer
-        self._budget = budget
         self._offset = metric.offset(query)
         self._ready = metric.prepare(query, torch.float32)
-        self.keys = self._offset.new_full((len(query), k), torch.inf)
-        self.indices = torch.full_like(self.keys, -1, dtype=torch.int64)
+        self._margin = torch.zeros_like(self._offset)
+        # (B, k + SPARE), the least first; infinite where there is nothing yet.
+        self._keys = torch.full((len(query), k + SPARE), torch.inf, device=query.device)
+        self._indices = torch.full_like(self._keys, -1, dtype=torch.int64)
 
-    def visit(self, gallery: Tensor, prepared: Prepared, left: int) -> Tensor:
-        """Takes in the gallery images (N, D) that stand at `left`, further on than all before.
+    def visit(self, prepared: Prepared, left: int, budget: int) -> Tensor:
+        """Takes in the gallery images that stand at `left`, further on than all before.
 
         Returns:
             Their fast keys (B, N), until the next visit.
         """
-        width = -(-len(gallery) // GROUP) * GROUP
+        images = len(prepared.vectors)
+        width = -(-images // GROUP) * GROUP
         padded = self._buffer[: len(self._query) * width].view(len(self._query), width)
-        padded[:, len(gallery) :] = torch.inf
-        block = padded[:, : len(gallery)]
+        padded[:, images:] = torch.inf
+        block = padded[:, :images]
         margin = self._metric.approximate(self._ready, prepared, block)
-        limit = self._limit(block, margin)
+        self._margin = torch.maximum(self._margin, margin)
+        limit = self._limit(block)
         groups = padded.view(len(padded), -1, GROUP)
         promising = groups.amin(dim=2) <= limit[:, None]
         with one_thread():
             widest = int(promising.sum(dim=1).max()) * GROUP
-            rows = max(1, self._budget // (BYTES_PER_CANDIDATE * max(1, widest)))
+            rows = max(1, budget // (BYTES_PER_CANDIDATE * max(1, widest)))
             for top in range(0, len(padded), rows):
                 part = slice(top, top + rows)
                 found = _at_most(groups[part], promising[part], limit[part])
-                self._take(found[0] + top, found[1], gallery, left, block, margin)
+                self._take(found[0] + top, found[1], left, block)
         return block
 
-    def _take(
-        self,
-        rows: Tensor,
-        columns: Tensor,
-        gallery: Tensor,
-        left: int,
-        block: Tensor,
-        margin: Tensor,
-    ) -> None:
-        """Puts pairs, ordered by row and column, among the best."""
+    def best(self) -> tuple[Tensor, Tensor]:
+        """Exact keys (B, k) float64, least first, and their gallery indices (B, k) int64."""
+        rows = torch.arange(len(self._query), device=self._query.device)
+        exact = self._exact(rows, self._keys, self._indices)
+        place = self._best_places(exact, self._indices)
+        return exact.gather(1, place), self._indices.gather(1, place)
+
+    def _take(self, rows: Tensor, columns: Tensor, left: int, block: Tensor) -> None:
+        """Puts pairs, ordered by row and column, among what is kept."""
         if len(rows) == 0:
             return
-        if margin.any():
-            keys = self._metric.exact(self._query, gallery, rows, columns)
-        else:
-            keys = block[rows, columns].double() + self._offset[rows]
         touched, row, counts = torch.unique_consecutive(
             rows, return_inverse=True, return_counts=True
         )
         place = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[row]
-        new_keys = keys.new_full((len(touched), int(counts.max())), torch.inf)
+        new_keys = self._keys.new_full((len(touched), int(counts.max())), torch.inf)
         new_indices = torch.full_like(new_keys, -1, dtype=torch.int64)
-        new_keys[row, place] = keys
+        new_keys[row, place] = block[rows, columns]
         new_indices[row, place] = columns + left
-        all_keys = torch.cat([self.keys[touched], new_keys], dim=1)
-        all_indices = torch.cat([self.indices[touched], new_indices], dim=1)
         # A stable sort keeps equal keys in the gallery's order.
-        order = all_keys.argsort(dim=1, stable=True)[:, : self.keys.shape[1]]
-        self.keys[touched] = all_keys.gather(1, order)
-        self.indices[touched] = all_indices.gather(1, order)
+        keys, order = torch.cat([self._keys[touched], new_keys], dim=1).sort(dim=1, stable=True)
+        indices = torch.cat([self._indices[touched], new_indices], dim=1).gather(1, order)
+        kept = self._k + SPARE
+        dropped = keys[:, kept]
+        crowded = dropped.isfinite() & (dropped <= self._possible(touched, keys))
+        crowded &= self._margin[touched] > 0
+        if crowded.any():
+            settled = self._settled(touched[crowded], keys[crowded], indices[crowded])
+            keys[crowded], indices[crowded] = settled
+        self._keys[touched], self._indices[touched] = keys[:, :kept], indices[:, :kept]
 
-    def _limit(self, block: Tensor, margin: Tensor) -> Tensor:
+    def _settled(self, rows: Tensor, keys: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the keys (R, N) and indices of some rows the k best, told by their exact keys."""
+        place = self._best_places(self._exact(rows, keys, indices), indices)
+        best, order = keys.gather(1, place).sort(dim=1)
+        rest = keys.shape[1] - self._k
+        settled = pad(best, (0, rest), value=torch.inf)
+        return settled, pad(indices.gather(1, place).gather(1, order), (0, rest), value=-1)
+
+    def _exact(self, rows: Tensor, keys: Tensor, indices: Tensor) -> Tensor:
+        """(R, N) float64 exact keys; infinite where fast ones say not to be among the best."""
+        exact = torch.full_like(keys, torch.inf, dtype=torch.float64)
+        possible = (keys <= self._possible(rows, keys)[:, None]) & (indices >= 0)
+        row, place = possible.nonzero(as_tuple=True)
+        if self._margin.any():
+            pairs = rows[row], indices[row, place]
+            exact[row, place] = self._metric.exact(self._query, self._gallery, *pairs)
+        else:
+            exact[row, place] = keys[row, place].double() + self._offset[rows[row]]
+        return exact
+
+    def _best_places(self, exact: Tensor, indices: Tensor) -> Tensor:
+        """(R, k) where the best are, equal ones by the lower index."""
+        by_index = indices.argsort(dim=1)
+        order = exact.gather(1, by_index).argsort(dim=1, stable=True)
+        return by_index.gather(1, order[:, : self._k])
+
+    def _possible(self, rows: Tensor, keys: Tensor) -> Tensor:
+        """(R,) up to which of the sorted fast keys (R, N) an image may be among the best k."""
+        return _above(keys[:, self._k - 1].double() + 2 * self._margin[rows])
+
+    def _limit(self, block: Tensor) -> Tensor:
         """(B,) float32: an image with a fast key above this is not among the best k."""
-        k = self.keys.shape[1]
-        worst = self.keys[:, -1] - self._offset
-        nothing_known = k < block.shape[1] and bool(worst.isinf().any())
+        worst = self._keys[:, self._k - 1]
+        nothing_known = self._k < block.shape[1] and bool(worst.isinf().any())
         if nothing_known:
-            worst = block.kthvalue(k, dim=1).values + margin
-        limit = (worst + margin).float()
-        upwards = torch.full_like(limit, torch.inf)
+            worst = block.kthvalue(self._k, dim=1).values
         # Where fast keys are exact, one that equals the worst of earlier blocks comes too late.
-        exact = limit if nothing_known else limit.nextafter(-upwards)
-        limit = torch.where(margin == 0, exact, limit.nextafter(upwards))
+        below = worst if nothing_known else worst.nextafter(torch.full_like(worst, -torch.inf))
+        possible = _above(worst.double() + 2 * self._margin)
+        limit = torch.where(self._margin == 0, below, possible)
         return limit.clamp(max=torch.finfo(torch.float32).max)
+
+
+def _above(limit: Tensor) -> Tensor:
+    """The limits, rounded up to float32."""
+    rounded = limit.float()
+    return rounded.nextafter(torch.full_like(rounded, torch.inf))
 
 
 def _at_most(groups: Tensor, promising: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
