@@ -27,9 +27,8 @@ def rankings_as_others_write_them(draw):
         if line.count(":") == 1:
             line = line.replace(": ", draw(st.sampled_from([": ", ":", ":   ", ":\t", " : "])))
         line = line.replace(", ", draw(st.sampled_from([", ", ",", " ,\t", " , , "])))
-        line += draw(
-            st.sampled_from(["", ",", ", ", " ,,", " "]) if not line.endswith(":") else st.just("")
-        )
+        if not line.endswith(":"):
+            line += draw(st.sampled_from(["", ",", ", ", " ,,", " "]))
         lines.append(draw(st.sampled_from(["", "", " ", "\t"])) + line)
         lines += draw(st.lists(st.sampled_from(["", "  "]), max_size=2))
     text = draw(st.sampled_from(["\n", "\r\n"])).join(lines)
