@@ -150,8 +150,10 @@ def _compare(
             equal = columns[keys == low[place]]
             certain[place] += np.count_nonzero(equal < matches[place])
         unsure = none
-    between = [np.flatnonzero((keys >= low[p]) & (keys < high[p])) for p in unsure]
-    doubtful = np.unique(np.concatenate(between)) if between else none
+    doubtful = none
+    if len(unsure):
+        between = (keys >= low[unsure, None]) & (keys < high[unsure, None])
+        doubtful = np.flatnonzero(between.any(axis=0))
     return Comparison(
         query=query,
         matches=matches,

@@ -10,17 +10,16 @@ Both speak in *keys*: numbers that order a query's gallery images as its distanc
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from reidray.retrieval.inputs import check_choice
+from reidray.retrieval.sums import longest_sum, one_thread, product, squared_lengths, tree_sum
 
 EXACT_PAIR_VALUES = 1 << 18
-LENGTH_CHUNK = 128
 SPARE_ROUNDINGS = 160  # a few for each step, and those of two lengths for the cosine
 TINY = 2.0**-120
 FAINT = 2.0**-100
@@ -118,15 +117,21 @@ class Euclidean(Metric):
         vectors = self._cast(features, dtype)
         if _integral(vectors):
             return Prepared(vectors, vectors.square().sum(dim=1).double(), integral=True)
-        return Prepared(vectors, _squared_lengths(vectors), integral=False)
+        return Prepared(vectors, squared_lengths(vectors), integral=False)
 
     def approximate(self, query: Prepared, gallery: Prepared, out: Tensor) -> Tensor:
-        """See `Metric.approximate`: |g|^2 - 2 q.g, one matrix product."""
-        torch.mm(-2 * query.vectors, gallery.vectors.T, out=out)
+        """See `Metric.approximate`: |g|^2 - 2 q.g, a matrix product."""
+        product(-2 * query.vectors, gallery.vectors, out)
         out += gallery.sizes.to(out.dtype)
         # The product is of magnitude 2 |q| |g|, which is at most |q|^2 + |g|^2.
         largest = gallery.sizes.max()
-        return _margin(query, gallery, query.sizes + largest, query.sizes + 2 * largest, out)
+        return _margin(
+            query,
+            gallery,
+            longest_sum(query.vectors.shape[1]),
+            query.sizes + largest,
+            query.sizes + 2 * largest,
+        )
 
     def offset(self, query: Tensor) -> Tensor:
         """See `Metric.offset`: |q|^2."""
@@ -146,7 +151,7 @@ class Cosine(Metric):
     def prepare(self, features: Tensor, dtype: torch.dtype) -> Prepared:
         """See `Metric.prepare`; vectors are brought to length 1."""
         vectors = self._cast(features, dtype)
-        norms = _squared_lengths(vectors).sqrt()
+        norms = squared_lengths(vectors).sqrt()
         faint = norms < FAINT
         if faint.any():  # of a length that float32 holds with few digits, or of none
             vectors = torch.where(faint[:, None], vectors / FAINT, vectors)
@@ -155,9 +160,11 @@ class Cosine(Metric):
         return Prepared(vectors / norms.to(dtype)[:, None], torch.ones_like(norms), integral=False)
 
     def approximate(self, query: Prepared, gallery: Prepared, out: Tensor) -> Tensor:
-        """See `Metric.approximate`: - q.g, one matrix product."""
-        torch.mm(-query.vectors, gallery.vectors.T, out=out)
-        return _margin(query, gallery, query.sizes, query.sizes, out)
+        """See `Metric.approximate`: - q.g, a matrix product."""
+        product(-query.vectors, gallery.vectors, out)
+        return _margin(
+            query, gallery, longest_sum(query.vectors.shape[1]), query.sizes, query.sizes
+        )
 
     def offset(self, query: Tensor) -> Tensor:
         """See `Metric.offset`: 1."""
@@ -188,7 +195,7 @@ class Manhattan(Metric):
         """See `Metric.approximate`."""
         out.copy_(torch.cdist(query.vectors, gallery.vectors, p=1))
         magnitude = query.sizes + gallery.sizes.max()
-        return _margin(query, gallery, magnitude, magnitude, out)
+        return _margin(query, gallery, query.vectors.shape[1], magnitude, magnitude)
 
     def offset(self, query: Tensor) -> Tensor:
         """See `Metric.offset`: nothing."""
@@ -219,76 +226,29 @@ def metric_named(name: str, scale: float = 1.0) -> Metric:
     return METRICS[name](scale)
 
 
-def tree_sum(values: Tensor) -> Tensor:
-    """The sum of each row of (N, D), folded in halves; overwrites `values`.
-
-    Element-wise additions alone fix the order of summation, on every device and for any number
-    of rows and threads.
-    """
-    width = values.shape[1]
-    while width > 1:
-        half = (width + 1) // 2
-        values[:, : width - half] += values[:, half:width]
-        width = half
-    return values[:, 0].clone()
-
-
-@contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """Makes a float32 product one of float32 numbers, whatever the caller's training has set."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """For many small steps, whose threads would mostly wait for each other on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _margin(
-    query: Prepared, gallery: Prepared, summed: Tensor, magnitude: Tensor, out: Tensor
+    query: Prepared, gallery: Prepared, longest: int, summed: Tensor, magnitude: Tensor
 ) -> Tensor:
     """How far fast keys may be off.
 
     Args:
         query: what the keys were computed from.
         gallery: likewise.
-        summed: (Q,) the most that the magnitudes in one long sum add up to.
+        longest: how many roundings a term of the long sum goes through.
+        summed: (Q,) the most that the magnitudes in the long sum add up to.
         magnitude: (Q,) the same with what is added to that sum in a few more steps.
-        out: the keys.
     """
-    unit = torch.finfo(out.dtype).eps / 2
+    unit = torch.finfo(query.vectors.dtype).eps / 2
     if query.integral and gallery.integral and magnitude.max() < min(1 / unit, LARGEST_WHOLE):
         return torch.zeros_like(magnitude)
     values = query.vectors.shape[1]
     # The exact keys are float64, whose own roundings count beside those of a float64 product.
-    roundings = values * (unit + torch.finfo(torch.float64).eps)
+    roundings = longest * unit + values * torch.finfo(torch.float64).eps
     return (
         summed * (roundings / (1 - 2 * roundings))
         + magnitude * (SPARE_ROUNDINGS * unit)
         + values * TINY
     )
-
-
-def _squared_lengths(vectors: Tensor) -> Tensor:
-    """(N,) float64, rounded to the vectors' own dtype within short chunks only."""
-    squares = torch.zeros(len(vectors), dtype=torch.float64, device=vectors.device)
-    with one_thread():
-        for left in range(0, vectors.shape[1], LENGTH_CHUNK):
-            chunk = vectors[:, left : left + LENGTH_CHUNK]
-            squares += torch.linalg.vector_norm(chunk, dim=1).double().square()
-    return squares
 
 
 def _integral(vectors: Tensor) -> bool:

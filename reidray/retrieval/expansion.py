@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from reidray.retrieval.distances import full_precision, metric_named
+from reidray.retrieval.distances import metric_named
 from reidray.retrieval.inputs import (
     Array,
     check_at_least,
@@ -16,6 +16,7 @@ from reidray.retrieval.inputs import (
     read_features,
 )
 from reidray.retrieval.ranking import nearest
+from reidray.retrieval.sums import full_precision
 
 
 @overload

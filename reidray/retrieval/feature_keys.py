@@ -26,6 +26,7 @@ class FeatureKeys:
         self._metric = metric
         self._budget = memory_mb * 2**20 / 4
         self._kept: dict[int, Prepared] = {}
+        self._keys = torch.empty(0, len(gallery))
 
     def blocks(self) -> Iterator[Integers]:
         """Indices of the queries whose keys fit the budget together."""
@@ -35,10 +36,13 @@ class FeatureKeys:
             yield np.arange(top, min(top + rows, len(self._query)))
 
     def keys(self, queries: Integers, dtype: torch.dtype) -> tuple[Floats, Floats]:
-        """Keys (B, G) of these queries (B,), and how far (B,) each row may be off."""
+        """Keys (B, G) of these queries (B,), and how far (B,) each row may be off.
+
+        On a CPU the float32 ones stand where the next will: what is to be kept must be copied.
+        """
         device = self._query.device
         ready = self._metric.prepare(self._query[torch.from_numpy(queries).to(device)], dtype)
-        keys = torch.empty(len(queries), len(self._gallery), dtype=dtype, device=device)
+        keys = self._room(len(queries), dtype)
         margins = torch.zeros_like(ready.sizes)
         columns = self._columns()
         for left in range(0, len(self._gallery), columns):
@@ -46,6 +50,15 @@ class FeatureKeys:
             margin = self._metric.approximate(ready, self._prepare(part, dtype), keys[:, part])
             margins = torch.maximum(margins, margin)
         return keys.cpu().numpy(), margins.cpu().numpy()
+
+    def _room(self, queries: int, dtype: torch.dtype) -> Tensor:
+        """Where keys (queries, G) go; memory is taken once, as fresh pages cost time."""
+        images, device = len(self._gallery), self._query.device
+        if dtype != torch.float32:
+            return torch.empty(queries, images, dtype=dtype, device=device)
+        if len(self._keys) < queries:
+            self._keys = torch.empty(queries, images, device=device)
+        return self._keys[:queries]
 
     def _prepare(self, part: slice, dtype: torch.dtype) -> Prepared:
         """A block of the gallery; kept for the next queries where that takes little memory."""

@@ -15,7 +15,7 @@ from reidray.retrieval.comparisons import (
     comparisons,
     exact_comparisons,
 )
-from reidray.retrieval.distances import METRICS, full_precision, metric_named
+from reidray.retrieval.distances import METRICS, metric_named
 from reidray.retrieval.draws import SingleImageDraws
 from reidray.retrieval.feature_keys import FeatureKeys
 from reidray.retrieval.inputs import (
@@ -29,6 +29,7 @@ from reidray.retrieval.inputs import (
 )
 from reidray.retrieval.protocols import PROTOCOLS, read_truth
 from reidray.retrieval.reranking import RerankedKeys, Reranking
+from reidray.retrieval.sums import full_precision
 
 UNMATCHED_RULES = ("skip", "zero")
 AP_RULES = ("standard", "trapezoid")
@@ -157,36 +158,27 @@ def evaluate(
             source = RerankedKeys(queries, images, how, reranking, memory_mb)
             compared = exact_comparisons(source, truth)
         for comparison in compared:
-            figures.add(comparison, ap_rule, draws)
+            figures.add(comparison, draws)
     return figures.summary(protocol, metric, ap_rule, unmatched, reranking)
 
 
 class _Figures:
-    """Figures per query, gathered one comparison at a time."""
+    """The ranks of all matches, gathered one comparison at a time."""
 
     def __init__(self, queries: int, max_rank: int) -> None:
-        self.average_precision = np.full(queries, np.nan)
-        self.inverse_penalty = np.full(queries, np.nan)
-        self.first_match_rank = np.zeros(queries, np.int64)
-        self.curve = np.zeros(max_rank)
+        self._queries = queries
+        self._compared: list[int] = []
+        self._ahead: list[Integers] = []
+        self._drawn_curve = np.zeros(max_rank)
 
-    def add(self, comparison: Comparison, ap_rule: str, draws: SingleImageDraws | None) -> None:
-        ahead = comparison.ahead()
-        position = np.arange(len(ahead))
-        rank = ahead + position
-        precision = (position + 1) / (rank + 1)
-        if ap_rule == "trapezoid":
-            just_before = np.where(rank == 0, 1, position / np.maximum(rank, 1))
-            precision = (precision + just_before) / 2
-        self.average_precision[comparison.query] = precision.mean()
-        self.inverse_penalty[comparison.query] = len(rank) / (rank[-1] + 1)
-        self.first_match_rank[comparison.query] = rank[0] + 1
-        if draws is None:
-            self.curve[rank[0] : rank[0] + 1] += 1
-        else:
+    def add(self, comparison: Comparison, draws: SingleImageDraws | None) -> None:
+        self._compared.append(comparison.query)
+        self._ahead.append(comparison.ahead())
+        if draws is not None:
             ranks = draws.ranks(comparison)
-            within = ranks[ranks < len(self.curve)]
-            self.curve += np.bincount(within, minlength=len(self.curve)) / len(ranks)
+            within = ranks[ranks < len(self._drawn_curve)]
+            drawn = np.bincount(within, minlength=len(self._drawn_curve))
+            self._drawn_curve += drawn / len(ranks)
 
     def summary(
         self,
@@ -196,20 +188,40 @@ class _Figures:
         unmatched: str,
         reranking: Reranking | None,
     ) -> RankingMetrics:
-        valid = self.first_match_rank > 0
-        if unmatched == "zero":
-            self.average_precision[~valid] = self.inverse_penalty[~valid] = 0
-        counted = ~np.isnan(self.average_precision)
+        matches = np.array([len(ahead) for ahead in self._ahead])
+        starts = matches.cumsum() - matches
+        position = np.arange(matches.sum()) - np.repeat(starts, matches)
+        rank = np.concatenate(self._ahead) + position
+        first, last = rank[starts], rank[starts + matches - 1]
+        precision = np.add.reduceat(_precision(rank, position, ap_rule), starts) / matches
+        without = 0.0 if unmatched == "zero" else np.nan
+        average_precision = np.full(self._queries, without)
+        average_precision[self._compared] = precision
+        first_match_rank = np.zeros(self._queries, np.int64)
+        first_match_rank[self._compared] = first + 1
+        counted = self._queries if unmatched == "zero" else len(matches)
+        curve = self._drawn_curve
+        if protocol != "cuhk03":
+            curve = np.bincount(first[first < len(curve)], minlength=len(curve)).astype(float)
         return RankingMetrics(
-            mean_ap=float(self.average_precision[counted].mean()),
-            mean_inp=float(self.inverse_penalty[counted].mean()),
-            cmc=self.curve.cumsum() / counted.sum(),
-            num_valid_queries=int(valid.sum()),
-            average_precision=self.average_precision,
-            first_match_rank=self.first_match_rank,
+            mean_ap=float(precision.sum() / counted),
+            mean_inp=float((matches / (last + 1)).sum() / counted),
+            cmc=curve.cumsum() / counted,
+            num_valid_queries=len(matches),
+            average_precision=average_precision,
+            first_match_rank=first_match_rank,
             protocol=protocol,
             metric=metric,
             ap_rule=ap_rule,
             unmatched=unmatched,
             reranking=reranking,
         )
+
+
+def _precision(rank: Integers, position: Integers, ap_rule: str) -> NDArray[np.float64]:
+    """At each match, from its rank and its position among its query's matches, both from 0."""
+    precision = (position + 1) / (rank + 1)
+    if ap_rule == "standard":
+        return precision
+    just_before = np.where(rank == 0, 1, position / np.maximum(rank, 1))
+    return (precision + just_before) / 2

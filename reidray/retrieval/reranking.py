@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reidray.retrieval.distances import METRICS, Metric, full_precision, metric_named
+from reidray.retrieval.distances import METRICS, Metric, metric_named
 from reidray.retrieval.feature_keys import FeatureKeys
 from reidray.retrieval.inputs import (
     Array,
@@ -29,6 +29,7 @@ from reidray.retrieval.neighbourhoods import (
     reciprocal_neighbours,
 )
 from reidray.retrieval.ranking import nearest
+from reidray.retrieval.sums import full_precision
 
 Floats = NDArray[np.float64]
 

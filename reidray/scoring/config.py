@@ -1,5 +1,6 @@
 """What the scoring and evaluation jobs may be told."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
@@ -19,6 +20,8 @@ class ScoreConfig:
         output: folder to write; an earlier night's is replaced in one step.
         top_k: gallery images to name for each query.
         metric: distance between embeddings; by default the one the model was validated with.
+        max_distance: images farther from a query than this are not named, so that a query of
+            somebody unknown has none; jobs/evaluate.py --false-accept-rate finds a good one.
         max_bad: share of the images of either folder that may fail to decode.
         num_workers: embedding processes; by default one for each GPU, or each CPU.
         use_gpu: auto takes GPUs where the cluster has them.
@@ -30,6 +33,7 @@ class ScoreConfig:
     output: str
     top_k: int = 50
     metric: Metric | None = None
+    max_distance: float | None = None
     max_bad: float = 0.01
     num_workers: int | None = None
     use_gpu: Literal["auto", "yes", "no"] = "auto"
@@ -37,6 +41,8 @@ class ScoreConfig:
     def __post_init__(self) -> None:
         if self.top_k < 1:
             raise ValueError("top-k must be 1 or more")
+        if self.max_distance is not None and math.isnan(self.max_distance):
+            raise ValueError("max-distance must be a number")
         _check_shared(self.max_bad, self.num_workers)
 
 

@@ -87,7 +87,7 @@ def score_night(
         for images, embedded in zip(sets, found, strict=True):
             check_bad(images, embedded, config.max_bad)
         metric = config.metric or model.card.metric
-        ranking = rank(sets, found, config.top_k, metric)
+        ranking = rank(sets, found, config.top_k, metric, config.max_distance)
         watch.lap("rank")
         write_files(staging, model, ranking, sets, found)
         watch.lap("write")
@@ -98,6 +98,8 @@ def score_night(
             "quarantined": sum(len(embedded.bad) for embedded in found),
             "top_k": config.top_k,
             "metric": metric,
+            "max_distance": config.max_distance,
+            "queries_without_names": sum(not names for names in ranking.values()),
             "attributes": ATTRIBUTE_FILE if predicts_pedestrians(model) else NO_ATTRIBUTES,
             "workers": pool.workers,
             "stages": watch.seconds,
@@ -146,19 +148,28 @@ def check_bad(images: ImageSet, embedded: EmbeddedSet, max_bad: float) -> None:
 
 
 def rank(
-    sets: Sequence[ImageSet], found: Sequence[EmbeddedSet], k: int, metric: str
+    sets: Sequence[ImageSet],
+    found: Sequence[EmbeddedSet],
+    k: int,
+    metric: str,
+    max_distance: float | None,
 ) -> dict[str, list[str]]:
-    """Query name to its k nearest gallery names; a query that did not decode has none."""
+    """Query name to its k nearest gallery names within `max_distance`.
+
+    A query that did not decode has none.
+    """
     (queries, gallery), (query, candidates) = sets, found
     _, indices = top_k(
         query.embeddings,
         candidates.embeddings,
         min(k, len(candidates.rows)),
         metric=metric,
+        max_distance=max_distance,
     )
     ranking: dict[str, list[str]] = {path: [] for path in queries.paths}
-    for row, nearest in zip(query.rows, candidates.rows[indices], strict=True):
-        ranking[queries.paths[row]] = [gallery.paths[index] for index in nearest]
+    for row, nearest in zip(query.rows, indices, strict=True):
+        within = candidates.rows[nearest[nearest >= 0]]
+        ranking[queries.paths[row]] = [gallery.paths[index] for index in within]
     return ranking
 
 

@@ -23,6 +23,7 @@ from reidray.scoring.ranking_file import read_ranking
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
 SAME_EVERY_NIGHT = ("reid_test.txt", "classification_test.csv", "quarantine.csv")
+NEAR = 0.001
 
 
 @pytest.fixture(scope="module")
@@ -274,3 +275,19 @@ def test_a_name_that_the_files_cannot_carry_is_found_before_ray_starts(model, im
     settings |= {"gallery": str(images / "gallery"), "output": str(tmp_path / "out")}
     with pytest.raises(UserError, match=r"'one, two\.png'"):
         score_night(ScoreConfig(**settings), Unreachable())
+
+
+def test_images_beyond_the_largest_distance_are_not_named(first_night, model, images, tmp_path):
+    told = night(model, images, tmp_path / "out", top_k=149, max_distance=NEAR)
+    everything, within = (
+        read_ranking((folder / "reid_test.txt").read_bytes(), "reid_test.txt")
+        for folder in (first_night, tmp_path / "out")
+    )
+    assert all(within[query] == names[: len(within[query])] for query, names in everything.items())
+    lengths = sorted(len(names) for names in within.values())
+    nobody = lengths.count(0)
+    assert 0 < nobody < len(lengths)
+    assert lengths[-1] < 149
+    written = json.loads((tmp_path / "out" / "scoring.json").read_text())
+    assert written["queries_without_names"] == told["queries_without_names"] == nobody
+    assert written["max_distance"] == NEAR
