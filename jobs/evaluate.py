@@ -1,6 +1,7 @@
-"""Judge the files of a night against a known truth, or a model on a labelled set."""
+"""Judge a ranking, attributes, two files of features, or a model on a labelled set."""
 
 import sys
+from functools import partial
 from typing import Any
 
 from reidray.job import parse_config, run_job
@@ -10,17 +11,25 @@ from reidray.scoring.config import EvaluateConfig
 def evaluate() -> dict[str, Any]:
     """What the command line asks for."""
     asked = parse_config(EvaluateConfig, sys.argv[1:], description=__doc__)
+    config = asked.config
 
-    if asked.config.model is None:
-        from reidray.scoring.file_evaluation import judge_files
+    from reidray.scoring.evaluation_folder import publish
 
-        return judge_files(asked.config)
+    if config.model is not None:
+        from reidray.scoring.model_evaluation import judge_model
+        from reidray.session import ray_session
 
-    from reidray.scoring.model_evaluation import judge_model
-    from reidray.session import ray_session
+        session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)
+        return publish(config.output, partial(judge_model, config, session))
 
-    session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)
-    return judge_model(asked.config, session)
+    if config.query_features is not None:
+        from reidray.scoring.feature_evaluation import judge_feature_files
+
+        return publish(config.output, partial(judge_feature_files, config))
+
+    from reidray.scoring.file_evaluation import judge_files
+
+    return publish(config.output, partial(judge_files, config))
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def _judge(data: Path, scores: Path) -> dict[str, float]:
             attributes=str(scores / ATTRIBUTE_FILE),
             attributes_truth=str(data / "truth" / "classification_truth.csv"),
         )
-    )
+    ).figures
     wanted = ("mean_ap", "rank1", "rank5", "rank10", "attribute_accuracy", "attribute_majority")
     return {name: figures[name] for name in wanted}
 

@@ -10,7 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from reidray.data.storage import Location
 from reidray.errors import UserError
+
+
+def local_folder(uri: str) -> Path:
+    """The folder that an output address names.
+
+    Raises:
+        UserError: it is in an object store.
+    """
+    location = Location(uri)
+    if location.is_remote:
+        raise UserError(f"output {uri}: results are written to a local folder; give a path")
+    return Path(location.uri)
 
 
 def write_whole(path: Path, text: str) -> None:

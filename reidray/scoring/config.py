@@ -1,10 +1,12 @@
 """What the scoring and evaluation jobs may be told."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Literal
 
 Metric = Literal["euclidean", "cosine"]
+ProtocolName = Literal["market1501", "all", "single_shot", "cuhk03"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,20 +48,31 @@ class ScoreConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Judge the files of a night against a known truth, or a model on a labelled set.
+    """Judge a ranking, attributes, two files of features, or a model on a labelled set.
 
     Attributes:
-        ranking: reid_test.txt to judge.
+        ranking: reid_test.txt to judge, with truth or gallery.
         truth: JSON file, query name to the list of its correct gallery names.
         gallery: in place of truth, the gallery whose file names tell person and camera.
         attributes: classification_test.csv to judge.
         attributes_truth: file of the same form that holds the right answers.
+        query_features: .npz or .parquet file of the queries' features, with gallery_features.
+        gallery_features: such a file of the gallery's.
         model: model directory to judge, with data.
         data: folder or s3:// URI of a set with query and gallery, or a CSV or Parquet manifest.
+        output: local folder for the figures, a table of the queries and a plot of the CMC.
+        max_rank: length of the CMC that output holds.
+        protocol: market1501 leaves out what the query's own camera saw, cuhk03 also draws one
+            image per person, single_shot has one image per person, all leaves nothing out; by
+            default single_shot where the gallery has one image per person, else market1501 where
+            every image has a camera, else all.
+        metric: distance between features; by default the one the model was validated with, and
+            euclidean for feature files.
+        ap_rule: average precision by the standard rule, which is the default, or by the older
+            trapezoid rule.
+        unmatched: skip, the default, leaves queries without a match out; zero counts them as 0.
+        rerank: re-rank by k-reciprocal neighbours before judging.
         layout: how the data is laid out; auto recognises it.
-        protocol: market1501 leaves out what the query's own camera saw; by default it is taken
-            where the set has cameras, else all.
-        metric: distance between embeddings; by default the one the model was validated with.
         max_bad: share of the images of either split that may fail to decode.
         num_workers: embedding processes; by default one for each GPU, or each CPU.
         use_gpu: auto takes GPUs where the cluster has them.
@@ -70,33 +83,65 @@ class EvaluateConfig:
     gallery: str | None = None
     attributes: str | None = None
     attributes_truth: str | None = None
+    query_features: str | None = None
+    gallery_features: str | None = None
     model: str | None = None
     data: str | None = None
+    output: str | None = None
+    max_rank: int = 50
+    protocol: ProtocolName | None = None
+    metric: Literal["euclidean", "cosine", "l1"] | None = None
+    ap_rule: Literal["standard", "trapezoid"] | None = None
+    unmatched: Literal["skip", "zero"] | None = None
+    rerank: bool = False
     layout: str = "auto"
-    protocol: Literal["market1501", "all", "single_shot"] | None = None
-    metric: Metric | None = None
     max_bad: float = 0.01
     num_workers: int | None = None
     use_gpu: Literal["auto", "yes", "no"] = "auto"
 
     def __post_init__(self) -> None:
         _check_shared(self.max_bad, self.num_workers)
-        files = (self.ranking, self.truth, self.gallery, self.attributes, self.attributes_truth)
-        if (self.model is None) != (self.data is None):
-            raise ValueError("model and data belong together: give --model DIR --data URI")
-        if (self.model is None) == (not any(files)):
+        if self.max_rank < 1:
+            raise ValueError("max-rank must be 1 or more")
+        given = {field.name for field in fields(self) if getattr(self, field.name) != field.default}
+        for pair in _TOGETHER:
+            if len(given & set(pair)) == 1:
+                raise ValueError(f"{_flags(pair, 'and')} belong together: give both")
+        if "ranking" in given and len(given & {"truth", "gallery"}) != 1:
+            raise ValueError("a ranking needs one truth: give --ranking with --truth or --gallery")
+        for option, companions in _GOES_WITH.items():
+            if option in given and not given & set(companions):
+                raise ValueError(
+                    f"{_flags([option])} goes with {_flags(companions, 'or')}: give one, "
+                    "or leave it out"
+                )
+        if sum(bool(given & set(judged)) for judged in _JUDGED) != 1:
             raise ValueError(
-                "give either files to judge (--ranking with --truth, --attributes with "
-                "--attributes-truth) or --model DIR --data URI"
+                "give one thing to judge: --ranking with --truth or --gallery, --attributes with "
+                "--attributes-truth, --query-features with --gallery-features, or --model with "
+                "--data"
             )
-        if (self.ranking is None) != (self.truth is None and self.gallery is None):
-            raise ValueError("a ranking needs its truth: give --ranking with --truth or --gallery")
-        if self.truth is not None and self.gallery is not None:
-            raise ValueError("give --truth or --gallery, not both")
-        if (self.attributes is None) != (self.attributes_truth is None):
-            raise ValueError(
-                "attributes need their truth: give --attributes and --attributes-truth"
-            )
+
+
+_JUDGED = (("ranking", "attributes"), ("query_features",), ("model",))
+_TOGETHER = (
+    ("attributes", "attributes_truth"),
+    ("query_features", "gallery_features"),
+    ("model", "data"),
+)
+_GOES_WITH: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("truth", "gallery"), ("ranking",)),
+    **dict.fromkeys(("output", "max_rank"), ("ranking", "query_features", "model")),
+    **dict.fromkeys(
+        ("protocol", "metric", "ap_rule", "unmatched", "rerank"), ("query_features", "model")
+    ),
+    **dict.fromkeys(("layout", "max_bad", "num_workers", "use_gpu"), ("model",)),
+}
+
+
+def _flags(options: Sequence[str], joint: str = "") -> str:
+    """Options as they are typed: `--model or --data`."""
+    return f" {joint} ".join(f"--{option.replace('_', '-')}" for option in options)
 
 
 def _check_shared(max_bad: float, num_workers: int | None) -> None:

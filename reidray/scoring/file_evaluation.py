@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ from reidray.data.layouts.names import person_and_camera_of
 from reidray.data.storage import Location, list_images
 from reidray.errors import UserError
 from reidray.scoring.config import EvaluateConfig
+from reidray.scoring.evaluation import RANKS, Evaluation, QueryFigures
 from reidray.scoring.ranking_file import read_ranking
 
-RANKS = (1, 5, 10)
 JUNK = -1
 
 
@@ -36,28 +36,55 @@ class RankingTruth:
 
 
 def judge_ranking(
-    ranking: Mapping[str, Sequence[str]], truth: RankingTruth
-) -> dict[str, float | int]:
+    ranking: Mapping[str, Sequence[str]], truth: RankingTruth, max_rank: int = 50
+) -> Evaluation:
     """The figures of a ranking as the Trento course scores it.
 
     For each query of the truth, AP is the sum over the ranks that hold a correct name of
     (correct so far / rank), divided by the number of correct names in the truth, so that names
     beyond the end of the list count as missed. A query without a line counts 0 in every figure.
 
+    Args:
+        ranking: query name to gallery names, the best first.
+        truth: what is right.
+        max_rank: length of the curve, which is no longer than the longest list.
+
     Returns:
-        `mean_ap`, `rank1`, `rank5`, `rank10`, `queries` of the truth and how many are `missing`.
+        The figures `mean_ap`, `rank1`, `rank5`, `rank10`, `queries` of the truth and how many are
+        `missing`, with the curve and the figures of each query of the truth.
     """
-    precisions, firsts = [], []
+    queries, longest = [], 1
     for query, correct in truth.correct.items():
         ignored = truth.ignored.get(query, frozenset())
         ranked = [name for name in ranking.get(query, ()) if name not in ignored]
-        hits = [rank for rank, name in enumerate(ranked, start=1) if name in correct]
-        precisions.append(sum(n / rank for n, rank in enumerate(hits, start=1)) / len(correct))
-        firsts.append(hits[0] if hits else np.inf)
-    figures: dict[str, float | int] = {"mean_ap": float(np.mean(precisions))}
-    figures |= {f"rank{k}": float(np.mean([first <= k for first in firsts])) for k in RANKS}
+        queries.append(_judge_query(query, ranked, correct))
+        longest = max(longest, len(ranked))
+    firsts = np.array([query.first_match_rank or np.inf for query in queries])
+    curve = [float((firsts <= rank).mean()) for rank in range(1, min(max_rank, longest) + 1)]
+    figures = {"mean_ap": float(np.mean([query.average_precision for query in queries]))}
+    figures |= {f"rank{rank}": float((firsts <= rank).mean()) for rank in RANKS}
     missing = sum(query not in ranking for query in truth.correct)
-    return figures | {"queries": len(truth.correct), "missing": missing}
+    summary = (
+        f"mAP {figures['mean_ap']:.4f}, "
+        + ", ".join(f"rank-{rank} {figures[f'rank{rank}']:.4f}" for rank in RANKS)
+        + f" (ranking file, names beyond its end count as missed, {len(queries)} queries, "
+        f"{missing} without a line counted as zero)"
+    )
+    counts = {"queries": len(queries), "missing": missing}
+    return Evaluation(figures | counts, queries, curve, summary)
+
+
+def _judge_query(query: str, ranked: Sequence[str], correct: frozenset[str]) -> QueryFigures:
+    hits = [rank for rank, name in enumerate(ranked, start=1) if name in correct]
+    person, camera = person_and_camera_of(query) or (None, None)
+    return QueryFigures(
+        query=query,
+        person=person,
+        camera=camera,
+        average_precision=sum(n / rank for n, rank in enumerate(hits, start=1)) / len(correct),
+        first_match_rank=hits[0] if hits else None,
+        matches=len(correct),
+    )
 
 
 def read_truth(path: Path) -> RankingTruth:
@@ -142,27 +169,27 @@ def judge_attributes(
     return figures | {"images": len(truth), "missing_images": missing}
 
 
-def judge_files(config: EvaluateConfig) -> dict[str, Any]:
+def judge_files(config: EvaluateConfig) -> Evaluation:
     """The figures of a ranking file, an attribute file or both.
 
     Raises:
         UserError: a file cannot be read or is not of its form.
     """
-    figures: dict[str, Any] = {}
+    judged = Evaluation({})
     if config.ranking is not None:
         ranking = read_ranking(_read(Path(config.ranking)), config.ranking)
         if config.truth is not None:
             truth = read_truth(Path(config.truth))
         else:
             truth = truth_from_names(ranking, list_images(Location(config.gallery or "")))
-        figures |= judge_ranking(ranking, truth)
+        judged = judge_ranking(ranking, truth, config.max_rank)
     if config.attributes is not None and config.attributes_truth is not None:
         predicted, known = (
             read_annotations(_read(Path(file)), file)
             for file in (config.attributes, config.attributes_truth)
         )
-        figures |= judge_attributes(predicted, known)
-    return figures
+        judged = replace(judged, figures=judged.figures | judge_attributes(predicted, known))
+    return judged
 
 
 def _person_and_camera(name: str) -> tuple[int, int]:

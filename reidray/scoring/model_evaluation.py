@@ -2,28 +2,29 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from reidray.accuracy import attribute_accuracy, most_frequent
 from reidray.data.attributes import AttributeSchema
 from reidray.data.layouts import read_layout
 from reidray.data.storage import Location
 from reidray.errors import UserError
-from reidray.models import load_model
-from reidray.retrieval import evaluate
+from reidray.models import LoadedModel, load_model
 from reidray.scoring.config import EvaluateConfig
 from reidray.scoring.embedder import EmbeddedSet, ImageSet, embed_sets, plan_pool
-from reidray.scoring.file_evaluation import RANKS
+from reidray.scoring.evaluation import Evaluation, ImageLabels
+from reidray.scoring.feature_evaluation import default_protocol, judge_features, right_answers
+from reidray.scoring.feature_files import ImageFeatures
 from reidray.scoring.night import check_bad
 
 
 def judge_model(
     config: EvaluateConfig, session: AbstractContextManager[None] | None = None
-) -> dict[str, Any]:
+) -> Evaluation:
     """The figures of a model on the query and gallery images of a labelled set.
 
     Args:
@@ -32,39 +33,45 @@ def judge_model(
             connected already.
 
     Raises:
-        UserError: model or data are not what they should be, the data tell no people, or too many
-            images do not decode.
+        UserError: model or data are not what they should be, the data tell no people or do not
+            fit the rules, or too many images do not decode.
     """
     model = load_model(config.model or "")
     manifest = read_layout(config.data or "", config.layout)
     tables = [_labelled(manifest.split(name), name, manifest.root) for name in ("query", "gallery")]
+    query, gallery = (_labels(table) for table in tables)
+    protocol = config.protocol or default_protocol(query, gallery)
+    right_answers(query, gallery, protocol, manifest.root)
     location = Location(manifest.root)
     sets = [ImageSet(location, tuple(table["path"].to_pylist())) for table in tables]
+    found = _embed(model, sets, config, session)
+    judged = judge_features(
+        ImageFeatures(found[0].embeddings, query.take(found[0].rows)),
+        ImageFeatures(found[1].embeddings, gallery.take(found[1].rows)),
+        replace(config, protocol=protocol),
+        metric=config.metric or model.card.metric,
+        source=manifest.root,
+    )
+    figures = {"model": model.model_id, **judged.figures}
+    figures["quarantined"] = sum(len(part.bad) for part in found)
+    if manifest.schema.names and manifest.schema == model.spec.schema:
+        kept = [table.take(part.rows) for table, part in zip(tables, found, strict=True)]
+        figures |= _attribute_figures(kept, found, manifest.schema)
+    return replace(judged, figures=figures)
+
+
+def _embed(
+    model: LoadedModel,
+    sets: Sequence[ImageSet],
+    config: EvaluateConfig,
+    session: AbstractContextManager[None] | None,
+) -> list[EmbeddedSet]:
     with session or nullcontext():
         pool = plan_pool(config.num_workers, config.use_gpu)
         found = embed_sets(model, sets, pool)
     for images, embedded in zip(sets, found, strict=True):
         check_bad(images, embedded, config.max_bad)
-    kept = [table.take(part.rows) for table, part in zip(tables, found, strict=True)]
-    cameras = [_cameras(table) for table in kept]
-    has_cameras = all(part is not None for part in cameras)
-    metric = config.metric or model.card.metric
-    ranking = evaluate(
-        found[0].embeddings,
-        found[1].embeddings,
-        *(table["person"].to_numpy() for table in kept),
-        *(cameras if has_cameras else (None, None)),
-        metric=metric,
-        protocol=config.protocol or ("market1501" if has_cameras else "all"),
-    )
-    figures = {"mean_ap": float(ranking.mean_ap), "mean_inp": float(ranking.mean_inp)}
-    figures |= {f"rank{k}": float(ranking.cmc[min(k, len(ranking.cmc)) - 1]) for k in RANKS}
-    summary = {"model": model.model_id, "protocol": str(ranking), "metric": metric, **figures}
-    summary |= {"queries": len(sets[0].paths), "gallery": len(sets[1].paths)}
-    summary["quarantined"] = sum(len(part.bad) for part in found)
-    if manifest.schema.names and manifest.schema == model.spec.schema:
-        summary |= _attribute_figures(kept, found, manifest.schema)
-    return summary
+    return found
 
 
 def _attribute_figures(
@@ -90,7 +97,11 @@ def _labelled(table: pa.Table, split: str, root: str) -> pa.Table:
     return table
 
 
-def _cameras(table: pa.Table) -> NDArray[np.int64] | None:
-    """Cameras of the images, if every one is known."""
-    column = table["camera"]
-    return None if column.null_count else column.to_numpy().astype(np.int64)
+def _labels(table: pa.Table) -> ImageLabels:
+    """Who is on the images; cameras only if every one is known."""
+    cameras = table["camera"]
+    return ImageLabels(
+        people=table["person"].to_numpy(),
+        cameras=None if cameras.null_count else cameras.to_numpy().astype(np.int64),
+        names=tuple(table["path"].to_pylist()),
+    )

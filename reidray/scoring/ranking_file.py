@@ -1,10 +1,12 @@
 """`reid_test.txt`: for each query the gallery images that resemble it most, the best first."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from reidray.errors import UserError
 
 FORBIDDEN = (",", '"', ": ")
+_COLON_BEFORE_SPACE = re.compile(r":(?=\s|$)")
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -49,14 +51,16 @@ def write_ranking(ranking: Mapping[str, Sequence[str]]) -> bytes:
 def read_ranking(data: bytes, name: str) -> dict[str, tuple[str, ...]]:
     """Query name to gallery names, the best first, in the order of the file.
 
-    Takes what other tools write: CRLF, blank lines, trailing commas, no space after a comma.
+    Takes what other tools write: CRLF, blank lines, trailing commas, tabs for spaces, no space
+    after a comma or after the query's colon. A name may hold a colon; the query then ends at the
+    first colon before a space, and a line with several colons and no such space is refused.
 
     Args:
         data: the file's bytes.
         name: the file's name, for the message of an error.
 
     Raises:
-        UserError: a line has no query, or a query or one of its names is there twice.
+        UserError: where a line's query ends is not clear, or a query or a name is there twice.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -66,15 +70,28 @@ def read_ranking(data: bytes, name: str) -> dict[str, tuple[str, ...]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
-        query, colon, rest = f"{line.strip()} ".partition(": ")
         where = f"{name}, line {number}"
-        if not colon or not query:
-            raise UserError(f"{where}: expected `query: name, name`, found {line.strip()[:60]!r}")
+        query, names = _split_line(line.strip(), where)
         if query in ranking:
             raise UserError(f"{where}: query {query!r} has an earlier line; keep one of them")
-        ranked = tuple(part.strip() for part in rest.split(",") if part.strip())
+        ranked = tuple(part.strip() for part in names.split(",") if part.strip())
         if len(set(ranked)) < len(ranked):
             twice = next(part for part in ranked if ranked.count(part) > 1)
             raise UserError(f"{where}: {twice!r} is ranked twice; keep one of them")
         ranking[query] = ranked
     return ranking
+
+
+def _split_line(line: str, where: str) -> tuple[str, str]:
+    """A line's query, and all that follows its colon."""
+    spaced = _COLON_BEFORE_SPACE.search(line)
+    if not spaced and line.count(":") > 1:
+        raise UserError(
+            f"{where}: several colons and none before a space, so that it is not clear where the "
+            f"query ends; write `query: name, name`, found {line[:60]!r}"
+        )
+    end = spaced.start() if spaced else line.find(":")
+    query = line[: max(end, 0)].rstrip()
+    if not query or "," in query:
+        raise UserError(f"{where}: expected `query: name, name`, found {line[:60]!r}")
+    return query, line[end + 1 :]

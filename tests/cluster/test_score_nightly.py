@@ -15,6 +15,7 @@ from reidray.data.attributes import PEDESTRIAN_SCHEMA, AttributeSchema
 from reidray.errors import UserError
 from reidray.models import ModelCard, NetworkSpec, build_model, save_model
 from reidray.scoring.config import EvaluateConfig, ScoreConfig
+from reidray.scoring.evaluation_folder import publish
 from reidray.scoring.model_evaluation import judge_model
 from reidray.scoring.night import score_night
 from reidray.scoring.ranking_file import read_ranking
@@ -184,10 +185,48 @@ def test_a_model_is_judged_on_a_labelled_set(model, tmp_path):
         draw(tmp_path / "bounding_box_test" / f"{person:04d}_c1s1_000002_00.png", person, 0)
         draw(tmp_path / "bounding_box_test" / f"{person:04d}_c2s1_000003_00.png", person, 1)
         draw(tmp_path / "bounding_box_train" / f"{person + 20:04d}_c1s1_000001_00.png", person, 2)
-    figures = judge_model(EvaluateConfig(model=str(model), data=str(tmp_path), num_workers=1))
+    figures = judge_model(
+        EvaluateConfig(model=str(model), data=str(tmp_path), num_workers=1)
+    ).figures
     assert (figures["queries"], figures["gallery"]) == (8, 16)
     assert "market1501" in figures["protocol"]
     assert figures["mean_ap"] > 0.8
+
+
+def draw_one_image_per_person(root):
+    for person in range(1, 9):
+        draw(root / "Testing" / "Probe" / f"{person:04d}_c1s1_000001_00.png", person, 0)
+        other = 1 + person % 2
+        draw(root / "Testing" / "Gallery" / f"{person:04d}_c{other}s1_000002_00.png", person, 1)
+    return root
+
+
+@pytest.mark.usefixtures("ray_address")
+def test_a_gallery_of_one_image_per_person_is_judged_whole_and_leaves_a_folder(model, tmp_path):
+    data = draw_one_image_per_person(tmp_path / "qut")
+    (data / "Testing" / "Probe" / "0003_c1s1_000001_00.png").write_bytes(b"no picture")
+    asked = {"model": str(model), "data": str(data), "num_workers": 1, "max_bad": 0.2}
+    config = EvaluateConfig(**asked, output=str(tmp_path / "out"))
+    figures = publish(config.output, lambda: judge_model(config))
+    assert "single_shot" in figures["protocol"]
+    counts = (figures["queries"], figures["queries_used"], figures["quarantined"])
+    assert counts == (7, 7, 1)
+    with (tmp_path / "out" / "per_query.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    people = {int(Path(row["query"]).name[:4]): row for row in rows}
+    assert sorted(people) == [1, 2, 4, 5, 6, 7, 8]
+    assert all(int(row["person"]) == person for person, row in people.items())
+    by_camera = judge_model(EvaluateConfig(**asked, protocol="market1501")).figures
+    assert (by_camera["queries_used"], by_camera["queries_without_match"]) == (3, 4)
+
+
+def test_labels_that_do_not_fit_the_protocol_are_found_before_ray_starts(model, tmp_path):
+    data = draw_one_image_per_person(tmp_path / "qut")
+    draw(data / "Testing" / "Gallery" / "0002_c4s1_000009_00.png", 2, 2)
+    config = EvaluateConfig(model=str(model), data=str(data), protocol="single_shot")
+    with pytest.raises(UserError, match="person 2 2 times") as caught:
+        judge_model(config, Unreachable())
+    assert str(data) in str(caught.value)
 
 
 def test_the_job_says_what_is_wrong_in_one_line_and_exits_with_2(model, images, tmp_path):

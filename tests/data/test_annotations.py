@@ -93,6 +93,34 @@ def test_what_other_tools_write_reads_the_same(data):
     assert read_annotations(data.encode(), "a.csv") == {"474": CODES}
 
 
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(codes, min_size=1, max_size=4),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from([",", ", "]),
+    st.sampled_from(["id", "filename"]),
+    *(st.booleans() for _ in range(5)),
+)
+def test_any_mix_of_what_other_tools_write_reads_back_what_was_written(
+    people, newline, comma, key, floats, multicolour, mark, trailing_comma, final_newline
+):
+    rows = {f"{number:06d}.jpg": code for number, code in enumerate(people)}
+    lines = [line.split(",") for line in write_annotations(rows.items()).decode().splitlines()]
+    lines[0][0] = key
+    for line in lines[1:]:
+        no_upper, no_lower = "2" not in line[11:19], "2" not in line[19:]
+        if multicolour:
+            line += ["2" if none else "1" for none in (no_upper, no_lower)]
+        if floats:
+            line[1:] = [f"{value}.0" for value in line[1:]]
+    if multicolour:
+        lines[0] += ["upmulticolor", "downmulticolor"]
+    end = "," if trailing_comma else ""
+    text = newline.join(comma.join(line) + end for line in lines)
+    text = "\ufeff" * mark + text + newline * final_newline
+    assert read_annotations(text.encode(), "a.csv") == rows
+
+
 @pytest.mark.parametrize("changes", [{}, {"upmulticolor": "2"}])
 def test_no_colour_is_multicolour(changes):
     rows = read_annotations(as_file(upwhite="1", **changes), "a.csv")

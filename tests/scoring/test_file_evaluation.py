@@ -1,11 +1,5 @@
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-from reidray.data.annotations import write_annotations
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
 from reidray.errors import UserError
 from reidray.scoring.file_evaluation import (
@@ -16,13 +10,6 @@ from reidray.scoring.file_evaluation import (
     truth_from_names,
 )
 
-ROOT = Path(__file__).parents[2]
-
-
-def run_evaluate(*arguments):
-    command = [sys.executable, ROOT / "jobs" / "evaluate.py", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
 
 def person(**codes):
     return dict.fromkeys(PEDESTRIAN_SCHEMA.names, 0) | codes
@@ -30,14 +17,14 @@ def person(**codes):
 
 def test_average_precision_divides_by_all_correct_names_of_the_truth():
     truth = RankingTruth({"q": frozenset({"a", "b", "c"})})
-    figures = judge_ranking({"q": ("x", "a", "y", "b")}, truth)
+    figures = judge_ranking({"q": ("x", "a", "y", "b")}, truth).figures
     assert figures["mean_ap"] == pytest.approx((1 / 2 + 2 / 4) / 3)
     assert (figures["rank1"], figures["rank5"]) == (0, 1)
 
 
 def test_missing_query_counts_zero_and_a_query_without_truth_does_not_count():
     truth = RankingTruth({"q": frozenset({"a"}), "lost": frozenset({"a"})})
-    figures = judge_ranking({"q": ("a",), "stranger": ("x",)}, truth)
+    figures = judge_ranking({"q": ("a",), "stranger": ("x",)}, truth).figures
     assert (figures["mean_ap"], figures["rank1"], figures["missing"]) == (0.5, 0.5, 1)
     assert figures["queries"] == 2
 
@@ -48,7 +35,23 @@ def test_truth_from_names_takes_other_cameras_and_ignores_own_camera_and_junk():
     assert truth.correct == {"in/0001_c1_9.jpg": {"0001_c2_2.jpg"}}
     assert truth.ignored == {"in/0001_c1_9.jpg": {"0001_c1_1.jpg", "-1_c3_4.jpg"}}
     ranked = ("-1_c3_4.jpg", "0001_c1_1.jpg", "0001_c2_2.jpg")
-    assert judge_ranking({"in/0001_c1_9.jpg": ranked}, truth)["mean_ap"] == 1
+    judged = judge_ranking({"in/0001_c1_9.jpg": ranked}, truth)
+    assert judged.figures["mean_ap"] == 1
+    assert judged.queries == [("in/0001_c1_9.jpg", 1, 1, 1.0, 1, 1)]
+
+
+def test_each_query_of_the_truth_has_a_row_and_the_curve_ends_with_the_longest_list():
+    correct = {"p": frozenset("ab"), "q": frozenset("c"), "lost": frozenset("a")}
+    ranking = {"q": ("a", "b", "c"), "p": ("b", "x")}
+    judged = judge_ranking(ranking, RankingTruth(correct))
+    assert judged.queries == [
+        ("p", None, None, 0.5, 1, 2),
+        ("q", None, None, pytest.approx(1 / 3), 3, 1),
+        ("lost", None, None, 0, None, 1),
+    ]
+    assert judged.curve == pytest.approx([1 / 3, 1 / 3, 2 / 3])
+    assert judge_ranking(ranking, RankingTruth(correct), max_rank=2).curve == judged.curve[:2]
+    assert judge_ranking({}, RankingTruth(correct)).curve == [0]
 
 
 def test_names_that_tell_nothing_ask_for_a_truth_file():
@@ -85,25 +88,3 @@ def test_attribute_accuracy_over_attributes_and_over_columns_with_their_majoriti
 def test_attribute_files_without_a_common_image_are_an_error():
     with pytest.raises(UserError, match="no id in common"):
         judge_attributes({"a": person()}, {"b": person()})
-
-
-def test_job_judges_both_files_and_prints_one_json_line(tmp_path):
-    (tmp_path / "reid_test.txt").write_text("q.jpg: a.jpg,x.jpg,\r\n")
-    (tmp_path / "truth.json").write_text(json.dumps({"q.jpg": ["a.jpg"]}))
-    (tmp_path / "classification_test.csv").write_bytes(write_annotations([("a.jpg", person())]))
-    done = run_evaluate(
-        *("--ranking", tmp_path / "reid_test.txt", "--truth", tmp_path / "truth.json"),
-        *("--attributes", tmp_path / "classification_test.csv"),
-        *("--attributes-truth", tmp_path / "classification_test.csv"),
-    )
-    assert done.returncode == 0, done.stderr
-    figures = json.loads(done.stdout.splitlines()[-1])
-    assert (figures["mean_ap"], figures["column_accuracy"]) == (1, 1)
-
-
-def test_job_refuses_a_ranking_without_truth_in_one_line():
-    done = run_evaluate("--ranking", "reid_test.txt")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: ")
-    assert "--truth" in done.stderr
-    assert done.stderr.count("\n") == 1

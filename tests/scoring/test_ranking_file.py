@@ -16,6 +16,32 @@ def test_what_is_written_is_read_back(ranking):
     assert read_ranking(write_ranking(ranking), "reid_test.txt") == ranking
 
 
+@st.composite
+def rankings_as_others_write_them(draw):
+    """A ranking, and a file of it with the small differences of other tools."""
+    ranking = draw(
+        st.dictionaries(SPACED_NAMES, st.lists(SPACED_NAMES, unique=True, max_size=4).map(tuple))
+    )
+    lines = []
+    for line in write_ranking(ranking).decode().splitlines():
+        if line.count(":") == 1:
+            line = line.replace(": ", draw(st.sampled_from([": ", ":", ":   ", ":\t", " : "])))
+        line = line.replace(", ", draw(st.sampled_from([", ", ",", " ,\t", " , , "])))
+        if not line.endswith(":"):
+            line += draw(st.sampled_from(["", ",", ", ", " ,,", " "]))
+        lines.append(draw(st.sampled_from(["", "", " ", "\t"])) + line)
+        lines += draw(st.lists(st.sampled_from(["", "  "]), max_size=2))
+    text = draw(st.sampled_from(["\n", "\r\n"])).join(lines)
+    end = draw(st.sampled_from(["", "\n", "\r\n"]))
+    return ranking, (draw(st.sampled_from(["", "\ufeff"])) + text + end).encode()
+
+
+@given(rankings_as_others_write_them())
+def test_any_mix_of_what_other_tools_write_reads_back_what_was_written(case):
+    ranking, data = case
+    assert read_ranking(data, "theirs.txt") == ranking
+
+
 @given(st.text())
 def test_a_name_is_refused_or_survives_the_file(name):
     try:
@@ -38,6 +64,8 @@ def test_form_is_exact_and_sorted_and_a_query_without_names_has_a_line():
         "q.jpg: a.jpg,b.jpg\np.jpg: c.jpg",
         "\n\nq.jpg: a.jpg, b.jpg,\n   \np.jpg: c.jpg, \n",
         "\ufeffq.jpg:   a.jpg ,  b.jpg , , \np.jpg: c.jpg\n",
+        "q.jpg:a.jpg,b.jpg\np.jpg:c.jpg\n",
+        "q.jpg:\ta.jpg,\tb.jpg\r\n\tp.jpg :c.jpg,\r\n",
     ],
 )
 def test_reader_takes_what_other_tools_write(text):
@@ -46,8 +74,24 @@ def test_reader_takes_what_other_tools_write(text):
 
 
 @pytest.mark.parametrize(
+    ("line", "query", "names"),
+    [
+        ("10:30.jpg: 9:15.jpg, a.jpg", "10:30.jpg", ("9:15.jpg", "a.jpg")),
+        ("10:30.jpg:", "10:30.jpg", ()),
+        ("q.jpg:", "q.jpg", ()),
+        ("q.jpg: 9:15.jpg", "q.jpg", ("9:15.jpg",)),
+        ("10:30.jpg:\ta.jpg", "10:30.jpg", ("a.jpg",)),
+    ],
+)
+def test_a_name_may_hold_a_colon_that_no_space_follows(line, query, names):
+    assert read_ranking(line.encode(), "theirs.txt") == {query: names}
+
+
+@pytest.mark.parametrize(
     ("text", "named"),
     [
+        ("q.jpg: a.jpg\n10:30.jpg:a.jpg\n", "line 2: several colons and none before a space"),
+        ("q.jpg,a.jpg: b.jpg\n", "line 1: expected `query: name"),
         ("q.jpg a.jpg b.jpg\n", "line 1"),
         ("p.jpg: a.jpg\n: a.jpg\n", "line 2"),
         ("q.jpg: a.jpg\n\nq.jpg: b.jpg\n", "line 3"),

@@ -1,0 +1,76 @@
+"""What judging gives: figures, and of a ranking how each query fared."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+RANKS = (1, 5, 10)
+"""Where the cumulative match curve is quoted."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageLabels:
+    """Who is on some images.
+
+    Attributes:
+        people: (N,) int64.
+        cameras: (N,) int64; None where not every one is known.
+        names: N file names; None where they are not known.
+    """
+
+    people: NDArray[np.int64]
+    cameras: NDArray[np.int64] | None = None
+    names: tuple[str, ...] | None = None
+
+    def take(self, rows: NDArray[np.int64]) -> "ImageLabels":
+        """The labels of some of the images.
+
+        Args:
+            rows: (M,) int64 indices.
+        """
+        return ImageLabels(
+            self.people[rows],
+            None if self.cameras is None else self.cameras[rows],
+            None if self.names is None else tuple(self.names[row] for row in rows),
+        )
+
+
+class QueryFigures(NamedTuple):
+    """How one query fared.
+
+    Attributes:
+        query: its file name, or its row, counted from 0.
+        person: who is on it; None where unknown.
+        camera: which one took it; None where unknown.
+        average_precision: 0 to 1; None where the query does not count.
+        first_match_rank: 1 is the best; None where no match is ranked.
+        matches: gallery images that are right answers.
+    """
+
+    query: str
+    person: int | None
+    camera: int | None
+    average_precision: float | None
+    first_match_rank: int | None
+    matches: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What judging gives.
+
+    Attributes:
+        figures: by name.
+        queries: of a judged ranking, in the order of the queries.
+        curve: its cumulative match curve: the n-th value is the share of queries with a match
+            among the best n; at most as long as the gallery.
+        summary: its figures and rules in one line.
+    """
+
+    figures: dict[str, Any]
+    queries: Sequence[QueryFigures] = ()
+    curve: Sequence[float] = ()
+    summary: str = ""

@@ -1,0 +1,60 @@
+"""The folder that an evaluation leaves: `evaluation.json`, `per_query.csv` and `cmc.png`."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from reidray.data.outputs import local_folder, staged_directory
+from reidray.reporting.cmc import cmc_chart
+from reidray.scoring.evaluation import Evaluation, QueryFigures
+
+FIGURES_FILE = "evaluation.json"
+QUERIES_FILE = "per_query.csv"
+CURVE_FILE = "cmc.png"
+EVALUATION_FILES = frozenset({FIGURES_FILE, QUERIES_FILE, CURVE_FILE})
+
+
+def publish(output: str | None, judge: Callable[[], Evaluation]) -> dict[str, Any]:
+    """Judge, and leave a folder of what came out where one is asked for.
+
+    Args:
+        output: the folder; None leaves none. That it can be written is checked first.
+        judge: gives the evaluation of a ranking.
+
+    Returns:
+        The figures, with the folder.
+
+    Raises:
+        UserError: the folder cannot be written or holds something else; it is then untouched.
+    """
+    if output is None:
+        return judge().figures
+    folder = local_folder(output)
+    with staged_directory(folder, EVALUATION_FILES) as staging:
+        evaluation = judge()
+        _write_files(staging, evaluation)
+    return {"output": str(folder), **evaluation.figures}
+
+
+def query_table(queries: Sequence[QueryFigures]) -> bytes:
+    """The queries as CSV in UTF-8, the worst first; a query that does not count comes last.
+
+    Characters that UTF-8 cannot hold, which file names may, come out as their codes.
+    """
+    ordered = sorted(queries, key=lambda query: query.average_precision or 0.0)
+    ordered.sort(key=lambda query: query.average_precision is None)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(QueryFigures._fields)
+    writer.writerows(ordered)
+    return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _write_files(folder: Path, evaluation: Evaluation) -> None:
+    record = {**evaluation.figures, "cmc": list(evaluation.curve)}
+    (folder / FIGURES_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (folder / QUERIES_FILE).write_bytes(query_table(evaluation.queries))
+    (folder / CURVE_FILE).write_bytes(cmc_chart(evaluation.curve, evaluation.summary))

@@ -1,0 +1,37 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reidray.reporting.cmc import cmc_chart
+
+RISING = [0.65, 0.7, 0.75, 0.8, 0.82, 0.84, 0.86, 0.88, 0.9, 0.92, 0.95]
+
+
+def pixels(curve, summary="market1501, 343 queries"):
+    return np.asarray(Image.open(io.BytesIO(cmc_chart(curve, summary))).convert("RGB"))
+
+
+def blue_height(picture):
+    """How far down the curve is in the middle of the picture, 0 the top and 1 the bottom."""
+    is_blue = (np.abs(picture.astype(int) - (0x00, 0x72, 0xB2)) < 40).all(axis=2)
+    column = is_blue[:, picture.shape[1] // 2]
+    assert column.any()
+    return np.flatnonzero(column).mean() / len(column)
+
+
+def test_a_higher_curve_is_drawn_higher():
+    assert blue_height(pixels([0.65, *[0.7] * 9])) > blue_height(pixels([0.65, *[0.95] * 9]))
+
+
+def test_the_same_curve_gives_the_same_bytes():
+    assert cmc_chart(RISING, "one line") == cmc_chart(RISING, "one line")
+
+
+@pytest.mark.parametrize("curve", [[0.0], [1.0], [1.0] * 50, [0.004] * 12, [0.1] * 4000, RISING])
+def test_every_curve_has_a_picture_of_one_size_with_all_of_it_inside(curve):
+    picture = pixels(curve, "$x_ a long summary \\frac, with several rules " * 5)
+    assert picture.shape == pixels(RISING).shape
+    assert (picture[:, [0, -1]] == 255).all()
+    assert (picture[[0, -1]] == 255).all()

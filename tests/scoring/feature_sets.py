@@ -1,0 +1,22 @@
+"""Feature files for the tests of this folder."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as papq
+
+
+def write_features(file, /, embedding, **columns):
+    """An .npz or Parquet file of these columns, by the file's ending."""
+    if file.suffix == ".npz":
+        np.savez(file, embedding=embedding, **columns)
+    else:
+        papq.write_table(pa.table({"embedding": list(embedding), **columns}), file)
+    return str(file)
+
+
+def two_people(noise=0.1):
+    """Two queries, and a gallery with each person twice; the nearest are of the same person."""
+    centres = np.eye(2, 4, dtype=np.float32)
+    drawn = np.random.default_rng(0).normal(size=(4, 4)) * noise
+    gallery = centres[[0, 1, 0, 1]] + drawn.astype(np.float32)
+    return centres, gallery

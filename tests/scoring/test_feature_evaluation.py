@@ -1,0 +1,198 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from feature_sets import two_people, write_features
+
+from reidray.errors import UserError
+from reidray.scoring.config import EvaluateConfig
+from reidray.scoring.evaluation_folder import publish
+from reidray.scoring.feature_evaluation import judge_feature_files
+
+GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
+
+
+def judge(query, gallery, **rules):
+    config = EvaluateConfig(query_features=str(query), gallery_features=str(gallery), **rules)
+    return judge_feature_files(config)
+
+
+def golden_files(folder, name, suffix):
+    """The golden features as two files, and what other people's code says of them."""
+    if not GOLDEN.is_dir():
+        pytest.skip("the golden feature sets are not beside the checkout")
+    arrays = np.load(GOLDEN / f"{name}.npz")
+    files = []
+    for side in ("query", "gallery"):
+        features = arrays[side].astype(np.float32)
+        features /= np.linalg.norm(features, axis=1, keepdims=True)
+        labels = {"person": arrays[f"{side}_ids"], "camera": arrays[f"{side}_cameras"]}
+        files.append(write_features(folder / f"{side}{suffix}", features, **labels))
+    return files, json.loads((GOLDEN / "expected.json").read_text())[name]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+@pytest.mark.parametrize("name", ["osnet_market", "made_junk_distractors_orphans"])
+def test_figures_are_those_of_other_people_s_evaluators(tmp_path, name, suffix):
+    files, expected = golden_files(tmp_path, name, suffix)
+    figures, curve = judge(*files).figures, judge(*files).curve
+    market = expected["market1501"]
+    assert figures["mean_ap"] == pytest.approx(market["mean_ap"], abs=1e-6)
+    assert figures["mean_inp"] == pytest.approx(market["mean_inp"], abs=1e-6)
+    for rank in (1, 5, 10):
+        assert figures[f"rank{rank}"] == pytest.approx(market["cmc"][str(rank)], abs=1e-6)
+    assert curve[19] == pytest.approx(market["cmc"]["20"], abs=1e-6)
+    counts = [figures[key] for key in ("queries", "queries_used", "queries_without_match")]
+    used = market["num_valid_queries"]
+    assert counts == [expected["queries"], used, expected["queries"] - used]
+
+
+def test_the_rules_reach_the_figures(tmp_path):
+    files, expected = golden_files(tmp_path, "made_junk_distractors_orphans", ".npz")
+    layumi = expected["layumi_trapezoid"]
+    skipped = judge(*files, ap_rule="trapezoid").figures
+    counted = judge(*files, ap_rule="trapezoid", unmatched="zero")
+    assert skipped["mean_ap"] == pytest.approx(layumi["mean_ap"], abs=1e-6)
+    assert counted.figures["mean_ap"] == pytest.approx(layumi["mean_ap_over_all_queries"], abs=1e-6)
+    unmatched = [query for query in counted.queries if query.matches == 0]
+    assert len(unmatched) == counted.figures["queries_without_match"] == 12
+    assert {(query.average_precision, query.first_match_rank) for query in unmatched} == {(0, None)}
+    assert judge(*files, metric="l1").figures["mean_ap"] != judge(*files).figures["mean_ap"]
+    assert "cuhk03" in judge(*files, protocol="cuhk03").summary
+
+
+def test_reranked_figures_are_those_of_the_reference_code(tmp_path):
+    files, expected = golden_files(tmp_path, "osnet_market", ".npz")
+    figures = judge(*files, rerank=True).figures
+    assert figures["mean_ap"] == pytest.approx(expected["rerank"][0]["mean_ap"], abs=1e-5)
+    assert figures["rank1"] == pytest.approx(expected["rerank"][0]["cmc"]["1"], abs=1e-5)
+    assert "re-ranked" in figures["protocol"]
+
+
+def test_the_curve_ends_with_the_gallery_and_ranks_with_the_curve(tmp_path):
+    files, _ = golden_files(tmp_path, "made_short_gallery", ".npz")
+    judged = judge(*files)
+    assert len(judged.curve) == 38
+    assert judged.curve[-1] == 1
+    short = judge(*files, max_rank=5)
+    assert short.curve == judged.curve[:5]
+    assert short.figures["rank5"] == judged.figures["rank5"]
+    assert "rank10" not in short.figures
+
+
+@pytest.mark.parametrize(
+    ("people", "cameras", "protocol"),
+    [
+        ([1, 2, 1, 2], [2, 2, 3, 3], "market1501"),
+        ([1, 2, 1, 2], None, "all"),
+        ([1, 2, 3, 4], [1, 1, 1, 1], "single_shot"),
+        ([1, 2, 0, 4], None, "single_shot"),
+        ([1, 2, 3, -1], [2, 2, 2, 2], "market1501"),
+    ],
+)
+def test_the_protocol_is_the_one_that_the_gallery_is_made_for(tmp_path, people, cameras, protocol):
+    queries, gallery = two_people()
+    seen = {} if cameras is None else {"camera": [1, 1]}
+    query = write_features(tmp_path / "q.npz", queries, person=[1, 2], **seen)
+    seen = {} if cameras is None else {"camera": cameras}
+    found = judge(query, write_features(tmp_path / "g.npz", gallery, person=people, **seen))
+    assert f"({protocol}," in found.figures["protocol"]
+    assert found.figures["queries_used"] == 2
+
+
+@pytest.mark.parametrize(
+    ("query", "gallery", "rules", "named"),
+    [
+        ({}, {"embedding": np.ones((4, 3))}, {}, "3 values per image: expected the query's 4"),
+        ({"embedding": np.full((2, 4), np.nan)}, {}, {}, "query row 0 holds NaN"),
+        ({"person": [8, 9]}, {}, {}, "gallery_ids hold no person of query_ids"),
+        ({}, {}, {"protocol": "market1501"}, "query_cameras is None"),
+        ({}, {}, {"protocol": "single_shot"}, "person 1 2 times"),
+        ({"camera": [1, 1]}, {"camera": [1, 1, 1, 1]}, {}, "query's own camera"),
+        ({}, {}, {"rerank": True}, "k1 is 20: expected fewer than the 6 images"),
+    ],
+)
+def test_files_that_do_not_fit_are_one_line_that_names_both(tmp_path, query, gallery, rules, named):
+    queries, images = two_people()
+    columns = {"embedding": queries, "person": [1, 2]} | query
+    first = write_features(tmp_path / "q.npz", **columns)
+    columns = {"embedding": images, "person": [1, 2, 1, 2]} | gallery
+    second = write_features(tmp_path / "g.npz", **columns)
+    with pytest.raises(UserError, match=named) as caught:
+        judge(first, second, **rules)
+    assert first in str(caught.value)
+    assert second in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+NAMES = ('=1+2, "x".jpg', "line\nbreak.jpg", "\ud800.jpg")
+
+
+def published(tmp_path, **rules):
+    """A folder of three queries: found second, found first, and not in the gallery."""
+    queries = np.array([[1, 0], [0, 1], [1, 1]], np.float32)
+    gallery = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.0, 1.0]], np.float32)
+    query = write_features(tmp_path / "q.npz", queries, person=[1, 2, 3], path=NAMES)
+    files = {"query_features": query}
+    files["gallery_features"] = write_features(tmp_path / "g.npz", gallery, person=[2, 1, 2, 2])
+    config = EvaluateConfig(**files, output=str(tmp_path / "out"), **rules)
+    return publish(config.output, lambda: judge_feature_files(config))
+
+
+def test_the_folder_holds_figures_curve_plot_and_the_worst_queries_first(tmp_path):
+    figures = published(tmp_path)
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.iterdir()) == [
+        "cmc.png",
+        "evaluation.json",
+        "per_query.csv",
+    ]
+    told = json.loads((out / "evaluation.json").read_text())
+    assert told.pop("cmc") == [0.5, 1, 1, 1]
+    assert figures == {"output": str(out), **told}
+    assert figures["rank1"] == 0.5
+    with (out / "per_query.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["query"] for row in rows] == [*NAMES[:2], "\\ud800.jpg"]
+    assert [row["person"] for row in rows] == ["1", "2", "3"]
+    assert {row["camera"] for row in rows} == {""}
+    precision = [(1 + 1 + 3 / 4) / 3, 0.5]
+    assert float(rows[0]["average_precision"]) == pytest.approx(precision[1])
+    assert float(rows[1]["average_precision"]) == pytest.approx(precision[0])
+    assert [row["first_match_rank"] for row in rows] == ["2", "1", ""]
+    assert [row["matches"] for row in rows] == ["1", "3", "0"]
+    assert rows[2]["average_precision"] == ""
+
+
+def test_a_query_that_counts_as_zero_comes_first(tmp_path):
+    published(tmp_path, unmatched="zero")
+    with (tmp_path / "out" / "per_query.csv").open(newline="", encoding="utf-8") as file:
+        first = next(csv.DictReader(file))
+    assert (first["person"], float(first["average_precision"])) == ("3", 0)
+
+
+def test_an_earlier_evaluation_is_replaced_and_anything_else_is_kept(tmp_path):
+    published(tmp_path)
+    before = (tmp_path / "out" / "evaluation.json").read_text()
+    published(tmp_path, metric="cosine")
+    assert (tmp_path / "out" / "evaluation.json").read_text() != before
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match=r"thesis\.txt"):
+        published(tmp_path)
+    with pytest.raises(UserError, match="s3://bucket/out"):
+        publish("s3://bucket/out", lambda: pytest.fail("judged before the place was checked"))
+
+
+def test_a_mistake_leaves_no_folder(tmp_path):
+    with pytest.raises(UserError, match="query_cameras"):
+        published(tmp_path, protocol="market1501")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["g.npz", "q.npz"]
+
+
+def test_queries_without_names_are_their_rows(tmp_path):
+    queries, gallery = two_people()
+    query = write_features(tmp_path / "q.npz", queries, person=[1, 2])
+    judged = judge(query, write_features(tmp_path / "g.npz", gallery, person=[1, 2, 1, 2]))
+    assert [query.query for query in judged.queries] == ["0", "1"]
