@@ -72,6 +72,8 @@ class EvaluateConfig:
             trapezoid rule.
         unmatched: skip, the default, leaves queries without a match out; zero counts them as 0.
         rerank: re-rank by k-reciprocal neighbours before judging.
+        false_accept_rate: also find the distance within which a query of somebody who is not in
+            the gallery is given a name this often, and how often the right person then is.
         layout: how the data is laid out; auto recognises it.
         max_bad: share of the images of either split that may fail to decode.
         num_workers: embedding processes; by default one for each GPU, or each CPU.
@@ -94,6 +96,7 @@ class EvaluateConfig:
     ap_rule: Literal["standard", "trapezoid"] | None = None
     unmatched: Literal["skip", "zero"] | None = None
     rerank: bool = False
+    false_accept_rate: float | None = None
     layout: str = "auto"
     max_bad: float = 0.01
     num_workers: int | None = None
@@ -103,6 +106,8 @@ class EvaluateConfig:
         _check_shared(self.max_bad, self.num_workers)
         if self.max_rank < 1:
             raise ValueError("max-rank must be 1 or more")
+        if self.false_accept_rate is not None and not 0 <= self.false_accept_rate < 1:
+            raise ValueError("false-accept-rate must be 0 or more, and less than 1")
         given = {field.name for field in fields(self) if getattr(self, field.name) != field.default}
         for pair in _TOGETHER:
             if len(given & set(pair)) == 1:
@@ -133,7 +138,8 @@ _GOES_WITH: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("truth", "gallery"), ("ranking",)),
     **dict.fromkeys(("output", "max_rank"), ("ranking", "query_features", "model")),
     **dict.fromkeys(
-        ("protocol", "metric", "ap_rule", "unmatched", "rerank"), ("query_features", "model")
+        ("protocol", "metric", "ap_rule", "unmatched", "rerank", "false_accept_rate"),
+        ("query_features", "model"),
     ),
     **dict.fromkeys(("layout", "max_bad", "num_workers", "use_gpu"), ("model",)),
 }

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from reidray.errors import UserError
-from reidray.retrieval import RankingMetrics, Reranking, evaluate
+from reidray.retrieval import RankingMetrics, Reranking, evaluate, open_set
 from reidray.retrieval.protocols import JUNK, Truth, read_truth
 from reidray.scoring.config import EvaluateConfig, ProtocolName
 from reidray.scoring.evaluation import RANKS, Evaluation, ImageLabels, QueryFigures
@@ -55,11 +56,9 @@ def judge_features(
     people = query.labels.people, gallery.labels.people
     cameras = query.labels.cameras, gallery.labels.cameras
     with _mistakes_in(source):
+        images = query.embeddings, gallery.embeddings, *people, *cameras
         metrics = evaluate(
-            query.embeddings,
-            gallery.embeddings,
-            *people,
-            *cameras,
+            *images,
             metric=metric,
             protocol=protocol,
             max_rank=config.max_rank,
@@ -67,7 +66,10 @@ def judge_features(
             unmatched=config.unmatched or "skip",
             reranking=Reranking() if config.rerank else None,
         )
-    figures = {**_figures(metrics), "gallery": len(gallery.embeddings)}
+        figures = {**_figures(metrics), "gallery": len(gallery.embeddings)}
+        if config.false_accept_rate is not None:
+            rates = open_set(*images, metric=metric, protocol=protocol)
+            figures["open_set"] = asdict(rates.at(config.false_accept_rate))
     curve = metrics.cmc[: len(gallery.embeddings)].tolist()
     return Evaluation(figures, _query_figures(query.labels, truth, metrics), curve, str(metrics))
 

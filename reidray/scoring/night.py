@@ -14,9 +14,8 @@ from typing import Any
 from reidray.data.annotations import write_annotations
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
 from reidray.data.decoding import BadImage, check_bad_images
-from reidray.data.outputs import staged_directory
+from reidray.data.outputs import local_folder, staged_directory
 from reidray.data.storage import Location, list_images
-from reidray.errors import UserError
 from reidray.models import LoadedModel, load_model
 from reidray.retrieval import top_k
 from reidray.scoring.config import ScoreConfig
@@ -73,7 +72,7 @@ def score_night(
             the workers, or too many images do not decode. The output folder is then untouched.
     """
     watch = Stopwatch()
-    output = output_folder(config.output)
+    output = local_folder(config.output)
     with staged_directory(output, OUTPUT_FILES) as staging:
         model = load_model(config.model)
         sets = list_set(config.queries), list_set(config.gallery)
@@ -108,18 +107,6 @@ def score_night(
         (staging / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
     pace = round(sum(len(images.paths) for images in sets) / watch.seconds["embed"], 1)
     return {"output": str(output), **summary, "images_per_second": pace}
-
-
-def output_folder(uri: str) -> Path:
-    """The folder an output address names.
-
-    Raises:
-        UserError: it is in an object store.
-    """
-    location = Location(uri)
-    if location.is_remote:
-        raise UserError(f"output {uri}: results are written to a local folder; give a path")
-    return Path(location.uri)
 
 
 def list_set(uri: str) -> ImageSet:

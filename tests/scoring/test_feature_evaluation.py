@@ -71,6 +71,18 @@ def test_reranked_figures_are_those_of_the_reference_code(tmp_path):
     assert "re-ranked" in figures["protocol"]
 
 
+def test_a_threshold_is_found_for_a_false_accept_rate(tmp_path):
+    files, _ = golden_files(tmp_path, "made_junk_distractors_orphans", ".npz")
+    found = judge(*files, false_accept_rate=0.1).figures["open_set"]
+    assert 0.09 < found["false_accept_rate"] <= 0.1
+    assert found["false_accept_rate"] < found["true_accept_rate"] < 1
+    assert 0 < found["threshold"] < 2
+    assert (
+        judge(*files, false_accept_rate=0.2).figures["open_set"]["threshold"] > found["threshold"]
+    )
+    assert "open_set" not in judge(*files).figures
+
+
 def test_the_curve_ends_with_the_gallery_and_ranks_with_the_curve(tmp_path):
     files, _ = golden_files(tmp_path, "made_short_gallery", ".npz")
     judged = judge(*files)
