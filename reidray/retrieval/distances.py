@@ -20,7 +20,7 @@ from reidray.retrieval.inputs import check_choice
 from reidray.retrieval.sums import longest_sum, one_thread, product, squared_lengths, tree_sum
 
 EXACT_PAIR_VALUES = 1 << 18
-SPARE_ROUNDINGS = 160  # a few for each step, and those of two lengths for the cosine
+SPARE_ROUNDINGS = 64  # a few for each step, and those of two lengths for the cosine
 TINY = 2.0**-120
 FAINT = 2.0**-100
 LARGEST_WHOLE = 2.0**48

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 PIECE = 128
+LENGTH_PIECE = 32
 SPLIT_FROM = 1024
 PIECE_COLUMNS = 1024  # keys that stay in a processor's cache while the pieces are added
 
@@ -72,9 +73,9 @@ def _piece(values: int) -> int:
 
 def squared_lengths(vectors: Tensor) -> Tensor:
     """(N,) float64, rounded to the vectors' own dtype within short pieces only."""
-    pieces = vectors.shape[1] // PIECE
-    rest = vectors[:, pieces * PIECE :]
-    whole = vectors[:, : pieces * PIECE].view(len(vectors), pieces, PIECE)
+    pieces = vectors.shape[1] // LENGTH_PIECE
+    rest = vectors[:, pieces * LENGTH_PIECE :]
+    whole = vectors[:, : pieces * LENGTH_PIECE].view(len(vectors), pieces, LENGTH_PIECE)
     return _norm(whole).double().square().sum(dim=1) + _norm(rest).double().square()
 
 
