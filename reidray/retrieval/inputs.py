@@ -128,7 +128,7 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 
 def check_count(name: str, value: int) -> None:
     """Raises ValueError where `value` is not a whole number from 1 on."""
-    if not isinstance(value, int | np.integer):
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise ValueError(f"{name} is {value!r}: expected a whole number")
     check_at_least(name, value, 1)
 

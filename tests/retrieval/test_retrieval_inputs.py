@@ -33,6 +33,7 @@ def with_value(features, value):
         ({"query": QUERY.astype(object)}, "query is object"),
         ({"k": 0}, "k is 0: expected at least 1"),
         ({"k": 2.5}, "k is 2.5: expected a whole number"),
+        ({"k": True}, "k is True: expected a whole number"),
         ({"metric": "hamming"}, "metric is 'hamming': expected one of euclidean, cosine, l1"),
         ({"memory_mb": 0}, "memory_mb is 0: expected at least 1"),
     ],

@@ -169,3 +169,15 @@ def test_read_only_and_reversed_arrays_are_taken_without_a_warning(recwarn):
     _, indices = top_k(query, gallery[::-1], 5)
     assert (indices == sorted_indices(query, gallery[::-1], 5, "euclidean")).all()
     assert not recwarn.list
+
+
+@pytest.mark.parametrize("copies", [1, 30, 3000])
+def test_copies_of_images_all_over_a_gallery_come_in_its_order(copies):
+    random = np.random.default_rng(copies)
+    images = random.normal(size=(3000 // copies, 64)).astype(np.float32)
+    gallery = images[random.permutation(np.repeat(np.arange(len(images)), copies))]
+    query = images[:1] + random.normal(size=(20, 64)).astype(np.float32) / 10
+    _, indices = top_k(query, gallery, 40, memory_mb=1)
+    differences = query[:, None].astype(np.float64) - gallery[None]
+    expected = np.square(differences).sum(axis=2).argsort(axis=1, kind="stable")[:, :40]
+    np.testing.assert_array_equal(indices, expected)
