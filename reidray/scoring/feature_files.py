@@ -145,7 +145,10 @@ def _list_rows(column: pa.ChunkedArray, file: str) -> Array:
 
 def _check_names(names: Collection[str], file: str) -> None:
     """Refuse a file without features, or without anything that tells persons."""
-    found = f"found {', '.join(map(repr, names)) or 'nothing'}"
+    found = (
+        f"found {', '.join(map(repr, names)) or 'nothing'}; expected {EMBEDDING}, {PERSON} "
+        f"or {PATH}, and where known {CAMERA}"
+    )
     if EMBEDDING not in names:
         raise UserError(f"{file}: has no {EMBEDDING}; {found}")
     if PERSON not in names and PATH not in names:
