@@ -49,6 +49,8 @@ class Metric(ABC):
         scale: a power of two to multiply features by, so that float32 can hold their squares.
     """
 
+    degree: int  # features twice as large have keys 2 ** degree times as large
+
     def __init__(self, scale: float = 1.0) -> None:
         self._scale = scale
 
@@ -72,9 +74,13 @@ class Metric(ABC):
     def _exact_pairs(self, query: Tensor, gallery: Tensor) -> Tensor:
         """Keys (N,) of N pairs of float64 vectors, both (N, D) and both to be overwritten."""
 
-    @abstractmethod
+    def unscaled(self, keys: Tensor) -> Tensor:
+        """These exact keys as they are without the scale, so that those of two scales compare."""
+        return keys / self._scale**self.degree
+
     def distance(self, keys: Tensor) -> Tensor:
         """The distances that these exact keys stand for."""
+        return self.unscaled(keys)
 
     def _cast(self, features: Tensor, dtype: torch.dtype) -> Tensor:
         vectors = features.to(dtype)
@@ -113,6 +119,8 @@ class Metric(ABC):
 class Euclidean(Metric):
     """The straight-line distance; its keys are squared distances."""
 
+    degree = 2
+
     def prepare(self, features: Tensor, dtype: torch.dtype) -> Prepared:
         """See `Metric.prepare`."""
         vectors = self._cast(features, dtype)
@@ -137,11 +145,13 @@ class Euclidean(Metric):
 
     def distance(self, keys: Tensor) -> Tensor:
         """The root of the squared distance."""
-        return keys.sqrt() / self._scale
+        return self.unscaled(keys).sqrt()
 
 
 class Cosine(Metric):
     """1 - cos of the angle; a vector of zeros is at distance 1 from everything."""
+
+    degree = 0
 
     def prepare(self, features: Tensor, dtype: torch.dtype) -> Prepared:
         """See `Metric.prepare`; vectors are brought to length 1."""
@@ -170,13 +180,11 @@ class Cosine(Metric):
         squared_cosine = dot.square() / torch.where(squares == 0, 1, squares)
         return 1 - dot.sign() * squared_cosine.clamp(max=1).sqrt()
 
-    def distance(self, keys: Tensor) -> Tensor:
-        """The keys themselves."""
-        return keys
-
 
 class Manhattan(Metric):
     """The sum of absolute differences (L1)."""
+
+    degree = 1
 
     def prepare(self, features: Tensor, dtype: torch.dtype) -> Prepared:
         """See `Metric.prepare`."""
@@ -196,10 +204,6 @@ class Manhattan(Metric):
 
     def _exact_pairs(self, query: Tensor, gallery: Tensor) -> Tensor:
         return tree_sum(query.sub_(gallery).abs_())
-
-    def distance(self, keys: Tensor) -> Tensor:
-        """The keys in the features' own scale."""
-        return keys / self._scale
 
 
 METRICS: dict[str, Callable[[float], Metric]] = {
@@ -292,8 +296,4 @@ def _squared_lengths(vectors: Tensor) -> Tensor:
 
 
 def _integral(vectors: Tensor) -> bool:
-    return _whole(vectors[:1]) and _whole(vectors)
-
-
-def _whole(vectors: Tensor) -> bool:
-    return bool(torch.equal(vectors, vectors.round()))
+    return all(torch.equal(part, part.round()) for part in (vectors[:1], vectors))
