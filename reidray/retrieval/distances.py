@@ -86,6 +86,10 @@ class Metric(ABC):
         vectors = features.to(dtype)
         return vectors if self._scale == 1 else vectors * self._scale
 
+    def _integral(self, vectors: Tensor) -> bool:
+        as_given = self._scale == 1  # a scale may have made zeros of small values
+        return as_given and all(torch.equal(part, part.round()) for part in (vectors[:1], vectors))
+
     def exact(self, query: Tensor, gallery: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """The keys of the pairs `(rows[i], columns[i])`, the same in whatever block they stand.
 
@@ -124,7 +128,7 @@ class Euclidean(Metric):
     def prepare(self, features: Tensor, dtype: torch.dtype) -> Prepared:
         """See `Metric.prepare`."""
         vectors = self._cast(features, dtype)
-        if _integral(vectors):
+        if self._integral(vectors):
             return Prepared(vectors, vectors.square().sum(dim=1).double(), integral=True)
         return Prepared(vectors, _squared_lengths(vectors), integral=False)
 
@@ -190,7 +194,7 @@ class Manhattan(Metric):
         """See `Metric.prepare`."""
         vectors = self._cast(features, dtype)
         sums = torch.linalg.vector_norm(vectors, ord=1, dim=1).double()
-        return Prepared(vectors, sums, _integral(vectors))
+        return Prepared(vectors, sums, self._integral(vectors))
 
     def approximate(self, query: Prepared, gallery: Prepared, out: Tensor) -> Tensor:
         """See `Metric.approximate`."""
@@ -293,7 +297,3 @@ def _squared_lengths(vectors: Tensor) -> Tensor:
             chunk = vectors[:, left : left + LENGTH_CHUNK]
             squares += torch.linalg.vector_norm(chunk, dim=1).double().square()
     return squares
-
-
-def _integral(vectors: Tensor) -> bool:
-    return all(torch.equal(part, part.round()) for part in (vectors[:1], vectors))

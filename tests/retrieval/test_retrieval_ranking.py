@@ -118,6 +118,17 @@ def test_features_whose_squares_float32_cannot_hold(metric, size):
     assert (indices == sorted_indices(*scaled, 40, metric)).all()
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "l1"])
+def test_values_that_a_scale_makes_zeros_are_not_taken_for_whole_numbers(metric, monkeypatch):
+    random = np.random.default_rng(8)
+    query, gallery = (random.normal(size=(n, 4)) * 1e-33 for n in (3, 7))
+    expected = sorted_indices(query * 1e33, gallery[:6] * 1e33, 6, metric)
+    gallery[6] = 1e13
+    monkeypatch.setattr(ranking, "MOST_COLUMNS", 6)
+    _, indices = top_k(query.astype(np.float32), gallery.astype(np.float32), 6, metric=metric)
+    assert (indices == expected).all()
+
+
 def test_tensors_give_tensors_and_numpy_gives_numpy():
     random = np.random.default_rng(4)
     query, gallery = random.normal(size=(3, 8)), random.normal(size=(20, 8))
