@@ -52,8 +52,8 @@ class Search:
 
     @property
     def rows_at_once(self) -> int:
-        """How many images to read and to rank together: a quarter of the memory."""
-        return max(1, int(self.memory_mb * 2**20 / 16 / self.query.shape[1]))
+        """How many images to rank together: of float32, an eighth of the memory."""
+        return max(1, int(self.memory_mb * 2**20 / 32 / self.query.shape[1]))
 
     def nothing(self) -> Best:
         """What is found where nothing is."""
@@ -107,8 +107,8 @@ class Search:
             for start in range(0, len(matrix), self.rows_at_once):
                 part = matrix[start : start + self.rows_at_once]
                 if sum(map(len, waiting)) + len(part) > self.rows_at_once:
-                    yield _joined(waiting)
-                    waiting = []
+                    ready, waiting = _joined(waiting), []
+                    yield ready
                 waiting.append(part)
         if waiting:
             yield _joined(waiting)

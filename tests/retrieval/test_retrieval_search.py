@@ -77,7 +77,7 @@ def test_arrays_of_any_length_are_ranked_in_batches_of_the_memory_given(lengths)
     query, gallery = (random.normal(size=(n, 2048)).astype(np.float32) for n in (5, 100))
     gallery[40:60] = gallery[20:40]
     search = Search(query, 30, "euclidean", memory_mb=1)
-    assert search.rows_at_once == 32
+    assert search.rows_at_once == 16
     arrays = [lists(part) for part in np.split(gallery, np.cumsum(lengths)[:-1])]
     best, images = search.best_of_arrays(arrays)
     assert images == 100
