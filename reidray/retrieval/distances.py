@@ -48,6 +48,8 @@ class Metric(ABC):
         scale: a power of two to multiply features by, so that float32 can hold their squares.
     """
 
+    degree: int  # features twice as large have keys 2 ** degree times as large
+
     def __init__(self, scale: float = 1.0) -> None:
         self._scale = scale
 
@@ -71,13 +73,21 @@ class Metric(ABC):
     def _exact_pairs(self, query: Tensor, gallery: Tensor) -> Tensor:
         """Keys (N,) of N pairs of float64 vectors, both (N, D) and both to be overwritten."""
 
-    @abstractmethod
+    def unscaled(self, keys: Tensor) -> Tensor:
+        """These exact keys as they are without the scale, so that those of two scales compare."""
+        return keys / self._scale**self.degree
+
     def distance(self, keys: Tensor) -> Tensor:
         """The distances that these exact keys stand for."""
+        return self.unscaled(keys)
 
     def _cast(self, features: Tensor, dtype: torch.dtype) -> Tensor:
         vectors = features.to(dtype)
         return vectors if self._scale == 1 else vectors * self._scale
+
+    def _integral(self, vectors: Tensor) -> bool:
+        as_given = self._scale == 1  # a scale may have made zeros of small values
+        return as_given and all(torch.equal(part, part.round()) for part in (vectors[:1], vectors))
 
     def exact(self, query: Tensor, gallery: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """The keys of the pairs `(rows[i], columns[i])`, the same in whatever block they stand.
@@ -94,28 +104,31 @@ class Metric(ABC):
         keys = torch.empty(len(rows), dtype=torch.float64, device=query.device)
         step = max(1, EXACT_PAIR_VALUES // query.shape[1])
         # Memory is taken once: to get it anew for each step costs more than the arithmetic.
-        chosen = query.new_empty(2, step, query.shape[1])
-        vectors = torch.empty_like(chosen, dtype=torch.float64)
+        chosen = [side.new_empty(step, side.shape[1]) for side in (query, gallery)]
+        vectors = torch.empty(2, *chosen[0].shape, dtype=torch.float64, device=query.device)
         with one_thread():
             for start in range(0, len(rows), step):
                 part = slice(start, start + step)
                 pairs = len(rows[part])
-                torch.index_select(query, 0, rows[part], out=chosen[0, :pairs])
-                torch.index_select(gallery, 0, columns[part], out=chosen[1, :pairs])
-                left, right = vectors[:, :pairs].copy_(chosen[:, :pairs])
+                torch.index_select(query, 0, rows[part], out=chosen[0][:pairs])
+                torch.index_select(gallery, 0, columns[part], out=chosen[1][:pairs])
+                for side, values in zip(vectors, chosen, strict=True):
+                    side[:pairs] = values[:pairs]
                 if self._scale != 1:
                     vectors *= self._scale
-                keys[part] = self._exact_pairs(left, right)
+                keys[part] = self._exact_pairs(*vectors[:, :pairs])
         return keys
 
 
 class Euclidean(Metric):
     """The straight-line distance; its keys are squared distances."""
 
+    degree = 2
+
     def prepare(self, features: Tensor, dtype: torch.dtype) -> Prepared:
         """See `Metric.prepare`."""
         vectors = self._cast(features, dtype)
-        if _integral(vectors):
+        if self._integral(vectors):
             return Prepared(vectors, vectors.square().sum(dim=1).double(), integral=True)
         return Prepared(vectors, squared_lengths(vectors), integral=False)
 
@@ -142,11 +155,13 @@ class Euclidean(Metric):
 
     def distance(self, keys: Tensor) -> Tensor:
         """The root of the squared distance."""
-        return keys.sqrt() / self._scale
+        return self.unscaled(keys).sqrt()
 
 
 class Cosine(Metric):
     """1 - cos of the angle; a vector of zeros is at distance 1 from everything."""
+
+    degree = 0
 
     def prepare(self, features: Tensor, dtype: torch.dtype) -> Prepared:
         """See `Metric.prepare`; vectors are brought to length 1."""
@@ -177,19 +192,17 @@ class Cosine(Metric):
         squared_cosine = dot.square() / torch.where(squares == 0, 1, squares)
         return 1 - dot.sign() * squared_cosine.clamp(max=1).sqrt()
 
-    def distance(self, keys: Tensor) -> Tensor:
-        """The keys themselves."""
-        return keys
-
 
 class Manhattan(Metric):
     """The sum of absolute differences (L1)."""
+
+    degree = 1
 
     def prepare(self, features: Tensor, dtype: torch.dtype) -> Prepared:
         """See `Metric.prepare`."""
         vectors = self._cast(features, dtype)
         sums = torch.linalg.vector_norm(vectors, ord=1, dim=1).double()
-        return Prepared(vectors, sums, _integral(vectors))
+        return Prepared(vectors, sums, self._integral(vectors))
 
     def approximate(self, query: Prepared, gallery: Prepared, out: Tensor) -> Tensor:
         """See `Metric.approximate`."""
@@ -203,10 +216,6 @@ class Manhattan(Metric):
 
     def _exact_pairs(self, query: Tensor, gallery: Tensor) -> Tensor:
         return tree_sum(query.sub_(gallery).abs_())
-
-    def distance(self, keys: Tensor) -> Tensor:
-        """The keys in the features' own scale."""
-        return keys / self._scale
 
 
 METRICS: dict[str, Callable[[float], Metric]] = {
@@ -249,11 +258,3 @@ def _margin(
         + magnitude * (SPARE_ROUNDINGS * unit)
         + values * TINY
     )
-
-
-def _integral(vectors: Tensor) -> bool:
-    return _whole(vectors[:1]) and _whole(vectors)
-
-
-def _whole(vectors: Tensor) -> bool:
-    return bool(torch.equal(vectors, vectors.round()))

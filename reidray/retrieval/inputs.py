@@ -20,6 +20,23 @@ KEPT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 COMFORTABLE_PEAKS = (2.0**-40, 2.0**40)
 
 
+class RowError(ValueError):
+    """A row of an argument that cannot be used.
+
+    Attributes:
+        name: the argument.
+        row: the row's place in it.
+        trouble: what is wrong with it.
+    """
+
+    def __init__(self, name: str, row: int, trouble: str) -> None:
+        super().__init__(name, row, trouble)  # all of them, or it could not be unpickled
+        self.name, self.row, self.trouble = name, row, trouble
+
+    def __str__(self) -> str:
+        return f"{self.name} row {self.row} {self.trouble}"
+
+
 def read_features(query: Array, gallery: Array) -> tuple[Tensor, Tensor, float]:
     """The features as tensors, without a copy where none is needed.
 
@@ -87,7 +104,7 @@ def _finite_peak(name: str, features: Tensor) -> float:
     peak = float(torch.maximum(-low.float(), high.float()))
     if not np.isfinite(peak):
         row = int((~torch.isfinite(features)).any(dim=1).nonzero()[0])
-        raise ValueError(f"{name} row {row} holds NaN, infinity or more than float32 can hold")
+        raise RowError(name, row, "holds NaN, infinity or more than float32 can hold")
     return peak
 
 
@@ -137,3 +154,9 @@ def check_at_least(name: str, value: float, least: float) -> None:
     """Raises ValueError where `value` is below `least` (or NaN)."""
     if not value >= least:
         raise ValueError(f"{name} is {value}: expected at least {least}")
+
+
+def check_distance(name: str, value: float | None) -> None:
+    """Raises ValueError where `value` is NaN."""
+    if value is not None and np.isnan(value):
+        raise ValueError(f"{name} is {value}: expected a distance")

@@ -1,6 +1,5 @@
 """The best gallery images of each query, exactly, without the whole distance matrix."""
 
-import math
 from typing import overload
 
 import numpy as np
@@ -20,6 +19,7 @@ from reidray.retrieval.inputs import (
     check_at_least,
     check_choice,
     check_count,
+    check_distance,
     read_features,
 )
 from reidray.retrieval.sums import full_precision, one_thread
@@ -84,20 +84,25 @@ def top_k(
     check_count("k", k)
     check_at_least("memory_mb", memory_mb, 1)
     check_choice("metric", metric, tuple(METRICS))
-    if max_distance is not None:
-        check_at_least("max_distance", max_distance, -math.inf)
+    check_distance("max_distance", max_distance)
     queries, images, scale = read_features(query, gallery)
     how = metric_named(metric, scale)
     with full_precision(queries.device):
         keys, indices = nearest(queries, images, min(k, len(images)), how, memory_mb)
         distances = how.distance(keys)
         if max_distance is not None:
-            indices[distances > max_distance] = -1
-            distances[distances > max_distance] = torch.inf
+            leave_out_farther(distances, indices, max_distance)
         distances = distances.float()
     if isinstance(query, Tensor):
         return distances, indices
     return distances.numpy(), indices.numpy()
+
+
+def leave_out_farther(distances: Tensor, indices: Tensor, max_distance: float) -> None:
+    """Puts infinity and -1 in place of what is farther away, in distances and indices (Q, k)."""
+    far = distances > max_distance
+    distances[far] = torch.inf
+    indices[far] = -1
 
 
 def nearest(

@@ -118,6 +118,17 @@ def test_features_whose_squares_float32_cannot_hold(metric, size):
     assert (indices == sorted_indices(*scaled, 40, metric)).all()
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "l1"])
+def test_values_that_a_scale_makes_zeros_are_not_taken_for_whole_numbers(metric, monkeypatch):
+    random = np.random.default_rng(8)
+    query, gallery = (random.normal(size=(n, 4)) * 1e-33 for n in (3, 7))
+    expected = sorted_indices(query * 1e33, gallery[:6] * 1e33, 6, metric)
+    gallery[6] = 1e13
+    monkeypatch.setattr(ranking, "MOST_COLUMNS", 6)
+    _, indices = top_k(query.astype(np.float32), gallery.astype(np.float32), 6, metric=metric)
+    assert (indices == expected).all()
+
+
 def test_tensors_give_tensors_and_numpy_gives_numpy():
     random = np.random.default_rng(4)
     query, gallery = random.normal(size=(3, 8)), random.normal(size=(20, 8))
@@ -181,3 +192,13 @@ def test_copies_of_images_all_over_a_gallery_come_in_its_order(copies):
     differences = query[:, None].astype(np.float64) - gallery[None]
     expected = np.square(differences).sum(axis=2).argsort(axis=1, kind="stable")[:, :40]
     np.testing.assert_array_equal(indices, expected)
+
+
+@pytest.mark.parametrize("metric", sorted(METRICS))
+def test_a_gallery_of_half_precision_takes_queries_of_single(metric):
+    random = np.random.default_rng(4)
+    query = random.normal(size=(6, 20)).astype(np.float32)
+    gallery = random.normal(size=(90, 20)).astype(np.float16)
+    expected = top_k(query, gallery.astype(np.float32), 9, metric=metric)
+    for array, other in zip(top_k(query, gallery, 9, metric=metric), expected, strict=True):
+        np.testing.assert_array_equal(array, other)

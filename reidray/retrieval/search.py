@@ -1,0 +1,128 @@
+"""The nearest images in parts of a gallery, and how they become those of the whole.
+
+Keys are exact, so that neither the split into parts nor their order leaves a trace in the result.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from reidray.retrieval.arrow_features import as_matrix
+from reidray.retrieval.distances import metric_named
+from reidray.retrieval.inputs import Integers, RowError, read_features
+from reidray.retrieval.ranking import nearest
+from reidray.retrieval.sums import full_precision
+
+
+@dataclass(frozen=True)
+class Best:
+    """The nearest images of what was seen of a gallery.
+
+    Attributes:
+        keys: (Q, N) float64, exact, in the features' own scale, least first.
+        indices: (Q, N) int64, the images' places, rising where keys are equal.
+    """
+
+    keys: NDArray[np.float64]
+    indices: Integers
+
+    def moved(self, places: int) -> "Best":
+        """The same images in a gallery that has so many more before them."""
+        return Best(self.keys, self.indices + places)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is looked for.
+
+    Attributes:
+        query: (Q, D) float32, all finite.
+        k: how many of the nearest.
+        metric: "euclidean", "cosine" or "l1".
+        memory_mb: megabytes to work in.
+    """
+
+    query: NDArray[np.float32]
+    k: int
+    metric: str
+    memory_mb: float
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many images to rank together: of float32, an eighth of the memory."""
+        return max(1, int(self.memory_mb * 2**20 / 32 / self.query.shape[1]))
+
+    def nothing(self) -> Best:
+        """What is found where nothing is."""
+        none = np.empty((len(self.query), 0))
+        return Best(none, none.astype(np.int64))
+
+    def best_of(self, gallery: NDArray[np.generic]) -> Best:
+        """The nearest of some images (N, D) of any real dtype.
+
+        Raises:
+            RowError: a row holds what is no finite number.
+        """
+        query, images, scale = read_features(self.query, gallery)
+        metric, k = metric_named(self.metric, scale), min(self.k, len(images))
+        with full_precision(query.device):
+            keys, indices = nearest(query, images.float(), k, metric, self.memory_mb / 2)
+        return Best(metric.unscaled(keys).numpy(), indices.numpy())
+
+    def best_of_arrays(self, arrays: Iterable[pa.Array]) -> tuple[Best, int]:
+        """The nearest of all images in some arrays of lists, and how many images these are.
+
+        Raises:
+            ValueError: not lists of D numbers; a RowError, counted from the first array, where
+                it is one row that is wrong.
+        """
+        best, images = self.nothing(), 0
+        for features in self._batches(arrays):
+            with _counting_from(images):
+                found = self.best_of(features)
+            best = self.merge([best, found.moved(images)])
+            images += len(features)
+        return best, images
+
+    def merge(self, parts: Sequence[Best]) -> Best:
+        """The nearest of what was found in parts of a gallery, whatever the parts' order."""
+        keys = np.concatenate([part.keys for part in parts], axis=1)
+        indices = np.concatenate([part.indices for part in parts], axis=1)
+        order = np.lexsort((indices, keys))[:, : self.k]
+        return Best(
+            np.take_along_axis(keys, order, axis=1), np.take_along_axis(indices, order, axis=1)
+        )
+
+    def _batches(self, arrays: Iterable[pa.Array]) -> Iterator[NDArray[np.generic]]:
+        """Features (N, D) of `rows_at_once` images at most, without a copy where they lie so."""
+        waiting: list[NDArray[np.generic]] = []
+        seen = 0
+        for array in filter(len, arrays):
+            with _counting_from(seen):
+                matrix = as_matrix(array, self.query.shape[1])
+            seen += len(matrix)
+            for start in range(0, len(matrix), self.rows_at_once):
+                part = matrix[start : start + self.rows_at_once]
+                if sum(map(len, waiting)) + len(part) > self.rows_at_once:
+                    ready, waiting = _joined(waiting), []
+                    yield ready
+                waiting.append(part)
+        if waiting:
+            yield _joined(waiting)
+
+
+def _joined(parts: list[NDArray[np.generic]]) -> NDArray[np.generic]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+@contextmanager
+def _counting_from(first: int) -> Iterator[None]:
+    """Names a bad row by its place in the whole, of which the rows here begin at `first`."""
+    try:
+        yield
+    except RowError as error:
+        raise RowError(error.name, first + error.row, error.trouble) from None

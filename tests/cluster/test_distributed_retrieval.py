@@ -1,0 +1,168 @@
+"""`top_k` over Ray Data sets and files against `top_k` over arrays."""
+
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+import ray
+
+from reidray.retrieval import METRICS, distributed, top_k
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_address")]
+
+RANDOM = np.random.default_rng(0)
+QUERY = RANDOM.integers(-2, 3, size=(7, 5)).astype(np.float32)
+GALLERY = RANDOM.integers(-2, 3, size=(200, 5)).astype(np.float32)  # ties everywhere
+
+
+def in_blocks(*cuts, gallery=GALLERY):
+    """A data set with a block between each two cuts."""
+    tables = [table_of(part) for part in np.split(gallery, cuts)]
+    return ray.data.from_arrow(tables)
+
+
+def table_of(features):
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
+    return pa.table({"name": [""] * len(features), "embedding": lists})
+
+
+def assert_same(found, expected):
+    for array, other in zip(found, expected, strict=True):
+        assert array.dtype == other.dtype
+        assert array.shape == other.shape
+        assert (array == other).all()
+
+
+@pytest.mark.parametrize("metric", sorted(METRICS))
+@pytest.mark.parametrize("cuts", [(), (3, 3, 10, 199), (0, 100, 200), range(20, 200, 20)], ids=str)
+def test_blocks_leave_no_trace(metric, cuts):
+    found = distributed.top_k(QUERY, in_blocks(*cuts), 12, metric=metric)
+    assert_same(found, top_k(QUERY, GALLERY, 12, metric=metric))
+
+
+def test_nothing_is_given_beyond_the_largest_distance():
+    found = distributed.top_k(QUERY, in_blocks(50, 100), 12, max_distance=2.0)
+    assert_same(found, top_k(QUERY, GALLERY, 12, max_distance=2.0))
+    assert 0 < (found[1] == -1).mean() < 1
+
+
+def test_blocks_that_are_late_keep_their_places():
+    def embed(rows):
+        if rows["id"][0] == 0:
+            time.sleep(1)
+        return {"features": GALLERY[rows["id"]]}
+
+    gallery = ray.data.range(200, override_num_blocks=10).map_batches(embed, batch_size=None)
+    context = ray.data.DataContext.get_current()
+    for k in (12, 500):
+        found = distributed.top_k(QUERY, gallery, k, column="features")
+        assert_same(found, top_k(QUERY, GALLERY, k))
+    assert not gallery.context.execution_options.preserve_order
+    assert not context.execution_options.preserve_order
+
+
+def test_tensors_of_half_precision_and_features_of_two_scales():
+    query = QUERY.astype(np.float16)
+    half = ray.data.from_numpy(np.array_split(GALLERY.astype(np.float16) / 8, 4))
+    found = distributed.top_k(query, half, 9, column="data", metric="l1")
+    assert_same(found, top_k(query, GALLERY.astype(np.float16) / 8, 9, metric="l1"))
+    large = GALLERY.copy()
+    large[150:] *= np.float32(2.0**70)
+    found = distributed.top_k(QUERY, in_blocks(150, gallery=large), 180)
+    assert_same(found, top_k(QUERY, large, 180))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three files, of which one is empty, with more pieces than there are tasks."""
+    table = table_of(GALLERY)
+    pyarrow.feather.write_feather(table[:90], tmp_path / "1.feather", chunksize=4)
+    pq.write_table(table[:0], tmp_path / "2.parquet")
+    pq.write_table(table[90:], tmp_path / "3.parquet", row_group_size=7)
+    return tmp_path
+
+
+def test_files_are_ranked_as_their_rows_at_once(folder):
+    assert_same(distributed.top_k(QUERY, folder, 12), top_k(QUERY, GALLERY, 12))
+    swapped = [folder / "3.parquet", folder / "1.feather"]
+    expected = top_k(QUERY, np.concatenate([GALLERY[90:], GALLERY[:90]]), 12)
+    assert_same(distributed.top_k(QUERY, swapped, 12), expected)
+
+
+def changed(row, value):
+    gallery = GALLERY.copy()
+    gallery[row, 1] = value
+    return gallery
+
+
+@pytest.mark.parametrize(
+    ("gallery", "message"),
+    [
+        (
+            lambda: in_blocks(40, 90, gallery=changed(117, np.nan)),
+            "gallery row 117 holds NaN, infinity or more than float32 can hold",
+        ),
+        (
+            lambda: in_blocks(90, gallery=GALLERY[:, :3].copy()),
+            "gallery row 0 has 3 values: expected the query's 5",
+        ),
+        (
+            lambda: ray.data.from_arrow([table_of(GALLERY[:9]), table_of(GALLERY[:9, :3].copy())]),
+            "gallery row 9 has 3 values: expected the query's 5",
+        ),
+        (
+            lambda: ray.data.from_arrow([pa.table({"embedding": [[1.0] * 5] * 3 + [None]})] * 2),
+            "gallery row 3 is null: expected 5 numbers",
+        ),
+        (
+            lambda: in_blocks(40).rename_columns({"embedding": "features"}),
+            "gallery has no column 'embedding': expected one of its columns, name, features",
+        ),
+        (
+            lambda: in_blocks(40).map_batches(lambda rows: {"other": rows["name"]}),
+            "gallery has no column 'embedding': expected one of its columns, other",
+        ),
+        (
+            lambda: ray.data.from_items([{"embedding": "a"}]),
+            "gallery column holds string: expected lists of 5 numbers",
+        ),
+        (
+            lambda: in_blocks().filter(lambda row: row["name"] == "nobody"),
+            "gallery holds no images: expected at least one",
+        ),
+    ],
+)
+def test_a_bad_data_set_is_a_line_that_names_the_row(gallery, message):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - compared in full
+        distributed.top_k(QUERY, gallery(), 3)
+    assert str(caught.value) == message
+
+
+def test_bad_files_are_a_line_that_names_file_or_row(folder):
+    with pytest.raises(ValueError, match=r"1\.feather has no column 'x': .*, name, embedding$"):
+        distributed.top_k(QUERY, folder, 3, column="x")
+    with pytest.raises(ValueError, match=r"^gallery holds no images"):
+        distributed.top_k(QUERY, folder / "2.parquet", 3)
+    pq.write_table(table_of(changed(5, np.inf)), folder / "2.parquet")
+    with pytest.raises(ValueError, match=r"^gallery row 95 holds NaN, infinity"):
+        distributed.top_k(QUERY, folder, 3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"k": 0}, "k is 0: expected at least 1"),
+        ({"metric": "hamming"}, "metric is 'hamming'"),
+        ({"memory_mb": 0}, "memory_mb is 0: expected at least 1"),
+        ({"query": QUERY[0]}, r"query has shape \(5,\)"),
+        ({"query": QUERY * np.nan}, "query row 0 holds NaN"),
+        ({"gallery": GALLERY}, "gallery is a ndarray: expected"),
+        ({"gallery": 3}, "gallery is a int: expected"),
+    ],
+)
+def test_a_wrong_argument_is_named(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        distributed.top_k(**{"query": QUERY, "gallery": "nowhere", "k": 1, **wrong})

@@ -1,0 +1,119 @@
+"""A gallery ranked in parts against the same gallery ranked at once."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reidray.retrieval import METRICS, top_k
+from reidray.retrieval.distances import metric_named
+from reidray.retrieval.inputs import RowError
+from reidray.retrieval.search import Best, Search
+
+
+def lists(features):
+    flat = pa.array(np.ascontiguousarray(features).ravel())
+    return pa.FixedSizeListArray.from_arrays(flat, features.shape[1])
+
+
+def assert_same(search, best, gallery):
+    expected = top_k(search.query, gallery, search.k, metric=search.metric)
+    found = metric_named(search.metric).distance(torch.from_numpy(best.keys)).float().numpy()
+    assert (best.indices == expected[1]).all()
+    assert (found == expected[0]).all()
+
+
+@st.composite
+def split_galleries(draw):
+    """A query, and a gallery in parts of which some may be empty; ties and duplicates everywhere.
+
+    Some parts are so large that their features are scaled, and others beside them are not.
+    """
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    images, values = draw(st.integers(1, 120)), draw(st.integers(1, 6))
+    query = random.integers(-2, 3, size=(draw(st.integers(1, 6)), values))
+    gallery = random.integers(-2, 3, size=(images, values)).astype(np.float32)
+    cuts = sorted(draw(st.lists(st.integers(0, images), max_size=8)))
+    parts = np.split(gallery, cuts)
+    for part in parts:
+        part *= draw(st.sampled_from([1, 1, 0.5, 2.0**45]))
+    return query.astype(np.float32), parts
+
+
+@given(
+    split_galleries(),
+    st.integers(1, 150),
+    st.sampled_from(sorted(METRICS)),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=150, deadline=None)
+def test_neither_the_split_nor_the_order_of_arrival_changes_a_bit(split, k, metric, random):
+    query, parts = split
+    search = Search(query, k, metric, memory_mb=64)
+    first, found = 0, [search.nothing()]
+    for part in parts:
+        best, images = search.best_of_arrays([lists(part)])
+        assert images == len(part)
+        found.append(best.moved(first))
+        first += images
+    random.shuffle(found)
+    best = search.nothing()
+    for one in found:
+        best = search.merge([best, one])
+    assert_same(search, best, np.concatenate(parts))
+    together = search.merge(found)
+    assert (together.keys == best.keys).all()
+    assert (together.indices == best.indices).all()
+
+
+@pytest.mark.parametrize("lengths", [[100], [1] * 100, [31, 2, 0, 60, 7], [33, 67]])
+def test_arrays_of_any_length_are_ranked_in_batches_of_the_memory_given(lengths):
+    random = np.random.default_rng(0)
+    query, gallery = (random.normal(size=(n, 2048)).astype(np.float32) for n in (5, 100))
+    gallery[40:60] = gallery[20:40]
+    search = Search(query, 30, "euclidean", memory_mb=1)
+    assert search.rows_at_once == 16
+    arrays = [lists(part) for part in np.split(gallery, np.cumsum(lengths)[:-1])]
+    best, images = search.best_of_arrays(arrays)
+    assert images == 100
+    assert_same(search, best, gallery)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int64])
+def test_any_dtype_ranks_as_its_float32_values(dtype):
+    random = np.random.default_rng(1)
+    query = random.normal(size=(4, 8)).astype(np.float32)
+    gallery = (random.normal(size=(50, 8)) * 10).astype(dtype)
+    search = Search(query, 9, "l1", memory_mb=1)
+    assert_same(search, search.best_of_arrays([lists(gallery)])[0], gallery.astype(np.float32))
+
+
+def test_keys_with_one_root_stay_apart():
+    search = Search(np.zeros((1, 1), np.float32), 2, "euclidean", memory_mb=1)
+    above = np.nextafter(1, 2)
+    assert np.sqrt(above) == 1
+    parts = [Best(np.array([[key]]), np.array([[place]])) for key, place in ((above, 0), (1.0, 5))]
+    assert search.merge(parts).indices.tolist() == [[5, 0]]
+
+
+def test_a_bad_row_is_counted_from_the_first_array():
+    random = np.random.default_rng(2)
+    parts = [random.normal(size=(n, 2048)).astype(np.float32) for n in (40, 30, 20)]
+    parts[1][25, 7] = np.nan
+    search = Search(parts[0][:3], 4, "cosine", memory_mb=1)
+    with pytest.raises(RowError, match="gallery row 65 holds NaN"):
+        search.best_of_arrays([lists(part) for part in parts])
+    ragged = pa.array([[1.0] * 2048, [1.0] * 2047])
+    with pytest.raises(RowError, match="gallery row 41 has 2047 values: expected the query's 2048"):
+        search.best_of_arrays([lists(parts[0]), ragged])
+
+
+def test_ranking_on_one_machine_imports_no_ray():
+    imports = "import sys, reidray.retrieval, reidray.retrieval.search; print('ray' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", imports], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
