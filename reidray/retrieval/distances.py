@@ -3,8 +3,9 @@
 A matrix product in float32 is fast, but its last bits depend on the shape of the block, on the
 machine and on the number of threads. So a block of it only narrows the choice, with a bound on
 its error (Higham 2002, section 3.1: a sum of n products, in any order, is off by at most
-n u / (1 - n u) times the sum of their magnitudes). What lies within the bound is decided by
-`Metric.exact`: float64, one fixed order of summation per pair, the same everywhere.
+n u / (1 - n u) times the sum of their magnitudes; `sums.product` keeps n small). What lies within
+the bound is decided by `Metric.exact`: float64, one fixed order of summation per pair, the same
+everywhere.
 
 Both speak in *keys*: numbers that order a query's gallery images as its distances do.
 """

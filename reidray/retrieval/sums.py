@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-PIECE = 128
+PIECE = 256
 LENGTH_PIECE = 32
 SPLIT_FROM = 1024
 PIECE_COLUMNS = 1024  # keys that stay in a processor's cache while the pieces are added
