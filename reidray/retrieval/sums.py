@@ -6,10 +6,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-PIECE = 256
+PIECE = 128
 LENGTH_PIECE = 32
 SPLIT_FROM = 1024
-PIECE_COLUMNS = 1024  # keys that stay in a processor's cache while the pieces are added
+COLUMNS = 1024  # few enough for a processor's cache to hold what is being summed
 
 
 def tree_sum(values: Tensor) -> Tensor:
@@ -52,9 +52,8 @@ def one_thread() -> Iterator[None]:
 def product(query: Tensor, gallery: Tensor, out: Tensor) -> None:
     """Writes q.g of all pairs; long vectors in pieces, as a sum of fewer terms has less error."""
     length = _piece(query.shape[1])
-    columns = PIECE_COLUMNS if length < query.shape[1] else len(gallery)
-    for left in range(0, len(gallery), columns):
-        images, block = gallery[left : left + columns], out[:, left : left + columns]
+    for left in range(0, len(gallery), COLUMNS):
+        images, block = gallery[left : left + COLUMNS], out[:, left : left + COLUMNS]
         torch.mm(query[:, :length], images[:, :length].T, out=block)
         for start in range(length, query.shape[1], length):
             piece = slice(start, start + length)
