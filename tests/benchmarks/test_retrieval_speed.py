@@ -139,7 +139,7 @@ def top_k_figures(queries=1000, images=1_000_000, values=512, k=50):
         blocked_product,
         lambda: top_k(query, gallery, k),
         lambda: index.search(query, k),
-        runs=2,
+        runs=4,
     )
     return {
         "product_s": alone,
