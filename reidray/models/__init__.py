@@ -1,7 +1,7 @@
 """Networks, and the directory a trained one travels in. Nothing here imports Ray."""
 
 from reidray.models.directory import LoadedModel, ModelCard, load_model, save_model
-from reidray.models.networks import Network, Outputs
+from reidray.models.networks import Network, Outputs, PetOutputs
 from reidray.models.registry import NETWORKS, NetworkSpec, build_model
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Network",
     "NetworkSpec",
     "Outputs",
+    "PetOutputs",
     "build_model",
     "load_model",
     "save_model",

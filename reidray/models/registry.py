@@ -6,7 +6,8 @@ from difflib import get_close_matches
 from reidray.data.attributes import AttributeSchema
 from reidray.errors import UserError
 from reidray.models.backbones import Backbone
-from reidray.models.networks import AttributePersonNetwork, BaselineNetwork, Network
+from reidray.models.networks import Network
+from reidray.models.networks.person import AttributePersonNetwork, BaselineNetwork
 
 NETWORKS = ("apr", "baseline")
 
