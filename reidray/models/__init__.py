@@ -2,7 +2,7 @@
 
 from reidray.models.directory import LoadedModel, ModelCard, load_model, save_model
 from reidray.models.networks import Network, Outputs, PetOutputs
-from reidray.models.registry import NETWORKS, NetworkSpec, build_model
+from reidray.models.registry import NETWORKS, NetworkSpec, build_model, describe_network
 
 __all__ = [
     "NETWORKS",
@@ -13,6 +13,7 @@ __all__ = [
     "Outputs",
     "PetOutputs",
     "build_model",
+    "describe_network",
     "load_model",
     "save_model",
 ]
