@@ -9,7 +9,20 @@ from reidray.data.attributes import PEDESTRIAN_SCHEMA, AttributeSchema
 from reidray.errors import UserError
 from reidray.models.backbones import Backbone
 from reidray.models.networks import Network
+from reidray.models.networks.attributes import CLOTHING_SCHEMA, ClothingNetwork
 from reidray.models.networks.person import AttributePersonNetwork, BaselineNetwork
+from reidray.models.networks.pets import (
+    pets_autoencoder,
+    pets_scratch_deep,
+    pets_scratch_transpose,
+    pets_scratch_upsample,
+)
+from reidray.models.networks.pets_mobilenet import (
+    pets_mobilenet_dense,
+    pets_mobilenet_transpose,
+    pets_mobilenet_upsample,
+)
+from reidray.models.networks.triplet import vgg_triplet_gray, vgg_triplet_rgb
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +35,11 @@ class NetworkSpec:
         width: columns of an image.
         backbone: a preset of ours or any timm model, of `apr` and `baseline`.
         num_people: people the identity classifier tells apart.
+        num_classes: classes of image the classifier tells apart.
         schema: attributes it predicts.
         feature_size: width of the dense layer of `apr`.
-        dropout: share of that layer's outputs dropped in training.
+        embedding_size: length of the embedding of the triplet networks.
+        dropout: share dropped in training, of that layer's outputs or else of the channels.
     """
 
     name: str
@@ -32,8 +47,10 @@ class NetworkSpec:
     width: int
     backbone: str = ""
     num_people: int = 0
+    num_classes: int = 0
     schema: AttributeSchema = AttributeSchema()
     feature_size: int = 0
+    embedding_size: int = 0
     dropout: float = 0.0
 
 
@@ -68,6 +85,24 @@ def _apr(spec: NetworkSpec, weights: str) -> Network:
     )
 
 
+def _pets(draw: Callable[[int, int, int], Network], size: int) -> Blueprint:
+    return Blueprint(
+        lambda spec, _: draw(spec.height, spec.width, spec.num_classes), _oxford_pets(size)
+    )
+
+
+def _pets_mobilenet(draw: Callable[[int, int, int, str], Network]) -> Blueprint:
+    return Blueprint(
+        lambda spec, weights: draw(spec.height, spec.width, spec.num_classes, weights),
+        _oxford_pets(128),
+        pretrained=True,
+    )
+
+
+def _oxford_pets(size: int) -> dict[str, Any]:
+    return {"height": size, "width": size, "num_classes": 37}
+
+
 # ResNet-50 and the 751 training people of Market-1501, whose crops are 128x64.
 MARKET = {"height": 128, "width": 64, "backbone": "resnet50", "num_people": 751}
 
@@ -77,7 +112,33 @@ NETWORKS: dict[str, Blueprint] = {
         {**MARKET, "schema": PEDESTRIAN_SCHEMA, "feature_size": 512, "dropout": 0.0},
         pretrained=True,
     ),
+    "attributes_vgg": Blueprint(
+        lambda spec, _: ClothingNetwork(spec.height, spec.width, spec.schema, spec.dropout),
+        # The report does not say which share; it is that of `vgg_triplet_gray`.
+        {"height": 100, "width": 60, "schema": CLOTHING_SCHEMA, "dropout": 0.2},
+    ),
     "baseline": Blueprint(_baseline, MARKET, pretrained=True),
+    "pets_autoencoder": _pets(pets_autoencoder, size=256),
+    "pets_mobilenet_dense": Blueprint(
+        lambda spec, weights: pets_mobilenet_dense(spec.num_classes, weights),
+        _oxford_pets(128),
+        pretrained=True,
+    ),
+    "pets_mobilenet_transpose": _pets_mobilenet(pets_mobilenet_transpose),
+    "pets_mobilenet_upsample": _pets_mobilenet(pets_mobilenet_upsample),
+    "pets_scratch_deep": _pets(pets_scratch_deep, size=128),
+    "pets_scratch_transpose": _pets(pets_scratch_transpose, size=128),
+    "pets_scratch_upsample": _pets(pets_scratch_upsample, size=128),
+    "vgg_triplet_gray": Blueprint(
+        lambda spec, _: vgg_triplet_gray(
+            spec.height, spec.width, spec.embedding_size, spec.dropout
+        ),
+        {"height": 64, "width": 32, "embedding_size": 32, "dropout": 0.2},
+    ),
+    "vgg_triplet_rgb": Blueprint(
+        lambda spec, _: vgg_triplet_rgb(spec.height, spec.width, spec.embedding_size),
+        {"height": 64, "width": 32, "embedding_size": 301},
+    ),
 }
 
 
