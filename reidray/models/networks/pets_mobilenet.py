@@ -60,6 +60,7 @@ def _mobilenet(weights: str) -> nn.Sequential:
 
     Keras's MobileNet without its top has 939,120 parameters. The reports' have 936,816, 2,304 =
     4 x 576 fewer: the grid is what the last convolution gives, before its batch normalisation.
+    Only `pets_mobilenet_transpose` comes with a total that shows it; the other two do the same.
     """
     body: Any = create_body(BackbonePreset("mobilenetv3_small_100", {}), weights)
     *blocks, last = body.blocks

@@ -50,7 +50,8 @@ def vgg_triplet_gray(
     1,075,720 trainable parameters at 64x32 with 32 values: convolutions with biases 18,040, their
     batch normalisation 2 x (8 + 16 + 32) = 112, dense 4,096 x 256 + 256 = 1,048,832, its batch
     normalisation 512, embedding 256 x 32 + 32 = 8,224. So it has one batch normalisation a block,
-    none behind the embedding; 4,096 = 32 x 16 x 8 needs padded convolutions.
+    none behind the embedding; 4,096 = 32 x 16 x 8 needs padded convolutions. No count tells where
+    in a block normalisation and ReLU stand: they follow the second convolution.
     """
     layers = nn.Sequential(
         vgg_blocks((1, 8, 16, 32), dropout),
