@@ -1,8 +1,8 @@
 """Networks, and the directory a trained one travels in. Nothing here imports Ray."""
 
 from reidray.models.directory import LoadedModel, ModelCard, load_model, save_model
-from reidray.models.networks import Network, Outputs
-from reidray.models.registry import NETWORKS, NetworkSpec, build_model
+from reidray.models.networks import Network, Outputs, PetOutputs
+from reidray.models.registry import NETWORKS, NetworkSpec, build_model, describe_network
 
 __all__ = [
     "NETWORKS",
@@ -11,7 +11,9 @@ __all__ = [
     "Network",
     "NetworkSpec",
     "Outputs",
+    "PetOutputs",
     "build_model",
+    "describe_network",
     "load_model",
     "save_model",
 ]

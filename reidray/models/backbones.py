@@ -58,7 +58,7 @@ class Backbone(nn.Module):
         preset = PRESETS.get(name, BackbonePreset(name, {}))
         if not timm.is_model(preset.architecture):
             raise UserError(_unknown_backbone(name))
-        self.body: nn.Module = _create(preset, weights)
+        self.body: nn.Module = create_body(preset, weights)
         self.stripes = preset.stripes
         # Some models, such as MobileNetV3, widen the feature after the pooling.
         size: Any = self.body.head_hidden_size if preset.stripes == 1 else self.body.num_features
@@ -73,8 +73,16 @@ class Backbone(nn.Module):
         return functional.adaptive_avg_pool2d(grid, (self.stripes, 1)).flatten(1)
 
 
-def _create(preset: BackbonePreset, weights: str) -> nn.Module:
-    """The timm model with random, ImageNet or a file's weights."""
+def create_body(preset: BackbonePreset, weights: str) -> nn.Module:
+    """A timm model without its classifier.
+
+    Args:
+        preset: which.
+        weights: `none` for random ones, `imagenet`, or a .safetensors file.
+
+    Raises:
+        UserError: the weights are not to be had.
+    """
     create = timm.create_model
     if weights == "imagenet":
         try:

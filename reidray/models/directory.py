@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from reidray.data.attributes import AttributeSchema
 from reidray.errors import UserError
-from reidray.models.networks import IMAGENET_DEVIATION, IMAGENET_MEAN, Network
+from reidray.models.networks import Network
 from reidray.models.registry import NetworkSpec, build_network
 
 FORMAT_VERSION = 1
@@ -74,7 +74,7 @@ def save_model(
         "format": FORMAT_VERSION,
         "weights_sha256": _hash(directory / WEIGHTS_FILE),
         "architecture": asdict(spec) | {"schema": spec.schema.to_json()},
-        "input": {"colour": "rgb", "mean": IMAGENET_MEAN, "deviation": IMAGENET_DEVIATION},
+        "input": asdict(network.pixels),
         "card": asdict(card),
         "versions": {name: version(name) for name in ("reidray", "torch", "timm")},
     }

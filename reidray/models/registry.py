@@ -1,70 +1,211 @@
 """Networks by name, and the description from which one can be built again."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
-from reidray.data.attributes import AttributeSchema
+from reidray.data.attributes import PEDESTRIAN_SCHEMA, AttributeSchema
 from reidray.errors import UserError
 from reidray.models.backbones import Backbone
-from reidray.models.networks import AttributePersonNetwork, BaselineNetwork, Network
-
-NETWORKS = ("apr", "baseline")
+from reidray.models.networks import Network
+from reidray.models.networks.attributes import CLOTHING_SCHEMA, ClothingNetwork
+from reidray.models.networks.person import AttributePersonNetwork, BaselineNetwork
+from reidray.models.networks.pets import (
+    pets_autoencoder,
+    pets_scratch_deep,
+    pets_scratch_transpose,
+    pets_scratch_upsample,
+)
+from reidray.models.networks.pets_mobilenet import (
+    pets_mobilenet_dense,
+    pets_mobilenet_transpose,
+    pets_mobilenet_upsample,
+)
+from reidray.models.networks.triplet import vgg_triplet_gray, vgg_triplet_rgb
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSpec:
-    """All it takes to build a network again.
+    """All it takes to build a network again. What a network does not have is 0 or empty.
 
     Attributes:
         name: one of `NETWORKS`.
-        backbone: a preset of ours or any timm model.
+        height: rows of an image.
+        width: columns of an image.
+        backbone: a preset of ours or any timm model, of `apr` and `baseline`.
         num_people: people the identity classifier tells apart.
-        schema: attributes it predicts; empty for `baseline`.
+        num_classes: classes of image the classifier tells apart.
+        schema: attributes it predicts.
         feature_size: width of the dense layer of `apr`.
-        dropout: share of that layer's outputs dropped in training.
-        height: rows of a crop.
-        width: columns of a crop.
+        embedding_size: length of the embedding of the triplet networks.
+        dropout: share dropped in training, of that layer's outputs or else of the channels.
     """
 
     name: str
-    backbone: str
-    num_people: int
+    height: int
+    width: int
+    backbone: str = ""
+    num_people: int = 0
+    num_classes: int = 0
     schema: AttributeSchema = AttributeSchema()
-    feature_size: int = 512
+    feature_size: int = 0
+    embedding_size: int = 0
     dropout: float = 0.0
-    height: int = 128
-    width: int = 64
 
 
-def build_model(name: str, *, weights: str = "none", **overrides: object) -> Network:
-    """Build a network by name.
+@dataclass(frozen=True)
+class Blueprint:
+    """How a network is built, and from what.
 
-    Args:
-        name: one of `NETWORKS`.
-        weights: of the backbone: `none`, `imagenet` or a .safetensors file.
-        overrides: fields of `NetworkSpec`.
-
-    Raises:
-        UserError: the name, the backbone or the weights are not to be had.
+    Attributes:
+        build: makes it from a description and the weights to start from.
+        fields: the fields of `NetworkSpec` that it has, with the values of its paper or report.
+        pretrained: whether it can start from weights other than `none`.
     """
-    return build_network(NetworkSpec(name=name, **overrides), weights=weights)  # type: ignore[arg-type]
+
+    build: Callable[[NetworkSpec, str], Network]
+    fields: dict[str, Any]
+    pretrained: bool = False
 
 
-def build_network(spec: NetworkSpec, *, weights: str = "none") -> Network:
-    """Build the network a description names; raises `UserError` where it cannot be had."""
-    if spec.name not in NETWORKS:
-        near = get_close_matches(spec.name, NETWORKS, n=1, cutoff=0.0)[0]
-        raise UserError(
-            f"network {spec.name!r} is not one of {', '.join(NETWORKS)}: did you mean {near!r}?"
-        )
-    backbone = Backbone(spec.backbone, weights)
-    if spec.name == "baseline":
-        return BaselineNetwork(backbone, spec.num_people)
+def _baseline(spec: NetworkSpec, weights: str) -> Network:
+    return BaselineNetwork(Backbone(spec.backbone, weights), spec.num_people)
+
+
+def _apr(spec: NetworkSpec, weights: str) -> Network:
     if not spec.schema.attributes:
         raise UserError(
             "network 'apr' learns attributes and the data has none: "
             "add annotations_train.csv or attr_ columns, or use --network.name baseline"
         )
+    backbone = Backbone(spec.backbone, weights)
     return AttributePersonNetwork(
         backbone, spec.num_people, spec.schema.sizes, spec.feature_size, spec.dropout
     )
+
+
+def _pets(draw: Callable[[int, int, int], Network], size: int) -> Blueprint:
+    return Blueprint(
+        lambda spec, _: draw(spec.height, spec.width, spec.num_classes), _oxford_pets(size)
+    )
+
+
+def _pets_mobilenet(draw: Callable[[int, int, int, str], Network]) -> Blueprint:
+    return Blueprint(
+        lambda spec, weights: draw(spec.height, spec.width, spec.num_classes, weights),
+        _oxford_pets(128),
+        pretrained=True,
+    )
+
+
+def _oxford_pets(size: int) -> dict[str, Any]:
+    return {"height": size, "width": size, "num_classes": 37}
+
+
+# ResNet-50 and the 751 training people of Market-1501, whose crops are 128x64.
+MARKET = {"height": 128, "width": 64, "backbone": "resnet50", "num_people": 751}
+
+NETWORKS: dict[str, Blueprint] = {
+    "apr": Blueprint(
+        _apr,
+        {**MARKET, "schema": PEDESTRIAN_SCHEMA, "feature_size": 512, "dropout": 0.0},
+        pretrained=True,
+    ),
+    "attributes_vgg": Blueprint(
+        lambda spec, _: ClothingNetwork(spec.height, spec.width, spec.schema, spec.dropout),
+        # The report does not say which share; it is that of `vgg_triplet_gray`.
+        {"height": 100, "width": 60, "schema": CLOTHING_SCHEMA, "dropout": 0.2},
+    ),
+    "baseline": Blueprint(_baseline, MARKET, pretrained=True),
+    "pets_autoencoder": _pets(pets_autoencoder, size=256),
+    "pets_mobilenet_dense": Blueprint(
+        lambda spec, weights: pets_mobilenet_dense(spec.num_classes, weights),
+        _oxford_pets(128),
+        pretrained=True,
+    ),
+    "pets_mobilenet_transpose": _pets_mobilenet(pets_mobilenet_transpose),
+    "pets_mobilenet_upsample": _pets_mobilenet(pets_mobilenet_upsample),
+    "pets_scratch_deep": _pets(pets_scratch_deep, size=128),
+    "pets_scratch_transpose": _pets(pets_scratch_transpose, size=128),
+    "pets_scratch_upsample": _pets(pets_scratch_upsample, size=128),
+    "vgg_triplet_gray": Blueprint(
+        lambda spec, _: vgg_triplet_gray(
+            spec.height, spec.width, spec.embedding_size, spec.dropout
+        ),
+        {"height": 64, "width": 32, "embedding_size": 32, "dropout": 0.2},
+    ),
+    "vgg_triplet_rgb": Blueprint(
+        lambda spec, _: vgg_triplet_rgb(spec.height, spec.width, spec.embedding_size),
+        {"height": 64, "width": 32, "embedding_size": 301},
+    ),
+}
+
+
+def build_model(name: str, *, weights: str = "none", **overrides: object) -> Network:
+    """Build a network by name; without overrides it is that of its paper or report.
+
+    Args:
+        name: one of `NETWORKS`.
+        weights: of the backbone: `none`, `imagenet` or a .safetensors file.
+        overrides: fields of `NetworkSpec`, of those that the network has.
+
+    Raises:
+        UserError: the name, a field, the backbone or the weights are not to be had.
+    """
+    return build_network(describe_network(name, **overrides), weights=weights)
+
+
+def describe_network(name: str, **overrides: object) -> NetworkSpec:
+    """The description of a network; without overrides it is that of its paper or report.
+
+    Raises:
+        UserError: there is no such network, it has no such field, or a value cannot be.
+    """
+    fields = _blueprint(name).fields
+    for field, value in overrides.items():
+        if field not in fields:
+            raise UserError(f"network {name!r} has no {field}: it has {', '.join(fields)}")
+        _check_value(field, value, like=fields[field])
+    return NetworkSpec(name=name, **(fields | overrides))
+
+
+def build_network(spec: NetworkSpec, *, weights: str = "none") -> Network:
+    """Build the network of a description.
+
+    Args:
+        spec: the description.
+        weights: of the backbone: `none`, `imagenet` or a .safetensors file.
+
+    Raises:
+        UserError: the network or the weights are not to be had.
+    """
+    blueprint = _blueprint(spec.name)
+    if weights != "none" and not blueprint.pretrained:
+        raise UserError(
+            f"network {spec.name!r} starts from random weights: "
+            f"it has no backbone that {weights!r} could fill"
+        )
+    return blueprint.build(spec, weights)
+
+
+def _blueprint(name: str) -> Blueprint:
+    if name not in NETWORKS:
+        near = get_close_matches(name, NETWORKS, n=1, cutoff=0.0)[0]
+        raise UserError(
+            f"network {name!r} is not one of {', '.join(NETWORKS)}: did you mean {near!r}?"
+        )
+    return NETWORKS[name]
+
+
+def _check_value(field: str, value: object, *, like: object) -> None:
+    """Refuse a value that is not like the one a network has where nothing is said."""
+    if isinstance(like, int):
+        possible, expected = type(value) is int and value > 0, "a whole number from 1"
+    elif isinstance(like, float):
+        possible = isinstance(value, int | float) and 0 <= value < 1
+        expected = "0 or more and under 1"
+    else:
+        possible, expected = isinstance(value, type(like)), type(like).__name__
+    if not possible:
+        raise UserError(f"{field} {value!r}: expected {expected}")

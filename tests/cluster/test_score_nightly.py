@@ -13,7 +13,8 @@ from PIL import Image
 from reidray.data.annotations import read_annotations
 from reidray.data.attributes import PEDESTRIAN_SCHEMA, AttributeSchema
 from reidray.errors import UserError
-from reidray.models import ModelCard, NetworkSpec, build_model, save_model
+from reidray.models import ModelCard, NetworkSpec, save_model
+from reidray.models.registry import build_network
 from reidray.scoring.config import EvaluateConfig, ScoreConfig
 from reidray.scoring.evaluation_folder import publish
 from reidray.scoring.model_evaluation import judge_model
@@ -35,8 +36,8 @@ def make_model(folder, name, schema):
     torch.manual_seed(0)
     described = {"backbone": "resnet_tiny", "num_people": 3, "schema": schema}
     described |= {"feature_size": 16, "height": 32, "width": 16}
-    network = build_model(name, **described)
     spec = NetworkSpec(name=name, **described)
+    network = build_network(spec)
     save_model(folder, network, spec, ModelCard(metric="cosine"), "# Model\n")
     return folder
 

@@ -6,7 +6,15 @@ import torch
 
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
 from reidray.errors import UserError
-from reidray.models import ModelCard, NetworkSpec, load_model, save_model
+from reidray.models import (
+    NETWORKS,
+    ModelCard,
+    NetworkSpec,
+    Outputs,
+    describe_network,
+    load_model,
+    save_model,
+)
 from reidray.models.registry import build_network
 
 SPEC = NetworkSpec(
@@ -38,6 +46,54 @@ def test_a_loaded_model_says_what_the_saved_one_said(saved):
     assert all(map(torch.equal, before.attributes, after.attributes))
     assert loaded.spec == SPEC
     assert loaded.card.metric == "cosine"
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_every_network_comes_back_from_its_directory(name, tmp_path):
+    small = {"backbone": "resnet_tiny"} if "backbone" in NETWORKS[name].fields else {}
+    spec = describe_network(name, height=64, width=32, **small)
+    torch.manual_seed(0)
+    network = build_network(spec).eval()
+    save_model(tmp_path, network, spec, ModelCard(metric="cosine"), "# A model\n")
+    torch.manual_seed(1)
+    loaded = load_model(tmp_path)
+    assert loaded.spec == spec
+    crops = torch.randint(0, 256, (2, 3, 64, 32), dtype=torch.uint8)
+    with torch.inference_mode():
+        before, after = network(crops), loaded.network(crops)
+    if isinstance(before, Outputs):
+        assert torch.equal(before.embedding, after.embedding)
+        assert len(before.attributes) == len(after.attributes) == len(spec.schema.sizes)
+        assert all(map(torch.equal, before.attributes, after.attributes))
+    else:
+        assert torch.equal(before.classes, after.classes)
+        assert torch.equal(before.masks, after.masks)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "baseline",
+            {"colour": "rgb", "mean": [0.485, 0.456, 0.406], "deviation": [0.229, 0.224, 0.225]},
+        ),
+        ("vgg_triplet_gray", {"colour": "grey", "mean": [0.0], "deviation": [1.0]}),
+    ],
+)
+def test_a_description_says_what_the_network_makes_of_pixels(name, expected, tmp_path):
+    small = {"backbone": "resnet_tiny"} if name == "baseline" else {}
+    spec = describe_network(name, **small)
+    save_model(tmp_path, build_network(spec), spec, ModelCard(metric="cosine"), "# A model\n")
+    assert json.loads((tmp_path / "model.json").read_text())["input"] == expected
+
+
+def test_a_directory_from_before_the_reports_networks_still_loads(saved):
+    _, folder = saved
+    description = json.loads((folder / "model.json").read_text())
+    for field in ("num_classes", "embedding_size"):
+        del description["architecture"][field]
+    (folder / "model.json").write_text(json.dumps(description))
+    assert load_model(folder).spec == SPEC
 
 
 def test_other_weights_have_another_id(saved, tmp_path_factory):

@@ -1,66 +1,34 @@
-"""Whole networks for pedestrians: what they compute from a batch of crops."""
-
-from dataclasses import dataclass
+"""Networks that recognise people, on any backbone."""
 
 import torch
 from torch import Tensor, nn
 
 from reidray.models.backbones import Backbone
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What a network says of B crops.
-
-    Attributes:
-        embedding: (B, D) float32, what images are compared by.
-        metric_feature: (B, M) float32, what the triplet loss pulls together and pushes apart.
-        identity: (B, people) float32 logits; no column where the network knows nobody.
-        attributes: one (B, values) float32 tensor of logits for each attribute.
-    """
-
-    embedding: Tensor
-    metric_feature: Tensor
-    identity: Tensor
-    attributes: tuple[Tensor, ...]
+from reidray.models.networks.network import IMAGENET_PIXELS, Network
+from reidray.models.networks.outputs import Outputs
 
 
-class Network(nn.Module):
-    """A network from uint8 crops to `Outputs`; it normalises the pixels itself.
+class PersonNetwork(Network):
+    """What both begin with: a backbone over crops scaled by the mean and deviation of ImageNet."""
 
-    Attributes:
-        embedding_size: D, the length of the embedding.
-    """
-
-    embedding_size: int
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, backbone: Backbone) -> None:
-        super().__init__()
+    def __init__(self, backbone: Backbone, embedding_size: int) -> None:
+        super().__init__(IMAGENET_PIXELS, embedding_size)
         self.backbone = backbone
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255)
-        self.register_buffer("deviation", torch.tensor(IMAGENET_DEVIATION).view(1, 3, 1, 1) * 255)
 
     def pool(self, crops: Tensor) -> Tensor:
         """Crops (B, 3, H, W), uint8 or float32 in 0..255, to pooled features (B, F) float32."""
-        images = (crops.float() - self.mean) / self.deviation
-        feature: Tensor = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        feature: Tensor = self.backbone(self.scale(crops))
         return feature
 
 
-class BaselineNetwork(Network):
+class BaselineNetwork(PersonNetwork):
     """Pooled feature, batch-normalisation neck, identity classifier (Luo et al. 2019).
 
     The triplet loss sees the feature before the neck, the classifier and the ranking after it.
     """
 
     def __init__(self, backbone: Backbone, num_people: int) -> None:
-        super().__init__(backbone)
-        self.embedding_size = backbone.num_features
+        super().__init__(backbone, backbone.num_features)
         self.neck = nn.BatchNorm1d(backbone.num_features)
         self.neck.bias.requires_grad_(False)
         self.identity = nn.Linear(backbone.num_features, num_people, bias=False)
@@ -73,7 +41,7 @@ class BaselineNetwork(Network):
         return Outputs(embedding, feature, self.identity(embedding), ())
 
 
-class AttributePersonNetwork(Network):
+class AttributePersonNetwork(PersonNetwork):
     """APR: attributes and identity together, each helping the other (Lin et al. 2017).
 
     A dense layer with batch normalisation and ReLU follows the pooled feature. One classifier for
@@ -90,9 +58,8 @@ class AttributePersonNetwork(Network):
         feature_size: int,
         dropout: float,
     ) -> None:
-        super().__init__(backbone)
         total = sum(attribute_sizes)
-        self.embedding_size = feature_size + total
+        super().__init__(backbone, feature_size + total)
         self.dense = nn.Sequential(
             nn.Linear(backbone.num_features, feature_size),
             nn.BatchNorm1d(feature_size),

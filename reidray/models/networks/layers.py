@@ -1,0 +1,71 @@
+"""Pieces that several of the reports' networks are made of, and their weights at the start."""
+
+from itertools import pairwise
+
+from torch import nn
+
+from reidray.errors import UserError
+
+
+def convolution(channels_in: int, channels_out: int, size: int = 3) -> nn.Conv2d:
+    """A convolution that keeps height and width, with a bias."""
+    return nn.Conv2d(channels_in, channels_out, size, padding="same")
+
+
+def vgg_blocks(channels: tuple[int, ...], dropout: float) -> nn.Sequential:
+    """Blocks of two 3x3 convolutions, halved by max-pooling between one block and the next.
+
+    Each block has one batch normalisation, after its second convolution, and drops whole channels
+    (spatial dropout).
+
+    Args:
+        channels: of the image, then of each block.
+        dropout: share of the channels dropped in training.
+    """
+    layers: list[nn.Module] = []
+    for before, after in pairwise(channels):
+        layers += [nn.MaxPool2d(2)] if layers else []
+        layers += [
+            convolution(before, after),
+            nn.ReLU(),
+            convolution(after, after),
+            nn.BatchNorm2d(after),
+            nn.ReLU(),
+            nn.Dropout2d(dropout),
+        ]
+    return nn.Sequential(*layers)
+
+
+def pooled_size(height: int, width: int, step: int) -> int:
+    """Pixels that are left of an image once pooling has divided both its sides by `step`.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    if min(height, width) < step:
+        raise UserError(
+            f"images of {height}x{width} are too small for the network: it needs {step}x{step}"
+        )
+    return (height // step) * (width // step)
+
+
+def require_multiples(height: int, width: int, step: int) -> None:
+    """Refuse images of whose grid, a place for `step` pixels, no mask of their size can be drawn.
+
+    Raises:
+        UserError: a side is not a multiple of `step`.
+    """
+    if height % step or width % step:
+        raise UserError(
+            f"images of {height}x{width} do not fit the network: so that masks have their size, "
+            f"height and width must be multiples of {step}"
+        )
+
+
+def start_as_keras(module: nn.Module) -> None:
+    """Draw the weights of every layer as Keras does: glorot uniform, biases 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

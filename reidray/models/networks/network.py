@@ -1,0 +1,60 @@
+"""What all networks share: they take crops as they were decoded and scale the pixels themselves."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How a network wants its pixels: `(pixel / 255 - mean) / deviation`, channel by channel.
+
+    Attributes:
+        colour: rgb, or grey for one channel, the luminance of ITU-R BT.601.
+        mean: of each channel, in 0..1.
+        deviation: of each channel, in 0..1.
+    """
+
+    colour: Literal["rgb", "grey"]
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+
+IMAGENET_PIXELS = Pixels("rgb", IMAGENET_MEAN, IMAGENET_DEVIATION)
+# The reports' own networks want 0..1.
+UNIT_RGB = Pixels("rgb", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+UNIT_GREY = Pixels("grey", (0.0,), (1.0,))
+
+
+class Network(nn.Module):
+    """A network over crops (B, 3, H, W), uint8 or float32 in 0..255.
+
+    Attributes:
+        pixels: how it wants its pixels.
+        embedding_size: D, the length of the embedding; 0 where it gives none.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, pixels: Pixels, embedding_size: int = 0) -> None:
+        super().__init__()
+        self.pixels = pixels
+        self.embedding_size = embedding_size
+        channels = (1, len(pixels.mean), 1, 1)
+        self.register_buffer("mean", torch.tensor(pixels.mean).view(channels) * 255)
+        self.register_buffer("deviation", torch.tensor(pixels.deviation).view(channels) * 255)
+
+    def scale(self, crops: Tensor) -> Tensor:
+        """Crops (B, 3, H, W), uint8 or float32 in 0..255, to (B, C, H, W) float32 as wanted."""
+        images = crops.float()
+        if self.pixels.colour == "grey":
+            red, green, blue = images.unbind(dim=1)
+            images = (0.299 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
+        images = (images - self.mean) / self.deviation
+        return images.contiguous(memory_format=torch.channels_last)

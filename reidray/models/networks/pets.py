@@ -1,0 +1,143 @@
+"""The reports' networks that name a pet's breed and draw its mask: one backbone, two heads."""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from reidray.models.networks.layers import (
+    convolution,
+    pooled_size,
+    require_multiples,
+    start_as_keras,
+)
+from reidray.models.networks.network import UNIT_RGB, Network, Pixels
+from reidray.models.networks.outputs import PetOutputs
+
+STEP = 8
+"""A place in the grid behind three poolings is this many pixels high and wide."""
+
+
+class PetNetwork(Network):
+    """A grid of features, read by a classifier and, where masks are drawn, by a decoder.
+
+    Both heads give logits: the softmax of the classes and the sigmoid of the masks are left to the
+    losses, which want them so.
+    """
+
+    def __init__(
+        self, pixels: Pixels, backbone: nn.Module, classifier: nn.Module, decoder: nn.Module | None
+    ) -> None:
+        super().__init__(pixels)
+        self.backbone = backbone
+        self.classifier = classifier
+        self.decoder = decoder
+        start_as_keras(classifier)
+        if decoder is not None:
+            start_as_keras(decoder)
+
+    def forward(self, images: Tensor) -> PetOutputs:
+        """Images (B, 3, H, W), uint8 or float32 in 0..255."""
+        features = self.backbone(self.scale(images))
+        classes = self.classifier(features)
+        if self.decoder is None:
+            empty = classes.new_empty((len(images), 0, *images.shape[2:]))
+            return PetOutputs(classes, empty)
+        return PetOutputs(classes, self.decoder(features))
+
+
+def pets_scratch_transpose(height: int, width: int, num_classes: int) -> PetNetwork:
+    """Three convolutions; the mask by transposed convolutions.
+
+    1,412,454 parameters at 128x128: backbone 896 + 18,496 + 73,856 = 93,248, decoder 65,664 +
+    32,832 + 8,224 + 33, dense 32,768 x 37 + 37 = 1,212,453, where 32,768 = 128 x 16 x 16.
+    """
+    require_multiples(height, width, STEP)
+    classifier = _flat_dense(128 * pooled_size(height, width, STEP), num_classes)
+    decoder = nn.Sequential(*doublings(128, 128, 64, 32), nn.Conv2d(32, 1, 1))
+    return PetNetwork(UNIT_RGB, _halvings(3, 32, 64, 128), classifier, decoder)
+
+
+def pets_scratch_upsample(height: int, width: int, num_classes: int) -> PetNetwork:
+    """Three convolutions; the mask by convolutions and up-sampling.
+
+    2,432,742 parameters at 128x128: the backbone of `pets_scratch_transpose` 93,248, classifier
+    32,768 x 64 + 64 = 2,097,216 and 2,405, decoder 147,584 + 73,792 + 18,464 + 33.
+    """
+    require_multiples(height, width, STEP)
+    decoder = nn.Sequential(
+        *enlargements((128, 128, 64, 32), factors=(2, 2, 2)), nn.Conv2d(32, 1, 1)
+    )
+    classifier = flat_classifier(128 * pooled_size(height, width, STEP), num_classes)
+    return PetNetwork(UNIT_RGB, _halvings(3, 32, 64, 128), classifier, decoder)
+
+
+def pets_scratch_deep(height: int, width: int, num_classes: int) -> PetNetwork:
+    """Pairs of convolutions; the mask by transposed 3x3 convolutions.
+
+    Backbone 896 + 9,248 + 18,496 + 36,928 + 73,856 + 147,584 = 287,008; decoder 147,584 + 73,792 +
+    18,464 + 33. The report lists no classifier: it is that of `pets_scratch_transpose`.
+    """
+    require_multiples(height, width, STEP)
+    classifier = _flat_dense(128 * pooled_size(height, width, STEP), num_classes)
+    decoder = nn.Sequential(*doublings(128, 128, 64, 32, size=3), nn.Conv2d(32, 1, 1))
+    return PetNetwork(UNIT_RGB, _halvings(3, 32, 64, 128, pairs=True), classifier, decoder)
+
+
+def pets_autoencoder(height: int, width: int, num_classes: int) -> PetNetwork:
+    """An autoencoder whose code is classified, and whose decoder draws the mask.
+
+    640,438 parameters at 256x256: encoder 1,792 + 18,464 + 4,624, decoder 2,320 + 2,320 + 4,640 +
+    33, dense 16,384 x 37 + 37 = 606,245. As 16,384 = 16 x 32 x 32, the code lies behind three
+    poolings. The counts would also fit transposed 3x3 convolutions; it up-samples.
+    """
+    require_multiples(height, width, STEP)
+    classifier = _flat_dense(16 * pooled_size(height, width, STEP), num_classes)
+    decoder = nn.Sequential(*enlargements((16, 16, 16, 32), factors=(2, 2, 2)), nn.Conv2d(32, 1, 1))
+    return PetNetwork(UNIT_RGB, _halvings(3, 64, 32, 16), classifier, decoder)
+
+
+def flat_classifier(features: int, num_classes: int) -> nn.Sequential:
+    """A dense layer of 64 over the whole grid, then the classes."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(features, 64), nn.ReLU(), nn.Linear(64, num_classes)
+    )
+
+
+def doublings(*channels: int, size: int = 2) -> list[nn.Module]:
+    """Transposed convolutions of stride 2, each followed by ReLU, from one count to the next."""
+    surplus = size - 2  # what Keras's padding "same" cuts off: twice the height, twice the width
+    layers: list[nn.Module] = []
+    for before, after in pairwise(channels):
+        layers += [
+            nn.ConvTranspose2d(
+                before, after, size, stride=2, padding=surplus, output_padding=surplus
+            ),
+            nn.ReLU(),
+        ]
+    return layers
+
+
+def enlargements(channels: tuple[int, ...], factors: tuple[int, ...]) -> list[nn.Module]:
+    """3x3 convolutions, each followed by ReLU and up-sampling to the nearest pixel."""
+    layers: list[nn.Module] = []
+    for (before, after), factor in zip(pairwise(channels), factors, strict=True):
+        layers += [convolution(before, after), nn.ReLU(), nn.Upsample(scale_factor=factor)]
+    return layers
+
+
+def _flat_dense(features: int, num_classes: int) -> nn.Sequential:
+    """The classes straight from the whole grid."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(features, num_classes))
+
+
+def _halvings(*channels: int, pairs: bool = False) -> nn.Sequential:
+    """3x3 convolutions with ReLU, one or two of each width, and max-pooling behind each width."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(channels):
+        layers += [convolution(before, after), nn.ReLU()]
+        if pairs:
+            layers += [convolution(after, after), nn.ReLU()]
+        layers.append(nn.MaxPool2d(2))
+    backbone = nn.Sequential(*layers)
+    start_as_keras(backbone)
+    return backbone

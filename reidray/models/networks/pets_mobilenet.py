@@ -1,0 +1,72 @@
+"""The reports' networks for pets that start from MobileNetV3-Small (Howard et al. 2019)."""
+
+from itertools import pairwise
+from typing import Any
+
+from torch import nn
+
+from reidray.models.backbones import BackbonePreset, create_body
+from reidray.models.networks.layers import pooled_size, require_multiples
+from reidray.models.networks.network import IMAGENET_PIXELS
+from reidray.models.networks.pets import (
+    PetNetwork,
+    doublings,
+    enlargements,
+    flat_classifier,
+)
+
+CHANNELS = 576
+STEP = 32
+"""A place in MobileNet's grid is this many pixels high and wide."""
+
+
+def pets_mobilenet_transpose(height: int, width: int, num_classes: int, weights: str) -> PetNetwork:
+    """Average pooling for the class; the mask by transposed convolutions.
+
+    1,296,854 in Keras's count at any size, 10,960 of them running means and variances: backbone
+    936,816, dense 576 x 37 + 37 = 21,349, decoder 295,040 + 32,832 + 8,224 + 2,064 + 520 + 9.
+    """
+    require_multiples(height, width, STEP)
+    classifier = nn.Sequential(*_average(), nn.Linear(CHANNELS, num_classes))
+    decoder = nn.Sequential(*doublings(CHANNELS, 128, 64, 32, 16, 8), nn.Conv2d(8, 1, 1))
+    return PetNetwork(IMAGENET_PIXELS, _mobilenet(weights), classifier, decoder)
+
+
+def pets_mobilenet_upsample(height: int, width: int, num_classes: int, weights: str) -> PetNetwork:
+    """A dense layer over the whole grid for the class; the mask by convolutions and up-sampling.
+
+    At 128x128: classifier 9,216 x 64 + 64 = 589,888 and 2,405, where 9,216 = 576 x 4 x 4; decoder
+    663,680 + 73,792 + 18,464 + 33, up-sampled by 2, 4 and 4.
+    """
+    require_multiples(height, width, STEP)
+    classifier = flat_classifier(CHANNELS * pooled_size(height, width, STEP), num_classes)
+    decoder = nn.Sequential(
+        *enlargements((CHANNELS, 128, 64, 32), factors=(2, 4, 4)), nn.Conv2d(32, 1, 1)
+    )
+    return PetNetwork(IMAGENET_PIXELS, _mobilenet(weights), classifier, decoder)
+
+
+def pets_mobilenet_dense(num_classes: int, weights: str) -> PetNetwork:
+    """Average pooling and three dense layers for the class; no mask."""
+    layers: list[nn.Module] = [*_average()]
+    for before, after in pairwise((CHANNELS, 1024, 1024, 512)):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    classifier = nn.Sequential(*layers, nn.Linear(512, num_classes))
+    return PetNetwork(IMAGENET_PIXELS, _mobilenet(weights), classifier, None)
+
+
+def _mobilenet(weights: str) -> nn.Sequential:
+    """MobileNetV3-Small up to its last convolution, (B, 3, H, W) to (B, 576, H / 32, W / 32).
+
+    Keras's MobileNet without its top has 939,120 parameters. The reports' have 936,816, 2,304 =
+    4 x 576 fewer: the grid is what the last convolution gives, before its batch normalisation.
+    Only `pets_mobilenet_transpose` comes with a total that shows it; the other two do the same.
+    """
+    body: Any = create_body(BackbonePreset("mobilenetv3_small_100", {}), weights)
+    *blocks, last = body.blocks
+    return nn.Sequential(body.conv_stem, body.bn1, *blocks, last[0].conv)
+
+
+def _average() -> tuple[nn.Module, ...]:
+    """Global average pooling, (B, C, H, W) to (B, C)."""
+    return nn.AdaptiveAvgPool2d(1), nn.Flatten()

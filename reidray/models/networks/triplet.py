@@ -1,0 +1,64 @@
+"""The reports' re-identification networks: small VGGs trained with triplets alone."""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reidray.models.networks.layers import convolution, pooled_size, start_as_keras, vgg_blocks
+from reidray.models.networks.network import UNIT_GREY, UNIT_RGB, Network, Pixels
+from reidray.models.networks.outputs import Outputs
+
+
+class TripletNetwork(Network):
+    """Layers whose result, scaled to length 1, is the embedding. It knows nobody by name."""
+
+    def __init__(self, pixels: Pixels, layers: nn.Sequential, embedding_size: int) -> None:
+        super().__init__(pixels, embedding_size)
+        self.layers = layers
+        start_as_keras(layers)
+
+    def forward(self, crops: Tensor) -> Outputs:
+        """Crops (B, 3, H, W), uint8 or float32 in 0..255."""
+        embedding = functional.normalize(self.layers(self.scale(crops)))
+        return Outputs(embedding, embedding, embedding.new_empty((len(embedding), 0)), ())
+
+
+def vgg_triplet_rgb(height: int, width: int, embedding_size: int) -> TripletNetwork:
+    """Three blocks of two convolutions, each followed by batch normalisation and swish.
+
+    302,205 trainable parameters at 64x32 with 301 values: convolutions with biases 108,816, batch
+    normalisation 448, dense 640 x 301 + 301 = 192,941. That leaves none for a batch normalisation
+    of the embedding, and 640 = 64 x 5 x 2 needs padded convolutions, 64x32 -> 32x16 -> 16x8 -> 5x2.
+    """
+    layers: list[nn.Module] = []
+    for (before, after), size, pool in zip(
+        pairwise((3, 16, 32, 64)), (7, 5, 3), (2, 2, 3), strict=True
+    ):
+        for channels in (before, after):
+            layers += [convolution(channels, after, size), nn.BatchNorm2d(after), nn.SiLU()]
+        layers.append(nn.MaxPool2d(pool))
+    dense = nn.Linear(64 * pooled_size(height, width, 12), embedding_size)
+    return TripletNetwork(UNIT_RGB, nn.Sequential(*layers, nn.Flatten(), dense), embedding_size)
+
+
+def vgg_triplet_gray(
+    height: int, width: int, embedding_size: int, dropout: float
+) -> TripletNetwork:
+    """Three blocks of two 3x3 convolutions and a dense layer, over luminance.
+
+    1,075,720 trainable parameters at 64x32 with 32 values: convolutions with biases 18,040, their
+    batch normalisation 2 x (8 + 16 + 32) = 112, dense 4,096 x 256 + 256 = 1,048,832, its batch
+    normalisation 512, embedding 256 x 32 + 32 = 8,224. So it has one batch normalisation a block,
+    none behind the embedding; 4,096 = 32 x 16 x 8 needs padded convolutions. No count tells where
+    in a block normalisation and ReLU stand: they follow the second convolution.
+    """
+    layers = nn.Sequential(
+        vgg_blocks((1, 8, 16, 32), dropout),
+        nn.Flatten(),
+        nn.Linear(32 * pooled_size(height, width, 4), 256),
+        nn.BatchNorm1d(256),
+        nn.ReLU(),
+        nn.Linear(256, embedding_size),
+    )
+    return TripletNetwork(UNIT_GREY, layers, embedding_size)
