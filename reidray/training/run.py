@@ -12,8 +12,8 @@ import pyarrow as pa
 import yaml
 from ray.util.queue import Queue
 
-from reidray.config import TrainReidConfig
-from reidray.data.attributes import UNKNOWN
+from reidray.config import NetworkConfig, TrainReidConfig
+from reidray.data.attributes import UNKNOWN, AttributeSchema
 from reidray.data.decoding import check_bad_images
 from reidray.data.ingest import ResidentCrops, decode_resident
 from reidray.data.layouts import read_layout
@@ -24,7 +24,7 @@ from reidray.data.split import split_people
 from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.models.directory import MODEL_FILES, ModelCard, save_model
-from reidray.models.registry import NetworkSpec, build_network
+from reidray.models.registry import NETWORKS, NetworkSpec, build_network, describe_network
 from reidray.reporting import DataSummary, model_card, write_run_report
 from reidray.training.checkpoint import read_best
 from reidray.training.progress import Journal
@@ -78,16 +78,7 @@ def prepare_training(config: TrainReidConfig, resume: Path | None = None) -> Pre
     manifest = replace(manifest, table=manifest.table.filter(kept).combine_chunks())
     train, validation = _labels(manifest, "train"), _labels(manifest, "val")
     check_identity_batch(train.people, config.batch.people, config.batch.crops, config.num_workers)
-    spec = NetworkSpec(
-        name=config.network.name,
-        backbone=config.network.backbone,
-        num_people=len(np.unique(train.people)),
-        schema=manifest.schema,
-        feature_size=config.network.feature_size,
-        dropout=config.network.dropout,
-        height=config.network.height,
-        width=config.network.width,
-    )
+    spec = _describe(config.network, len(np.unique(train.people)), manifest.schema)
     build_network(spec, weights=config.network.weights)
     for note in manifest.notes:
         log.info("%s", note)
@@ -166,6 +157,15 @@ def _open_run(config: TrainReidConfig, run: Path) -> None:
     """Make the run directory, with the configuration that repeats the run."""
     run.mkdir(parents=True, exist_ok=True)
     write_whole(run / CONFIG_FILE, yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
+
+
+def _describe(asked: NetworkConfig, num_people: int, schema: AttributeSchema) -> NetworkSpec:
+    """The network that is asked for, of what is said of it only what it has."""
+    known = {**asdict(asked), "num_people": num_people, "schema": schema}
+    has = NETWORKS[asked.name].fields
+    return describe_network(
+        asked.name, **{field: value for field, value in known.items() if field in has}
+    )
 
 
 def _plain(value: Any) -> Any:

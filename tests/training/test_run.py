@@ -1,0 +1,43 @@
+"""What a training is checked for before a cluster is asked for."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reidray.config import BatchConfig, NetworkConfig, TrainReidConfig
+from reidray.data.annotations import ANNOTATION_COLUMNS
+from reidray.training.run import prepare_training
+
+
+@pytest.fixture(scope="module")
+def annotated(tmp_path_factory):
+    """Twelve people with four images of two cameras each, and their attributes."""
+    folder = tmp_path_factory.mktemp("set")
+    (folder / "train").mkdir()
+    for person in range(1, 13):
+        for image in range(4):
+            name = f"{person:04d}_c{1 + image % 2}_{image:09d}.jpg"
+            pixels = np.full((32, 16, 3), 20 * person, np.uint8)
+            Image.fromarray(pixels).save(folder / "train" / name)
+    plain = ",".join(["2"] + ["1"] * (len(ANNOTATION_COLUMNS) - 1))
+    rows = [f"{person},{plain}" for person in range(1, 13)]
+    table = "\n".join([",".join(("id", *ANNOTATION_COLUMNS)), *rows])
+    (folder / "annotations_train.csv").write_text(table + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(("name", "predicted"), [("apr", 12), ("baseline", 0)])
+def test_a_network_is_described_by_what_it_has(annotated, tmp_path, name, predicted):
+    config = TrainReidConfig(
+        data=str(annotated),
+        output=str(tmp_path / "run"),
+        network=NetworkConfig(name=name, height=32, width=16),
+        batch=BatchConfig(people=4, crops=2),
+        val_fraction=0.25,
+    )
+    prepared = prepare_training(config)
+    assert len(prepared.manifest.schema.names) == 12
+    assert len(prepared.spec.schema.names) == predicted
+    assert prepared.spec.num_people == 9
+    assert (prepared.spec.height, prepared.spec.width) == (32, 16)
+    assert not (tmp_path / "run").exists()
