@@ -14,7 +14,7 @@ def quickstart() -> dict[str, Any]:
     from reidray.quickstart import run_quickstart
     from reidray.session import ray_session
 
-    training = parse_config(TrainReidConfig, ["--recipe", "demo", "--data", "demo"], trains=True)
+    training = parse_config(TrainReidConfig, ["--recipe", "demo", "--data", "demo"], trains="reid")
     session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)
     return run_quickstart(asked.config, training.config, session)
 

@@ -11,12 +11,12 @@ from reidray.job import parse_config, run_job
 def train() -> dict[str, Any]:
     """What the command line asks for."""
     started = time.time()
-    asked = parse_config(TrainReidConfig, sys.argv[1:], description=__doc__, trains=True)
+    asked = parse_config(TrainReidConfig, sys.argv[1:], description=__doc__, trains="reid")
 
     from reidray.session import ray_session
-    from reidray.training.run import prepare_training, train_reid
+    from reidray.training.reid.train import prepare_reid, train_reid
 
-    prepared = prepare_training(asked.config, asked.resume)
+    prepared = prepare_reid(asked.config, asked.resume)
     with ray_session(asked.session.ray_address, verbose=asked.session.verbose):
         return train_reid(prepared, started=started)
 

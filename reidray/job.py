@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import jsonargparse
 import yaml
@@ -62,9 +62,9 @@ class DashedParser(jsonargparse.ArgumentParser):
         return super().add_argument(*dashed, **settings)
 
 
-def recipes() -> dict[str, Path]:
-    """The recipes that come with reidray, by name."""
-    folder = Path(str(files("reidray"))) / "recipes"
+def recipes(kind: str) -> dict[str, Path]:
+    """The recipes that come with reidray for a kind of training, by name."""
+    folder = Path(str(files("reidray"))) / "recipes" / kind
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
@@ -99,7 +99,7 @@ def parse_config(
     arguments: list[str],
     *,
     description: str | None = None,
-    trains: bool = False,
+    trains: Literal["reid", "multitask"] | None = None,
 ) -> "Invocation[Config]":
     """A job's configuration: its flags, over `--config FILE`, over a training's `--recipe NAME`.
 
@@ -107,23 +107,24 @@ def parse_config(
         config_class: a dataclass of dataclasses; each field becomes a flag and a key.
         arguments: the command line without the script's name.
         description: what `--help` says of the job.
-        trains: whether it is a training, with `--recipe NAME` and `--resume RUN`.
+        trains: the kind of training it is, with `--recipe NAME` and `--resume RUN`; None for none.
 
     Raises:
         UserError: a flag, a file or a value is not what it should be.
     """
     parser = DashedParser(description=description, exit_on_error=False)
     sources = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    known_recipes = recipes(trains) if trains else {}
     if trains:
-        _add_training_sources(parser)
-        _add_training_sources(sources)
+        for each in (parser, sources):
+            _add_training_sources(each, known_recipes)
     parser.add_argument("--config", action="config", help="YAML file of the flags' keys")
     parser.add_class_arguments(config_class, None)
     parser.add_class_arguments(SessionConfig, None)
     sources.add_argument("--config", type=Path, action="append", default=[])
     try:
         named, rest = sources.parse_known_args(arguments)
-        layers = _layers(named)
+        layers = _layers(named, known_recipes)
         for file in layers:
             _check_keys(config_class, _read_yaml(file), file, ())
         _check_flags(parser, rest)
@@ -141,19 +142,18 @@ def _take(config_class: type[Config], values: dict[str, Any]) -> Config:
     return config_class(**{name: values[name] for name in names})
 
 
-def _add_training_sources(parser: argparse.ArgumentParser) -> None:
+def _add_training_sources(parser: argparse.ArgumentParser, known: dict[str, Path]) -> None:
     """The flags of a training that stand for whole sets of keys."""
-    parser.add_argument("--recipe", type=str, help=f"start from one of: {', '.join(recipes())}")
+    parser.add_argument("--recipe", type=str, help=f"start from one of: {', '.join(known)}")
     parser.add_argument(
         "--resume", type=Path, metavar="RUN", help="go on with this run directory's training"
     )
 
 
-def _layers(named: argparse.Namespace) -> list[Path]:
+def _layers(named: argparse.Namespace, known: dict[str, Path]) -> list[Path]:
     """The configuration files that flags stand for, the weakest first."""
     layers = []
     if getattr(named, "recipe", None) is not None:
-        known = recipes()
         if named.recipe not in known:
             near = get_close_matches(named.recipe, known, n=1, cutoff=0.0)
             raise UserError(f"recipe {named.recipe!r} does not exist: did you mean {near[0]!r}?")

@@ -1,22 +1,35 @@
-"""Losses of re-identification and attributes, on plain tensors."""
+"""Losses of re-identification, classes, attributes and masks, on plain tensors."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 
-def identity_loss(logits: Tensor, people: Tensor, *, smoothing: float) -> Tensor:
+def label_loss(logits: Tensor, labels: Tensor, *, smoothing: float) -> Tensor:
     """Cross-entropy with label smoothing (Szegedy et al. 2016).
 
     Args:
-        logits: (B, people) float32.
-        people: (B,) int64, indices of the training people.
-        smoothing: share of the target spread over all people, in 0..1.
+        logits: (B, labels) float32; a label is a training person or a class.
+        labels: (B,) int64.
+        smoothing: share of the target spread over all labels, in 0..1.
 
     Returns:
         () float32, the mean over the batch.
     """
-    return functional.cross_entropy(logits.float(), people, label_smoothing=smoothing)
+    return functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+
+
+def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Binary cross-entropy of each pixel.
+
+    Args:
+        logits: (B, 1, H, W) float32.
+        masks: (B, H, W) uint8, 1 where the animal is and 0 elsewhere.
+
+    Returns:
+        () float32, the mean over the pixels.
+    """
+    return functional.binary_cross_entropy_with_logits(logits[:, 0].float(), masks.float())
 
 
 def attribute_loss(logits: tuple[Tensor, ...], codes: Tensor, *, smoothing: float) -> Tensor:
@@ -61,7 +74,36 @@ def batch_hard_triplet_loss(features: Tensor, people: Tensor, *, margin: float) 
     gap = (hardest_positive - hardest_negative)[usable]
     if gap.numel() == 0:
         return features.sum() * 0.0
-    return functional.softplus(gap).mean() if margin == 0 else functional.relu(gap + margin).mean()
+    return _hinge(gap, margin)
+
+
+def semi_hard_triplet_loss(features: Tensor, people: Tensor, *, margin: float) -> Tensor:
+    """Triplet loss over each anchor and positive, with a negative just behind it (Schroff 2015).
+
+    The negative is the nearest one that is farther from the anchor than the positive; where none
+    is, the farthest.
+
+    Args:
+        features: (B, D) float32, of length 1 by custom.
+        people: (B,) int64.
+        margin: by how much the negative must be farther; 0 takes the soft margin.
+
+    Returns:
+        () float32, the mean over the pairs of an anchor and a positive; 0 without any.
+    """
+    features = features.float()
+    distances = euclidean_distances(features)
+    same = people[:, None] == people[None, :]
+    anchor, positive = torch.nonzero(same.fill_diagonal_(False), as_tuple=True)
+    pulled = distances[anchor, positive]
+    candidates = distances.masked_fill(people[:, None] == people[None, :], torch.inf)[anchor]
+    behind = candidates.masked_fill(candidates <= pulled[:, None], torch.inf).amin(dim=1)
+    farthest = candidates.masked_fill(candidates == torch.inf, -torch.inf).amax(dim=1)
+    pushed = torch.where(behind == torch.inf, farthest, behind)
+    gap = (pulled - pushed)[torch.isfinite(pushed)]
+    if gap.numel() == 0:
+        return features.sum() * 0.0
+    return _hinge(gap, margin)
 
 
 def euclidean_distances(features: Tensor) -> Tensor:
@@ -69,3 +111,8 @@ def euclidean_distances(features: Tensor) -> Tensor:
     squares = features.square().sum(dim=1)
     squared = squares[:, None] + squares[None, :] - 2 * features @ features.T
     return squared.clamp(min=1e-12).sqrt()
+
+
+def _hinge(gap: Tensor, margin: float) -> Tensor:
+    """Mean of what the gaps lack of the margin; at margin 0 of `log(1 + exp(gap))`."""
+    return functional.softplus(gap).mean() if margin == 0 else functional.relu(gap + margin).mean()

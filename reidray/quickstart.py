@@ -19,7 +19,7 @@ from reidray.retrieval import evaluate
 from reidray.scoring.config import EvaluateConfig, ScoreConfig
 from reidray.scoring.file_evaluation import judge_files
 from reidray.scoring.night import ATTRIBUTE_FILE, RANKING_FILE, score_night
-from reidray.training.run import prepare_training, train_reid
+from reidray.training.reid.train import prepare_reid, train_reid
 
 log = logging.getLogger("reidray")
 
@@ -52,7 +52,7 @@ def run_quickstart(
     training = replace(
         training, data=str(data), output=str(run), seed=config.seed, num_workers=config.num_workers
     )
-    prepared = prepare_training(training)
+    prepared = prepare_reid(training)
     with session:
         training_started = time.time()
         trained = train_reid(prepared, started=training_started)

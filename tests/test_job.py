@@ -7,13 +7,13 @@ from dataclasses import asdict
 import pytest
 import yaml
 
-from reidray.config import TrainReidConfig
+from reidray.config import TrainMultitaskConfig, TrainReidConfig
 from reidray.errors import UserError
 from reidray.job import parse_config, recipes
 
 
 def parse(*arguments):
-    return parse_config(TrainReidConfig, ["--data", "crops", *arguments], trains=True)
+    return parse_config(TrainReidConfig, ["--data", "crops", *arguments], trains="reid")
 
 
 def write(tmp_path, text):
@@ -37,14 +37,20 @@ def test_a_printed_configuration_is_read_back_as_it_was(tmp_path):
     assert parse_config(TrainReidConfig, ["--config", file]).config == config
 
 
-@pytest.mark.parametrize("name", sorted(recipes()))
-def test_every_recipe_is_valid(name):
+@pytest.mark.parametrize("name", sorted(recipes("reid")))
+def test_every_recipe_for_people_is_valid(name):
     parse("--recipe", name)
+
+
+@pytest.mark.parametrize("name", sorted(recipes("multitask")))
+def test_every_multitask_recipe_is_valid(name):
+    arguments = ["--data", "images", "--recipe", name]
+    parse_config(TrainMultitaskConfig, arguments, trains="multitask")
 
 
 def test_resume_takes_the_run_s_configuration(tmp_path):
     (tmp_path / "config.yaml").write_text("data: there\nepochs: 3\n")
-    asked = parse_config(TrainReidConfig, ["--resume", str(tmp_path)], trains=True)
+    asked = parse_config(TrainReidConfig, ["--resume", str(tmp_path)], trains="reid")
     assert (asked.config.data, asked.config.epochs) == ("there", 3)
     assert asked.resume == tmp_path
 

@@ -2,7 +2,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from reidray.losses import attribute_loss, batch_hard_triplet_loss, identity_loss
+from reidray.losses import (
+    attribute_loss,
+    batch_hard_triplet_loss,
+    label_loss,
+    mask_loss,
+    semi_hard_triplet_loss,
+)
 
 
 def triplet_by_hand(features, people, margin):
@@ -21,6 +27,43 @@ def test_triplet_takes_the_hardest_positive_and_negative_of_each_anchor():
     features, people = torch.randn(12, 5), torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4])
     loss = batch_hard_triplet_loss(features, people, margin=0.7)
     assert float(loss) == pytest.approx(triplet_by_hand(features, people, 0.7), abs=1e-4)
+
+
+def semi_hard_by_hand(features, people, margin):
+    terms = []
+    for anchor in range(len(features)):
+        gaps = (features[anchor] - features).norm(dim=1)
+        others = gaps[people != people[anchor]]
+        for positive in range(len(people)):
+            if positive == anchor or people[positive] != people[anchor]:
+                continue
+            behind = others[others > gaps[positive]]
+            negative = behind.min() if len(behind) else others.max()
+            terms.append(max(0.0, float(gaps[positive] - negative) + margin))
+    return sum(terms) / len(terms)
+
+
+@pytest.mark.parametrize("margin", [0.2, 1.0])
+def test_semi_hard_triplets_take_the_nearest_negative_behind_each_positive(margin):
+    torch.manual_seed(1)
+    features, people = torch.randn(12, 2), torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4])
+    loss = semi_hard_triplet_loss(features, people, margin=margin)
+    assert float(loss) == pytest.approx(semi_hard_by_hand(features, people, margin), abs=1e-4)
+
+
+@pytest.mark.parametrize("people", [[0, 0, 0, 0], [0, 1, 2, 3]])
+def test_semi_hard_triplets_need_a_positive_and_a_negative(people):
+    features = torch.randn(4, 3, requires_grad=True)
+    loss = semi_hard_triplet_loss(features, torch.tensor(people), margin=0.3)
+    loss.backward()
+    assert loss.item() == 0
+
+
+def test_mask_loss_is_the_mean_over_the_pixels():
+    logits = torch.tensor([[[[0.0, 2.0]]]])
+    by_hand = (torch.log1p(torch.exp(torch.tensor(2.0))) - 2.0 + torch.log(torch.tensor(2.0))) / 2
+    loss = mask_loss(logits, torch.tensor([[[0, 1]]], dtype=torch.uint8))
+    assert float(loss) == pytest.approx(float(by_hand), abs=1e-6)
 
 
 def test_triplet_of_one_person_is_zero_and_can_be_differentiated():
@@ -63,5 +106,5 @@ def test_a_batch_with_no_known_attribute_gives_zero():
 def test_smoothing_keeps_a_certain_network_from_a_loss_of_zero():
     logits = torch.tensor([[50.0, 0.0]])
     people = torch.tensor([0])
-    assert float(identity_loss(logits, people, smoothing=0)) == pytest.approx(0, abs=1e-6)
-    assert float(identity_loss(logits, people, smoothing=0.1)) > 1
+    assert float(label_loss(logits, people, smoothing=0)) == pytest.approx(0, abs=1e-6)
+    assert float(label_loss(logits, people, smoothing=0.1)) > 1

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
 from reidray.data.attributes import PEDESTRIAN_SCHEMA, AttributeSchema
 from reidray.errors import UserError
@@ -59,11 +59,13 @@ class Blueprint:
     """How a network is built, and from what.
 
     Attributes:
+        task: what it is trained for.
         build: makes it from a description and the weights to start from.
         fields: the fields of `NetworkSpec` that it has, with the values of its paper or report.
         pretrained: whether it can start from weights other than `none`.
     """
 
+    task: Literal["reid", "pets", "attributes"]
     build: Callable[[NetworkSpec, str], Network]
     fields: dict[str, Any]
     pretrained: bool = False
@@ -87,12 +89,13 @@ def _apr(spec: NetworkSpec, weights: str) -> Network:
 
 def _pets(draw: Callable[[int, int, int], Network], size: int) -> Blueprint:
     return Blueprint(
-        lambda spec, _: draw(spec.height, spec.width, spec.num_classes), _oxford_pets(size)
+        "pets", lambda spec, _: draw(spec.height, spec.width, spec.num_classes), _oxford_pets(size)
     )
 
 
 def _pets_mobilenet(draw: Callable[[int, int, int, str], Network]) -> Blueprint:
     return Blueprint(
+        "pets",
         lambda spec, weights: draw(spec.height, spec.width, spec.num_classes, weights),
         _oxford_pets(128),
         pretrained=True,
@@ -108,18 +111,21 @@ MARKET = {"height": 128, "width": 64, "backbone": "resnet50", "num_people": 751}
 
 NETWORKS: dict[str, Blueprint] = {
     "apr": Blueprint(
+        "reid",
         _apr,
         {**MARKET, "schema": PEDESTRIAN_SCHEMA, "feature_size": 512, "dropout": 0.0},
         pretrained=True,
     ),
     "attributes_vgg": Blueprint(
+        "attributes",
         lambda spec, _: ClothingNetwork(spec.height, spec.width, spec.schema, spec.dropout),
         # The report does not say which share; it is that of `vgg_triplet_gray`.
         {"height": 100, "width": 60, "schema": CLOTHING_SCHEMA, "dropout": 0.2},
     ),
-    "baseline": Blueprint(_baseline, MARKET, pretrained=True),
+    "baseline": Blueprint("reid", _baseline, MARKET, pretrained=True),
     "pets_autoencoder": _pets(pets_autoencoder, size=256),
     "pets_mobilenet_dense": Blueprint(
+        "pets",
         lambda spec, weights: pets_mobilenet_dense(spec.num_classes, weights),
         _oxford_pets(128),
         pretrained=True,
@@ -130,16 +136,22 @@ NETWORKS: dict[str, Blueprint] = {
     "pets_scratch_transpose": _pets(pets_scratch_transpose, size=128),
     "pets_scratch_upsample": _pets(pets_scratch_upsample, size=128),
     "vgg_triplet_gray": Blueprint(
+        "reid",
         lambda spec, _: vgg_triplet_gray(
             spec.height, spec.width, spec.embedding_size, spec.dropout
         ),
         {"height": 64, "width": 32, "embedding_size": 32, "dropout": 0.2},
     ),
     "vgg_triplet_rgb": Blueprint(
+        "reid",
         lambda spec, _: vgg_triplet_rgb(spec.height, spec.width, spec.embedding_size),
         {"height": 64, "width": 32, "embedding_size": 301},
     ),
 }
+
+DEFAULT_NETWORKS = {"reid": "apr", "pets": "pets_scratch_transpose", "attributes": "attributes_vgg"}
+DEFAULT_BACKBONE = "resnet_tiny"
+"""What a training takes where nothing is said; unlike a paper's ResNet-50 it suits a CPU."""
 
 
 def build_model(name: str, *, weights: str = "none", **overrides: object) -> Network:
@@ -168,6 +180,31 @@ def describe_network(name: str, **overrides: object) -> NetworkSpec:
             raise UserError(f"network {name!r} has no {field}: it has {', '.join(fields)}")
         _check_value(field, value, like=fields[field])
     return NetworkSpec(name=name, **(fields | overrides))
+
+
+def describe_for_task(
+    task: str, name: str | None, said: dict[str, object], known: dict[str, object]
+) -> NetworkSpec:
+    """The description of a network that a task is to train.
+
+    Args:
+        task: reid, pets or attributes.
+        name: of the network; None is the task's own.
+        said: fields that somebody asked for.
+        known: fields that the data give; those that the network lacks are passed over.
+
+    Raises:
+        UserError: as `describe_network`, or the network is for another task.
+    """
+    name = name or DEFAULT_NETWORKS[task]
+    blueprint = _blueprint(name)
+    if blueprint.task != task:
+        trained = ", ".join(key for key, entry in NETWORKS.items() if entry.task == task)
+        raise UserError(f"network {name!r} is not for {task}: choose one of {trained}")
+    if "backbone" in blueprint.fields:
+        said = {"backbone": DEFAULT_BACKBONE} | said
+    given = {field: value for field, value in known.items() if field in blueprint.fields}
+    return describe_network(name, **said, **given)
 
 
 def build_network(spec: NetworkSpec, *, weights: str = "none") -> Network:

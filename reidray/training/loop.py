@@ -271,13 +271,18 @@ class _Training:
         self.network.eval()
         metrics = self.place.from_leader(self.task.validate(self.network))
         standing, figure = self.state.standing, self.plan.validation.select_by
-        if not standing.best or metrics[figure] > standing.best[figure]:
+        if not standing.best or _is_better(figure, metrics[figure], standing.best[figure]):
             standing.best, standing.best_epoch, standing.stale = metrics, standing.epoch, 0
             self.state.best_weights = copy_weights(self.network)
         else:
             standing.stale += 1
         self.clock.validation_seconds = self.place.from_leader(time.perf_counter() - start)
         return metrics | {"validation_seconds": self.clock.validation_seconds}
+
+
+def _is_better(figure: str, value: float, best: float) -> bool:
+    """Whether a figure beats the best one; of a loss less is better."""
+    return value < best if figure == "validation_loss" else value > best
 
 
 def _seed_of(*numbers: int) -> int:

@@ -10,13 +10,10 @@ import torch
 from ray.train.torch import get_device
 from ray.util.queue import Queue
 
-from reidray.config import TrainReidConfig
-from reidray.data.ingest import ResidentCrops
+from reidray.config import TrainingConfig
 from reidray.models.registry import NetworkSpec, build_network
-from reidray.training.loop import LoopPlan, Metrics, StepProgress, fit, settings_of
+from reidray.training.loop import LoopPlan, Metrics, StepProgress, Task, fit, settings_of
 from reidray.training.place import Place
-from reidray.training.tasks import ReidTask
-from reidray.training.validation import LabelledCrops
 
 RESUMABLE_KEYS = ("data", "output", "max_minutes", "num_workers", "max_failures", "use_gpu")
 """Settings that may differ between the parts of a training that is stopped and resumed."""
@@ -29,21 +26,17 @@ class Assignment:
     Attributes:
         spec: the network.
         training_data: fingerprint of the images and what is known of them.
-        crops: the decoded images, in the object store.
-        train: the images of the training people.
-        validation: the images of the validation people.
+        make_task: makes what is learned, in each process for its own part of it.
         deadline: seconds since 1970 at which training must have ended.
         bf16: whether the forward pass runs in bfloat16.
         threads: CPU threads of this process.
         events: where progress is told.
     """
 
-    config: TrainReidConfig
+    config: TrainingConfig
     spec: NetworkSpec
     training_data: str
-    crops: ResidentCrops
-    train: LabelledCrops
-    validation: LabelledCrops
+    make_task: Callable[[Place], Task]
     deadline: float | None
     bf16: bool
     threads: int
@@ -62,7 +55,6 @@ def run_assignment(assignment: Assignment) -> None:
     torch.set_num_threads(assignment.threads)
     torch.manual_seed(config.seed)
     network = build_network(assignment.spec, weights=config.network.weights)
-    task = ReidTask(config, assignment.crops.open(), assignment.train, assignment.validation, place)
     plan = LoopPlan(
         epochs=config.epochs,
         seed=config.seed,
@@ -73,7 +65,7 @@ def run_assignment(assignment: Assignment) -> None:
     )
     checkpoint = ray.train.get_checkpoint()
     fit(
-        task,
+        assignment.make_task(place),
         network,
         plan,
         RayReporter(assignment.events, place),

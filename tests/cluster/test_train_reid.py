@@ -14,7 +14,7 @@ from reidray.config import TrainReidConfig
 from reidray.data.demo import draw_demo_set
 from reidray.errors import UserError
 from reidray.job import parse_config
-from reidray.training.run import prepare_training
+from reidray.training.reid.train import prepare_reid
 from reidray.training.trainer import place_workers
 
 pytestmark = pytest.mark.cluster
@@ -133,9 +133,9 @@ def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(tmp_path):
     ],
 )
 def test_a_mistake_is_found_before_ray_starts(crops, arguments, complaint):
-    asked = parse_config(TrainReidConfig, ["--data", str(crops), *SHORT, *arguments], trains=True)
+    asked = parse_config(TrainReidConfig, ["--data", str(crops), *SHORT, *arguments], trains="reid")
     with pytest.raises(UserError, match=complaint):
-        prepare_training(asked.config)
+        prepare_reid(asked.config)
 
 
 @pytest.mark.usefixtures("ray_address")

@@ -10,7 +10,9 @@ from reidray.reporting import DataSummary, model_card
 
 CONFIG = asdict(
     TrainReidConfig(
-        data="/srv/crops", output="runs/a", network=NetworkConfig(backbone="resnet_small")
+        data="/srv/crops",
+        output="runs/a",
+        network=NetworkConfig(name="apr", backbone="resnet_small"),
     )
 )
 DATA = DataSummary("/srv/my_crops", "trento", 7000, 40, 300, 17, 4, ("a.jpg: empty",), ("a note",))

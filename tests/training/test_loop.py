@@ -10,8 +10,8 @@ from reidray.config import (
     BatchConfig,
     NetworkConfig,
     OptimizerConfig,
+    ReidValidationConfig,
     TrainReidConfig,
-    ValidationConfig,
 )
 from reidray.data.attributes import Attribute, AttributeSchema
 from reidray.data.crops import CropTable
@@ -20,8 +20,8 @@ from reidray.models import build_model
 from reidray.training.checkpoint import read_best
 from reidray.training.loop import LoopPlan, fit
 from reidray.training.place import Place
-from reidray.training.tasks import ReidTask
-from reidray.training.validation import LabelledCrops
+from reidray.training.reid.task import ReidTask
+from reidray.training.reid.validation import LabelledCrops
 
 SCHEMA = AttributeSchema((Attribute("colour", ("dark", "light")),))
 CONFIG = TrainReidConfig(
@@ -29,7 +29,7 @@ CONFIG = TrainReidConfig(
     network=NetworkConfig(height=32, width=16),
     batch=BatchConfig(people=4, crops=2),
     augment=AugmentConfig(shift=0.1),
-    validation=ValidationConfig(select_by="mean_ap"),
+    validation=ReidValidationConfig(select_by="mean_ap"),
 )
 
 

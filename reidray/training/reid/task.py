@@ -1,4 +1,4 @@
-"""What a network can be trained to do. A task turns a batch into losses and judges a network."""
+"""Recognising people as a task: batches of identities, their losses, and figures on others."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,12 +13,18 @@ from reidray.config import TrainReidConfig
 from reidray.data.crops import CropTable
 from reidray.data.sampling import identity_batches
 from reidray.data.transforms import augment, plan_augmentation
-from reidray.losses import attribute_loss, batch_hard_triplet_loss, identity_loss
+from reidray.losses import (
+    attribute_loss,
+    batch_hard_triplet_loss,
+    label_loss,
+    semi_hard_triplet_loss,
+)
 from reidray.models.networks import IMAGENET_MEAN, Outputs
 from reidray.training.place import Place
-from reidray.training.validation import LabelledCrops, embed, judge
+from reidray.training.reid.validation import LabelledCrops, embed, judge
 
 FILL = 255 * sum(IMAGENET_MEAN) / 3
+TRIPLET_LOSSES = {"hard": batch_hard_triplet_loss, "semihard": semi_hard_triplet_loss}
 
 
 @dataclass(frozen=True)
@@ -79,12 +85,16 @@ class ReidTask:
         outputs: Outputs = network(batch.crops)
         weights = self._config.loss
         smoothing = weights.smoothing
-        terms = {
-            "identity": weights.identity
-            * identity_loss(outputs.identity, batch.people, smoothing=smoothing),
-            "triplet": weights.triplet
-            * batch_hard_triplet_loss(outputs.metric_feature, batch.people, margin=weights.margin),
-        }
+        terms = {}
+        if outputs.identity.shape[1]:
+            terms["identity"] = weights.identity * label_loss(
+                outputs.identity, batch.people, smoothing=smoothing
+            )
+        if weights.triplet:
+            mined = TRIPLET_LOSSES[weights.mining]
+            terms["triplet"] = weights.triplet * mined(
+                outputs.metric_feature, batch.people, margin=weights.margin
+            )
         if outputs.attributes:
             terms["attributes"] = weights.attributes * attribute_loss(
                 outputs.attributes, batch.codes, smoothing=smoothing

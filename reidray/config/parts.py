@@ -1,0 +1,229 @@
+"""The parts of a training's configuration, each checked on its own."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+def require(condition: bool, message: str) -> None:
+    """Refuse a configuration.
+
+    Raises:
+        ValueError: the condition does not hold.
+    """
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """The network. What is not said is as in the network's paper or report.
+
+    Attributes:
+        name: one of the networks that the task can train; the README has their table.
+        backbone: of apr and baseline; resnet_tiny, the default, resnet_small or any timm model.
+        weights: where a backbone starts: none, imagenet or a .safetensors file.
+        feature_size: width of the dense layer of apr.
+        embedding_size: length of the embedding of the triplet networks.
+        dropout: share dropped in training, of that layer's outputs or else of the channels.
+        height: rows of an image.
+        width: columns of an image.
+    """
+
+    name: str | None = None
+    backbone: str | None = None
+    weights: str = "none"
+    feature_size: int | None = None
+    embedding_size: int | None = None
+    dropout: float | None = None
+    height: int | None = None
+    width: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("feature_size", "embedding_size"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"network.{name} must be positive")
+        for name in ("height", "width"):
+            value = getattr(self, name)
+            require(value is None or value >= 16, f"network.{name} must be 16 or more")
+        require(
+            self.dropout is None or 0 <= self.dropout < 1,
+            "network.dropout must be 0 or more and under 1",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchConfig:
+    """A global batch, shared by all workers.
+
+    Attributes:
+        people: people in a batch (P).
+        crops: crops of each person (K).
+    """
+
+    people: int = 16
+    crops: int = 4
+
+    def __post_init__(self) -> None:
+        require(self.people >= 2, "batch.people must be 2 or more")
+        require(self.crops >= 1, "batch.crops must be 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Augmentation; each crop draws its own parameters.
+
+    Attributes:
+        flip: probability of a mirror image.
+        rotation: to how many degrees either way.
+        shear: to how many degrees either way.
+        zoom: to what share larger or smaller.
+        shift: to what share of the width and height.
+        brightness: to what share brighter or darker.
+        contrast: to what share more or less.
+        erasing: probability of a rectangle erased.
+    """
+
+    flip: float = 0.5
+    rotation: float = 0.0
+    shear: float = 0.0
+    zoom: float = 0.0
+    shift: float = 0.05
+    brightness: float = 0.0
+    contrast: float = 0.0
+    erasing: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "erasing"):
+            require(0 <= getattr(self, name) <= 1, f"augment.{name} must lie in 0..1")
+        for name in ("zoom", "shift", "brightness", "contrast"):
+            require(0 <= getattr(self, name) < 1, f"augment.{name} must be 0 or more and under 1")
+        for name in ("rotation", "shear"):
+            require(0 <= getattr(self, name) < 90, f"augment.{name} must be 0 or more and under 90")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """The losses and their weights; 0 leaves one out.
+
+    Attributes:
+        identity: weight of the cross-entropy over people.
+        triplet: weight of the batch-hard triplet loss.
+        attributes: weight of the cross-entropy over attributes.
+        smoothing: label smoothing of both cross-entropies.
+        margin: of the triplet loss; 0 takes the soft margin.
+        mining: hard takes the farthest positive and the nearest negative of each anchor, semihard
+            for each positive the nearest negative that is farther than it.
+    """
+
+    identity: float = 1.0
+    triplet: float = 1.0
+    attributes: float = 1.0
+    smoothing: float = 0.1
+    margin: float = 0.3
+    mining: Literal["hard", "semihard"] = "hard"
+
+    def __post_init__(self) -> None:
+        for name in ("identity", "triplet", "attributes", "margin"):
+            require(getattr(self, name) >= 0, f"loss.{name} must be 0 or more")
+        require(0 <= self.smoothing < 1, "loss.smoothing must be 0 or more and under 1")
+        require(self.identity + self.triplet + self.attributes > 0, "every loss has weight 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultitaskLossConfig:
+    """The losses of a multi-task network and their weights; 0 leaves one out.
+
+    Attributes:
+        labels: weight of the cross-entropy over the classes, or over the attributes.
+        masks: weight of the binary cross-entropy over the pixels of the masks.
+        smoothing: label smoothing of the cross-entropy over labels.
+    """
+
+    labels: float = 1.0
+    masks: float = 1.0
+    smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "masks"):
+            require(getattr(self, name) >= 0, f"loss.{name} must be 0 or more")
+        require(0 <= self.smoothing < 1, "loss.smoothing must be 0 or more and under 1")
+        require(self.labels + self.masks > 0, "every loss has weight 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """The optimiser and its learning rate over time.
+
+    Attributes:
+        name: adamw, adam, sgd or rmsprop.
+        learning_rate: at its highest.
+        weight_decay: of the optimiser.
+        momentum: of sgd and rmsprop.
+        schedule: cosine falls to 0 at the end, step falls by a tenth at each milestone.
+        warmup: share of the training over which the rate rises from 0.
+        milestones: of step, as shares of the training.
+    """
+
+    name: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    momentum: float = 0.9
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    warmup: float = 0.05
+    milestones: tuple[float, ...] = (0.5, 0.8)
+
+    def __post_init__(self) -> None:
+        require(self.learning_rate > 0, "optimizer.learning_rate must be positive")
+        require(self.weight_decay >= 0, "optimizer.weight_decay must be 0 or more")
+        require(0 <= self.momentum < 1, "optimizer.momentum must be 0 or more and under 1")
+        require(0 <= self.warmup < 1, "optimizer.warmup must be 0 or more and under 1")
+        require(all(0 < m < 1 for m in self.milestones), "optimizer.milestones must lie in 0..1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """How a model is judged while it trains, on images it never sees.
+
+    Attributes:
+        every: epochs from one validation to the next.
+        select_by: figure that names the best epoch.
+        patience: validations without a better figure before training stops; 0 never stops.
+    """
+
+    every: int = 1
+    select_by: str = "validation_loss"
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.every >= 1, "validation.every must be 1 or more")
+        require(self.patience >= 0, "validation.patience must be 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReidValidationConfig(ValidationConfig):
+    """How a model is judged while it trains, on people it never sees.
+
+    Attributes:
+        every: epochs from one validation to the next.
+        select_by: figure that names the best epoch.
+        patience: validations without a better figure before training stops; 0 never stops.
+        metric: distance between embeddings; scoring uses the same by default.
+    """
+
+    select_by: Literal["mean_ap", "rank1", "attribute_accuracy"] = "mean_ap"
+    metric: Literal["cosine", "euclidean"] = "cosine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultitaskValidationConfig(ValidationConfig):
+    """How a model is judged while it trains, on images it never sees.
+
+    Attributes:
+        every: epochs from one validation to the next.
+        select_by: figure that names the best epoch, the least loss or the most of another.
+        patience: validations without a better figure before training stops; 0 never stops.
+    """
+
+    select_by: Literal[
+        "validation_loss", "accuracy", "macro_f1", "mask_f1", "mask_iou", "attribute_accuracy"
+    ] = "validation_loss"

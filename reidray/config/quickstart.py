@@ -1,0 +1,25 @@
+"""What the quickstart may be told."""
+
+from dataclasses import dataclass
+
+from reidray.config.parts import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickstartConfig:
+    """The whole way on a set of drawn people.
+
+    Attributes:
+        folder: to hold the demo set, the run directory and the scores; by default a new one under
+            runs/.
+        seed: of the drawings and of training.
+        num_workers: training processes.
+    """
+
+    folder: str | None = None
+    seed: int = 0
+    num_workers: int = 2
+
+    def __post_init__(self) -> None:
+        require(self.seed >= 0, "seed must be 0 or more")
+        require(self.num_workers >= 1, "num-workers must be 1 or more")

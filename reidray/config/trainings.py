@@ -1,0 +1,119 @@
+"""What the trainings may be told."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from reidray.config.parts import (
+    AugmentConfig,
+    BatchConfig,
+    LossConfig,
+    MultitaskLossConfig,
+    MultitaskValidationConfig,
+    NetworkConfig,
+    OptimizerConfig,
+    ReidValidationConfig,
+    ValidationConfig,
+    require,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """What all trainings may be told.
+
+    Attributes:
+        data: folder or s3:// URI of the images, or a CSV or Parquet manifest.
+        output: run directory to make; by default a new one under runs/.
+        layout: how the data is laid out; auto recognises it.
+        epochs: passes over the training images.
+        max_minutes: end the whole job within this time, learning rate included.
+        seed: of weights, batches and augmentation.
+        num_workers: training processes, one for each GPU or share of the CPUs.
+        use_gpu: auto takes GPUs where the cluster has them.
+        precision: auto is bf16 on a GPU and fp32 on a CPU.
+        max_failures: how often training starts again from its last checkpoint after a crash.
+        max_bad: share of images that may fail to decode.
+        val_fraction: share of the training images kept for validation, whole people where there
+            are people.
+        split_seed: of the choice of these.
+        strict: stop where images and lists do not match.
+        network: the network.
+        augment: augmentation.
+        optimizer: the optimiser.
+        validation: validation.
+    """
+
+    data: str
+    output: str | None = None
+    layout: str = "auto"
+    epochs: int = 60
+    max_minutes: float | None = None
+    seed: int = 0
+    num_workers: int = 1
+    use_gpu: Literal["auto", "yes", "no"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    max_failures: int = 2
+    max_bad: float = 0.01
+    val_fraction: float = 0.3
+    split_seed: int = 0
+    strict: bool = False
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+
+    def __post_init__(self) -> None:
+        require(0 < self.val_fraction < 1, "val-fraction must lie between 0 and 1")
+        require(self.epochs >= 1, "epochs must be 1 or more")
+        require(self.num_workers >= 1, "num-workers must be 1 or more")
+        require(self.max_failures >= 0, "max-failures must be 0 or more")
+        require(0 <= self.max_bad <= 1, "max-bad must lie in 0..1")
+        require(self.max_minutes is None or self.max_minutes > 0, "max-minutes must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainReidConfig(TrainingConfig):
+    """Train a network that recognises people, and their attributes.
+
+    Attributes:
+        batch: a global batch.
+        loss: the losses.
+        validation: validation.
+    """
+
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    validation: ReidValidationConfig = field(default_factory=ReidValidationConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.loss.triplet == 0 or self.batch.crops >= 2,
+            "the triplet loss needs batch.crops of 2 or more",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainMultitaskConfig(TrainingConfig):
+    """Train a network that says several things of an image at once.
+
+    Attributes:
+        task: pets names the class of an image and draws its mask, attributes says what people
+            wear.
+        batch_size: images in a global batch, shared by all workers.
+        loss: the losses.
+        validation: validation.
+    """
+
+    task: Literal["pets", "attributes"]
+    batch_size: int = 64
+    loss: MultitaskLossConfig = field(default_factory=MultitaskLossConfig)
+    validation: MultitaskValidationConfig = field(default_factory=MultitaskValidationConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.batch_size >= 2, "batch-size must be 2 or more")
+        require(
+            self.batch_size >= 2 * self.num_workers,
+            "batch-size must give each worker 2 images or more",
+        )

@@ -1,0 +1,1 @@
+"""Training networks that say several things of an image at once."""
