@@ -9,16 +9,18 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class IdentityGroup:
-    """The decoded crops of one person, or of a part of a person with very many.
+class CropGroup:
+    """Crops that were decoded together, such as those of one person.
 
     Attributes:
         rows: (N,) int64, the crops' rows in the manifest.
         crops: (N, H, W, 3) uint8, possibly a read-only view of shared memory.
+        masks: (N, H, W) uint8, 1 where the foreground is; None where none were decoded.
     """
 
     rows: NDArray[np.int64]
     crops: NDArray[np.uint8]
+    masks: NDArray[np.uint8] | None = None
 
 
 class CropTable:
@@ -28,12 +30,11 @@ class CropTable:
         rows: (N,) int64, the manifest's rows that have a crop, ascending.
     """
 
-    def __init__(self, groups: Iterable[IdentityGroup]) -> None:
-        found = [group for group in groups if len(group.rows)]
-        self._groups = [group.crops for group in found]
+    def __init__(self, groups: Iterable[CropGroup]) -> None:
+        self._groups = [group for group in groups if len(group.rows)]
         self._place: dict[int, tuple[int, int]] = {
             int(row): (number, position)
-            for number, group in enumerate(found)
+            for number, group in enumerate(self._groups)
             for position, row in enumerate(group.rows)
         }
         self.rows: NDArray[np.int64] = np.sort(np.fromiter(self._place, dtype=np.int64))
@@ -41,7 +42,7 @@ class CropTable:
     @classmethod
     def from_array(cls, crops: NDArray[np.uint8]) -> Self:
         """A table whose row i is crops[i], (N, H, W, 3) uint8."""
-        return cls([IdentityGroup(np.arange(len(crops), dtype=np.int64), crops)])
+        return cls([CropGroup(np.arange(len(crops), dtype=np.int64), crops)])
 
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The crops of some rows, copied together: (len(rows), H, W, 3) uint8.
@@ -49,8 +50,24 @@ class CropTable:
         Raises:
             KeyError: a row has no crop.
         """
-        places = [self._place[int(row)] for row in rows]
-        batch = np.empty((len(rows), *self._groups[0].shape[1:]), dtype=np.uint8)
-        for target, (number, position) in zip(batch, places, strict=True):
-            target[...] = self._groups[number][position]
+        return self._copy([group.crops for group in self._groups], rows)
+
+    def gather_masks(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The masks of some rows, copied together: (len(rows), H, W) uint8, 1 the foreground.
+
+        Raises:
+            KeyError: a row has no crop.
+            ValueError: the crops were decoded without masks.
+        """
+        masks = [group.masks for group in self._groups if group.masks is not None]
+        if len(masks) < len(self._groups):
+            raise ValueError("the crops were decoded without masks")
+        return self._copy(masks, rows)
+
+    def _copy(self, groups: list[NDArray[np.uint8]], rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """What the groups hold of some rows, as one array."""
+        batch = np.empty((len(rows), *groups[0].shape[1:]), dtype=np.uint8)
+        for target, row in zip(batch, rows.tolist(), strict=True):
+            number, position = self._place[row]
+            target[...] = groups[number][position]
         return batch
