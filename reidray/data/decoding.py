@@ -245,13 +245,15 @@ def _foreground(levels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """1 where the foreground is in a mask of levels, (H, W) uint8."""
     found = np.flatnonzero(np.bincount(levels.ravel())).tolist()
     if set(found) <= {_FOREGROUND, _BACKGROUND, _BORDER}:
-        return (levels != _BACKGROUND).astype(np.uint8)
-    if set(found) <= {0, 1} or set(found) <= {0, 255}:
-        return (levels > 0).astype(np.uint8)
-    shown = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
-    raise UndecodableImage(
-        f"values {shown}, expected 1, 2 and 3 of a trimap, or 0 and 1, or 0 and 255"
-    )
+        background = _BACKGROUND
+    elif set(found) <= {0, 1} or set(found) <= {0, 255}:
+        background = 0
+    else:
+        shown = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
+        raise UndecodableImage(
+            f"values {shown}, expected 1, 2 and 3 of a trimap, or 0 and 1, or 0 and 255"
+        )
+    return np.not_equal(levels, background).astype(np.uint8)
 
 
 def _levels(image: Image.Image) -> npt.NDArray[np.uint8]:

@@ -18,9 +18,11 @@ from reidray.config import AugmentConfig
 class AugmentPlan:
     """What happens to each of B crops: (B,) float32 columns, or bool where it happens or not.
 
+    A crop is mirrored, sheared, zoomed, rotated and shifted, in this order, about its centre.
+
     Attributes:
         flip: mirror left and right.
-        rotation: in radians.
+        rotation: in radians, clockwise.
         shear: tangent of the shear angle along x.
         zoom: factor, 1 keeps the size.
         shift: (B, 2), along x and y, as a share of the width and the height.
@@ -41,6 +43,10 @@ class AugmentPlan:
     def take(self, positions: Tensor) -> "AugmentPlan":
         """The plan of some of the crops."""
         return AugmentPlan(**{name: column[positions] for name, column in vars(self).items()})
+
+    def to(self, device: torch.device) -> "AugmentPlan":
+        """The plan on a device."""
+        return AugmentPlan(**{name: column.to(device) for name, column in vars(self).items()})
 
 
 def plan_augmentation(
@@ -76,7 +82,7 @@ def _plan_erasing(probability: float, count: int, random: torch.Generator) -> Te
 
 
 def augment(crops: Tensor, plan: AugmentPlan, *, fill: float) -> Tensor:
-    """Apply a plan to a batch.
+    """Apply a plan to a batch of crops; they are resampled bilinear.
 
     Args:
         crops: (B, 3, H, W) uint8.
@@ -86,20 +92,37 @@ def augment(crops: Tensor, plan: AugmentPlan, *, fill: float) -> Tensor:
     Returns:
         (B, 3, H, W) float32 in 0..255.
     """
-    plan = AugmentPlan(**{name: column.to(crops.device) for name, column in vars(plan).items()})
-    images = _move(crops.float(), plan, fill)
+    plan = plan.to(crops.device)
+    images = _move(crops.float(), plan, fill, "bilinear")
     grey = images.mean(dim=(1, 2, 3), keepdim=True)
     contrast, brightness = plan.contrast.view(-1, 1, 1, 1), plan.brightness.view(-1, 1, 1, 1)
     images = ((images - grey) * contrast + grey) * brightness
     return _erase(images.clamp(0, 255), plan.erase, fill)
 
 
-def _move(images: Tensor, plan: AugmentPlan, fill: float) -> Tensor:
-    """Flip, rotate, shear, zoom and shift; crops that only shift move by whole pixels."""
+def augment_masks(masks: Tensor, plan: AugmentPlan) -> Tensor:
+    """Move masks as a plan moves their crops; they are resampled to the nearest pixel.
+
+    What comes in from outside is background. A mask is not erased where its crop is: the animal is
+    still there, hidden, and the network is to say so.
+
+    Args:
+        masks: (B, H, W) uint8, 1 where the foreground is.
+        plan: the parameters of these B masks, on any device.
+
+    Returns:
+        (B, H, W) uint8.
+    """
+    moved = _move(masks[:, None].float(), plan.to(masks.device), 0, "nearest")
+    return moved[:, 0].to(torch.uint8)
+
+
+def _move(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Tensor:
+    """Flip and move each of (B, C, H, W); those that only shift move by whole pixels."""
     images = torch.where(plan.flip.view(-1, 1, 1, 1), images.flip(3), images)
     turned = bool(plan.rotation.any() or plan.shear.any() or (plan.zoom != 1).any())
     if turned:
-        return _warp(images, plan, fill)
+        return _warp(images, plan, fill, resampling)
     return _shift(images, plan.shift, fill) if bool(plan.shift.any()) else images
 
 
@@ -118,18 +141,30 @@ def _shift(images: Tensor, shift: Tensor, fill: float) -> Tensor:
     return moved.permute(0, 3, 1, 2)
 
 
-def _warp(images: Tensor, plan: AugmentPlan, fill: float) -> Tensor:
-    """Resample each crop through its own affine map, bilinear."""
-    _, _, height, width = images.shape
-    cosine, sine = torch.cos(plan.rotation), torch.sin(plan.rotation)
-    aspect = height / width
-    # grid_sample's coordinates run from -1 to 1 along both sides, hence the aspect ratio.
-    row_x = [cosine / plan.zoom, (sine + plan.shear) * aspect / plan.zoom, -2 * plan.shift[:, 0]]
-    row_y = [-sine / aspect / plan.zoom, cosine / plan.zoom, -2 * plan.shift[:, 1]]
-    matrix = torch.stack([torch.stack(row_x, dim=1), torch.stack(row_y, dim=1)], dim=1)
-    grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)
-    moved = functional.grid_sample(images - fill, grid, padding_mode="zeros", align_corners=False)
+def _warp(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Tensor:
+    """Resample each image through its own affine map."""
+    height, width = images.shape[2:]
+    grid = functional.affine_grid(
+        _sources(plan, height / width), list(images.shape), align_corners=False
+    )
+    moved = functional.grid_sample(
+        images - fill, grid, mode=resampling, padding_mode="zeros", align_corners=False
+    )
     return moved + fill
+
+
+def _sources(plan: AugmentPlan, aspect: float) -> Tensor:
+    """(B, 2, 3) float32: where in the crop each place of the augmented crop comes from.
+
+    Places run from -1 to 1 along both sides, hence the aspect ratio, height by width.
+    """
+    cosine, sine, shear = torch.cos(plan.rotation), torch.sin(plan.rotation), plan.shear
+    # The inverse of rotation times shear, [[cos, -sin], [sin, cos]] [[1, -shear], [0, 1]].
+    row_x = [cosine - shear * sine, (sine + shear * cosine) * aspect]
+    row_y = [-sine / aspect, cosine]
+    turn = torch.stack([torch.stack(row_x, dim=1), torch.stack(row_y, dim=1)], dim=1)
+    turn = turn / plan.zoom.view(-1, 1, 1)
+    return torch.cat([turn, turn @ (-2 * plan.shift[:, :, None])], dim=2)
 
 
 def _erase(images: Tensor, erase: Tensor, fill: float) -> Tensor:
