@@ -76,6 +76,23 @@ def identity_batches(
         batches_left -= 1
 
 
+def shuffled_batches(count: int, size: int, *, seed: int, epoch: int) -> Iterator[Rows]:
+    """Batches of a fixed size over shuffled images; the last one is completed with repeats.
+
+    Args:
+        count: how many images there are, at least `size`.
+        size: of a batch.
+        seed: of the whole training.
+        epoch: from 0.
+
+    Yields:
+        (size,) int64 positions in 0..count.
+    """
+    shuffled = np.random.default_rng([seed, epoch]).permutation(count)
+    batches = -(-count // size)
+    yield from np.resize(shuffled, batches * size).reshape(batches, size)
+
+
 def _rows_by_person(people: Rows) -> list[Rows]:
     """Positions of each person's crops, people ascending."""
     order = np.argsort(people, kind="stable")

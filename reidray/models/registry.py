@@ -63,12 +63,14 @@ class Blueprint:
         build: makes it from a description and the weights to start from.
         fields: the fields of `NetworkSpec` that it has, with the values of its paper or report.
         pretrained: whether it can start from weights other than `none`.
+        draws_masks: whether it draws a mask beside what it names.
     """
 
     task: Literal["reid", "pets", "attributes"]
     build: Callable[[NetworkSpec, str], Network]
     fields: dict[str, Any]
     pretrained: bool = False
+    draws_masks: bool = False
 
 
 def _baseline(spec: NetworkSpec, weights: str) -> Network:
@@ -89,7 +91,10 @@ def _apr(spec: NetworkSpec, weights: str) -> Network:
 
 def _pets(draw: Callable[[int, int, int], Network], size: int) -> Blueprint:
     return Blueprint(
-        "pets", lambda spec, _: draw(spec.height, spec.width, spec.num_classes), _oxford_pets(size)
+        "pets",
+        lambda spec, _: draw(spec.height, spec.width, spec.num_classes),
+        _oxford_pets(size),
+        draws_masks=True,
     )
 
 
@@ -99,6 +104,7 @@ def _pets_mobilenet(draw: Callable[[int, int, int, str], Network]) -> Blueprint:
         lambda spec, weights: draw(spec.height, spec.width, spec.num_classes, weights),
         _oxford_pets(128),
         pretrained=True,
+        draws_masks=True,
     )
 
 

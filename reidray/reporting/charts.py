@@ -73,6 +73,14 @@ _PLOTS = (
         {"attribute_accuracy": "this model", "attribute_majority": "majority guess"},
         True,
     ),
+    _Plot("Loss on validation images", "Loss", {"validation_loss": "loss"}),
+    _Plot(
+        "Classes of validation images",
+        "Accuracy, F1",
+        {"accuracy": "accuracy", "macro_f1": "F1, macro"},
+        True,
+    ),
+    _Plot("Masks of validation images", "F1, IoU", {"mask_f1": "F1", "mask_iou": "IoU"}, True),
     _Plot("Learning rate", "Rate at the end of the epoch", {"learning_rate": "learning rate"}),
     _Plot("Training speed", "Images per second", {"images_per_second": "speed"}),
     _Plot("Time spent waiting for input", "Share of the epoch", {"input_wait": "waiting"}, True),
@@ -92,7 +100,7 @@ def learning_curves(records: Records, best_epoch: int) -> list[Chart]:
     keys = dict.fromkeys(key for record in records for key in record)
     terms = {key: key.removeprefix("loss_") for key in keys if key.startswith("loss_")}
     losses = terms if len(terms) == 1 else {"loss": "sum", **terms}
-    plots = (_Plot("Loss on training people", "Loss, mean of the epoch", losses), *_PLOTS)
+    plots = (_Plot("Loss in training", "Loss, mean of the epoch", losses), *_PLOTS)
     return [_curves(plot, records, best_epoch) for plot in plots if plot.lines.keys() & keys]
 
 
@@ -121,7 +129,7 @@ def attribute_bars(attributes: dict[str, dict[str, float]]) -> Chart:
             loc="outside upper left",
             ncols=2,
         )
-        return _chart("Accuracy of each attribute", figure, "attributes")
+        return svg_chart("Accuracy of each attribute", figure, "attributes")
 
 
 def _curves(plot: _Plot, records: Records, best_epoch: int) -> Chart:
@@ -147,10 +155,10 @@ def _curves(plot: _Plot, records: Records, best_epoch: int) -> Chart:
         axes.tick_params(length=0)
         if len(plot.lines) > 1:
             figure.legend(loc="outside upper left", ncols=len(plot.lines), columnspacing=1.2)
-        return _chart(plot.title, figure, next(iter(plot.lines)))
+        return svg_chart(plot.title, figure, next(iter(plot.lines)))
 
 
-def _chart(title: str, figure: Figure, name: str) -> Chart:
+def svg_chart(title: str, figure: Figure, name: str) -> Chart:
     """The figure as an SVG element whose ids start with `name`, to be unique in the page."""
     written = StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))

@@ -21,6 +21,15 @@ from reidray.training.loop import Metrics, StepProgress
 log = logging.getLogger("reidray")
 
 METRICS_FILE = "metrics.jsonl"
+SHOWN = (
+    ("validation_loss", "validation loss"),
+    ("mean_ap", "mAP"),
+    ("rank1", "Rank-1"),
+    ("accuracy", "accuracy"),
+    ("mask_f1", "mask F1"),
+    ("mask_iou", "mask IoU"),
+)
+"""The figures of an epoch that are told, where there are such."""
 
 
 class Journal:
@@ -102,8 +111,7 @@ class Journal:
 def _line(record: Metrics) -> str:
     """An epoch's figures for a person."""
     parts = [f"epoch {record['epoch']}", f"loss {record['loss']:.3f}"]
-    if "mean_ap" in record:
-        parts += [f"mAP {record['mean_ap']:.3f}", f"Rank-1 {record['rank1']:.3f}"]
+    parts += [f"{name} {record[key]:.3f}" for key, name in SHOWN if key in record]
     if "attribute_accuracy" in record:
         majority = record["attribute_majority"]
         parts.append(f"attributes {record['attribute_accuracy']:.3f} (majority {majority:.3f})")

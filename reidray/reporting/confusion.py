@@ -1,0 +1,44 @@
+"""Which class was taken for which, as a picture."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from reidray.reporting.charts import LOOK, Chart, svg_chart
+
+FEW_CLASSES = 12
+"""So many classes leave room for numbers in the cells."""
+
+
+def confusion_chart(
+    confusion: NDArray[np.int64], classes: Sequence[str], title: str, name: str
+) -> Chart:
+    """Counts by true class (row) and named class (column), shaded by their share of the row.
+
+    Args:
+        confusion: (C, C) int64.
+        classes: the C names.
+        title: of the picture.
+        name: unique in the page.
+    """
+    count = len(classes)
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    side = 2.2 + 0.28 * min(count, 37)
+    with rc_context(LOOK | {"axes.grid": False, "font.size": 10 if count <= FEW_CLASSES else 7}):
+        figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        axes.set_xticks(
+            range(count), classes, rotation=45 if count <= FEW_CLASSES else 90, ha="right"
+        )
+        axes.set_yticks(range(count), classes)
+        axes.set(xlabel="Named", ylabel="True")
+        axes.tick_params(length=0)
+        if count <= FEW_CLASSES:
+            for (row, column), images in np.ndenumerate(confusion):
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, f"{images:,}", ha="center", va="center", color=colour)
+        return svg_chart(title, figure, name)

@@ -1,0 +1,105 @@
+"""Naming and drawing as a task: batches of images, their losses, and figures on others."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from reidray.config import TrainMultitaskConfig
+from reidray.data.crops import CropTable
+from reidray.data.sampling import shuffled_batches
+from reidray.data.transforms import augment, augment_masks, plan_augmentation
+from reidray.losses import attribute_loss, mask_loss
+from reidray.training.multitask.examination import (
+    Figures,
+    LabelledImages,
+    Labelling,
+    answer,
+    judge,
+    label_logits,
+)
+from reidray.training.place import Place
+
+FILL = 127.5
+"""Grey, for what comes in from outside an image or is erased of it."""
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """A process's share of a batch.
+
+    Attributes:
+        images: (B, 3, H, W) float32 in 0..255, augmented.
+        labels: (B, L) int64, -1 where unknown: the class, or a code for each attribute.
+        masks: (B, H, W) uint8, 1 where the animal is; None where nothing is drawn.
+    """
+
+    images: Tensor
+    labels: Tensor
+    masks: Tensor | None
+
+
+class MultitaskTask:
+    """Say an image's class and draw its mask, or say its attributes."""
+
+    def __init__(
+        self,
+        config: TrainMultitaskConfig,
+        labelling: Labelling,
+        table: CropTable,
+        train: LabelledImages,
+        validation: LabelledImages,
+        place: Place,
+    ) -> None:
+        self._config, self._labelling, self._table = config, labelling, table
+        self._train, self._validation, self._place = train, validation, place
+        self.steps_per_epoch = -(-len(train.rows) // config.batch_size)
+
+    def batches(self, epoch: int) -> Iterator[ImageBatch]:
+        """This rank's images of each global batch of an epoch."""
+        place, config, train = self._place, self._config, self._train
+        plan = shuffled_batches(len(train.rows), config.batch_size, seed=config.seed, epoch=epoch)
+        for step, positions in enumerate(plan):
+            mine = np.arange(place.rank, len(positions), place.world_size)
+            chosen = positions[mine]
+            changes = plan_augmentation(
+                config.augment, len(positions), seed=config.seed, epoch=epoch, step=step
+            ).take(torch.from_numpy(mine))
+            images = self._images(train.rows[chosen])
+            masks = None
+            if self._labelling.masks:
+                drawn = torch.from_numpy(self._table.gather_masks(train.rows[chosen]))
+                masks = augment_masks(drawn.to(place.device), changes)
+            labels = torch.from_numpy(train.labels[chosen]).to(place.device)
+            yield ImageBatch(augment(images, changes, fill=FILL), labels, masks)
+
+    def batch_size(self, batch: ImageBatch) -> int:
+        """Images in this process's share of a batch."""
+        return len(batch.labels)
+
+    def losses(self, network: nn.Module, batch: ImageBatch) -> dict[str, Tensor]:
+        """Losses over labels and masks with their weights."""
+        weights, outputs = self._config.loss, network(batch.images)
+        labels = attribute_loss(label_logits(outputs), batch.labels, smoothing=weights.smoothing)
+        terms = {"labels": weights.labels * labels}
+        if batch.masks is not None:
+            terms["masks"] = weights.masks * mask_loss(outputs.masks, batch.masks)
+        return terms
+
+    def validate(self, network: nn.Module) -> Figures:
+        """Figures on images that are not trained on; complete on rank 0 alone."""
+        place, validation = self._place, self._validation
+        mine = validation.rows[place.rank :: place.world_size]
+        masks = self._table.gather_masks if self._labelling.masks else None
+        answers = answer(network, self._images, masks, mine)
+        gathered = answers.gathered(place, len(validation.rows))
+        if not place.leads:
+            return {}
+        return judge(gathered, validation, self._labelling, self._config.loss).summary
+
+    def _images(self, rows: NDArray[np.int64]) -> Tensor:
+        images = torch.from_numpy(self._table.gather(rows)).to(self._place.device)
+        return images.permute(0, 3, 1, 2)
