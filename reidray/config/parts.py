@@ -70,7 +70,7 @@ class BatchConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Augmentation; each crop draws its own parameters.
+    """Augmentation; each crop draws its own parameters, and 0 everywhere leaves pixels as they are.
 
     Attributes:
         flip: probability of a mirror image.
@@ -81,6 +81,10 @@ class AugmentConfig:
         brightness: to what share brighter or darker.
         contrast: to what share more or less.
         erasing: probability of a rectangle erased.
+        crop: to what share of the height and of the width is cut off; what is left, anywhere in
+            the crop, fills it again.
+        saturation: to what share more or less colourful.
+        hue: to what share of the colour circle the colours turn either way, 0.5 to their opposites.
     """
 
     flip: float = 0.5
@@ -91,14 +95,18 @@ class AugmentConfig:
     brightness: float = 0.0
     contrast: float = 0.0
     erasing: float = 0.0
+    crop: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("flip", "erasing"):
             require(0 <= getattr(self, name) <= 1, f"augment.{name} must lie in 0..1")
-        for name in ("zoom", "shift", "brightness", "contrast"):
+        for name in ("zoom", "shift", "brightness", "contrast", "crop", "saturation"):
             require(0 <= getattr(self, name) < 1, f"augment.{name} must be 0 or more and under 1")
         for name in ("rotation", "shear"):
             require(0 <= getattr(self, name) < 90, f"augment.{name} must be 0 or more and under 90")
+        require(0 <= self.hue <= 0.5, "augment.hue must lie in 0..0.5")
 
 
 @dataclass(frozen=True, kw_only=True)

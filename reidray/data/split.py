@@ -1,10 +1,11 @@
-"""A validation split by person: whoever is in val was never seen in training."""
+"""A validation split: by person, so that whoever is in val was never seen, or by image."""
 
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from reidray.data.manifest import Manifest
 from reidray.errors import UserError
@@ -21,13 +22,11 @@ def split_people(manifest: Manifest, val_fraction: float = 0.3, seed: int = 0) -
     Raises:
         UserError: `val_fraction` is not between 0 and 1, or there are fewer than two people.
     """
-    if not 0 < val_fraction < 1:
-        raise UserError(f"val_fraction is {val_fraction}, expected a share between 0 and 1")
+    _check_fraction(val_fraction)
     table = manifest.table
-    split = table["split"]
-    if pc.any(pc.equal(split, "val")).as_py():
+    if _has_val(table):
         return manifest
-    in_train = pc.equal(split, "train")
+    in_train = pc.equal(table["split"], "train")
     known = pc.fill_null(pc.greater(table["person"], 0), False)
     kept = table.filter(pc.or_(pc.invert(in_train), known))
     in_train = pc.equal(kept["split"], "train")
@@ -38,19 +37,91 @@ def split_people(manifest: Manifest, val_fraction: float = 0.3, seed: int = 0) -
             pa.int64(),
         ),
     )
-    splits = pc.if_else(pc.and_(in_train, in_val), "val", kept["split"])
-    dropped = table.num_rows - kept.num_rows
-    note = f"training images of junk, distractors or nobody known, left out: {dropped}"
+    note = "training images of junk, distractors or nobody known, left out"
+    return _resplit(manifest, kept, pc.and_(in_train, in_val), note)
+
+
+def split_images(manifest: Manifest, *, val_fraction: float = 0.2, seed: int = 0) -> Manifest:
+    """The manifest with a share of the training images of each class set apart as `val`.
+
+    The images are drawn class by class, by the seed: of n images of a class `val_fraction * n`,
+    rounded, but at least one and never all; the only image of a class stays in train. Images of
+    train and val without a label are left out and counted in the notes. Without a `label` column
+    all images are as of one class. A manifest that has `val` rows keeps them as they are.
+
+    Raises:
+        UserError: `val_fraction` is not between 0 and 1, a class has no training image, or there
+            are no two images of any class.
+    """
+    _check_fraction(val_fraction)
+    table = manifest.table
+    if "label" in table.column_names:
+        learned = pc.is_in(table["split"], value_set=pa.array(["train", "val"]))
+        table = table.filter(pc.or_(pc.invert(learned), pc.is_valid(table["label"])))
+        _check_classes(table, manifest)
+    in_val = pc.equal(table["split"], "val")
+    if not _has_val(table):
+        in_val = pa.array(_images_of_val(table, val_fraction, seed))
+    return _resplit(manifest, table, in_val, "images without a label, left out of train and val")
+
+
+def _check_fraction(val_fraction: float) -> None:
+    if not 0 < val_fraction < 1:
+        raise UserError(f"val_fraction is {val_fraction}, expected a share between 0 and 1")
+
+
+def _has_val(table: pa.Table) -> bool:
+    return bool(pc.any(pc.equal(table["split"], "val")).as_py())
+
+
+def _resplit(manifest: Manifest, kept: pa.Table, in_val: pa.Array, note: str) -> Manifest:
+    """The manifest of the rows that are kept, with `val` where `in_val`; others are noted."""
+    splits = pc.if_else(in_val, "val", kept["split"])
+    dropped = manifest.table.num_rows - kept.num_rows
     return replace(
         manifest,
         table=kept.set_column(kept.column_names.index("split"), "split", splits).combine_chunks(),
-        notes=(*manifest.notes, note) if dropped else manifest.notes,
+        notes=(*manifest.notes, f"{note}: {dropped}") if dropped else manifest.notes,
     )
 
 
-def _people_of_val(
-    persons: np.ndarray[tuple[int], np.dtype[np.int64]], val_fraction: float, seed: int
-) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _check_classes(table: pa.Table, manifest: Manifest) -> None:
+    """Every class must have a training image."""
+    labels = table.filter(pc.equal(table["split"], "train"))["label"].to_numpy()
+    images = np.bincount(labels, minlength=len(manifest.classes))
+    missing = np.flatnonzero(images == 0)
+    if not len(missing):
+        return
+    elsewhere = pc.sum(pc.equal(table["label"], int(missing[0]))).as_py() or 0
+    raise UserError(
+        f"{manifest.root}: classes without a training image: {len(missing)} (the first is "
+        f"{manifest.classes[missing[0]]!r}, of which other splits hold {elsewhere}); train holds "
+        f"{len(labels)} images of {np.count_nonzero(images)} of {len(manifest.classes)} classes; "
+        "add the missing ones or leave their classes out"
+    )
+
+
+def _images_of_val(table: pa.Table, val_fraction: float, seed: int) -> NDArray[np.bool]:
+    """(rows,) bool, the training images that go to val."""
+    train = np.flatnonzero(pc.equal(table["split"], "train").to_numpy())
+    labels = np.zeros(len(train), dtype=np.int64)
+    if "label" in table.column_names:
+        labels = table["label"].take(train).to_numpy()
+    in_val = np.zeros(table.num_rows, dtype=np.bool)
+    for label in np.unique(labels):
+        rows = train[labels == label]
+        count = min(max(1, round(val_fraction * len(rows))), len(rows) - 1)
+        order = np.random.default_rng([seed, label]).permutation(rows)
+        in_val[order[:count]] = True
+    if not in_val.any():
+        raise UserError(
+            f"train holds {len(train)} images and no two of any class, expected at least 2 of one "
+            "to set some apart for val"
+        )
+    return in_val
+
+
+def _people_of_val(persons: NDArray[np.int64], val_fraction: float, seed: int) -> NDArray[np.int64]:
     people, images = np.unique(persons, return_counts=True)
     if len(people) < 2:
         raise UserError(

@@ -327,6 +327,16 @@ def test_a_manifest_file_may_have_any_name_and_be_parquet(tmp_path):
     assert [a.values for a in manifest.schema.attributes] == [("no", "yes"), ("0", "1", "2")]
 
 
+def test_a_manifest_may_leave_labels_attributes_and_masks_open(tmp_path):
+    text = "path,split,label,mask_path,attr_hat\nd.jpg,train,pug,d.png,no\ncrops/c.jpg,val,,,\n"
+    manifest = read(csv_set(tmp_path, text))
+    assert manifest.classes == ("pug",)
+    assert rows(manifest, "path", "label", "mask_path", "attr_hat") == [
+        ("crops/c.jpg", None, None, -1),
+        ("d.jpg", 0, "d.png", 0),
+    ]
+
+
 def test_images_a_manifest_lists_in_vain_are_counted(tmp_path):
     csv_set(tmp_path, "path,split\nd.jpg,train\ncrops/gone.jpg,train\nnowhere/x.jpg,train\n")
     assert "not there: 2" in read(tmp_path).notes[0]
@@ -351,13 +361,23 @@ def test_images_a_manifest_lists_in_vain_are_counted(tmp_path):
         ("path,split\nd.jpg,train\nd.jpg,val\n", "row 2 ('d.jpg'): the path is in row 1"),
         ("path,split,person\nd.jpg,train,Zoe\n", "'person' is not all whole numbers"),
         ("path,split,person\nd.jpg,train,1.5\n", "'person' is not all whole numbers"),
-        ("path,split,attr_hat\nd.jpg,train,2\n", "attr_hat is 2, expected a code from -1 to 1"),
-        (
-            "path,split,attr_hat\nd.jpg,train,maybe\n",
-            "attr_hat is 'maybe', expected one of no, yes",
-        ),
         ("path,split,attr_shoes\nd.jpg,train,red\n", "attr_shoes has one value only"),
-        ("path,split,label\nd.jpg,train,-3\n", "label is -3"),
+        (
+            "path,split,attr_hat\na.jpg,train,1\nd.jpg,train,2\n",
+            "manifest.csv, row 2: attr_hat is 2, expected a code from -1 to 1",
+        ),
+        (
+            "path,split,attr_hat\na.jpg,train,yes\nd.jpg,train,maybe\n",
+            "manifest.csv, row 2: attr_hat is 'maybe', expected one of no, yes",
+        ),
+        ("path,split,attr_shoes\nd.jpg,train,128\n", "manifest.csv, row 1: attr_shoes is 128"),
+        ("path,split,label\nd.jpg,train,-3\n", "manifest.csv, row 1: label is -3, expected a code"),
+        (
+            "path,split,label\na.jpg,train,0\nd.jpg,train,2000000000\n",
+            "manifest.csv, row 2: label is 2000000000, expected a code from 0 to 32767",
+        ),
+        ("path,split,label\nd.jpg,train,0.5\n", "manifest.csv: column 'label' is not all whole"),
+        ("path,split,mask_path\nd.jpg,train,../d.png\n", "mask_path '../d.png' is not a path"),
     ],
 )
 def test_a_manifest_file_that_cannot_be_right_says_why_in_one_line(tmp_path, text, message):

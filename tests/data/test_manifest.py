@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from reidray.data.attributes import Attribute, AttributeSchema
 from reidray.data.manifest import build_manifest
-from reidray.data.split import split_people
+from reidray.data.split import split_images, split_people
 from reidray.errors import UserError
 
 SCHEMA = AttributeSchema((Attribute("hat", ("no", "yes")),))
@@ -168,6 +168,79 @@ def test_a_share_that_is_none_is_refused(val_fraction):
     rows = [("a.jpg", "train", 1), ("b.jpg", "train", 2)]
     with pytest.raises(UserError, match="val_fraction"):
         split_people(manifest_of(rows), val_fraction)
+
+
+def labelled(labels, classes, split="train", others=()):
+    """A manifest of one image for each label, then (path, split, label) of others."""
+    entries = [(f"{row}.jpg", split, label) for row, label in enumerate(labels)]
+    paths, splits, codes = zip(*entries, *others, strict=True)
+    columns = {"path": list(paths), "split": list(splits), "label": list(codes)}
+    return build_manifest("/root", columns, layout="pets", classes=classes)
+
+
+class_sizes = st.lists(st.integers(1, 40), min_size=1, max_size=8).filter(lambda n: max(n) > 1)
+
+
+@given(class_sizes, st.floats(0.01, 0.99), st.integers(0, 5))
+def test_an_image_split_gives_each_class_its_share(sizes, val_fraction, seed):
+    labels = [label for label, count in enumerate(sizes) for _ in range(count)]
+    manifest = labelled(labels, tuple(f"breed {n}" for n in range(len(sizes))))
+    split = split_images(manifest, val_fraction=val_fraction, seed=seed)
+    assert split.table.drop_columns("split").equals(manifest.table.drop_columns("split"))
+    train, val = (split.split(side)["label"].to_pylist() for side in ("train", "val"))
+    for label, count in enumerate(sizes):
+        assert train.count(label) >= 1
+        assert val.count(label) >= min(1, count - 1)
+        assert abs(val.count(label) - val_fraction * count) <= 1
+    assert len(train) + len(val) == len(labels)
+
+
+def test_an_image_split_depends_on_the_seed_alone():
+    labels = [row % 3 for row in range(60)]
+
+    def val_paths(seed, others=()):
+        manifest = labelled(labels, ("a", "b", "c"), others=others)
+        return split_images(manifest, seed=seed).split("val")["path"].to_pylist()
+
+    assert val_paths(1) == val_paths(1, [("query.jpg", "query", 2), ("g.jpg", "gallery", None)])
+    assert val_paths(1) != val_paths(2)
+    assert len(val_paths(1)) == 12
+
+
+def test_without_labels_images_are_split_as_they_come():
+    manifest = manifest_of([(f"{row}.jpg", "train", None) for row in range(30)], attr_hat=[1] * 30)
+    split = split_images(manifest, val_fraction=0.1, seed=0)
+    assert split.split("val").num_rows == 3
+    assert split.split("train").num_rows == 27
+
+
+def test_an_image_split_of_the_users_own_is_kept_and_loses_what_has_no_label():
+    others = [("v.jpg", "val", 1), ("w.jpg", "val", None), ("g.jpg", "gallery", None)]
+    manifest = labelled([0, 1, None, 0], ("a", "b"), others=others)
+    split = split_images(manifest)
+    assert split.split("val")["path"].to_pylist() == ["v.jpg"]
+    assert split.split("train")["path"].to_pylist() == ["0.jpg", "1.jpg", "3.jpg"]
+    assert split.split("gallery").num_rows == 1
+    assert split.notes == ("images without a label, left out of train and val: 2",)
+
+
+def test_a_class_without_a_training_image_is_refused_by_name():
+    others = [("v.jpg", "val", 1), ("w.jpg", "val", 1)]
+    manifest = labelled([0, 3, 3], ("pug", "Bengal", "Sphynx", "beagle"), others=others)
+    with pytest.raises(UserError) as error:
+        split_images(manifest)
+    assert str(error.value) == (
+        "/root: classes without a training image: 2 (the first is 'Bengal', of which other splits "
+        "hold 2); train holds 3 images of 2 of 4 classes; add the missing ones or leave their "
+        "classes out"
+    )
+
+
+def test_images_that_cannot_be_split_are_refused():
+    with pytest.raises(UserError, match="train holds 2 images and no two of any class"):
+        split_images(labelled([0, 1], ("a", "b")))
+    with pytest.raises(UserError, match=r"val_fraction is 1\.0"):
+        split_images(labelled([0, 0], ("a",)), val_fraction=1.0)
 
 
 def test_arrow_columns_are_taken_as_they_are():

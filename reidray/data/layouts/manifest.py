@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as papq
 
-from reidray.data.attributes import PEDESTRIAN_SCHEMA, Attribute, AttributeSchema
+from reidray.data.attributes import PEDESTRIAN_SCHEMA, UNKNOWN, Attribute, AttributeSchema
 from reidray.data.manifest import Manifest, build_manifest, keep_existing
 from reidray.data.storage import Location
 from reidray.errors import UserError
@@ -20,6 +20,7 @@ SUFFIXES = (".csv", ".parquet")
 _FILES = ("manifest.parquet", "manifest.csv")
 _TEXT = ("path", "split", "mask_path")
 _NUMBERS = ("person", "camera")
+_LAST_LABEL, _LAST_VALUE = 32_767, 127  # the manifest's int16 and int8
 
 
 def recognises(_location: Location, names: Sequence[str]) -> bool:
@@ -31,8 +32,9 @@ def read(location: Location, *, strict: bool) -> Manifest:
     """The manifest in a folder, or in the CSV or Parquet file itself; paths are relative to it.
 
     `path` and `split` are needed; `person`, `camera`, `label`, `mask_path` and `attr_<name>` are
-    taken where there are. An attribute or label may be given as code or as text. A listed image
-    that is not there is counted and left out.
+    taken where there are. An attribute or label may be given as code or as text; where it is empty
+    it is unknown, and an empty `mask_path` is no mask. A listed image that is not there is counted
+    and left out.
 
     Raises:
         UserError: the file cannot be read, lacks a column, or says something impossible.
@@ -46,7 +48,7 @@ def read(location: Location, *, strict: bool) -> Manifest:
     notes = []
     for name in table.column_names:
         if name in _TEXT:
-            columns[name] = table[name].cast(pa.string())
+            columns[name] = _text(table[name], name)
         elif name in _NUMBERS:
             columns[name] = _whole_numbers(table[name], file, name)
         elif name == "label":
@@ -103,6 +105,15 @@ def _read_table(data: bytes, file: str) -> pa.Table:
         raise UserError(f"{file}: cannot be read as a table ({error})") from None
 
 
+def _text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    texts = column.cast(pa.string())
+    return _empty_as_null(texts) if name == "mask_path" else texts
+
+
+def _empty_as_null(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+
+
 def _whole_numbers(column: pa.ChunkedArray, file: str, name: str) -> pa.ChunkedArray:
     """The column as int64: a float is taken where it is whole, null where it is empty."""
     try:
@@ -126,10 +137,10 @@ def _read_categories(
         column = column.cast(column.type.value_type)
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         codes = _whole_numbers(column, file, name)
+        _check_codes(codes, file, name, values)
         most = pc.max(codes).as_py()
         return codes, values or tuple(str(code) for code in range((most or 0) + 1))
-    texts = column.cast(pa.string())
-    texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+    texts = _empty_as_null(column.cast(pa.string()))
     values = values or tuple(sorted(texts.drop_null().unique().to_pylist()))
     codes = pc.index_in(texts, value_set=pa.array(values, pa.string()))
     strange = pc.and_(pc.is_null(codes), pc.is_valid(texts))
@@ -140,6 +151,20 @@ def _read_categories(
             f"expected one of {', '.join(values)}"
         )
     return codes, values
+
+
+def _check_codes(
+    codes: pa.ChunkedArray, file: str, name: str, values: tuple[str, ...] | None
+) -> None:
+    least, most = (0, _LAST_LABEL) if name == "label" else (UNKNOWN, _LAST_VALUE)
+    most = len(values) - 1 if values else most
+    wrong = pc.or_(pc.less(codes, least), pc.greater(codes, most))
+    if pc.any(wrong).as_py():
+        row = pc.index(wrong, True).as_py()
+        raise UserError(
+            f"{file}, row {row + 1}: {name} is {codes[row].as_py()}, "
+            f"expected a code from {least} to {most}"
+        )
 
 
 def _images_beside(root: Location, manifest: Manifest) -> list[str]:
