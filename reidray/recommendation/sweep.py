@@ -1,0 +1,34 @@
+"""The sweep over random states on a Ray cluster."""
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from reidray.progress import Counter
+from reidray.recommendation.config import SweepConfig
+from reidray.recommendation.mixtures import StateFits, fit_random_state
+
+
+def sweep_random_states(
+    means: NDArray[np.float64], seed: int, config: SweepConfig
+) -> list[StateFits]:
+    """Fit mixtures from many random states, one Ray task for each.
+
+    Args:
+        means: (U, G) float64, each user's mean of each genre.
+        seed: from which the random states are drawn.
+        config: how many there are, and what to fit.
+
+    Returns:
+        What each random state gave, in the order they were drawn, however many workers there are.
+    """
+    states = np.random.SeedSequence(seed).generate_state(config.random_states).tolist()
+    shared = ray.put(means)
+    task = ray.remote(num_cpus=1)(fit_random_state)
+    tasks = [task.remote(shared, state, config) for state in states]
+    pending = tasks
+    with Counter("Fitting mixtures", total=len(tasks), unit="random states") as counter:
+        while pending:
+            done, pending = ray.wait(pending)
+            counter.advance(len(done))
+    return ray.get(tasks)  # type: ignore[no-any-return]
