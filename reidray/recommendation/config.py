@@ -13,7 +13,7 @@ class SweepConfig:
         min_clusters: the smallest number of clusters tried.
         max_clusters: the largest; more than 12 clusters of a few hundred users hold too few.
         covariance: shape of a cluster. Genres go together, and full, which follows that, has the
-            lowest BIC on MovieLens; diag suits fewer users than a few for each pair of genres.
+            lowest BIC on MovieLens; diag needs fewer users.
         regularisation: variance in squared stars added to every genre; 0.001 is 0.03 stars.
             Without it a cluster collapses onto users whose unseen genres all hold their own mean.
         max_iterations: of a fit; one that has not converged by then is noted.

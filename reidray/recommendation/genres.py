@@ -7,7 +7,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from reidray.errors import UserError
 from reidray.recommendation.ratings import Ratings
 
 
@@ -32,9 +31,6 @@ def genre_means(ratings: Ratings) -> GenreMeans:
     A film counts in each of its genres. Where a user rated no film of a genre stands the mean of
     all of the user's ratings. A film without genres tells of no taste in genres: it counts in that
     mean only.
-
-    Raises:
-        UserError: no rated film has a genre.
     """
     genres_of = ratings.films["genres"].combine_chunks()
     films = ratings.films["film"].combine_chunks()
@@ -46,8 +42,6 @@ def genre_means(ratings: Ratings) -> GenreMeans:
     )
     # One thread, so that sums are made in one order and come out the same to the last bit.
     rated = ratings.table.join(pairs, keys="film", join_type="inner", use_threads=False)
-    if not rated.num_rows:
-        raise UserError("no rated film has a genre; expected genres such as Comedy|Drama")
     by_user = ratings.table.group_by("user", use_threads=False).aggregate([("rating", "mean")])
     by_user = by_user.sort_by("user")
     by_genre = rated.group_by(["user", "genre"], use_threads=False).aggregate([("rating", "mean")])

@@ -25,7 +25,8 @@ class Ratings:
     Attributes:
         table: a row for each rating: `user` int64, `film` int64, `rating` float64 in 0.5..5.
             A user rates a film once, and every film is in `films`.
-        films: a row for each film: `film` int64, `title` string, `genres` list of strings.
+        films: a row for each film: `film` int64, `title` string, `genres` list of strings. One of
+            the rated films or more has a genre.
         notes: findings that were counted and gone on with, one line each.
     """
 
@@ -42,7 +43,7 @@ def read_ratings(ratings_file: str, movies_file: str) -> Ratings:
 
     Raises:
         UserError: a file is missing or no such table, a value is not what it should be, somebody
-            rates a film twice, or no rating is of a film in the movies.
+            rates a film twice, or no rated film has a genre.
     """
     films = _read_films(movies_file)
     table = _read_table(ratings_file, ("userId", "movieId", "rating"))
@@ -58,19 +59,20 @@ def read_ratings(ratings_file: str, movies_file: str) -> Ratings:
     _refuse_repeats(ratings, ("user", "film"), ratings_file)
     known = pc.is_in(ratings["film"], value_set=films["film"])
     unknown = ratings.filter(pc.invert(known))
-    if not unknown.num_rows:
-        return Ratings(ratings, films)
-    first = unknown["film"][0].as_py()
-    if unknown.num_rows == ratings.num_rows:
+    ratings = ratings.filter(known)
+    rated = films.filter(pc.is_in(films["film"], value_set=ratings["film"]))
+    if not pc.any(pc.greater(pc.list_value_length(rated["genres"]), 0)).as_py():
         raise UserError(
-            f"{ratings_file}: no rated film is in {movies_file} (the first is film {first}); "
-            "give the two files of one data set"
+            f"{movies_file}: gives no film of {ratings_file} a genre; expected genres such as "
+            "Comedy|Drama, and the two files of one data set"
         )
-    note = (
-        f"{ratings_file}: {unknown.num_rows:,} of {ratings.num_rows:,} ratings left out, their "
-        f"films are not in {movies_file} (the first is film {first})"
-    )
-    return Ratings(ratings.filter(known), films, (note,))
+    notes = []
+    if unknown.num_rows:
+        notes.append(
+            f"{ratings_file}: {unknown.num_rows:,} ratings left out, of films that {movies_file} "
+            f"lacks (the first is film {unknown['film'][0]})"
+        )
+    return Ratings(ratings, films, tuple(notes))
 
 
 def _read_films(file: str) -> pa.Table:
@@ -102,7 +104,7 @@ def _read_table(file: str, columns: Sequence[str]) -> pa.Table:
             ),
         )
     except (OSError, ValueError, pa.ArrowException) as error:
-        reason = ascii(" ".join(str(error).split())[:160])[1:-1]
+        reason = ascii(" ".join(str(error).split())[:100])[1:-1]
         raise UserError(
             f"{file}: not a readable CSV ({reason}); expected the columns {', '.join(columns)}"
         ) from None
@@ -150,9 +152,9 @@ def _refuse_repeats(table: pa.Table, columns: Sequence[str], file: str) -> None:
     if same.any():
         again = order[1:][same].min()
         first = np.logical_and.reduce([key == key[again] for key in keys]).argmax()
-        what = " and ".join(f"{name} {key[again]}" for name, key in zip(columns, keys, strict=True))
+        what = ", ".join(f"{name} {key[again]}" for name, key in zip(columns, keys, strict=True))
         raise UserError(
-            f"{file}, line {_line(file, again)}: {what} are there again, first in line "
+            f"{file}, line {_line(file, again)}: {what} is there a second time, first in line "
             f"{_line(file, first)}; keep one of the two"
         )
 
