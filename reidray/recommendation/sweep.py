@@ -9,6 +9,12 @@ from reidray.recommendation.config import SweepConfig
 from reidray.recommendation.mixtures import StateFits, fit_random_state
 
 
+def draw_random_states(seed: int, count: int) -> list[int]:
+    """Random states that another seed does not share."""
+    states: list[int] = np.random.SeedSequence(seed).generate_state(count).tolist()
+    return states
+
+
 def sweep_random_states(
     means: NDArray[np.float64], seed: int, config: SweepConfig
 ) -> list[StateFits]:
@@ -22,7 +28,7 @@ def sweep_random_states(
     Returns:
         What each random state gave, in the order they were drawn, however many workers there are.
     """
-    states = np.random.SeedSequence(seed).generate_state(config.random_states).tolist()
+    states = draw_random_states(seed, config.random_states)
     shared = ray.put(means)
     task = ray.remote(num_cpus=1)(fit_random_state)
     tasks = [task.remote(shared, state, config) for state in states]

@@ -2,21 +2,17 @@ import csv
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rating_files import write_two_tastes
 
 from reidray.recommendation.config import SweepConfig
 from reidray.recommendation.genres import genre_means
 from reidray.recommendation.mixtures import fit_random_state
 from reidray.recommendation.ratings import read_ratings
-from reidray.recommendation.sweep import sweep_random_states
-
-sys.path.append(str(Path(__file__).parents[1] / "recommendation"))
-from rating_files import write_two_tastes
 
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
@@ -99,16 +95,6 @@ def test_the_sweep_on_a_cluster_is_that_of_one_process(done, files):
         assert state["bic"] == alone.bic.round(6).tolist()
     assert len({state["random_state"] for state in kept["sweep"]}) == 6
     assert told["bic"] == min(state["bic"][1] for state in kept["sweep"])
-
-
-@pytest.mark.usefixtures("ray_address")
-def test_another_seed_draws_other_random_states(files):
-    means = genre_means(read_ratings(files["ratings"], files["movies"])).means
-    short = replace(SWEEP, random_states=2, max_clusters=2)
-    drawn = [
-        {fit.random_state for fit in sweep_random_states(means, seed, short)} for seed in (0, 1)
-    ]
-    assert drawn[0].isdisjoint(drawn[1])
 
 
 def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(files, tmp_path):

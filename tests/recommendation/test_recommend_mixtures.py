@@ -3,6 +3,7 @@ import pytest
 
 from reidray.recommendation.config import SweepConfig
 from reidray.recommendation.mixtures import StateFits, choose, cluster_users, fit_random_state
+from reidray.recommendation.sweep import draw_random_states
 from reidray.recommendation.user_map import map_users
 
 CONFIG = SweepConfig(max_clusters=4)
@@ -59,3 +60,8 @@ def test_few_or_equal_users_have_finite_figures_and_places(means):
     places = map_users(means, 0).places
     assert places.shape == (len(means), 2)
     assert np.isfinite(places).all()
+
+
+def test_a_longer_sweep_goes_on_from_the_shorter_and_another_seed_shares_nothing():
+    assert draw_random_states(0, 50)[:20] == draw_random_states(0, 20)
+    assert not {*draw_random_states(0, 50)} & {*draw_random_states(1, 50)}

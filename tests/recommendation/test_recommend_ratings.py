@@ -102,7 +102,18 @@ def test_a_folder_that_holds_something_is_refused_and_stays(tmp_path):
 
 
 def test_users_are_given_one_after_another():
-    flags = "--ratings r.csv --movies m.csv --users 4 42 -1 --sweep.max-clusters 4".split()
+    flags = [
+        "--ratings",
+        "r.csv",
+        "--movies",
+        "m.csv",
+        "--users",
+        "4",
+        "42",
+        "-1",
+        "--sweep.max-clusters",
+        "4",
+    ]
     config = parse_config(RecommendConfig, flags).config
     assert config.users == [4, 42, -1]
     assert config.sweep == SweepConfig(max_clusters=4)
