@@ -33,8 +33,9 @@ def sweep_random_states(
     task = ray.remote(num_cpus=1)(fit_random_state)
     tasks = [task.remote(shared, state, config) for state in states]
     pending = tasks
-    with Counter("Fitting mixtures", total=len(tasks), unit="random states") as counter:
+    each = len(config.cluster_counts)
+    with Counter("Fitting", total=len(tasks) * each, unit="mixtures") as counter:
         while pending:
             done, pending = ray.wait(pending)
-            counter.advance(len(done))
+            counter.advance(len(done) * each)
     return ray.get(tasks)  # type: ignore[no-any-return]
