@@ -128,6 +128,7 @@ def parse_config(
         for file in layers:
             _check_keys(config_class, _read_yaml(file), file, ())
         _check_flags(parser, rest)
+        rest = _gather_lists(parser, rest)
         given = [part for file in layers for part in ("--config", str(file))] + rest
         values = parser.instantiate(parser.parse_args(given)).as_dict()
         config, session = _take(config_class, values), _take(SessionConfig, values)
@@ -201,3 +202,25 @@ def _check_flags(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
         if flag.startswith("--") and len(flag) > 2 and flag not in known:
             near = get_close_matches(flag, known, n=1, cutoff=0.0)[0]
             raise UserError(f"flag {flag} does not exist: did you mean {near}?")
+
+
+def _gather_lists(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
+    """The values of a list's flag as the one value that jsonargparse takes.
+
+    `--users 4 42` becomes `--users [4, 42]`. A list's flag is known by its twin that ends in +.
+    """
+    twins = [flag for action in parser._actions for flag in action.option_strings]
+    lists = {flag.removesuffix("+") for flag in twins if flag.endswith("+")}
+    gathered: list[str] = []
+    flag = ""
+    for argument in arguments:
+        if argument.startswith("--"):
+            flag = argument
+            gathered.append(argument)
+        elif flag not in lists or argument.startswith("["):
+            gathered.append(argument)
+        elif gathered[-1] == flag:
+            gathered.append(f"[{argument}]")
+        else:
+            gathered[-1] = f"{gathered[-1][:-1]}, {argument}]"
+    return gathered

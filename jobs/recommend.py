@@ -1,0 +1,22 @@
+"""Recommend films: what the users who rate genres alike rated highest."""
+
+import sys
+from typing import Any
+
+from reidray.job import parse_config, run_job
+from reidray.recommendation.config import RecommendConfig
+
+
+def recommend() -> dict[str, Any]:
+    """What the command line asks for."""
+    asked = parse_config(RecommendConfig, sys.argv[1:], description=__doc__)
+
+    from reidray.recommendation.run import recommend_films
+    from reidray.session import ray_session
+
+    session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)
+    return recommend_films(asked.config, session)
+
+
+if __name__ == "__main__":
+    run_job(recommend)
