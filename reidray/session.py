@@ -2,12 +2,16 @@
 
 import logging
 import os
+import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
 
 from reidray.errors import UserError
+
+CONNECT_SECONDS = 10
 
 
 @contextmanager
@@ -24,6 +28,7 @@ def ray_session(address: str | None = None, *, verbose: bool = False) -> Iterato
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     _quieten(verbose)
+    _check_reachable(address)
     here: dict[str, bool] = {}
     if address == "local":
         here["include_dashboard"] = False
@@ -38,11 +43,7 @@ def ray_session(address: str | None = None, *, verbose: bool = False) -> Iterato
             **here,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"Ray at {address!r} cannot be joined ({reason}): start one with cluster/local/up, "
-            "check the address and the token, or use --ray-address local"
-        ) from error
+        raise _unreachable(address, str(error).strip().splitlines()[0]) from error
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = verbose
     context.print_on_execution_start = verbose
@@ -50,6 +51,24 @@ def ray_session(address: str | None = None, *, verbose: bool = False) -> Iterato
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse HOST:PORT where nobody listens; Ray itself would try for many minutes."""
+    found = re.fullmatch(r"(?:ray://)?\[?([^/\]]+)\]?:(\d+)", address)
+    if found is None:
+        return
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, str(error)) from error
+
+
+def _unreachable(address: str, reason: str) -> UserError:
+    return UserError(
+        f"Ray at {address!r} cannot be joined ({reason}): start one with cluster/local/up, "
+        "check the address and the token, or use --ray-address local"
+    )
 
 
 def cluster_cpus() -> int:

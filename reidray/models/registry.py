@@ -141,6 +141,11 @@ NETWORKS: dict[str, Blueprint] = {
     "pets_scratch_deep": _pets(pets_scratch_deep, size=128),
     "pets_scratch_transpose": _pets(pets_scratch_transpose, size=128),
     "pets_scratch_upsample": _pets(pets_scratch_upsample, size=128),
+    "reid_small": Blueprint(
+        "reid",
+        lambda spec, _: BaselineNetwork(Backbone("resnet_tiny", "none"), spec.num_people),
+        {"height": 64, "width": 32, "num_people": 300},
+    ),
     "vgg_triplet_gray": Blueprint(
         "reid",
         lambda spec, _: vgg_triplet_gray(
