@@ -18,8 +18,8 @@ pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
 BREEDS = ("Abyssinian", "beagle", "Birman")
 SMALL = (
-    ["--network.height", "32", "--network.width", "32", "--batch-size", "8", "--epochs", "3", "--val-fraction", "0.25"]
-)
+    "--network.height 32 --network.width 32 --batch-size 8 --epochs 3 --val-fraction 0.25"
+).split()
 
 
 def train(*arguments):

@@ -73,7 +73,7 @@ class Listener:
     def step(self, progress):
         pass
 
-    def epoch(self, record, save):
+    def epoch(self, record, _save):
         self.records.append(record)
 
 
