@@ -1,6 +1,12 @@
 """Networks, and the directory a trained one travels in. Nothing here imports Ray."""
 
-from reidray.models.directory import LoadedModel, ModelCard, load_model, save_model
+from reidray.models.directory import (
+    LoadedModel,
+    ModelCard,
+    load_model,
+    load_person_model,
+    save_model,
+)
 from reidray.models.networks import Network, Outputs, PetOutputs
 from reidray.models.registry import NETWORKS, NetworkSpec, build_model, describe_network
 
@@ -15,5 +21,6 @@ __all__ = [
     "build_model",
     "describe_network",
     "load_model",
+    "load_person_model",
     "save_model",
 ]

@@ -120,6 +120,21 @@ def load_model(directory: str | Path) -> LoadedModel:
     return LoadedModel(network.eval(), spec, card, model_id)
 
 
+def load_person_model(directory: str | Path) -> LoadedModel:
+    """Read the model directory of a network that embeds crops, for people to be found by.
+
+    Raises:
+        UserError: as `load_model`, or the network gives no embedding.
+    """
+    model = load_model(directory)
+    if not model.network.embedding_size:
+        raise UserError(
+            f"model {directory} gives no embedding: its network {model.spec.name!r} recognises "
+            "nobody; give one that jobs/train_reid.py trained"
+        )
+    return model
+
+
 def _read_description(folder: Path) -> dict[str, Any]:
     """The description, once the folder is known to be a model's and to hold no pickle."""
     if not folder.is_dir():

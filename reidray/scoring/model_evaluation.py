@@ -13,7 +13,7 @@ from reidray.data.attributes import AttributeSchema
 from reidray.data.layouts import read_layout
 from reidray.data.storage import Location
 from reidray.errors import UserError
-from reidray.models import LoadedModel, load_model
+from reidray.models import LoadedModel, load_person_model
 from reidray.scoring.config import EvaluateConfig
 from reidray.scoring.embedder import EmbeddedSet, ImageSet, embed_sets, plan_pool
 from reidray.scoring.evaluation import Evaluation, ImageLabels
@@ -36,7 +36,7 @@ def judge_model(
         UserError: model or data are not what they should be, the data tell no people or do not
             fit the rules, or too many images do not decode.
     """
-    model = load_model(config.model or "")
+    model = load_person_model(config.model or "")
     manifest = read_layout(config.data or "", config.layout)
     tables = [_labelled(manifest.split(name), name, manifest.root) for name in ("query", "gallery")]
     query, gallery = (_labels(table) for table in tables)

@@ -16,7 +16,7 @@ from reidray.data.attributes import PEDESTRIAN_SCHEMA
 from reidray.data.decoding import BadImage, check_bad_images
 from reidray.data.outputs import local_folder, staged_directory
 from reidray.data.storage import Location, list_images
-from reidray.models import LoadedModel, load_model
+from reidray.models import LoadedModel, load_person_model
 from reidray.retrieval import top_k
 from reidray.scoring.config import ScoreConfig
 from reidray.scoring.embedder import EmbeddedSet, ImageSet, embed_sets, plan_pool
@@ -74,7 +74,7 @@ def score_night(
     watch = Stopwatch()
     output = local_folder(config.output)
     with staged_directory(output, OUTPUT_FILES) as staging:
-        model = load_model(config.model)
+        model = load_person_model(config.model)
         sets = list_set(config.queries), list_set(config.gallery)
         watch.lap("check")
         with session or nullcontext():

@@ -17,9 +17,8 @@ from reidray.training.multitask.train import prepare_multitask
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
 BREEDS = ("Abyssinian", "beagle", "Birman")
-SMALL = (
-    "--network.height 32 --network.width 32 --batch-size 8 --epochs 3 --val-fraction 0.25"
-).split()
+SMALL = ["--network.height", 32, "--network.width", 32, "--batch-size", 8]
+SMALL += ["--epochs", 3, "--val-fraction", 0.25]
 
 
 def train(*arguments):

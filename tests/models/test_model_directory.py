@@ -13,6 +13,7 @@ from reidray.models import (
     Outputs,
     describe_network,
     load_model,
+    load_person_model,
     save_model,
 )
 from reidray.models.registry import build_network
@@ -166,3 +167,11 @@ def test_a_damaged_model_is_named_in_one_line(saved, damage, complaint):
 def test_a_missing_model_is_a_mistake(tmp_path):
     with pytest.raises(UserError, match="is not a folder"):
         load_model(tmp_path / "nowhere")
+
+
+def test_a_network_that_gives_no_embedding_is_refused_where_people_are_looked_for(tmp_path):
+    spec = describe_network("pets_mobilenet_dense", num_classes=3)
+    save_model(tmp_path, build_network(spec), spec, ModelCard(metric=""), "")
+    assert load_model(tmp_path).network.embedding_size == 0
+    with pytest.raises(UserError, match="gives no embedding: its network 'pets_mobilenet_dense'"):
+        load_person_model(tmp_path)
