@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args, get_origin
 
 import jsonargparse
 import yaml
@@ -51,13 +51,18 @@ class Invocation(Generic[Config]):
 
 
 class DashedParser(jsonargparse.ArgumentParser):
-    """Flags are spelled with dashes; the keys of configuration files with underscores."""
+    """Flags are spelled with dashes; the keys of configuration files with underscores.
+
+    A flag of a tuple takes its values one after the other: `--pca 0.9 0.95`.
+    """
 
     def add_argument(self, *names: str, **settings: Any) -> Any:
         """Add an argument, its flag with dashes."""
         if settings.get("type") is bool:
             del settings["type"]
             settings["action"] = jsonargparse.ActionYesNo(no_prefix="no-")
+        if get_origin(settings.get("type")) is tuple:
+            settings |= {"type": get_args(settings["type"])[0], "nargs": "+"}
         dashed = tuple(n.replace("_", "-") if n.startswith("--") else n for n in names)
         return super().add_argument(*dashed, **settings)
 
@@ -138,7 +143,8 @@ def parse_config(
 def _take(config_class: type[Config], values: dict[str, Any]) -> Config:
     """A configuration from those of the values that are its own."""
     names = [field.name for field in fields(config_class)]  # type: ignore[arg-type]
-    return config_class(**{name: values[name] for name in names})
+    given = {name: values[name] for name in names}
+    return config_class(**{n: tuple(v) if isinstance(v, list) else v for n, v in given.items()})
 
 
 def _add_training_sources(parser: argparse.ArgumentParser) -> None:

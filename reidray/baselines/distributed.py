@@ -131,18 +131,18 @@ def _sum_images(plan: pa.Table, size: tuple[int, int], grey: bool) -> pa.Table:
     """The moments of each row's images."""
     found = []
     for row in plan.to_pylist():
-        moments, bad = PixelMoments(size, grey=grey), []
+        moments = PixelMoments(size, grey=grey)
+        bad: list[BadImage] = []
         for start in range(0, len(row["paths"]), BATCH):
             paths = row["paths"][start : start + BATCH]
             decoded = decode_files(Location(row["root"]), paths, size)
             moments.add(decoded.crops)
             bad += decoded.bad
-        sums, products = moments.sums, moments.products
         found.append(
             {
                 "count": moments.count,
-                "sums": sums.tobytes(),
-                "products": products.tobytes(),
+                "sums": moments.sums.tobytes(),
+                "products": moments.products.tobytes(),
                 **_bad_columns(bad),
             }
         )

@@ -9,7 +9,11 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from reidray.baselines.pca import PCABaseline
 from reidray.baselines.pixels import PixelProjection
 
-SHRINKAGE = 0.5
+SHARE = 0.99
+SHRINKAGE = 0.7
+"""With principal components of this share of the variance the best for cosine distance of 12 pairs,
+0.9 to 0.99 and 0.3 to 0.9, on validation people of market-qut, three splits: mean mAP 0.325, where
+no shrinkage gave under 0.22 and the principal components themselves 0.11."""
 
 
 class LDABaseline(PixelProjection):

@@ -8,18 +8,16 @@ from reidray.baselines.pixels import flatten
 MOST_PIXELS = 8192
 """Largest P: the products are P x P float64, 302 MB for 64x32 in colour, 537 MB for this."""
 
-MOST_CROPS = 2**53 // 255**2
-"""So many crops, 138,521,149,956, may be summed before a product no longer fits a float64."""
-
 SUMMED_AT_ONCE = 1024
 
 
 class PixelMoments:
     """Count, sums and sums of products of the pixels of crops.
 
-    Pixels are whole numbers and their sums stay below 2**53, so that float64 holds each exactly:
-    whichever order and division into parts, the sums are the same bit by bit. Incremental PCA as
-    scikit-learn's truncates after each batch instead, and its result depends on their order.
+    Pixels are whole numbers and sums of 138 billion of their products stay below 2**53, so that
+    float64 holds each exactly: whichever order and division into parts, the sums are the same bit
+    by bit. scikit-learn's IncrementalPCA truncates after each batch instead: it is approximate,
+    takes batches one after the other, and depends on their order.
 
     Attributes:
         size: height and width of a crop.

@@ -76,4 +76,5 @@ class PCABaseline(PixelProjection):
 def _signed(directions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The directions (D, P), each turned so that its largest entry is positive."""
     largest = np.abs(directions).argmax(axis=1)
-    return directions * np.sign(directions[np.arange(len(directions)), largest])[:, None]
+    signs = np.sign(directions[np.arange(len(directions)), largest])
+    return np.asarray(directions * signs[:, None])
