@@ -53,7 +53,7 @@ class Invocation(Generic[Config]):
 class DashedParser(jsonargparse.ArgumentParser):
     """Flags are spelled with dashes; the keys of configuration files with underscores.
 
-    A flag of a tuple takes its values one after the other: `--pca 0.9 0.95`.
+    A job's own flag of a tuple takes its values one after the other: `--pca 0.9 0.95`.
     """
 
     def add_argument(self, *names: str, **settings: Any) -> Any:
@@ -61,8 +61,11 @@ class DashedParser(jsonargparse.ArgumentParser):
         if settings.get("type") is bool:
             del settings["type"]
             settings["action"] = jsonargparse.ActionYesNo(no_prefix="no-")
-        if get_origin(settings.get("type")) is tuple:
-            settings |= {"type": get_args(settings["type"])[0], "nargs": "+"}
+        listed = getattr(settings.get("action"), "_typehint", None)
+        if get_origin(listed) is tuple and "." not in names[0]:  # `_take` makes it a tuple again
+            del settings["action"]
+            settings |= {"type": get_args(listed)[0], "nargs": "+"}
+            settings["default"] = list(settings["default"])
         dashed = tuple(n.replace("_", "-") if n.startswith("--") else n for n in names)
         return super().add_argument(*dashed, **settings)
 

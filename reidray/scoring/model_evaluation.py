@@ -38,7 +38,9 @@ def judge_model(
     """
     model = load_model(config.model or "")
     manifest = read_layout(config.data or "", config.layout)
-    tables = [labelled_images(manifest.split(name), name, manifest.root) for name in ("query", "gallery")]
+    tables = [
+        labelled_images(manifest.split(name), name, manifest.root) for name in ("query", "gallery")
+    ]
     query, gallery = (image_labels(table) for table in tables)
     protocol = config.protocol or default_protocol(query, gallery)
     right_answers(query, gallery, protocol, manifest.root)
