@@ -47,6 +47,11 @@ class ComparedImages:
         """Which images the nearest-neighbour accuracy is of; they are the last two sets."""
         return NAMED_IN_GALLERY if len(self.sets) == 2 else NAMED_IN_VALIDATION
 
+    @property
+    def set_names(self) -> tuple[str, ...]:
+        """What each set is called."""
+        return ("query", "gallery", "validation_query", "validation_gallery")[: len(self.sets)]
+
 
 def read_images(config: CompareConfig) -> ComparedImages:
     """The images of a labelled set, each in its part.

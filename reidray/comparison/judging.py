@@ -77,8 +77,10 @@ class PersonRanks:
 def judge(method: Method, images: ComparedImages) -> Judged:
     """A method's figures on the compared images."""
     query, gallery = images.sets[:2]
+    asking, held = method.embeddings[:2]
     ranking = evaluate(
-        *method.embeddings[:2],
+        asking,
+        held,
         query.people,
         gallery.people,
         query.cameras,
