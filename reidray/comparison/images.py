@@ -74,7 +74,7 @@ def read_images(config: CompareConfig) -> ComparedImages:
     if protocol == "single_shot":
         first = _first_of_each(validation)
         sets += validation.take(np.flatnonzero(first)), validation.take(np.flatnonzero(~first))
-        right_answers(*sets[-2:], "all", f"{root}, its validation people")
+        right_answers(sets[2], sets[3], "all", f"{root}, its validation people")
     return ComparedImages(Location(root), manifest.fingerprint, train, sets, protocol)
 
 

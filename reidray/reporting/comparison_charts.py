@@ -84,10 +84,9 @@ def _scatter_people(
 ) -> list[Any]:
     """The images as dots, each person with a colour and a shape of their own."""
     colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
-    looks = zip(np.unique(people), cycle(colours[::2]), cycle(MARKERS), strict=False)
-    return [
-        axes.scatter(
-            *places[people == person].T, s=16, color=colour, marker=marker, linewidths=0, alpha=0.9
-        )
-        for person, colour, marker in looks
-    ]
+    looks = zip(np.unique(people), cycle(colours), cycle(MARKERS), strict=False)
+    handles = []
+    for person, colour, marker in looks:
+        own = places[people == person]
+        handles.append(axes.scatter(own[:, 0], own[:, 1], s=16, color=colour, marker=marker))
+    return handles
