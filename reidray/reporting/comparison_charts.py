@@ -41,7 +41,7 @@ def cmc_chart_of_methods(curves: Mapping[str, Sequence[float]]) -> bytes:
                 label=name,
             )
         axes.set(xlabel="Rank", ylabel="Queries with a match up to this rank", ylim=(0, 1.02))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.tick_params(length=0)
         figure.legend(loc="outside upper left", ncols=3)
