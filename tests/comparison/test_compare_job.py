@@ -74,7 +74,7 @@ def test_validation_people_stand_in_for_a_gallery_of_one_image_each(single_shot,
     assert len(query.people) + len(gallery.people) + len(images.train.people) == 48
 
 
-def test_a_gallery_of_several_images_names_people_itself(single_shot, tmp_path):
+def test_a_gallery_of_several_images_names_people_itself(tmp_path):
     for person in range(1, 9):
         for shot in range(6):
             name = f"{person:04d}_c{1 + shot % 3}s1_{shot:06d}_00.png"
