@@ -20,7 +20,7 @@ from reidray.models import LoadedModel, load_model
 from reidray.scoring.embedder import ImageSet, Pool, embed_sets
 
 BASELINE_METRIC = "cosine"
-"""The best of the three for PCA and LDA on validation people of market-qut."""
+"""On validation people of market-qut better than euclidean for PCA, and than both others for LDA."""
 
 
 @dataclass(frozen=True, eq=False)
