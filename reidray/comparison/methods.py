@@ -20,7 +20,7 @@ from reidray.models import LoadedModel, load_model
 from reidray.scoring.embedder import ImageSet, Pool, embed_sets
 
 BASELINE_METRIC = "cosine"
-"""On validation people of market-qut better than euclidean for PCA, and than both others for LDA."""
+"""On validation people of market-qut better than euclidean for PCA, than both others for LDA."""
 
 
 @dataclass(frozen=True, eq=False)
