@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 
 import jsonargparse
 import yaml
@@ -51,13 +51,21 @@ class Invocation(Generic[Config]):
 
 
 class DashedParser(jsonargparse.ArgumentParser):
-    """Flags are spelled with dashes; the keys of configuration files with underscores."""
+    """Flags are spelled with dashes; the keys of configuration files with underscores.
+
+    A job's own flag of a tuple takes its values one after the other: `--pca 0.9 0.95`.
+    """
 
     def add_argument(self, *names: str, **settings: Any) -> Any:
         """Add an argument, its flag with dashes."""
         if settings.get("type") is bool:
             del settings["type"]
             settings["action"] = jsonargparse.ActionYesNo(no_prefix="no-")
+        listed = getattr(settings.get("action"), "_typehint", None)
+        if get_origin(listed) is tuple and "." not in names[0]:  # `_take` makes it a tuple again
+            del settings["action"]
+            settings |= {"type": get_args(listed)[0], "nargs": "+"}
+            settings["default"] = list(settings["default"])
         dashed = tuple(n.replace("_", "-") if n.startswith("--") else n for n in names)
         return super().add_argument(*dashed, **settings)
 
@@ -128,7 +136,6 @@ def parse_config(
         for file in layers:
             _check_keys(config_class, _read_yaml(file), file, ())
         _check_flags(parser, rest)
-        rest = _gather_lists(parser, rest)
         given = [part for file in layers for part in ("--config", str(file))] + rest
         values = parser.instantiate(parser.parse_args(given)).as_dict()
         config, session = _take(config_class, values), _take(SessionConfig, values)
@@ -140,7 +147,8 @@ def parse_config(
 def _take(config_class: type[Config], values: dict[str, Any]) -> Config:
     """A configuration from those of the values that are its own."""
     names = [field.name for field in fields(config_class)]  # type: ignore[arg-type]
-    return config_class(**{name: values[name] for name in names})
+    given = {name: values[name] for name in names}
+    return config_class(**{n: tuple(v) if isinstance(v, list) else v for n, v in given.items()})
 
 
 def _add_training_sources(parser: argparse.ArgumentParser, known: dict[str, Path]) -> None:
@@ -202,25 +210,3 @@ def _check_flags(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
         if flag.startswith("--") and len(flag) > 2 and flag not in known:
             near = get_close_matches(flag, known, n=1, cutoff=0.0)[0]
             raise UserError(f"flag {flag} does not exist: did you mean {near}?")
-
-
-def _gather_lists(parser: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
-    """The values of a list's flag as the one value that jsonargparse takes.
-
-    `--users 4 42` becomes `--users [4, 42]`. A list's flag is known by its twin that ends in +.
-    """
-    twins = [flag for action in parser._actions for flag in action.option_strings]
-    lists = {flag.removesuffix("+") for flag in twins if flag.endswith("+")}
-    gathered: list[str] = []
-    flag = ""
-    for argument in arguments:
-        if argument.startswith("--"):
-            flag = argument
-            gathered.append(argument)
-        elif flag not in lists or argument.startswith("["):
-            gathered.append(argument)
-        elif gathered[-1] == flag:
-            gathered.append(f"[{argument}]")
-        else:
-            gathered[-1] = f"{gathered[-1][:-1]}, {argument}]"
-    return gathered

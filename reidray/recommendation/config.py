@@ -57,7 +57,7 @@ class RecommendConfig:
 
     ratings: str
     movies: str
-    users: list[int] = field(default_factory=list)
+    users: tuple[int, ...] = ()
     output: str | None = None
     top_k: int = 5
     seed: int = 0

@@ -38,8 +38,10 @@ def judge_model(
     """
     model = load_person_model(config.model or "")
     manifest = read_layout(config.data or "", config.layout)
-    tables = [_labelled(manifest.split(name), name, manifest.root) for name in ("query", "gallery")]
-    query, gallery = (_labels(table) for table in tables)
+    tables = [
+        labelled_images(manifest.split(name), name, manifest.root) for name in ("query", "gallery")
+    ]
+    query, gallery = (image_labels(table) for table in tables)
     protocol = config.protocol or default_protocol(query, gallery)
     right_answers(query, gallery, protocol, manifest.root)
     location = Location(manifest.root)
@@ -86,7 +88,12 @@ def _attribute_figures(
     return figures | ({"majority_from": "the images judged"} if figures else {})
 
 
-def _labelled(table: pa.Table, split: str, root: str) -> pa.Table:
+def labelled_images(table: pa.Table, split: str, root: str) -> pa.Table:
+    """The images of a split, now that it is known who is on them.
+
+    Raises:
+        UserError: there are none, or it is not known.
+    """
     if not table.num_rows:
         raise UserError(f"{root}: has no {split} images; evaluation needs query and gallery")
     if table["person"].null_count:
@@ -97,7 +104,7 @@ def _labelled(table: pa.Table, split: str, root: str) -> pa.Table:
     return table
 
 
-def _labels(table: pa.Table) -> ImageLabels:
+def image_labels(table: pa.Table) -> ImageLabels:
     """Who is on the images; cameras only if every one is known."""
     cameras = table["camera"]
     return ImageLabels(

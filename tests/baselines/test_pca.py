@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
+from reidray.baselines.moments import PixelMoments
 from reidray.baselines.pca import PCABaseline
+from reidray.baselines.pixels import flatten
 
 
 @pytest.fixture
@@ -53,3 +58,71 @@ def test_crops_of_another_size_are_refused(crops):
 def test_grey_or_flat_input_is_refused(crops):
     with pytest.raises(ValueError, match="expected"):
         PCABaseline.fit(crops[..., 0])
+
+
+def correlated(count, seed):
+    """Crops (count, 6, 4, 3) whose pixels vary together in a few ways of unequal strength."""
+    rng = np.random.default_rng(seed)
+    ways = np.random.default_rng(99).normal(size=(12, 72)) * np.geomspace(30, 1, 12)[:, None]
+    pixels = 128 + rng.normal(size=(count, 12)) @ ways / 3 + rng.normal(size=(count, 72))
+    return pixels.clip(0, 255).astype(np.uint8).reshape(count, 6, 4, 3)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+def test_a_share_keeps_the_fewest_components_that_hold_it(share):
+    baseline = PCABaseline.fit(correlated(60, 1), share)
+    kept = len(baseline.components)
+    assert baseline.cumulative_variance[kept - 1] >= share
+    assert kept == 1 or baseline.cumulative_variance[kept - 2] < share
+    embedded = baseline.embed(correlated(60, 1)).var(axis=0).sum()
+    assert embedded == pytest.approx(72 * baseline.cumulative_variance[kept - 1], rel=1e-3)
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_components_of_summed_moments_are_those_of_the_crops_in_memory(grey):
+    crops, others = correlated(90, 2), correlated(20, 3)
+    moments = PixelMoments((6, 4), grey=grey)
+    moments.add(crops)
+    summed = PCABaseline.from_moments(moments, 0.95)
+    held = PCABaseline.fit(crops, 0.95, grey=grey)
+    assert len(summed.components) == len(held.components)
+    ranks = len(held.cumulative_variance)
+    np.testing.assert_allclose(
+        summed.cumulative_variance[:ranks], held.cumulative_variance, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        np.abs(summed.embed(others)), np.abs(held.embed(others)), rtol=1e-2, atol=1e-2
+    )
+
+
+@given(st.lists(st.integers(0, 40), max_size=6), st.randoms(use_true_random=False))
+def test_moments_are_the_same_to_the_bit_for_any_division_and_order(cuts, random):
+    crops = correlated(40, 4)
+    whole = PixelMoments((6, 4))
+    whole.add(crops)
+    parts = np.split(crops, sorted(cuts))
+    random.shuffle(parts)
+    merged = PixelMoments((6, 4))
+    for part in parts:
+        summed = PixelMoments((6, 4))
+        summed.add(part)
+        merged.merge(summed.count, summed.sums, summed.products)
+    assert merged.count == whole.count
+    np.testing.assert_array_equal(merged.sums, whole.sums)
+    np.testing.assert_array_equal(merged.products, whole.products)
+
+
+def test_grey_pixels_are_pillows_luminance(crops):
+    pictures = [np.asarray(Image.fromarray(crop).convert("L")).ravel() for crop in crops]
+    np.testing.assert_array_equal(flatten(crops, grey=True), np.stack(pictures))
+
+
+def test_crops_too_large_for_a_matrix_of_products_are_refused():
+    with pytest.raises(ValueError, match="128x64"):
+        PixelMoments((128, 64))
+
+
+@pytest.mark.parametrize("components", [0, -1, 2.5, 0.0])
+def test_components_that_are_neither_a_number_nor_a_share_are_refused(crops, components):
+    with pytest.raises(ValueError, match="components"):
+        PCABaseline.fit(crops, 0.9).keep(components)

@@ -1,0 +1,22 @@
+"""Put classical baselines and trained models side by side on one gallery and its queries."""
+
+import sys
+from typing import Any
+
+from reidray.comparison.config import CompareConfig
+from reidray.job import parse_config, run_job
+
+
+def compare() -> dict[str, Any]:
+    """What the command line asks for."""
+    asked = parse_config(CompareConfig, sys.argv[1:], description=__doc__)
+
+    from reidray.comparison.run import compare
+    from reidray.session import ray_session
+
+    session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)
+    return compare(asked.config, session)
+
+
+if __name__ == "__main__":
+    run_job(compare)

@@ -1,0 +1,1 @@
+"""Trained models beside classical baselines: the same images, the same rules, one page."""

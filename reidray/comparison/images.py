@@ -1,0 +1,116 @@
+"""Which images are compared on: the ranking's, and those that test naming by neighbours."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from reidray.comparison.config import CompareConfig
+from reidray.data.layouts import read_layout
+from reidray.data.manifest import Manifest
+from reidray.data.split import split_people
+from reidray.data.storage import Location
+from reidray.errors import UserError
+from reidray.scoring.evaluation import ImageLabels
+from reidray.scoring.feature_evaluation import default_protocol, right_answers
+from reidray.scoring.model_evaluation import image_labels, labelled_images
+
+NAMED_IN_GALLERY = "query images, named by the gallery"
+NAMED_IN_VALIDATION = (
+    "the gallery has one image of each person, so these are images of validation people from "
+    "the training set: the first of each person in each camera, named by the others"
+)
+
+
+@dataclass(frozen=True)
+class ComparedImages:
+    """Images by their part in a comparison.
+
+    Attributes:
+        location: the folder their names are relative to.
+        fingerprint: of the whole manifest.
+        train: what the baselines learn from.
+        sets: query and gallery of the ranking; where that gallery has one image of each person,
+            also a query and a gallery of validation people with several.
+        protocol: rules of the ranking.
+    """
+
+    location: Location
+    fingerprint: str
+    train: ImageLabels
+    sets: tuple[ImageLabels, ...]
+    protocol: str
+
+    @property
+    def naming(self) -> str:
+        """Which images the nearest-neighbour accuracy is of; they are the last two sets."""
+        return NAMED_IN_GALLERY if len(self.sets) == 2 else NAMED_IN_VALIDATION
+
+    @property
+    def set_names(self) -> tuple[str, ...]:
+        """What each set is called."""
+        return ("query", "gallery", "validation_query", "validation_gallery")[: len(self.sets)]
+
+
+def read_images(config: CompareConfig) -> ComparedImages:
+    """The images of a labelled set, each in its part.
+
+    Raises:
+        UserError: the set has no query, gallery or training images, does not tell who is on them,
+            or is too small for what is asked.
+    """
+    manifest = read_layout(config.data, config.layout)
+    root = manifest.root
+    query, gallery = (
+        image_labels(labelled_images(manifest.split(name), name, root))
+        for name in ("query", "gallery")
+    )
+    protocol = default_protocol(query, gallery)
+    right_answers(query, gallery, protocol, root)
+    train, validation = _training(manifest, config)
+    _check_components(config, len(train.people), root)
+    sets: tuple[ImageLabels, ...] = (query, gallery)
+    if protocol == "single_shot":
+        first = _first_of_each(validation)
+        sets += validation.take(np.flatnonzero(first)), validation.take(np.flatnonzero(~first))
+        right_answers(sets[2], sets[3], "all", f"{root}, its validation people")
+    return ComparedImages(Location(root), manifest.fingerprint, train, sets, protocol)
+
+
+def _training(manifest: Manifest, config: CompareConfig) -> tuple[ImageLabels, ImageLabels]:
+    """Images of the people to learn from, and of those kept for validation."""
+    if not manifest.split("train").num_rows:
+        raise UserError(f"{manifest.root}: has no train images, which the baselines learn from")
+    split = split_people(manifest, config.val_fraction, config.split_seed)
+    return _known(split.split("train")), _known(split.split("val"))
+
+
+def _known(table: pa.Table) -> ImageLabels:
+    """The images of people with a name."""
+    return image_labels(table.filter(pa.compute.greater(table["person"], 0)))
+
+
+def _first_of_each(labels: ImageLabels) -> NDArray[np.bool_]:
+    """(N,) bool, the first image of each person in each camera, as in validation."""
+    cameras = np.zeros_like(labels.people) if labels.cameras is None else labels.cameras
+    _, first = np.unique(np.stack([labels.people, cameras]), axis=1, return_index=True)
+    mask = np.zeros(len(labels.people), np.bool_)
+    mask[first] = True
+    return mask
+
+
+def _check_components(config: CompareConfig, images: int, root: str) -> None:
+    values = config.height * config.width * (1 if config.grey else 3)
+    for components in config.pca:
+        if components > min(images, values):
+            raise UserError(
+                f"--pca {components:g}: {root} has {images:,} images to learn from, of "
+                f"{values:,} values each; ask for at most {min(images, values):,} components"
+            )
+
+
+def image_names(labels: ImageLabels) -> tuple[str, ...]:
+    """The paths of images, which those of a manifest have."""
+    assert labels.names is not None
+    return labels.names

@@ -1,0 +1,112 @@
+"""A comparison from images to a folder of figures and a page."""
+
+import csv
+import io
+import json
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from reidray.comparison.config import CompareConfig
+from reidray.comparison.images import read_images
+from reidray.comparison.judging import NEIGHBOURS, judge
+from reidray.comparison.methods import embed_baselines, embed_model, fit_baselines, load_models
+from reidray.comparison.page import Compared, build_page
+from reidray.data.outputs import local_folder, staged_directory
+from reidray.reporting.comparison import comparison_page
+from reidray.scoring.embedder import plan_pool
+
+log = logging.getLogger("reidray")
+
+FIGURES_FILE = "comparison.json"
+TABLE_FILE = "table.csv"
+REPORT_FILE = "report.html"
+
+
+def compare(
+    config: CompareConfig, session: AbstractContextManager[None] | None = None
+) -> dict[str, Any]:
+    """Compare methods and leave a folder with `comparison.json`, `table.csv` and `report.html`.
+
+    The same seed gives the same figures, but for the seconds, whatever the number of workers.
+
+    Args:
+        config: what to compare.
+        session: a connection to Ray, opened once everything has been checked and closed after the
+            embedding; None where Ray is connected already.
+
+    Returns:
+        The figures of each method, with the folder.
+
+    Raises:
+        UserError: data, a model or the output is not what it should be, the cluster cannot place
+            the workers, or too many images do not decode. The output folder is then untouched.
+    """
+    output = local_folder(config.output)
+    with staged_directory(output) as staging:
+        compared = _embed_and_judge(config, session)
+        figures = [judged.figures() for judged in compared.judged]
+        summary = {"task": config.task, "data": compared.images.location.uri, "methods": figures}
+        _write_files(staging, compared, summary)
+    log.info("\n%s", _readable(figures))
+    return {"output": str(output), **summary}
+
+
+def _embed_and_judge(
+    config: CompareConfig, session: AbstractContextManager[None] | None
+) -> Compared:
+    models = load_models(config.model_folders)
+    images = read_images(config)
+    with session or nullcontext():
+        pool = plan_pool(config.num_workers, config.use_gpu)
+        fitted = fit_baselines(config, images)
+        methods, images = embed_baselines(config, images, fitted)
+        for name, model in models.items():
+            methods.append(embed_model(name, model, config, images, pool))
+    judged = tuple(judge(method, images) for method in methods)
+    return Compared(config, images, judged, fitted)
+
+
+def _write_files(folder: Path, compared: Compared, summary: dict[str, Any]) -> None:
+    images, config = compared.images, compared.config
+    record = {
+        **summary,
+        "protocol": images.protocol,
+        "nearest_neighbours_of": images.naming,
+        "seed": config.seed,
+        "images": dict(zip(images.set_names, (len(s.people) for s in images.sets), strict=True)),
+        "train": {"images": len(images.train.people)},
+        "cmc": {judged.method.name: judged.curve for judged in compared.judged},
+        "cumulative_variance": compared.fitted.cumulative_variance.round(6).tolist(),
+    }
+    (folder / FIGURES_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (folder / TABLE_FILE).write_text(_table(summary["methods"]), encoding="utf-8")
+    (folder / REPORT_FILE).write_text(comparison_page(build_page(compared)), encoding="utf-8")
+
+
+def _table(figures: list[dict[str, Any]]) -> str:
+    """The figures as CSV; an unknown one is empty."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, figures[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(figures)
+    return text.getvalue()
+
+
+def _readable(figures: list[dict[str, Any]]) -> str:
+    """The figures as a table of fixed width."""
+    keys = ["top1", "top5", "top10", "mean_ap", *(f"nearest{k}_accuracy" for k in NEIGHBOURS)]
+    titles = ["Top-1", "Top-5", "Top-10", "mAP", *(f"k={k}" for k in NEIGHBOURS)]
+    width = max(len("method"), *(len(row["method"]) for row in figures))
+    head = "  ".join([f"{title:>6}" for title in titles])
+    lines = [f"{'method':<{width}}  {'distance':<9}  length  {head}  training  inference"]
+    for row in figures:
+        shares = "  ".join(f"{row[key]:>6.3f}" for key in keys)
+        training = row["training_seconds"]
+        learnt = "n/a" if training is None else f"{training:.1f} s"
+        lines.append(
+            f"{row['method']:<{width}}  {row['metric']:<9}  {row['embedding_length']:>6}  {shares}"
+            f"  {learnt:>8}  {row['inference_seconds']:>7.1f} s"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from reidray.baselines.lda import LDABaseline
+from reidray.baselines.pca import PCABaseline
+from reidray.retrieval import evaluate
+
+
+def people_in_changing_light(people, images, seed):
+    """Crops that differ most in brightness, which tells nobody, and a little in who is on them."""
+    looks = np.random.default_rng(0).normal(0, 8, (people, 1, 8, 4, 3))
+    rng = np.random.default_rng(seed)
+    light = rng.normal(0, 40, (people, images, 1, 1, 1))
+    noise = rng.normal(0, 3, (people, images, 8, 4, 3))
+    crops = (120 + looks + light + noise).clip(0, 255).astype(np.uint8)
+    return crops.reshape(-1, 8, 4, 3), np.repeat(np.arange(1, people + 1), images)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    crops, people = people_in_changing_light(12, 8, 1)
+    pca = PCABaseline.fit(crops, 0.99)
+    return pca, LDABaseline.fit(pca, pca.embed(crops), people, shrinkage=0.1)
+
+
+def rank1(baseline):
+    query, asked = people_in_changing_light(12, 2, 2)
+    gallery, there = people_in_changing_light(12, 3, 3)
+    images = baseline.embed(query), baseline.embed(gallery)
+    return evaluate(*images, asked, there, protocol="all").cmc[0]
+
+
+def test_discriminants_see_who_it_is_where_principal_components_see_the_light(fitted):
+    pca, lda = fitted
+    assert rank1(pca) < 0.5
+    assert rank1(lda) > 0.9
+
+
+def test_there_is_one_discriminant_less_than_people_and_together_they_hold_all(fitted):
+    _, lda = fitted
+    assert lda.components.shape == (11, 96)
+    assert lda.embed(people_in_changing_light(2, 2, 4)[0]).dtype == np.float32
+    assert (np.diff(lda.cumulative_variance) >= 0).all()
+    assert lda.cumulative_variance[-1] == pytest.approx(1)
+
+
+def test_embeddings_that_are_not_the_components_are_refused(fitted):
+    pca, _ = fitted
+    with pytest.raises(ValueError, match="embeddings have shape"):
+        LDABaseline.fit(pca, np.zeros((4, 3), np.float32), np.arange(4))

@@ -1,0 +1,58 @@
+"""PCA over Ray Data gives the components of the crops in memory, for any number of tasks."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reidray.baselines import distributed
+from reidray.baselines.distributed import embed_images, sum_moments
+from reidray.baselines.pca import PCABaseline
+from reidray.data.decoding import decode_files
+from reidray.data.storage import Location
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_address")]
+SIZE = (8, 4)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """300 pictures whose pixels vary together in ten ways, and one that is none."""
+    root = tmp_path_factory.mktemp("pixels")
+    rng = np.random.default_rng(0)
+    ways = rng.normal(size=(10, 96)) * np.geomspace(40, 2, 10)[:, None]
+    pixels = 128 + rng.normal(size=(300, 10)) @ ways / 3 + rng.normal(size=(300, 96))
+    for number, row in enumerate(pixels.clip(0, 255).astype(np.uint8)):
+        Image.fromarray(row.reshape(*SIZE, 3)).save(root / f"{number:03d}.png")
+    (root / "broken.png").write_bytes(b"no picture")
+    return Location(str(root)), [*(f"{number:03d}.png" for number in range(300)), "broken.png"]
+
+
+def test_moments_over_ray_give_the_subspace_and_variances_of_the_crops_in_memory(images):
+    location, paths = images
+    moments, bad = sum_moments(location, paths, SIZE)
+    assert (moments.count, [image.path for image in bad]) == (300, ["broken.png"])
+    crops = decode_files(location, paths, SIZE).crops
+    summed, held = PCABaseline.from_moments(moments, 10), PCABaseline.fit(crops, 10)
+    np.testing.assert_allclose(summed.cumulative_variance[:10], held.cumulative_variance, atol=1e-5)
+    cosines = np.linalg.svd(summed.components @ held.components.T, compute_uv=False)
+    np.testing.assert_allclose(cosines, 1, atol=1e-4)
+
+
+def test_the_sums_are_the_same_to_the_bit_for_any_number_of_tasks(images, monkeypatch):
+    found = []
+    for tasks in (1, 2, 5):
+        monkeypatch.setattr(distributed, "cluster_cpus", lambda tasks=tasks: tasks)
+        found.append(sum_moments(*images, SIZE)[0])
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.sums, found[0].sums)
+        np.testing.assert_array_equal(other.products, found[0].products)
+
+
+def test_images_embedded_over_ray_are_those_embedded_in_memory(images):
+    location, paths = images
+    decoded = decode_files(location, paths, SIZE)
+    baseline = PCABaseline.fit(decoded.crops, 0.9)
+    embedded = embed_images(baseline, location, paths)
+    assert [image.path for image in embedded.bad] == ["broken.png"]
+    np.testing.assert_array_equal(embedded.rows, decoded.kept)
+    np.testing.assert_allclose(embedded.embeddings, baseline.embed(decoded.crops), atol=1e-4)
