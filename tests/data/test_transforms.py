@@ -59,9 +59,11 @@ def test_shift_moves_whole_pixels_and_fills_what_comes_in():
     assert torch.equal(result, expected.float())
 
 
+# Turned a little at least: what only shifts moves by whole pixels, and in a crop that is not turned
+# whole rows lie just between two pixels.
 moves = st.fixed_dictionaries(
     {
-        "angle": st.floats(-60, 60),
+        "angle": st.floats(-60, -0.5) | st.floats(0.5, 60),
         "shear": st.floats(-40, 40),
         "scale": st.floats(0.6, 1.6),
         "translate": st.tuples(st.floats(-8, 8), st.floats(-8, 8)),
@@ -89,7 +91,6 @@ def in_torchvision(images, move, **options):
 @settings(deadline=None)
 @given(moves, st.sampled_from([(32, 16), (20, 20), (12, 30)]))
 def test_an_affine_move_gives_torchvision_s_pixels(move, size):
-    move["angle"] += 0.25 * (move["angle"] == 0)  # what only shifts moves by whole pixels
     images = crops(1, *size)
     plan = planned(move, *size)
     # torchvision mixes a fill in twice where a pixel lies half outside; 0 has nothing to mix in.
@@ -99,7 +100,7 @@ def test_an_affine_move_gives_torchvision_s_pixels(move, size):
     assert (augment(images, plan, fill=90) - expected).abs().max() < 0.1
     masks = images[:, 0] % 2
     wrong = augment_masks(masks, plan) != in_torchvision(masks[:, None], move)[:, 0]
-    assert wrong.float().mean() < 0.02  # the nearest of two equally near pixels
+    assert wrong.float().mean() < 0.02  # of two pixels equally near, either
 
 
 def test_a_mask_goes_where_its_crop_goes():
