@@ -94,8 +94,8 @@ def _check_classes(table: pa.Table, manifest: Manifest) -> None:
         return
     elsewhere = pc.sum(pc.equal(table["label"], int(missing[0]))).as_py() or 0
     raise UserError(
-        f"{manifest.root}: classes without a training image: {len(missing)} (the first is "
-        f"{manifest.classes[missing[0]]!r}, of which other splits hold {elsewhere}); train holds "
+        f"{manifest.root}: class {manifest.classes[missing[0]]!r} has no training image (classes "
+        f"without: {len(missing)}; other splits hold {elsewhere} of this one); train holds "
         f"{len(labels)} images of {np.count_nonzero(images)} of {len(manifest.classes)} classes; "
         "add the missing ones or leave their classes out"
     )

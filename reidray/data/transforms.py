@@ -4,6 +4,7 @@ The random numbers of a global batch come from (seed, epoch, step) on the CPU an
 its own rows of them, so that a crop is augmented alike for any number of workers.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +14,16 @@ from torch.nn import functional
 
 from reidray.config import AugmentConfig
 
+LUMA = (0.2989, 0.587, 0.114)
+"""How bright red, green and blue are to the eye (ITU-R BT.601), as torchvision rounds it."""
+
 
 @dataclass(frozen=True)
 class AugmentPlan:
     """What happens to each of B crops: (B,) float32 columns, or bool where it happens or not.
 
-    A crop is mirrored, sheared, zoomed, rotated and shifted, in this order, about its centre.
+    A crop is mirrored, sheared, zoomed, rotated and shifted, in this order, about its centre; then
+    the window is cut out of it and fills it again, all in one resampling.
 
     Attributes:
         flip: mirror left and right.
@@ -29,6 +34,9 @@ class AugmentPlan:
         brightness: factor.
         contrast: factor.
         erase: (B, 4) top, left, height, width as shares of the crop; height 0 erases nothing.
+        window: (B, 4) top, left, height, width as shares of the crop; 0, 0, 1, 1 keeps all.
+        saturation: factor, 0 leaves grey.
+        hue: in radians, from red to green to blue.
     """
 
     flip: Tensor
@@ -39,6 +47,9 @@ class AugmentPlan:
     brightness: Tensor
     contrast: Tensor
     erase: Tensor
+    window: Tensor
+    saturation: Tensor
+    hue: Tensor
 
     def take(self, positions: Tensor) -> "AugmentPlan":
         """The plan of some of the crops."""
@@ -59,6 +70,7 @@ def plan_augmentation(
     def between(limit: float, *shape: int) -> Tensor:
         return (torch.rand(count, *shape, generator=random) * 2 - 1) * limit
 
+    # In the order of drawing: what is new comes last, so that older recipes draw as they did.
     return AugmentPlan(
         flip=torch.rand(count, generator=random) < config.flip,
         rotation=torch.deg2rad(between(config.rotation)),
@@ -68,6 +80,9 @@ def plan_augmentation(
         brightness=1 + between(config.brightness),
         contrast=1 + between(config.contrast),
         erase=_plan_erasing(config.erasing, count, random),
+        window=_plan_window(config.crop, count, random),
+        saturation=1 + between(config.saturation),
+        hue=2 * math.pi * between(config.hue),
     )
 
 
@@ -78,6 +93,13 @@ def _plan_erasing(probability: float, count: int, random: torch.Generator) -> Te
     ratio = torch.exp((ratio * 2 - 1) * 1.2)
     height = (area * ratio).sqrt().clamp(max=1.0) * (happens < probability)
     width = (area / ratio).sqrt().clamp(max=1.0)
+    return torch.stack([top * (1 - height), left * (1 - width), height, width], dim=1)
+
+
+def _plan_window(limit: float, count: int, random: torch.Generator) -> Tensor:
+    """Windows that lack up to a share of the height and of the width, anywhere in the crop."""
+    lost_height, lost_width, top, left = torch.rand(4, count, generator=random)
+    height, width = 1 - limit * lost_height, 1 - limit * lost_width
     return torch.stack([top * (1 - height), left * (1 - width), height, width], dim=1)
 
 
@@ -93,11 +115,8 @@ def augment(crops: Tensor, plan: AugmentPlan, *, fill: float) -> Tensor:
         (B, 3, H, W) float32 in 0..255.
     """
     plan = plan.to(crops.device)
-    images = _move(crops.float(), plan, fill, "bilinear")
-    grey = images.mean(dim=(1, 2, 3), keepdim=True)
-    contrast, brightness = plan.contrast.view(-1, 1, 1, 1), plan.brightness.view(-1, 1, 1, 1)
-    images = ((images - grey) * contrast + grey) * brightness
-    return _erase(images.clamp(0, 255), plan.erase, fill)
+    images = _recolour(_move(crops.float(), plan, fill, "bilinear"), plan)
+    return _erase(images, plan.erase, fill)
 
 
 def augment_masks(masks: Tensor, plan: AugmentPlan) -> Tensor:
@@ -120,8 +139,9 @@ def augment_masks(masks: Tensor, plan: AugmentPlan) -> Tensor:
 def _move(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Tensor:
     """Flip and move each of (B, C, H, W); those that only shift move by whole pixels."""
     images = torch.where(plan.flip.view(-1, 1, 1, 1), images.flip(3), images)
-    turned = bool(plan.rotation.any() or plan.shear.any() or (plan.zoom != 1).any())
-    if turned:
+    resampled = (plan.rotation != 0) | (plan.shear != 0) | (plan.zoom != 1)
+    resampled |= (plan.window[:, 2:] != 1).any(dim=1)
+    if bool(resampled.any()):
         return _warp(images, plan, fill, resampling)
     return _shift(images, plan.shift, fill) if bool(plan.shift.any()) else images
 
@@ -164,7 +184,35 @@ def _sources(plan: AugmentPlan, aspect: float) -> Tensor:
     row_y = [-sine / aspect, cosine]
     turn = torch.stack([torch.stack(row_x, dim=1), torch.stack(row_y, dim=1)], dim=1)
     turn = turn / plan.zoom.view(-1, 1, 1)
-    return torch.cat([turn, turn @ (-2 * plan.shift[:, :, None])], dim=2)
+    top, left, height, width = plan.window.unbind(dim=1)
+    centre = torch.stack([2 * left + width - 1, 2 * top + height - 1], dim=1) - 2 * plan.shift
+    share = torch.stack([width, height], dim=1)
+    return torch.cat([turn * share[:, None, :], turn @ centre[:, :, None]], dim=2)
+
+
+def _recolour(images: Tensor, plan: AugmentPlan) -> Tensor:
+    """Change contrast, brightness, saturation and hue of (B, 3, H, W) in 0..255."""
+    images = _blend(images, images.mean(dim=(1, 2, 3), keepdim=True), plan.contrast)
+    images = images * plan.brightness.view(-1, 1, 1, 1)
+    if bool((plan.saturation != 1).any()):
+        luma = images.new_tensor(LUMA).view(3, 1, 1)
+        images = _blend(images, (images * luma).sum(dim=1, keepdim=True), plan.saturation)
+    if bool(plan.hue.any()):
+        images = torch.einsum("bij,bjhw->bihw", _hue_turns(plan.hue), images)
+    return images.clamp(0, 255)
+
+
+def _blend(images: Tensor, others: Tensor, factor: Tensor) -> Tensor:
+    """As much of the images as the factor says, the rest of the others; 1 changes no bit."""
+    factor = factor.view(-1, 1, 1, 1)
+    return images * factor + others * (1 - factor)
+
+
+def _hue_turns(angle: Tensor) -> Tensor:
+    """(B, 3, 3): turns of RGB about the axis of greys, by Rodrigues' formula."""
+    cosine, sine = torch.cos(angle)[:, None, None], torch.sin(angle)[:, None, None]
+    across = angle.new_tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
+    return cosine * torch.eye(3, device=angle.device) + sine * across + (1 - cosine) / 3
 
 
 def _erase(images: Tensor, erase: Tensor, fill: float) -> Tensor:

@@ -47,10 +47,12 @@ class Chart:
     Attributes:
         title: what it shows.
         svg: the picture itself, escaped and without references to anything outside.
+        wide: it needs the whole width of the page.
     """
 
     title: str
     svg: Markup
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def _curves(plot: _Plot, records: Records, best_epoch: int) -> Chart:
         return svg_chart(plot.title, figure, next(iter(plot.lines)))
 
 
-def svg_chart(title: str, figure: Figure, name: str) -> Chart:
+def svg_chart(title: str, figure: Figure, name: str, *, wide: bool = False) -> Chart:
     """The figure as an SVG element whose ids start with `name`, to be unique in the page."""
     written = StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -166,4 +168,4 @@ def svg_chart(title: str, figure: Figure, name: str) -> Chart:
     element = written.getvalue()
     element = element[element.index("<svg") :]
     element = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", element)
-    return Chart(title, Markup(element))
+    return Chart(title, Markup(element), wide)

@@ -230,8 +230,8 @@ def test_a_class_without_a_training_image_is_refused_by_name():
     with pytest.raises(UserError) as error:
         split_images(manifest)
     assert str(error.value) == (
-        "/root: classes without a training image: 2 (the first is 'Bengal', of which other splits "
-        "hold 2); train holds 3 images of 2 of 4 classes; add the missing ones or leave their "
+        "/root: class 'Bengal' has no training image (classes without: 2; other splits hold 2 of "
+        "this one); train holds 3 images of 2 of 4 classes; add the missing ones or leave their "
         "classes out"
     )
 

@@ -1,6 +1,11 @@
+import math
+from dataclasses import replace
+
+import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as reference
 
@@ -24,14 +29,18 @@ def still(count, **changes):
         "brightness": torch.ones(count),
         "contrast": torch.ones(count),
         "erase": torch.zeros(count, 4),
+        "window": torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(count, 1),
+        "saturation": torch.ones(count),
+        "hue": torch.zeros(count),
     }
     return AugmentPlan(**(plan | changes))
 
 
 def test_nothing_asked_for_changes_nothing():
-    images = crops()
-    plan = plan_augmentation(NONE, len(images), seed=0, epoch=0, step=0)
-    assert torch.equal(augment(images, plan, fill=0), images.float())
+    plan = plan_augmentation(NONE, 6, seed=0, epoch=0, step=0)
+    for images in (crops(), crops() // 40, crops() * (crops() > 250)):
+        assert torch.equal(augment(images, plan, fill=0), images.float())
+        assert torch.equal(augment_masks(images[:, 0], plan), images[:, 0])
 
 
 def test_flip_is_a_mirror_image_of_the_chosen_crops_alone():
@@ -50,9 +59,11 @@ def test_shift_moves_whole_pixels_and_fills_what_comes_in():
     assert torch.equal(result, expected.float())
 
 
+# Turned a little at least: what only shifts moves by whole pixels, and in a crop that is not turned
+# whole rows lie just between two pixels.
 moves = st.fixed_dictionaries(
     {
-        "angle": st.floats(-60, 60),
+        "angle": st.floats(-60, -0.5) | st.floats(0.5, 60),
         "shear": st.floats(-40, 40),
         "scale": st.floats(0.6, 1.6),
         "translate": st.tuples(st.floats(-8, 8), st.floats(-8, 8)),
@@ -77,9 +88,9 @@ def in_torchvision(images, move, **options):
     return reference.affine(images, move["angle"], translate, move["scale"], shear, **options)
 
 
+@settings(deadline=None)
 @given(moves, st.sampled_from([(32, 16), (20, 20), (12, 30)]))
 def test_an_affine_move_gives_torchvision_s_pixels(move, size):
-    move["angle"] += 0.25 * (move["angle"] == 0)  # what only shifts moves by whole pixels
     images = crops(1, *size)
     plan = planned(move, *size)
     # torchvision mixes a fill in twice where a pixel lies half outside; 0 has nothing to mix in.
@@ -89,7 +100,7 @@ def test_an_affine_move_gives_torchvision_s_pixels(move, size):
     assert (augment(images, plan, fill=90) - expected).abs().max() < 0.1
     masks = images[:, 0] % 2
     wrong = augment_masks(masks, plan) != in_torchvision(masks[:, None], move)[:, 0]
-    assert wrong.float().mean() < 0.02  # the nearest of two equally near pixels
+    assert wrong.float().mean() < 0.02  # of two pixels equally near, either
 
 
 def test_a_mask_goes_where_its_crop_goes():
@@ -126,6 +137,65 @@ def test_brightness_gives_torchvision_s_pixels():
     assert torch.allclose(result, expected, atol=1e-3)
 
 
+def test_a_window_fills_the_crop_again():
+    images = crops(1, 32, 16)
+    plan = still(1, window=torch.tensor([[0.25, 0.5, 0.5, 0.25]]))
+    expected = reference.resized_crop(
+        images.float(), 8, 8, 16, 4, [32, 16], v2.InterpolationMode.BILINEAR, antialias=False
+    )
+    inside = (0, slice(None), slice(1, -1), slice(2, -2))  # torchvision repeats the cut-out's rim
+    assert torch.allclose(augment(images, plan, fill=0)[inside], expected[inside], atol=1e-3)
+    masks = images[:, 0]
+    nearest = reference.resized_crop(
+        masks[:, None], 8, 8, 16, 4, [32, 16], v2.InterpolationMode.NEAREST
+    )
+    assert torch.equal(augment_masks(masks, plan), nearest[:, 0])
+
+
+@settings(deadline=None)
+@given(moves, st.tuples(*[st.floats(0, 1)] * 2), st.tuples(*[st.floats(0.3, 1)] * 2))
+def test_a_window_is_cut_out_of_the_moved_crop(move, place, sides):
+    """Of a ramp, which no resampling blurs, so that two resamplings give the pixels of one."""
+    rows, columns = torch.meshgrid(torch.arange(24), torch.arange(40), indexing="ij")
+    ramp = torch.stack([8 * rows, 6 * columns, torch.full_like(rows, 255)])[None].byte()
+    (top, left), (tall, wide) = [p * (1 - s) for p, s in zip(place, sides, strict=True)], sides
+    plan = planned(move, 24, 40)
+    cut = augment(ramp, replace(plan, window=torch.tensor([[top, left, tall, wide]])), fill=0)
+    window = torch.tensor([[[wide, 0, 2 * left + wide - 1], [0, tall, 2 * top + tall - 1]]])
+    grid = functional.affine_grid(window, [1, 3, 24, 40], align_corners=False)
+    expected = functional.grid_sample(augment(ramp, plan, fill=0), grid, align_corners=False)
+    inside = (torch.minimum(cut, expected)[:, 2:] > 254.99).expand(-1, 3, -1, -1)
+    assert torch.allclose(cut[inside], expected[inside], atol=0.05)
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.6, 1.4])
+def test_saturation_gives_torchvision_s_pixels(factor):
+    images = crops(1)
+    result = augment(images, still(1, saturation=torch.tensor([factor])), fill=0)
+    expected = reference.adjust_saturation(images.float() / 255, factor) * 255
+    assert torch.allclose(result, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("thirds", [-1, 1])
+def test_a_hue_turned_by_a_third_gives_torchvision_s_pixels(thirds):
+    images = crops(1)
+    plan = still(1, hue=torch.tensor([thirds * 2 * math.pi / 3]))
+    expected = reference.adjust_hue(images.float() / 255, thirds / 3) * 255
+    assert torch.allclose(augment(images, plan, fill=0), expected, atol=0.01)
+
+
+@settings(deadline=None)
+@given(st.floats(-math.pi, math.pi))
+def test_hue_leaves_greys_and_the_mean_of_the_channels(angle):
+    plan = still(2, hue=torch.tensor([0.0, angle]))
+    images = 100 + crops(2) // 16  # far from black and white, where colours are cut off
+    result = augment(images, plan, fill=0)
+    assert torch.equal(result[0], images[0].float())
+    assert torch.allclose(result.mean(dim=1), images.float().mean(dim=1), atol=0.01)
+    greys = images[:, :1].expand(-1, 3, -1, -1)
+    assert torch.allclose(augment(greys, plan, fill=0), greys.float(), atol=0.01)
+
+
 def test_erasing_fills_a_rectangle_and_leaves_the_rest():
     images = crops(1, 20, 10)
     result = augment(images, still(1, erase=torch.tensor([[0.5, 0.2, 0.25, 0.4]])), fill=3)
@@ -136,11 +206,37 @@ def test_erasing_fills_a_rectangle_and_leaves_the_rest():
 
 def test_a_share_of_a_batch_is_augmented_as_within_the_whole():
     images = crops(8)
-    config = AugmentConfig(flip=0.5, rotation=10, zoom=0.1, brightness=0.2, erasing=0.5)
+    config = AugmentConfig(
+        rotation=10, zoom=0.1, brightness=0.2, erasing=0.5, crop=0.2, saturation=0.5, hue=0.1
+    )
     plan = plan_augmentation(config, 8, seed=3, epoch=1, step=5)
     whole = augment(images, plan, fill=9)
     mine = torch.tensor([1, 3, 5, 7])
     assert torch.allclose(augment(images[mine], plan.take(mine), fill=9), whole[mine], atol=1e-4)
+
+
+def test_what_is_asked_for_beside_changes_no_draw():
+    some = AugmentConfig(rotation=5, shift=0.2, contrast=0.1, erasing=0.5)
+    more = replace(some, crop=0.3, saturation=0.4, hue=0.1)
+    first, second = (plan_augmentation(c, 8, seed=3, epoch=1, step=5) for c in (some, more))
+    for name in ("flip", "rotation", "shear", "zoom", "shift", "brightness", "contrast", "erase"):
+        assert torch.equal(getattr(first, name), getattr(second, name))
+    # What this seed drew before there were crop, saturation and hue.
+    assert first.rotation[:2].tolist() == pytest.approx([0.04446857, -0.08498056])
+    assert first.contrast[:2].tolist() == pytest.approx([1.03277719, 0.99634528])
+    assert first.erase[0].tolist() == pytest.approx([0.15839958, 0.53276116, 0, 0.39541057])
+
+
+def test_windows_lie_in_the_crop_and_keep_the_share_that_is_asked_for():
+    plan = plan_augmentation(AugmentConfig(crop=0.4), 500, seed=0, epoch=0, step=0)
+    top, left, height, width = plan.window.unbind(dim=1)
+    for start, side in ((top, height), (left, width)):
+        assert 0.6 <= side.min() < 0.62
+        assert 0.98 < side.max() <= 1
+        assert start.min() >= 0
+        assert (start + side).max() <= 1 + 1e-6
+        assert start.max() > 0.25
+    assert not torch.equal(height, width)
 
 
 def test_the_next_step_draws_other_parameters():
