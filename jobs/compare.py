@@ -11,11 +11,17 @@ def compare() -> dict[str, Any]:
     """What the command line asks for."""
     asked = parse_config(CompareConfig, sys.argv[1:], description=__doc__)
 
-    from reidray.comparison.run import compare
     from reidray.session import ray_session
 
     session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)
-    return compare(asked.config, session)
+    if asked.config.task == "pets":
+        from reidray.comparison.pets import compare_pets
+
+        return compare_pets(asked.config, session)
+
+    from reidray.comparison.reid import compare_reid
+
+    return compare_reid(asked.config, session)
 
 
 if __name__ == "__main__":

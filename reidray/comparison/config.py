@@ -17,7 +17,8 @@ class CompareConfig:
         data: folder or s3:// URI of a set with train, query and gallery, or a CSV or Parquet
             manifest.
         output: local folder to write, new or empty: comparison.json, table.csv and report.html.
-        task: what is compared; reid ranks a gallery of people.
+        task: what is compared; reid ranks a gallery of people, beside baselines, pets names and
+            draws test images. What is said of baselines, people and distances is of reid.
         models: trained models to compare, each NAME=DIR, DIR a model directory.
         pca: a baseline of principal components for each value: under 1 the share of the variance
             that they hold, else how many.
@@ -38,7 +39,7 @@ class CompareConfig:
 
     data: str
     output: str
-    task: Literal["reid"] = "reid"
+    task: Literal["reid", "pets"] = "reid"
     models: tuple[str, ...] = ()
     pca: tuple[float, ...] = (0.95,)
     metric: ComparedMetric | None = None

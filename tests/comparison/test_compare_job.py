@@ -9,7 +9,7 @@ from PIL import Image
 
 from reidray.comparison.config import CompareConfig
 from reidray.comparison.images import read_images
-from reidray.comparison.run import compare
+from reidray.comparison.reid import compare_reid
 from reidray.errors import UserError
 from reidray.models import ModelCard, NetworkSpec, save_model
 from reidray.models.registry import build_network
@@ -57,7 +57,7 @@ class Unreachable:
 
 def refused(data, output, **changes):
     with pytest.raises(UserError) as caught:
-        compare(asked(data, output, **changes), Unreachable())
+        compare_reid(asked(data, output, **changes), Unreachable())
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

@@ -1,7 +1,5 @@
-"""A comparison from images to a folder of figures and a page."""
+"""A comparison of people, from images to a folder of figures and a page."""
 
-import csv
-import io
 import json
 import logging
 from contextlib import AbstractContextManager, nullcontext
@@ -9,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reidray.comparison.config import CompareConfig
+from reidray.comparison.files import FIGURES_FILE, REPORT_FILE, TABLE_FILE, as_csv
 from reidray.comparison.images import read_images
 from reidray.comparison.judging import NEIGHBOURS, judge
 from reidray.comparison.methods import embed_baselines, embed_model, fit_baselines, load_models
@@ -19,12 +18,8 @@ from reidray.scoring.embedder import plan_pool
 
 log = logging.getLogger("reidray")
 
-FIGURES_FILE = "comparison.json"
-TABLE_FILE = "table.csv"
-REPORT_FILE = "report.html"
 
-
-def compare(
+def compare_reid(
     config: CompareConfig, session: AbstractContextManager[None] | None = None
 ) -> dict[str, Any]:
     """Compare methods and leave a folder with `comparison.json`, `table.csv` and `report.html`.
@@ -81,17 +76,8 @@ def _write_files(folder: Path, compared: Compared, summary: dict[str, Any]) -> N
         "cumulative_variance": compared.fitted.cumulative_variance.round(6).tolist(),
     }
     (folder / FIGURES_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    (folder / TABLE_FILE).write_text(_table(summary["methods"]), encoding="utf-8")
+    (folder / TABLE_FILE).write_text(as_csv(summary["methods"]), encoding="utf-8")
     (folder / REPORT_FILE).write_text(comparison_page(build_page(compared)), encoding="utf-8")
-
-
-def _table(figures: list[dict[str, Any]]) -> str:
-    """The figures as CSV; an unknown one is empty."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, figures[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(figures)
-    return text.getvalue()
 
 
 def _readable(figures: list[dict[str, Any]]) -> str:
