@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn import metrics
@@ -24,7 +24,6 @@ def predictions(draw):
     return draw(codes), draw(codes)
 
 
-@settings(deadline=None)
 @given(predictions())
 def test_class_figures_are_scikit_learn_s(pair):
     predicted, truth = pair
@@ -82,7 +81,6 @@ def mask_pairs(draw):
     return draw(masks), draw(masks)
 
 
-@settings(deadline=None)
 @given(mask_pairs())
 def test_mask_figures_are_scikit_learn_s(pair):
     predicted, truth = pair
@@ -99,7 +97,6 @@ def test_mask_figures_are_scikit_learn_s(pair):
     assert [figures.image_f1, figures.image_iou] == pytest.approx(np.mean(by_image, axis=1))
 
 
-@settings(deadline=None)
 @given(mask_pairs(), st.integers(0, 6))
 def test_the_counts_of_batches_give_the_figures_of_the_whole(pair, cut):
     predicted, truth = pair

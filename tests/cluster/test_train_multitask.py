@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_pets import BREEDS, draw_pets
 from PIL import Image
 
 from reidray.config import TrainMultitaskConfig
@@ -16,7 +17,6 @@ from reidray.training.multitask.train import prepare_multitask
 
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
-BREEDS = ("Abyssinian", "beagle", "Birman")
 SMALL = ["--network.height", 32, "--network.width", 32, "--batch-size", 8]
 SMALL += ["--epochs", 3, "--val-fraction", 0.25]
 
@@ -27,34 +27,9 @@ def train(*arguments):
     return done.returncode, done.stdout, done.stderr
 
 
-def draw_pet(breed, number):
-    """A square animal in its breed's colour on grey, and its trimap."""
-    pixels = np.full((40, 40, 3), 120, np.uint8)
-    trimap = np.full((40, 40), 2, np.uint8)
-    square = (slice(number, number + 20), slice(2 * number % 17, 2 * number % 17 + 20))
-    pixels[(*square, breed)] = 250
-    trimap[square] = 1
-    return Image.fromarray(pixels), Image.fromarray(trimap)
-
-
 @pytest.fixture
 def pets(tmp_path):
-    """Twelve images of each of three breeds in the layout of Oxford Pets, a third of them test."""
-    folder = tmp_path / "pets"
-    trimaps = folder / "annotations" / "trimaps"
-    trimaps.mkdir(parents=True)
-    (folder / "images").mkdir()
-    lists = {"trainval": [], "test": []}
-    for breed, name in enumerate(BREEDS):
-        for number in range(12):
-            image, trimap = draw_pet(breed, number)
-            image.save(folder / "images" / f"{name}_{number}.jpg", quality=95)
-            trimap.save(trimaps / f"{name}_{number}.png")
-            which = "trainval" if number < 8 else "test"
-            lists[which].append(f"{name}_{number} {breed + 1} 1 1\n")
-    for which, lines in lists.items():
-        (folder / "annotations" / f"{which}.txt").write_text("".join(lines))
-    return folder
+    return draw_pets(tmp_path / "pets")
 
 
 def test_a_run_leaves_a_model_its_figures_on_each_part_and_what_was_set_aside(

@@ -58,7 +58,7 @@ def test_every_code_survives_encoding(code):
     assert decode_annotation_row(dict(zip(ANNOTATION_COLUMNS, values, strict=True)), "row") == code
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.dictionaries(st.from_regex(r"[a-z0-9][a-z, \"0-9]*\.jpg", fullmatch=True), codes))
 def test_every_file_written_is_read_back_whatever_the_names(rows):
     assert read_annotations(write_annotations(rows.items()), "a.csv") == rows
@@ -93,7 +93,7 @@ def test_what_other_tools_write_reads_the_same(data):
     assert read_annotations(data.encode(), "a.csv") == {"474": CODES}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(codes, min_size=1, max_size=4),
     st.sampled_from(["\n", "\r\n"]),

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
@@ -75,7 +75,6 @@ def test_a_mask_that_cannot_be_told_is_refused_with_a_reason(data, reason):
         decode_mask(data, (2, 3), None)
 
 
-@settings(deadline=None)
 @given(arrays.arrays(np.uint8, (4, 6), elements=st.integers(1, 3)), st.integers(1, 3))
 def test_a_mask_is_resized_to_its_nearest_pixels(trimap, factor):
     larger = decode_mask(png(trimap), (4, 6), (4 * factor, 6 * factor))

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 from torchvision.transforms import v2
@@ -88,7 +88,6 @@ def in_torchvision(images, move, **options):
     return reference.affine(images, move["angle"], translate, move["scale"], shear, **options)
 
 
-@settings(deadline=None)
 @given(moves, st.sampled_from([(32, 16), (20, 20), (12, 30)]))
 def test_an_affine_move_gives_torchvision_s_pixels(move, size):
     images = crops(1, *size)
@@ -152,7 +151,6 @@ def test_a_window_fills_the_crop_again():
     assert torch.equal(augment_masks(masks, plan), nearest[:, 0])
 
 
-@settings(deadline=None)
 @given(moves, st.tuples(*[st.floats(0, 1)] * 2), st.tuples(*[st.floats(0.3, 1)] * 2))
 def test_a_window_is_cut_out_of_the_moved_crop(move, place, sides):
     """Of a ramp, which no resampling blurs, so that two resamplings give the pixels of one."""
@@ -184,7 +182,6 @@ def test_a_hue_turned_by_a_third_gives_torchvision_s_pixels(thirds):
     assert torch.allclose(augment(images, plan, fill=0), expected, atol=0.01)
 
 
-@settings(deadline=None)
 @given(st.floats(-math.pi, math.pi))
 def test_hue_leaves_greys_and_the_mean_of_the_channels(angle):
     plan = still(2, hue=torch.tensor([0.0, angle]))

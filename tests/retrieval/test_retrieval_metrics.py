@@ -55,7 +55,7 @@ def problems(draw):
 
 
 @given(problems(), st.sampled_from(["market1501", "all"]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_same_as_sorting(problem, protocol):
     found = evaluate(**problem, protocol=protocol)
     precisions, firsts = by_sorting(**problem, protocol=protocol)

@@ -69,7 +69,7 @@ def test_queries_count_with_their_nearest_right_and_wrong_image(whole):
     np.testing.assert_allclose(found.impostor, np.sort(np.nanmin(impostor, axis=1)), atol=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 1000), st.booleans(), st.sampled_from(["query", "pair"]), st.floats(0, 1))
 def test_a_threshold_accepts_no_more_than_asked_and_the_next_would(seed, whole, unit, rate):
     problem = people(seed, queries=20, images=60, values=3, whole=whole)
@@ -84,7 +84,7 @@ def test_a_threshold_accepts_no_more_than_asked_and_the_next_would(seed, whole, 
         assert (found.impostor <= beyond[0]).mean() > rate - 1e-9
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 1000), st.booleans(), st.sampled_from(["query", "pair"]))
 def test_the_order_of_the_gallery_and_the_memory_change_nothing(seed, whole, unit):
     query, gallery, query_ids, gallery_ids, query_cameras, cameras = people(seed, whole=whole)

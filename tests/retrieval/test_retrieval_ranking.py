@@ -39,7 +39,7 @@ def features(draw):
 
 
 @given(features(), st.integers(1, 400), st.sampled_from(sorted(METRICS)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_same_as_sorting_float64_distances(both, k, metric):
     query, gallery = both
     found, indices = top_k(query, gallery, k, metric=metric)
@@ -91,7 +91,7 @@ def test_continuous_features_rank_as_float64_distances_do():
 
 
 @given(features(), st.randoms(use_true_random=False))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_permuting_the_gallery_changes_no_distance(both, random):
     query, gallery = both
     order = list(range(len(gallery)))

@@ -41,7 +41,7 @@ def dense_rerank(query, gallery, k1, k2, weight):
     return final[: len(query), len(query) :]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 1000),
     k1=st.integers(1, 12),

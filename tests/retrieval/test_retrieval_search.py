@@ -51,7 +51,7 @@ def split_galleries(draw):
     st.sampled_from(sorted(METRICS)),
     st.randoms(use_true_random=False),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_neither_the_split_nor_the_order_of_arrival_changes_a_bit(split, k, metric, random):
     query, parts = split
     search = Search(query, k, metric, memory_mb=64)
