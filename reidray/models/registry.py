@@ -10,7 +10,11 @@ from reidray.errors import UserError
 from reidray.models.backbones import Backbone
 from reidray.models.networks import Network
 from reidray.models.networks.attributes import CLOTHING_SCHEMA, ClothingNetwork
-from reidray.models.networks.person import AttributePersonNetwork, BaselineNetwork
+from reidray.models.networks.person import (
+    AttributePersonNetwork,
+    BaselineNetwork,
+    SmallPersonNetwork,
+)
 from reidray.models.networks.pets import (
     pets_autoencoder,
     pets_scratch_deep,
@@ -143,7 +147,7 @@ NETWORKS: dict[str, Blueprint] = {
     "pets_scratch_upsample": _pets(pets_scratch_upsample, size=128),
     "reid_small": Blueprint(
         "reid",
-        lambda spec, _: BaselineNetwork(Backbone("resnet_tiny", "none"), spec.num_people),
+        lambda spec, _: SmallPersonNetwork(Backbone("resnet_tiny", "none"), spec.num_people),
         {"height": 64, "width": 32, "num_people": 300},
     ),
     "vgg_triplet_gray": Blueprint(

@@ -31,6 +31,13 @@ def test_apr_embeds_the_dense_feature_with_the_reweighted_attributes_behind_it()
     assert torch.allclose(network.identity(outputs.embedding), outputs.identity, atol=1e-5)
 
 
+def test_reid_small_mines_triplets_of_the_embeddings_of_length_1_that_it_ranks_by():
+    outputs = build_model("reid_small", num_people=7).eval()(CROPS)
+    assert torch.equal(outputs.embedding, outputs.metric_feature)
+    assert torch.allclose(outputs.embedding.norm(dim=1), torch.ones(len(CROPS)))
+    assert outputs.identity.shape == (len(CROPS), 7)
+
+
 def test_baseline_ranks_by_the_neck_and_mines_triplets_before_it():
     network = build_model("baseline", backbone="resnet_tiny", num_people=7).eval()
     network.neck.running_mean.fill_(1.0)

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from reidray.models.backbones import Backbone
 from reidray.models.networks.network import IMAGENET_PIXELS, Network
@@ -39,6 +40,26 @@ class BaselineNetwork(PersonNetwork):
         feature = self.pool(crops)
         embedding = self.neck(feature)
         return Outputs(embedding, feature, self.identity(embedding), ())
+
+
+class SmallPersonNetwork(PersonNetwork):
+    """Batch normalisation of the pooled feature, its direction the embedding, and a classifier.
+
+    Unlike in `BaselineNetwork`, triplets are of embeddings of length 1: with a margin of 1 and
+    semi-hard negatives they learn faster from a few hundred people than the hardest ones do.
+    """
+
+    def __init__(self, backbone: Backbone, num_people: int) -> None:
+        super().__init__(backbone, backbone.num_features)
+        self.neck = nn.BatchNorm1d(backbone.num_features)
+        self.identity = nn.Linear(backbone.num_features, num_people, bias=False)
+        nn.init.normal_(self.identity.weight, std=0.001)
+
+    def forward(self, crops: Tensor) -> Outputs:
+        """Crops (B, 3, H, W), uint8 or float32 in 0..255."""
+        feature = self.neck(self.pool(crops))
+        embedding = functional.normalize(feature)
+        return Outputs(embedding, embedding, self.identity(feature), ())
 
 
 class AttributePersonNetwork(PersonNetwork):
