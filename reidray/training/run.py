@@ -13,6 +13,7 @@ from ray.util.queue import Queue
 
 from reidray.config import NetworkConfig, TrainingConfig
 from reidray.data.decoding import BadImage, check_bad_images
+from reidray.data.manifest import Manifest
 from reidray.data.outputs import staged_directory, write_whole
 from reidray.errors import UserError
 from reidray.models.directory import MODEL_FILES, ModelCard, save_model
@@ -30,6 +31,23 @@ log = logging.getLogger("reidray")
 CONFIG_FILE = "config.yaml"
 WRAP_UP_SECONDS = 15.0
 """Kept back from a time limit for the model directory, the report and Ray's own end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A training that can start: everything that needs no cluster is checked.
+
+    Attributes:
+        config: with nothing left open.
+        run: the run directory.
+        manifest: the images.
+        spec: the network.
+    """
+
+    config: TrainingConfig
+    run: Path
+    manifest: Manifest
+    spec: NetworkSpec
 
 
 @dataclass(frozen=True)
@@ -116,33 +134,24 @@ def check_set_aside(bad: tuple[BadImage, ...], total: int, max_bad: float) -> No
 
 
 def learn(
-    config: TrainingConfig,
-    spec: NetworkSpec,
-    *,
-    run: Path,
-    training_data: str,
-    make_task: Callable[[Place], Task],
-    resources: Resources,
-    started: float,
+    prepared: Prepared, make_task: Callable[[Place], Task], resources: Resources, *, started: float
 ) -> Learned:
     """Train on the cluster.
 
     Args:
-        config: what to train.
-        spec: the network.
-        run: the run directory, made where it is not there.
-        training_data: fingerprint of the images and what is known of them.
+        prepared: what to train; its run directory is made where it is not there.
         make_task: makes the task in each training process.
         resources: what each of them is given.
         started: seconds since 1970 at which the job began, for its time limit.
     """
+    config, run = prepared.config, prepared.run
     run.mkdir(parents=True, exist_ok=True)
     write_whole(run / CONFIG_FILE, yaml.safe_dump(plain(config), sort_keys=False))
     limit = config.max_minutes
     assignment = Assignment(
         config=config,
-        spec=spec,
-        training_data=training_data,
+        spec=prepared.spec,
+        training_data=prepared.manifest.fingerprint,
         make_task=make_task,
         deadline=started + limit * 60 - WRAP_UP_SECONDS if limit else None,
         bf16=config.precision == "bf16" or (config.precision == "auto" and resources.use_gpu),
@@ -152,7 +161,7 @@ def learn(
     journal = Journal(run)
     checkpoint = train_on_cluster(assignment, resources, run, journal)
     standing, weights = read_best(checkpoint)
-    network = build_network(spec)
+    network = build_network(prepared.spec)
     network.load_state_dict(weights)
     return Learned(network, standing, journal.records)
 

@@ -39,6 +39,7 @@ from reidray.training.multitask.task import MultitaskTask
 from reidray.training.place import Place
 from reidray.training.run import (
     Learned,
+    Prepared,
     check_set_aside,
     choose_network,
     choose_run,
@@ -55,24 +56,19 @@ GROUP = 64
 """Images that are decoded and kept together."""
 
 
-@dataclass(frozen=True)
-class PreparedMultitask:
-    """A training that can start: everything that needs no cluster is checked.
+@dataclass(frozen=True, kw_only=True)
+class PreparedMultitask(Prepared):
+    """A training on labelled images that can start.
 
     Attributes:
-        run: the run directory.
         manifest: the labelled images, in the splits train, val and gallery, the test part.
         images: what is known of the images of each split that has any.
         labelling: what there is to say of them.
-        spec: the network.
     """
 
     config: TrainMultitaskConfig
-    run: Path
-    manifest: Manifest
     images: dict[str, LabelledImages]
     labelling: Labelling
-    spec: NetworkSpec
 
 
 def prepare_multitask(
@@ -103,7 +99,9 @@ def prepare_multitask(
         log.info("%s", note)
     run = choose_run(config, resume)
     config = replace(config, output=str(run), network=network)
-    return PreparedMultitask(config, run, manifest, images, labelling, spec)
+    return PreparedMultitask(
+        config=config, run=run, manifest=manifest, spec=spec, images=images, labelling=labelling
+    )
 
 
 def train_multitask(prepared: PreparedMultitask, *, started: float) -> dict[str, Any]:
@@ -130,15 +128,8 @@ def train_multitask(prepared: PreparedMultitask, *, started: float) -> dict[str,
         },
     )
     log.info("%s", _counts(decoded, resources))
-    learned = learn(
-        config,
-        prepared.spec,
-        run=prepared.run,
-        training_data=prepared.manifest.fingerprint,
-        make_task=partial(_make_task, decoded, crops),
-        resources=resources,
-        started=started,
-    )
+    make_task = partial(_make_task, decoded, crops)
+    learned = learn(decoded, make_task, resources, started=started)
     examined = _examine(decoded, crops, learned.network, resources)
     return _finish(decoded, learned, examined, crops)
 

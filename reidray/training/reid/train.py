@@ -26,6 +26,7 @@ from reidray.training.reid.task import ReidTask
 from reidray.training.reid.validation import LabelledCrops
 from reidray.training.run import (
     Learned,
+    Prepared,
     check_set_aside,
     choose_network,
     choose_run,
@@ -38,24 +39,19 @@ from reidray.training.trainer import place_workers
 log = logging.getLogger("reidray")
 
 
-@dataclass(frozen=True)
-class PreparedReid:
-    """A training that can start: everything that needs no cluster is checked.
+@dataclass(frozen=True, kw_only=True)
+class PreparedReid(Prepared):
+    """A training on people that can start.
 
     Attributes:
-        run: the run directory.
         manifest: the training people, in the splits train and val.
         train: the images of the split train; a row is a row of the manifest's table.
         validation: those of the split val.
-        spec: the network.
     """
 
     config: TrainReidConfig
-    run: Path
-    manifest: Manifest
     train: LabelledCrops
     validation: LabelledCrops
-    spec: NetworkSpec
 
 
 def prepare_reid(config: TrainReidConfig, resume: Path | None = None) -> PreparedReid:
@@ -84,7 +80,9 @@ def prepare_reid(config: TrainReidConfig, resume: Path | None = None) -> Prepare
         log.info("%s", note)
     run = choose_run(config, resume)
     config = replace(config, output=str(run), network=network)
-    return PreparedReid(config, run, manifest, train, validation, spec)
+    return PreparedReid(
+        config=config, run=run, manifest=manifest, spec=spec, train=train, validation=validation
+    )
 
 
 def train_reid(prepared: PreparedReid, *, started: float) -> dict[str, Any]:
@@ -114,15 +112,8 @@ def train_reid(prepared: PreparedReid, *, started: float) -> dict[str, Any]:
         config.num_workers,
         "1 GPU" if resources.use_gpu else f"{resources.cpus} CPU",
     )
-    learned = learn(
-        config,
-        prepared.spec,
-        run=prepared.run,
-        training_data=prepared.manifest.fingerprint,
-        make_task=partial(_make_task, config, crops, train, validation),
-        resources=resources,
-        started=started,
-    )
+    make_task = partial(_make_task, config, crops, train, validation)
+    learned = learn(prepared, make_task, resources, started=started)
     return _finish(prepared, learned, _summarise(prepared, train, validation, crops))
 
 
