@@ -93,7 +93,7 @@ def create_body(preset: BackbonePreset, weights: str) -> nn.Module:
         except (OSError, RuntimeError) as error:
             raise UserError(
                 f"ImageNet weights of {preset.architecture} could not be loaded "
-                f"({type(error).__name__}): they need a network; give a local .safetensors file "
+                f"({type(error).__name__}): they need a network connection; give a local .safetensors file "
                 "with --network.weights FILE, or none"
             ) from error
     body: nn.Module = create(preset.architecture, num_classes=0, **preset.arguments)
