@@ -93,8 +93,8 @@ def create_body(preset: BackbonePreset, weights: str) -> nn.Module:
         except (OSError, RuntimeError) as error:
             raise UserError(
                 f"ImageNet weights of {preset.architecture} could not be loaded "
-                f"({type(error).__name__}): they need a network connection; give a local .safetensors file "
-                "with --network.weights FILE, or none"
+                f"({type(error).__name__}): they need a network connection; give a local "
+                ".safetensors file with --network.weights FILE, or none"
             ) from error
     body: nn.Module = create(preset.architecture, num_classes=0, **preset.arguments)
     if weights != "none":
