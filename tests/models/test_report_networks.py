@@ -255,6 +255,6 @@ def test_mobilenet_starts_from_a_file(tmp_path):
 def test_imagenet_weights_out_of_reach_are_one_line_that_offers_a_file(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match="need a network; give a local") as caught:
+    with pytest.raises(UserError, match="need a network connection; give a local") as caught:
         build_model("pets_mobilenet_transpose", weights="imagenet")
     assert "\n" not in str(caught.value)
