@@ -58,10 +58,12 @@ class BatchConfig:
     Attributes:
         people: people in a batch (P).
         crops: crops of each person (K).
+        spread_cameras: whether the crops of a person come from as many cameras as can be.
     """
 
     people: int = 16
     crops: int = 4
+    spread_cameras: bool = False
 
     def __post_init__(self) -> None:
         require(self.people >= 2, "batch.people must be 2 or more")

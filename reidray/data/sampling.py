@@ -41,7 +41,13 @@ def check_identity_batch(people: Rows, batch_people: int, batch_crops: int, work
 
 
 def identity_batches(
-    people: Rows, batch_people: int, batch_crops: int, *, seed: int, epoch: int
+    people: Rows,
+    batch_people: int,
+    batch_crops: int,
+    *,
+    seed: int,
+    epoch: int,
+    cameras: Rows | None = None,
 ) -> Iterator[Rows]:
     """Batches of P people with K crops each; everybody has a turn (Hermans et al. 2017).
 
@@ -55,14 +61,24 @@ def identity_batches(
         batch_crops: K.
         seed: of the whole training.
         epoch: from 0.
+        cameras: (N,) int64, the camera of each crop. Where they are given, the crops of each
+            camera are spread evenly over the person's pieces.
 
     Yields:
         (P, K) int64 positions in `people`, one row a person.
     """
     random = np.random.default_rng([seed, epoch])
-    pieces = [_pieces(rows, batch_crops, random) for rows in _rows_by_person(people)]
+
+    def cut(rows: Rows) -> Rows:
+        shuffled = random.permutation(rows)
+        if cameras is None:
+            return _pieces(shuffled, batch_crops)
+        by_camera = shuffled[np.argsort(cameras[shuffled], kind="stable")]
+        return _dealt(by_camera, batch_crops)
+
+    pieces = [cut(rows) for rows in _rows_by_person(people)]
     left = np.array([len(parts) for parts in pieces])
-    spare = [_pieces(parts.reshape(-1), batch_crops, random) for parts in pieces]
+    spare = [cut(parts.reshape(-1)) for parts in pieces]
     batches_left = max(-(-int(left.sum()) // batch_people), int(left.max()))
     while batches_left > 0:
         chosen = _draw_people(left, batch_people, batches_left, random)
@@ -100,11 +116,16 @@ def _rows_by_person(people: Rows) -> list[Rows]:
     return np.split(order, starts[1:])
 
 
-def _pieces(rows: Rows, size: int, random: np.random.Generator) -> Rows:
-    """The rows shuffled and cut in pieces, (pieces, size); the last one completed with repeats."""
-    shuffled = random.permutation(rows)
+def _pieces(rows: Rows, size: int) -> Rows:
+    """The rows cut in pieces, (pieces, size); the last one completed with repeats."""
     count = -(-len(rows) // size)
-    return np.resize(shuffled, count * size).reshape(count, size)
+    return np.resize(rows, count * size).reshape(count, size)
+
+
+def _dealt(rows: Rows, size: int) -> Rows:
+    """The rows dealt out like cards: those that follow each other come into different pieces."""
+    count = -(-len(rows) // size)
+    return np.resize(rows, count * size).reshape(size, count).T
 
 
 def _draw_people(left: Rows, count: int, batches_left: int, random: np.random.Generator) -> Rows:

@@ -54,3 +54,24 @@ class Place:
         parts = [torch.empty_like(padded) for _ in range(self.world_size)]
         distributed.all_gather(parts, padded)
         return torch.stack(parts, dim=1).flatten(0, 1)[:total]
+
+    def gather_batch(self, part: Tensor) -> Tensor:
+        """Join the parts of a batch that the ranks hold, of the same shape, in the order of ranks.
+
+        Gradients flow to this rank's own part. A loss that each rank takes of the whole, averaged
+        as DDP averages gradients, so has the gradient that it has in one process.
+
+        Args:
+            part: (b, ...) this rank's part.
+
+        Returns:
+            (world * b, ...) the whole batch.
+        """
+        if self.world_size == 1:
+            return part
+        parts = [torch.empty_like(part) for _ in range(self.world_size)]
+        distributed.all_gather(parts, part.detach().contiguous())
+        if part.requires_grad:
+            # The same value, with a gradient as large as the mean over the ranks makes it small.
+            parts[self.rank] = part.detach() + (part - part.detach()) * self.world_size
+        return torch.cat(parts)

@@ -59,3 +59,28 @@ def test_too_few_people_is_a_mistake_that_says_how_many_there_are():
 def test_people_that_do_not_divide_among_workers_are_a_mistake(workers):
     with pytest.raises(UserError, match=r"batch\.people"):
         check_identity_batch(np.arange(50), 7 if workers == 3 else 6, 4, workers)
+
+
+cameras_of_people = st.lists(
+    st.tuples(st.integers(0, 7), st.integers(0, 3)), min_size=12, max_size=120
+).filter(lambda shown: len({person for person, _ in shown}) >= 4)
+
+
+@given(cameras_of_people, st.integers(0, 5))
+def test_spread_cameras_share_their_crops_out_evenly(shown, seed):
+    people, cameras = map(np.array, zip(*shown, strict=True))
+    spread = list(identity_batches(people, 4, 3, seed=seed, epoch=0, cameras=cameras))
+    assert len(spread) == len(batches(people, seed))
+    assert set(np.concatenate([b.reshape(-1) for b in spread])) == set(range(len(people)))
+    for row in (row for batch in spread for row in batch):
+        theirs = cameras[people == people[row[0]]]
+        pieces = -(-len(theirs) // 3)
+        for camera in set(theirs):
+            if (theirs == camera).sum() >= pieces:
+                assert camera in cameras[row]
+
+
+def test_a_camera_with_half_of_the_crops_gives_half_of_each_piece():
+    people, cameras = np.repeat(np.arange(4), 8), np.tile([5, 5, 5, 5, 2, 2, 9, 9], 4)
+    for batch in identity_batches(people, 4, 4, seed=0, epoch=0, cameras=cameras):
+        assert np.array_equal(np.sort(cameras[batch]), [[2, 5, 5, 9]] * 4)
