@@ -81,6 +81,13 @@ def cluster_gpus() -> int:
     return int(ray.cluster_resources().get("GPU", 0))
 
 
+def object_store_bytes() -> int:
+    """What the object store of a node holds, the smallest of those that can train."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    stores = [node.get("object_store_memory", 0) for node in nodes if node.get("CPU", 0) >= 1]
+    return int(min(stores, default=0))
+
+
 def _quieten(verbose: bool) -> None:
     """Hide Ray's own messages, here and in every process it starts."""
     if verbose:

@@ -3,12 +3,11 @@
 import json
 import logging
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-import ray
 import torch
 from numpy.typing import NDArray
 
@@ -17,11 +16,11 @@ from reidray.comparison.files import FIGURES_FILE, REPORT_FILE, TABLE_FILE, as_c
 from reidray.config import MultitaskLossConfig
 from reidray.data.attributes import AttributeSchema
 from reidray.data.decoding import check_bad_images
-from reidray.data.ingest import ResidentCrops, decode_resident
+from reidray.data.ingest import IngestedCrops, choose_way, ingest
 from reidray.data.layouts import read_layout
 from reidray.data.manifest import Manifest
 from reidray.data.outputs import local_folder, staged_directory
-from reidray.data.storage import Location
+from reidray.data.transforms import image_tensor
 from reidray.errors import UserError
 from reidray.models import NETWORKS, LoadedModel, load_model
 from reidray.reporting.pets_comparison import ComparedNetwork, DrawnPet, pets_comparison_page
@@ -32,6 +31,7 @@ from reidray.training.multitask.examination import (
     Labelling,
     examine,
 )
+from reidray.training.run import image_files
 from reidray.training.trainer import Resources, place_workers
 
 log = logging.getLogger("reidray")
@@ -80,10 +80,8 @@ def compare_pets(
         truth = _test_images(manifest)
         models = _load_models(config, manifest)
         with session or nullcontext():
-            resources = place_workers(1, config.use_gpu)
             examined = {
-                name: _examine(model, manifest, truth, config, resources)
-                for name, model in models.items()
+                name: _examine(model, manifest, truth, config) for name, model in models.items()
             }
         figures = [_figures(name, models[name], found) for name, found in examined.items()]
         summary = {"task": config.task, "data": manifest.root, "methods": figures}
@@ -145,42 +143,38 @@ def _examine(
     manifest: Manifest,
     truth: LabelledImages,
     config: CompareConfig,
-    resources: Resources,
 ) -> Examined:
     """A network's figures on the test part, worked out in a task of the cluster."""
     draws = NETWORKS[model.spec.name].draws_masks
-    table = manifest.table.take(truth.rows)
-    crops = decode_resident(
-        Location(manifest.root),
-        table["path"].to_pylist(),
-        np.arange(len(truth.rows)) // GROUP,
-        (model.spec.height, model.spec.width),
-        masks=table["mask_path"].to_pylist() if draws else None,
-    )
+    test = replace(manifest, table=manifest.table.take(truth.rows))
+    files = image_files(test, model.spec, np.arange(len(truth.rows)) // GROUP, masks=draws)
+    way = choose_way(files, "auto")
+    resources = place_workers(1, config.use_gpu, streams=way == "stream")
+    crops = ingest(files, way)
     check_bad_images(crops.bad, len(truth.rows), config.max_bad)
     kept = LabelledImages(crops.rows, truth.labels[crops.rows])
     labelling = Labelling(manifest.classes, AttributeSchema(), draws, np.zeros(1, dtype=np.int64))
-    task = ray.remote(num_cpus=resources.cpus, num_gpus=int(resources.use_gpu))(_ask)
-    found: Examined = ray.get(task.remote(model, crops, kept, labelling, resources))
-    return found
+    return resources.run(_ask, model, crops, kept, labelling, resources)
 
 
 def _ask(
     model: LoadedModel,
-    crops: ResidentCrops,
+    crops: IngestedCrops,
     truth: LabelledImages,
     labelling: Labelling,
     resources: Resources,
 ) -> Examined:
     torch.set_num_threads(resources.cpus)
     device = torch.device("cuda" if resources.use_gpu else "cpu")
-    network, table = model.network.to(device), crops.open()
-    examination = examine(network, table, truth, labelling, MultitaskLossConfig(), device)
-    shown = table.gather(truth.rows[:: max(1, len(truth.rows) // SHOWN)][:SHOWN])
+    network, source = model.network.to(device), crops.open()
+    examination = examine(network, source, truth, labelling, MultitaskLossConfig(), device)
+    rows = truth.rows[:: max(1, len(truth.rows) // SHOWN)][:SHOWN]
+    (group,) = source.read([rows])
+    shown = group.crops
     if not labelling.masks:
         return Examined(examination, shown, None)
     with torch.inference_mode():
-        logits = network(torch.from_numpy(shown).to(device).permute(0, 3, 1, 2)).masks
+        logits = network(image_tensor(shown, device)).masks
     return Examined(examination, shown, (logits[:, 0] > 0).cpu().numpy())
 
 

@@ -33,6 +33,8 @@ class TrainingConfig:
         precision: auto is bf16 on a GPU and fp32 on a CPU.
         max_failures: how often training starts again from its last checkpoint after a crash.
         max_bad: share of images that may fail to decode.
+        ingest: resident decodes the images once and keeps the crops in memory, stream decodes them
+            every epoch while the network computes, auto keeps them where they fit.
         val_fraction: share of the training images kept for validation, whole people where there
             are people.
         split_seed: of the choice of these.
@@ -54,6 +56,7 @@ class TrainingConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     max_failures: int = 2
     max_bad: float = 0.01
+    ingest: Literal["auto", "resident", "stream"] = "auto"
     val_fraction: float = 0.3
     split_seed: int = 0
     strict: bool = False
@@ -77,11 +80,14 @@ class TrainReidConfig(TrainingConfig):
 
     Attributes:
         batch: a global batch.
+        gather_embeddings: whether triplets are mined in the whole batch, not in each worker's
+            share of it.
         loss: the losses.
         validation: validation.
     """
 
     batch: BatchConfig = field(default_factory=BatchConfig)
+    gather_embeddings: bool = False
     loss: LossConfig = field(default_factory=LossConfig)
     validation: ReidValidationConfig = field(default_factory=ReidValidationConfig)
 

@@ -1,16 +1,18 @@
-"""Decoded crops in memory, reached by the row of their manifest."""
+"""Decoded crops, reached by the row of their manifest, wherever they are kept."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+Rows = NDArray[np.int64]
+
 
 @dataclass(frozen=True)
 class CropGroup:
-    """Crops that were decoded together, such as those of one person.
+    """Crops that belong together, such as those of one person or of one batch.
 
     Attributes:
         rows: (N,) int64, the crops' rows in the manifest.
@@ -18,56 +20,66 @@ class CropGroup:
         masks: (N, H, W) uint8, 1 where the foreground is; None where none were decoded.
     """
 
-    rows: NDArray[np.int64]
+    rows: Rows
     crops: NDArray[np.uint8]
     masks: NDArray[np.uint8] | None = None
 
 
-class CropTable:
-    """Random access to crops that are held in groups; never copies a group.
+class CropSource(Protocol):
+    """Where the crops come from: memory, or files that are decoded on the way."""
 
-    Attributes:
-        rows: (N,) int64, the manifest's rows that have a crop, ascending.
-    """
+    def read(self, batches: Sequence[Rows]) -> Iterator[CropGroup]:
+        """The crops of each batch of rows, in the order asked for.
+
+        Raises:
+            KeyError: a row has no crop.
+        """
+
+
+class CropTable:
+    """Random access to crops that are held in memory, in groups; never copies a group."""
 
     def __init__(self, groups: Iterable[CropGroup]) -> None:
-        self._groups = [group for group in groups if len(group.rows)]
-        self._place: dict[int, tuple[int, int]] = {
-            int(row): (number, position)
-            for number, group in enumerate(self._groups)
-            for position, row in enumerate(group.rows)
-        }
-        self.rows: NDArray[np.int64] = np.sort(np.fromiter(self._place, dtype=np.int64))
+        kept = [group for group in groups if len(group.rows)]
+        self._crops = [group.crops for group in kept]
+        self._masks = [group.masks for group in kept if group.masks is not None]
+        sizes = [len(group.rows) for group in kept]
+        rows = np.concatenate([np.zeros(0, np.int64), *(group.rows for group in kept)])
+        # Where each row is found: its group, -1 where it has none, and its place there.
+        self._group = np.full(int(rows.max(initial=-1)) + 1, -1, dtype=np.int32)
+        self._place = np.zeros_like(self._group)
+        self._group[rows] = np.repeat(np.arange(len(sizes)), sizes)
+        self._place[rows] = np.concatenate([np.zeros(0, np.int32), *map(np.arange, sizes)])
 
     @classmethod
     def from_array(cls, crops: NDArray[np.uint8]) -> Self:
         """A table whose row i is crops[i], (N, H, W, 3) uint8."""
         return cls([CropGroup(np.arange(len(crops), dtype=np.int64), crops)])
 
-    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The crops of some rows, copied together: (len(rows), H, W, 3) uint8.
+    def read(self, batches: Sequence[Rows]) -> Iterator[CropGroup]:
+        """The crops of each batch of rows, copied together, in the order asked for.
 
         Raises:
             KeyError: a row has no crop.
         """
-        return self._copy([group.crops for group in self._groups], rows)
+        return (self._gather(rows) for rows in batches)
 
-    def gather_masks(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The masks of some rows, copied together: (len(rows), H, W) uint8, 1 the foreground.
+    def _gather(self, rows: Rows) -> CropGroup:
+        for row in rows[(rows < 0) | (rows >= len(self._group))]:
+            raise KeyError(int(row))
+        groups = self._group[rows]
+        for row in rows[groups < 0]:
+            raise KeyError(int(row))
+        places = list(zip(groups.tolist(), self._place[rows].tolist(), strict=True))
+        crops = _copy_together(self._crops, places)
+        return CropGroup(rows, crops, _copy_together(self._masks, places) if self._masks else None)
 
-        Raises:
-            KeyError: a row has no crop.
-            ValueError: the crops were decoded without masks.
-        """
-        masks = [group.masks for group in self._groups if group.masks is not None]
-        if len(masks) < len(self._groups):
-            raise ValueError("the crops were decoded without masks")
-        return self._copy(masks, rows)
 
-    def _copy(self, groups: list[NDArray[np.uint8]], rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """What the groups hold of some rows, as one array."""
-        batch = np.empty((len(rows), *groups[0].shape[1:]), dtype=np.uint8)
-        for target, row in zip(batch, rows.tolist(), strict=True):
-            number, position = self._place[row]
-            target[...] = groups[number][position]
-        return batch
+def _copy_together(
+    groups: list[NDArray[np.uint8]], places: list[tuple[int, int]]
+) -> NDArray[np.uint8]:
+    """The images at these places of the groups, as one array."""
+    batch = np.empty((len(places), *groups[0].shape[1:]), dtype=np.uint8)
+    for target, (group, place) in zip(batch, places, strict=True):
+        target[...] = groups[group][place]
+    return batch

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,6 +17,11 @@ from reidray.config import AugmentConfig
 
 LUMA = (0.2989, 0.587, 0.114)
 """How bright red, green and blue are to the eye (ITU-R BT.601), as torchvision rounds it."""
+
+
+def image_tensor(crops: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Crops as they were decoded, (B, H, W, 3) uint8, on a device as (B, 3, H, W)."""
+    return torch.from_numpy(crops).to(device).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)

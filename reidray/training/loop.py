@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from reidray.config import OptimizerConfig, ValidationConfig
 from reidray.errors import UserError
+from reidray.training.ahead import made_ahead
 from reidray.training.checkpoint import TrainingState, copy_weights
 from reidray.training.clock import Clock
 from reidray.training.optimizers import build_optimizer, learning_rate
@@ -215,19 +216,19 @@ class _Training:
         standing = self.state.standing
         torch.manual_seed(_seed_of(self.plan.seed, standing.epoch, self.place.rank))
         tally, last_report = _EpochTally(), 0.0
-        batches = self.task.batches(standing.epoch)
-        while (done := self.clock.progress(standing.step)) < 1:
-            asked = time.perf_counter()
-            batch = next(batches, None)
-            if batch is None:
-                break
-            waited = time.perf_counter() - asked
-            losses = self._step(batch, done)
-            tally.add(losses, self.task.batch_size(batch) * self.place.world_size, waited)
-            standing.step += 1
-            if self.place.leads and tally.seconds - last_report > 1:
-                last_report = tally.seconds
-                self._report_step(tally, done)
+        with closing(made_ahead(self.task.batches(standing.epoch))) as batches:
+            while (done := self.clock.progress(standing.step)) < 1:
+                asked = time.perf_counter()
+                batch = next(batches, None)
+                if batch is None:
+                    break
+                waited = time.perf_counter() - asked
+                losses = self._step(batch, done)
+                tally.add(losses, self.task.batch_size(batch) * self.place.world_size, waited)
+                standing.step += 1
+                if self.place.leads and tally.seconds - last_report > 1:
+                    last_report = tally.seconds
+                    self._report_step(tally, done)
         return {"learning_rate": self._set_learning_rate(done), **tally.record()}
 
     def _step(self, batch: Any, done: float) -> dict[str, Tensor]:

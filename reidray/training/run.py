@@ -8,13 +8,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 from ray.util.queue import Queue
 
 from reidray.config import NetworkConfig, TrainingConfig
-from reidray.data.decoding import BadImage, check_bad_images
+from reidray.data.decoding import check_bad_images
+from reidray.data.ingest import ImageFiles, IngestedCrops, choose_way, ingest
 from reidray.data.manifest import Manifest
 from reidray.data.outputs import staged_directory, write_whole
+from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.models.directory import MODEL_FILES, ModelCard, save_model
 from reidray.models.networks import Network
@@ -23,7 +27,7 @@ from reidray.training.checkpoint import Standing, read_best
 from reidray.training.loop import Task
 from reidray.training.place import Place
 from reidray.training.progress import Journal
-from reidray.training.trainer import Resources, train_on_cluster
+from reidray.training.trainer import Resources, place_workers, train_on_cluster
 from reidray.training.worker import Assignment
 
 log = logging.getLogger("reidray")
@@ -122,15 +126,40 @@ def choose_network(
     return replace(asked, name=spec.name, **resolved), spec
 
 
-def check_set_aside(bad: tuple[BadImage, ...], total: int, max_bad: float) -> None:
-    """Name the images that did not decode; too many end the job.
+def image_files(
+    manifest: Manifest, spec: NetworkSpec, groups: NDArray[np.int64], *, masks: bool = False
+) -> ImageFiles:
+    """The images of a manifest as crops that a network takes, of its rows.
+
+    Args:
+        manifest: the images.
+        spec: the network.
+        groups: (N,) int64, which images are decoded and kept together.
+        masks: whether their masks are decoded beside them.
+    """
+    table = manifest.table
+    return ImageFiles(
+        location=Location(manifest.root),
+        paths=table["path"].combine_chunks(),
+        groups=groups,
+        size=(spec.height, spec.width),
+        masks=table["mask_path"].combine_chunks() if masks else None,
+    )
+
+
+def bring_images(files: ImageFiles, config: TrainingConfig) -> tuple[IngestedCrops, Resources]:
+    """Have the images of a training, and a place for each of its workers.
 
     Raises:
-        UserError: more than the share `max_bad` of `total` images.
+        UserError: the cluster has no room for either, or too many images do not decode.
     """
-    check_bad_images(bad, total, max_bad)
-    for image in bad:
+    way = choose_way(files, config.ingest)
+    resources = place_workers(config.num_workers, config.use_gpu, streams=way == "stream")
+    crops = ingest(files, way)
+    check_bad_images(crops.bad, len(files.paths), config.max_bad)
+    for image in crops.bad:
         log.warning("set aside: %s (%s)", image.path, image.reason)
+    return crops, resources
 
 
 def learn(

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 import ray.train
@@ -14,6 +14,8 @@ from reidray.errors import UserError
 from reidray.session import cluster_gpus
 from reidray.training.progress import Journal
 from reidray.training.worker import Assignment
+
+Result = TypeVar("Result")
 
 CHECKPOINTS = "checkpoints"
 POLL_SECONDS = "0.2"
@@ -26,15 +28,38 @@ class Resources:
 
     Attributes:
         use_gpu: whether it has a GPU.
-        cpus: whole CPUs.
+        cpus: CPUs that it computes on.
+        streams: whether tasks that decode its crops share these CPUs.
     """
 
     use_gpu: bool
     cpus: int
+    streams: bool = False
+
+    @property
+    def held(self) -> dict[str, float]:
+        """What Ray keeps for it. Half of its CPUs are left to decoding where crops are streamed.
+
+        Ray Data waits for ever where training holds every CPU.
+        """
+        cpus = self.cpus / 2 if self.streams else self.cpus
+        return {"CPU": cpus} | ({"GPU": 1} if self.use_gpu else {})
+
+    def run(self, work: Callable[..., Result], *arguments: object) -> Result:
+        """Do some work in a task that is given these, and wait for it."""
+        held = self.held
+        task = ray.remote(num_cpus=held["CPU"], num_gpus=held.get("GPU", 0))(work)
+        result: Result = ray.get(task.remote(*arguments))
+        return result
 
 
-def place_workers(num_workers: int, use_gpu: str) -> Resources:
+def place_workers(num_workers: int, use_gpu: str, *, streams: bool = False) -> Resources:
     """What the cluster can give to each of so many workers.
+
+    Args:
+        num_workers: training processes.
+        use_gpu: yes, no, or auto for GPUs where the cluster has them.
+        streams: whether their crops are decoded while they train.
 
     Raises:
         UserError: it cannot place them; says what it has.
@@ -47,10 +72,11 @@ def place_workers(num_workers: int, use_gpu: str) -> Resources:
                 f"{num_workers} workers need a GPU each and the cluster has {gpus}: "
                 "lower --num-workers, or train on CPUs with --use-gpu no"
             )
-        return Resources(use_gpu=True, cpus=max(1, min(sum(nodes) // num_workers, 8)))
+        cpus = max(1, min(sum(nodes) // num_workers, 8))
+        return Resources(use_gpu=True, cpus=cpus, streams=streams)
     for cpus in range(max(nodes, default=0), 0, -1):
         if sum(node // cpus for node in nodes) >= num_workers:
-            return Resources(use_gpu=False, cpus=cpus)
+            return Resources(use_gpu=False, cpus=cpus, streams=streams)
     raise UserError(
         f"{num_workers} workers need a CPU each and the cluster has {sum(nodes)}: "
         "lower --num-workers"
@@ -78,8 +104,7 @@ def train_on_cluster(
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.num_workers,
             use_gpu=resources.use_gpu,
-            resources_per_worker={"CPU": resources.cpus}
-            | ({"GPU": 1} if resources.use_gpu else {}),
+            resources_per_worker=resources.held,
         ),
         run_config=ray.train.RunConfig(
             name=CHECKPOINTS,

@@ -15,7 +15,15 @@ from reidray.models.registry import NetworkSpec, build_network
 from reidray.training.loop import LoopPlan, Metrics, StepProgress, Task, fit, settings_of
 from reidray.training.place import Place
 
-RESUMABLE_KEYS = ("data", "output", "max_minutes", "num_workers", "max_failures", "use_gpu")
+RESUMABLE_KEYS = (
+    "data",
+    "output",
+    "max_minutes",
+    "num_workers",
+    "max_failures",
+    "use_gpu",
+    "ingest",
+)
 """Settings that may differ between the parts of a training that is stopped and resumed."""
 
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from reidray.config import TrainReidConfig
 from reidray.data.demo import draw_demo_set
 from reidray.errors import UserError
 from reidray.job import parse_config
-from reidray.training.reid.train import prepare_reid
+from reidray.training.reid.train import prepare_reid, train_reid
 from reidray.training.trainer import place_workers
 
 pytestmark = pytest.mark.cluster
@@ -113,6 +114,35 @@ def test_neither_a_killed_job_nor_a_killed_worker_changes_what_is_learned(
     assert all((learned[name] == expected[name]).all() for name in expected)
 
 
+def test_streamed_crops_teach_what_resident_ones_do(undisturbed, ray_address, tmp_path):
+    whole, _ = undisturbed
+    run = tmp_path / "run"
+    asked = ("--config", whole / "config.yaml", "--output", run, "--ingest", "stream")
+    code, _, messages = finish(start(*asked, "--ray-address", ray_address))
+    assert code == 0, messages
+    assert "ingest stream: 384 crops of 32x16" in messages
+    assert "checking: 384 images" in messages
+    learned, expected = (load_file(at / "model" / "model.safetensors") for at in (run, whole))
+    assert all((learned[name] == expected[name]).all() for name in expected)
+    assert all(0 <= record["input_wait"] < 1 for record in records(run))
+
+
+@pytest.mark.usefixtures("ray_address")
+@pytest.mark.parametrize("way", ["resident", "stream"])
+def test_a_training_person_without_an_image_left_stops_before_training(crops, tmp_path, way):
+    damaged = shutil.copytree(crops, tmp_path / "data")
+    asked = ["--data", str(damaged), *SHORT, "--ingest", way, "--max-bad", "0.2"]
+    asked += ["--output", str(tmp_path / "run")]
+    prepared = prepare_reid(parse_config(TrainReidConfig, asked, trains="reid").config)
+    person = prepared.train.people[0]
+    for row in prepared.train.rows[prepared.train.people == person].tolist():
+        path = damaged / prepared.manifest.table["path"][row].as_py()
+        path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UserError, match=f"no image of training person {person} decodes: mend"):
+        train_reid(prepared, started=time.time())
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(tmp_path):
     code, output, messages = finish(
         start("--data", "no/such/folder", "--output", tmp_path / "run", *SHORT)
@@ -145,3 +175,5 @@ def test_workers_that_the_cluster_cannot_place_are_refused_with_what_it_has():
     with pytest.raises(UserError, match="1 workers need a GPU each and the cluster has 0"):
         place_workers(1, "yes")
     assert place_workers(2, "no").cpus == 1
+    assert place_workers(2, "no").held == {"CPU": 1}
+    assert place_workers(2, "no", streams=True).held == {"CPU": 0.5}

@@ -153,15 +153,21 @@ def group(rows, masked=True):
 def test_masks_are_gathered_beside_their_crops():
     table = CropTable([group([7, 2]), group([]), group([5, 4, 0])])
     rows = np.array([4, 7, 7, 0, 2])
-    assert table.gather(rows)[:, 0, 0, 0].tolist() == rows.tolist()
-    masks = table.gather_masks(rows)
-    assert masks.shape == (5, 2, 4)
-    assert masks.dtype == np.uint8
-    assert masks[:, 1, 3].tolist() == [0, 1, 1, 0, 0]
-    with pytest.raises(KeyError):
-        table.gather_masks(np.array([1]))
-    with pytest.raises(ValueError, match="without masks"):
-        CropTable([group([1], masked=False)]).gather_masks(np.array([1]))
+    first, second = table.read([rows, rows[:2]])
+    assert first.rows.tolist() == rows.tolist()
+    assert first.crops[:, 0, 0, 0].tolist() == rows.tolist()
+    assert first.masks.shape == (5, 2, 4)
+    assert first.masks[:, 1, 3].tolist() == [0, 1, 1, 0, 0]
+    assert second.crops[:, 1, 3, 2].tolist() == [4, 7]
+    (plain,) = CropTable([group([1], masked=False)]).read([np.array([1])])
+    assert plain.masks is None
+
+
+@pytest.mark.parametrize("row", [1, 6, 8, -1])
+def test_a_row_without_a_crop_is_named(row):
+    table = CropTable([group([7, 2]), group([5, 4, 0])])
+    with pytest.raises(KeyError, match=str(row)):
+        list(table.read([np.array([4, row])]))
 
 
 def test_the_real_masks_of_the_pets():

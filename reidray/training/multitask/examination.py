@@ -1,7 +1,6 @@
 """What a multi-task network answers, and how good that is."""
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,7 +13,8 @@ from reidray.accuracy import attribute_accuracy
 from reidray.classification import ClassFigures, judge_classes, judge_mask_counts
 from reidray.config import MultitaskLossConfig
 from reidray.data.attributes import AttributeSchema
-from reidray.data.crops import CropTable
+from reidray.data.crops import CropSource, Rows
+from reidray.data.transforms import image_tensor
 from reidray.losses import attribute_loss
 from reidray.models.networks import Outputs, PetOutputs
 from reidray.training.place import Place
@@ -22,8 +22,6 @@ from reidray.training.place import Place
 BATCH = 64
 
 Figures = dict[str, Any]
-Gather = Callable[[NDArray[np.int64]], Tensor]
-GatherMasks = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -115,30 +113,28 @@ def label_logits(outputs: Outputs | PetOutputs) -> tuple[Tensor, ...]:
     return (outputs.classes,) if isinstance(outputs, PetOutputs) else outputs.attributes
 
 
-def answer(
-    network: nn.Module, images: Gather, masks: GatherMasks | None, rows: NDArray[np.int64]
-) -> Answers:
+def answer(network: nn.Module, source: CropSource, rows: Rows, device: torch.device) -> Answers:
     """Ask a network about images, batch by batch.
 
     Args:
-        network: in evaluation mode.
-        images: gives rows of the manifest as (B, 3, H, W) uint8 on the network's device.
-        masks: gives their true masks as (B, H, W) uint8; None where nothing is drawn.
-        rows: (N,) int64.
+        network: in evaluation mode, on `device`.
+        source: has the images, and their true masks where masks are drawn.
+        rows: (N,) int64, rows of the manifest.
+        device: where the network computes.
     """
     said: list[tuple[Tensor, ...]] = []
     drawn: list[Tensor] = []
     seconds = 0.0
+    batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
     with torch.inference_mode():
-        for start in range(0, len(rows), BATCH):
-            batch = rows[start : start + BATCH]
-            asked = images(batch)
+        for group in source.read(batches):
+            asked = image_tensor(group.crops, device)
             begun = time.perf_counter()
             outputs = network(asked)
             said.append(tuple(values.float() for values in label_logits(outputs)))
-            counts = torch.zeros((len(batch), 0), dtype=torch.float64, device=asked.device)
-            if masks is not None:
-                truth = torch.from_numpy(masks(batch)).to(asked.device)
+            counts = torch.zeros((len(asked), 0), dtype=torch.float64, device=device)
+            if group.masks is not None:
+                truth = torch.from_numpy(group.masks).to(device)
                 counts = _compare_masks(outputs.masks[:, 0].float(), truth)
             drawn.append(counts)
             seconds += time.perf_counter() - begun
@@ -184,7 +180,7 @@ def judge(
 
 def examine(
     network: nn.Module,
-    table: CropTable,
+    source: CropSource,
     truth: LabelledImages,
     labelling: Labelling,
     losses: MultitaskLossConfig,
@@ -194,17 +190,13 @@ def examine(
 
     Args:
         network: in evaluation mode, on `device`.
-        table: has the images.
+        source: has the images.
         truth: the N images.
         labelling: what there is to say.
         losses: the weights of the losses.
         device: where the network computes.
     """
-
-    def images(rows: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(table.gather(rows)).to(device).permute(0, 3, 1, 2)
-
-    answers = answer(network, images, table.gather_masks if labelling.masks else None, truth.rows)
+    answers = answer(network, source, truth.rows, device)
     return judge(answers.gathered(Place(device=device), len(truth.rows)), truth, labelling, losses)
 
 

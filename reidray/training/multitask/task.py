@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reidray.config import TrainMultitaskConfig
-from reidray.data.crops import CropTable
+from reidray.data.crops import CropSource
 from reidray.data.sampling import shuffled_batches
-from reidray.data.transforms import augment, augment_masks, plan_augmentation
+from reidray.data.transforms import augment, augment_masks, image_tensor, plan_augmentation
 from reidray.losses import attribute_loss, mask_loss
 from reidray.training.multitask.examination import (
     Figures,
@@ -49,31 +48,32 @@ class MultitaskTask:
         self,
         config: TrainMultitaskConfig,
         labelling: Labelling,
-        table: CropTable,
+        source: CropSource,
         train: LabelledImages,
         validation: LabelledImages,
         place: Place,
     ) -> None:
-        self._config, self._labelling, self._table = config, labelling, table
+        self._config, self._labelling, self._source = config, labelling, source
         self._train, self._validation, self._place = train, validation, place
         self.steps_per_epoch = -(-len(train.rows) // config.batch_size)
 
     def batches(self, epoch: int) -> Iterator[ImageBatch]:
         """This rank's images of each global batch of an epoch."""
         place, config, train = self._place, self._config, self._train
-        plan = shuffled_batches(len(train.rows), config.batch_size, seed=config.seed, epoch=epoch)
-        for step, positions in enumerate(plan):
-            mine = np.arange(place.rank, len(positions), place.world_size)
-            chosen = positions[mine]
+        plan = list(
+            shuffled_batches(len(train.rows), config.batch_size, seed=config.seed, epoch=epoch)
+        )
+        share = np.arange(place.rank, config.batch_size, place.world_size)
+        groups = self._source.read([train.rows[positions[share]] for positions in plan])
+        for step, (positions, group) in enumerate(zip(plan, groups, strict=True)):
             changes = plan_augmentation(
                 config.augment, len(positions), seed=config.seed, epoch=epoch, step=step
-            ).take(torch.from_numpy(mine))
-            images = self._images(train.rows[chosen])
+            ).take(torch.from_numpy(share))
+            images = image_tensor(group.crops, place.device)
             masks = None
-            if self._labelling.masks:
-                drawn = torch.from_numpy(self._table.gather_masks(train.rows[chosen]))
-                masks = augment_masks(drawn.to(place.device), changes)
-            labels = torch.from_numpy(train.labels[chosen]).to(place.device)
+            if group.masks is not None:
+                masks = augment_masks(torch.from_numpy(group.masks).to(place.device), changes)
+            labels = torch.from_numpy(train.labels[positions[share]]).to(place.device)
             yield ImageBatch(augment(images, changes, fill=FILL), labels, masks)
 
     def batch_size(self, batch: ImageBatch) -> int:
@@ -93,13 +93,8 @@ class MultitaskTask:
         """Figures on images that are not trained on; complete on rank 0 alone."""
         place, validation = self._place, self._validation
         mine = validation.rows[place.rank :: place.world_size]
-        masks = self._table.gather_masks if self._labelling.masks else None
-        answers = answer(network, self._images, masks, mine)
+        answers = answer(network, self._source, mine, place.device)
         gathered = answers.gathered(place, len(validation.rows))
         if not place.leads:
             return {}
         return judge(gathered, validation, self._labelling, self._config.loss).summary
-
-    def _images(self, rows: NDArray[np.int64]) -> Tensor:
-        images = torch.from_numpy(self._table.gather(rows)).to(self._place.device)
-        return images.permute(0, 3, 1, 2)

@@ -8,17 +8,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray
 import torch
 
 from reidray.accuracy import most_frequent
 from reidray.config import TrainMultitaskConfig
 from reidray.data.attributes import UNKNOWN
-from reidray.data.ingest import ResidentCrops, decode_resident
+from reidray.data.ingest import IngestedCrops
 from reidray.data.layouts import read_layout
 from reidray.data.manifest import Manifest
 from reidray.data.split import split_images, split_people
-from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.models.directory import ModelCard
 from reidray.models.networks import Network
@@ -40,14 +38,15 @@ from reidray.training.place import Place
 from reidray.training.run import (
     Learned,
     Prepared,
-    check_set_aside,
+    bring_images,
     choose_network,
     choose_run,
+    image_files,
     learn,
     plain,
     write_model,
 )
-from reidray.training.trainer import Resources, place_workers
+from reidray.training.trainer import Resources
 
 log = logging.getLogger("reidray")
 
@@ -118,8 +117,9 @@ def train_multitask(prepared: PreparedMultitask, *, started: float) -> dict[str,
         UserError: too many images are bad, or the cluster cannot place the workers.
     """
     config = prepared.config
-    resources = place_workers(config.num_workers, config.use_gpu)
-    crops = _decode(prepared)
+    groups = np.arange(prepared.manifest.table.num_rows) // GROUP
+    files = image_files(prepared.manifest, prepared.spec, groups, masks=prepared.labelling.masks)
+    crops, resources = bring_images(files, config)
     decoded = replace(
         prepared,
         images={
@@ -179,20 +179,6 @@ def _labelling(manifest: Manifest, spec: NetworkSpec, train: LabelledImages) -> 
     return Labelling(manifest.classes, spec.schema, masks, majority)
 
 
-def _decode(prepared: PreparedMultitask) -> ResidentCrops:
-    """Decode all images, and their masks; too many bad ones end the job."""
-    table = prepared.manifest.table
-    crops = decode_resident(
-        Location(prepared.manifest.root),
-        table["path"].to_pylist(),
-        np.arange(table.num_rows) // GROUP,
-        (prepared.spec.height, prepared.spec.width),
-        masks=table["mask_path"].to_pylist() if prepared.labelling.masks else None,
-    )
-    check_set_aside(crops.bad, table.num_rows, prepared.config.max_bad)
-    return crops
-
-
 def _counts(prepared: PreparedMultitask, resources: Resources) -> str:
     """How many images each part has, and what trains on them."""
     parts = [f"{len(part.rows):,} {PARTS[split]}" for split, part in prepared.images.items()]
@@ -200,7 +186,7 @@ def _counts(prepared: PreparedMultitask, resources: Resources) -> str:
     return f"{', '.join(parts)} images; {prepared.config.num_workers} workers x {each}"
 
 
-def _make_task(prepared: PreparedMultitask, crops: ResidentCrops, place: Place) -> MultitaskTask:
+def _make_task(prepared: PreparedMultitask, crops: IngestedCrops, place: Place) -> MultitaskTask:
     """The task in a training process."""
     images = prepared.images
     return MultitaskTask(
@@ -209,23 +195,21 @@ def _make_task(prepared: PreparedMultitask, crops: ResidentCrops, place: Place) 
 
 
 def _examine(
-    prepared: PreparedMultitask, crops: ResidentCrops, network: Network, resources: Resources
+    prepared: PreparedMultitask, crops: IngestedCrops, network: Network, resources: Resources
 ) -> dict[str, Examination]:
     """How good the best weights are on each part, by its name, where a worker had its place."""
-    task = ray.remote(num_cpus=resources.cpus, num_gpus=int(resources.use_gpu))(_examine_parts)
-    found: dict[str, Examination] = ray.get(task.remote(prepared, crops, network, resources))
-    return found
+    return resources.run(_examine_parts, prepared, crops, network, resources)
 
 
 def _examine_parts(
-    prepared: PreparedMultitask, crops: ResidentCrops, network: Network, resources: Resources
+    prepared: PreparedMultitask, crops: IngestedCrops, network: Network, resources: Resources
 ) -> dict[str, Examination]:
     torch.set_num_threads(resources.cpus)
     device = torch.device("cuda" if resources.use_gpu else "cpu")
-    network, table = network.to(device).eval(), crops.open()
+    network, source = network.to(device).eval(), crops.open()
     return {
         PARTS[split]: examine(
-            network, table, part, prepared.labelling, prepared.config.loss, device
+            network, source, part, prepared.labelling, prepared.config.loss, device
         )
         for split, part in prepared.images.items()
     }
@@ -235,7 +219,7 @@ def _finish(
     prepared: PreparedMultitask,
     learned: Learned,
     examined: dict[str, Examination],
-    crops: ResidentCrops,
+    crops: IngestedCrops,
 ) -> dict[str, Any]:
     """The best epoch as a model directory, and the report."""
     run, standing = prepared.run, learned.standing

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from reidray.accuracy import most_frequent
 from reidray.config import TrainReidConfig
-from reidray.data.crops import CropTable
+from reidray.data.crops import CropSource
 from reidray.data.sampling import identity_batches
-from reidray.data.transforms import augment, plan_augmentation
+from reidray.data.transforms import augment, image_tensor, plan_augmentation
 from reidray.losses import (
     attribute_loss,
     batch_hard_triplet_loss,
@@ -48,12 +48,12 @@ class ReidTask:
     def __init__(
         self,
         config: TrainReidConfig,
-        table: CropTable,
+        source: CropSource,
         train: LabelledCrops,
         validation: LabelledCrops,
         place: Place,
     ) -> None:
-        self._config, self._table, self._place = config, table, place
+        self._config, self._source, self._place = config, source, place
         self._train, self._validation = train, validation
         _, self._people = np.unique(train.people, return_inverse=True)
         self.steps_per_epoch = sum(1 for _ in self._plan(0))
@@ -61,19 +61,20 @@ class ReidTask:
     def batches(self, epoch: int) -> Iterator[ReidBatch]:
         """This rank's people of each global batch of an epoch."""
         place, config = self._place, self._config
-        for step, positions in enumerate(self._plan(epoch)):
-            mine = np.arange(positions.size).reshape(positions.shape)[
-                place.rank :: place.world_size
-            ]
+        plan = list(self._plan(epoch))
+        chosen = [positions[place.rank :: place.world_size].reshape(-1) for positions in plan]
+        groups = self._source.read([self._train.rows[mine] for mine in chosen])
+        for step, (positions, mine, group) in enumerate(zip(plan, chosen, groups, strict=True)):
+            places = np.arange(positions.size).reshape(positions.shape)
+            share = torch.from_numpy(places[place.rank :: place.world_size].reshape(-1))
             augmentation = plan_augmentation(
                 config.augment, positions.size, seed=config.seed, epoch=epoch, step=step
             )
-            chosen = positions.reshape(-1)[mine.reshape(-1)]
-            crops = self._crops(self._train.rows[chosen])
+            crops = image_tensor(group.crops, place.device)
             yield ReidBatch(
-                augment(crops, augmentation.take(torch.from_numpy(mine.reshape(-1))), fill=FILL),
-                torch.from_numpy(self._people[chosen]).to(place.device),
-                torch.from_numpy(self._train.codes[chosen]).to(place.device, torch.int64),
+                augment(crops, augmentation.take(share), fill=FILL),
+                torch.from_numpy(self._people[mine]).to(place.device),
+                torch.from_numpy(self._train.codes[mine]).to(place.device, torch.int64),
             )
 
     def batch_size(self, batch: ReidBatch) -> int:
@@ -91,10 +92,11 @@ class ReidTask:
                 outputs.identity, batch.people, smoothing=smoothing
             )
         if weights.triplet:
+            features, people = outputs.metric_feature, batch.people
+            if self._config.gather_embeddings:
+                features, people = map(self._place.gather_batch, (features, people))
             mined = TRIPLET_LOSSES[weights.mining]
-            terms["triplet"] = weights.triplet * mined(
-                outputs.metric_feature, batch.people, margin=weights.margin
-            )
+            terms["triplet"] = weights.triplet * mined(features, people, margin=weights.margin)
         if outputs.attributes:
             terms["attributes"] = weights.attributes * attribute_loss(
                 outputs.attributes, batch.codes, smoothing=smoothing
@@ -105,7 +107,7 @@ class ReidTask:
         """Figures on people that are not trained on; complete on rank 0 alone."""
         validation, place = self._validation, self._place
         mine = validation.rows[place.rank :: place.world_size]
-        embeddings, attributes = embed(network, self._crops, mine)
+        embeddings, attributes = embed(network, self._source, mine, place.device)
         embeddings = place.gather_rows(embeddings, len(validation.rows)).cpu()
         attributes = place.gather_rows(attributes, len(validation.rows)).cpu()
         if not place.leads:
@@ -121,9 +123,10 @@ class ReidTask:
     def _plan(self, epoch: int) -> Iterator[NDArray[np.int64]]:
         config = self._config
         return identity_batches(
-            self._people, config.batch.people, config.batch.crops, seed=config.seed, epoch=epoch
+            self._people,
+            config.batch.people,
+            config.batch.crops,
+            seed=config.seed,
+            epoch=epoch,
+            cameras=self._train.cameras if config.batch.spread_cameras else None,
         )
-
-    def _crops(self, rows: NDArray[np.int64]) -> Tensor:
-        crops = torch.from_numpy(self._table.gather(rows)).to(self._place.device)
-        return crops.permute(0, 3, 1, 2)

@@ -11,12 +11,11 @@ import pyarrow as pa
 
 from reidray.config import TrainReidConfig
 from reidray.data.attributes import UNKNOWN
-from reidray.data.ingest import ResidentCrops, decode_resident
+from reidray.data.ingest import IngestedCrops
 from reidray.data.layouts import read_layout
 from reidray.data.manifest import Manifest
 from reidray.data.sampling import check_identity_batch
 from reidray.data.split import split_people
-from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.models.directory import ModelCard
 from reidray.models.registry import NetworkSpec
@@ -27,14 +26,14 @@ from reidray.training.reid.validation import LabelledCrops
 from reidray.training.run import (
     Learned,
     Prepared,
-    check_set_aside,
+    bring_images,
     choose_network,
     choose_run,
+    image_files,
     learn,
     plain,
     write_model,
 )
-from reidray.training.trainer import place_workers
 
 log = logging.getLogger("reidray")
 
@@ -73,6 +72,11 @@ def prepare_reid(config: TrainReidConfig, resume: Path | None = None) -> Prepare
     manifest = replace(manifest, table=manifest.table.filter(kept).combine_chunks())
     train, validation = _labels(manifest, "train"), _labels(manifest, "val")
     check_identity_batch(train.people, config.batch.people, config.batch.crops, config.num_workers)
+    if config.batch.spread_cameras and train.cameras.max() < 0:
+        raise UserError(
+            f"{config.data}: --batch.spread-cameras needs cameras and the training images name "
+            "none: leave it out, or use a layout or a manifest that does"
+        )
     known = {"num_people": len(np.unique(train.people)), "schema": manifest.schema}
     network, spec = choose_network(config.network, "reid", known)
     _check_something_to_learn(config, spec)
@@ -99,12 +103,14 @@ def train_reid(prepared: PreparedReid, *, started: float) -> dict[str, Any]:
         UserError: too many images are bad, or the cluster cannot place the workers.
     """
     config = prepared.config
-    resources = place_workers(config.num_workers, config.use_gpu)
-    crops = _decode(prepared)
+    files = image_files(
+        prepared.manifest, prepared.spec, prepared.manifest.table["person"].to_numpy()
+    )
+    crops, resources = bring_images(files, config)
+    _check_everybody_left(prepared.train, crops)
     train, validation = (
         _decoded(labels, crops) for labels in (prepared.train, prepared.validation)
     )
-    check_identity_batch(train.people, config.batch.people, config.batch.crops, config.num_workers)
     log.info(
         "training on %s images of %s people, validating on %s of %s; %d workers x %s",
         *(f"{count:,}" for count in (len(train.rows), len(np.unique(train.people)))),
@@ -119,7 +125,7 @@ def train_reid(prepared: PreparedReid, *, started: float) -> dict[str, Any]:
 
 def _make_task(
     config: TrainReidConfig,
-    crops: ResidentCrops,
+    crops: IngestedCrops,
     train: LabelledCrops,
     validation: LabelledCrops,
     place: Place,
@@ -161,20 +167,18 @@ def _labels(manifest: Manifest, split: str) -> LabelledCrops:
     )
 
 
-def _decode(prepared: PreparedReid) -> ResidentCrops:
-    """Decode training and validation images; too many bad ones end the job."""
-    config, table = prepared.config, prepared.manifest.table
-    crops = decode_resident(
-        Location(prepared.manifest.root),
-        table["path"].to_pylist(),
-        table["person"].to_numpy(),
-        (prepared.spec.height, prepared.spec.width),
-    )
-    check_set_aside(crops.bad, table.num_rows, config.max_bad)
-    return crops
+def _check_everybody_left(train: LabelledCrops, crops: IngestedCrops) -> None:
+    """Refuse a training person none of whose images decode."""
+    lost = np.setdiff1d(train.people, train.people[np.isin(train.rows, crops.rows)])
+    if lost.size:
+        raise UserError(
+            f"no image of training person {lost[0]} decodes"
+            f"{f', and of {lost.size - 1} others' if lost.size > 1 else ''}: mend their images or "
+            "take them out of the training data"
+        )
 
 
-def _decoded(labels: LabelledCrops, crops: ResidentCrops) -> LabelledCrops:
+def _decoded(labels: LabelledCrops, crops: IngestedCrops) -> LabelledCrops:
     """The images that decoded."""
     keep = np.isin(labels.rows, crops.rows)
     return replace(
@@ -190,7 +194,7 @@ def _summarise(
     prepared: PreparedReid,
     train: LabelledCrops,
     validation: LabelledCrops,
-    crops: ResidentCrops,
+    crops: IngestedCrops,
 ) -> DataSummary:
     """The data, for the pages that people read."""
     return DataSummary(

@@ -1,6 +1,5 @@
 """How good a network is on people it never saw: ranking across cameras, and attributes."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +10,8 @@ from torch import Tensor, nn
 
 from reidray.accuracy import attribute_accuracy
 from reidray.data.attributes import AttributeSchema
+from reidray.data.crops import CropSource, Rows
+from reidray.data.transforms import image_tensor
 from reidray.retrieval import RankingMetrics, evaluate
 
 BATCH = 256
@@ -52,22 +53,24 @@ class LabelledCrops:
 
 
 def embed(
-    network: nn.Module, crops: Callable[[NDArray[np.int64]], Tensor], rows: NDArray[np.int64]
+    network: nn.Module, source: CropSource, rows: Rows, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Embed images batch by batch.
 
     Args:
-        network: in evaluation mode.
-        crops: gives rows of the manifest as (B, 3, H, W) uint8 on the network's device.
-        rows: (N,) int64.
+        network: in evaluation mode, on `device`.
+        source: has the images.
+        rows: (N,) int64, rows of the manifest.
+        device: where the network computes.
 
     Returns:
         Embeddings (N, D) float32 and predicted attribute codes (N, A) int64.
     """
     embeddings, codes = [], []
+    batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
     with torch.inference_mode():
-        for start in range(0, len(rows), BATCH):
-            outputs = network(crops(rows[start : start + BATCH]))
+        for group in source.read(batches):
+            outputs = network(image_tensor(group.crops, device))
             embeddings.append(outputs.embedding)
             predicted = [values.argmax(dim=1) for values in outputs.attributes]
             empty = outputs.embedding.new_zeros((len(outputs.embedding), 0), dtype=torch.int64)

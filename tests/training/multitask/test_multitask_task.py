@@ -45,9 +45,9 @@ def pictures(count=96, side=32):
     return images, masks, colours, sizes
 
 
-def table():
+def table(masked):
     images, masks, _, _ = pictures()
-    return CropTable([CropGroup(np.arange(len(images)), images, masks)])
+    return CropTable([CropGroup(np.arange(len(images)), images, masks if masked else None)])
 
 
 def parts(labels):
@@ -60,7 +60,7 @@ def class_labels():
 
 
 def made_task(labels, labelling, config=CONFIG, place=Place()):
-    return MultitaskTask(config, labelling, table(), *parts(labels), place)
+    return MultitaskTask(config, labelling, table(labelling.masks), *parts(labels), place)
 
 
 class Listener:
@@ -102,7 +102,7 @@ def test_classes_and_masks_are_learned_together():
 
     network.load_state_dict(state.best_weights)
     _, validation = parts(class_labels())
-    seen = examine(network.eval(), table(), validation, PETS, CONFIG.loss, torch.device("cpu"))
+    seen = examine(network.eval(), table(True), validation, PETS, CONFIG.loss, torch.device("cpu"))
     assert seen.summary["accuracy"] == best["accuracy"]
     assert seen.summary["mask_iou"] == pytest.approx(best["mask_iou"])
     assert seen.labels["class"].confusion.sum() == seen.images == 32
@@ -119,7 +119,7 @@ def test_attributes_are_learned_and_unknown_ones_count_nothing():
     best = max(record["attribute_accuracy"] for record in listener.records)
     assert best > 0.85
     _, validation = parts(labels)
-    seen = examine(network.eval(), table(), validation, WEAR, CONFIG.loss, torch.device("cpu"))
+    seen = examine(network.eval(), table(False), validation, WEAR, CONFIG.loss, torch.device("cpu"))
     assert seen.labels["size"].support.sum() == (validation.labels[:, 1] >= 0).sum()
     assert "mask_f1" not in seen.summary
 

@@ -1,0 +1,20 @@
+"""From image files to crops that training processes read: one interface, two ways.
+
+*Resident* decodes every image once and keeps the crops in the memory of the cluster; *stream*
+decodes them anew every epoch, while the network computes, in memory that does not grow with the
+set. What comes out is the same, pixel for pixel.
+"""
+
+from reidray.data.ingest.choice import IngestedCrops, choose_way, ingest
+from reidray.data.ingest.files import ImageFiles
+from reidray.data.ingest.resident import ResidentCrops
+from reidray.data.ingest.stream import StreamedCrops
+
+__all__ = [
+    "ImageFiles",
+    "IngestedCrops",
+    "ResidentCrops",
+    "StreamedCrops",
+    "choose_way",
+    "ingest",
+]

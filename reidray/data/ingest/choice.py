@@ -1,0 +1,46 @@
+"""Which way the crops take: through memory where they fit, else anew every epoch."""
+
+import logging
+from typing import Literal
+
+from reidray.data.ingest.files import ImageFiles
+from reidray.data.ingest.resident import ResidentCrops, decode_resident
+from reidray.data.ingest.stream import StreamedCrops, survey_stream
+from reidray.errors import UserError
+from reidray.session import object_store_bytes
+
+log = logging.getLogger("reidray")
+
+USABLE = 0.8
+"""Share of a node's object store that crops may fill."""
+
+Way = Literal["resident", "stream"]
+IngestedCrops = ResidentCrops | StreamedCrops
+
+
+def choose_way(files: ImageFiles, asked: Literal["auto", "resident", "stream"]) -> Way:
+    """How the crops are to be had; says it with the numbers.
+
+    Every node whose processes train holds one copy of resident crops, so that the smallest object
+    store counts.
+
+    Raises:
+        UserError: resident is asked for and the object stores cannot hold the crops.
+    """
+    held = object_store_bytes()
+    fits = files.decoded_bytes <= USABLE * held
+    height, width = files.size
+    numbers = (
+        f"{len(files.paths):,} crops of {height}x{width} take {files.decoded_bytes / 1e9:.2f} GB "
+        f"and a node's object store holds {held / 1e9:.2f} GB"
+    )
+    if asked == "resident" and not fits:
+        raise UserError(f"{numbers}: use --ingest stream, smaller crops or nodes with more memory")
+    way: Way = "resident" if fits and asked != "stream" else "stream"
+    log.info("ingest %s: %s", way, numbers)
+    return way
+
+
+def ingest(files: ImageFiles, way: Way) -> IngestedCrops:
+    """Have the crops, or see that they can be had; what does not decode is set aside by name."""
+    return decode_resident(files) if way == "resident" else survey_stream(files)

@@ -1,0 +1,33 @@
+"""Image files whose pixels tell which they are."""
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from reidray.data.ingest import ImageFiles
+from reidray.data.storage import Location
+
+SIZE = (8, 6)
+
+
+def paint(folder):
+    """Forty images of a grey level each, and a mask whose left columns are the foreground."""
+    for number in range(40):
+        Image.new("L", (6, 8), 5 * number).save(folder / f"{number}.png")
+        trimap = np.full((8, 6), 2, np.uint8)
+        trimap[:, : number % 6] = 1
+        Image.fromarray(trimap).save(folder / f"{number}.mask.png")
+    (folder / "7.mask.png").unlink()
+    (folder / "9.mask.png").write_bytes((folder / "9.png").read_bytes())
+    (folder / "30.png").write_bytes(b"no picture")
+    return folder
+
+
+def image_files(folder, numbers=range(40), groups=None, masks=None, size=SIZE):
+    return ImageFiles(
+        location=Location(str(folder)),
+        paths=pa.array([f"{number}.png" for number in numbers]),
+        groups=np.arange(len(numbers)) // 16 if groups is None else groups,
+        size=size,
+        masks=None if masks is None else pa.array(masks, pa.string()),
+    )
