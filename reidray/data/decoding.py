@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from reidray.data.jpeg import decode_plain_jpeg
 from reidray.data.storage import Location
 from reidray.errors import UserError
 
@@ -228,16 +229,25 @@ def _decode(
     data: bytes, size: tuple[int, int] | None
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
     """The image in the size asked for, and its own height and width, both upright."""
+    plain = decode_plain_jpeg(data, size, MAX_PIXELS)
+    pixels, shape = plain if plain is not None else _decode_any(data, size)
+    if size is None or pixels.shape[:2] == size:
+        return pixels, shape
+    resized = Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.array(resized), shape
+
+
+def _decode_any(
+    data: bytes, size: tuple[int, int] | None
+) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    """The image, no smaller than the size asked for, and its own height and width, both upright."""
     with _open(data) as image:
         width, height = image.size
         sideways = image.getexif().get(ExifTags.Base.Orientation, 1) in _SIDEWAYS
         if size is not None and image.format == "JPEG":
             image.draft(None, size if sideways else size[::-1])
         image.load()
-        # A picture without EXIF, which most crops are, is spared a copy.
         upright = _to_rgb(ImageOps.exif_transpose(image) if image.getexif() else image)
-    if size is not None and upright.size != size[::-1]:
-        upright = upright.resize(size[::-1], Image.Resampling.BILINEAR)
     return np.array(upright), (width, height) if sideways else (height, width)
 
 
