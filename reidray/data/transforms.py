@@ -4,7 +4,7 @@ The random numbers of a global batch come from (seed, epoch, step) on the CPU an
 its own rows of them, so that a crop is augmented alike for any number of workers.
 """
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +42,7 @@ class AugmentPlan:
         erase: (B, 4) top, left, height, width as shares of the crop; height 0 erases nothing.
         window: (B, 4) top, left, height, width as shares of the crop; 0, 0, 1, 1 keeps all.
         saturation: factor, 0 leaves grey.
-        hue: in radians, from red to green to blue.
+        hue: share of the colour circle that colours turn, from red to green to blue.
     """
 
     flip: Tensor
@@ -88,7 +88,7 @@ def plan_augmentation(
         erase=_plan_erasing(config.erasing, count, random),
         window=_plan_window(config.crop, count, random),
         saturation=1 + between(config.saturation),
-        hue=2 * math.pi * between(config.hue),
+        hue=between(config.hue),
     )
 
 
@@ -112,16 +112,17 @@ def _plan_window(limit: float, count: int, random: torch.Generator) -> Tensor:
 def augment(crops: Tensor, plan: AugmentPlan, *, fill: float) -> Tensor:
     """Apply a plan to a batch of crops; they are resampled bilinear.
 
+    Whatever only mirrors, shifts or erases copies pixels, as many times faster as memory is.
+
     Args:
-        crops: (B, 3, H, W) uint8.
+        crops: (B, 3, H, W) uint8, fastest where the channels come last in memory.
         plan: the parameters of these B crops, on any device.
         fill: value in 0..255 of what comes in from outside and of what is erased.
 
     Returns:
-        (B, 3, H, W) float32 in 0..255.
+        (B, 3, H, W) float32 in 0..255, the channels last in memory.
     """
-    plan = plan.to(crops.device)
-    images = _recolour(_move(crops.float(), plan, fill, "bilinear"), plan)
+    images = _recolour(_move(crops, plan, fill, "bilinear"), plan)
     return _erase(images, plan.erase, fill)
 
 
@@ -138,33 +139,51 @@ def augment_masks(masks: Tensor, plan: AugmentPlan) -> Tensor:
     Returns:
         (B, H, W) uint8.
     """
-    moved = _move(masks[:, None].float(), plan.to(masks.device), 0, "nearest")
+    moved = _move(masks[:, None], plan, 0, "nearest")
     return moved[:, 0].to(torch.uint8)
 
 
 def _move(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Tensor:
-    """Flip and move each of (B, C, H, W); those that only shift move by whole pixels."""
-    images = torch.where(plan.flip.view(-1, 1, 1, 1), images.flip(3), images)
+    """Mirror and move each of (B, C, H, W) uint8; those that only shift move by whole pixels."""
+    if bool(plan.flip.any()):
+        mirrored = images.flip(3)
+        sides = zip(plan.flip.tolist(), images, mirrored, strict=True)
+        images = _stacked([mirror if flip else image for flip, image, mirror in sides])
     resampled = (plan.rotation != 0) | (plan.shear != 0) | (plan.zoom != 1)
     resampled |= (plan.window[:, 2:] != 1).any(dim=1)
     if bool(resampled.any()):
-        return _warp(images, plan, fill, resampling)
-    return _shift(images, plan.shift, fill) if bool(plan.shift.any()) else images
+        return _warp(images.float(), plan.to(images.device), fill, resampling)
+    return _shift(images, plan.shift, fill) if bool(plan.shift.any()) else images.float()
 
 
 def _shift(images: Tensor, shift: Tensor, fill: float) -> Tensor:
     """Shift each crop by whole pixels."""
-    count, _, height, width = images.shape
-    dx = (shift[:, 0] * width).round().long()
-    dy = (shift[:, 1] * height).round().long()
-    pad_x = int(dx.abs().max())
-    pad_y = int(dy.abs().max())
-    padded = functional.pad(images, (pad_x, pad_x, pad_y, pad_y), value=fill)
-    rows = torch.arange(height, device=images.device) + (pad_y - dy)[:, None]
-    columns = torch.arange(width, device=images.device) + (pad_x - dx)[:, None]
-    batch = torch.arange(count, device=images.device)[:, None, None]
-    moved = padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]]
-    return moved.permute(0, 3, 1, 2)
+    height, width = images.shape[2:]
+    moves = (shift.cpu() * torch.tensor([width, height])).round().long()
+    pad_x, pad_y = moves.abs().amax(dim=0).tolist()
+    padded = functional.pad(images, (pad_x, pad_x, pad_y, pad_y))
+    moved = _stacked(
+        [
+            image[:, pad_y - y : pad_y - y + height, pad_x - x : pad_x - x + width]
+            for image, (x, y) in zip(padded, moves.tolist(), strict=True)
+        ]
+    ).float()
+    for image, (x, y) in zip(moved, moves.tolist(), strict=True):
+        if x:
+            image[:, :, _came_in(x)] = fill
+        if y:
+            image[:, _came_in(y)] = fill
+    return moved
+
+
+def _came_in(move: int) -> slice:
+    """Where pixels from outside lie after a move."""
+    return slice(0, move) if move > 0 else slice(move, None)
+
+
+def _stacked(images: Sequence[Tensor]) -> Tensor:
+    """Images (C, H, W) as one batch, the channels last in memory."""
+    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
 
 
 def _warp(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Tensor:
@@ -176,7 +195,7 @@ def _warp(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Te
     moved = functional.grid_sample(
         images - fill, grid, mode=resampling, padding_mode="zeros", align_corners=False
     )
-    return moved + fill
+    return (moved + fill).clamp(0, 255)
 
 
 def _sources(plan: AugmentPlan, aspect: float) -> Tensor:
@@ -198,38 +217,53 @@ def _sources(plan: AugmentPlan, aspect: float) -> Tensor:
 
 def _recolour(images: Tensor, plan: AugmentPlan) -> Tensor:
     """Change contrast, brightness, saturation and hue of (B, 3, H, W) in 0..255."""
-    images = _blend(images, images.mean(dim=(1, 2, 3), keepdim=True), plan.contrast)
-    images = images * plan.brightness.view(-1, 1, 1, 1)
+    if bool((plan.contrast != 1).any()):
+        images = _blend(images, _luma(images).mean(dim=(2, 3), keepdim=True), plan.contrast)
+    if bool((plan.brightness != 1).any()):
+        factor = plan.brightness.to(images.device).view(-1, 1, 1, 1)
+        images = (images * factor).clamp(0, 255)
     if bool((plan.saturation != 1).any()):
-        luma = images.new_tensor(LUMA).view(3, 1, 1)
-        images = _blend(images, (images * luma).sum(dim=1, keepdim=True), plan.saturation)
-    if bool(plan.hue.any()):
-        images = torch.einsum("bij,bjhw->bihw", _hue_turns(plan.hue), images)
-    return images.clamp(0, 255)
+        images = _blend(images, _luma(images), plan.saturation)
+    return _turn_hue(images, plan.hue) if bool(plan.hue.any()) else images
+
+
+def _luma(images: Tensor) -> Tensor:
+    """(B, 1, H, W): how bright each pixel is."""
+    red, green, blue = (weight * images[:, c : c + 1] for c, weight in enumerate(LUMA))
+    return red + green + blue
 
 
 def _blend(images: Tensor, others: Tensor, factor: Tensor) -> Tensor:
     """As much of the images as the factor says, the rest of the others; 1 changes no bit."""
-    factor = factor.view(-1, 1, 1, 1)
-    return images * factor + others * (1 - factor)
+    factor = factor.to(images.device).view(-1, 1, 1, 1)
+    return (images * factor + others * (1 - factor)).clamp(0, 255)
 
 
-def _hue_turns(angle: Tensor) -> Tensor:
-    """(B, 3, 3): turns of RGB about the axis of greys, by Rodrigues' formula."""
-    cosine, sine = torch.cos(angle)[:, None, None], torch.sin(angle)[:, None, None]
-    across = angle.new_tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
-    return cosine * torch.eye(3, device=angle.device) + sine * across + (1 - cosine) / 3
+def _turn_hue(images: Tensor, turn: Tensor) -> Tensor:
+    """Turn the hue of (B, 3, H, W), in the HSV model (Smith 1978), by (B,) shares of the circle."""
+    red, green, blue = images.unbind(dim=1)
+    value, chroma = images.amax(dim=1), images.amax(dim=1) - images.amin(dim=1)
+    spread = chroma.clamp(min=1e-9)
+    sextant = torch.where(
+        value == red,
+        (green - blue) / spread,
+        torch.where(value == green, 2 + (blue - red) / spread, 4 + (red - green) / spread),
+    )
+    sextant = sextant + 6 * turn.to(images.device).view(-1, 1, 1)
+    channels = []
+    for offset in (5, 3, 1):
+        place = (sextant + offset) % 6
+        channels.append(value - chroma * torch.minimum(place, 4 - place).clamp(0, 1))
+    return torch.stack(channels, dim=-1).permute(0, 3, 1, 2)
 
 
 def _erase(images: Tensor, erase: Tensor, fill: float) -> Tensor:
-    """Fill each crop's rectangle."""
-    if not bool(erase[:, 2].any()):
-        return images
-    _, _, height, width = images.shape
-    rows = (torch.arange(height, device=images.device) + 0.5)[None, :] / height
-    columns = (torch.arange(width, device=images.device) + 0.5)[None, :] / width
-    top, left, tall, wide = (side[:, None] for side in erase.unbind(dim=1))
-    inside_rows = (rows >= top) & (rows < top + tall)
-    inside_columns = (columns >= left) & (columns < left + wide)
-    inside = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
-    return images.masked_fill(inside, fill)
+    """Fill each crop's rectangle, in place: the pixels whose centres lie in it."""
+    height, width = images.shape[2:]
+    scale = torch.tensor([height, width, height, width])
+    sides = erase.cpu() * scale
+    bounds = torch.cat([sides[:, :2], sides[:, :2] + sides[:, 2:]], dim=1) - 0.5
+    for image, (top, left, bottom, right) in zip(images, bounds.ceil().int().tolist(), strict=True):
+        if bottom > top:
+            image[:, top:bottom, left:right] = fill
+    return images

@@ -1,4 +1,3 @@
-import math
 from dataclasses import replace
 
 import pytest
@@ -174,23 +173,32 @@ def test_saturation_gives_torchvision_s_pixels(factor):
     assert torch.allclose(result, expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("thirds", [-1, 1])
-def test_a_hue_turned_by_a_third_gives_torchvision_s_pixels(thirds):
+@given(st.floats(-0.5, 0.5))
+def test_hue_gives_torchvision_s_pixels(turn):
     images = crops(1)
-    plan = still(1, hue=torch.tensor([thirds * 2 * math.pi / 3]))
-    expected = reference.adjust_hue(images.float() / 255, thirds / 3) * 255
-    assert torch.allclose(augment(images, plan, fill=0), expected, atol=0.01)
+    images[0, :, 0] = torch.tensor([90, 0, 255]).repeat_interleave(8)[:16]  # greys have no hue
+    result = augment(images, still(1, hue=torch.tensor([turn])), fill=0)
+    expected = reference.adjust_hue(images.float() / 255, turn) * 255
+    assert torch.allclose(result, expected, atol=0.01)
 
 
-@given(st.floats(-math.pi, math.pi))
-def test_hue_leaves_greys_and_the_mean_of_the_channels(angle):
-    plan = still(2, hue=torch.tensor([0.0, angle]))
-    images = 100 + crops(2) // 16  # far from black and white, where colours are cut off
-    result = augment(images, plan, fill=0)
-    assert torch.equal(result[0], images[0].float())
-    assert torch.allclose(result.mean(dim=1), images.float().mean(dim=1), atol=0.01)
-    greys = images[:, :1].expand(-1, 3, -1, -1)
-    assert torch.allclose(augment(greys, plan, fill=0), greys.float(), atol=0.01)
+@pytest.mark.parametrize("factor", [0.0, 0.7, 1.3])
+def test_contrast_gives_torchvision_s_pixels(factor):
+    images = crops(2)
+    result = augment(images, still(2, contrast=torch.tensor([factor, 1.0])), fill=0)
+    expected = reference.adjust_contrast(images[:1].float() / 255, factor) * 255
+    assert torch.allclose(result[:1], expected, atol=1e-3)
+    assert torch.equal(result[1], images[1].float())
+
+
+def test_colours_one_after_the_other_give_torchvision_s_pixels():
+    images = crops(1)
+    factors = {"contrast": 1.6, "brightness": 1.3, "saturation": 1.9, "hue": 0.2}
+    plan = still(1, **{name: torch.tensor([value]) for name, value in factors.items()})
+    expected = images.float() / 255
+    for name, value in factors.items():
+        expected = getattr(reference, f"adjust_{name}")(expected, value)
+    assert torch.allclose(augment(images, plan, fill=0), expected * 255, atol=0.01)
 
 
 def test_erasing_fills_a_rectangle_and_leaves_the_rest():
