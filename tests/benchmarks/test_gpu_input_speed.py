@@ -1,0 +1,114 @@
+"""How much of a step on a GPU goes to waiting for crops, beside the same step on one batch.
+
+Run with `pytest -m benchmark -s tests/benchmarks/test_gpu_input_speed.py` where there is a GPU; Ray
+is not needed. Prints a table and one JSON line.
+"""
+
+import json
+from itertools import repeat
+
+import numpy as np
+import pytest
+import torch
+
+from reidray.config import (
+    AugmentConfig,
+    BatchConfig,
+    NetworkConfig,
+    OptimizerConfig,
+    ReidValidationConfig,
+    TrainReidConfig,
+)
+from reidray.data.attributes import AttributeSchema
+from reidray.data.crops import CropTable
+from reidray.models import build_model
+from reidray.training.loop import LoopPlan, fit
+from reidray.training.place import Place
+from reidray.training.reid.task import ReidTask
+from reidray.training.reid.validation import LabelledCrops
+
+BACKBONE, SIZE = "resnet50", (256, 128)
+PEOPLE, CROPS_OF_EACH = 512, 32
+BATCHES = (64, 128, 256, 512)
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+pytestmark = [
+    pytest.mark.benchmark,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a GPU"),
+]
+
+
+class OneBatch:
+    """The same steps, with the first batch again and again."""
+
+    def __init__(self, task):
+        self.task, self.steps_per_epoch = task, task.steps_per_epoch
+        self.batch_size, self.losses = task.batch_size, task.losses
+        self.validate = task.validate
+
+    def batches(self, epoch):
+        return repeat(next(self.task.batches(epoch)), self.steps_per_epoch)
+
+
+class Listener:
+    """Keeps the figures of each epoch."""
+
+    def __init__(self):
+        self.records = []
+
+    def begin(self, records):
+        pass
+
+    def step(self, progress):
+        pass
+
+    def epoch(self, record, _):
+        self.records.append(record)
+
+
+def labelled(people, first_row=0):
+    return LabelledCrops(
+        rows=first_row + np.arange(len(people)),
+        people=people,
+        cameras=np.arange(len(people)) % 2,
+        codes=np.zeros((len(people), 0), np.int8),
+        schema=AttributeSchema(),
+    )
+
+
+def pace(task):
+    """The last of two epochs."""
+    torch.manual_seed(0)
+    network = build_model("baseline", backbone=BACKBONE, num_people=PEOPLE)
+    listener = Listener()
+    validation = ReidValidationConfig(every=2)
+    plan = LoopPlan(epochs=2, seed=0, optimizer=OptimizerConfig(), validation=validation, bf16=True)
+    fit(task, network, plan, listener, place=Place(device=DEVICE))
+    return listener.records[-1]
+
+
+def test_share_of_a_gpu_s_step_spent_waiting():
+    random = np.random.default_rng(0)
+    people = np.repeat(np.arange(PEOPLE), CROPS_OF_EACH)
+    table = CropTable.from_array(random.integers(0, 256, (len(people), *SIZE, 3), dtype=np.uint8))
+    figures = []
+    print(f"\n{BACKBONE}, {SIZE[0]}x{SIZE[1]}, bf16, {DEVICE}")
+    for size in BATCHES:
+        config = TrainReidConfig(
+            data="-",
+            network=NetworkConfig(height=SIZE[0], width=SIZE[1]),
+            batch=BatchConfig(people=size // 4, crops=4),
+            augment=AugmentConfig(flip=0.5, shift=0.05, erasing=0.5),
+        )
+        known = labelled(people)
+        task = ReidTask(config, table, known, labelled(people[:256]), Place(device=DEVICE))
+        constant, fed = pace(OneBatch(task)), pace(task)
+        share = fed["images_per_second"] / constant["images_per_second"]
+        row = {"batch": size, "images_per_second": fed["images_per_second"]}
+        figures.append(row | {"share_of_constant": share, "input_wait": fed["input_wait"]})
+        print(
+            f"batch {size:4} {fed['images_per_second']:8,.0f} images/s, {share:6.1%} of the same "
+            f"on one batch, waits {fed['input_wait']:.1%}"
+        )
+    print(json.dumps(figures))
