@@ -116,5 +116,5 @@ def _line(record: Metrics) -> str:
         majority = record["attribute_majority"]
         parts.append(f"attributes {record['attribute_accuracy']:.3f} (majority {majority:.3f})")
     parts.append(f"{record['images_per_second']:,.0f} images/s")
-    parts.append(f"{record['seconds']:.1f} s")
+    parts.append(f"{record['seconds']:.1f} s, {record['input_wait']:.0%} of it waiting for images")
     return ", ".join(parts)

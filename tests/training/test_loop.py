@@ -1,77 +1,15 @@
 import time
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
+from made_people import CONFIG, fresh_network, made_task, network
 
-from reidray.config import (
-    AugmentConfig,
-    BatchConfig,
-    NetworkConfig,
-    OptimizerConfig,
-    ReidValidationConfig,
-    TrainReidConfig,
-)
-from reidray.data.attributes import Attribute, AttributeSchema
-from reidray.data.crops import CropTable
+from reidray.config import OptimizerConfig
 from reidray.errors import UserError
-from reidray.models import build_model
 from reidray.training.checkpoint import read_best
 from reidray.training.loop import LoopPlan, fit
 from reidray.training.place import Place
-from reidray.training.reid.task import ReidTask
-from reidray.training.reid.validation import LabelledCrops
-
-SCHEMA = AttributeSchema((Attribute("colour", ("dark", "light")),))
-CONFIG = TrainReidConfig(
-    data="-",
-    network=NetworkConfig(height=32, width=16),
-    batch=BatchConfig(people=4, crops=2),
-    augment=AugmentConfig(shift=0.1),
-    validation=ReidValidationConfig(select_by="mean_ap"),
-)
-
-
-def labelled(people, first_row):
-    """Three images of each person by each of two cameras."""
-    count = len(people) * 6
-    shown = np.repeat(people, 6)
-    return LabelledCrops(
-        rows=np.arange(first_row, first_row + count),
-        people=shown,
-        cameras=np.tile([1, 1, 1, 2, 2, 2], len(people)),
-        codes=(shown % 2)[:, None].astype(np.int8),
-        schema=SCHEMA,
-    )
-
-
-def made_task(config=CONFIG, place=Place()):
-    """People as plain colours with noise: easy to tell apart."""
-    train, validation = labelled(np.arange(1, 9), 0), labelled(np.arange(9, 13), 48)
-    random = np.random.default_rng(0)
-    colours = random.integers(0, 256, (13, 1, 1, 3))
-    colours[1::2] //= 3
-    people = np.concatenate([train.people, validation.people])
-    noise = random.normal(0, 12, (len(people), 32, 16, 3))
-    crops = np.clip(colours[people] + noise, 0, 255).astype(np.uint8)
-    return ReidTask(config, CropTable.from_array(crops), train, validation, place)
-
-
-def network():
-    torch.manual_seed(0)
-    return fresh_network()
-
-
-def fresh_network():
-    return build_model(
-        "apr",
-        backbone="resnet_tiny",
-        num_people=8,
-        schema=SCHEMA,
-        feature_size=16,
-        dropout=0.2,
-    )
 
 
 class Recorder:
@@ -175,13 +113,15 @@ def test_a_loss_that_is_not_finite_stops_with_advice():
         fit(made_task(), broken, plan(1), Recorder())
 
 
-def test_two_workers_share_the_batches_that_one_would_have():
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers_share_the_batches_that_one_would_have(workers):
     whole = list(made_task().batches(1))
-    halves = [list(made_task(place=Place(rank, 2)).batches(1)) for rank in (0, 1)]
-    assert len(whole) == len(halves[0]) == len(halves[1])
-    for batch, first, second in zip(whole, *halves, strict=True):
-        joined = torch.cat([first.crops, second.crops])
-        key = torch.cat([first.people, second.people]).argsort(stable=True)
-        expected = batch.people.argsort(stable=True)
-        assert torch.equal(torch.cat([first.people, second.people])[key], batch.people[expected])
-        assert joined.sum() == pytest.approx(batch.crops.sum().item(), rel=1e-5)
+    parts = [list(made_task(place=Place(rank, workers)).batches(1)) for rank in range(workers)]
+    assert {len(part) for part in parts} == {len(whole)}
+    for batch, *shares in zip(whole, *parts, strict=True):
+        crops = torch.cat([share.crops for share in shares])
+        people = torch.cat([share.people for share in shares])
+        # A person's crops stay in their order; the people of a batch are dealt to the workers.
+        key, expected = people.argsort(stable=True), batch.people.argsort(stable=True)
+        assert torch.equal(people[key], batch.people[expected])
+        assert torch.equal(crops[key], batch.crops[expected])

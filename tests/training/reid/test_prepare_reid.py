@@ -96,3 +96,15 @@ def test_a_network_that_cannot_be_trained_so_is_refused(annotated, tmp_path, set
     with pytest.raises(UserError, match=complaint):
         prepare(annotated, tmp_path, **settings)
     assert not (tmp_path / "run").exists()
+
+
+def test_cameras_cannot_be_spread_where_none_are_known(tmp_path):
+    for person in range(8):
+        for image in range(2):
+            file = tmp_path / "data" / f"{person}" / f"{image}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 16), (9 * person, 0, 0)).save(file)
+    batch = BatchConfig(people=2, crops=2, spread_cameras=True)
+    config = TrainReidConfig(data=str(tmp_path / "data"), batch=batch)
+    with pytest.raises(UserError, match="spread-cameras needs cameras"):
+        prepare_reid(config)
