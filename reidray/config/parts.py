@@ -58,7 +58,8 @@ class BatchConfig:
     Attributes:
         people: people in a batch (P).
         crops: crops of each person (K).
-        spread_cameras: whether the crops of a person come from as many cameras as can be.
+        spread_cameras: whether a person's crops are dealt out so that each of their cameras comes
+            into every batch in proportion.
     """
 
     people: int = 16
