@@ -16,7 +16,8 @@ def train() -> dict[str, Any]:
     )
 
     from reidray.session import ray_session
-    from reidray.training.multitask.train import prepare_multitask, train_multitask
+    from reidray.training.multitask.prepare import prepare_multitask
+    from reidray.training.multitask.train import train_multitask
 
     prepared = prepare_multitask(asked.config, asked.resume)
     with ray_session(asked.session.ray_address, verbose=asked.session.verbose):

@@ -14,7 +14,8 @@ def train() -> dict[str, Any]:
     asked = parse_config(TrainReidConfig, sys.argv[1:], description=__doc__, trains="reid")
 
     from reidray.session import ray_session
-    from reidray.training.reid.train import prepare_reid, train_reid
+    from reidray.training.reid.prepare import prepare_reid
+    from reidray.training.reid.train import train_reid
 
     prepared = prepare_reid(asked.config, asked.resume)
     with ray_session(asked.session.ray_address, verbose=asked.session.verbose):

@@ -19,7 +19,8 @@ from reidray.retrieval import evaluate
 from reidray.scoring.config import EvaluateConfig, ScoreConfig
 from reidray.scoring.file_evaluation import judge_files
 from reidray.scoring.night import ATTRIBUTE_FILE, RANKING_FILE, score_night
-from reidray.training.reid.train import prepare_reid, train_reid
+from reidray.training.reid.prepare import prepare_reid
+from reidray.training.reid.train import train_reid
 
 log = logging.getLogger("reidray")
 

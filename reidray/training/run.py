@@ -2,6 +2,7 @@
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -38,7 +39,7 @@ WRAP_UP_SECONDS = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class Prepared(ABC):
     """A training that can start: everything that needs no cluster is checked.
 
     Attributes:
@@ -52,6 +53,22 @@ class Prepared:
     run: Path
     manifest: Manifest
     spec: NetworkSpec
+
+    @abstractmethod
+    def image_files(self) -> ImageFiles:
+        """The images, as crops that the network takes."""
+
+    @abstractmethod
+    def decoded(self, crops: IngestedCrops) -> "Prepared":
+        """The training on the images that decode."""
+
+    @abstractmethod
+    def task_maker(self, crops: IngestedCrops) -> Callable[[Place], Task]:
+        """What makes the task in a training process."""
+
+    @abstractmethod
+    def counts(self) -> str:
+        """How much there is to learn from, for a person."""
 
 
 @dataclass(frozen=True)

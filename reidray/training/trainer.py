@@ -45,6 +45,10 @@ class Resources:
         cpus = self.cpus / 2 if self.streams else self.cpus
         return {"CPU": cpus} | ({"GPU": 1} if self.use_gpu else {})
 
+    def described(self, count: int) -> str:
+        """What so many workers compute on, for a person."""
+        return f"{count} workers x {'1 GPU' if self.use_gpu else f'{self.cpus} CPU'}"
+
     def run(self, work: Callable[..., Result], *arguments: object) -> Result:
         """Do some work in a task that is given these, and wait for it."""
         held = self.held

@@ -15,7 +15,8 @@ from reidray.config import TrainReidConfig
 from reidray.data.demo import draw_demo_set
 from reidray.errors import UserError
 from reidray.job import parse_config
-from reidray.training.reid.train import prepare_reid, train_reid
+from reidray.training.reid.prepare import prepare_reid
+from reidray.training.reid.train import train_reid
 from reidray.training.trainer import place_workers
 
 pytestmark = pytest.mark.cluster

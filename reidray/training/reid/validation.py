@@ -38,6 +38,16 @@ class LabelledCrops:
     codes: NDArray[np.int8]
     schema: AttributeSchema
 
+    def take(self, keep: NDArray[np.bool_]) -> "LabelledCrops":
+        """Some of the images."""
+        return LabelledCrops(
+            self.rows[keep],
+            self.people[keep],
+            self.cameras[keep],
+            self.codes[keep],
+            self.schema,
+        )
+
     def query_mask(self) -> NDArray[np.bool_]:
         """(N,) bool: the first image of each person in each camera is a query, the rest gallery."""
         _, first = np.unique(np.stack([self.people, self.cameras]), axis=1, return_index=True)

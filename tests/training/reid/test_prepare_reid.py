@@ -13,7 +13,7 @@ from reidray.config import (
 )
 from reidray.data.annotations import ANNOTATION_COLUMNS
 from reidray.errors import UserError
-from reidray.training.reid.train import prepare_reid
+from reidray.training.reid.prepare import prepare_reid
 
 
 @pytest.fixture(scope="module")

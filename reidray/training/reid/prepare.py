@@ -1,0 +1,163 @@
+"""What a training on people needs, read and checked before a cluster is asked for."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from reidray.config import TrainReidConfig
+from reidray.data.attributes import UNKNOWN
+from reidray.data.ingest import ImageFiles, IngestedCrops
+from reidray.data.layouts import read_layout
+from reidray.data.manifest import Manifest
+from reidray.data.sampling import check_identity_batch
+from reidray.data.split import split_people
+from reidray.errors import UserError
+from reidray.models.registry import NetworkSpec
+from reidray.training.loop import Task
+from reidray.training.place import Place
+from reidray.training.reid.task import ReidTask
+from reidray.training.reid.validation import LabelledCrops
+from reidray.training.run import Prepared, choose_network, choose_run, image_files
+
+log = logging.getLogger("reidray")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedReid(Prepared):
+    """A training on people that can start.
+
+    Attributes:
+        manifest: the training people, in the splits train and val.
+        train: the images of the split train; a row is a row of the manifest's table.
+        validation: those of the split val.
+    """
+
+    config: TrainReidConfig
+    train: LabelledCrops
+    validation: LabelledCrops
+
+    def image_files(self) -> ImageFiles:
+        """The images, those of one person together."""
+        return image_files(self.manifest, self.spec, self.manifest.table["person"].to_numpy())
+
+    def decoded(self, crops: IngestedCrops) -> "PreparedReid":
+        """The training on the images that decode.
+
+        Raises:
+            UserError: a training person has no image left.
+        """
+        train = self.train.take(np.isin(self.train.rows, crops.rows))
+        lost = np.setdiff1d(self.train.people, train.people)
+        if lost.size:
+            others = f", and of {lost.size - 1} others" if lost.size > 1 else ""
+            raise UserError(
+                f"no image of training person {lost[0]} decodes{others}: mend their images or "
+                "take them out of the training data"
+            )
+        validation = self.validation.take(np.isin(self.validation.rows, crops.rows))
+        return replace(self, train=train, validation=validation)
+
+    def task_maker(self, crops: IngestedCrops) -> Callable[[Place], Task]:
+        """What makes the task in a training process."""
+        return partial(_make_task, self.config, crops, self.train, self.validation)
+
+    def counts(self) -> str:
+        """How much there is to learn from."""
+        parts = ((len(part.rows), len(np.unique(part.people))) for part in self.parts)
+        train, validation = (f"{rows:,} images of {people:,} people" for rows, people in parts)
+        return f"training on {train}, validating on {validation}"
+
+    @property
+    def parts(self) -> tuple[LabelledCrops, LabelledCrops]:
+        """Training and validation."""
+        return self.train, self.validation
+
+
+def prepare_reid(config: TrainReidConfig, resume: Path | None = None) -> PreparedReid:
+    """Read and check what a training needs. No Ray, and nothing is written yet.
+
+    Args:
+        config: what to train.
+        resume: a run directory to go on with, instead of a new one.
+
+    Raises:
+        UserError: the data, the network or the output do not allow it.
+    """
+    manifest = split_people(
+        read_layout(config.data, config.layout, strict=config.strict),
+        val_fraction=config.val_fraction,
+        seed=config.split_seed,
+    )
+    kept = pa.compute.is_in(manifest.table["split"], pa.array(["train", "val"]))
+    manifest = replace(manifest, table=manifest.table.filter(kept).combine_chunks())
+    train, validation = _labels(manifest, "train"), _labels(manifest, "val")
+    _check_batch(config, train)
+    known = {"num_people": len(np.unique(train.people)), "schema": manifest.schema}
+    network, spec = choose_network(config.network, "reid", known)
+    _check_something_to_learn(config, spec)
+    for note in manifest.notes:
+        log.info("%s", note)
+    run = choose_run(config, resume)
+    config = replace(config, output=str(run), network=network)
+    return PreparedReid(
+        config=config, run=run, manifest=manifest, spec=spec, train=train, validation=validation
+    )
+
+
+def _make_task(
+    config: TrainReidConfig,
+    crops: IngestedCrops,
+    train: LabelledCrops,
+    validation: LabelledCrops,
+    place: Place,
+) -> ReidTask:
+    """The task in a training process."""
+    return ReidTask(config, crops.open(), train, validation, place)
+
+
+def _check_batch(config: TrainReidConfig, train: LabelledCrops) -> None:
+    """Refuse batches that the training images cannot fill."""
+    check_identity_batch(train.people, config.batch.people, config.batch.crops, config.num_workers)
+    if config.batch.spread_cameras and train.cameras.max() < 0:
+        raise UserError(
+            f"{config.data}: --batch.spread-cameras needs cameras and the training images name "
+            "none: leave it out, or use a layout or a manifest that does"
+        )
+
+
+def _check_something_to_learn(config: TrainReidConfig, spec: NetworkSpec) -> None:
+    """Refuse a network none of whose outputs has a loss, or a figure that it cannot have."""
+    weights, knows_attributes = config.loss, bool(spec.schema.attributes)
+    if not (
+        weights.triplet
+        or (weights.identity and spec.num_people)
+        or (weights.attributes and knows_attributes)
+    ):
+        raise UserError(
+            f"network {spec.name!r} learns nothing: every loss over what it predicts has "
+            "weight 0: raise --loss.triplet"
+        )
+    if config.validation.select_by == "attribute_accuracy" and not knows_attributes:
+        raise UserError(
+            f"network {spec.name!r} predicts no attributes: --validation.select-by "
+            "attribute_accuracy needs --network.name apr, or choose mean_ap"
+        )
+
+
+def _labels(manifest: Manifest, split: str) -> LabelledCrops:
+    """What the manifest says of the images of a split."""
+    rows = np.flatnonzero(pa.compute.equal(manifest.table["split"], split).to_numpy())
+    table = manifest.table.take(rows)
+    columns = [table[column].to_numpy() for column in manifest.schema.columns]
+    return LabelledCrops(
+        rows=rows.astype(np.int64),
+        people=table["person"].to_numpy().astype(np.int64),
+        cameras=table["camera"].fill_null(UNKNOWN).to_numpy().astype(np.int64),
+        codes=np.stack(columns, axis=1) if columns else np.zeros((len(rows), 0), dtype=np.int8),
+        schema=manifest.schema,
+    )
