@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from ray.util.queue import Queue
 
 from reidray.config import NetworkConfig, TrainingConfig
 from reidray.data.decoding import check_bad_images
@@ -55,6 +54,14 @@ class Prepared(ABC):
     spec: NetworkSpec
 
     @abstractmethod
+    def under(self, config: Any) -> "Prepared":
+        """A training of the same kind on the same images, under another configuration.
+
+        Raises:
+            UserError: the images or the network do not allow it.
+        """
+
+    @abstractmethod
     def image_files(self) -> ImageFiles:
         """The images, as crops that the network takes."""
 
@@ -70,6 +77,27 @@ class Prepared(ABC):
     def counts(self) -> str:
         """How much there is to learn from, for a person."""
 
+    def assignment(
+        self, make_task: Callable[[Place], Task], resources: Resources, deadline: float | None
+    ) -> Assignment:
+        """What a training process is told.
+
+        Args:
+            make_task: makes the task in it.
+            resources: what it is given.
+            deadline: seconds since 1970 at which training must have ended.
+        """
+        precision = self.config.precision
+        return Assignment(
+            config=self.config,
+            spec=self.spec,
+            training_data=self.manifest.fingerprint,
+            make_task=make_task,
+            deadline=deadline,
+            bf16=precision == "bf16" or (precision == "auto" and resources.use_gpu),
+            threads=resources.cpus,
+        )
+
 
 @dataclass(frozen=True)
 class Learned:
@@ -77,13 +105,16 @@ class Learned:
 
     Attributes:
         network: with the weights of the best epoch.
-        standing: how far training came, with the figures of that epoch.
-        records: rows of metrics.jsonl, one for each epoch.
+        standing: how far training came, with the figures of each epoch.
     """
 
     network: Network
     standing: Standing
-    records: list[dict[str, Any]]
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """Rows of metrics.jsonl, one for each epoch."""
+        return self.standing.records
 
     @property
     def seconds(self) -> float:
@@ -194,22 +225,20 @@ def learn(
     run.mkdir(parents=True, exist_ok=True)
     write_whole(run / CONFIG_FILE, yaml.safe_dump(plain(config), sort_keys=False))
     limit = config.max_minutes
-    assignment = Assignment(
-        config=config,
-        spec=prepared.spec,
-        training_data=prepared.manifest.fingerprint,
-        make_task=make_task,
-        deadline=started + limit * 60 - WRAP_UP_SECONDS if limit else None,
-        bf16=config.precision == "bf16" or (config.precision == "auto" and resources.use_gpu),
-        threads=resources.cpus,
-        events=Queue(actor_options={"num_cpus": 0}),
-    )
+    deadline = started + limit * 60 - WRAP_UP_SECONDS if limit else None
     journal = Journal(run)
-    checkpoint = train_on_cluster(assignment, resources, run, journal)
+    checkpoint = train_on_cluster(
+        prepared.assignment(make_task, resources, deadline), resources, run, journal
+    )
+    return read_learned(prepared.spec, checkpoint)
+
+
+def read_learned(spec: NetworkSpec, checkpoint: Path) -> Learned:
+    """What a training came to, from its last checkpoint."""
     standing, weights = read_best(checkpoint)
-    network = build_network(prepared.spec)
+    network = build_network(spec)
     network.load_state_dict(weights)
-    return Learned(network, standing, journal.records)
+    return Learned(network, standing)
 
 
 def write_model(run: Path, network: Network, spec: NetworkSpec, card: ModelCard, page: str) -> None:

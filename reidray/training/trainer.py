@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import ray
 import ray.train
 from ray.train.torch import TorchTrainer
+from ray.util.queue import Queue
 
 from reidray.errors import UserError
 from reidray.session import cluster_gpus
@@ -102,9 +103,10 @@ def train_on_cluster(
     """
     config = assignment.config
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", POLL_SECONDS)
+    events = Queue(actor_options={"num_cpus": 0})
     trainer = TorchTrainer(
         _training_function(),
-        train_loop_config={"assignment": ray.put(assignment)},
+        train_loop_config={"assignment": ray.put(assignment), "events": events},
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.num_workers,
             use_gpu=resources.use_gpu,
@@ -117,7 +119,7 @@ def train_on_cluster(
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
-    with journal.follow(assignment.events):
+    with journal.follow(events):
         try:
             result = trainer.fit()
         except ray.train.WorkerGroupError as error:
@@ -125,17 +127,17 @@ def train_on_cluster(
     return Path(result.checkpoint.path)
 
 
-def _training_function() -> Callable[[dict[str, ray.ObjectRef[Assignment]]], None]:
+def _training_function() -> Callable[[dict[str, Any]], None]:
     """What each training process runs.
 
     Ray's controller loads it too. So it travels by value, as local functions do, and imports where
     it runs: PyTorch and timm take a process many seconds.
     """
 
-    def train(settings: dict[str, ray.ObjectRef[Assignment]]) -> None:
+    def train(settings: dict[str, Any]) -> None:
         from reidray.training.worker import run_assignment
 
-        run_assignment(ray.get(settings["assignment"]))
+        run_assignment(ray.get(settings["assignment"]), settings["events"])
 
     return train
 

@@ -12,7 +12,15 @@ from ray.util.queue import Queue
 
 from reidray.config import TrainingConfig
 from reidray.models.registry import NetworkSpec, build_network
-from reidray.training.loop import LoopPlan, Metrics, StepProgress, Task, fit, settings_of
+from reidray.training.loop import (
+    LoopPlan,
+    Metrics,
+    Reporter,
+    StepProgress,
+    Task,
+    fit,
+    settings_of,
+)
 from reidray.training.place import Place
 
 RESUMABLE_KEYS = (
@@ -38,7 +46,7 @@ class Assignment:
         deadline: seconds since 1970 at which training must have ended.
         bf16: whether the forward pass runs in bfloat16.
         threads: CPU threads of this process.
-        events: where progress is told.
+        changeable: keys of the configuration that may differ from the checkpoint's.
     """
 
     config: TrainingConfig
@@ -48,42 +56,53 @@ class Assignment:
     deadline: float | None
     bf16: bool
     threads: int
-    events: Queue
+    changeable: tuple[str, ...] = RESUMABLE_KEYS
+
+    def carry_out(self, place: Place, reporter: Reporter, checkpoint: Path | None) -> None:
+        """Train in this process, from a checkpoint if there is one.
+
+        Raises:
+            UserError: the checkpoint belongs to another configuration, or the loss is not finite.
+        """
+        config = self.config
+        torch.set_num_threads(self.threads)
+        torch.manual_seed(config.seed)
+        network = build_network(self.spec, weights=config.network.weights)
+        plan = LoopPlan(
+            epochs=config.epochs,
+            seed=config.seed,
+            optimizer=config.optimizer,
+            validation=config.validation,
+            deadline=self.deadline,
+            bf16=self.bf16,
+        )
+        settings = settings_of(config, without=self.changeable)
+        fit(
+            self.make_task(place),
+            network,
+            plan,
+            reporter,
+            place=place,
+            settings=settings | {"training data": self.training_data},
+            checkpoint=checkpoint,
+        )
 
 
-def run_assignment(assignment: Assignment) -> None:
+def run_assignment(assignment: Assignment, events: Queue) -> None:
     """Train as one of the processes of a Ray Train run, from its last checkpoint if it has one.
+
+    Args:
+        assignment: what to train.
+        events: where progress is told.
 
     Raises:
         UserError: the checkpoint belongs to another configuration, or the loss is not finite.
     """
-    config = assignment.config
     context = ray.train.get_context()
     place = Place(context.get_world_rank(), context.get_world_size(), get_device())
-    torch.set_num_threads(assignment.threads)
-    torch.manual_seed(config.seed)
-    network = build_network(assignment.spec, weights=config.network.weights)
-    plan = LoopPlan(
-        epochs=config.epochs,
-        seed=config.seed,
-        optimizer=config.optimizer,
-        validation=config.validation,
-        deadline=assignment.deadline,
-        bf16=assignment.bf16,
-    )
     checkpoint = ray.train.get_checkpoint()
-    fit(
-        assignment.make_task(place),
-        network,
-        plan,
-        RayReporter(assignment.events, place),
-        place=place,
-        settings={
-            **settings_of(config, without=RESUMABLE_KEYS),
-            "training data": assignment.training_data,
-        },
-        checkpoint=Path(checkpoint.path) if checkpoint else None,
-    )
+    reporter = RayReporter(events, place)
+    assignment.carry_out(place, reporter, Path(checkpoint.path) if checkpoint else None)
 
 
 class RayReporter:

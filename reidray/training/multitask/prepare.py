@@ -45,6 +45,15 @@ class PreparedMultitask(Prepared):
     images: dict[str, LabelledImages]
     labelling: Labelling
 
+    def under(self, config: TrainMultitaskConfig) -> "PreparedMultitask":
+        """A training on the same images, under another configuration.
+
+        Raises:
+            UserError: the images or the network do not allow it.
+        """
+        config, spec, labelling = _settle(config, self.manifest, self.images["train"])
+        return replace(self, config=config, spec=spec, labelling=labelling)
+
     def image_files(self) -> ImageFiles:
         """The images of all parts, and their masks where masks are drawn."""
         groups = np.arange(self.manifest.table.num_rows) // GROUP
@@ -82,7 +91,25 @@ def prepare_multitask(
     manifest = _split(read_layout(config.data, config.layout, strict=config.strict), config)
     images = {split: _labelled(manifest, split) for split in PARTS}
     images = {split: part for split, part in images.items() if len(part.rows)}
-    count = len(images["train"].rows)
+    config, spec, labelling = _settle(config, manifest, images["train"])
+    for note in manifest.notes:
+        log.info("%s", note)
+    run = choose_run(config, resume)
+    return PreparedMultitask(
+        config=replace(config, output=str(run)),
+        run=run,
+        manifest=manifest,
+        spec=spec,
+        images=images,
+        labelling=labelling,
+    )
+
+
+def _settle(
+    config: TrainMultitaskConfig, manifest: Manifest, train: LabelledImages
+) -> tuple[TrainMultitaskConfig, NetworkSpec, Labelling]:
+    """The configuration with nothing left open, the network and its labels; all checked."""
+    count = len(train.rows)
     if count < config.batch_size:
         raise UserError(
             f"a batch of {config.batch_size} images is more than the {count} training images of "
@@ -90,14 +117,7 @@ def prepare_multitask(
         )
     known = {"num_classes": len(manifest.classes), "schema": manifest.schema}
     network, spec = choose_network(config.network, config.task, known)
-    labelling = _labelling(manifest, spec, images["train"])
-    for note in manifest.notes:
-        log.info("%s", note)
-    run = choose_run(config, resume)
-    config = replace(config, output=str(run), network=network)
-    return PreparedMultitask(
-        config=config, run=run, manifest=manifest, spec=spec, images=images, labelling=labelling
-    )
+    return replace(config, network=network), spec, _labelling(manifest, spec, train)
 
 
 def _split(manifest: Manifest, config: TrainMultitaskConfig) -> Manifest:

@@ -41,6 +41,15 @@ class PreparedReid(Prepared):
     train: LabelledCrops
     validation: LabelledCrops
 
+    def under(self, config: TrainReidConfig) -> "PreparedReid":
+        """A training on the same people, under another configuration.
+
+        Raises:
+            UserError: the images or the network do not allow it.
+        """
+        config, spec = _settle(config, self.manifest, self.train)
+        return replace(self, config=config, spec=spec)
+
     def image_files(self) -> ImageFiles:
         """The images, those of one person together."""
         return image_files(self.manifest, self.spec, self.manifest.table["person"].to_numpy())
@@ -96,17 +105,29 @@ def prepare_reid(config: TrainReidConfig, resume: Path | None = None) -> Prepare
     kept = pa.compute.is_in(manifest.table["split"], pa.array(["train", "val"]))
     manifest = replace(manifest, table=manifest.table.filter(kept).combine_chunks())
     train, validation = _labels(manifest, "train"), _labels(manifest, "val")
+    config, spec = _settle(config, manifest, train)
+    for note in manifest.notes:
+        log.info("%s", note)
+    run = choose_run(config, resume)
+    return PreparedReid(
+        config=replace(config, output=str(run)),
+        run=run,
+        manifest=manifest,
+        spec=spec,
+        train=train,
+        validation=validation,
+    )
+
+
+def _settle(
+    config: TrainReidConfig, manifest: Manifest, train: LabelledCrops
+) -> tuple[TrainReidConfig, NetworkSpec]:
+    """The configuration with nothing left open, and the network; both checked."""
     _check_batch(config, train)
     known = {"num_people": len(np.unique(train.people)), "schema": manifest.schema}
     network, spec = choose_network(config.network, "reid", known)
     _check_something_to_learn(config, spec)
-    for note in manifest.notes:
-        log.info("%s", note)
-    run = choose_run(config, resume)
-    config = replace(config, output=str(run), network=network)
-    return PreparedReid(
-        config=config, run=run, manifest=manifest, spec=spec, train=train, validation=validation
-    )
+    return replace(config, network=network), spec
 
 
 def _make_task(
