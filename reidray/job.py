@@ -65,7 +65,8 @@ class DashedParser(jsonargparse.ArgumentParser):
         if get_origin(listed) is tuple and "." not in names[0]:  # `_take` makes it a tuple again
             del settings["action"]
             settings |= {"type": get_args(listed)[0], "nargs": "+"}
-            settings["default"] = list(settings["default"])
+            if "default" in settings:
+                settings["default"] = list(settings["default"])
         dashed = tuple(n.replace("_", "-") if n.startswith("--") else n for n in names)
         return super().add_argument(*dashed, **settings)
 

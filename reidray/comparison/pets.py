@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from reidray.comparison.config import CompareConfig
-from reidray.comparison.files import FIGURES_FILE, REPORT_FILE, TABLE_FILE, as_csv
+from reidray.comparison.files import FIGURES_FILE, REPORT_FILE, TABLE_FILE
 from reidray.config import MultitaskLossConfig
 from reidray.data.attributes import AttributeSchema
 from reidray.data.decoding import check_bad_images
@@ -25,6 +25,7 @@ from reidray.errors import UserError
 from reidray.models import NETWORKS, LoadedModel, load_model
 from reidray.reporting.pets_comparison import ComparedNetwork, DrawnPet, pets_comparison_page
 from reidray.reporting.pictures import crop_address
+from reidray.reporting.tables import as_csv
 from reidray.training.multitask.examination import (
     Examination,
     LabelledImages,

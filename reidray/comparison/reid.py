@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from reidray.comparison.config import CompareConfig
-from reidray.comparison.files import FIGURES_FILE, REPORT_FILE, TABLE_FILE, as_csv
+from reidray.comparison.files import FIGURES_FILE, REPORT_FILE, TABLE_FILE
 from reidray.comparison.images import read_images
 from reidray.comparison.judging import NEIGHBOURS, judge
 from reidray.comparison.methods import embed_baselines, embed_model, fit_baselines, load_models
 from reidray.comparison.page import Compared, build_page
 from reidray.data.outputs import local_folder, staged_directory
 from reidray.reporting.comparison import comparison_page
+from reidray.reporting.tables import as_csv
 from reidray.scoring.embedder import plan_pool
 
 log = logging.getLogger("reidray")

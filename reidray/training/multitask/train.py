@@ -39,20 +39,13 @@ def train_multitask(prepared: PreparedMultitask, *, started: float) -> dict[str,
     prepared = prepared.decoded(crops)
     log.info("%s; %s", prepared.counts(), resources.described(prepared.config.num_workers))
     learned = learn(prepared, prepared.task_maker(crops), resources, started=started)
-    examined = _examine(prepared, crops, learned.network, resources)
-    return _finish(prepared, learned, examined, crops)
+    return finish_multitask(prepared, learned, crops, resources)
 
 
 def _examine(
     prepared: PreparedMultitask, crops: IngestedCrops, network: Network, resources: Resources
 ) -> dict[str, Examination]:
-    """How good the best weights are on each part, by its name, where a worker had its place."""
-    return resources.run(_examine_parts, prepared, crops, network, resources)
-
-
-def _examine_parts(
-    prepared: PreparedMultitask, crops: IngestedCrops, network: Network, resources: Resources
-) -> dict[str, Examination]:
+    """How good a network is on each part, by its name."""
     torch.set_num_threads(resources.cpus)
     device = torch.device("cuda" if resources.use_gpu else "cpu")
     network, source = network.to(device).eval(), crops.open()
@@ -64,13 +57,15 @@ def _examine_parts(
     }
 
 
-def _finish(
-    prepared: PreparedMultitask,
-    learned: Learned,
-    examined: dict[str, Examination],
-    crops: IngestedCrops,
+def finish_multitask(
+    prepared: PreparedMultitask, learned: Learned, crops: IngestedCrops, resources: Resources
 ) -> dict[str, Any]:
-    """The best epoch as a model directory, and the report."""
+    """Judge the best epoch on each part, and leave it as a model directory, and the report.
+
+    Returns:
+        What was made and its figures.
+    """
+    examined = resources.run(_examine, prepared, crops, learned.network, resources)
     run, standing = prepared.run, learned.standing
     parts = {name: part.to_json() for name, part in examined.items()}
     card = ModelCard(

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from reidray.data.ingest import IngestedCrops
 from reidray.models.directory import ModelCard
 from reidray.reporting import DataSummary, model_card, write_run_report
 from reidray.training.reid.prepare import PreparedReid
@@ -31,11 +32,10 @@ def train_reid(prepared: PreparedReid, *, started: float) -> dict[str, Any]:
     prepared = prepared.decoded(crops)
     log.info("%s; %s", prepared.counts(), resources.described(prepared.config.num_workers))
     learned = learn(prepared, prepared.task_maker(crops), resources, started=started)
-    bad = tuple(f"{image.path}: {image.reason}" for image in crops.bad)
-    return _finish(prepared, learned, _summarise(prepared, bad))
+    return finish_reid(prepared, learned, crops)
 
 
-def _summarise(prepared: PreparedReid, bad: tuple[str, ...]) -> DataSummary:
+def _summarise(prepared: PreparedReid, crops: IngestedCrops) -> DataSummary:
     """The data, for the pages that people read."""
     train, validation = prepared.parts
     return DataSummary(
@@ -46,13 +46,18 @@ def _summarise(prepared: PreparedReid, bad: tuple[str, ...]) -> DataSummary:
         val_images=len(validation.rows),
         val_people=len(np.unique(validation.people)),
         cameras=len(np.unique(train.cameras[train.cameras >= 0])),
-        bad_images=bad,
+        bad_images=tuple(f"{image.path}: {image.reason}" for image in crops.bad),
         notes=prepared.manifest.notes,
     )
 
 
-def _finish(prepared: PreparedReid, learned: Learned, summary: DataSummary) -> dict[str, Any]:
-    """The best epoch as a model directory, and the report."""
+def finish_reid(prepared: PreparedReid, learned: Learned, crops: IngestedCrops) -> dict[str, Any]:
+    """Leave the best epoch as a model directory, and the report.
+
+    Returns:
+        What was made and its figures.
+    """
+    summary = _summarise(prepared, crops)
     run, config, standing = prepared.run, plain(prepared.config), learned.standing
     card = ModelCard(
         metric=prepared.config.validation.metric,

@@ -1,0 +1,23 @@
+"""Train a recipe many times under settings that vary, and keep the best."""
+
+import sys
+from typing import Any
+
+from reidray.job import parse_config, run_job
+from reidray.tuning.config import TuneConfig
+
+
+def tune() -> dict[str, Any]:
+    """What the command line asks for."""
+    asked = parse_config(TuneConfig, sys.argv[1:], description=__doc__)
+
+    from reidray.session import ray_session
+    from reidray.tuning.sweep import prepare_sweep, run_sweep
+
+    sweep = prepare_sweep(asked.config)
+    with ray_session(asked.session.ray_address, verbose=asked.session.verbose):
+        return run_sweep(sweep)
+
+
+if __name__ == "__main__":
+    run_job(tune)

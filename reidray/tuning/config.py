@@ -1,0 +1,57 @@
+"""What a sweep may be told."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from reidray.config.parts import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneConfig:
+    """Train one recipe many times under settings that vary, and keep the best.
+
+    Attributes:
+        data: folder or s3:// URI of the images, or a CSV or Parquet manifest.
+        output: local folder of the sweep, new or empty: trials.csv, trials.parquet, best.yaml,
+            model/ and report.html.
+        recipe: what the sweep starts from, by its name.
+        space: what varies: spaces that come with reidray, by name, or YAML files.
+        base: YAML file of a training's keys, over those of the recipe.
+        task: what is trained; multitask is pets and attributes, as the recipe says.
+        num_samples: trials to start.
+        budget_minutes: end the sweep after this time.
+        search: random draws each trial anew, tpe learns from those before it, pbt changes the
+            settings of weak trials while they train.
+        stop_early: whether trials that fall behind are stopped (ASHA).
+        first_rung: epochs that every trial is given before it can be stopped.
+        concurrent: most trials at once; by default as many as the cluster has places for.
+        cpus_per_trial: CPUs of each training process, where it has no GPU.
+        seed: of the draws; the trainings keep the recipe's seed.
+        resume: go on with the sweep in the output folder.
+    """
+
+    data: str
+    output: str
+    recipe: str
+    space: tuple[str, ...]
+    base: str | None = None
+    task: Literal["reid", "multitask"] = "reid"
+    num_samples: int = 20
+    budget_minutes: float | None = None
+    search: Literal["random", "tpe", "pbt"] = "random"
+    stop_early: bool = True
+    first_rung: int = 2
+    concurrent: int | None = None
+    cpus_per_trial: int = 1
+    seed: int = 0
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        require(bool(self.space), "space must name what varies")
+        for name in ("num_samples", "first_rung", "cpus_per_trial"):
+            require(getattr(self, name) >= 1, f"{name.replace('_', '-')} must be 1 or more")
+        require(
+            self.budget_minutes is None or self.budget_minutes > 0,
+            "budget-minutes must be positive",
+        )
+        require(self.concurrent is None or self.concurrent >= 1, "concurrent must be 1 or more")

@@ -1,0 +1,118 @@
+"""What the trials of a sweep came to."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ray import tune
+
+from reidray.tuning.space import Variation
+from reidray.tuning.trial import Trials
+
+State = Literal["finished", "stopped early", "unfinished", "failed"]
+
+OF_TUNE = ("time", "timestamp", "training_iteration", "iterations", "node", "pid", "done")
+"""How the names begin of what Tune adds to the figures of an epoch."""
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """A trial.
+
+    Attributes:
+        number: from 0, in the order of drawing.
+        state: stopped early by the sweep; unfinished where the sweep itself ended; failed where it
+            crashed.
+        values: what it drew, by key.
+        asked_epochs: that the configuration would have had.
+        epochs: figures of each epoch that was judged.
+        best: those of the best one; empty where none was judged.
+        error: why it failed, in a line; None where it did not.
+        checkpoint: folder of its last epoch; None where there is none.
+    """
+
+    number: int
+    state: State
+    values: dict[str, Any]
+    asked_epochs: int
+    epochs: tuple[dict[str, float], ...]
+    best: dict[str, float]
+    error: str | None
+    checkpoint: Path | None
+
+    @property
+    def spent_epochs(self) -> int:
+        """How many epochs it trained."""
+        return int(self.epochs[-1]["epoch"]) if self.epochs else 0
+
+    @property
+    def seconds(self) -> float:
+        """Spent in training and validation."""
+        return sum(row["seconds"] + row.get("validation_seconds", 0.0) for row in self.epochs)
+
+
+def rows_of(
+    found: tune.ResultGrid, space: tuple[Variation, ...], trials: Trials, better: str
+) -> list[TrialRow]:
+    """The trials in the order of drawing.
+
+    Args:
+        found: what Tune found.
+        space: what varied.
+        trials: what all trials shared.
+        better: `max` or `min` of the figure that trials are compared by.
+    """
+    rows = [_row(result, space, trials, better) for result in found]
+    return sorted(rows, key=lambda row: row.number)
+
+
+def best_of(rows: list[TrialRow], figure: str, better: str) -> TrialRow | None:
+    """The trial with the best epoch of all; of equal ones the first."""
+    judged = [row for row in rows if row.best and row.checkpoint]
+    if not judged:
+        return None
+    sign = 1 if better == "min" else -1
+    return min(judged, key=lambda row: (sign * row.best[figure], row.number))
+
+
+def _row(result: Any, space: tuple[Variation, ...], trials: Trials, better: str) -> TrialRow:
+    base = trials.prepared.config
+    figure = base.validation.select_by
+    values = {v.key: result.config[v.key] for v in space}
+    asked = int(values.get("epochs", base.epochs))
+    epochs = _epochs(result.metrics_dataframe)
+    sign = 1 if better == "min" else -1
+    best = min(epochs, key=lambda row: sign * row[figure], default={})
+    return TrialRow(
+        number=int(Path(result.path).name.rpartition("_")[2]),
+        state=_state(result, int(epochs[-1]["epoch"]) if epochs else 0, asked),
+        values=values,
+        asked_epochs=asked,
+        epochs=tuple(epochs),
+        best=best,
+        error=_line(result.error) if result.error else None,
+        checkpoint=Path(result.checkpoint.path) if result.checkpoint else None,
+    )
+
+
+def _state(result: Any, spent: int, asked: int) -> State:
+    if result.error:
+        return "failed"
+    if not (result.metrics or {}).get("done", False):
+        return "unfinished"
+    return "finished" if spent >= asked else "stopped early"
+
+
+def _epochs(frame: Any) -> list[dict[str, float]]:
+    """The figures of each epoch, each epoch once, without what Tune adds."""
+    if frame is None or frame.empty:
+        return []
+    names = [n for n in frame if not n.startswith((*OF_TUNE, "config/"))]
+    numbers = frame[names].select_dtypes("number").drop_duplicates("epoch", keep="last")
+    return [{str(k): float(v) for k, v in row.items()} for row in numbers.to_dict("records")]
+
+
+def _line(error: Exception) -> str:
+    """The last line of what was raised, which says what it was."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,105 @@
+"""The files that a sweep leaves."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from reidray.config import TrainingConfig
+from reidray.data.outputs import write_whole
+from reidray.reporting.sweep import SweptTrial, sweep_page
+from reidray.reporting.tables import as_csv
+from reidray.training.run import plain
+from reidray.tuning.outcome import TrialRow
+from reidray.tuning.space import Variation
+
+TABLE_FILE = "trials.csv"
+PARQUET_FILE = "trials.parquet"
+BEST_FILE = "best.yaml"
+REPORT_FILE = "report.html"
+
+
+def write_outputs(
+    output: Path,
+    space: tuple[Variation, ...],
+    base: TrainingConfig,
+    best_config: TrainingConfig,
+    rows: list[TrialRow],
+    best: TrialRow,
+) -> dict[str, Any]:
+    """Write the table of trials, the best configuration and the page.
+
+    Returns:
+        What was made, and the sweep in figures.
+    """
+    figure = base.validation.select_by
+    table = _table(rows)
+    write_whole(output / TABLE_FILE, as_csv(table))
+    staged = output / f".{PARQUET_FILE}.part"
+    pq.write_table(pa.Table.from_pylist(table), staged)
+    staged.replace(output / PARQUET_FILE)
+    write_whole(output / BEST_FILE, yaml.safe_dump(plain(best_config), sort_keys=False))
+    page = sweep_page(
+        name=output.name,
+        figure=figure,
+        better="min" if figure == "validation_loss" else "max",
+        keys=[variation.key for variation in space],
+        logarithmic=[v.key for v in space if v.way == "loguniform"],
+        trials=[
+            SweptTrial(
+                number=row.number,
+                state=row.state,
+                values=row.values,
+                epochs=[int(epoch["epoch"]) for epoch in row.epochs],
+                figures=[epoch[figure] for epoch in row.epochs],
+                best=row.best.get(figure),
+                seconds=row.seconds,
+                error=row.error,
+            )
+            for row in rows
+        ],
+        chosen=best.number,
+    )
+    write_whole(output / REPORT_FILE, page)
+    states = [row.state for row in rows]
+    return {
+        "output": str(output),
+        "report": str(output / REPORT_FILE),
+        "table": str(output / TABLE_FILE),
+        "best_config": str(output / BEST_FILE),
+        "trials": len(rows),
+        "stopped_early": states.count("stopped early"),
+        "failed": states.count("failed"),
+        "unfinished": states.count("unfinished"),
+        "epochs_spent": sum(row.spent_epochs for row in rows),
+        "epochs_asked": sum(row.asked_epochs for row in rows),
+        "best_trial": best.number,
+        figure: round(best.best[figure], 4),
+        "best_values": best.values,
+    }
+
+
+def _table(rows: list[TrialRow]) -> list[dict[str, Any]]:
+    """A row for each trial: how it ended, what it drew, and the figures of its best epoch."""
+    named = {key: None for row in rows for key in row.best if key not in ("epoch", "seconds")}
+    return [
+        {
+            "trial": row.number,
+            "state": row.state,
+            **{key: _cell(value) for key, value in row.values.items()},
+            "epochs": row.spent_epochs,
+            "asked_epochs": row.asked_epochs,
+            "training_seconds": round(row.seconds, 2),
+            "best_epoch": int(row.best["epoch"]) if row.best else None,
+            **{key: row.best.get(key) for key in named},
+            "error": row.error,
+        }
+        for row in rows
+    ]
+
+
+def _cell(value: Any) -> Any:
+    """A value as a table can hold it; a list of values becomes text."""
+    return str(list(value)) if isinstance(value, tuple) else value

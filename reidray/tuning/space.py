@@ -1,0 +1,195 @@
+"""What varies in a sweep: keys of a training's configuration, and how each is drawn."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from difflib import get_close_matches
+from importlib.resources import files
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import yaml
+
+from reidray.config import TrainingConfig
+from reidray.errors import UserError
+
+Way = Literal["choice", "uniform", "loguniform", "randint"]
+Config = TypeVar("Config", bound=TrainingConfig)
+
+FIXED = {
+    **dict.fromkeys(
+        ("data", "layout", "strict", "max_bad", "val_fraction", "split_seed", "task"),
+        "trials are compared on the same images",
+    ),
+    **dict.fromkeys(
+        ("network.name", "network.height", "network.width"),
+        "images are decoded once for the whole sweep, as the recipe's network takes them",
+    ),
+    **dict.fromkeys(
+        ("validation.select_by", "validation.metric", "validation.every"),
+        "trials are compared by the same figure",
+    ),
+    **dict.fromkeys(
+        ("output", "num_workers", "use_gpu", "max_failures", "max_minutes", "ingest", "precision"),
+        "it says where training runs, not what it learns",
+    ),
+}
+"""Keys that cannot vary, and why."""
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How one key varies.
+
+    Attributes:
+        key: of the configuration, with dots.
+        way: choice of values; uniform and loguniform between two numbers; randint from one whole
+            number to another, both included.
+        values: the choices, or the two numbers.
+    """
+
+    key: str
+    way: Way
+    values: tuple[Any, ...]
+
+
+def spaces(task: str) -> dict[str, Path]:
+    """The spaces that come with reidray for a kind of training, by name."""
+    folder = Path(str(files("reidray"))) / "recipes" / "spaces" / task
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def read_space(names: tuple[str, ...], task: str, base: TrainingConfig) -> tuple[Variation, ...]:
+    """What varies, from spaces by their names and from YAML files.
+
+    Args:
+        names: of spaces that come with reidray, or files.
+        task: reid or multitask.
+        base: the configuration that is varied.
+
+    Raises:
+        UserError: a file is no space, a key is not the configuration's or cannot vary, or a value
+            is one that the configuration refuses.
+    """
+    known = spaces(task)
+    found: dict[str, Variation] = {}
+    for name in names:
+        file = known.get(name, Path(name))
+        if name not in known and not file.exists():
+            near = get_close_matches(name, known, n=1, cutoff=0.0)
+            raise UserError(
+                f"space {name!r} is no file and does not come with reidray: did you mean "
+                f"{near[0]!r}?"
+            )
+        for variation in _read(file):
+            if variation.key in found:
+                raise UserError(f"{file}: key {variation.key!r} varies in another space too")
+            found[variation.key] = variation
+            _check(variation, base, file)
+    if not found:
+        raise UserError(f"space {', '.join(names)} is empty: name a key that varies")
+    return tuple(found.values())
+
+
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """The configuration with other values of some keys, which may have dots.
+
+    Raises:
+        ValueError: the configuration refuses a value.
+    """
+    changes: dict[str, Any] = {}
+    below: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        first, _, rest = key.partition(".")
+        if rest:
+            below.setdefault(first, {})[rest] = value
+        else:
+            changes[first] = value
+    for first, inner in below.items():
+        changes[first] = with_values(getattr(config, first), inner)
+    known = {field.name: getattr(config, field.name) for field in fields(config)}
+    return type(config)(**known | changes)
+
+
+def _read(file: Path) -> Iterator[Variation]:
+    """The variations of a file."""
+    try:
+        content = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise UserError(f"space {file} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"space {file} is not YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return
+    if not isinstance(content, dict):
+        raise UserError(f"space {file} holds no keys: expected `batch.people: {{choice: [8, 16]}}`")
+    for key, drawn in content.items():
+        if not (isinstance(drawn, dict) and len(drawn) == 1):
+            raise UserError(
+                f"{file}: {key}: expected one of choice, uniform, loguniform and randint with its "
+                f"values, as in `{key}: {{choice: [1, 2]}}`"
+            )
+        ((way, values),) = drawn.items()
+        yield _variation(str(key), way, values, file)
+
+
+def _variation(key: str, way: Any, values: Any, file: Path) -> Variation:
+    """A line of a file, checked for itself."""
+    if way not in get_args(Way):
+        near = get_close_matches(str(way), get_args(Way), n=1, cutoff=0.0)[0]
+        raise UserError(f"{file}: {key}: {way!r} is no way to draw: did you mean {near!r}?")
+    if not isinstance(values, list) or not values:
+        raise UserError(f"{file}: {key}: {way} needs a list of values, as in [1, 2]")
+    if way == "choice":
+        return Variation(key, way, tuple(tuple(v) if isinstance(v, list) else v for v in values))
+    numbers = [value for value in values if isinstance(value, int | float) and value is not True]
+    if len(values) != 2 or len(numbers) != 2 or not numbers[0] < numbers[1]:
+        raise UserError(f"{file}: {key}: {way} needs two numbers, the lower one first: {values}")
+    if way == "loguniform" and numbers[0] <= 0:
+        raise UserError(f"{file}: {key}: loguniform needs numbers above 0: {values}")
+    if way == "randint" and not all(isinstance(number, int) for number in numbers):
+        raise UserError(f"{file}: {key}: randint needs whole numbers: {values}")
+    return Variation(key, way, tuple(numbers))
+
+
+def _check(variation: Variation, base: TrainingConfig, file: Path) -> None:
+    """Refuse a key that cannot vary, and values that the configuration would refuse."""
+    known = dict(_keys(type(base)))
+    key = variation.key
+    if key not in known:
+        near = get_close_matches(key, known, n=1, cutoff=0.0)[0]
+        raise UserError(f"{file}: key {key!r} does not exist: did you mean {near!r}?")
+    if key in FIXED:
+        raise UserError(f"{file}: key {key!r} cannot vary: {FIXED[key]}")
+    for value in variation.values:
+        drawn = float(value) if variation.way in ("uniform", "loguniform") else value
+        if not _fits(drawn, known[key]):
+            raise UserError(f"{file}: {key}: {value!r} is not a value it can have: {known[key]}")
+        try:
+            with_values(base, {key: drawn})
+        except ValueError as error:
+            raise UserError(f"{file}: {key}: {error}") from error
+
+
+def _keys(config: type[Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """All keys of a configuration, with dots, and their types."""
+    types = get_type_hints(config)
+    for field in fields(config):
+        kind = types[field.name]
+        if is_dataclass(kind):
+            yield from _keys(kind, f"{above}{field.name}.")  # type: ignore[arg-type]
+        else:
+            yield f"{above}{field.name}", kind
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type, as the configuration's keys have them."""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(v, get_args(kind)[0]) for v in value)
+    if get_args(kind):
+        return any(_fits(value, choice) for choice in chain(get_args(kind)))
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)

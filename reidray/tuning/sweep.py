@@ -1,0 +1,230 @@
+"""A sweep, from a recipe and a space to a table of trials and the best of them."""
+
+import logging
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+from ray import tune
+
+from reidray.config import TrainingConfig
+from reidray.data.outputs import local_folder, write_whole
+from reidray.errors import UserError
+from reidray.job import parse_config
+from reidray.training.run import Prepared, bring_images, plain, read_learned
+from reidray.training.trainer import Resources
+from reidray.tuning.config import TuneConfig
+from reidray.tuning.kinds import KINDS
+from reidray.tuning.outcome import TrialRow, best_of, rows_of
+from reidray.tuning.outputs import write_outputs
+from reidray.tuning.progress import TrialLog
+from reidray.tuning.search import (
+    check_search,
+    direction,
+    domains,
+    scheduler_of,
+    search_of,
+)
+from reidray.tuning.space import Variation, read_space
+from reidray.tuning.trial import Trials, trial_function
+
+log = logging.getLogger("reidray")
+
+SWEEP_FILE = "sweep.yaml"
+STATE_FOLDER = "tune"
+BEST_FOLDER = "best"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep that can start.
+
+    Attributes:
+        config: what was asked for.
+        output: its folder.
+        space: what varies.
+        prepared: the training that is varied.
+    """
+
+    config: TuneConfig
+    output: Path
+    space: tuple[Variation, ...]
+    prepared: Prepared
+
+
+def prepare_sweep(config: TuneConfig) -> Sweep:
+    """Read and check what a sweep needs. No Ray, and nothing is written yet.
+
+    Raises:
+        UserError: the recipe, the space, the data or the output do not allow it.
+    """
+    output = local_folder(config.output)
+    _check_output(output, config.resume)
+    base = _base(config)
+    space = read_space(config.space, config.task, base)
+    check_search(config, space)
+    base = replace(base, data=config.data, output=str(output / BEST_FOLDER), max_minutes=None)
+    resumed = output / BEST_FOLDER if config.resume else None
+    sweep = Sweep(config, output, space, KINDS[config.task].prepare(base, resumed))
+    if config.resume:
+        _check_same(sweep)
+    return sweep
+
+
+def run_sweep(sweep: Sweep) -> dict[str, Any]:
+    """Train trial after trial, and leave their table and the best of them. Ray is connected.
+
+    Returns:
+        What was made and its figures.
+
+    Raises:
+        UserError: the cluster has no place for a trial, too many images are bad, or no trial came
+            to the end of an epoch.
+    """
+    config = sweep.config
+    resources, at_once = _place_trials(config)
+    base = replace(sweep.prepared.config, num_workers=1, ingest="auto")
+    crops, _ = bring_images(sweep.prepared.image_files(), base)
+    prepared = sweep.prepared.decoded(crops)
+    trials = Trials(prepared, crops, resources, mutates=config.search == "pbt")
+    log.info("%s", prepared.counts())
+    log.info("%d trials of %s, %d at once", config.num_samples, resources.described(1), at_once)
+    # Tune's own messages, which would go to stdout.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    sweep.output.mkdir(parents=True, exist_ok=True)
+    write_whole(sweep.output / SWEEP_FILE, yaml.safe_dump(_identity(sweep), sort_keys=False))
+    found = _tuner(sweep, trials, at_once).fit()
+    figure, better = prepared.config.validation.select_by, direction(prepared.config)
+    rows = rows_of(found, sweep.space, trials, better)
+    best = best_of(rows, figure, better)
+    if best is None or best.checkpoint is None:
+        raise UserError(_nothing_learned(rows, config))
+    chosen = trials.drawn(best.values)
+    chosen.run.mkdir(exist_ok=True)
+    learned = read_learned(chosen.spec, best.checkpoint)
+    run = KINDS[config.task].finish(chosen, learned, crops, resources)
+    best_config = replace(chosen.config, output=None)
+    made = write_outputs(sweep.output, sweep.space, prepared.config, best_config, rows, best)
+    return made | {"model": run["model"]}
+
+
+def _base(config: TuneConfig) -> TrainingConfig:
+    """The configuration of the recipe that is varied."""
+    arguments = ["--recipe", config.recipe, "--data", config.data]
+    if config.base is not None:
+        arguments += ["--config", config.base]
+    kind = KINDS[config.task].config
+    return parse_config(kind, arguments, trains=config.task).config
+
+
+def _check_output(output: Path, resume: bool) -> None:
+    """Refuse a folder that holds anything, or on resuming one that holds no sweep."""
+    if resume and not (output / SWEEP_FILE).exists():
+        raise UserError(f"output {output} holds no sweep to resume: leave out --resume")
+    if not resume and output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(
+            f"output {output} exists and is not an empty folder: name a new one, or go on with "
+            "the sweep in it by --resume"
+        )
+
+
+def _identity(sweep: Sweep) -> dict[str, Any]:
+    """What must be the same where a sweep goes on."""
+    asked = {
+        key: value
+        for key, value in asdict(sweep.config).items()
+        if key not in ("output", "resume", "budget_minutes", "concurrent")
+    }
+    space = {v.key: {v.way: list(v.values)} for v in sweep.space}
+    return {
+        "asked": asked | {"space": list(sweep.config.space)},
+        "space": space,
+        "base": plain(replace(sweep.prepared.config, output=None)),
+        "images": sweep.prepared.manifest.fingerprint,
+    }
+
+
+def _check_same(sweep: Sweep) -> None:
+    """Refuse to go on with a sweep of anything else."""
+    then = yaml.safe_load((sweep.output / SWEEP_FILE).read_text())
+    now = yaml.safe_load(yaml.safe_dump(_identity(sweep)))
+    for part, value in now.items():
+        if then.get(part) != value:
+            raise UserError(
+                f"the sweep in {sweep.output} was begun with other {part}: "
+                "resume it with what it began with, or name a new output"
+            )
+
+
+def _place_trials(config: TuneConfig) -> tuple[Resources, int]:
+    """What each trial is given, and how many run at once.
+
+    Raises:
+        UserError: no node has room for one.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = int(sum(node.get("GPU", 0) for node in nodes))
+    cpus = config.cpus_per_trial
+    places = sum(int(node.get("CPU", 0)) // cpus for node in nodes)
+    if places < 1:
+        most = max((int(node.get("CPU", 0)) for node in nodes), default=0)
+        raise UserError(
+            f"a trial needs {cpus} CPUs and the largest node of the cluster has {most}: "
+            "lower --cpus-per-trial"
+        )
+    at_once = min(places, gpus) if gpus else places
+    return Resources(use_gpu=gpus > 0, cpus=cpus), min(at_once, config.concurrent or at_once)
+
+
+def _tuner(sweep: Sweep, trials: Trials, at_once: int) -> tune.Tuner:
+    """Tune, from the start or from where the sweep was left."""
+    config, base = sweep.config, trials.prepared.config
+    held = trials.resources.held
+    shared = tune.with_parameters(trial_function(), trials=trials)
+    trainable = tune.with_resources(shared, held)
+    if config.resume:
+        return tune.Tuner.restore(
+            str((sweep.output / STATE_FOLDER).resolve()),
+            trainable,
+            resume_unfinished=True,
+            param_space=domains(sweep.space),
+        )
+    figure, better = base.validation.select_by, direction(base)
+    budget = config.budget_minutes * 60 if config.budget_minutes else None
+    return tune.Tuner(
+        trainable,
+        param_space=domains(sweep.space),
+        tune_config=tune.TuneConfig(
+            metric=figure,
+            mode=better,
+            num_samples=config.num_samples,
+            max_concurrent_trials=at_once,
+            time_budget_s=budget,
+            search_alg=search_of(config),
+            scheduler=scheduler_of(config, sweep.space, base),
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+        ),
+        run_config=tune.RunConfig(
+            name=STATE_FOLDER,
+            storage_path=str(sweep.output.resolve()),
+            checkpoint_config=tune.CheckpointConfig(
+                num_to_keep=None if config.search == "pbt" else 1
+            ),
+            callbacks=[TrialLog(figure, better, config.num_samples, budget)],
+            verbose=0,
+        ),
+    )
+
+
+def _nothing_learned(rows: list[TrialRow], config: TuneConfig) -> str:
+    failed = next((row.error for row in rows if row.error), None)
+    if failed:
+        return f"no trial came to the end of an epoch; the first that failed said: {failed}"
+    return (
+        f"no trial came to the end of an epoch within {config.budget_minutes:g} minutes: "
+        "raise --budget-minutes"
+    )

@@ -1,0 +1,101 @@
+"""One trial of a sweep: a training of the recipe under the values it drew."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from reidray.data.ingest import IngestedCrops
+from reidray.errors import UserError
+from reidray.training.loop import Metrics, StepProgress
+from reidray.training.place import Place
+from reidray.training.run import Prepared
+from reidray.training.trainer import Resources
+from reidray.training.worker import RESUMABLE_KEYS
+from reidray.tuning.space import with_values
+
+MUTABLE = ("augment", "loss", "optimizer")
+"""Parts of a configuration that may change while a network trains."""
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What all trials of a sweep share; small enough to be sent to each.
+
+    Attributes:
+        prepared: the training that is varied, on the images that decode.
+        crops: the images, decoded once for all.
+        resources: what a trial is given.
+        mutates: whether settings change while a network trains.
+    """
+
+    prepared: Prepared
+    crops: IngestedCrops
+    resources: Resources
+    mutates: bool
+
+    def drawn(self, values: dict[str, Any]) -> Prepared:
+        """The training that some values make.
+
+        Raises:
+            UserError: the configuration or the images refuse them.
+        """
+        try:
+            config = with_values(self.prepared.config, values)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        return self.prepared.under(config)
+
+
+def trial_function() -> Callable[..., None]:
+    """What Tune runs for each trial; PyTorch is imported where it runs."""
+
+    def trial(values: dict[str, Any], trials: Trials) -> None:
+        run_trial(values, trials)
+
+    return trial
+
+
+def run_trial(values: dict[str, Any], trials: Trials) -> None:
+    """Train under some values, from this trial's checkpoint if it has one.
+
+    Raises:
+        UserError: the configuration refuses the values, or the loss is not finite.
+    """
+    import torch
+
+    prepared = trials.drawn(values)
+    assignment = prepared.assignment(prepared.task_maker(trials.crops), trials.resources, None)
+    if trials.mutates:
+        assignment = replace(assignment, changeable=(*RESUMABLE_KEYS, *MUTABLE))
+    device = torch.device("cuda" if trials.resources.use_gpu else "cpu")
+    reporter = TrialReporter(prepared.config.validation.select_by)
+    checkpoint = tune.get_checkpoint()
+    assignment.carry_out(
+        Place(device=device), reporter, Path(checkpoint.path) if checkpoint else None
+    )
+
+
+class TrialReporter:
+    """Tells Tune how a trial goes, whenever it was judged."""
+
+    def __init__(self, figure: str) -> None:
+        self._figure = figure
+
+    def begin(self, records: list[Metrics]) -> None:
+        """Tune knows of the epochs already done."""
+
+    def step(self, progress: StepProgress) -> None:
+        """Tune hears of whole epochs only."""
+
+    def epoch(self, record: Metrics, save: Callable[[Path], None]) -> None:
+        """Tell of the epoch, and hand over its checkpoint."""
+        if self._figure not in record:
+            return
+        figures = {k: v for k, v in record.items() if isinstance(v, int | float)}
+        with tempfile.TemporaryDirectory() as folder:
+            save(Path(folder))
+            tune.report(figures, checkpoint=tune.Checkpoint.from_directory(folder))
