@@ -15,7 +15,12 @@ def tune() -> dict[str, Any]:
     from reidray.tuning.sweep import prepare_sweep, run_sweep
 
     sweep = prepare_sweep(asked.config)
-    with ray_session(asked.session.ray_address, verbose=asked.session.verbose):
+    session = ray_session(
+        asked.session.ray_address,
+        verbose=asked.session.verbose,
+        dashboard=sweep.prepared.config.num_workers > 1,
+    )
+    with session:
         return run_sweep(sweep)
 
 

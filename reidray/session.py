@@ -15,13 +15,17 @@ CONNECT_SECONDS = 10
 
 
 @contextmanager
-def ray_session(address: str | None = None, *, verbose: bool = False) -> Iterator[None]:
+def ray_session(
+    address: str | None = None, *, verbose: bool = False, dashboard: bool = False
+) -> Iterator[None]:
     """Connect to Ray, and leave it as it was found.
 
     Args:
         address: `local` starts Ray in this process, `auto` or HOST:PORT joins a running cluster;
             None joins the one in RAY_ADDRESS, which a submitted job is given, or else is `local`.
         verbose: show Ray's own messages.
+        dashboard: start Ray's dashboard beside a `local` one, on loopback. Ray Tune needs it to
+            stop a trial that Ray Train trains: without it the trial keeps its place for ever.
 
     Raises:
         UserError: no cluster answers at the address.
@@ -31,7 +35,7 @@ def ray_session(address: str | None = None, *, verbose: bool = False) -> Iterato
     _check_reachable(address)
     here: dict[str, bool] = {}
     if address == "local":
-        here["include_dashboard"] = False
+        here["include_dashboard"] = dashboard
         # OpenMP threads that spin while they wait make a shared machine twenty times slower.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import yaml
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from reidray.config import NetworkConfig, TrainingConfig
 from reidray.data.decoding import check_bad_images
-from reidray.data.ingest import ImageFiles, IngestedCrops, choose_way, ingest
+from reidray.data.ingest import ImageFiles, IngestedCrops, Way, choose_way, ingest
 from reidray.data.manifest import Manifest
 from reidray.data.outputs import staged_directory, write_whole
 from reidray.data.storage import Location
@@ -54,7 +54,7 @@ class Prepared(ABC):
     spec: NetworkSpec
 
     @abstractmethod
-    def under(self, config: Any) -> "Prepared":
+    def under(self, config: Any) -> Self:
         """A training of the same kind on the same images, under another configuration.
 
         Raises:
@@ -66,7 +66,7 @@ class Prepared(ABC):
         """The images, as crops that the network takes."""
 
     @abstractmethod
-    def decoded(self, crops: IngestedCrops) -> "Prepared":
+    def decoded(self, crops: IngestedCrops) -> Self:
         """The training on the images that decode."""
 
     @abstractmethod
@@ -78,12 +78,12 @@ class Prepared(ABC):
         """How much there is to learn from, for a person."""
 
     def assignment(
-        self, make_task: Callable[[Place], Task], resources: Resources, deadline: float | None
+        self, crops: IngestedCrops, resources: Resources, deadline: float | None
     ) -> Assignment:
         """What a training process is told.
 
         Args:
-            make_task: makes the task in it.
+            crops: the images.
             resources: what it is given.
             deadline: seconds since 1970 at which training must have ended.
         """
@@ -92,7 +92,7 @@ class Prepared(ABC):
             config=self.config,
             spec=self.spec,
             training_data=self.manifest.fingerprint,
-            make_task=make_task,
+            make_task=self.task_maker(crops),
             deadline=deadline,
             bf16=precision == "bf16" or (precision == "auto" and resources.use_gpu),
             threads=resources.cpus,
@@ -122,6 +122,26 @@ class Learned:
         return float(
             sum(row["seconds"] + row.get("validation_seconds", 0.0) for row in self.records)
         )
+
+
+Ready = TypeVar("Ready", bound=Prepared)
+
+
+@dataclass(frozen=True)
+class Trained(Generic[Ready]):
+    """A training that ended.
+
+    Attributes:
+        prepared: what was trained, on the images that decoded.
+        crops: the images.
+        resources: what each worker was given.
+        learned: what it came to.
+    """
+
+    prepared: Ready
+    crops: IngestedCrops
+    resources: Resources
+    learned: Learned
 
 
 def choose_run(config: TrainingConfig, resume: Path | None) -> Path:
@@ -195,42 +215,44 @@ def image_files(
     )
 
 
-def bring_images(files: ImageFiles, config: TrainingConfig) -> tuple[IngestedCrops, Resources]:
-    """Have the images of a training, and a place for each of its workers.
+def have_images(files: ImageFiles, way: Way, max_bad: float) -> IngestedCrops:
+    """Have the images of a training; those that do not decode are set aside by name.
 
     Raises:
-        UserError: the cluster has no room for either, or too many images do not decode.
+        UserError: more than the share `max_bad` do not decode.
     """
-    way = choose_way(files, config.ingest)
-    resources = place_workers(config.num_workers, config.use_gpu, streams=way == "stream")
     crops = ingest(files, way)
-    check_bad_images(crops.bad, len(files.paths), config.max_bad)
+    check_bad_images(crops.bad, len(files.paths), max_bad)
     for image in crops.bad:
         log.warning("set aside: %s (%s)", image.path, image.reason)
-    return crops, resources
+    return crops
 
 
-def learn(
-    prepared: Prepared, make_task: Callable[[Place], Task], resources: Resources, *, started: float
-) -> Learned:
-    """Train on the cluster.
+def train(prepared: Ready, *, started: float) -> Trained[Ready]:
+    """Have the images and train on the cluster.
 
     Args:
         prepared: what to train; its run directory is made where it is not there.
-        make_task: makes the task in each training process.
-        resources: what each of them is given.
         started: seconds since 1970 at which the job began, for its time limit.
+
+    Raises:
+        UserError: the cluster has no room for the images or the workers, or too many images do not
+            decode.
     """
     config, run = prepared.config, prepared.run
+    files = prepared.image_files()
+    way = choose_way(files, config.ingest)
+    resources = place_workers(config.num_workers, config.use_gpu, streams=way == "stream")
+    crops = have_images(files, way, config.max_bad)
+    prepared = prepared.decoded(crops)
+    log.info("%s; %s", prepared.counts(), resources.described(config.num_workers))
     run.mkdir(parents=True, exist_ok=True)
     write_whole(run / CONFIG_FILE, yaml.safe_dump(plain(config), sort_keys=False))
     limit = config.max_minutes
     deadline = started + limit * 60 - WRAP_UP_SECONDS if limit else None
-    journal = Journal(run)
-    checkpoint = train_on_cluster(
-        prepared.assignment(make_task, resources, deadline), resources, run, journal
-    )
-    return read_learned(prepared.spec, checkpoint)
+    assignment = prepared.assignment(crops, resources, deadline)
+    checkpoint = train_on_cluster(assignment, resources, run, Journal(run))
+    return Trained(prepared, crops, resources, read_learned(prepared.spec, checkpoint))
 
 
 def read_learned(spec: NetworkSpec, checkpoint: Path) -> Learned:

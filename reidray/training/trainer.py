@@ -1,7 +1,7 @@
 """The training loop on a Ray cluster: a process for each GPU or share of the CPUs, under DDP."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,21 +30,17 @@ class Resources:
     Attributes:
         use_gpu: whether it has a GPU.
         cpus: CPUs that it computes on.
-        streams: whether tasks that decode its crops share these CPUs.
+        share: of these CPUs that Ray keeps for it; what is left others may have.
     """
 
     use_gpu: bool
     cpus: int
-    streams: bool = False
+    share: float = 1.0
 
     @property
     def held(self) -> dict[str, float]:
-        """What Ray keeps for it. Half of its CPUs are left to decoding where crops are streamed.
-
-        Ray Data waits for ever where training holds every CPU.
-        """
-        cpus = self.cpus / 2 if self.streams else self.cpus
-        return {"CPU": cpus} | ({"GPU": 1} if self.use_gpu else {})
+        """What Ray keeps for it."""
+        return {"CPU": self.cpus * self.share} | ({"GPU": 1} if self.use_gpu else {})
 
     def described(self, count: int) -> str:
         """What so many workers compute on, for a person."""
@@ -64,11 +60,13 @@ def place_workers(num_workers: int, use_gpu: str, *, streams: bool = False) -> R
     Args:
         num_workers: training processes.
         use_gpu: yes, no, or auto for GPUs where the cluster has them.
-        streams: whether their crops are decoded while they train.
+        streams: whether their crops are decoded while they train: Ray Data waits for ever where
+            training holds every CPU, so that half of them are left to it.
 
     Raises:
         UserError: it cannot place them; says what it has.
     """
+    share = 0.5 if streams else 1.0
     gpus = cluster_gpus()
     nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     if use_gpu == "yes" or (use_gpu == "auto" and gpus > 0):
@@ -78,10 +76,10 @@ def place_workers(num_workers: int, use_gpu: str, *, streams: bool = False) -> R
                 "lower --num-workers, or train on CPUs with --use-gpu no"
             )
         cpus = max(1, min(sum(nodes) // num_workers, 8))
-        return Resources(use_gpu=True, cpus=cpus, streams=streams)
+        return Resources(use_gpu=True, cpus=cpus, share=share)
     for cpus in range(max(nodes, default=0), 0, -1):
         if sum(node // cpus for node in nodes) >= num_workers:
-            return Resources(use_gpu=False, cpus=cpus, streams=streams)
+            return Resources(use_gpu=False, cpus=cpus, share=share)
     raise UserError(
         f"{num_workers} workers need a CPU each and the cluster has {sum(nodes)}: "
         "lower --num-workers"
@@ -101,10 +99,32 @@ def train_on_cluster(
     Raises:
         UserError: a worker met a mistake of the user's.
     """
+    events = Queue(actor_options={"num_cpus": 0})
+    trainer = torch_trainer(assignment, resources, run, events=events)
+    with journal.follow(events):
+        return fit(trainer)
+
+
+def torch_trainer(
+    assignment: Assignment,
+    resources: Resources,
+    run: Path,
+    *,
+    events: Queue | None = None,
+    callbacks: Sequence[Any] = (),
+) -> TorchTrainer:
+    """The trainer of a run directory, whose checkpoints it goes on with.
+
+    Args:
+        assignment: what each process trains.
+        resources: what it is given.
+        run: the run directory.
+        events: where progress is told.
+        callbacks: of Ray Train.
+    """
     config = assignment.config
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", POLL_SECONDS)
-    events = Queue(actor_options={"num_cpus": 0})
-    trainer = TorchTrainer(
+    return TorchTrainer(
         _training_function(),
         train_loop_config={"assignment": ray.put(assignment), "events": events},
         scaling_config=ray.train.ScalingConfig(
@@ -117,13 +137,24 @@ def train_on_cluster(
             storage_path=str(run.resolve()),
             failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            callbacks=list(callbacks),
         ),
     )
-    with journal.follow(events):
-        try:
-            result = trainer.fit()
-        except ray.train.WorkerGroupError as error:
-            raise _mistake_behind(error) or error from error
+
+
+def fit(trainer: TorchTrainer) -> Path:
+    """Train to the end.
+
+    Returns:
+        The folder of the last checkpoint.
+
+    Raises:
+        UserError: a worker met a mistake of the user's.
+    """
+    try:
+        result = trainer.fit()
+    except ray.train.WorkerGroupError as error:
+        raise _mistake_behind(error) or error from error
     return Path(result.checkpoint.path)
 
 

@@ -88,12 +88,12 @@ class Assignment:
         )
 
 
-def run_assignment(assignment: Assignment, events: Queue) -> None:
+def run_assignment(assignment: Assignment, events: Queue | None) -> None:
     """Train as one of the processes of a Ray Train run, from its last checkpoint if it has one.
 
     Args:
         assignment: what to train.
-        events: where progress is told.
+        events: where progress is told; Ray alone hears of it where there is none.
 
     Raises:
         UserError: the checkpoint belongs to another configuration, or the loss is not finite.
@@ -108,23 +108,27 @@ def run_assignment(assignment: Assignment, events: Queue) -> None:
 class RayReporter:
     """Tells the driver how training goes, and Ray where the checkpoints are."""
 
-    def __init__(self, events: Queue, place: Place) -> None:
+    def __init__(self, events: Queue | None, place: Place) -> None:
         self._events, self._place = events, place
 
     def begin(self, records: list[Metrics]) -> None:
         """Tell of the epochs already done."""
-        self._events.put(records)
+        self._tell(records)
 
     def step(self, progress: StepProgress) -> None:
         """Tell of progress within an epoch."""
-        self._events.put(progress)
+        self._tell(progress)
 
     def epoch(self, record: Metrics, save: Callable[[Path], None]) -> None:
         """Tell of the epoch, and hand over its checkpoint."""
         if not self._place.leads:
             ray.train.report({})
             return
-        self._events.put(record)
+        self._tell(record)
         with tempfile.TemporaryDirectory() as folder:
             save(Path(folder))
             ray.train.report(record, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+    def _tell(self, event: list[Metrics] | StepProgress | Metrics) -> None:
+        if self._events is not None:
+            self._events.put(event)

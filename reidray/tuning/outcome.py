@@ -1,6 +1,7 @@
 """What the trials of a sweep came to."""
 
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,7 +81,7 @@ def _row(result: Any, space: tuple[Variation, ...], trials: Trials, better: str)
     figure = base.validation.select_by
     values = {v.key: result.config[v.key] for v in space}
     asked = int(values.get("epochs", base.epochs))
-    epochs = _epochs(result.metrics_dataframe)
+    epochs = [row for row in _epochs(result.metrics_dataframe) if not isnan(row[figure])]
     sign = 1 if better == "min" else -1
     best = min(epochs, key=lambda row: sign * row[figure], default={})
     return TrialRow(
@@ -91,8 +92,16 @@ def _row(result: Any, space: tuple[Variation, ...], trials: Trials, better: str)
         epochs=tuple(epochs),
         best=best,
         error=_line(result.error) if result.error else None,
-        checkpoint=Path(result.checkpoint.path) if result.checkpoint else None,
+        checkpoint=_checkpoint(result),
     )
+
+
+def _checkpoint(result: Any) -> Path | None:
+    """The folder of a trial's last epoch; Ray Train, where it trained, has its own."""
+    if result.checkpoint:
+        return Path(result.checkpoint.path)
+    of_train = (result.metrics or {}).get("checkpoint_path")
+    return Path(of_train) if of_train else None
 
 
 def _state(result: Any, spent: int, asked: int) -> State:

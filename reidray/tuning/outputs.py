@@ -75,6 +75,7 @@ def write_outputs(
         "unfinished": states.count("unfinished"),
         "epochs_spent": sum(row.spent_epochs for row in rows),
         "epochs_asked": sum(row.asked_epochs for row in rows),
+        "training_seconds": round(sum(row.seconds for row in rows), 1),
         "best_trial": best.number,
         figure: round(best.best[figure], 4),
         "best_values": best.values,

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import shutil
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,11 @@ import yaml
 from ray import tune
 
 from reidray.config import TrainingConfig
+from reidray.data.ingest import choose_way
 from reidray.data.outputs import local_folder, write_whole
 from reidray.errors import UserError
 from reidray.job import parse_config
-from reidray.training.run import Prepared, bring_images, plain, read_learned
+from reidray.training.run import Prepared, have_images, plain, read_learned
 from reidray.training.trainer import Resources
 from reidray.tuning.config import TuneConfig
 from reidray.tuning.kinds import KINDS
@@ -85,22 +88,33 @@ def run_sweep(sweep: Sweep) -> dict[str, Any]:
             to the end of an epoch.
     """
     config = sweep.config
-    resources, at_once = _place_trials(config)
-    base = replace(sweep.prepared.config, num_workers=1, ingest="auto")
-    crops, _ = bring_images(sweep.prepared.image_files(), base)
+    workers = sweep.prepared.config.num_workers
+    resources, at_once = _place_trials(config, workers)
+    files = sweep.prepared.image_files()
+    way = choose_way(files, sweep.prepared.config.ingest)
+    if way == "stream":
+        resources = replace(resources, share=0.5)
+    crops = have_images(files, way, sweep.prepared.config.max_bad)
     prepared = sweep.prepared.decoded(crops)
     trials = Trials(prepared, crops, resources, mutates=config.search == "pbt")
     log.info("%s", prepared.counts())
-    log.info("%d trials of %s, %d at once", config.num_samples, resources.described(1), at_once)
-    # Tune's own messages, which would go to stdout.
+    log.info(
+        "%d trials of %s, %d at once", config.num_samples, resources.described(workers), at_once
+    )
+    # Tune's own messages, which would go to stdout; and figures that not every epoch has.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
     sweep.output.mkdir(parents=True, exist_ok=True)
     write_whole(sweep.output / SWEEP_FILE, yaml.safe_dump(_identity(sweep), sort_keys=False))
+    begun = time.perf_counter()
     found = _tuner(sweep, trials, at_once).fit()
+    seconds = time.perf_counter() - begun
     figure, better = prepared.config.validation.select_by, direction(prepared.config)
     rows = rows_of(found, sweep.space, trials, better)
     best = best_of(rows, figure, better)
     if best is None or best.checkpoint is None:
+        if not config.resume:
+            shutil.rmtree(sweep.output)
         raise UserError(_nothing_learned(rows, config))
     chosen = trials.drawn(best.values)
     chosen.run.mkdir(exist_ok=True)
@@ -108,7 +122,7 @@ def run_sweep(sweep: Sweep) -> dict[str, Any]:
     run = KINDS[config.task].finish(chosen, learned, crops, resources)
     best_config = replace(chosen.config, output=None)
     made = write_outputs(sweep.output, sweep.space, prepared.config, best_config, rows, best)
-    return made | {"model": run["model"]}
+    return made | {"model": run["model"], "at_once": at_once, "sweep_seconds": round(seconds, 1)}
 
 
 def _base(config: TuneConfig) -> TrainingConfig:
@@ -159,30 +173,35 @@ def _check_same(sweep: Sweep) -> None:
             )
 
 
-def _place_trials(config: TuneConfig) -> tuple[Resources, int]:
-    """What each trial is given, and how many run at once.
+def _place_trials(config: TuneConfig, workers: int) -> tuple[Resources, int]:
+    """What each process of a trial is given, and how many trials run at once.
 
     Raises:
-        UserError: no node has room for one.
+        UserError: the cluster has no room for one.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = int(sum(node.get("GPU", 0) for node in nodes))
     cpus = config.cpus_per_trial
-    places = sum(int(node.get("CPU", 0)) // cpus for node in nodes)
-    if places < 1:
+    processes = sum(int(node.get("CPU", 0)) // cpus for node in nodes)
+    gpus = int(sum(node.get("GPU", 0) for node in nodes))
+    if gpus:
+        processes = min(processes, gpus)
+    if processes < workers:
         most = max((int(node.get("CPU", 0)) for node in nodes), default=0)
         raise UserError(
-            f"a trial needs {cpus} CPUs and the largest node of the cluster has {most}: "
-            "lower --cpus-per-trial"
+            f"a trial needs {workers} x {cpus} CPUs{' and GPUs' if gpus else ''} and the cluster "
+            f"has room for {processes} x {cpus}, {most} on its largest node: lower "
+            "--cpus-per-trial, or num_workers in the base"
         )
-    at_once = min(places, gpus) if gpus else places
-    return Resources(use_gpu=gpus > 0, cpus=cpus), min(at_once, config.concurrent or at_once)
+    # Where Ray Train trains, the trial's own process needs a little of the CPUs.
+    share = 1.0 if workers == 1 else 0.9
+    at_once = processes // workers
+    return Resources(gpus > 0, cpus, share), min(at_once, config.concurrent or at_once)
 
 
 def _tuner(sweep: Sweep, trials: Trials, at_once: int) -> tune.Tuner:
     """Tune, from the start or from where the sweep was left."""
     config, base = sweep.config, trials.prepared.config
-    held = trials.resources.held
+    held = trials.resources.held if base.num_workers == 1 else {"CPU": 0.01}
     shared = tune.with_parameters(trial_function(), trials=trials)
     trainable = tune.with_resources(shared, held)
     if config.resume:
@@ -221,9 +240,12 @@ def _tuner(sweep: Sweep, trials: Trials, at_once: int) -> tune.Tuner:
 
 
 def _nothing_learned(rows: list[TrialRow], config: TuneConfig) -> str:
+    """Why there is no best trial."""
     failed = next((row.error for row in rows if row.error), None)
     if failed:
         return f"no trial came to the end of an epoch; the first that failed said: {failed}"
+    if config.budget_minutes is None:
+        return "interrupted before any trial came to the end of an epoch"
     return (
         f"no trial came to the end of an epoch within {config.budget_minutes:g} minutes: "
         "raise --budget-minutes"

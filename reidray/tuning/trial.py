@@ -13,7 +13,7 @@ from reidray.errors import UserError
 from reidray.training.loop import Metrics, StepProgress
 from reidray.training.place import Place
 from reidray.training.run import Prepared
-from reidray.training.trainer import Resources
+from reidray.training.trainer import Resources, fit, torch_trainer
 from reidray.training.worker import RESUMABLE_KEYS
 from reidray.tuning.space import with_values
 
@@ -28,7 +28,7 @@ class Trials:
     Attributes:
         prepared: the training that is varied, on the images that decode.
         crops: the images, decoded once for all.
-        resources: what a trial is given.
+        resources: what each process of a trial is given.
         mutates: whether settings change while a network trains.
     """
 
@@ -62,15 +62,24 @@ def trial_function() -> Callable[..., None]:
 def run_trial(values: dict[str, Any], trials: Trials) -> None:
     """Train under some values, from this trial's checkpoint if it has one.
 
+    One process trains here, in Tune's own: Ray Train takes longer to begin than many a short trial
+    trains. Several are Ray Train's.
+
     Raises:
         UserError: the configuration refuses the values, or the loss is not finite.
     """
     import torch
 
     prepared = trials.drawn(values)
-    assignment = prepared.assignment(prepared.task_maker(trials.crops), trials.resources, None)
+    assignment = prepared.assignment(trials.crops, trials.resources, None)
     if trials.mutates:
         assignment = replace(assignment, changeable=(*RESUMABLE_KEYS, *MUTABLE))
+    if prepared.config.num_workers > 1:
+        from ray.tune.integration.ray_train import TuneReportCallback
+
+        run = Path(tune.get_context().get_trial_dir())
+        fit(torch_trainer(assignment, trials.resources, run, callbacks=[TuneReportCallback()]))
+        return
     device = torch.device("cuda" if trials.resources.use_gpu else "cpu")
     reporter = TrialReporter(prepared.config.validation.select_by)
     checkpoint = tune.get_checkpoint()

@@ -10,6 +10,7 @@ from itertools import repeat
 import numpy as np
 import pytest
 import torch
+from listener import Listener
 
 from reidray.config import (
     AugmentConfig,
@@ -49,22 +50,6 @@ class OneBatch:
 
     def batches(self, epoch):
         return repeat(next(self.task.batches(epoch)), self.steps_per_epoch)
-
-
-class Listener:
-    """Keeps the figures of each epoch."""
-
-    def __init__(self):
-        self.records = []
-
-    def begin(self, records):
-        pass
-
-    def step(self, progress):
-        pass
-
-    def epoch(self, record, _):
-        self.records.append(record)
 
 
 def labelled(people, first_row=0):

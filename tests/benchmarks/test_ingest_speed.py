@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 import ray
 import torch
+from listener import Listener
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
@@ -157,22 +158,6 @@ def test_images_per_second_beside_a_data_loader(drawn):
     print(json.dumps({"images_per_second": best}))
 
 
-class Silent:
-    """Keeps the figures of each epoch."""
-
-    def __init__(self):
-        self.records = []
-
-    def begin(self, records):
-        pass
-
-    def step(self, progress):
-        pass
-
-    def epoch(self, record, _):
-        self.records.append(record)
-
-
 @pytest.mark.parametrize("way", ["resident", "stream"])
 def test_share_of_a_step_spent_waiting(drawn, way):
     size = (64, 32)
@@ -182,7 +167,7 @@ def test_share_of_a_step_spent_waiting(drawn, way):
     )
     source = ingest(image_files(drawn, size), way).open()
     network = build_model("vgg_triplet_rgb")
-    recorder = Silent()
+    recorder = Listener()
     plan = LoopPlan(
         epochs=EPOCHS,
         seed=0,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -45,7 +46,7 @@ class PreparedMultitask(Prepared):
     images: dict[str, LabelledImages]
     labelling: Labelling
 
-    def under(self, config: TrainMultitaskConfig) -> "PreparedMultitask":
+    def under(self, config: TrainMultitaskConfig) -> Self:
         """A training on the same images, under another configuration.
 
         Raises:
@@ -59,7 +60,7 @@ class PreparedMultitask(Prepared):
         groups = np.arange(self.manifest.table.num_rows) // GROUP
         return image_files(self.manifest, self.spec, groups, masks=self.labelling.masks)
 
-    def decoded(self, crops: IngestedCrops) -> "PreparedMultitask":
+    def decoded(self, crops: IngestedCrops) -> Self:
         """The training on the images that decode."""
         images = {
             split: part.take(np.isin(part.rows, crops.rows)) for split, part in self.images.items()

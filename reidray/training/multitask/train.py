@@ -1,6 +1,5 @@
 """Training a network that says several things of an image, from images to a run directory."""
 
-import logging
 from typing import Any
 
 import torch
@@ -16,10 +15,8 @@ from reidray.reporting.multitask import (
 )
 from reidray.training.multitask.examination import Examination, examine
 from reidray.training.multitask.prepare import PARTS, PreparedMultitask
-from reidray.training.run import Learned, bring_images, learn, plain, write_model
+from reidray.training.run import Learned, plain, train, write_model
 from reidray.training.trainer import Resources
-
-log = logging.getLogger("reidray")
 
 
 def train_multitask(prepared: PreparedMultitask, *, started: float) -> dict[str, Any]:
@@ -35,11 +32,8 @@ def train_multitask(prepared: PreparedMultitask, *, started: float) -> dict[str,
     Raises:
         UserError: too many images are bad, or the cluster cannot place the workers.
     """
-    crops, resources = bring_images(prepared.image_files(), prepared.config)
-    prepared = prepared.decoded(crops)
-    log.info("%s; %s", prepared.counts(), resources.described(prepared.config.num_workers))
-    learned = learn(prepared, prepared.task_maker(crops), resources, started=started)
-    return finish_multitask(prepared, learned, crops, resources)
+    done = train(prepared, started=started)
+    return finish_multitask(done.prepared, done.learned, done.crops, done.resources)
 
 
 def _examine(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +42,7 @@ class PreparedReid(Prepared):
     train: LabelledCrops
     validation: LabelledCrops
 
-    def under(self, config: TrainReidConfig) -> "PreparedReid":
+    def under(self, config: TrainReidConfig) -> Self:
         """A training on the same people, under another configuration.
 
         Raises:
@@ -54,7 +55,7 @@ class PreparedReid(Prepared):
         """The images, those of one person together."""
         return image_files(self.manifest, self.spec, self.manifest.table["person"].to_numpy())
 
-    def decoded(self, crops: IngestedCrops) -> "PreparedReid":
+    def decoded(self, crops: IngestedCrops) -> Self:
         """The training on the images that decode.
 
         Raises:

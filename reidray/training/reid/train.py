@@ -1,6 +1,5 @@
 """Training a network that recognises people, from images to a run directory."""
 
-import logging
 from typing import Any
 
 import numpy as np
@@ -9,9 +8,7 @@ from reidray.data.ingest import IngestedCrops
 from reidray.models.directory import ModelCard
 from reidray.reporting import DataSummary, model_card, write_run_report
 from reidray.training.reid.prepare import PreparedReid
-from reidray.training.run import Learned, bring_images, learn, plain, write_model
-
-log = logging.getLogger("reidray")
+from reidray.training.run import Learned, plain, train, write_model
 
 
 def train_reid(prepared: PreparedReid, *, started: float) -> dict[str, Any]:
@@ -28,11 +25,8 @@ def train_reid(prepared: PreparedReid, *, started: float) -> dict[str, Any]:
         UserError: too many images are bad, a person has none left, or the cluster cannot place the
             workers.
     """
-    crops, resources = bring_images(prepared.image_files(), prepared.config)
-    prepared = prepared.decoded(crops)
-    log.info("%s; %s", prepared.counts(), resources.described(prepared.config.num_workers))
-    learned = learn(prepared, prepared.task_maker(crops), resources, started=started)
-    return finish_reid(prepared, learned, crops)
+    done = train(prepared, started=started)
+    return finish_reid(done.prepared, done.learned, done.crops)
 
 
 def _summarise(prepared: PreparedReid, crops: IngestedCrops) -> DataSummary:

@@ -1,0 +1,179 @@
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from reidray.config import TrainReidConfig
+from reidray.data.demo import draw_demo_set
+from reidray.errors import UserError
+from reidray.job import parse_config
+from reidray.models import load_model
+from reidray.tuning.config import TuneConfig
+from reidray.tuning.sweep import prepare_sweep
+
+pytestmark = pytest.mark.cluster
+ROOT = Path(__file__).parents[2]
+EPOCHS = 6
+BASE = {
+    "epochs": EPOCHS,
+    "network": {"height": 32, "width": 16, "feature_size": 32},
+    "validation": {"every": 1},
+}
+SPACE = {
+    "batch.people": {"choice": [6, 12]},
+    "optimizer.learning_rate": {"loguniform": [1e-5, 1e-2]},
+}
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """Drawn people, and the files that a sweep is told of."""
+    folder = tmp_path_factory.mktemp("sweep")
+    draw_demo_set(folder / "data", people=40, images=480)
+    for name, content in (("base", BASE), ("space", SPACE)):
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    return folder
+
+
+def flags(given, output, *more, space="space.yaml"):
+    return [
+        *("--data", given / "data", "--recipe", "demo", "--base", given / "base.yaml"),
+        *("--space", given / space, "--output", output, *more),
+    ]
+
+
+def start(given, output, *more, **settings):
+    asked = map(str, flags(given, output, *more, **settings))
+    command = [sys.executable, ROOT / "jobs" / "tune.py", *asked]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(job):
+    output, messages = job.communicate(timeout=250)
+    return job.returncode, output, messages
+
+
+def ended_trials(output):
+    """By trial the epochs that Tune has heard of, of those with as many as they were to have."""
+    found = {}
+    for file in (output / "tune").glob("*/result.json"):
+        epochs = [json.loads(line)["epoch"] for line in file.read_text().splitlines()]
+        if epochs[-1:] == [EPOCHS]:
+            found[file.parent.name] = epochs
+    return found
+
+
+def test_a_sweep_that_is_killed_goes_on_and_leaves_a_table_and_the_best(given, ray_address):
+    output, on_cluster = given / "killed", ("--ray-address", ray_address)
+    job = start(given, output, "--num-samples", 5, "--no-stop-early", *on_cluster)
+    while not ended_trials(output):
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.1)
+    job.kill()
+    job.communicate()
+    before = ended_trials(output)
+    assert len(before) < 5
+
+    resumed = ("--num-samples", 5, "--no-stop-early", "--resume", *on_cluster)
+    code, said, messages = finish(start(given, output, *resumed))
+    assert code == 0, messages
+    after = ended_trials(output)
+    assert len(after) == 5
+    assert {name: after[name] for name in before} == before
+    result = json.loads(said.splitlines()[-1])
+    assert said.count("\n") == 1
+    assert (result["trials"], result["failed"], result["unfinished"]) == (5, 0, 0)
+    assert result["epochs_spent"] == result["epochs_asked"] == 5 * EPOCHS
+
+    rows = list(csv.DictReader((output / "trials.csv").open()))
+    assert [row["trial"] for row in rows] == list("01234")
+    assert {row["batch.people"] for row in rows} <= {"6", "12"}
+    figures = [float(row["attribute_accuracy"]) for row in rows]
+    assert max(figures) == pytest.approx(result["attribute_accuracy"], abs=1e-4)
+    assert pq.read_table(output / "trials.parquet").num_rows == 5
+    assert "Learning curves of all trials" in (output / "report.html").read_text()
+
+    best = yaml.safe_load((output / "best.yaml").read_text())
+    assert best["batch"]["people"] == result["best_values"]["batch.people"]
+    again = parse_config(TrainReidConfig, ["--config", str(output / "best.yaml")], trains="reid")
+    assert again.config.optimizer.learning_rate == best["optimizer"]["learning_rate"]
+    model = load_model(str(output / "best" / "model"))
+    assert model.card.metrics["attribute_accuracy"] == pytest.approx(max(figures))
+
+
+def test_weak_trials_stop_early_and_a_crashed_one_is_told_of(given, ray_address, tmp_path):
+    space = SPACE | {"optimizer.learning_rate": {"choice": [1e-6, 0.005, 1e30]}}
+    (given / "wild.yaml").write_text(yaml.safe_dump(space))
+    asked = ("--num-samples", 8, "--first-rung", 1, "--ray-address", ray_address)
+    code, said, messages = finish(start(given, tmp_path / "out", *asked, space="wild.yaml"))
+    assert code == 0, messages
+    rows = list(csv.DictReader((tmp_path / "out" / "trials.csv").open()))
+    failed = [row for row in rows if row["optimizer.learning_rate"] == "1e+30"]
+    assert failed
+    assert all(row["state"] == "failed" for row in failed)
+    assert all("lower --optimizer.learning-rate" in row["error"] for row in failed)
+    states = [row["state"] for row in rows]
+    assert states.count("stopped early") >= 1
+    assert set(states) <= {"finished", "stopped early", "failed"}
+    result = json.loads(said.splitlines()[-1])
+    assert result["failed"] == len(failed)
+    assert result["epochs_spent"] < result["epochs_asked"]
+    assert "failed after epoch 0" in messages
+
+
+def test_an_interrupted_sweep_leaves_its_table(given, ray_address, tmp_path):
+    output = tmp_path / "out"
+    job = start(given, output, "--num-samples", 6, "--ray-address", ray_address)
+    while not ended_trials(output):
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.1)
+    job.send_signal(signal.SIGINT)
+    code, said, messages = finish(job)
+    assert code == 0, messages
+    assert json.loads(said.splitlines()[-1])["unfinished"] >= 1
+    rows = list(csv.DictReader((output / "trials.csv").open()))
+    assert "unfinished" in {row["state"] for row in rows}
+    assert (output / "best" / "model" / "model.safetensors").exists()
+
+
+def test_a_budget_shorter_than_an_epoch_leaves_nothing(given, ray_address, tmp_path):
+    asked = ("--budget-minutes", 0.01, "--ray-address", ray_address)
+    code, said, messages = finish(start(given, tmp_path / "out", *asked))
+    assert (code, said) == (2, "")
+    assert "within 0.01 minutes: raise --budget-minutes" in messages.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (["--output", "reidray"], "is not an empty folder"),
+        (["--resume"], "holds no sweep to resume"),
+        (["--recipe", "dmo"], "did you mean 'demo'"),
+        (["--search", "pbt"], r"'batch\.people' cannot change"),
+        (["--data", "no/such/folder"], "no such folder"),
+    ],
+)
+def test_a_mistake_is_found_before_ray_starts(given, tmp_path, more, complaint):
+    asked = [str(flag) for flag in flags(given, tmp_path / "out", *more)]
+    with pytest.raises(UserError, match=complaint):
+        prepare_sweep(parse_config(TuneConfig, asked).config)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_trial_that_no_node_has_room_for_is_refused(given, ray_address, tmp_path):
+    asked = ("--cpus-per-trial", 3, "--ray-address", ray_address)
+    code, _, messages = finish(start(given, tmp_path / "out", *asked))
+    assert code == 2
+    assert (
+        "a trial needs 1 x 3 CPUs and the cluster has room for 0 x 3, 2 on its largest node"
+        in messages
+    )
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,132 @@
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reidray.config import TrainMultitaskConfig, TrainReidConfig
+from reidray.errors import UserError
+from reidray.job import parse_config, recipes
+from reidray.tuning.config import TuneConfig
+from reidray.tuning.search import check_search, domains, most_epochs
+from reidray.tuning.space import Variation, read_space, spaces, with_values
+
+BASE = TrainReidConfig(data="-")
+KINDS = {"reid": TrainReidConfig, "multitask": TrainMultitaskConfig}
+
+
+@pytest.fixture
+def space(tmp_path):
+    """Reads a space of these lines."""
+
+    def read(**lines):
+        file = tmp_path / "space.yaml"
+        file.write_text(yaml.safe_dump({key.replace("__", "."): v for key, v in lines.items()}))
+        return read_space((str(file),), "reid", BASE)
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("task", "name"), [(task, name) for task in KINDS for name in spaces(task)]
+)
+def test_the_spaces_that_come_along_vary_recipes(task, name):
+    recipe = next(iter(recipes(task)))
+    arguments = ["--data", "-", "--recipe", recipe]
+    base = parse_config(KINDS[task], arguments, trains=task).config
+    alone = read_space((name,), task, base)
+    assert set(alone) <= set(read_space(tuple(spaces(task)), task, base))
+
+
+def test_a_space_is_what_its_file_says(space):
+    found = space(
+        batch__people={"choice": [8, 16]},
+        epochs={"randint": [3, 9]},
+        optimizer__learning_rate={"loguniform": [1e-4, 1e-2]},
+        optimizer__milestones={"choice": [[0.5], [0.3, 0.6]]},
+    )
+    assert {variation.key: variation.values for variation in found} == {
+        "batch.people": (8, 16),
+        "epochs": (3, 9),
+        "optimizer.learning_rate": (1e-4, 1e-2),
+        "optimizer.milestones": ((0.5,), (0.3, 0.6)),
+    }
+    assert most_epochs(found, BASE) == 9
+    assert most_epochs(found[:1], BASE) == BASE.epochs
+
+
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        ({"batch__peple": {"choice": [8]}}, "'batch.peple' does not exist: did you mean 'batch.p"),
+        ({"lerning_rate": {"choice": [8]}}, "'lerning_rate' does not exist: did you mean 'optimiz"),
+        ({"batch__people": {"choice": [8, 1]}}, "people must be 2 or more"),
+        ({"batch__people": {"choice": [8, 9.5]}}, "batch.people: 9.5 is not a value it can have"),
+        ({"batch__people": {"uniform": [8, 16]}}, "batch.people: 8 is not a value it can have"),
+        ({"batch__spread_cameras": {"choice": [1]}}, "1 is not a value it can have"),
+        ({"loss__mining": {"choice": ["hardest"]}}, "'hardest' is not a value it can have"),
+        ({"augment__flip": {"uniform": [0, 2]}}, "augment.flip must lie in 0..1"),
+        ({"augment__flip": {"unifrom": [0, 1]}}, "'unifrom' is no way to draw: did you mean 'unif"),
+        ({"augment__flip": {"uniform": [1, 0]}}, "two numbers, the lower one first"),
+        ({"augment__flip": {"choice": []}}, "needs a list of values"),
+        ({"augment__flip": [0, 1]}, "expected one of choice, uniform, loguniform and randint"),
+        ({"optimizer__learning_rate": {"loguniform": [0, 1]}}, "numbers above 0"),
+        ({"epochs": {"randint": [1, 2.5]}}, "whole numbers"),
+        ({"val_fraction": {"uniform": [0.1, 0.4]}}, "cannot vary: .* the same images"),
+        ({"network__height": {"choice": [64, 128]}}, "cannot vary: images are decoded once"),
+        ({"num_workers": {"choice": [1, 2]}}, "cannot vary: it says where"),
+    ],
+)
+def test_a_space_that_cannot_be_is_one_line(space, lines, complaint):
+    with pytest.raises(UserError, match=complaint) as caught:
+        space(**lines)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_space_and_one_that_is_no_file_are_mistakes(tmp_path):
+    (tmp_path / "empty.yaml").write_text("# nothing\n")
+    with pytest.raises(UserError, match="is empty"):
+        read_space((str(tmp_path / "empty.yaml"),), "reid", BASE)
+    with pytest.raises(UserError, match="did you mean 'batch'"):
+        read_space(("bach",), "reid", BASE)
+    (tmp_path / "broken.yaml").write_text("a: [1")
+    with pytest.raises(UserError, match="is not YAML"):
+        read_space((str(tmp_path / "broken.yaml"),), "reid", BASE)
+    (tmp_path / "same.yaml").write_text("batch.people: {choice: [8]}")
+    with pytest.raises(UserError, match="varies in another space too"):
+        read_space(("batch", str(tmp_path / "same.yaml")), "reid", BASE)
+
+
+@given(st.integers(0, 50), st.integers(1, 50))
+def test_what_is_drawn_lies_in_the_space(low, span):
+    space = (
+        Variation("epochs", "randint", (low, low + span)),
+        Variation("batch.people", "choice", (4, 8)),
+        Variation("optimizer.learning_rate", "loguniform", (1e-4, 1e-2)),
+    )
+    drawn = {key: domain.sample(size=40) for key, domain in domains(space).items()}
+    assert set(drawn["epochs"]) <= set(range(low, low + span + 1))
+    assert set(drawn["batch.people"]) <= {4, 8}
+    assert all(1e-4 <= rate <= 1e-2 for rate in drawn["optimizer.learning_rate"])
+
+
+def test_both_ends_of_whole_numbers_are_drawn():
+    (domain,) = domains((Variation("epochs", "randint", (2, 4)),)).values()
+    assert set(domain.sample(size=200)) == {2, 3, 4}
+
+
+def test_values_take_their_places_and_leave_the_others():
+    values = {"epochs": 3, "batch.people": 6, "batch.crops": 2, "augment.flip": 0.1}
+    config = with_values(BASE, values)
+    assert (config.epochs, config.batch.people, config.batch.crops) == (3, 6, 2)
+    assert config.augment.flip == 0.1
+    assert config.augment.shift == BASE.augment.shift
+    assert config.loss == BASE.loss
+    with pytest.raises(ValueError, match=r"needs batch\.crops of 2 or more"):
+        with_values(BASE, {"batch.crops": 1})
+
+
+def test_a_population_cannot_change_what_a_network_is():
+    asked = TuneConfig(data="-", output="-", recipe="demo", space=("x",), search="pbt")
+    check_search(asked, (Variation("augment.flip", "choice", (0.0, 0.5)),))
+    with pytest.raises(UserError, match=r"'batch\.people' cannot change while a network trains"):
+        check_search(asked, (Variation("batch.people", "choice", (4, 8)),))
