@@ -44,7 +44,8 @@ class Resources:
 
     def described(self, count: int) -> str:
         """What so many workers compute on, for a person."""
-        return f"{count} workers x {'1 GPU' if self.use_gpu else f'{self.cpus} CPU'}"
+        each = "1 GPU" if self.use_gpu else f"{self.cpus} CPU"
+        return f"{count} worker{'s' if count != 1 else ''} x {each}"
 
     def run(self, work: Callable[..., Result], *arguments: object) -> Result:
         """Do some work in a task that is given these, and wait for it."""

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: a live table on a terminal, a line for each trial that ends."""
+"""What a person sees of a sweep: a live table on a terminal, else a line as each trial ends."""
 
 import logging
 import sys
@@ -81,6 +81,8 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
     def _end(self, trial_id: str, state: str) -> None:
         known = self._trials[trial_id]
         known.state = state
+        if self._live is not None:
+            return
         best = "nothing" if known.best is None else f"{known.best:.3f}"
         log.info(
             "trial %s %s after epoch %d with %s %s: %s",
