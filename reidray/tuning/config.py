@@ -27,7 +27,7 @@ class TuneConfig:
         concurrent: most trials at once; by default as many as the cluster has places for.
         cpus_per_trial: CPUs of each training process, where it has no GPU.
         seed: of the draws; the trainings keep the recipe's seed.
-        resume: go on with the sweep in the output folder.
+        resume: go on with the sweep in the output folder, with the same time again.
     """
 
     data: str

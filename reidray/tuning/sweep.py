@@ -148,9 +148,7 @@ def _check_output(output: Path, resume: bool) -> None:
 def _identity(sweep: Sweep) -> dict[str, Any]:
     """What must be the same where a sweep goes on."""
     asked = {
-        key: value
-        for key, value in asdict(sweep.config).items()
-        if key not in ("output", "resume", "budget_minutes", "concurrent")
+        key: value for key, value in asdict(sweep.config).items() if key not in ("output", "resume")
     }
     space = {v.key: {v.way: list(v.values)} for v in sweep.space}
     return {
