@@ -1,5 +1,6 @@
 """What the trials of a sweep came to."""
 
+import json
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
@@ -55,7 +56,7 @@ class TrialRow:
 def rows_of(
     found: tune.ResultGrid, space: tuple[Variation, ...], trials: Trials, better: str
 ) -> list[TrialRow]:
-    """The trials in the order of drawing.
+    """The trials that began, in the order of drawing.
 
     Args:
         found: what Tune found.
@@ -63,7 +64,8 @@ def rows_of(
         trials: what all trials shared.
         better: `max` or `min` of the figure that trials are compared by.
     """
-    rows = [_row(result, space, trials, better) for result in found]
+    drawn = [(result, _drawn(result)) for result in found]
+    rows = [_row(result, values, space, trials, better) for result, values in drawn if values]
     return sorted(rows, key=lambda row: row.number)
 
 
@@ -76,10 +78,24 @@ def best_of(rows: list[TrialRow], figure: str, better: str) -> TrialRow | None:
     return min(judged, key=lambda row: (sign * row.best[figure], row.number))
 
 
-def _row(result: Any, space: tuple[Variation, ...], trials: Trials, better: str) -> TrialRow:
+def _drawn(result: Any) -> dict[str, Any]:
+    """What a trial drew; nothing where it never began."""
+    if result.config:
+        return dict(result.config)
+    told = Path(result.path) / "params.json"  # Tune itself keeps it only once a trial reported
+    return dict(json.loads(told.read_text())) if told.exists() else {}
+
+
+def _row(
+    result: Any,
+    drawn: dict[str, Any],
+    space: tuple[Variation, ...],
+    trials: Trials,
+    better: str,
+) -> TrialRow:
     base = trials.prepared.config
     figure = base.validation.select_by
-    values = {v.key: result.config[v.key] for v in space}
+    values = {v.key: drawn[v.key] for v in space}
     asked = int(values.get("epochs", base.epochs))
     epochs = [row for row in _epochs(result.metrics_dataframe) if not isnan(row[figure])]
     sign = 1 if better == "min" else -1
