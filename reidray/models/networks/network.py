@@ -60,4 +60,4 @@ class Network(nn.Module):
         # A row of pixels at a time: on a CPU three times as fast as channel by channel.
         rows, width = pixels.flatten(2), images.shape[3]
         mean, deviation = (of.flatten().repeat(width) for of in (self.mean, self.deviation))
-        return ((rows - mean) / deviation).view(pixels.shape).permute(0, 3, 1, 2)
+        return (rows - mean).div_(deviation).view(pixels.shape).permute(0, 3, 1, 2)
