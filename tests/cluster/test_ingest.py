@@ -95,3 +95,16 @@ def test_rows_are_those_of_the_paths(pictures):
     (group,) = crops.open().read([np.array([3, 0])])
     assert group.crops[:, 0, 0, 0].tolist() == [25, 15]
     assert group.crops.shape == (2, *SIZE, 3)
+
+
+def test_a_worker_maps_resident_crops_and_copies_none(pictures):
+    def own_megabytes():
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1000
+
+    crops = ingest(image_files(pictures, size=(1024, 1024)), "resident")
+    before = own_megabytes()
+    table = crops.open()
+    assert own_megabytes() - before < 12  # of 123
+    (group,) = table.read([np.array([4])])
+    assert group.crops[0, 500, 500].tolist() == [20] * 3

@@ -1,6 +1,7 @@
 """Crops on their way between processes: a group of them in each row of an Arrow table."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,20 @@ def pixel_columns(rows: NDArray[np.int64], decoded: DecodedImages) -> dict[str, 
 
 def crop_groups(table: pa.Table, size: tuple[int, int]) -> Iterator[CropGroup]:
     """The group of each row; its pixels are a view of the table's memory."""
-    columns = (table.column(name) for name, _ in PIXEL_FIELDS)
+    columns = table["rows"], _views(table["crops"]), _views(table["masks"])
     for rows, crops, masks in zip(*columns, strict=True):
         yield CropGroup(
             np.asarray(rows.values, dtype=np.int64),
-            np.frombuffer(crops.as_buffer(), np.uint8).reshape(-1, *size, 3),
-            np.frombuffer(masks.as_buffer(), np.uint8).reshape(-1, *size)
-            if masks.is_valid
-            else None,
+            crops.reshape(-1, *size, 3),
+            masks.reshape(-1, *size) if table["masks"].null_count == 0 else None,
         )
+
+
+def _views(column: pa.ChunkedArray) -> Iterator[NDArray[np.uint8]]:
+    """The bytes of each value where they lie; Arrow's own scalars are copies. A null is empty."""
+    for chunk in column.chunks:
+        _, offsets, content = chunk.buffers()
+        bounds = np.frombuffer(offsets, np.int64)[chunk.offset :][: len(chunk) + 1]
+        pixels = np.frombuffer(content or b"", np.uint8)
+        for start, end in pairwise(bounds.tolist()):
+            yield pixels[start:end]
