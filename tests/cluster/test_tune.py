@@ -108,6 +108,7 @@ def test_a_sweep_that_is_killed_goes_on_and_leaves_a_table_and_the_best(given, r
     assert model.card.metrics["attribute_accuracy"] == pytest.approx(max(figures))
 
 
+@pytest.mark.slow
 def test_weak_trials_stop_early_and_a_crashed_one_is_told_of(given, ray_address, tmp_path):
     space = SPACE | {"optimizer.learning_rate": {"choice": [1e-6, 0.005, 1e30]}}
     (given / "wild.yaml").write_text(yaml.safe_dump(space))
@@ -128,6 +129,7 @@ def test_weak_trials_stop_early_and_a_crashed_one_is_told_of(given, ray_address,
     assert "failed after epoch 0" in messages
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_leaves_its_table(given, ray_address, tmp_path):
     output = tmp_path / "out"
     job = start(given, output, "--num-samples", 6, "--ray-address", ray_address)
