@@ -68,6 +68,7 @@ def without_seconds(method):
     return {key: value for key, value in method.items() if key not in SECONDS}
 
 
+@pytest.mark.slow
 def test_baselines_and_model_are_compared_and_workers_leave_no_trace(
     ray_address, data, model, tmp_path
 ):

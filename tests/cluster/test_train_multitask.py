@@ -59,6 +59,7 @@ def test_a_run_leaves_a_model_its_figures_on_each_part_and_what_was_set_aside(
     assert page.count("<svg") >= 6
 
 
+@pytest.mark.slow
 def test_attributes_of_a_team_s_own_manifest_are_trained(ray_address, pets, tmp_path):
     rows = ["path,split,attr_coat,attr_size"]
     for breed, name in enumerate(BREEDS):

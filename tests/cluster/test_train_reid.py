@@ -115,6 +115,7 @@ def test_neither_a_killed_job_nor_a_killed_worker_changes_what_is_learned(
     assert all((learned[name] == expected[name]).all() for name in expected)
 
 
+@pytest.mark.slow
 def test_streamed_crops_teach_what_resident_ones_do(undisturbed, ray_address, tmp_path):
     whole, _ = undisturbed
     run = tmp_path / "run"

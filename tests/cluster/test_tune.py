@@ -145,6 +145,7 @@ def test_an_interrupted_sweep_leaves_its_table(given, ray_address, tmp_path):
     assert (output / "best" / "model" / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_budget_shorter_than_an_epoch_leaves_nothing(given, ray_address, tmp_path):
     asked = ("--budget-minutes", 0.01, "--ray-address", ray_address)
     code, said, messages = finish(start(given, tmp_path / "out", *asked))
