@@ -16,7 +16,15 @@ Records = Sequence[dict[str, Any]]
 
 BLUE, VERMILION, GREEN, PURPLE = "#0072b2", "#d55e00", "#00795a", "#9c4f80"
 GREY, LIGHT_GREY = "#5b6470", "#c9ced6"
-STYLES = ((BLUE, "-"), (VERMILION, "--"), (GREEN, "-."), (PURPLE, ":"))
+BLACK, OCHRE = "#1c2128", "#a67c00"
+STYLES = (
+    (BLUE, "-"),
+    (VERMILION, "--"),
+    (GREEN, "-."),
+    (PURPLE, ":"),
+    (BLACK, "-"),
+    (OCHRE, "--"),
+)
 WIDTH, HEIGHT = 4.4, 2.9
 FEW_POINTS = 25
 LOOK: dict[Any, Any] = {
