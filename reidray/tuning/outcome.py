@@ -64,9 +64,11 @@ def rows_of(
         trials: what all trials shared.
         better: `max` or `min` of the figure that trials are compared by.
     """
-    drawn = [(result, _drawn(result)) for result in found]
-    rows = [_row(result, values, space, trials, better) for result, values in drawn if values]
-    return sorted(rows, key=lambda row: row.number)
+    return [
+        _row(number, result, values, space, trials, better)
+        for number, result in enumerate(found)
+        if (values := _drawn(result))
+    ]
 
 
 def best_of(rows: list[TrialRow], figure: str, better: str) -> TrialRow | None:
@@ -87,6 +89,7 @@ def _drawn(result: Any) -> dict[str, Any]:
 
 
 def _row(
+    number: int,
     result: Any,
     drawn: dict[str, Any],
     space: tuple[Variation, ...],
@@ -101,7 +104,7 @@ def _row(
     sign = 1 if better == "min" else -1
     best = min(epochs, key=lambda row: sign * row[figure], default={})
     return TrialRow(
-        number=int(Path(result.path).name.rpartition("_")[2]),
+        number=number,
         state=_state(result, int(epochs[-1]["epoch"]) if epochs else 0, asked),
         values=values,
         asked_epochs=asked,

@@ -22,6 +22,7 @@ SHOWN = 12
 class _Trial:
     """How a trial stands."""
 
+    number: int
     values: str
     state: str = "runs"
     epoch: int = 0
@@ -49,10 +50,11 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
             self._live = Live(console=Console(stderr=True), get_renderable=self._table)
             self._live.start()
 
-    def on_trial_start(self, *, trial: Any, **_: Any) -> None:
+    def on_trial_start(self, *, trials: list[Any], trial: Any, **_: Any) -> None:
         """A trial begins, or goes on."""
         values = ", ".join(f"{key} {_short(value)}" for key, value in trial.config.items())
-        self._trials.setdefault(trial.trial_id, _Trial(values)).state = "runs"
+        known = _Trial(trials.index(trial), values)
+        self._trials.setdefault(trial.trial_id, known).state = "runs"
 
     def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
         """A trial was judged after an epoch."""
@@ -85,8 +87,8 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
             return
         best = "nothing" if known.best is None else f"{known.best:.3f}"
         log.info(
-            "trial %s %s after epoch %d with %s %s: %s",
-            trial_id.rpartition("_")[2],
+            "trial %d %s after epoch %d with %s %s: %s",
+            known.number,
             state,
             known.epoch,
             self._figure,
@@ -101,16 +103,15 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
             table.add_column(name)
         sign = -1 if self._better == "max" else 1
         ranked = sorted(
-            self._trials.items(),
-            key=lambda item: (
-                item[1].state != "runs",
-                sign * item[1].best if item[1].best is not None else float("inf"),
+            self._trials.values(),
+            key=lambda trial: (
+                trial.state != "runs",
+                sign * trial.best if trial.best is not None else float("inf"),
             ),
         )
-        for name, trial in ranked[:SHOWN]:
+        for trial in ranked[:SHOWN]:
             figures = ("" if x is None else f"{x:.3f}" for x in (trial.now, trial.best))
-            number = name.rpartition("_")[2]
-            table.add_row(number, trial.state, str(trial.epoch), *figures, trial.values)
+            table.add_row(str(trial.number), trial.state, str(trial.epoch), *figures, trial.values)
         return table
 
     def _time_left(self, ended: int) -> str:
