@@ -4,12 +4,12 @@ import csv
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from drawn_crops import draw_crop
 
 from reidray.models import ModelCard, NetworkSpec, save_model
 from reidray.models.registry import build_network
@@ -19,11 +19,7 @@ ROOT = Path(__file__).parents[2]
 SECONDS = ("training_seconds", "inference_seconds", "seconds")
 
 
-def draw(path, person, variant):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    colours = np.random.default_rng(person).integers(0, 200, (8, 4, 3))
-    noise = np.random.default_rng([person, variant]).integers(0, 50, (8, 4, 3))
-    Image.fromarray((colours + noise).astype(np.uint8)).save(path)
+draw = partial(draw_crop, noise=50)
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,11 @@
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from drawn_crops import draw_crop
 
 from reidray.comparison.config import CompareConfig
 from reidray.comparison.images import read_images
@@ -17,11 +17,7 @@ from reidray.models.registry import build_network
 ROOT = Path(__file__).parents[2]
 
 
-def draw(path, person, variant):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    colours = np.random.default_rng(person).integers(0, 200, (8, 4, 3))
-    noise = np.random.default_rng([person, variant]).integers(0, 40, (8, 4, 3))
-    Image.fromarray((colours + noise).astype(np.uint8)).save(path)
+draw = partial(draw_crop, noise=40)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from listener import Listener
 
 from reidray.config import (
     AugmentConfig,
@@ -61,20 +62,6 @@ def class_labels():
 
 def made_task(labels, labelling, config=CONFIG, place=Place()):
     return MultitaskTask(config, labelling, table(labelling.masks), *parts(labels), place)
-
-
-class Listener:
-    def __init__(self):
-        self.records = []
-
-    def begin(self, records):
-        pass
-
-    def step(self, progress):
-        pass
-
-    def epoch(self, record, _save):
-        self.records.append(record)
 
 
 def plan(epochs, select_by):

@@ -1,4 +1,4 @@
-"""Who hears of a training in a benchmark."""
+"""Who hears of a training."""
 
 
 class Listener:
