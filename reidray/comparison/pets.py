@@ -32,13 +32,11 @@ from reidray.training.multitask.examination import (
     Labelling,
     examine,
 )
+from reidray.training.multitask.prepare import GROUP
 from reidray.training.run import image_files
 from reidray.training.trainer import Resources, place_workers
 
 log = logging.getLogger("reidray")
-
-GROUP = 64
-"""Images that are decoded and kept together."""
 
 SHOWN = 6
 """Test images whose masks the page shows."""

@@ -209,6 +209,11 @@ class ValidationConfig:
         require(self.every >= 1, "validation.every must be 1 or more")
         require(self.patience >= 0, "validation.patience must be 0 or more")
 
+    @property
+    def better(self) -> Literal["max", "min"]:
+        """Whether more of the figure is better, or less, as of a loss."""
+        return "min" if self.select_by == "validation_loss" else "max"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReidValidationConfig(ValidationConfig):

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
+from operator import gt, lt
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -272,18 +273,14 @@ class _Training:
         self.network.eval()
         metrics = self.place.from_leader(self.task.validate(self.network))
         standing, figure = self.state.standing, self.plan.validation.select_by
-        if not standing.best or _is_better(figure, metrics[figure], standing.best[figure]):
+        beats = gt if self.plan.validation.better == "max" else lt
+        if not standing.best or beats(metrics[figure], standing.best[figure]):
             standing.best, standing.best_epoch, standing.stale = metrics, standing.epoch, 0
             self.state.best_weights = copy_weights(self.network)
         else:
             standing.stale += 1
         self.clock.validation_seconds = self.place.from_leader(time.perf_counter() - start)
         return metrics | {"validation_seconds": self.clock.validation_seconds}
-
-
-def _is_better(figure: str, value: float, best: float) -> bool:
-    """Whether a figure beats the best one; of a loss less is better."""
-    return value < best if figure == "validation_loss" else value > best
 
 
 def _seed_of(*numbers: int) -> int:

@@ -3,7 +3,7 @@
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -119,9 +119,12 @@ class Learned:
     @property
     def seconds(self) -> float:
         """Spent in training and validation, without decoding or starting processes."""
-        return float(
-            sum(row["seconds"] + row.get("validation_seconds", 0.0) for row in self.records)
-        )
+        return seconds_of(self.records)
+
+
+def seconds_of(records: Sequence[Mapping[str, Any]]) -> float:
+    """Spent in training and validation, by the figures of each epoch."""
+    return float(sum(row["seconds"] + row.get("validation_seconds", 0.0) for row in records))
 
 
 Ready = TypeVar("Ready", bound=Prepared)

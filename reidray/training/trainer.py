@@ -12,13 +12,17 @@ from ray.train.torch import TorchTrainer
 from ray.util.queue import Queue
 
 from reidray.errors import UserError
-from reidray.session import cluster_gpus
+from reidray.session import cluster_gpus, node_resources
 from reidray.training.progress import Journal
 from reidray.training.worker import Assignment
 
 Result = TypeVar("Result")
 
 CHECKPOINTS = "checkpoints"
+SHARE_BESIDE_DECODING = 0.5
+"""Share of its CPUs that training holds where crops are streamed: Ray Data waits for ever where it
+holds all."""
+
 POLL_SECONDS = "0.2"
 """How often Ray asks the workers for news; each epoch ends by waiting to be asked."""
 
@@ -61,15 +65,14 @@ def place_workers(num_workers: int, use_gpu: str, *, streams: bool = False) -> R
     Args:
         num_workers: training processes.
         use_gpu: yes, no, or auto for GPUs where the cluster has them.
-        streams: whether their crops are decoded while they train: Ray Data waits for ever where
-            training holds every CPU, so that half of them are left to it.
+        streams: whether their crops are decoded while they train.
 
     Raises:
         UserError: it cannot place them; says what it has.
     """
-    share = 0.5 if streams else 1.0
+    share = SHARE_BESIDE_DECODING if streams else 1.0
     gpus = cluster_gpus()
-    nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    nodes = [int(node.get("CPU", 0)) for node in node_resources()]
     if use_gpu == "yes" or (use_gpu == "auto" and gpus > 0):
         if num_workers > gpus:
             raise UserError(

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from ray import tune
 
+from reidray.config import ValidationConfig
+from reidray.training.run import seconds_of
 from reidray.tuning.space import Variation
 from reidray.tuning.trial import Trials
 
@@ -50,34 +52,29 @@ class TrialRow:
     @property
     def seconds(self) -> float:
         """Spent in training and validation."""
-        return sum(row["seconds"] + row.get("validation_seconds", 0.0) for row in self.epochs)
+        return seconds_of(self.epochs)
 
 
-def rows_of(
-    found: tune.ResultGrid, space: tuple[Variation, ...], trials: Trials, better: str
-) -> list[TrialRow]:
+def rows_of(found: tune.ResultGrid, space: tuple[Variation, ...], trials: Trials) -> list[TrialRow]:
     """The trials that began, in the order of drawing.
 
     Args:
         found: what Tune found.
         space: what varied.
         trials: what all trials shared.
-        better: `max` or `min` of the figure that trials are compared by.
     """
     return [
-        _row(number, result, values, space, trials, better)
+        _row(number, result, values, space, trials)
         for number, result in enumerate(found)
         if (values := _drawn(result))
     ]
 
 
-def best_of(rows: list[TrialRow], figure: str, better: str) -> TrialRow | None:
+def best_of(rows: list[TrialRow], validation: ValidationConfig) -> TrialRow | None:
     """The trial with the best epoch of all; of equal ones the first."""
     judged = [row for row in rows if row.best and row.checkpoint]
-    if not judged:
-        return None
-    sign = 1 if better == "min" else -1
-    return min(judged, key=lambda row: (sign * row.best[figure], row.number))
+    pick = min if validation.better == "min" else max
+    return pick(judged, key=lambda row: row.best[validation.select_by], default=None)
 
 
 def _drawn(result: Any) -> dict[str, Any]:
@@ -94,15 +91,14 @@ def _row(
     drawn: dict[str, Any],
     space: tuple[Variation, ...],
     trials: Trials,
-    better: str,
 ) -> TrialRow:
     base = trials.prepared.config
     figure = base.validation.select_by
     values = {v.key: drawn[v.key] for v in space}
     asked = int(values.get("epochs", base.epochs))
     epochs = [row for row in _epochs(result.metrics_dataframe) if not isnan(row[figure])]
-    sign = 1 if better == "min" else -1
-    best = min(epochs, key=lambda row: sign * row[figure], default={})
+    pick = min if base.validation.better == "min" else max
+    best = pick(epochs, key=lambda row: row[figure], default={})
     return TrialRow(
         number=number,
         state=_state(result, int(epochs[-1]["epoch"]) if epochs else 0, asked),

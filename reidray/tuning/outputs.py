@@ -44,7 +44,7 @@ def write_outputs(
     page = sweep_page(
         name=output.name,
         figure=figure,
-        better="min" if figure == "validation_loss" else "max",
+        better=base.validation.better,
         keys=[variation.key for variation in space],
         logarithmic=[v.key for v in space if v.way == "loguniform"],
         trials=[

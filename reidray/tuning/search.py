@@ -50,11 +50,6 @@ def check_search(config: TuneConfig, space: tuple[Variation, ...]) -> None:
             )
 
 
-def direction(base: TrainingConfig) -> str:
-    """Whether more of the figure that trials are compared by is better, or less."""
-    return "min" if base.validation.select_by == "validation_loss" else "max"
-
-
 def search_of(config: TuneConfig) -> SearchAlgorithm | Searcher:
     """How values are drawn, always alike for a seed."""
     if config.search == "tpe":

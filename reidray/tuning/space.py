@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from importlib.resources import files
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -189,7 +188,7 @@ def _fits(value: Any, kind: Any) -> bool:
     if get_origin(kind) is tuple:
         return isinstance(value, tuple) and all(_fits(v, get_args(kind)[0]) for v in value)
     if get_args(kind):
-        return any(_fits(value, choice) for choice in chain(get_args(kind)))
+        return any(_fits(value, choice) for choice in get_args(kind))
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, int | float if kind is float else kind)

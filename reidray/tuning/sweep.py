@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import ray
 import yaml
 from ray import tune
 
@@ -17,8 +16,9 @@ from reidray.data.ingest import choose_way
 from reidray.data.outputs import local_folder, write_whole
 from reidray.errors import UserError
 from reidray.job import parse_config
+from reidray.session import node_resources
 from reidray.training.run import Prepared, have_images, plain, read_learned
-from reidray.training.trainer import Resources
+from reidray.training.trainer import SHARE_BESIDE_DECODING, Resources
 from reidray.tuning.config import TuneConfig
 from reidray.tuning.kinds import KINDS
 from reidray.tuning.outcome import TrialRow, best_of, rows_of
@@ -26,13 +26,12 @@ from reidray.tuning.outputs import write_outputs
 from reidray.tuning.progress import TrialLog
 from reidray.tuning.search import (
     check_search,
-    direction,
     domains,
     scheduler_of,
     search_of,
 )
 from reidray.tuning.space import Variation, read_space
-from reidray.tuning.trial import Trials, trial_function
+from reidray.tuning.trial import Trials, run_trial
 
 log = logging.getLogger("reidray")
 
@@ -93,7 +92,7 @@ def run_sweep(sweep: Sweep) -> dict[str, Any]:
     files = sweep.prepared.image_files()
     way = choose_way(files, sweep.prepared.config.ingest)
     if way == "stream":
-        resources = replace(resources, share=0.5)
+        resources = replace(resources, share=SHARE_BESIDE_DECODING)
     crops = have_images(files, way, sweep.prepared.config.max_bad)
     prepared = sweep.prepared.decoded(crops)
     trials = Trials(prepared, crops, resources, mutates=config.search == "pbt")
@@ -109,9 +108,8 @@ def run_sweep(sweep: Sweep) -> dict[str, Any]:
     begun = time.perf_counter()
     found = _tuner(sweep, trials, at_once).fit()
     seconds = time.perf_counter() - begun
-    figure, better = prepared.config.validation.select_by, direction(prepared.config)
-    rows = rows_of(found, sweep.space, trials, better)
-    best = best_of(rows, figure, better)
+    rows = rows_of(found, sweep.space, trials)
+    best = best_of(rows, prepared.config.validation)
     if best is None or best.checkpoint is None:
         if not config.resume:
             shutil.rmtree(sweep.output)
@@ -177,7 +175,7 @@ def _place_trials(config: TuneConfig, workers: int) -> tuple[Resources, int]:
     Raises:
         UserError: the cluster has no room for one.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = node_resources()
     cpus = config.cpus_per_trial
     processes = sum(int(node.get("CPU", 0)) // cpus for node in nodes)
     gpus = int(sum(node.get("GPU", 0) for node in nodes))
@@ -200,7 +198,7 @@ def _tuner(sweep: Sweep, trials: Trials, at_once: int) -> tune.Tuner:
     """Tune, from the start or from where the sweep was left."""
     config, base = sweep.config, trials.prepared.config
     held = trials.resources.held if base.num_workers == 1 else {"CPU": 0.01}
-    shared = tune.with_parameters(trial_function(), trials=trials)
+    shared = tune.with_parameters(run_trial, trials=trials)
     trainable = tune.with_resources(shared, held)
     if config.resume:
         return tune.Tuner.restore(
@@ -209,7 +207,7 @@ def _tuner(sweep: Sweep, trials: Trials, at_once: int) -> tune.Tuner:
             resume_unfinished=True,
             param_space=domains(sweep.space),
         )
-    figure, better = base.validation.select_by, direction(base)
+    figure, better = base.validation.select_by, base.validation.better
     budget = config.budget_minutes * 60 if config.budget_minutes else None
     return tune.Tuner(
         trainable,

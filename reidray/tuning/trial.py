@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
 
 from reidray.data.ingest import IngestedCrops
 from reidray.errors import UserError
@@ -50,15 +52,6 @@ class Trials:
         return self.prepared.under(config)
 
 
-def trial_function() -> Callable[..., None]:
-    """What Tune runs for each trial; PyTorch is imported where it runs."""
-
-    def trial(values: dict[str, Any], trials: Trials) -> None:
-        run_trial(values, trials)
-
-    return trial
-
-
 def run_trial(values: dict[str, Any], trials: Trials) -> None:
     """Train under some values, from this trial's checkpoint if it has one.
 
@@ -68,15 +61,11 @@ def run_trial(values: dict[str, Any], trials: Trials) -> None:
     Raises:
         UserError: the configuration refuses the values, or the loss is not finite.
     """
-    import torch
-
     prepared = trials.drawn(values)
     assignment = prepared.assignment(trials.crops, trials.resources, None)
     if trials.mutates:
         assignment = replace(assignment, changeable=(*RESUMABLE_KEYS, *MUTABLE))
     if prepared.config.num_workers > 1:
-        from ray.tune.integration.ray_train import TuneReportCallback
-
         run = Path(tune.get_context().get_trial_dir())
         fit(torch_trainer(assignment, trials.resources, run, callbacks=[TuneReportCallback()]))
         return

@@ -1,5 +1,6 @@
 """Recognising people as a task: batches of identities, their losses, and figures on others."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -61,18 +62,18 @@ class ReidTask:
     def batches(self, epoch: int) -> Iterator[ReidBatch]:
         """This rank's people of each global batch of an epoch."""
         place, config = self._place, self._config
-        plan = list(self._plan(epoch))
-        chosen = [positions[place.rank :: place.world_size].reshape(-1) for positions in plan]
+        shape = config.batch.people, config.batch.crops
+        places = np.arange(math.prod(shape)).reshape(shape)
+        share = places[place.rank :: place.world_size].reshape(-1)
+        chosen = [positions.reshape(-1)[share] for positions in self._plan(epoch)]
         groups = self._source.read([self._train.rows[mine] for mine in chosen])
-        for step, (positions, mine, group) in enumerate(zip(plan, chosen, groups, strict=True)):
-            places = np.arange(positions.size).reshape(positions.shape)
-            share = torch.from_numpy(places[place.rank :: place.world_size].reshape(-1))
+        for step, (mine, group) in enumerate(zip(chosen, groups, strict=True)):
             augmentation = plan_augmentation(
-                config.augment, positions.size, seed=config.seed, epoch=epoch, step=step
+                config.augment, places.size, seed=config.seed, epoch=epoch, step=step
             )
             crops = image_tensor(group.crops, place.device)
             yield ReidBatch(
-                augment(crops, augmentation.take(share), fill=FILL),
+                augment(crops, augmentation.take(torch.from_numpy(share)), fill=FILL),
                 torch.from_numpy(self._people[mine]).to(place.device),
                 torch.from_numpy(self._train.codes[mine]).to(place.device, torch.int64),
             )
