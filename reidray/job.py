@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
+from urllib.parse import urlsplit
 
 import jsonargparse
 import yaml
@@ -23,15 +24,18 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True, kw_only=True)
 class SessionConfig:
-    """How the job meets Ray, and what it says.
+    """How the job meets Ray and object stores, and what it says.
 
     Attributes:
         ray_address: local starts Ray in this process, auto or HOST:PORT joins a running cluster;
             by default the one in RAY_ADDRESS, else local.
+        s3_endpoint: of a store that speaks S3, as http://HOST:PORT; by default the one in
+            AWS_ENDPOINT_URL, else that of AWS.
         verbose: show Ray's own messages too.
     """
 
     ray_address: str | None = None
+    s3_endpoint: str | None = None
     verbose: bool = False
 
 
@@ -140,9 +144,23 @@ def parse_config(
         given = [part for file in layers for part in ("--config", str(file))] + rest
         values = parser.instantiate(parser.parse_args(given)).as_dict()
         config, session = _take(config_class, values), _take(SessionConfig, values)
+        if session.s3_endpoint is not None:
+            os.environ["AWS_ENDPOINT_URL"] = _checked_endpoint(session.s3_endpoint)
     except (argparse.ArgumentError, ValueError) as error:
         raise UserError(" ".join(str(error).split())) from error
     return Invocation(config, session, getattr(named, "resume", None))
+
+
+def _checked_endpoint(endpoint: str) -> str:
+    """The endpoint, if it is an address without credentials.
+
+    Raises:
+        ValueError: it is none; the message does not repeat what may be a secret.
+    """
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError("s3-endpoint must be http://HOST:PORT or https://HOST, no credentials")
+    return endpoint
 
 
 def _take(config_class: type[Config], values: dict[str, Any]) -> Config:

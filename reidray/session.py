@@ -12,6 +12,7 @@ import ray
 from reidray.errors import UserError
 
 CONNECT_SECONDS = 10
+S3_ENDPOINT = "AWS_ENDPOINT_URL"
 
 
 @contextmanager
@@ -33,11 +34,13 @@ def ray_session(
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     _quieten(verbose)
     _check_reachable(address)
-    here: dict[str, bool] = {}
+    here: dict[str, object] = {}
     if address == "local":
         here["include_dashboard"] = dashboard
         # OpenMP threads that spin while they wait make a shared machine twenty times slower.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    else:
+        here["runtime_env"] = {"env_vars": _told_to_workers()}
     try:
         ray.init(
             address=address,
@@ -55,6 +58,17 @@ def ray_session(
         yield
     finally:
         ray.shutdown()
+
+
+def _told_to_workers() -> dict[str, str]:
+    """Where this process finds its object store, which those of a running cluster do not know.
+
+    A job that was submitted with the variable has told them, and may not do so twice.
+    """
+    submitted = os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "")
+    if S3_ENDPOINT not in os.environ or S3_ENDPOINT in submitted:
+        return {}
+    return {S3_ENDPOINT: os.environ[S3_ENDPOINT]}
 
 
 def _check_reachable(address: str) -> None:

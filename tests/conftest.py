@@ -1,6 +1,10 @@
 import os
+from uuid import uuid4
 
+import pyarrow.fs
+import pytest
 from hypothesis import settings
+from s3_server import UnreliableStore
 
 # Before anything imports torch: threads that wait must not spin on a shared machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -10,3 +14,42 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 # A test measures behaviour, not the pace of a shared machine.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """Host and port of an S3 server."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield server.get_host_and_port()
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch):
+    """The address of an empty bucket, which the environment says how to reach."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    host, port = s3_server
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    name = f"bucket-{uuid4().hex[:12]}"
+    store = pyarrow.fs.S3FileSystem(
+        endpoint_override=f"{host}:{port}", scheme="http", allow_bucket_creation=True
+    )
+    store.create_dir(name)
+    return f"s3://{name}"
+
+
+@pytest.fixture
+def unreliable(s3_server, bucket, monkeypatch):  # noqa: ARG001 - it sets the credentials
+    """A connection to the bucket's server that fails, which the environment leads through."""
+    store = UnreliableStore(*s3_server)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{store.endpoint}")
+    yield store
+    store.close()

@@ -2,12 +2,35 @@
 
 import functools
 import os
+import random
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from reidray.errors import UserError
 
+if TYPE_CHECKING:
+    import s3fs
+
+Answer = TypeVar("Answer")
+
+ATTEMPTS = 8
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.1, 10.0
+REQUEST_SECONDS = 30.0
+"""How long an answer may take before the request is sent again."""
+
+ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL"
+
+_PASSING_TROUBLE = re.compile(
+    r"SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|NETWORK_CONNECTION|REQUEST_TIMEOUT"
+    r"|REQUEST_TIME_TOO_SKEWED|THROTTLING|HTTP status (?:429|5\d\d)|ends after|curlCode"
+)
 _OPTIONS = ("endpoint_override", "region", "scheme")
 _SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN")
 
@@ -34,13 +57,161 @@ def check_address(uri: str) -> None:
         )
 
 
+def read_object(uri: str, path: str) -> bytes:
+    """The bytes of an object of the address's store, whole.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: the store failed, for good; the message holds no credentials.
+    """
+
+    def read(file: pa.NativeFile) -> bytes:
+        data = bytes(file.read())
+        if len(data) != file.size():
+            raise OSError(f"{path}: ends after {len(data)} of {file.size()} bytes")
+        return data
+
+    return read_object_with(uri, path, read)
+
+
+def read_object_with(uri: str, path: str, reader: Callable[[pa.NativeFile], Answer]) -> Answer:
+    """What a reader makes of an object, of which it may read a part; it may begin more than once.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: the store failed, for good; the message holds no credentials.
+    """
+
+    def read() -> Answer:
+        with open_store(uri).open_input_file(path) as file:
+            return reader(file)
+
+    return _told_without_secrets(path, read)
+
+
+def write_object(uri: str, path: str, data: bytes | memoryview) -> None:
+    """Put an object in the address's store; it appears whole.
+
+    Raises:
+        OSError: the store failed, for good; the message holds no credentials.
+    """
+
+    def write() -> None:
+        with open_store(uri).open_output_stream(path) as stream:
+            stream.write(data)
+
+    _told_without_secrets(path, write)
+
+
+def delete_object(uri: str) -> None:
+    """Remove an object, if it is there.
+
+    Raises:
+        OSError: the store failed, for good; the message holds no credentials.
+    """
+    bucket, key = bucket_and_key(uri)
+    # Not by pyarrow, which leaves an empty object for the folder.
+    store = open_with_conditions(uri)
+    _told_without_secrets(key, lambda: store.call_s3("delete_object", Bucket=bucket, Key=key))
+
+
+def delete_old_versions(uri: str) -> None:
+    """Remove every version of an object but the newest, and what marks it as deleted.
+
+    Raises:
+        OSError: the store failed, or does not let this be done.
+    """
+    bucket, key = bucket_and_key(uri)
+    store = open_with_conditions(uri)
+    found = store.call_s3("list_object_versions", Bucket=bucket, Prefix=key)
+    versions = found.get("Versions", []) + found.get("DeleteMarkers", [])
+    of_key = [version for version in versions if version["Key"] == key]
+    deleted = any(version["IsLatest"] for version in found.get("DeleteMarkers", []))
+    for version in of_key:
+        if deleted or not version["IsLatest"]:
+            store.call_s3("delete_object", Bucket=bucket, Key=key, VersionId=version["VersionId"])
+
+
+def describe_object(uri: str, path: str) -> pafs.FileInfo:
+    """What is at a path: a file, what stands for a folder, or nothing."""
+    return retried(lambda: open_store(uri).get_file_info(path))
+
+
+def list_objects(uri: str, path: str, *, recursive: bool) -> list[pafs.FileInfo]:
+    """What lies under a path.
+
+    Raises:
+        FileNotFoundError: nothing does.
+        OSError: the store failed, for good.
+    """
+    selector = pafs.FileSelector(path, recursive=recursive)
+    return retried(lambda: list(open_store(uri).get_file_info(selector)))
+
+
 def open_store(uri: str) -> pafs.S3FileSystem:
     """The object store of an address; one connection per bucket is kept in each process."""
-    address, _, query = uri.removeprefix("s3://").partition("?")
-    options = dict(parse_qsl(query))
-    endpoint = options.get("endpoint_override") or os.environ.get("AWS_ENDPOINT_URL")
-    bucket = address.partition("/")[0]
-    return _connect(bucket, endpoint, options.get("scheme"), options.get("region"))
+    endpoint, scheme, region = _whereabouts(uri)
+    return _connect(bucket_and_key(uri)[0], endpoint, scheme, region)
+
+
+def open_with_conditions(uri: str) -> "s3fs.S3FileSystem":
+    """The object store of an address, by a library that can write under a condition."""
+    return _connect_with_conditions(*_whereabouts(uri))
+
+
+def bucket_and_key(uri: str) -> tuple[str, str]:
+    """The bucket of an `s3://` address, and the rest of it without its options."""
+    bucket, _, key = uri.removeprefix("s3://").partition("?")[0].partition("/")
+    return bucket, key
+
+
+def _whereabouts(uri: str) -> tuple[str | None, str | None, str | None]:
+    """Endpoint, scheme and region that an address or the environment names."""
+    options = dict(parse_qsl(uri.partition("?")[2]))
+    endpoint = options.get("endpoint_override") or os.environ.get(ENDPOINT_VARIABLE)
+    return endpoint, options.get("scheme"), options.get("region")
+
+
+class _Retries:
+    """How many requests of this process were sent again."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lock = threading.Lock()
+
+    def add(self) -> None:
+        """One more."""
+        with self._lock:
+            self.count += 1
+
+
+_retries = _Retries()
+
+
+def retries_so_far() -> int:
+    """How many requests this process has sent again after trouble that passes."""
+    return _retries.count
+
+
+def retried(request: Callable[[], Answer]) -> Answer:
+    """What a request answers, sent again, later each time, while the trouble is one that passes.
+
+    Trouble that passes is a store that is busy, a connection that breaks, an answer that does not
+    come or is cut off.
+
+    Raises:
+        OSError: the last attempt failed, or with trouble that stays, such as a refused key.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            return request()
+        except OSError as error:
+            if attempt == ATTEMPTS - 1 or not _PASSING_TROUBLE.search(str(error)):
+                raise
+        _retries.add()
+        longest = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**attempt)
+        time.sleep(random.uniform(longest / 2, longest))
+    raise AssertionError("unreachable")
 
 
 def without_secrets(text: str) -> str:
@@ -50,6 +221,15 @@ def without_secrets(text: str) -> str:
         if secret:
             text = text.replace(secret, f"<{variable}>")
     return text
+
+
+def _told_without_secrets(path: str, request: Callable[[], Answer]) -> Answer:
+    try:
+        return retried(request)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no such file: {path}") from None
+    except OSError as error:
+        raise OSError(without_secrets(f"{path}: {error}")) from None
 
 
 @functools.lru_cache(maxsize=64)
@@ -63,6 +243,23 @@ def _connect(
         scheme=scheme,
         region=region,
         connect_timeout=10,
-        request_timeout=60,
-        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=4),
+        request_timeout=REQUEST_SECONDS,
+        allow_delayed_open=True,  # a small file is one request
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=1),  # `retried` counts them
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _connect_with_conditions(
+    endpoint: str | None, scheme: str | None, region: str | None
+) -> "s3fs.S3FileSystem":
+    import s3fs  # slow to import, and for outputs only
+
+    if endpoint and "://" not in endpoint:
+        endpoint = f"{scheme or 'https'}://{endpoint}"
+    return s3fs.S3FileSystem(
+        endpoint_url=endpoint,
+        client_kwargs={"region_name": region} if region else {},
+        use_listings_cache=False,
+        skip_instance_cache=True,
     )

@@ -3,18 +3,26 @@
 import functools
 import os
 import posixpath
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from reidray.data import object_store
 from reidray.errors import UserError
 
+Answer = TypeVar("Answer")
+
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
+
+FRESH_NS = 2_000_000_000
+"""A file changed so lately may change once more and keep its times: some disks count in seconds."""
 
 
 def path_leaves_root(path: str) -> bool:
@@ -151,19 +159,88 @@ class Location:
         """
         inside = self._inside(path)
         if self.is_remote:
-            try:
-                with object_store.open_store(self.uri).open_input_stream(
-                    posixpath.join(self._path, inside)
-                ) as stream:
-                    return bytes(stream.read())
-            except FileNotFoundError:
-                raise FileNotFoundError(f"no such file: {path}") from None
-            except OSError as error:
-                raise OSError(object_store.without_secrets(f"{path}: {error}")) from None
+            return object_store.read_object(self.uri, posixpath.join(self._path, inside))
         full = posixpath.join(self.uri, inside)
         _check_link(self.uri, full)
         with open(full, "rb") as file:  # noqa: PTH123 - once per image, as in _check_link
             return file.read()
+
+    def read_with(self, path: str, reader: Callable[[pa.NativeFile], Answer]) -> Answer:
+        """What a reader makes of the file at a path, of which it may read a part.
+
+        Raises:
+            UserError: the path leaves the folder.
+            OSError: the file cannot be read.
+        """
+        inside = self._inside(path)
+        if self.is_remote:
+            return object_store.read_object_with(
+                self.uri, posixpath.join(self._path, inside), reader
+            )
+        with pa.OSFile(posixpath.join(self.uri, inside)) as file:
+            return reader(file)
+
+    def write_bytes(self, path: str, data: bytes | memoryview) -> None:
+        """Write a file, which is at no moment seen half written; the one before is replaced.
+
+        Raises:
+            UserError: the path leaves the folder.
+            OSError: the disk or the object store failed.
+        """
+        inside = self._inside(path)
+        if self.is_remote:
+            object_store.write_object(self.uri, posixpath.join(self._path, inside), data)
+            return
+        file = Path(self.uri, inside)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        staged = file.with_name(f".{file.name}.part")
+        staged.write_bytes(data)
+        staged.replace(file)
+
+    def delete_file(self, path: str) -> None:
+        """Remove a file, if it is there.
+
+        Raises:
+            UserError: the path leaves the folder.
+            OSError: the disk or the object store failed.
+        """
+        inside = self._inside(path)
+        if self.is_remote:
+            object_store.delete_object(self.join(path).uri)
+            return
+        Path(self.uri, inside).unlink(missing_ok=True)
+
+    def delete_old_versions(self, path: str) -> None:
+        """Remove what a bucket that keeps versions has of a file that was replaced or deleted.
+
+        Raises:
+            UserError: the path leaves the folder.
+            OSError: the object store failed, or does not let this be done.
+        """
+        if self.is_remote:
+            object_store.delete_old_versions(self.join(path).uri)
+
+    def read_stamps(self, paths: Sequence[str]) -> list[str]:
+        """For each file a text that changes whenever its contents do, without reading them.
+
+        It is made of size and times; a file of which they cannot tell, as it was changed within the
+        last seconds or is not there, has an empty one.
+
+        Raises:
+            UserError: the folder cannot be read.
+        """
+        settled = time.time_ns() - FRESH_NS
+        if self.is_remote:
+            with self._reading():
+                infos = object_store.list_objects(self.uri, self._path, recursive=True)
+            prefix = self._path + "/"
+            found = {
+                info.path.removeprefix(prefix): f"{info.size:x}-{info.mtime_ns:x}"
+                for info in infos
+                if info.mtime_ns is not None and info.mtime_ns < settled
+            }
+            return [found.get(path, "") for path in paths]
+        return [_local_stamp(posixpath.join(self.uri, path), settled) for path in paths]
 
     @property
     def _path(self) -> str:
@@ -185,16 +262,12 @@ class Location:
 
     def _remote_type(self) -> pafs.FileType:
         with self._reading():
-            return object_store.open_store(self.uri).get_file_info(self._path).type
+            return object_store.describe_object(self.uri, self._path).type
 
     def _select(self, under: str, recursive: bool) -> list[pafs.FileInfo]:
         with self._reading():
             path = posixpath.join(self._path, under) if under else self._path
-            return list(
-                object_store.open_store(self.uri).get_file_info(
-                    pafs.FileSelector(path, recursive=recursive)
-                )
-            )
+            return object_store.list_objects(self.uri, path, recursive=recursive)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -248,6 +321,17 @@ def _walk(root: str, under: str, recursive: bool) -> Iterator[str]:
                     yield path
                 elif recursive and not entry.is_symlink():
                     folders.append(path)
+
+
+def _local_stamp(file: str, settled: int) -> str:
+    """Size, times and place of a file. Its time of change is the system's, and cannot be set."""
+    try:
+        found = os.stat(file)  # noqa: PTH116 - once per image
+    except OSError:
+        return ""
+    if max(found.st_mtime_ns, found.st_ctime_ns) >= settled:
+        return ""
+    return f"{found.st_size:x}-{found.st_mtime_ns:x}-{found.st_ctime_ns:x}-{found.st_ino:x}"
 
 
 @functools.lru_cache(maxsize=4096)

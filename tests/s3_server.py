@@ -1,0 +1,100 @@
+"""A real S3 server on loopback, and a connection to it that fails as connections do."""
+
+import http.client
+import random
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+BUSY = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+NOT_ASKED = {"connection", "transfer-encoding", "content-length", "expect"}
+NOT_FORWARDED = {"connection", "transfer-encoding", "content-length", "server", "date"}
+
+
+class UnreliableStore:
+    """Stands before an S3 server: some requests are slow, some refused, some answers cut off.
+
+    Attributes:
+        slow, busy, cut: the shares of the requests that meet this; of reading, for `cut`.
+        met: how many requests met something.
+    """
+
+    def __init__(self, host, port):
+        self._behind = (host, port)
+        self.slow = self.busy = self.cut = 0.0
+        self.met = {"slow": 0, "busy": 0, "cut": 0}
+        self._draws = random.Random(0)
+        self._lock = threading.Lock()
+        store = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_):
+                pass
+
+            def _answer(self):
+                store.answer(self)
+
+            do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _answer  # noqa: N815
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.endpoint = f"127.0.0.1:{self._server.server_port}"
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _meets(self, trouble):
+        with self._lock:
+            met = self._draws.random() < getattr(self, trouble)
+            self.met[trouble] += met
+        return met
+
+    def answer(self, request):
+        body = receive(request)
+        if self._meets("slow"):
+            time.sleep(0.5)
+        if self._meets("busy"):
+            send(request, 503, [("Content-Type", "application/xml")], BUSY)
+            return
+        behind = http.client.HTTPConnection(*self._behind, timeout=30)
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in NOT_ASKED}
+        behind.request(request.command, request.path, body, headers)
+        answer = behind.getresponse()
+        data = answer.read()
+        kept = [(k, v) for k, v in answer.getheaders() if k.lower() not in NOT_FORWARDED]
+        length = int(answer.headers.get("Content-Length", len(data)))
+        is_read = request.command == "GET" and answer.status < 300 and len(data) > 100
+        if is_read and self._meets("cut"):
+            send(request, answer.status, kept, data[: len(data) // 2], len(data))
+            request.connection.shutdown(socket.SHUT_RDWR)
+            request.close_connection = True
+        else:
+            send(request, answer.status, kept, data, length)
+        behind.close()
+
+
+def receive(request):
+    if request.headers.get("Transfer-Encoding") != "chunked":
+        return request.rfile.read(int(request.headers.get("Content-Length", 0)))
+    chunks = []
+    while length := int(request.rfile.readline(), 16):
+        chunks.append(request.rfile.read(length))
+        request.rfile.readline()
+    request.rfile.readline()
+    return b"".join(chunks)
+
+
+def send(request, status, headers, data, length=None):
+    request.send_response(status)
+    for name, value in headers:
+        request.send_header(name, value)
+    request.send_header("Content-Length", str(len(data) if length is None else length))
+    request.end_headers()
+    if request.command != "HEAD":
+        request.wfile.write(data)
+        request.wfile.flush()
