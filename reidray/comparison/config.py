@@ -16,7 +16,8 @@ class CompareConfig:
     Attributes:
         data: folder or s3:// URI of a set with train, query and gallery, or a CSV or Parquet
             manifest.
-        output: local folder to write, new or empty: comparison.json, table.csv and report.html.
+        output: folder or s3:// URI to write, a folder new or empty: comparison.json, table.csv and
+            report.html.
         task: what is compared; reid ranks a gallery of people, beside baselines, pets names and
             draws test images. What is said of baselines, people and distances is of reid.
         models: trained models to compare, each NAME=DIR, DIR a model directory.

@@ -19,7 +19,8 @@ from reidray.data.decoding import check_bad_images
 from reidray.data.ingest import IngestedCrops, choose_way, ingest
 from reidray.data.layouts import read_layout
 from reidray.data.manifest import Manifest
-from reidray.data.outputs import local_folder, staged_directory
+from reidray.data.publishing import published_folder
+from reidray.data.storage import Location
 from reidray.data.transforms import image_tensor
 from reidray.errors import UserError
 from reidray.models import NETWORKS, LoadedModel, load_model
@@ -73,8 +74,7 @@ def compare_pets(
         UserError: data, a model or the output is not what it should be, or too many images do not
             decode. The output folder is then untouched.
     """
-    output = local_folder(config.output)
-    with staged_directory(output) as staging:
+    with published_folder(config.output) as staging:
         manifest = read_layout(config.data, config.layout)
         truth = _test_images(manifest)
         models = _load_models(config, manifest)
@@ -98,7 +98,7 @@ def compare_pets(
         (staging / REPORT_FILE).write_text(page, encoding="utf-8")
     for row in figures:
         log.info("%s", _line(row))
-    return {"output": str(output), **summary}
+    return {"output": Location(config.output).uri, **summary}
 
 
 def _test_images(manifest: Manifest) -> LabelledImages:

@@ -12,7 +12,8 @@ from reidray.comparison.images import read_images
 from reidray.comparison.judging import NEIGHBOURS, judge
 from reidray.comparison.methods import embed_baselines, embed_model, fit_baselines, load_models
 from reidray.comparison.page import Compared, build_page
-from reidray.data.outputs import local_folder, staged_directory
+from reidray.data.publishing import published_folder
+from reidray.data.storage import Location
 from reidray.reporting.comparison import comparison_page
 from reidray.reporting.tables import as_csv
 from reidray.scoring.embedder import plan_pool
@@ -39,14 +40,13 @@ def compare_reid(
         UserError: data, a model or the output is not what it should be, the cluster cannot place
             the workers, or too many images do not decode. The output folder is then untouched.
     """
-    output = local_folder(config.output)
-    with staged_directory(output) as staging:
+    with published_folder(config.output) as staging:
         compared = _embed_and_judge(config, session)
         figures = [judged.figures() for judged in compared.judged]
         summary = {"task": config.task, "data": compared.images.location.uri, "methods": figures}
         _write_files(staging, compared, summary)
     log.info("\n%s", _readable(figures))
-    return {"output": str(output), **summary}
+    return {"output": Location(config.output).uri, **summary}
 
 
 def _embed_and_judge(

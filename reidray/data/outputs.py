@@ -5,11 +5,11 @@ import errno
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from reidray.data.file_lock import only_writer
 from reidray.data.storage import Location
 from reidray.errors import UserError
 
@@ -39,30 +39,28 @@ def staged_directory(destination: Path, replaces: frozenset[str] = frozenset()) 
 
     The folder lies hidden beside the destination. When the block fails, it is removed and what
     was at the destination stays. An earlier output there is exchanged for the new one and deleted.
+    What a process that was killed left behind is removed by the next.
 
     Args:
         destination: where the output shall appear; its parents are made.
         replaces: the names an earlier output may consist of, and so the only ones that may be lost.
 
     Raises:
-        UserError: the place cannot be written, or holds something that is not in `replaces`.
+        UserError: the place cannot be written, holds something that is not in `replaces`, or is
+            being written by somebody else.
     """
     destination = destination.expanduser().resolve()
     _check_replaceable(destination, replaces)
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
-    except OSError as error:
-        raise UserError(
-            f"{destination}: cannot be written ({error.strerror}); choose another place"
-        ) from None
-    try:
-        staging.chmod(0o777 & ~_umask())
-        yield staging
-        _check_replaceable(destination, replaces)
-        _publish(staging, destination)
-    finally:
+    staging = destination.with_name(f".{destination.name}.staging")
+    with only_writer(destination):
         shutil.rmtree(staging, ignore_errors=True)
+        try:
+            staging.mkdir()
+            yield staging
+            _check_replaceable(destination, replaces)
+            _publish(staging, destination)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def _check_replaceable(destination: Path, replaces: frozenset[str]) -> None:
@@ -100,9 +98,3 @@ def _exchange(one: Path, other: Path) -> None:
     other.rename(aside)
     one.rename(other)
     aside.rename(one)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -49,7 +49,8 @@ class RecommendConfig:
         ratings: CSV file with the columns userId, movieId and rating, as MovieLens has it.
         movies: CSV file with the columns movieId, title and genres, which | separates.
         users: ids of the users whose lists are shown; recommendations.csv has everybody's.
-        output: new or empty local folder for recommendations.csv, clusters.json and report.html.
+        output: new or empty folder, or s3:// URI, for recommendations.csv, clusters.json and
+            report.html.
         top_k: films in a list.
         seed: of the random starts and of the map of users.
         sweep: the mixtures tried.

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from reidray.data.outputs import local_folder, staged_directory
+from reidray.data.publishing import published_folder
+from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.recommendation.config import RecommendConfig
 from reidray.recommendation.favourites import UserList, recommend_to_all
@@ -42,11 +43,10 @@ def recommend_films(
         found = _find(config, session)
         place = {}
     else:
-        folder = local_folder(config.output)
-        with staged_directory(folder) as staging:
+        with published_folder(config.output) as staging:
             found = _find(config, session)
             write_files(staging, config, found)
-        place = {"output": str(folder)}
+        place = {"output": Location(config.output).uri}
     asked = found.lists_of(config.users)
     _tell(found, asked)
     return place | summarise(found) | {"users": [describe_list(entry) for entry in asked]}

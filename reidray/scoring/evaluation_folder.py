@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from reidray.data.outputs import local_folder, staged_directory
+from reidray.data.publishing import published_folder
+from reidray.data.storage import Location
 from reidray.reporting.cmc import cmc_chart
 from reidray.scoring.evaluation import Evaluation, QueryFigures
 
@@ -32,11 +33,10 @@ def publish(output: str | None, judge: Callable[[], Evaluation]) -> dict[str, An
     """
     if output is None:
         return judge().figures
-    folder = local_folder(output)
-    with staged_directory(folder, EVALUATION_FILES) as staging:
+    with published_folder(output, EVALUATION_FILES) as staging:
         evaluation = judge()
         _write_files(staging, evaluation)
-    return {"output": str(folder), **evaluation.figures}
+    return {"output": Location(output).uri, **evaluation.figures}
 
 
 def query_table(queries: Sequence[QueryFigures]) -> bytes:

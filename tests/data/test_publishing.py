@@ -1,0 +1,152 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from hashlib import sha256
+
+import pytest
+
+from reidray.data import object_store
+from reidray.data.publishing import latest_run, only_writer_of, published_folder
+from reidray.data.storage import Location
+from reidray.errors import UserError
+
+HOLD = """
+import sys, time
+from reidray.data.publishing import published_folder
+with published_folder(sys.argv[1], frozenset({"a.txt"})) as folder:
+    (folder / "a.txt").write_text("half")
+    print("writing", flush=True)
+    time.sleep(120)
+"""
+
+
+def publish(uri, **files):
+    with published_folder(uri, frozenset({"a.txt", "b.txt"})) as folder:
+        for name, text in files.items():
+            (folder / f"{name}.txt").write_text(text)
+
+
+def write_half_and_fail(uri, happen):
+    with published_folder(uri) as folder:
+        (folder / "a.txt").write_text("half")
+        happen()
+
+
+def read(uri):
+    """What a reader of an output in an object store sees."""
+    latest = json.loads(Location(uri).read_bytes("latest.json"))
+    run = latest_run(Location(uri))
+    files = {name: run.read_bytes(name) for name in run.list_files()}
+    told = {name: (entry["bytes"], entry["sha256"]) for name, entry in latest["files"].items()}
+    assert told == {name: (len(data), sha256(data).hexdigest()) for name, data in files.items()}
+    return {name: data.decode() for name, data in files.items()}
+
+
+def test_an_output_in_a_bucket_is_the_earlier_or_the_new_one_never_both(bucket):
+    uri = f"{bucket}/out"
+    publish(uri, a="old", b="old")
+    with published_folder(uri) as folder:
+        (folder / "a.txt").write_text("new")
+        assert read(uri) == {"a.txt": "old", "b.txt": "old"}
+    assert read(uri) == {"a.txt": "new"}
+
+
+def test_a_failure_leaves_the_earlier_output_of_a_bucket(bucket):
+    uri = f"{bucket}/out"
+    publish(uri, a="old")
+    before = Location(uri).list_files()
+    with pytest.raises(ZeroDivisionError):
+        write_half_and_fail(uri, lambda: 1 / 0)
+    assert read(uri) == {"a.txt": "old"}
+    assert Location(uri).list_files() == before
+
+
+def test_the_run_before_stays_for_who_still_reads_it_and_older_ones_go(bucket):
+    uri = f"{bucket}/out"
+    runs = []
+    for text in ("one", "two", "three"):
+        publish(uri, a=text)
+        runs.append(latest_run(Location(uri)))
+    assert [run.exists() for run in runs] == [False, True, True]
+    assert runs[1].read_bytes("a.txt") == b"two"
+
+
+@pytest.mark.parametrize("place", ["disk", "bucket"])
+def test_a_second_run_stops_while_the_first_writes_and_not_once_it_was_killed(
+    place, bucket, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("reidray.data.store_lock.STALE_SECONDS", 8.0)
+    uri = f"{bucket}/out" if place == "bucket" else str(tmp_path / "out")
+    publish(uri, a="old")
+    first = subprocess.Popen(
+        [sys.executable, "-c", HOLD, uri], stdout=subprocess.PIPE, text=True, env=os.environ
+    )
+    try:
+        assert first.stdout.readline() == "writing\n"
+        with pytest.raises(UserError, match=r"out: another run is writing it.*wait for its end"):
+            publish(uri, a="second")
+    finally:
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    assert read_any(uri) == {"a.txt": "old"}
+    publish(uri, a="third")
+    assert read_any(uri) == {"a.txt": "third"}
+    if place == "disk":
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    else:
+        assert "writing.json" not in Location(uri).list_files()
+
+
+def read_any(uri):
+    if uri.startswith("s3://"):
+        return read(uri)
+    return {name: Location(uri).read_bytes(name).decode() for name in Location(uri).list_files()}
+
+
+def test_a_run_whose_lock_was_taken_over_publishes_nothing(bucket):
+    uri = f"{bucket}/out"
+    publish(uri, a="old")
+    with pytest.raises(UserError, match="another run began to write it"):
+        write_half_and_fail(uri, lambda: Location(uri).write_bytes("writing.json", b"{}"))
+    assert read(uri) == {"a.txt": "old"}
+
+
+def test_a_store_that_is_busy_slow_and_cut_off_is_written_and_read_whole(bucket, unreliable):
+    unreliable.slow = unreliable.busy = unreliable.cut = 0.15
+    uri = f"{bucket}/out"
+    location = Location(f"{bucket}/files")
+    before = object_store.retries_so_far()
+    contents = {f"{number}.bin": bytes([number]) * 30_000 for number in range(30)}
+    for name, data in contents.items():
+        location.write_bytes(name, data)
+    assert {name: location.read_bytes(name) for name in location.list_files()} == contents
+    publish(uri, a="whole")
+    assert read(uri) == {"a.txt": "whole"}
+    assert min(unreliable.met.values()) > 0
+    assert object_store.retries_so_far() - before >= unreliable.met["cut"]
+
+
+def test_trouble_that_stays_is_told_at_once_without_credentials(bucket, unreliable, monkeypatch):
+    unreliable.busy = 1.0
+    monkeypatch.setattr("reidray.data.object_store.LONGEST_WAIT_SECONDS", 0.2)
+    with pytest.raises(OSError, match="HTTP status 503") as error:
+        Location(bucket).read_bytes("a.txt")
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in str(error.value)
+    begun = time.monotonic()
+    unreliable.busy = 0.0
+    with pytest.raises(FileNotFoundError):
+        Location(bucket).read_bytes("a.txt")
+    with pytest.raises(UserError, match="s3://no-such-bucket-here/out: cannot be written"):
+        publish("s3://no-such-bucket-here/out", a="x")
+    assert time.monotonic() - begun < 5
+
+
+def test_a_store_is_changed_by_one_at_a_time_on_a_disk_and_in_a_bucket(bucket, tmp_path):
+    for location in (Location(f"{bucket}/store"), Location(str(tmp_path / "store"))):
+        with only_writer_of(location):
+            pass
+        with only_writer_of(location):
+            pass
