@@ -1,6 +1,7 @@
 """The model directory: what training hands to scoring. Loading one runs no code from it."""
 
 import json
+import posixpath
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from importlib.metadata import version
@@ -8,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 
 from reidray.data.attributes import AttributeSchema
+from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.models.networks import Network
 from reidray.models.registry import NetworkSpec, build_network
@@ -72,7 +74,7 @@ def save_model(
     save_file(weights, directory / WEIGHTS_FILE)
     description = {
         "format": FORMAT_VERSION,
-        "weights_sha256": _hash(directory / WEIGHTS_FILE),
+        "weights_sha256": sha256((directory / WEIGHTS_FILE).read_bytes()).hexdigest(),
         "architecture": asdict(spec) | {"schema": spec.schema.to_json()},
         "input": asdict(network.pixels),
         "card": asdict(card),
@@ -87,11 +89,16 @@ def save_model(
 def load_model(directory: str | Path) -> LoadedModel:
     """Read a model directory.
 
+    Args:
+        directory: a local folder, or an `s3://` address.
+
     Raises:
         UserError: it is missing, damaged, of another version, or holds a pickle.
     """
-    folder = Path(directory)
-    description = _read_description(folder)
+    folder = Location(str(directory))
+    files = _read_files(folder)
+    description = _read_description(folder, files[DESCRIPTION_FILE])
+    described, weights = folder.join(DESCRIPTION_FILE).uri, folder.join(WEIGHTS_FILE).uri
     try:
         architecture = dict(description["architecture"])
         schema = AttributeSchema.from_json(architecture.pop("schema"))
@@ -100,23 +107,23 @@ def load_model(directory: str | Path) -> LoadedModel:
         expected_hash = description["weights_sha256"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            f"model {folder / DESCRIPTION_FILE} is damaged ({error!r}): train or copy it again"
+            f"model {described} is damaged ({error!r}): train or copy it again"
         ) from error
-    if _hash(folder / WEIGHTS_FILE) != expected_hash:
+    if sha256(files[WEIGHTS_FILE]).hexdigest() != expected_hash:
         raise UserError(
-            f"model {folder / WEIGHTS_FILE} is damaged: it is not the file that "
+            f"model {weights} is damaged: it is not the file that "
             f"{DESCRIPTION_FILE} was written with: copy both again"
         )
     network = build_network(spec)
     try:
-        network.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        network.load_state_dict(load(files[WEIGHTS_FILE]))
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"model {folder / WEIGHTS_FILE} is not of the architecture in {DESCRIPTION_FILE} "
+            f"model {weights} is not of the architecture in {DESCRIPTION_FILE} "
             f"({reason}): copy both again"
         ) from error
-    model_id = _hash(folder / DESCRIPTION_FILE, folder / WEIGHTS_FILE)[:16]
+    model_id = sha256(files[DESCRIPTION_FILE] + files[WEIGHTS_FILE]).hexdigest()[:16]
     return LoadedModel(network.eval(), spec, card, model_id)
 
 
@@ -135,41 +142,41 @@ def load_person_model(directory: str | Path) -> LoadedModel:
     return model
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
-    """The description, once the folder is known to be a model's and to hold no pickle."""
-    if not folder.is_dir():
+def _read_files(folder: Location) -> dict[str, bytes]:
+    """Description and weights, once the folder is known to be a model's and to hold no pickle."""
+    if not folder.is_folder():
         raise UserError(
-            f"model {folder} is not a folder: give a model directory, RUN/model of a training run"
+            f"model {folder.uri} is not a folder: give a model directory, RUN/model of a training "
+            "run"
         )
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in PICKLE_SUFFIXES:
+    found = folder.list_files()
+    for path in found:
+        if posixpath.splitext(path)[1] in PICKLE_SUFFIXES:
             raise UserError(
-                f"model {folder} holds {path.name}, which may be a pickle: remove it, "
+                f"model {folder.uri} holds {path}, which may be a pickle: remove it, "
                 "none is ever read"
             )
     for name in (DESCRIPTION_FILE, WEIGHTS_FILE):
-        if not (folder / name).is_file():
+        if name not in found:
             raise UserError(
-                f"model {folder} has no {name}: give a model directory, RUN/model of a training run"
+                f"model {folder.uri} has no {name}: give a model directory, RUN/model of a "
+                "training run"
             )
+    return {name: folder.read_bytes(name) for name in (DESCRIPTION_FILE, WEIGHTS_FILE)}
+
+
+def _read_description(folder: Location, data: bytes) -> dict[str, Any]:
+    """The description, if it is one of this version."""
     try:
-        description = json.loads((folder / DESCRIPTION_FILE).read_text())
+        description = json.loads(data)
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(
-            f"model {folder / DESCRIPTION_FILE} is not JSON ({error}): copy it again"
+            f"model {folder.join(DESCRIPTION_FILE).uri} is not JSON ({error}): copy it again"
         ) from error
     found = description.get("format") if isinstance(description, dict) else None
     if found != FORMAT_VERSION:
         raise UserError(
-            f"model {folder} has format {found!r}, this reidray reads {FORMAT_VERSION}: "
+            f"model {folder.uri} has format {found!r}, this reidray reads {FORMAT_VERSION}: "
             "use the reidray it was trained with, or train it again"
         )
     return dict(description)
-
-
-def _hash(*files: Path) -> str:
-    """SHA-256 of the files' contents, one after the other."""
-    digest = sha256()
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
