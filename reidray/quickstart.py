@@ -18,7 +18,8 @@ from reidray.data.storage import Location, list_images
 from reidray.retrieval import evaluate
 from reidray.scoring.config import EvaluateConfig, ScoreConfig
 from reidray.scoring.file_evaluation import judge_files
-from reidray.scoring.night import ATTRIBUTE_FILE, RANKING_FILE, score_night
+from reidray.scoring.night import score_night
+from reidray.scoring.night_files import ATTRIBUTE_FILE, RANKING_FILE
 from reidray.training.reid.prepare import prepare_reid
 from reidray.training.reid.train import train_reid
 

@@ -2,10 +2,11 @@
 
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 import numpy.typing as npt
@@ -54,13 +55,15 @@ class DecodedImages:
         crops: (N, H, W, 3) uint8 RGB.
         masks: (N, H, W) uint8, 1 where the foreground is; None where none were asked for.
         kept: for each crop the index of its path in the list.
-        bad: the others.
+        bad: those that could not.
+        contents: for each path the SHA-256 of its file; empty where it could not be read.
     """
 
     crops: npt.NDArray[np.uint8]
     masks: npt.NDArray[np.uint8] | None
     kept: tuple[int, ...]
     bad: tuple[BadImage, ...]
+    contents: tuple[bytes, ...]
 
 
 def decode_image(data: bytes, size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
@@ -121,6 +124,7 @@ def decode_files(
     paths: Sequence[str],
     size: tuple[int, int],
     masks: Sequence[str | None] | None = None,
+    known: Callable[[bytes], bool] | None = None,
 ) -> DecodedImages:
     """The images at these paths, resized to one size; files that are no images are set apart.
 
@@ -130,6 +134,8 @@ def decode_files(
         size: (height, width) of the crops.
         masks: the mask of each image, decoded beside it; an image without a usable mask is set
             apart.
+        known: tells, by the SHA-256 of a file, whether it need not be decoded; such an image is
+            neither kept nor bad.
 
     Raises:
         UserError: a path leaves the folder.
@@ -139,10 +145,15 @@ def decode_files(
     foregrounds = None if masks is None else np.empty((len(paths), *size), np.uint8)
     kept: list[int] = []
     bad: list[BadImage] = []
+    contents = [b""] * len(paths)
 
-    def attempt(index: int) -> _Decoded | BadImage:
+    def attempt(index: int) -> _Decoded | BadImage | None:
         try:
-            crop, shape = _decode(_read(location, paths[index]), size)
+            data = _read(location, paths[index])
+            contents[index] = sha256(data).digest()
+            if known is not None and known(contents[index]):
+                return None
+            crop, shape = _decode(data, size)
             mask = None if masks is None else _decode_beside(location, masks[index], shape, size)
         except UndecodableImage as error:
             return BadImage(paths[index], str(error))
@@ -153,13 +164,14 @@ def decode_files(
         for index, result in enumerate(apply(attempt, range(len(paths)))):
             if isinstance(result, BadImage):
                 bad.append(result)
+            if result is None or isinstance(result, BadImage):
                 continue
             crops[len(kept)], mask = result
             if foregrounds is not None and mask is not None:
                 foregrounds[len(kept)] = mask
             kept.append(index)
     foregrounds = None if foregrounds is None else foregrounds[: len(kept)]
-    return DecodedImages(crops[: len(kept)], foregrounds, tuple(kept), tuple(bad))
+    return DecodedImages(crops[: len(kept)], foregrounds, tuple(kept), tuple(bad), tuple(contents))
 
 
 def check_bad_images(bad: Sequence[BadImage], total: int, max_bad: float) -> None:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from reidray.retrieval.arrow_features import FeatureFile, Paths, check_column, open_files
-from reidray.retrieval.distances import METRICS, metric_named
+from reidray.retrieval.distances import METRICS
 from reidray.retrieval.inputs import (
     Array,
     RowError,
@@ -28,7 +28,6 @@ from reidray.retrieval.inputs import (
     check_distance,
     read_features,
 )
-from reidray.retrieval.ranking import leave_out_farther
 from reidray.retrieval.search import Best, Search
 from reidray.session import cluster_cpus
 
@@ -101,11 +100,7 @@ def top_k(
         images += answer["images"]
     if images == 0:
         raise ValueError("gallery holds no images: expected at least one")
-    distances = metric_named(metric).distance(torch.from_numpy(best.keys))
-    indices = torch.from_numpy(best.indices)
-    if max_distance is not None:
-        leave_out_farther(distances, indices, max_distance)
-    return distances.float().numpy(), indices.numpy()
+    return best.within(metric, max_distance)
 
 
 def _rank_dataset(

@@ -9,12 +9,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
 from reidray.retrieval.arrow_features import as_matrix
-from reidray.retrieval.distances import metric_named
-from reidray.retrieval.inputs import Integers, RowError, read_features
-from reidray.retrieval.ranking import nearest
+from reidray.retrieval.distances import METRICS, metric_named
+from reidray.retrieval.inputs import (
+    Integers,
+    RowError,
+    check_choice,
+    check_count,
+    check_distance,
+    read_features,
+)
+from reidray.retrieval.ranking import leave_out_farther, nearest
 from reidray.retrieval.sums import full_precision
 
 
@@ -33,6 +41,16 @@ class Best:
     def moved(self, places: int) -> "Best":
         """The same images in a gallery that has so many more before them."""
         return Best(self.keys, self.indices + places)
+
+    def within(
+        self, metric: str, max_distance: float | None
+    ) -> tuple[NDArray[np.float32], Integers]:
+        """Distances (Q, N) float32 and indices; infinity and -1 for what is farther away."""
+        distances = metric_named(metric).distance(torch.from_numpy(self.keys))
+        indices = torch.from_numpy(self.indices)
+        if max_distance is not None:
+            leave_out_farther(distances, indices, max_distance)
+        return distances.float().numpy(), indices.numpy()
 
 
 @dataclass(frozen=True)
@@ -113,6 +131,46 @@ class Search:
                 waiting.append(part)
         if waiting:
             yield _joined(waiting)
+
+
+def top_k_of_parts(
+    query: NDArray[np.float32],
+    parts: Iterable[tuple[Integers, NDArray[np.float32]]],
+    k: int,
+    *,
+    metric: str = "euclidean",
+    max_distance: float | None = None,
+    memory_mb: float = 512,
+) -> tuple[NDArray[np.float32], Integers]:
+    """The k nearest gallery images of each query, best first, of a gallery that comes in parts.
+
+    The result is that of `retrieval.top_k` over the whole gallery, bit by bit, whatever the parts.
+
+    Args:
+        query: (Q, D) float32.
+        parts: of each the indices in the gallery, (N,) int64, which rise, and the features, (N, D)
+            float32.
+        k: how many; more than the gallery holds gives all of it.
+        metric: "euclidean", "cosine" or "l1".
+        max_distance: images farther than this are left out: in their place stand an infinite
+            distance and the index -1.
+        memory_mb: megabytes to work in, beyond query, part and result.
+
+    Returns:
+        Distances (Q, k) float32 and indices into the gallery (Q, k) int64.
+
+    Raises:
+        ValueError: an argument is not as said here; the message names it.
+    """
+    check_count("k", k)
+    check_choice("metric", metric, tuple(METRICS))
+    check_distance("max_distance", max_distance)
+    search = Search(query, k, metric, memory_mb)
+    best = search.nothing()
+    for indices, features in parts:
+        found = search.best_of(features)
+        best = search.merge([best, Best(found.keys, indices[found.indices])])
+    return best.within(metric, max_distance)
 
 
 def _joined(parts: list[NDArray[np.generic]]) -> NDArray[np.generic]:

@@ -1,8 +1,9 @@
-"""What the scoring and evaluation jobs may be told."""
+"""What the scoring, evaluation and forgetting jobs may be told."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from datetime import date
 from typing import Literal
 
 Metric = Literal["euclidean", "cosine"]
@@ -17,7 +18,10 @@ class ScoreConfig:
         model: model directory, RUN/model of a training run.
         queries: folder or s3:// URI of the query images.
         gallery: folder or s3:// URI of the gallery images.
-        output: folder to write; an earlier night's is replaced in one step.
+        output: folder or s3:// URI to write; an earlier night's is replaced in one step.
+        store: folder or s3:// URI where embeddings are kept, so that the next night embeds only
+            what is new; by default none is kept.
+        full: embed every image anew, and replace what the store holds of this model.
         top_k: gallery images to name for each query.
         metric: distance between embeddings; by default the one the model was validated with.
         max_distance: images farther from a query than this are not named, so that a query of
@@ -31,6 +35,8 @@ class ScoreConfig:
     queries: str
     gallery: str
     output: str
+    store: str | None = None
+    full: bool = False
     top_k: int = 50
     metric: Metric | None = None
     max_distance: float | None = None
@@ -60,7 +66,7 @@ class EvaluateConfig:
         gallery_features: such a file of the gallery's.
         model: model directory to judge, with data.
         data: folder or s3:// URI of a set with query and gallery, or a CSV or Parquet manifest.
-        output: local folder for the figures, a table of the queries and a plot of the CMC.
+        output: folder or s3:// URI for the figures, a table of the queries and a plot of the CMC.
         max_rank: length of the CMC that output holds.
         protocol: market1501 leaves out what the query's own camera saw, cuhk03 also draws one
             image per person, single_shot has one image per person, all leaves nothing out; by
@@ -126,6 +132,44 @@ class EvaluateConfig:
                 "--attributes-truth, --query-features with --gallery-features, or --model with "
                 "--data"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForgetConfig:
+    """Delete embeddings for good: those of an image, of a person, or all made before a day.
+
+    The images themselves, and files that name them, are not touched: delete these first, or the
+    next night embeds them again.
+
+    Attributes:
+        store: folder or s3:// URI of the embeddings.
+        image: name of an image, as the ranking has it, or its whole address. The same picture
+            under other names is forgotten too.
+        person: who is on the images: the number that their names begin with, as
+            0002_c1s1_000451_03.jpg does, or the name of the folder they lie in.
+        before: a day, as 2026-11-21 (UTC); embeddings made on earlier days are deleted.
+    """
+
+    store: str
+    image: str | None = None
+    person: str | None = None
+    before: str | None = None
+
+    def __post_init__(self) -> None:
+        if sum(value is not None for value in (self.image, self.person, self.before)) != 1:
+            raise ValueError("say what to forget: one of --image, --person and --before")
+        if self.before is not None:
+            try:
+                date.fromisoformat(self.before)
+            except ValueError:
+                raise ValueError(
+                    f"before is {self.before!r}: expected a day such as 2026-11-21"
+                ) from None
+
+    @property
+    def kind(self) -> str:
+        """What is forgotten, without saying whose."""
+        return next(k for k in ("image", "person", "before") if getattr(self, k) is not None)
 
 
 _JUDGED = (("ranking", "attributes"), ("query_features",), ("model",))

@@ -1,8 +1,8 @@
 """Embed images and predict their attributes in one Ray Data pass over a pool of actors.
 
-The same images give the same embeddings, bit by bit, on any number of workers and in blocks of any
-size: which images share a forward pass is planned from their names alone, every pass runs over
-exactly `BATCH` crops, and an actor computes in one thread.
+The same images give the same embeddings, bit by bit, on any number of workers, in blocks of any
+size and beside any other images: every pass runs over exactly `BATCH` crops, each of which is
+computed alike wherever it stands, and an actor computes in one thread.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,12 +15,14 @@ import ray
 import torch
 from numpy.typing import NDArray
 
-from reidray.data.decoding import BadImage, decode_files
+from reidray.data import object_store
+from reidray.data.decoding import decode_files
 from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.models import LoadedModel, NetworkSpec
 from reidray.models.registry import build_network
 from reidray.progress import Counter
+from reidray.scoring.digests import known_among
 from reidray.session import cluster_cpus, cluster_gpus
 
 BATCH = 64
@@ -32,10 +34,13 @@ CPUS_EACH = 0.5
 DECODED_SCHEMA = pa.schema(
     {
         "set": pa.int64(),
+        "rows": pa.list_(pa.int64()),
+        "contents": pa.list_(pa.binary()),
         "kept": pa.list_(pa.int64()),
         "crops": pa.large_binary(),
-        "bad_paths": pa.list_(pa.string()),
-        "bad_reasons": pa.list_(pa.string()),
+        "bad": pa.list_(pa.int64()),
+        "reasons": pa.list_(pa.string()),
+        "retries": pa.int64(),
     }
 )
 
@@ -54,20 +59,30 @@ class ImageSet:
 
 
 @dataclass(frozen=True)
-class EmbeddedSet:
-    """What a model says of an image set; arrays run over the M images that decoded.
+class EmbeddedBatch:
+    """What came of some images of a set that were read together.
 
     Attributes:
-        rows: (M,) int64 ascending, their indices in the set's paths.
+        set: which of the sets, by its place.
+        rows: their indices in the set's paths.
+        contents: for each the SHA-256 of its file; empty where it could not be read.
+        kept: (M,) int64, places in `rows` of those that were embedded.
         embeddings: (M, D) float32.
         codes: (M, A) int64, predicted code of each attribute of the model's schema.
-        bad: the images that did not decode, by path.
+        bad: places in `rows` of those that did not decode.
+        reasons: why, for each of these.
+        retries: requests to an object store that were sent again.
     """
 
-    rows: NDArray[np.int64]
+    set: int
+    rows: Sequence[int]
+    contents: Sequence[bytes]
+    kept: NDArray[np.int64]
     embeddings: NDArray[np.float32]
     codes: NDArray[np.int64]
-    bad: tuple[BadImage, ...]
+    bad: Sequence[int]
+    reasons: Sequence[str]
+    retries: int
 
 
 @dataclass(frozen=True)
@@ -106,23 +121,30 @@ def plan_pool(num_workers: int | None, use_gpu: Literal["auto", "yes", "no"]) ->
     return Pool(workers, on_gpu)
 
 
-def embed_sets(model: LoadedModel, sets: Sequence[ImageSet], pool: Pool) -> list[EmbeddedSet]:
-    """Embed every image of some sets once, in one pass.
+def embed_images(
+    model: LoadedModel,
+    sets: Sequence[ImageSet],
+    wanted: Sequence[NDArray[np.int64]],
+    pool: Pool,
+    known: NDArray[np.bytes_] | None = None,
+) -> Iterator[EmbeddedBatch]:
+    """Embed images of some sets in one pass; batches come in no order.
 
     Args:
         model: what embeds.
         sets: the images.
+        wanted: of each set the rows to embed.
         pool: the processes.
-
-    Returns:
-        One for each set.
+        known: sorted digests, (N,) S32, of contents that need not be decoded, whatever their name.
     """
     size = (model.spec.height, model.spec.width)
+    dimensions = (model.network.embedding_size, len(model.spec.schema.names))
+    plan = _plan_blocks(sets, wanted, target=cluster_cpus() * BLOCKS_PER_CPU)
     dataset = (
-        ray.data.from_arrow(_plan_blocks(sets, target=cluster_cpus() * BLOCKS_PER_CPU))
+        ray.data.from_arrow(plan)
         .map_batches(
             _decode_batches,
-            fn_kwargs={"size": size},
+            fn_kwargs={"size": size, "known": None if known is None else ray.put(known)},
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=CPUS_EACH,
@@ -141,15 +163,11 @@ def embed_sets(model: LoadedModel, sets: Sequence[ImageSet], pool: Pool) -> list
             num_gpus=1 if pool.on_gpu else 0,
         )
     )
-    dimensions = (model.network.embedding_size, len(model.spec.schema.names))
-    parts = [_Part(len(images.paths), *dimensions) for images in sets]
-    total = sum(len(images.paths) for images in sets)
-    with Counter("embedding", total=total, unit="images") as counter:
+    with Counter("embedding", total=sum(map(len, wanted)), unit="images") as counter:
         for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for batch in table.to_pylist():
-                parts[batch["set"]].take(batch)
-                counter.advance(len(batch["kept"]) + len(batch["bad_paths"]))
-    return [part.finish() for part in parts]
+            for row in table.to_pylist():
+                yield _read_batch(row, dimensions)
+                counter.advance(len(row["rows"]))
 
 
 class Embedder:
@@ -186,31 +204,9 @@ class Embedder:
         return outputs.embedding.float().cpu().numpy()[: len(crops)], codes[: len(crops)]
 
 
-class _Part:
-    """The embeddings of one set as they come in, put at their images' places."""
-
-    def __init__(self, images: int, embedding_size: int, attributes: int) -> None:
-        self._embeddings = np.empty((images, embedding_size), dtype=np.float32)
-        self._codes = np.empty((images, attributes), dtype=np.int64)
-        self._decoded = np.zeros(images, dtype=bool)
-        self._bad: list[BadImage] = []
-
-    def take(self, batch: dict[str, Any]) -> None:
-        """Put an embedded batch in its place."""
-        for array, column in ((self._embeddings, "embeddings"), (self._codes, "codes")):
-            values = np.frombuffer(batch[column], dtype=array.dtype)
-            array[batch["kept"]] = values.reshape(len(batch["kept"]), array.shape[1])
-        self._decoded[batch["kept"]] = True
-        self._bad.extend(map(BadImage, batch["bad_paths"], batch["bad_reasons"]))
-
-    def finish(self) -> EmbeddedSet:
-        """The set, now that every batch is here."""
-        rows = np.flatnonzero(self._decoded)
-        bad = tuple(sorted(self._bad, key=lambda image: image.path))
-        return EmbeddedSet(rows, self._embeddings[rows], self._codes[rows], bad)
-
-
-def _plan_blocks(sets: Sequence[ImageSet], target: int) -> list[pa.Table]:
+def _plan_blocks(
+    sets: Sequence[ImageSet], wanted: Sequence[NDArray[np.int64]], target: int
+) -> list[pa.Table]:
     """Batches of names, a row each, in about `target` blocks.
 
     Columns: `set` int64, `root` string, `rows` and `paths`, lists of the images' indices in the set
@@ -220,26 +216,54 @@ def _plan_blocks(sets: Sequence[ImageSet], target: int) -> list[pa.Table]:
         {
             "set": number,
             "root": images.location.uri,
-            "rows": list(range(start, start + len(images.paths[start : start + BATCH]))),
-            "paths": list(images.paths[start : start + BATCH]),
+            "rows": together,
+            "paths": [images.paths[row] for row in together],
         }
-        for number, images in enumerate(sets)
-        for start in range(0, len(images.paths), BATCH)
+        for number, (images, rows) in enumerate(zip(sets, wanted, strict=True))
+        for together in _in_batches(rows.tolist())
     ]
     table = pa.Table.from_pylist(batches)
     rows = min(LARGEST_BLOCK, -(-len(batches) // target))
     return [table.slice(start, rows) for start in range(0, len(batches), rows)]
 
 
-def _decode_batches(plan: pa.Table, size: tuple[int, int]) -> Iterator[pa.Table]:
+def _in_batches(rows: list[int]) -> Iterator[list[int]]:
+    for start in range(0, len(rows), BATCH):
+        yield rows[start : start + BATCH]
+
+
+def _decode_batches(
+    plan: pa.Table, size: tuple[int, int], known: "ray.ObjectRef[Any] | None"
+) -> Iterator[pa.Table]:
     """Decode planned batches, one at a time."""
+    is_known = None if known is None else known_among(ray.get(known))
     for row in plan.to_pylist():
-        decoded = decode_files(Location(row["root"]), row["paths"], size)
+        before = object_store.retries_so_far()
+        decoded = decode_files(Location(row["root"]), row["paths"], size, known=is_known)
+        place = {path: number for number, path in enumerate(row["paths"])}
         batch = {
             "set": row["set"],
-            "kept": [row["rows"][index] for index in decoded.kept],
+            "rows": row["rows"],
+            "contents": list(decoded.contents),
+            "kept": list(decoded.kept),
             "crops": decoded.crops.tobytes(),
-            "bad_paths": [image.path for image in decoded.bad],
-            "bad_reasons": [image.reason for image in decoded.bad],
+            "bad": [place[image.path] for image in decoded.bad],
+            "reasons": [image.reason for image in decoded.bad],
+            "retries": object_store.retries_so_far() - before,
         }
         yield pa.Table.from_pylist([batch], schema=DECODED_SCHEMA)
+
+
+def _read_batch(row: dict[str, Any], dimensions: tuple[int, int]) -> EmbeddedBatch:
+    count, (size, attributes) = len(row["kept"]), dimensions
+    return EmbeddedBatch(
+        set=row["set"],
+        rows=row["rows"],
+        contents=row["contents"],
+        kept=np.array(row["kept"], dtype=np.int64),
+        embeddings=np.frombuffer(row["embeddings"], dtype=np.float32).reshape(count, size),
+        codes=np.frombuffer(row["codes"], dtype=np.int64).reshape(count, attributes),
+        bad=row["bad"],
+        reasons=row["reasons"],
+        retries=row["retries"],
+    )

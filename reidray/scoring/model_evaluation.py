@@ -15,7 +15,8 @@ from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.models import LoadedModel, load_person_model
 from reidray.scoring.config import EvaluateConfig
-from reidray.scoring.embedder import EmbeddedSet, ImageSet, embed_sets, plan_pool
+from reidray.scoring.embedded_set import EmbeddedSet, embed_sets
+from reidray.scoring.embedder import ImageSet, plan_pool
 from reidray.scoring.evaluation import Evaluation, ImageLabels
 from reidray.scoring.feature_evaluation import default_protocol, judge_features, right_answers
 from reidray.scoring.feature_files import ImageFeatures
@@ -72,7 +73,7 @@ def _embed(
         pool = plan_pool(config.num_workers, config.use_gpu)
         found = embed_sets(model, sets, pool)
     for images, embedded in zip(sets, found, strict=True):
-        check_bad(images, embedded, config.max_bad)
+        check_bad(images, embedded.bad, config.max_bad)
     return found
 
 

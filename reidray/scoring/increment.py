@@ -1,0 +1,147 @@
+"""Of the images of a night, those that a store does not know yet, and where all are kept in it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from reidray.data.decoding import BadImage
+from reidray.scoring.digests import HASH_BYTES
+from reidray.scoring.embedder import EmbeddedBatch, ImageSet
+from reidray.scoring.parted_table import PartedTable
+from reidray.scoring.store import Embedded, EmbeddingStore, find_images, read_images
+
+PART_ROWS = 8192
+"""Images whose embeddings are written together; a run that is killed loses fewer than these."""
+
+
+@dataclass(frozen=True)
+class StoredSet:
+    """Where the embeddings of an image set are kept.
+
+    Attributes:
+        rows: (M,) int64 ascending, indices in the set's paths of the images that decode.
+        kept: (M,) int64, their rows in the store.
+        bad: the images that do not decode, by path.
+    """
+
+    rows: NDArray[np.int64]
+    kept: NDArray[np.int64]
+    bad: tuple[BadImage, ...]
+
+
+class Increment:
+    """What a night adds to a store.
+
+    Attributes:
+        missing: of each set the rows, ascending, that have to be read.
+        embedded: how many were embedded so far.
+        retries: requests to an object store that were sent again so far.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[ImageSet],
+        store: EmbeddingStore,
+        images: PartedTable,
+        *,
+        anew: bool = False,
+    ) -> None:
+        """Look up some sets.
+
+        Args:
+            sets: the images of the night.
+            store: the embeddings of its model.
+            images: which file held which content.
+            anew: read every image again, whatever is known of it.
+        """
+        self.embedded = 0
+        self.retries = 0
+        self._store, self._images = store, images
+        seen = images.schema.empty_table() if anew else read_images(images)
+        self._sets = [_Sighted(each, seen) for each in sets]
+        self.missing = [sighted.missing(store) for sighted in self._sets]
+        self._coming: dict[bytes, tuple[NDArray[np.float32], NDArray[np.int64]]] = {}
+        self._seen: list[dict[str, object]] = []
+
+    def known(self) -> NDArray[np.bytes_]:
+        """Sorted digests, (N,) S32, of what the store has embeddings of."""
+        return np.sort(np.array(self._store.contents.to_pylist(), dtype=f"S{HASH_BYTES}"))
+
+    def take(self, batch: EmbeddedBatch) -> None:
+        """Keep what was embedded; it is written once there is enough of it."""
+        self.retries += batch.retries
+        self.embedded += len(batch.kept)
+        contents = [batch.contents[place] for place in batch.kept]
+        self._coming.update(
+            zip(contents, zip(batch.embeddings, batch.codes, strict=True), strict=True)
+        )
+        self._seen += self._sets[batch.set].take(batch)
+        if len(self._seen) >= PART_ROWS:
+            self._write()
+
+    def finish(self) -> list[StoredSet]:
+        """Write what is left, and say where all images are kept."""
+        self._write()
+        return [sighted.stored(self._store) for sighted in self._sets]
+
+    def _write(self) -> None:
+        if self._coming:
+            embeddings, codes = map(np.stack, zip(*self._coming.values(), strict=True))
+            self._store.append(Embedded(list(self._coming), embeddings, codes))
+        if self._seen:
+            self._images.append(pa.Table.from_pylist(self._seen, schema=self._images.schema))
+        self._coming, self._seen = {}, []
+
+
+class _Sighted:
+    """The images of a set, with what is known of each."""
+
+    def __init__(self, images: ImageSet, seen: pa.Table) -> None:
+        self._paths = images.paths
+        self._folder = images.location.uri.partition("?")[0]
+        self._stamps = images.location.read_stamps(images.paths)
+        paths = pa.array(images.paths, pa.string())
+        known = find_images(seen, self._folder, paths, pa.array(self._stamps, pa.string()))
+        self._contents: list[bytes | None] = known.contents.to_pylist()
+        reasons = known.reasons.to_pylist()
+        self._reasons = {row: reason for row, reason in enumerate(reasons) if reason is not None}
+
+    def missing(self, store: EmbeddingStore) -> NDArray[np.int64]:
+        """Rows of the images that have no embedding, but for those known to be no pictures."""
+        absent = store.rows_of(pa.array(self._contents, pa.binary(HASH_BYTES))) < 0
+        absent[list(self._reasons)] = False
+        return np.flatnonzero(absent)
+
+    def take(self, batch: EmbeddedBatch) -> list[dict[str, object]]:
+        """Learn what was read; returns the rows of a store's images that say so."""
+        reasons = {
+            batch.rows[place]: why for place, why in zip(batch.bad, batch.reasons, strict=True)
+        }
+        self._reasons |= reasons
+        for row, content in zip(batch.rows, batch.contents, strict=True):
+            self._contents[row] = content or None
+        return [
+            {
+                "folder": self._folder,
+                "path": self._paths[row],
+                "stamp": self._stamps[row],
+                "content": content,
+                "reason": reasons.get(row),
+            }
+            for row, content in zip(batch.rows, batch.contents, strict=True)
+            if content
+        ]
+
+    def stored(self, store: EmbeddingStore) -> StoredSet:
+        """Where the images are kept, now that every one is known."""
+        good = [row for row in range(len(self._paths)) if row not in self._reasons]
+        contents = pa.array([self._contents[row] for row in good], pa.binary(HASH_BYTES))
+        bad = (BadImage(self._paths[row], why) for row, why in self._reasons.items())
+        return StoredSet(
+            np.array(good, dtype=np.int64),
+            store.rows_of(contents),
+            tuple(sorted(bad, key=lambda image: image.path)),
+        )

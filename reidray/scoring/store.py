@@ -1,0 +1,222 @@
+"""Embeddings kept from night to night: what a file holds, and what a model makes of it.
+
+A store has two tables. `images` says which file held which content, by its SHA-256, and why it is
+no picture where it is none. `embeddings/model=ID` has the embedding and the attribute codes of each
+content under a model. Both only grow, in Parquet files that appear whole, so that a run that is
+killed leaves a store that the next one goes on with.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from reidray.data.storage import Location
+from reidray.scoring.digests import HASH_BYTES
+from reidray.scoring.parted_table import PartedTable, found_table
+
+Rows = NDArray[np.int64]
+
+IMAGES_FOLDER, EMBEDDINGS_FOLDER = "images", "embeddings"
+PLAIN = ("content", "embedding", "codes")
+"""Columns of embeddings of which hardly any two rows agree."""
+
+IMAGES_SCHEMA = pa.schema(
+    {
+        "folder": pa.string(),
+        "path": pa.string(),
+        "stamp": pa.string(),
+        "content": pa.binary(HASH_BYTES),
+        "reason": pa.string(),
+    }
+)
+
+
+def embeddings_schema(size: int) -> pa.Schema:
+    """Columns of the embeddings of a model, each of so many numbers."""
+    return pa.schema(
+        {
+            "content": pa.binary(HASH_BYTES),
+            "embedding": pa.list_(pa.float32(), size),
+            "codes": pa.list_(pa.int8()),
+        }
+    )
+
+
+def images_table(location: Location) -> PartedTable:
+    """Which file held which content, in a store."""
+    return PartedTable(location, IMAGES_FOLDER, IMAGES_SCHEMA, ("path", "stamp", "content"))
+
+
+def embeddings_tables(location: Location) -> list[PartedTable]:
+    """The embeddings of each model in a store."""
+    if not location.join(EMBEDDINGS_FOLDER).is_folder():
+        return []
+    folders = location.join(EMBEDDINGS_FOLDER).list_children()
+    found = (
+        found_table(location, f"{EMBEDDINGS_FOLDER}/{name.rstrip('/')}", PLAIN) for name in folders
+    )
+    return [table for table in found if table is not None]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What a model makes of some contents.
+
+    Attributes:
+        contents: N SHA-256 digests.
+        embeddings: (N, D) float32.
+        codes: (N, A) int64, predicted code of each attribute.
+    """
+
+    contents: Sequence[bytes]
+    embeddings: NDArray[np.float32]
+    codes: NDArray[np.int64]
+
+
+class EmbeddingStore:
+    """The embeddings of one model in a store, those that are there and those that come.
+
+    A content has a row, counted from 0 over all parts in their order.
+
+    Attributes:
+        embedding_size: numbers of an embedding.
+        attributes: how many attributes the model predicts.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        model_id: str,
+        embedding_size: int,
+        attributes: int,
+        *,
+        anew: bool = False,
+    ) -> None:
+        """Open a store, which may be empty.
+
+        Args:
+            location: of the store.
+            model_id: names the model.
+            embedding_size: numbers of its embeddings.
+            attributes: how many attributes it predicts.
+            anew: begin without what is there, which `forget_earlier` then removes.
+        """
+        self.embedding_size, self.attributes = embedding_size, attributes
+        self._location = location
+        folder = f"{EMBEDDINGS_FOLDER}/model={model_id}"
+        self._table = PartedTable(location, folder, embeddings_schema(embedding_size), PLAIN)
+        there = self._table.parts()
+        self._earlier, self._parts = (there, []) if anew else ([], there)
+        known = [self._table.read(part, ["content"])["content"] for part in self._parts]
+        self._lengths = [len(part) for part in known]
+        self._contents = [chunk for part in known for chunk in part.chunks]
+
+    @property
+    def contents(self) -> pa.ChunkedArray:
+        """The content of each row, 32 bytes each."""
+        return pa.chunked_array(self._contents, pa.binary(HASH_BYTES))
+
+    def rows_of(self, contents: pa.Array) -> Rows:
+        """(N,) the row of each content; -1 where it has none."""
+        found = pc.index_in(contents, value_set=self.contents)
+        return np.asarray(pc.fill_null(found, -1).cast(pa.int64()))
+
+    def append(self, embedded: Embedded) -> None:
+        """Keep some embeddings for good."""
+        if not len(embedded.contents):
+            return
+        contents = pa.array(embedded.contents, pa.binary(HASH_BYTES))
+        embeddings = pa.array(np.ascontiguousarray(embedded.embeddings).ravel())
+        codes = pa.array(embedded.codes.astype(np.int8).ravel())
+        offsets = self.attributes * np.arange(len(contents) + 1, dtype=np.int32)
+        columns = [
+            contents,
+            pa.FixedSizeListArray.from_arrays(embeddings, self.embedding_size),
+            pa.ListArray.from_arrays(offsets, codes),
+        ]
+        rows = pa.Table.from_arrays(columns, schema=self._table.schema)
+        self._parts.append(self._table.append(rows))
+        self._lengths.append(len(contents))
+        self._contents.append(contents)
+
+    def forget_earlier(self) -> None:
+        """Remove what was there before a store that was opened anew."""
+        for part in self._earlier:
+            self._location.delete_file(part)
+        self._earlier = []
+
+    def gather(self, rows: Rows) -> Iterator[tuple[Rows, NDArray[np.float32], NDArray[np.int64]]]:
+        """What is kept in some rows, a part of the store at a time.
+
+        Args:
+            rows: (N,) in any order; one may be there more than once.
+
+        Yields:
+            Places in `rows`, ascending, (M,); their embeddings (M, D) float32; the codes of their
+            attributes (M, A) int64.
+        """
+        order = np.argsort(rows, kind="stable")
+        ordered = rows[order]
+        ends = np.cumsum(self._lengths)
+        for part, start, end in zip(self._parts, ends - self._lengths, ends, strict=True):
+            first, last = np.searchsorted(ordered, [start, end])
+            places = np.sort(order[first:last])
+            if not len(places):
+                continue
+            table = self._table.read(part, ["embedding", "codes"])
+            within = rows[places] - start
+            yield (
+                places,
+                as_matrix(table["embedding"])[within],
+                as_matrix(table["codes"])[within].astype(np.int64),
+            )
+
+
+def as_matrix(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Lists of numbers, all of one length, as the rows of a matrix."""
+    values: NDArray[Any] = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(len(column), len(values) // max(len(column), 1))
+
+
+@dataclass(frozen=True)
+class KnownImages:
+    """What is known of the files of a folder, by their names and stamps.
+
+    Attributes:
+        contents: N digests of 32 bytes, null where a file is new or has changed.
+        reasons: why it is no picture, null where it is one or not known.
+    """
+
+    contents: pa.Array
+    reasons: pa.Array
+
+
+def read_images(table: PartedTable) -> pa.Table:
+    """Which file held which content, by all that a store has seen, the latest first."""
+    parts = [table.read(part) for part in reversed(table.parts())]
+    return pa.concat_tables(parts) if parts else table.schema.empty_table()
+
+
+def find_images(seen: pa.Table, folder: str, paths: pa.Array, stamps: pa.Array) -> KnownImages:
+    """What is known of some files; of an empty stamp nothing is.
+
+    Args:
+        seen: which file held which content, the latest first.
+        folder: the files' folder.
+        paths: N, relative to it.
+        stamps: N, of `Location.read_stamps`.
+    """
+    seen = seen.filter(pc.and_(pc.equal(seen["folder"], folder), pc.not_equal(seen["stamp"], "")))
+    places = pc.index_in(paths, value_set=seen["path"])  # the first, which is the latest
+    then = seen.take(places)
+    same = pc.fill_null(pc.equal(then["stamp"], stamps), False)
+    contents, reasons = (
+        pc.if_else(same, then[name], pa.scalar(None, then[name].type)).combine_chunks()
+        for name in ("content", "reason")
+    )
+    return KnownImages(contents, reasons)
