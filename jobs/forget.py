@@ -1,0 +1,20 @@
+"""Delete the embeddings of an image, of a person or of a time from a store, for good."""
+
+import sys
+from typing import Any
+
+from reidray.job import parse_config, run_job
+from reidray.scoring.config import ForgetConfig
+
+
+def forget_embeddings() -> dict[str, Any]:
+    """What the command line asks for."""
+    asked = parse_config(ForgetConfig, sys.argv[1:], description=__doc__)
+
+    from reidray.scoring.forgetting import forget
+
+    return forget(asked.config)
+
+
+if __name__ == "__main__":
+    run_job(forget_embeddings)
