@@ -1,0 +1,183 @@
+"""What a night costs: the first, the one after, beside a bare loop, and with a million rows.
+
+Run with `pytest -m benchmark -s tests/benchmarks/test_night_speed.py`. Prints a table and one JSON
+line for each.
+"""
+
+import json
+import multiprocessing
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.data.decoding import decode_files
+from reidray.data.demo import draw_demo_set
+from reidray.data.storage import Location, list_images
+from reidray.models import ModelCard, NetworkSpec, save_model
+from reidray.models.registry import build_network
+from reidray.scoring.config import ScoreConfig
+from reidray.scoring.embedder import ImageSet
+from reidray.scoring.increment import Increment
+from reidray.scoring.night import rank
+from reidray.scoring.store import Embedded, EmbeddingStore, images_table
+
+ROOT = Path(__file__).parents[2]
+DRAWN, GALLERY, QUERIES, CHANGED = 2000, 20_000, 500, 200
+ROWS, SIZE, PART = 1_000_000, 256, 8192
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory):
+    """A model of the recipe market_small's size, and 20,500 different JPEG files of 128x64."""
+    root = tmp_path_factory.mktemp("night")
+    draw_demo_set(root / "drawn", people=50, images=DRAWN)
+    drawn = [
+        (root / "drawn" / name).read_bytes() for name in list_images(Location(str(root / "drawn")))
+    ]
+    for folder, count in (("gallery", GALLERY), ("queries", QUERIES)):
+        (root / folder).mkdir()
+        for number in range(count):
+            # What follows the end of a JPEG is no part of the picture, and makes it another file.
+            data = drawn[number % len(drawn)] + f"{folder} {number}".encode()
+            (root / folder / f"{number:06d}.jpg").write_bytes(data)
+    torch.manual_seed(0)
+    spec = NetworkSpec(
+        name="apr",
+        backbone="resnet_small",
+        num_people=500,
+        schema=PEDESTRIAN_SCHEMA,
+        feature_size=256,
+        height=96,
+        width=48,
+    )
+    network = build_network(spec)
+    (root / "model").mkdir()
+    save_model(root / "model", network, spec, ModelCard(metric="cosine"), "# Model\n")
+    return root, network.eval()
+
+
+def score(root, *more):
+    """Seconds that the job takes from start to end, and what it says."""
+    command = [sys.executable, ROOT / "jobs" / "score_nightly.py", "--model", root / "model"]
+    command += ["--queries", root / "queries", "--gallery", root / "gallery", *more]
+    start = time.perf_counter()
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return time.perf_counter() - start, json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_second_night_with_one_image_in_a_hundred_new(night):
+    root, _ = night
+    where = ("--output", root / "out", "--store", root / "store")
+    time.sleep(2.5)  # until the files are old enough to be known by their times
+    first, told = score(root, *where)
+    unchanged, _ = score(root, *where)
+    for number in range(CHANGED):
+        file = root / "gallery" / f"{number:06d}.jpg"
+        file.write_bytes(file.read_bytes() + b" changed")
+    second, again = score(root, *where)
+    assert (told["embedded"], again["embedded"]) == (GALLERY + QUERIES, CHANGED)
+    figures = {
+        "first_night_s": round(first, 1),
+        "second_night_s": round(second, 1),
+        "share": round(second / first, 3),
+        "nothing_new_s": round(unchanged, 1),
+        "first_stages": told["stages"],
+        "second_stages": again["stages"],
+    }
+    print(
+        f"\nfirst night {first:.1f} s, one in a hundred new {second:.1f} s = {second / first:.1%}"
+    )
+    print(f"nothing new {unchanged:.1f} s")
+    print(json.dumps(figures))
+
+
+def test_steady_scoring_beside_a_bare_loop_over_decoded_crops(night):
+    """The loop has its crops decoded in memory; the job reads, decodes and resizes as it goes."""
+    root, network = night
+    paths = [f"{number:06d}.jpg" for number in range(64 * 20)]
+    crops = decode_files(Location(str(root / "gallery")), paths, (96, 48)).crops
+    batches = torch.from_numpy(crops).permute(0, 3, 1, 2).split(64)
+    torch.set_num_threads(2)
+    best = 0.0
+    with torch.inference_mode():
+        for _ in range(3):
+            start = time.perf_counter()
+            for batch in batches:
+                network(batch)
+            best = max(best, len(crops) / (time.perf_counter() - start))
+    seconds, told = score(root, "--output", root / "alone")
+    steady = told["images_per_second_steady"]
+    fixed = seconds - (GALLERY + QUERIES) / steady
+    figures = {
+        "bare_loop": round(best),
+        "steady": round(steady),
+        "share": round(steady / best, 3),
+        "seconds": round(seconds, 1),
+        "fixed_costs_s": round(fixed, 1),
+    }
+    print(f"\nbare loop {best:,.0f} images/s, steady {steady:,.0f} = {steady / best:.0%}")
+    print(f"start to end {seconds:.1f} s, of which fixed {fixed:.1f} s")
+    print(json.dumps(figures))
+
+
+def rank_a_million(folder, results):
+    """What the driver of a night does with a million gallery rows that a store holds."""
+    location = Location(str(folder))
+    gallery = ImageSet(location, tuple(f"camera{n % 97}/{n:09d}.jpg" for n in range(ROWS)))
+    queries = ImageSet(location, gallery.paths[:QUERIES])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    store = EmbeddingStore(location, "m", SIZE, 12)
+    increment = Increment([queries, gallery], store, images_table(location))
+    assert not any(map(len, increment.missing))
+    config = ScoreConfig(model="", queries="", gallery="", output="")
+    start = time.perf_counter()
+    ranking, codes = rank([queries, gallery], increment.finish(), store, config, "cosine")
+    assert all(query == names[0] for query, names in ranking.items())
+    assert codes.shape == (ROWS, 12)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    results.put((before, peak, time.perf_counter() - start))
+
+
+def test_memory_of_the_driver_with_a_million_gallery_rows(tmp_path, monkeypatch):
+    location = Location(str(tmp_path))
+    monkeypatch.setattr(Location, "read_stamps", lambda _, paths: ["as it was"] * len(paths))
+    store, table = EmbeddingStore(location, "m", SIZE, 12), images_table(location)
+    draws = np.random.default_rng(0)
+    for start in range(0, ROWS, PART):
+        numbers = range(start, min(start + PART, ROWS))
+        contents = [number.to_bytes(32, "big") for number in numbers]
+        embeddings = draws.normal(size=(len(numbers), SIZE)).astype(np.float32)
+        store.append(Embedded(contents, embeddings, np.zeros((len(numbers), 12), int)))
+        seen = {
+            "folder": [location.uri] * len(numbers),
+            "path": [f"camera{n % 97}/{n:09d}.jpg" for n in numbers],
+            "stamp": ["as it was"] * len(numbers),
+            "content": contents,
+            "reason": [None] * len(numbers),
+        }
+        table.append(pa.table(seen, schema=table.schema))
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    child = context.Process(target=rank_a_million, args=(tmp_path, results))
+    child.start()
+    before, peak, seconds = results.get()
+    child.join()
+    figures = {
+        "rows": ROWS,
+        "peak_mb": round(peak / 1024),
+        "before_mb": round(before / 1024),
+        "rank_s": round(seconds, 1),
+        "embeddings_mb": round(ROWS * SIZE * 4 / 2**20),
+    }
+    print(f"\n{ROWS:,} rows of {SIZE}: peak {peak / 1024:,.0f} MB, ranked in {seconds:.1f} s")
+    print(json.dumps(figures))
