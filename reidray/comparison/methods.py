@@ -133,7 +133,7 @@ def embed_model(
         _check_bad(images, part.bad, len(labels.people), max_bad=0)
     training_seconds = model.card.metrics.get("training_seconds")
     metric = config.metric or model.card.metric
-    embeddings = tuple(part.embeddings for part in found)
+    embeddings = tuple(part.predictions.embeddings for part in found)
     return Method(name, metric, embeddings, training_seconds, seconds, model.model_id)
 
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from reidray.data.decoding import BadImage
 from reidray.models import LoadedModel
-from reidray.scoring.embedder import EmbeddedBatch, ImageSet, Pool, embed_images
+from reidray.scoring.embedder import EmbeddedBatch, ImageSet, Pool, embed_images, shape_of
+from reidray.scoring.predictions import Predictions, Shape
 
 
 @dataclass(frozen=True)
@@ -17,14 +18,12 @@ class EmbeddedSet:
 
     Attributes:
         rows: (M,) int64 ascending, their indices in the set's paths.
-        embeddings: (M, D) float32.
-        codes: (M, A) int64, predicted code of each attribute of the model's schema.
+        predictions: what the model says of these.
         bad: the images that did not decode, by path.
     """
 
     rows: NDArray[np.int64]
-    embeddings: NDArray[np.float32]
-    codes: NDArray[np.int64]
+    predictions: Predictions
     bad: tuple[BadImage, ...]
 
 
@@ -39,8 +38,8 @@ def embed_sets(model: LoadedModel, sets: Sequence[ImageSet], pool: Pool) -> list
     Returns:
         One for each set.
     """
-    dimensions = (model.network.embedding_size, len(model.spec.schema.names))
-    parts = [_Part(images.paths, *dimensions) for images in sets]
+    shape = shape_of(model)
+    parts = [_Part(images.paths, shape) for images in sets]
     wanted = [np.arange(len(images.paths)) for images in sets]
     for batch in embed_images(model, sets, wanted, pool):
         parts[batch.set].take(batch)
@@ -50,17 +49,16 @@ def embed_sets(model: LoadedModel, sets: Sequence[ImageSet], pool: Pool) -> list
 class _Part:
     """The embeddings of one set as they come in, put at their images' places."""
 
-    def __init__(self, paths: Sequence[str], embedding_size: int, attributes: int) -> None:
+    def __init__(self, paths: Sequence[str], shape: Shape) -> None:
         self._paths = paths
-        self._embeddings = np.empty((len(paths), embedding_size), dtype=np.float32)
-        self._codes = np.empty((len(paths), attributes), dtype=np.int64)
+        self._predictions = shape.empty(len(paths))
         self._decoded = np.zeros(len(paths), dtype=bool)
         self._bad: list[BadImage] = []
 
     def take(self, batch: EmbeddedBatch) -> None:
         """Put an embedded batch in its place."""
         rows = np.asarray(batch.rows)[batch.kept]
-        self._embeddings[rows], self._codes[rows] = batch.embeddings, batch.codes
+        self._predictions.put(rows, batch.predictions)
         self._decoded[rows] = True
         for place, reason in zip(batch.bad, batch.reasons, strict=True):
             self._bad.append(BadImage(self._paths[batch.rows[place]], reason))
@@ -69,4 +67,4 @@ class _Part:
         """The set, now that every batch is here."""
         rows = np.flatnonzero(self._decoded)
         bad = tuple(sorted(self._bad, key=lambda image: image.path))
-        return EmbeddedSet(rows, self._embeddings[rows], self._codes[rows], bad)
+        return EmbeddedSet(rows, self._predictions.take(rows), bad)

@@ -23,6 +23,7 @@ from reidray.models import LoadedModel, NetworkSpec
 from reidray.models.registry import build_network
 from reidray.progress import Counter
 from reidray.scoring.digests import known_among
+from reidray.scoring.predictions import Predictions, Shape
 from reidray.session import cluster_cpus, cluster_gpus
 
 BATCH = 64
@@ -67,8 +68,7 @@ class EmbeddedBatch:
         rows: their indices in the set's paths.
         contents: for each the SHA-256 of its file; empty where it could not be read.
         kept: (M,) int64, places in `rows` of those that were embedded.
-        embeddings: (M, D) float32.
-        codes: (M, A) int64, predicted code of each attribute of the model's schema.
+        predictions: what the model says of these.
         bad: places in `rows` of those that did not decode.
         reasons: why, for each of these.
         retries: requests to an object store that were sent again.
@@ -78,8 +78,7 @@ class EmbeddedBatch:
     rows: Sequence[int]
     contents: Sequence[bytes]
     kept: NDArray[np.int64]
-    embeddings: NDArray[np.float32]
-    codes: NDArray[np.int64]
+    predictions: Predictions
     bad: Sequence[int]
     reasons: Sequence[str]
     retries: int
@@ -121,6 +120,11 @@ def plan_pool(num_workers: int | None, use_gpu: Literal["auto", "yes", "no"]) ->
     return Pool(workers, on_gpu)
 
 
+def shape_of(model: LoadedModel) -> Shape:
+    """What the model says of one image."""
+    return Shape(model.network.embedding_size, len(model.spec.schema.names))
+
+
 def embed_images(
     model: LoadedModel,
     sets: Sequence[ImageSet],
@@ -138,7 +142,7 @@ def embed_images(
         known: sorted digests, (N,) S32, of contents that need not be decoded, whatever their name.
     """
     size = (model.spec.height, model.spec.width)
-    dimensions = (model.network.embedding_size, len(model.spec.schema.names))
+    shape = shape_of(model)
     plan = _plan_blocks(sets, wanted, target=cluster_cpus() * BLOCKS_PER_CPU)
     dataset = (
         ray.data.from_arrow(plan)
@@ -166,7 +170,7 @@ def embed_images(
     with Counter("embedding", total=sum(map(len, wanted)), unit="images") as counter:
         for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
             for row in table.to_pylist():
-                yield _read_batch(row, dimensions)
+                yield _read_batch(row, shape)
                 counter.advance(len(row["rows"]))
 
 
@@ -183,17 +187,18 @@ class Embedder:
         self._network = network.eval().to(self._device)
 
     def __call__(self, batches: pa.Table) -> pa.Table:
-        """Replace the crops by embeddings and attribute codes."""
-        embeddings, codes = [], []
-        for crops in batches["crops"]:
-            embedding, code = self._embed(np.frombuffer(crops.as_buffer(), dtype=np.uint8))
-            embeddings.append(embedding.tobytes())
-            codes.append(code.tobytes())
+        """Replace the crops by what the model says of them."""
+        found = [
+            self._embed(np.frombuffer(crops.as_buffer(), dtype=np.uint8)).to_bytes()
+            for crops in batches["crops"]
+        ]
         done = batches.drop_columns(["crops"])
-        done = done.append_column("embeddings", pa.array(embeddings, pa.large_binary()))
-        return done.append_column("codes", pa.array(codes, pa.large_binary()))
+        for name in found[0]:
+            column = pa.array([predicted[name] for predicted in found], pa.large_binary())
+            done = done.append_column(name, column)
+        return done
 
-    def _embed(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def _embed(self, pixels: NDArray[np.uint8]) -> Predictions:
         crops = pixels.reshape(-1, *self._size, 3)
         padded = np.zeros((BATCH, *self._size, 3), dtype=np.uint8)
         padded[: len(crops)] = crops
@@ -201,7 +206,8 @@ class Embedder:
             outputs = self._network(torch.from_numpy(padded).permute(0, 3, 1, 2).to(self._device))
         predicted = [values.argmax(dim=1).cpu().numpy() for values in outputs.attributes]
         codes = np.stack(predicted, axis=1) if predicted else np.empty((BATCH, 0), dtype=np.int64)
-        return outputs.embedding.float().cpu().numpy()[: len(crops)], codes[: len(crops)]
+        embeddings = outputs.embedding.float().cpu().numpy()
+        return Predictions(embeddings, codes).take(slice(len(crops)))
 
 
 def _plan_blocks(
@@ -254,15 +260,13 @@ def _decode_batches(
         yield pa.Table.from_pylist([batch], schema=DECODED_SCHEMA)
 
 
-def _read_batch(row: dict[str, Any], dimensions: tuple[int, int]) -> EmbeddedBatch:
-    count, (size, attributes) = len(row["kept"]), dimensions
+def _read_batch(row: dict[str, Any], shape: Shape) -> EmbeddedBatch:
     return EmbeddedBatch(
         set=row["set"],
         rows=row["rows"],
         contents=row["contents"],
         kept=np.array(row["kept"], dtype=np.int64),
-        embeddings=np.frombuffer(row["embeddings"], dtype=np.float32).reshape(count, size),
-        codes=np.frombuffer(row["codes"], dtype=np.int64).reshape(count, attributes),
+        predictions=Predictions.from_bytes(row, shape, len(row["kept"])),
         bad=row["bad"],
         reasons=row["reasons"],
         retries=row["retries"],

@@ -11,7 +11,8 @@ from reidray.data.decoding import BadImage
 from reidray.scoring.digests import HASH_BYTES
 from reidray.scoring.embedder import EmbeddedBatch, ImageSet
 from reidray.scoring.parted_table import PartedTable
-from reidray.scoring.store import Embedded, EmbeddingStore, find_images, read_images
+from reidray.scoring.predictions import Predictions, joined
+from reidray.scoring.store import EmbeddingStore, find_images, read_images
 
 PART_ROWS = 8192
 """Images whose embeddings are written together; a run that is killed loses fewer than these."""
@@ -63,7 +64,8 @@ class Increment:
         seen = images.schema.empty_table() if anew else read_images(images)
         self._sets = [_Sighted(each, seen) for each in sets]
         self.missing = [sighted.missing(store) for sighted in self._sets]
-        self._coming: dict[bytes, tuple[NDArray[np.float32], NDArray[np.int64]]] = {}
+        self._contents: list[bytes] = []
+        self._predictions: list[Predictions] = []
         self._seen: list[dict[str, object]] = []
 
     def known(self) -> NDArray[np.bytes_]:
@@ -74,10 +76,8 @@ class Increment:
         """Keep what was embedded; it is written once there is enough of it."""
         self.retries += batch.retries
         self.embedded += len(batch.kept)
-        contents = [batch.contents[place] for place in batch.kept]
-        self._coming.update(
-            zip(contents, zip(batch.embeddings, batch.codes, strict=True), strict=True)
-        )
+        self._contents += [batch.contents[place] for place in batch.kept]
+        self._predictions.append(batch.predictions)
         self._seen += self._sets[batch.set].take(batch)
         if len(self._seen) >= PART_ROWS:
             self._write()
@@ -88,12 +88,11 @@ class Increment:
         return [sighted.stored(self._store) for sighted in self._sets]
 
     def _write(self) -> None:
-        if self._coming:
-            embeddings, codes = map(np.stack, zip(*self._coming.values(), strict=True))
-            self._store.append(Embedded(list(self._coming), embeddings, codes))
+        if self._contents:
+            self._store.append(self._contents, joined(self._predictions))
         if self._seen:
             self._images.append(pa.Table.from_pylist(self._seen, schema=self._images.schema))
-        self._coming, self._seen = {}, []
+        self._contents, self._predictions, self._seen = [], [], []
 
 
 class _Sighted:

@@ -49,8 +49,8 @@ def judge_model(
     sets = [ImageSet(location, tuple(table["path"].to_pylist())) for table in tables]
     found = _embed(model, sets, config, session)
     judged = judge_features(
-        ImageFeatures(found[0].embeddings, query.take(found[0].rows)),
-        ImageFeatures(found[1].embeddings, gallery.take(found[1].rows)),
+        ImageFeatures(found[0].predictions.embeddings, query.take(found[0].rows)),
+        ImageFeatures(found[1].predictions.embeddings, gallery.take(found[1].rows)),
         replace(config, protocol=protocol),
         metric=config.metric or model.card.metric,
         source=manifest.root,
@@ -83,7 +83,7 @@ def _attribute_figures(
     """Attribute accuracy over query and gallery images where codes are known."""
     known = pa.concat_tables(tables).select(list(schema.columns))
     codes = np.stack([column.to_numpy() for column in known.columns], axis=1)
-    predicted = np.concatenate([part.codes for part in found])
+    predicted = np.concatenate([part.predictions.codes for part in found])
     majority = most_frequent(codes.astype(np.int64), schema)
     figures = attribute_accuracy(predicted, codes.astype(np.int8), schema, majority)
     return figures | ({"majority_from": "the images judged"} if figures else {})

@@ -21,7 +21,7 @@ from reidray.data.storage import Location, list_images
 from reidray.models import LoadedModel, load_person_model
 from reidray.retrieval.search import top_k_of_parts
 from reidray.scoring.config import ScoreConfig
-from reidray.scoring.embedder import ImageSet, embed_images, plan_pool
+from reidray.scoring.embedder import ImageSet, embed_images, plan_pool, shape_of
 from reidray.scoring.increment import Increment, StoredSet
 from reidray.scoring.night_files import (
     ATTRIBUTE_FILE,
@@ -82,13 +82,7 @@ def score_night(
         sets = list_set(config.queries), list_set(config.gallery)
         watch.lap("check")
         with _store_location(config, staging) as location:
-            store = EmbeddingStore(
-                location,
-                model.model_id,
-                model.network.embedding_size,
-                len(model.spec.schema.names),
-                anew=config.full,
-            )
+            store = EmbeddingStore(location, model.model_id, shape_of(model), anew=config.full)
             increment = Increment(sets, store, images_table(location), anew=config.full)
             watch.lap("look up")
             embedding = _embed(model, sets, increment, config, session or nullcontext(), watch)
@@ -213,18 +207,18 @@ def rank(
         The ranking, and (M, A) int64, the attribute codes of the gallery images that decode.
     """
     (queries, gallery), (asked, candidates) = sets, found
-    query = np.empty((len(asked.kept), store.embedding_size), dtype=np.float32)
-    for places, embeddings, _ in store.gather(asked.kept):
-        query[places] = embeddings
-    codes = np.empty((len(candidates.kept), store.attributes), dtype=np.int64)
+    query = store.shape.empty(len(asked.kept))
+    for places, predictions in store.gather(asked.kept):
+        query.put(places, predictions)
+    codes = np.empty((len(candidates.kept), store.shape.attributes), dtype=np.int64)
 
     def parts() -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        for places, embeddings, predicted in store.gather(candidates.kept):
-            codes[places] = predicted
-            yield places, embeddings
+        for places, predictions in store.gather(candidates.kept):
+            codes[places] = predictions.codes
+            yield places, predictions.embeddings
 
     _, indices = top_k_of_parts(
-        query, parts(), config.top_k, metric=metric, max_distance=config.max_distance
+        query.embeddings, parts(), config.top_k, metric=metric, max_distance=config.max_distance
     )
     ranking: dict[str, list[str]] = {path: [] for path in queries.paths}
     for row, nearest in zip(asked.rows, indices, strict=True):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from reidray.data.storage import Location
 from reidray.scoring.digests import HASH_BYTES
 from reidray.scoring.parted_table import PartedTable, found_table
+from reidray.scoring.predictions import Predictions, Shape
 
 Rows = NDArray[np.int64]
 
@@ -36,12 +37,12 @@ IMAGES_SCHEMA = pa.schema(
 )
 
 
-def embeddings_schema(size: int) -> pa.Schema:
-    """Columns of the embeddings of a model, each of so many numbers."""
+def embeddings_schema(shape: Shape) -> pa.Schema:
+    """Columns of what a model says of contents."""
     return pa.schema(
         {
             "content": pa.binary(HASH_BYTES),
-            "embedding": pa.list_(pa.float32(), size),
+            "embedding": pa.list_(pa.float32(), shape.embedding_size),
             "codes": pa.list_(pa.int8()),
         }
     )
@@ -63,53 +64,30 @@ def embeddings_tables(location: Location) -> list[PartedTable]:
     return [table for table in found if table is not None]
 
 
-@dataclass(frozen=True)
-class Embedded:
-    """What a model makes of some contents.
-
-    Attributes:
-        contents: N SHA-256 digests.
-        embeddings: (N, D) float32.
-        codes: (N, A) int64, predicted code of each attribute.
-    """
-
-    contents: Sequence[bytes]
-    embeddings: NDArray[np.float32]
-    codes: NDArray[np.int64]
-
-
 class EmbeddingStore:
     """The embeddings of one model in a store, those that are there and those that come.
 
     A content has a row, counted from 0 over all parts in their order.
 
     Attributes:
-        embedding_size: numbers of an embedding.
-        attributes: how many attributes the model predicts.
+        shape: what the model says of one image.
     """
 
     def __init__(
-        self,
-        location: Location,
-        model_id: str,
-        embedding_size: int,
-        attributes: int,
-        *,
-        anew: bool = False,
+        self, location: Location, model_id: str, shape: Shape, *, anew: bool = False
     ) -> None:
         """Open a store, which may be empty.
 
         Args:
             location: of the store.
             model_id: names the model.
-            embedding_size: numbers of its embeddings.
-            attributes: how many attributes it predicts.
+            shape: what it says of one image.
             anew: begin without what is there, which `forget_earlier` then removes.
         """
-        self.embedding_size, self.attributes = embedding_size, attributes
+        self.shape = shape
         self._location = location
         folder = f"{EMBEDDINGS_FOLDER}/model={model_id}"
-        self._table = PartedTable(location, folder, embeddings_schema(embedding_size), PLAIN)
+        self._table = PartedTable(location, folder, embeddings_schema(shape), PLAIN)
         there = self._table.parts()
         self._earlier, self._parts = (there, []) if anew else ([], there)
         known = [self._table.read(part, ["content"])["content"] for part in self._parts]
@@ -126,23 +104,23 @@ class EmbeddingStore:
         found = pc.index_in(contents, value_set=self.contents)
         return np.asarray(pc.fill_null(found, -1).cast(pa.int64()))
 
-    def append(self, embedded: Embedded) -> None:
-        """Keep some embeddings for good."""
-        if not len(embedded.contents):
+    def append(self, contents: Sequence[bytes], predictions: Predictions) -> None:
+        """Keep what the model says of some contents, N SHA-256 digests, for good."""
+        if not contents:
             return
-        contents = pa.array(embedded.contents, pa.binary(HASH_BYTES))
-        embeddings = pa.array(np.ascontiguousarray(embedded.embeddings).ravel())
-        codes = pa.array(embedded.codes.astype(np.int8).ravel())
-        offsets = self.attributes * np.arange(len(contents) + 1, dtype=np.int32)
+        digests = pa.array(contents, pa.binary(HASH_BYTES))
+        embeddings = pa.array(np.ascontiguousarray(predictions.embeddings).ravel())
+        codes = pa.array(predictions.codes.astype(np.int8).ravel())
+        offsets = self.shape.attributes * np.arange(len(contents) + 1, dtype=np.int32)
         columns = [
-            contents,
-            pa.FixedSizeListArray.from_arrays(embeddings, self.embedding_size),
+            digests,
+            pa.FixedSizeListArray.from_arrays(embeddings, self.shape.embedding_size),
             pa.ListArray.from_arrays(offsets, codes),
         ]
         rows = pa.Table.from_arrays(columns, schema=self._table.schema)
         self._parts.append(self._table.append(rows))
         self._lengths.append(len(contents))
-        self._contents.append(contents)
+        self._contents.append(digests)
 
     def forget_earlier(self) -> None:
         """Remove what was there before a store that was opened anew."""
@@ -150,15 +128,14 @@ class EmbeddingStore:
             self._location.delete_file(part)
         self._earlier = []
 
-    def gather(self, rows: Rows) -> Iterator[tuple[Rows, NDArray[np.float32], NDArray[np.int64]]]:
+    def gather(self, rows: Rows) -> Iterator[tuple[Rows, Predictions]]:
         """What is kept in some rows, a part of the store at a time.
 
         Args:
             rows: (N,) in any order; one may be there more than once.
 
         Yields:
-            Places in `rows`, ascending, (M,); their embeddings (M, D) float32; the codes of their
-            attributes (M, A) int64.
+            Places in `rows`, ascending, (M,), and what is kept of these.
         """
         order = np.argsort(rows, kind="stable")
         ordered = rows[order]
@@ -166,15 +143,13 @@ class EmbeddingStore:
         for part, start, end in zip(self._parts, ends - self._lengths, ends, strict=True):
             first, last = np.searchsorted(ordered, [start, end])
             places = np.sort(order[first:last])
-            if not len(places):
-                continue
-            table = self._table.read(part, ["embedding", "codes"])
-            within = rows[places] - start
-            yield (
-                places,
-                as_matrix(table["embedding"])[within],
-                as_matrix(table["codes"])[within].astype(np.int64),
-            )
+            if len(places):
+                yield places, self._read(part).take(rows[places] - start)
+
+    def _read(self, part: str) -> Predictions:
+        table = self._table.read(part, ["embedding", "codes"])
+        codes = as_matrix(table["codes"]).astype(np.int64)
+        return Predictions(as_matrix(table["embedding"]), codes)
 
 
 def as_matrix(column: pa.ChunkedArray) -> NDArray[Any]:

@@ -27,7 +27,8 @@ from reidray.scoring.config import ScoreConfig
 from reidray.scoring.embedder import ImageSet
 from reidray.scoring.increment import Increment
 from reidray.scoring.night import rank
-from reidray.scoring.store import Embedded, EmbeddingStore, images_table
+from reidray.scoring.predictions import Shape
+from reidray.scoring.store import EmbeddingStore, images_table
 
 ROOT = Path(__file__).parents[2]
 DRAWN, GALLERY, QUERIES, CHANGED = 2000, 20_000, 500, 200
@@ -136,7 +137,7 @@ def rank_a_million(folder, results):
     gallery = ImageSet(location, tuple(f"camera{n % 97}/{n:09d}.jpg" for n in range(ROWS)))
     queries = ImageSet(location, gallery.paths[:QUERIES])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    store = EmbeddingStore(location, "m", SIZE, 12)
+    store = EmbeddingStore(location, "m", Shape(SIZE, 12))
     increment = Increment([queries, gallery], store, images_table(location))
     assert not any(map(len, increment.missing))
     config = ScoreConfig(model="", queries="", gallery="", output="")
@@ -151,13 +152,15 @@ def rank_a_million(folder, results):
 def test_memory_of_the_driver_with_a_million_gallery_rows(tmp_path, monkeypatch):
     location = Location(str(tmp_path))
     monkeypatch.setattr(Location, "read_stamps", lambda _, paths: ["as it was"] * len(paths))
-    store, table = EmbeddingStore(location, "m", SIZE, 12), images_table(location)
+    store, table = EmbeddingStore(location, "m", Shape(SIZE, 12)), images_table(location)
     draws = np.random.default_rng(0)
     for start in range(0, ROWS, PART):
         numbers = range(start, min(start + PART, ROWS))
         contents = [number.to_bytes(32, "big") for number in numbers]
-        embeddings = draws.normal(size=(len(numbers), SIZE)).astype(np.float32)
-        store.append(Embedded(contents, embeddings, np.zeros((len(numbers), 12), int)))
+        predictions = store.shape.empty(len(numbers))
+        predictions.codes[:] = 0
+        predictions.embeddings[:] = draws.normal(size=(len(numbers), SIZE))
+        store.append(contents, predictions)
         seen = {
             "folder": [location.uri] * len(numbers),
             "path": [f"camera{n % 97}/{n:09d}.jpg" for n in numbers],

@@ -194,7 +194,10 @@ def test_an_earlier_evaluation_is_replaced_and_anything_else_is_kept(tmp_path):
     with pytest.raises(UserError, match=r"thesis\.txt"):
         published(tmp_path)
     with pytest.raises(UserError, match="s3://no-such-bucket-here/out"):
-        publish("s3://no-such-bucket-here/out", lambda: pytest.fail("judged before the place was checked"))
+        publish(
+            "s3://no-such-bucket-here/out",
+            lambda: pytest.fail("judged before the place was checked"),
+        )
 
 
 def test_a_mistake_leaves_no_folder(tmp_path):

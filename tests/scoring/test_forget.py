@@ -16,15 +16,25 @@ from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.scoring.config import ForgetConfig
 from reidray.scoring.forgetting import forget
-from reidray.scoring.store import Embedded, EmbeddingStore, images_table
+from reidray.scoring.predictions import Shape
+from reidray.scoring.store import EmbeddingStore, images_table
 
 ROOT = Path(__file__).parents[2]
 PATHS = ["0001_c1_001.jpg", "0001_c2_002.jpg", "sub/0002_c1_003.jpg", "anna/a.jpg", "anna/b.jpg"]
 COPY = "other name.jpg"
+SHAPE = Shape(4, 2)
 
 
 def digest(text):
     return hashlib.sha256(text.encode()).digest()
+
+
+def append(store, texts, values):
+    """Keep embeddings that are all one number."""
+    predictions = store.shape.empty(len(texts))
+    predictions.codes[:] = 0
+    predictions.embeddings[:] = np.array(values)[:, None]
+    store.append([digest(text) for text in texts], predictions)
 
 
 def fill(uri):
@@ -39,12 +49,9 @@ def fill(uri):
         ]
         table.append(pa.Table.from_pylist(rows, schema=table.schema))
     for model in ("one", "two"):
-        store = EmbeddingStore(location, model, 4, 2)
+        store = EmbeddingStore(location, model, SHAPE)
         for paths in (PATHS[:3], PATHS[3:]):
-            values = np.array([PATHS.index(path) for path in paths], np.float32)
-            codes = np.zeros((len(paths), 2), int)
-            contents = [digest(path) for path in paths]
-            store.append(Embedded(contents, np.repeat(values[:, None], 4, axis=1), codes))
+            append(store, paths, [PATHS.index(path) for path in paths])
     return uri
 
 
@@ -55,7 +62,7 @@ def left(uri):
     names = {name for part in table.parts() for name in table.read(part)["path"].to_pylist()}
     pictures = []
     for model in ("one", "two"):
-        store = EmbeddingStore(location, model, 4, 2)
+        store = EmbeddingStore(location, model, SHAPE)
         rows = store.rows_of(pa.array(map(digest, PATHS), pa.binary(32)))
         pictures.append({path for path, row in zip(PATHS, rows, strict=True) if row >= 0})
     return names, pictures
@@ -127,8 +134,7 @@ def test_what_was_made_before_a_day_goes_and_the_names_of_which_nothing_is_left(
 
 def test_the_same_picture_in_another_file_is_told_of(tmp_path):
     store = fill(str(tmp_path / "store"))
-    again = Embedded([digest("again")], np.zeros((1, 4), np.float32), np.zeros((1, 2), int))
-    EmbeddingStore(Location(store), "one", 4, 2).append(again)
+    append(EmbeddingStore(Location(store), "one", SHAPE), ["again"], [0])
     assert forget(ForgetConfig(store=store, image=PATHS[0]))["nearest_left"] == 0
 
 

@@ -12,27 +12,27 @@ from reidray.errors import UserError
 from reidray.retrieval import top_k
 from reidray.retrieval.search import top_k_of_parts
 from reidray.scoring.digests import HASH_BYTES, known_among
+from reidray.scoring.predictions import Shape
 from reidray.scoring.store import (
-    Embedded,
     EmbeddingStore,
     find_images,
     images_table,
     read_images,
 )
 
+SHAPE = Shape(4, 3)
+
 
 def digest(number):
     return hashlib.sha256(str(number).encode()).digest()
 
 
-def embedded(numbers, size=4, attributes=3):
-    """What a model makes of some contents, which tells which they are."""
-    numbers = np.asarray(numbers)
-    return Embedded(
-        [digest(number) for number in numbers],
-        np.repeat(numbers[:, None], size, axis=1).astype(np.float32),
-        np.repeat(numbers[:, None] % 100, attributes, axis=1),
-    )
+def append(store, numbers):
+    """Keep what a model makes of some contents, which tells which they are."""
+    predictions = store.shape.empty(len(numbers))
+    for values in vars(predictions).values():
+        values[:] = np.array(numbers).reshape(-1, *[1] * (values.ndim - 1))
+    store.append([digest(number) for number in numbers], predictions)
 
 
 def rows_of(store, numbers):
@@ -48,40 +48,41 @@ def test_what_was_kept_is_found_by_its_content_in_this_run_and_in_the_next(
     tmp_path_factory, nights, asked, attributes
 ):
     folder = tmp_path_factory.mktemp("store")
-    store = EmbeddingStore(Location(str(folder)), "m", 4, attributes)
+    store = EmbeddingStore(Location(str(folder)), "m", Shape(4, attributes))
     for numbers in nights:
-        store.append(embedded(numbers, attributes=attributes))
+        append(store, numbers)
     kept = {number for numbers in nights for number in numbers}
-    for opened in (store, EmbeddingStore(Location(str(folder)), "m", 4, attributes)):
+    for opened in (store, EmbeddingStore(Location(str(folder)), "m", store.shape)):
         rows = rows_of(opened, asked)
         assert [row >= 0 for row in rows] == [number in kept for number in asked]
         there = np.array([number for number in asked if number in kept])
-        found = np.full((len(there), 4), np.nan)
-        for places, embeddings, codes in opened.gather(rows[rows >= 0]):
+        seen = []
+        for places, predictions in opened.gather(rows[rows >= 0]):
             assert sorted(places) == list(places)
-            found[places] = embeddings
-            assert codes.shape == (len(places), attributes)
-            assert (codes == there[places, None] % 100).all()
-        assert (found == there[:, None]).all()
+            seen += list(places)
+            for name, values in vars(predictions).items():
+                assert values.shape[1:] == getattr(store.shape.empty(0), name).shape[1:]
+                assert (there[places] == values.T).all()
+        assert sorted(seen) == list(range(len(there)))
 
 
 def test_a_store_keeps_the_models_apart_and_one_opened_anew_begins_empty(tmp_path):
     location = Location(str(tmp_path))
-    EmbeddingStore(location, "one", 4, 3).append(embedded([1, 2]))
-    assert list(rows_of(EmbeddingStore(location, "other", 4, 3), [1])) == [-1]
-    anew = EmbeddingStore(location, "one", 4, 3, anew=True)
+    append(EmbeddingStore(location, "one", SHAPE), [1, 2])
+    assert list(rows_of(EmbeddingStore(location, "other", SHAPE), [1])) == [-1]
+    anew = EmbeddingStore(location, "one", SHAPE, anew=True)
     assert list(rows_of(anew, [1])) == [-1]
-    anew.append(embedded([2, 3]))
+    append(anew, [2, 3])
     anew.forget_earlier()
-    assert list(rows_of(EmbeddingStore(location, "one", 4, 3), [1, 2, 3])) == [-1, 0, 1]
+    assert list(rows_of(EmbeddingStore(location, "one", SHAPE), [1, 2, 3])) == [-1, 0, 1]
 
 
 def test_a_damaged_part_is_named_with_what_to_do(tmp_path):
-    EmbeddingStore(Location(str(tmp_path)), "m", 4, 3).append(embedded([1]))
+    append(EmbeddingStore(Location(str(tmp_path)), "m", SHAPE), [1])
     (part,) = tmp_path.rglob("*.parquet")
     part.write_bytes(part.read_bytes()[:-20])
     with pytest.raises(UserError, match=rf"{part.name}: is not a part of a store.*remove it"):
-        EmbeddingStore(Location(str(tmp_path)), "m", 4, 3)
+        EmbeddingStore(Location(str(tmp_path)), "m", SHAPE)
 
 
 @given(st.lists(st.binary(min_size=HASH_BYTES, max_size=HASH_BYTES), max_size=20), st.data())
