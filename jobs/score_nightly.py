@@ -12,10 +12,12 @@ def score_nightly() -> dict[str, Any]:
     asked = parse_config(ScoreConfig, sys.argv[1:], description=__doc__)
 
     from reidray.scoring.night import score_night
-    from reidray.session import ray_session
+    from reidray.scoring.night_embedding import NightCluster
+    from reidray.session import ray_session, starts_own
 
-    session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)
-    return score_night(asked.config, session)
+    address = asked.session.ray_address
+    session = ray_session(address, verbose=asked.session.verbose)
+    return score_night(asked.config, NightCluster(session, alone=starts_own(address)))
 
 
 if __name__ == "__main__":

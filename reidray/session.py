@@ -31,7 +31,7 @@ def ray_session(
     Raises:
         UserError: no cluster answers at the address.
     """
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    address = _chosen(address)
     _quieten(verbose)
     _check_reachable(address)
     here: dict[str, object] = {}
@@ -58,6 +58,15 @@ def ray_session(
         yield
     finally:
         ray.shutdown()
+
+
+def starts_own(address: str | None) -> bool:
+    """Whether a session with this address starts a cluster of its own."""
+    return _chosen(address) == "local"
+
+
+def _chosen(address: str | None) -> str:
+    return address or os.environ.get("RAY_ADDRESS") or "local"
 
 
 def _told_to_workers() -> dict[str, str]:

@@ -17,7 +17,8 @@ from reidray.comparison.images import ComparedImages, image_names
 from reidray.data.decoding import BadImage, check_bad_images
 from reidray.models import LoadedModel, load_person_model
 from reidray.scoring.embedded_set import embed_sets
-from reidray.scoring.embedder import ImageSet, Pool
+from reidray.scoring.embedding_pass import Pool
+from reidray.scoring.image_batches import ImageSet
 
 BASELINE_METRIC = "cosine"
 """On validation people of market-qut better than euclidean for PCA, than both others for LDA."""

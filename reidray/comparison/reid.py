@@ -16,7 +16,7 @@ from reidray.data.publishing import published_folder
 from reidray.data.storage import Location
 from reidray.reporting.comparison import comparison_page
 from reidray.reporting.tables import as_csv
-from reidray.scoring.embedder import plan_pool
+from reidray.scoring.embedding_pass import plan_pool
 
 log = logging.getLogger("reidray")
 

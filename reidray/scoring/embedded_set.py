@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from reidray.data.decoding import BadImage
 from reidray.models import LoadedModel
-from reidray.scoring.embedder import EmbeddedBatch, ImageSet, Pool, embed_images, shape_of
+from reidray.scoring.embedder import shape_of
+from reidray.scoring.embedding_pass import Pool, embed_images
+from reidray.scoring.image_batches import EmbeddedBatch, ImageSet
 from reidray.scoring.predictions import Predictions, Shape
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from reidray.data.decoding import BadImage
 from reidray.scoring.digests import HASH_BYTES
-from reidray.scoring.embedder import EmbeddedBatch, ImageSet
+from reidray.scoring.image_batches import EmbeddedBatch, ImageSet
 from reidray.scoring.parted_table import PartedTable
 from reidray.scoring.predictions import Predictions, joined
 from reidray.scoring.store import EmbeddingStore, find_images, read_images
@@ -138,9 +138,13 @@ class _Sighted:
         """Where the images are kept, now that every one is known."""
         good = [row for row in range(len(self._paths)) if row not in self._reasons]
         contents = pa.array([self._contents[row] for row in good], pa.binary(HASH_BYTES))
+        kept = store.rows_of(contents)
+        if (kept < 0).any():
+            lost = self._paths[good[int(np.argmin(kept))]]
+            raise RuntimeError(f"{lost} and {(kept < 0).sum() - 1} others were not embedded")
         bad = (BadImage(self._paths[row], why) for row, why in self._reasons.items())
         return StoredSet(
             np.array(good, dtype=np.int64),
-            store.rows_of(contents),
+            kept,
             tuple(sorted(bad, key=lambda image: image.path)),
         )

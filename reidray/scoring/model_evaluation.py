@@ -16,10 +16,11 @@ from reidray.errors import UserError
 from reidray.models import LoadedModel, load_person_model
 from reidray.scoring.config import EvaluateConfig
 from reidray.scoring.embedded_set import EmbeddedSet, embed_sets
-from reidray.scoring.embedder import ImageSet, plan_pool
+from reidray.scoring.embedding_pass import plan_pool
 from reidray.scoring.evaluation import Evaluation, ImageLabels
 from reidray.scoring.feature_evaluation import default_protocol, judge_features, right_answers
 from reidray.scoring.feature_files import ImageFeatures
+from reidray.scoring.image_batches import ImageSet
 from reidray.scoring.night import check_bad
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from reidray.data.annotations import write_annotations
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
 from reidray.models import LoadedModel
-from reidray.scoring.embedder import ImageSet
+from reidray.scoring.image_batches import ImageSet
 from reidray.scoring.increment import StoredSet
 from reidray.scoring.ranking_file import write_ranking
 
@@ -24,17 +24,27 @@ OUTPUT_FILES = frozenset({RANKING_FILE, ATTRIBUTE_FILE, QUARANTINE_FILE, SUMMARY
 
 
 @dataclass(frozen=True)
-class NightlyImages:
-    """The images of a night, and what is known of them.
+class NightlySet:
+    """Images of a night, and where their embeddings are kept."""
+
+    images: ImageSet
+    stored: StoredSet
+
+
+@dataclass(frozen=True)
+class RankedNight:
+    """What a night came to.
 
     Attributes:
-        sets: queries and gallery.
-        found: where each set's embeddings are.
+        queries: its queries.
+        gallery: its gallery.
+        ranking: query name to its nearest gallery names, the best first.
         codes: (M, A) int64, attribute codes of the gallery images that decode.
     """
 
-    sets: Sequence[ImageSet]
-    found: Sequence[StoredSet]
+    queries: NightlySet
+    gallery: NightlySet
+    ranking: Mapping[str, Sequence[str]]
     codes: NDArray[np.int64]
 
 
@@ -43,25 +53,23 @@ def predicts_pedestrians(model: LoadedModel) -> bool:
     return model.spec.schema == PEDESTRIAN_SCHEMA
 
 
-def write_files(
-    folder: Path, model: LoadedModel, images: NightlyImages, ranking: Mapping[str, Sequence[str]]
-) -> None:
+def write_files(folder: Path, model: LoadedModel, night: RankedNight) -> None:
     """Write rankings, attributes and quarantine into an empty folder."""
-    (folder / RANKING_FILE).write_bytes(write_ranking(ranking))
+    (folder / RANKING_FILE).write_bytes(write_ranking(night.ranking))
     if predicts_pedestrians(model):
-        (folder / ATTRIBUTE_FILE).write_bytes(_attributes(images))
+        (folder / ATTRIBUTE_FILE).write_bytes(_attributes(night))
     text = io.StringIO(newline="")
     quarantine = csv.writer(text, lineterminator="\n")
     quarantine.writerow(("file", "split", "reason"))
-    for split, part in zip(("query", "gallery"), images.found, strict=True):
-        quarantine.writerows((image.path, split, image.reason) for image in part.bad)
+    for split, part in (("query", night.queries), ("gallery", night.gallery)):
+        quarantine.writerows((image.path, split, image.reason) for image in part.stored.bad)
     (folder / QUARANTINE_FILE).write_bytes(text.getvalue().encode())
 
 
-def _attributes(images: NightlyImages) -> bytes:
+def _attributes(night: RankedNight) -> bytes:
     """The attribute file: a row for each gallery image that decodes."""
-    paths, rows = images.sets[1].paths, images.found[1].rows
+    paths, rows = night.gallery.images.paths, night.gallery.stored.rows
     return write_annotations(
         (paths[row], dict(zip(PEDESTRIAN_SCHEMA.names, map(int, codes), strict=True)))
-        for row, codes in zip(rows, images.codes, strict=True)
+        for row, codes in zip(rows, night.codes, strict=True)
     )

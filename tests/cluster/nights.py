@@ -12,6 +12,7 @@ from reidray.models import ModelCard, NetworkSpec, save_model
 from reidray.models.registry import build_network
 from reidray.scoring.config import ScoreConfig
 from reidray.scoring.night import score_night
+from reidray.scoring.night_embedding import NightCluster
 
 ROOT = Path(__file__).parents[2]
 SAME_EVERY_NIGHT = ("reid_test.txt", "classification_test.csv", "quarantine.csv")
@@ -40,6 +41,13 @@ def night(model, images, output, **changes):
     settings = {"model": str(model), "queries": str(images / "queries")}
     settings |= {"gallery": str(images / "gallery"), "output": str(output), "num_workers": 1}
     return score_night(ScoreConfig(**(settings | changes)))
+
+
+def night_without_ray(model, images, output, **changes):
+    settings = {"model": str(model), "queries": str(images / "queries")}
+    settings |= {"gallery": str(images / "gallery"), "output": str(output)}
+    cluster = NightCluster(Unreachable(), alone=True)
+    return score_night(ScoreConfig(**(settings | changes)), cluster)
 
 
 def published(output):

@@ -61,7 +61,7 @@ def embedders():
     found = []
     for process in psutil.process_iter(["cmdline"]):
         command = " ".join(process.info["cmdline"] or [])
-        if command.startswith("ray::") and "Embedder" in command:
+        if command.startswith("ray::") and "EmbeddingActor" in command:
             found.append(process)
     return found
 

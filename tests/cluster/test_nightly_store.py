@@ -6,13 +6,11 @@ import shutil
 import time
 
 import pytest
-from nights import Unreachable, draw, make_model, night, published, run_job
+from nights import draw, make_model, night, night_without_ray, published, run_job
 
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
 from reidray.data.publishing import latest_run
 from reidray.data.storage import Location
-from reidray.scoring.config import ScoreConfig
-from reidray.scoring.night import score_night
 from reidray.scoring.ranking_file import read_ranking
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_address")]
@@ -47,9 +45,7 @@ def test_the_second_night_embeds_what_is_new_and_writes_what_a_night_without_a_s
     out = tmp_path / "out"
     assert night(model, images, out, **store)["embedded"] == 48
     first = published(out)
-    settings = {"model": str(model), "queries": str(images / "queries"), **store}
-    settings |= {"gallery": str(images / "gallery"), "output": str(out)}
-    told = score_night(ScoreConfig(**settings), Unreachable())
+    told = night_without_ray(model, images, out, **store)
     assert (told["embedded"], told["workers"]) == (0, 0)
     assert published(out) == first
 
@@ -59,7 +55,7 @@ def test_the_second_night_embeds_what_is_new_and_writes_what_a_night_without_a_s
     draw(gallery / "day2" / "2.png", 40, 2)
     (gallery / "day3" / "3.png").unlink()
     (gallery / "day3" / "4.png").write_bytes(b"no picture")
-    changed = night(model, images, out, **store, max_bad=0.1)
+    changed = night_without_ray(model, images, out, **store, max_bad=0.1)
     assert (changed["embedded"], changed["quarantined"]) == (2, 1)
     alone = night(model, images, tmp_path / "alone", max_bad=0.1)
     assert alone["embedded"] == 47
@@ -118,7 +114,8 @@ def test_a_night_in_a_bucket_that_fails_now_and_then_is_that_of_a_disk(
     texts = [done.stdout, done.stderr]
     texts += [run.read_bytes(name).decode() for name in run.list_files()]
     assert not any(secret in text for text in texts)
-    settings = {"model": f"{bucket}/model", "queries": f"{bucket}/images/queries"}
-    settings |= {"gallery": f"{bucket}/images/gallery", "output": f"{bucket}/scores"}
-    again = score_night(ScoreConfig(**settings, store=f"{bucket}/store"), Unreachable())
+    where = {"queries": f"{bucket}/images/queries", "gallery": f"{bucket}/images/gallery"}
+    again = night_without_ray(
+        f"{bucket}/model", images, f"{bucket}/scores", **where, store=f"{bucket}/store"
+    )
     assert again["embedded"] == 0

@@ -19,6 +19,7 @@ from reidray.scoring.config import EvaluateConfig, ScoreConfig
 from reidray.scoring.evaluation_folder import publish
 from reidray.scoring.model_evaluation import judge_model
 from reidray.scoring.night import score_night
+from reidray.scoring.night_embedding import NightCluster
 from reidray.scoring.ranking_file import read_ranking
 
 pytestmark = pytest.mark.cluster
@@ -259,14 +260,14 @@ class Unreachable:
     [
         ({"model": "/nowhere/model"}, "/nowhere/model"),
         ({"queries": "/nowhere/queries"}, "/nowhere/queries"),
-        ({"output": "s3://bucket/out"}, "s3://bucket/out"),
+        ({"output": "/proc/out"}, "/proc/out"),
     ],
 )
 def test_wrong_input_is_found_before_ray_starts(model, images, tmp_path, changes, named):
     settings = {"model": str(model), "queries": str(images / "queries")}
     settings |= {"gallery": str(images / "gallery"), "output": str(tmp_path / "out")}
     with pytest.raises(UserError, match=named):
-        score_night(ScoreConfig(**(settings | changes)), Unreachable())
+        score_night(ScoreConfig(**(settings | changes)), NightCluster(Unreachable(), alone=True))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -275,7 +276,7 @@ def test_a_name_that_the_files_cannot_carry_is_found_before_ray_starts(model, im
     settings = {"model": str(model), "queries": str(tmp_path / "queries")}
     settings |= {"gallery": str(images / "gallery"), "output": str(tmp_path / "out")}
     with pytest.raises(UserError, match=r"'one, two\.png'"):
-        score_night(ScoreConfig(**settings), Unreachable())
+        score_night(ScoreConfig(**settings), NightCluster(Unreachable(), alone=True))
 
 
 def test_images_beyond_the_largest_distance_are_not_named(first_night, model, images, tmp_path):

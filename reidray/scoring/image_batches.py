@@ -1,0 +1,142 @@
+"""Images in batches of fixed size: planned by name, read, and what came of each.
+
+The same images give the same embeddings, bit by bit, in batches of any make-up: every pass of a
+network runs over exactly `BATCH` crops, each of which is computed alike wherever it stands.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from reidray.data import object_store
+from reidray.data.decoding import decode_files
+from reidray.data.storage import Location
+from reidray.scoring.digests import known_among
+from reidray.scoring.predictions import Predictions, Shape
+
+BATCH = 64
+
+DECODED_SCHEMA = pa.schema(
+    {
+        "set": pa.int64(),
+        "rows": pa.list_(pa.int64()),
+        "contents": pa.list_(pa.binary()),
+        "kept": pa.list_(pa.int64()),
+        "crops": pa.large_binary(),
+        "bad": pa.list_(pa.int64()),
+        "reasons": pa.list_(pa.string()),
+        "retries": pa.int64(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images to embed.
+
+    Attributes:
+        location: the folder the paths are relative to.
+        paths: N of them.
+    """
+
+    location: Location
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EmbeddedBatch:
+    """What came of some images of a set that were read together.
+
+    Attributes:
+        set: which of the sets, by its place.
+        rows: their indices in the set's paths.
+        contents: for each the SHA-256 of its file; empty where it could not be read.
+        kept: (M,) int64, places in `rows` of those that were embedded.
+        predictions: what the model says of these.
+        bad: places in `rows` of those that did not decode.
+        reasons: why, for each of these.
+        retries: requests to an object store that were sent again.
+    """
+
+    set: int
+    rows: Sequence[int]
+    contents: Sequence[bytes]
+    kept: NDArray[np.int64]
+    predictions: Predictions
+    bad: Sequence[int]
+    reasons: Sequence[str]
+    retries: int
+
+
+def plan_batches(sets: Sequence[ImageSet], wanted: Sequence[NDArray[np.int64]]) -> pa.Table:
+    """Batches of names, a row each.
+
+    Columns: `set` int64, `root` string, `rows` and `paths`, lists of the images' indices in the set
+    and their paths.
+
+    Args:
+        sets: the images.
+        wanted: of each set the rows to read.
+    """
+    batches = [
+        {
+            "set": number,
+            "root": images.location.uri,
+            "rows": together,
+            "paths": [images.paths[row] for row in together],
+        }
+        for number, (images, rows) in enumerate(zip(sets, wanted, strict=True))
+        for together in _in_batches(rows.tolist())
+    ]
+    return pa.Table.from_pylist(batches)
+
+
+def decode_batches(
+    plan: pa.Table, size: tuple[int, int], known: NDArray[np.bytes_] | None
+) -> Iterator[pa.Table]:
+    """Read and decode planned batches, one at a time.
+
+    Args:
+        plan: some batches.
+        size: height and width of a crop.
+        known: sorted digests, (N,) S32, of contents that need not be decoded.
+    """
+    is_known = None if known is None else known_among(known)
+    for row in plan.to_pylist():
+        before = object_store.retries_so_far()
+        decoded = decode_files(Location(row["root"]), row["paths"], size, known=is_known)
+        place = {path: number for number, path in enumerate(row["paths"])}
+        batch = {
+            "set": row["set"],
+            "rows": row["rows"],
+            "contents": list(decoded.contents),
+            "kept": list(decoded.kept),
+            "crops": decoded.crops.tobytes(),
+            "bad": [place[image.path] for image in decoded.bad],
+            "reasons": [image.reason for image in decoded.bad],
+            "retries": object_store.retries_so_far() - before,
+        }
+        yield pa.Table.from_pylist([batch], schema=DECODED_SCHEMA)
+
+
+def read_batch(row: dict[str, Any], shape: Shape) -> EmbeddedBatch:
+    """What came of a batch, from the row of a table that holds it."""
+    return EmbeddedBatch(
+        set=row["set"],
+        rows=row["rows"],
+        contents=row["contents"],
+        kept=np.array(row["kept"], dtype=np.int64),
+        predictions=Predictions.from_bytes(row, shape, len(row["kept"])),
+        bad=row["bad"],
+        reasons=row["reasons"],
+        retries=row["retries"],
+    )
+
+
+def _in_batches(rows: list[int]) -> Iterator[list[int]]:
+    for start in range(0, len(rows), BATCH):
+        yield rows[start : start + BATCH]

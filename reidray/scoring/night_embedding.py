@@ -1,0 +1,94 @@
+"""What embeds the images of a night that its store does not know: a cluster, or this process."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import torch
+
+from reidray.models import LoadedModel
+from reidray.scoring.config import ScoreConfig
+from reidray.scoring.embedder import embed_here
+from reidray.scoring.embedding_pass import embed_images, plan_pool
+from reidray.scoring.image_batches import EmbeddedBatch, ImageSet
+from reidray.scoring.increment import Increment
+from reidray.scoring.stopwatch import Stopwatch
+
+FEW_IMAGES = 512
+"""So many are embedded here before a cluster has started."""
+
+
+@dataclass(frozen=True)
+class NightCluster:
+    """How a night comes to Ray.
+
+    Attributes:
+        session: a connection, opened where it is needed.
+        alone: whether it starts Ray for this night, with the GPUs of this machine.
+    """
+
+    session: AbstractContextManager[None]
+    alone: bool
+
+
+@dataclass(frozen=True)
+class EmbeddingPass:
+    """How the embedding of a night went.
+
+    Attributes:
+        workers: processes of a cluster that embedded; 0 where it was done here, or nothing was.
+        pace: images per second, over all, and of the second half, when all that waits has begun.
+    """
+
+    workers: int = 0
+    pace: dict[str, float] = field(default_factory=dict)
+
+
+def embed_missing(
+    model: LoadedModel,
+    sets: Sequence[ImageSet],
+    increment: Increment,
+    config: ScoreConfig,
+    cluster: NightCluster,
+    watch: Stopwatch,
+) -> EmbeddingPass:
+    """Embed what the store does not know: on the cluster, or here where that is sooner.
+
+    A GPU gives other last digits than a CPU: so where there may be one, it embeds everything.
+
+    Raises:
+        UserError: the cluster cannot place the workers.
+    """
+    missing = increment.missing
+    images = sum(map(len, missing))
+    if not images:
+        return EmbeddingPass()
+    on_cpu = config.use_gpu == "no" or (cluster.alone and not torch.cuda.is_available())
+    if images <= FEW_IMAGES and on_cpu and config.num_workers is None:
+        pace = _take_all(embed_here(model, sets, missing, increment.known()), increment)
+        watch.lap("embed")
+        return EmbeddingPass(pace=pace)
+    with cluster.session:
+        pool = plan_pool(config.num_workers, config.use_gpu)
+        watch.lap("ray start")
+        pace = _take_all(embed_images(model, sets, missing, pool, increment.known()), increment)
+        watch.lap("embed")
+    watch.lap("ray stop")
+    return EmbeddingPass(pool.workers, pace)
+
+
+def _take_all(batches: Iterator[EmbeddedBatch], increment: Increment) -> dict[str, float]:
+    """Keep every batch; returns images per second, over all and of the second half."""
+    begun = time.perf_counter()
+    images, done = [0], [0.0]
+    for batch in batches:
+        increment.take(batch)
+        images.append(images[-1] + len(batch.rows))
+        done.append(time.perf_counter() - begun)
+    pace = {"images_per_second": round(images[-1] / done[-1], 1)}
+    half = len(images) // 2
+    if half < len(images) - 1:
+        steady = (images[-1] - images[half]) / (done[-1] - done[half])
+        pace["images_per_second_steady"] = round(steady, 1)
+    return pace
