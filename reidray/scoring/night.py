@@ -1,7 +1,5 @@
 """The nightly run: two folders of images in, ranked lists and attributes out."""
 
-import csv
-import io
 import json
 import posixpath
 import time
@@ -20,6 +18,7 @@ from reidray.models import LoadedModel, load_person_model
 from reidray.retrieval import top_k
 from reidray.scoring.config import ScoreConfig
 from reidray.scoring.embedder import EmbeddedSet, ImageSet, embed_sets, plan_pool
+from reidray.scoring.quarantine import attribute_rows, write_quarantine
 from reidray.scoring.ranking_file import check_names, write_ranking
 
 RANKING_FILE = "reid_test.txt"
@@ -88,7 +87,7 @@ def score_night(
         metric = config.metric or model.card.metric
         ranking = rank(sets, found, config.top_k, metric, config.max_distance)
         watch.lap("rank")
-        write_files(staging, model, ranking, sets, found)
+        write_files(staging, model, ranking, sets, found, config.keep_missing)
         watch.lap("write")
         summary = {
             "model": model.model_id,
@@ -171,19 +170,13 @@ def write_files(
     ranking: dict[str, list[str]],
     sets: Sequence[ImageSet],
     found: Sequence[EmbeddedSet],
+    keep_missing: bool,
 ) -> None:
     """Write rankings, attributes and quarantine into an empty folder."""
     (folder / RANKING_FILE).write_bytes(write_ranking(ranking))
-    gallery, embedded = sets[1], found[1]
     if predicts_pedestrians(model):
-        rows = (
-            (gallery.paths[row], dict(zip(PEDESTRIAN_SCHEMA.names, map(int, codes), strict=True)))
-            for row, codes in zip(embedded.rows, embedded.codes, strict=True)
-        )
+        rows = attribute_rows(sets[1], found[1], keep_missing=keep_missing)
         (folder / ATTRIBUTE_FILE).write_bytes(write_annotations(rows))
-    text = io.StringIO(newline="")
-    quarantine = csv.writer(text, lineterminator="\n")
-    quarantine.writerow(("file", "split", "reason"))
-    for split, part in zip(("query", "gallery"), found, strict=True):
-        quarantine.writerows((image.path, split, image.reason) for image in part.bad)
-    (folder / QUARANTINE_FILE).write_bytes(text.getvalue().encode())
+    queries, gallery = found
+    bad = {"query": queries.bad, "gallery": gallery.bad}
+    (folder / QUARANTINE_FILE).write_bytes(write_quarantine(bad))
