@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -111,12 +113,12 @@ def judge_classes(
     )
 
 
-def count_mask_pixels(predicted: NDArray[np.bool], truth: NDArray[np.bool]) -> NDArray[np.int64]:
+def count_mask_pixels(predicted: Tensor, truth: Tensor) -> Tensor:
     """What masks are judged by; the rows of batches and of workers are put one after another.
 
     Args:
         predicted: (N, H, W) bool, true where the foreground is.
-        truth: (N, H, W) bool.
+        truth: (N, H, W) bool, on the same device.
 
     Returns:
         (N, 3) int64: for each image the foreground's pixels in both, in `predicted`, in `truth`.
@@ -125,14 +127,17 @@ def count_mask_pixels(predicted: NDArray[np.bool], truth: NDArray[np.bool]) -> N
         ValueError: the shapes differ, or an argument is not three-dimensional or not bool.
     """
     for name, masks in (("predicted", predicted), ("truth", truth)):
-        if masks.ndim != 3 or masks.dtype != np.bool:
+        if masks.ndim != 3 or masks.dtype != torch.bool:
             raise ValueError(
-                f"{name} has shape {masks.shape} and dtype {masks.dtype}, expected (N, H, W) bool"
+                f"{name} has shape {tuple(masks.shape)} and dtype {masks.dtype}, "
+                "expected (N, H, W) bool"
             )
     if predicted.shape != truth.shape:
-        raise ValueError(f"predicted has shape {predicted.shape}, truth has {truth.shape}")
-    columns = [masks.sum(axis=(1, 2)) for masks in (predicted & truth, predicted, truth)]
-    return np.stack(columns, axis=1).astype(np.int64)
+        raise ValueError(
+            f"predicted has shape {tuple(predicted.shape)}, truth has {tuple(truth.shape)}"
+        )
+    columns = [masks.sum(dim=(1, 2)) for masks in (predicted & truth, predicted, truth)]
+    return torch.stack(columns, dim=1)
 
 
 def judge_mask_counts(counts: NDArray[np.int64]) -> MaskFigures:
@@ -149,19 +154,6 @@ def judge_mask_counts(counts: NDArray[np.int64]) -> MaskFigures:
     f1, iou = _f1_and_iou(counts)
     all_f1, all_iou = _f1_and_iou(counts.sum(axis=0, keepdims=True))
     return MaskFigures(float(all_f1[0]), float(all_iou[0]), float(f1.mean()), float(iou.mean()))
-
-
-def judge_masks(predicted: NDArray[np.bool], truth: NDArray[np.bool]) -> MaskFigures:
-    """F1 and IoU of the foreground of masks that are all at hand.
-
-    Args:
-        predicted: (N, H, W) bool, true where the foreground is.
-        truth: (N, H, W) bool.
-
-    Raises:
-        ValueError: there are no images, or the arguments are not of one shape and bool.
-    """
-    return judge_mask_counts(count_mask_pixels(predicted, truth))
 
 
 def _f1_and_iou(counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -98,7 +98,9 @@ def run_job(job: Callable[[], dict[str, Any]]) -> None:
     try:
         result = job()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # A message may repeat a file's name, and a name may hold anything.
+        shown = "".join(mark if mark.isprintable() else " " for mark in str(error))
+        print(f"error: {shown}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -10,7 +11,6 @@ from reidray.classification import (
     count_mask_pixels,
     judge_classes,
     judge_mask_counts,
-    judge_masks,
 )
 
 MASK_SCORES = (metrics.f1_score, metrics.jaccard_score)
@@ -81,6 +81,14 @@ def mask_pairs(draw):
     return draw(masks), draw(masks)
 
 
+def count(predicted, truth):
+    return count_mask_pixels(torch.from_numpy(predicted), torch.from_numpy(truth)).numpy()
+
+
+def judge_masks(predicted, truth):
+    return judge_mask_counts(count(predicted, truth))
+
+
 @given(mask_pairs())
 def test_mask_figures_are_scikit_learn_s(pair):
     predicted, truth = pair
@@ -100,7 +108,7 @@ def test_mask_figures_are_scikit_learn_s(pair):
 @given(mask_pairs(), st.integers(0, 6))
 def test_the_counts_of_batches_give_the_figures_of_the_whole(pair, cut):
     predicted, truth = pair
-    parts = [count_mask_pixels(predicted[part], truth[part]) for part in (np.s_[:cut], np.s_[cut:])]
+    parts = [count(predicted[part], truth[part]) for part in (np.s_[:cut], np.s_[cut:])]
     assert judge_mask_counts(np.concatenate(parts)) == judge_masks(predicted, truth)
 
 
@@ -115,7 +123,7 @@ def test_masks_of_another_shape_or_kind_are_refused():
     masks = np.zeros((2, 3, 4), np.bool)
     with pytest.raises(ValueError, match=r"predicted has shape \(2, 3, 4\), truth has \(1, 3, 4\)"):
         judge_masks(masks, masks[:1])
-    with pytest.raises(ValueError, match=r"truth has shape \(2, 3, 4\) and dtype uint8, expected"):
+    with pytest.raises(ValueError, match=r"truth has shape \(2, 3, 4\) and dtype torch.uint8"):
         judge_masks(masks, masks.astype(np.uint8))
     with pytest.raises(ValueError, match="counts has no rows"):
         judge_masks(masks[:0], masks[:0])

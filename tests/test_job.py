@@ -122,6 +122,11 @@ def test_a_mistake_is_one_line_without_traceback_and_exits_2():
     assert done.stderr == "error: folder x is not there: give another\n"
 
 
+def test_a_mistake_is_one_line_whatever_the_name_it_speaks_of_holds():
+    done = run_script(r"raise UserError('file two\nlines\x1b[31m.jpg is not there')")
+    assert done.stderr == "error: file two lines [31m.jpg is not there\n"
+
+
 def test_a_failure_shows_its_traceback_and_exits_1():
     done = run_script("raise KeyError('bug')")
     assert done.returncode == 1

@@ -34,6 +34,8 @@ _SIZES = dict(zip(PEDESTRIAN_SCHEMA.names, PEDESTRIAN_SCHEMA.sizes, strict=True)
 ANNOTATION_COLUMNS: tuple[str, ...] = (*_ATTRIBUTE_OF, *_UPPER_COLUMNS, *_LOWER_COLUMNS)
 """The columns after `id`, in the order of the file."""
 
+_NOTHING = (UNKNOWN,) * len(ANNOTATION_COLUMNS)
+
 
 def decode_annotation_row(row: Mapping[str, str], where: str) -> dict[str, int]:
     """The attribute codes, counted from 0, of one row of an annotation file.
@@ -76,7 +78,8 @@ def read_annotations(data: bytes, name: str) -> dict[str, dict[str, int]]:
     """The attribute codes of each row of an annotation file, by the text of its `id`.
 
     Takes what other tools write: CRLF, trailing commas, `filename` for `id`, columns in any
-    order, `upmulticolor` and `downmulticolor` columns, and values such as `2.0`.
+    order, `upmulticolor` and `downmulticolor` columns, and values such as `2.0`. A row of -1 in
+    every column says that nothing is known, and is left out.
 
     Args:
         data: the file's bytes.
@@ -105,19 +108,23 @@ def read_annotations(data: bytes, name: str) -> dict[str, dict[str, int]]:
                 raise UserError(f"{where}: the id is empty; give every row one")
             if identity in annotations:
                 raise UserError(f"{where}: this id has an earlier row; keep one of them")
-            annotations[identity] = decode_annotation_row(row, where)
+            if not _says_nothing(row):
+                annotations[identity] = decode_annotation_row(row, where)
     except csv.Error as error:
         raise UserError(f"{name}: not a readable CSV ({error})") from None
     return annotations
 
 
-def write_annotations(rows: Iterable[tuple[str, Mapping[str, int]]]) -> bytes:
-    """An annotation file of (id, attribute codes): unquoted, LF, with a final newline."""
+def write_annotations(rows: Iterable[tuple[str, Mapping[str, int] | None]]) -> bytes:
+    """An annotation file of (id, attribute codes): unquoted, LF, with a final newline.
+
+    None in place of the codes is a row of -1: nothing is known.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("id", *ANNOTATION_COLUMNS))
     for identity, codes in rows:
-        writer.writerow((identity, *encode_annotation_row(codes)))
+        writer.writerow((identity, *(_NOTHING if codes is None else encode_annotation_row(codes))))
     return text.getvalue().encode()
 
 
@@ -165,6 +172,10 @@ def annotate_people(
     unknown = dict.fromkeys(PEDESTRIAN_SCHEMA.names, UNKNOWN)
     rows = [unknown if person is None else by_person.get(person, unknown) for person in people]
     return {f"attr_{name}": [row[name] for row in rows] for name in PEDESTRIAN_SCHEMA.names}, notes
+
+
+def _says_nothing(row: Mapping[str, str | None]) -> bool:
+    return {(row[column] or "").strip() for column in ANNOTATION_COLUMNS} <= {"-1", "-1.0"}
 
 
 def _read_value(row: Mapping[str, str], column: str, size: int, where: str) -> int:

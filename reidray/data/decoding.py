@@ -1,37 +1,54 @@
 """From the bytes of an image file to an array of pixels, whatever a camera or a person wrote."""
 
-import io
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+import errno
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from reidray.data.disk import OutsideLinkError
 from reidray.data.jpeg import decode_plain_jpeg
+from reidray.data.masks import decode_mask
+from reidray.data.pictures import (
+    MAX_BYTES,
+    MAX_PIXELS,
+    UndecodableImage,
+    open_picture,
+    orientation,
+    to_rgb,
+    upright,
+)
 from reidray.data.storage import Location
 from reidray.errors import UserError
 
-MAX_PIXELS = 64_000_000
-"""The largest image that is decoded, in pixels: 192 MB as RGB."""
-
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _CONCURRENT_READS = 16
 _SIDEWAYS = (5, 6, 7, 8)
-_FOREGROUND, _BACKGROUND, _BORDER = 1, 2, 3
+_OF_THE_FILE = frozenset(
+    {
+        errno.EACCES,
+        errno.EFBIG,
+        errno.EINVAL,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ENXIO,
+        errno.EPERM,
+        errno.ESTALE,
+    }
+)
+"""Why a file cannot be read while the disk works; of anything else the job must fail."""
+
+_DECODING = Lock()
+"""One image at a time, however many are being read: a large one takes a gigabyte."""
 
 _Decoded = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]
-
-# Pillow warns from 89 million pixels on; such an image is refused below, by its header.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-
-
-class UndecodableImage(Exception):  # noqa: N818 - the field speaks of undecodable images
-    """The bytes are not an image that can be used; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -85,40 +102,6 @@ def decode_image(data: bytes, size: tuple[int, int] | None) -> npt.NDArray[np.ui
     return _decode(data, size)[0]
 
 
-def decode_mask(
-    data: bytes, shape: tuple[int, int], size: tuple[int, int] | None
-) -> npt.NDArray[np.uint8]:
-    """The foreground in a mask file: a trimap of 1, 2 and 3, or 0 and 1, or 0 and 255.
-
-    A trimap (1 foreground, 2 background, 3 border) loses its border to the foreground. The authors
-    of the Pets left the border unclassified; it is drawn over fur and whiskers, and who trains two
-    classes on these trimaps commonly asks for what is not background.
-
-    A palette of greys is read as greys, and one of colours by its indices.
-
-    Args:
-        data: the file's bytes.
-        shape: (height, width) that the mask must have, upright: those of its image.
-        size: (height, width) to resize to, nearest; None keeps the mask's own.
-
-    Returns:
-        (H, W) uint8, 1 where the foreground is and 0 elsewhere.
-
-    Raises:
-        UndecodableImage: the bytes are no image, one of another size, or hold other values.
-    """
-    with _open(data) as image:
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-        foreground = _foreground(_levels(upright))
-    if foreground.shape != shape:
-        found, expected = (f"{width} x {height}" for height, width in (foreground.shape, shape))
-        raise UndecodableImage(f"{found} pixels, expected {expected} as its image has")
-    if size is None or size == shape:
-        return foreground
-    return np.array(Image.fromarray(foreground).resize(size[::-1], Image.Resampling.NEAREST))
-
-
 def decode_files(
     location: Location,
     paths: Sequence[str],
@@ -127,6 +110,9 @@ def decode_files(
     known: Callable[[bytes], bool] | None = None,
 ) -> DecodedImages:
     """The images at these paths, resized to one size; files that are no images are set apart.
+
+    So is what cannot be read while the disk works: a file that is gone or forbidden, a folder, a
+    pipe, a link that leaves the location, anything of more than `MAX_BYTES`.
 
     Args:
         location: the folder the paths are relative to.
@@ -138,7 +124,7 @@ def decode_files(
             neither kept nor bad.
 
     Raises:
-        UserError: a path leaves the folder.
+        UserError: a path leaves the folder by its text.
         OSError: the disk or the object store failed.
     """
     crops = np.empty((len(paths), *size, 3), np.uint8)
@@ -153,7 +139,8 @@ def decode_files(
             contents[index] = sha256(data).digest()
             if known is not None and known(contents[index]):
                 return None
-            crop, shape = _decode(data, size)
+            with _DECODING:
+                crop, shape = _decode(data, size)
             mask = None if masks is None else _decode_beside(location, masks[index], shape, size)
         except UndecodableImage as error:
             return BadImage(paths[index], str(error))
@@ -197,9 +184,13 @@ def check_bad_images(bad: Sequence[BadImage], total: int, max_bad: float) -> Non
 
 def _read(location: Location, path: str) -> bytes:
     try:
-        return location.read_bytes(path)
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise UndecodableImage(error.strerror or "no such file") from None
+        return location.read_bytes(path, MAX_BYTES)
+    except OutsideLinkError:
+        raise UndecodableImage("a link that leaves the folder") from None
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError) and error.errno not in _OF_THE_FILE:
+            raise
+        raise UndecodableImage(error.strerror or "No such file or directory") from None
 
 
 def _decode_beside(
@@ -209,32 +200,11 @@ def _decode_beside(
     if path is None:
         raise UndecodableImage("it has no mask")
     try:
-        return decode_mask(_read(location, path), shape, size)
+        data = _read(location, path)
+        with _DECODING:
+            return decode_mask(data, shape, size)
     except UndecodableImage as error:
         raise UndecodableImage(f"mask {path}: {error}") from None
-
-
-@contextmanager
-def _open(data: bytes) -> Iterator[Image.Image]:
-    """The image in these bytes, which the body of the `with` decodes."""
-    if not data:
-        raise UndecodableImage("the file is empty")
-    # Pillow's parsers raise errors of any kind on broken bytes; each means the same here.
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UndecodableImage(
-                    f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels"
-                )
-            yield image
-    except (UndecodableImage, MemoryError):
-        raise
-    except Image.DecompressionBombError:
-        raise UndecodableImage(f"more than {MAX_PIXELS:,} pixels") from None
-    except UnidentifiedImageError:
-        raise UndecodableImage("not an image of a known format") from None
-    except Exception as error:
-        raise UndecodableImage(f"broken image ({error or type(error).__name__})") from None
 
 
 def _decode(
@@ -253,53 +223,11 @@ def _decode_any(
     data: bytes, size: tuple[int, int] | None
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
     """The image, no smaller than the size asked for, and its own height and width, both upright."""
-    with _open(data) as image:
+    with open_picture(data) as image:
         width, height = image.size
-        sideways = image.getexif().get(ExifTags.Base.Orientation, 1) in _SIDEWAYS
+        sideways = orientation(image) in _SIDEWAYS
         if size is not None and image.format == "JPEG":
             image.draft(None, size if sideways else size[::-1])
         image.load()
-        upright = _to_rgb(ImageOps.exif_transpose(image) if image.getexif() else image)
-    return np.array(upright), (width, height) if sideways else (height, width)
-
-
-def _foreground(levels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """1 where the foreground is in a mask of levels, (H, W) uint8."""
-    found = np.flatnonzero(np.bincount(levels.ravel())).tolist()
-    if set(found) <= {_FOREGROUND, _BACKGROUND, _BORDER}:
-        background = _BACKGROUND
-    elif set(found) <= {0, 1} or set(found) <= {0, 255}:
-        background = 0
-    else:
-        shown = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
-        raise UndecodableImage(
-            f"values {shown}, expected 1, 2 and 3 of a trimap, or 0 and 1, or 0 and 255"
-        )
-    return np.not_equal(levels, background).astype(np.uint8)
-
-
-def _levels(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """The one channel of a mask, (H, W) uint8."""
-    if image.mode in ("1", "L"):
-        return np.array(image.convert("L"))
-    if image.mode in ("P", "RGB"):
-        red, green, blue = (np.array(band) for band in image.convert("RGB").split())
-        if np.array_equal(red, green) and np.array_equal(red, blue):
-            return red
-        if image.mode == "P":
-            return np.array(image)
-    raise UndecodableImage(f"a picture in mode {image.mode}, expected a mask of one grey channel")
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I"):
-        levels = np.asarray(image, np.int64) >> 8  # 16 bits, or 16 bits in an array of 32
-        return Image.fromarray(levels.clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    if image.mode == "F":
-        raise UndecodableImage("pixels are floating-point numbers, expected 8 or 16 bits")
-    return image.convert("RGB")
+        pixels = np.array(to_rgb(upright(image)))
+    return pixels, (width, height) if sideways else (height, width)

@@ -4,8 +4,16 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-_HEADER = 65_536
 _SCALES = (8, 4, 2, 1)
+_MOST_SCANS = 100
+
+
+def too_many_scans(data: bytes) -> bool:
+    """Whether a JPEG comes in more scans than any encoder makes.
+
+    Each paints over the whole image, so that a few kilobytes of them would take minutes.
+    """
+    return data.startswith(b"\xff\xd8") and data.count(b"\xff\xda\0") > _MOST_SCANS
 
 
 def decode_plain_jpeg(
@@ -23,7 +31,7 @@ def decode_plain_jpeg(
         (h, w, 3) uint8 RGB at that scale, and the image's own height and width. None where the
         bytes are anything else, be it a broken JPEG, one in CMYK or one with EXIF data.
     """
-    if not data.startswith(b"\xff\xd8\xff") or b"Exif" in data[:_HEADER]:
+    if not data.startswith(b"\xff\xd8\xff") or b"Exif" in data or too_many_scans(data):
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)

@@ -97,12 +97,15 @@ def build_manifest(
 
     Raises:
         UserError: no images; a path that is there twice, is absolute or leaves the root; an unknown
-            split; a code outside its attribute's values; a person in both train and val.
+            split; a code outside its attribute's values; a person in both train and val; a name
+            that is not UTF-8.
     """
     try:
         table = _typed_table(columns, schema)
     except pa.ArrowInvalid as error:
         raise UserError(f"{root}: a column does not hold what it should ({error})") from None
+    except UnicodeEncodeError as error:
+        raise UserError(f"{root}: the name {error.object!r} is not UTF-8; rename it") from None
     if not table.num_rows:
         raise UserError(f"{root}: no images found for the layout {layout}")
     for column in ("path", "mask_path"):
@@ -123,7 +126,11 @@ def keep_existing(manifest: Manifest, files: Iterable[str], *, strict: bool) -> 
     Raises:
         UserError: no row is left, or one is missing where `strict`.
     """
-    there = pc.is_in(manifest.table["path"], value_set=pa.array(sorted(set(files)), pa.string()))
+    # As bytes, for a file beside them may have a name that is not UTF-8.
+    names = sorted(file.encode(errors="surrogateescape") for file in set(files))
+    there = pc.is_in(
+        manifest.table["path"].cast(pa.binary()), value_set=pa.array(names, pa.binary())
+    )
     table = manifest.table.filter(there)
     missing = manifest.table.num_rows - table.num_rows
     if not missing:

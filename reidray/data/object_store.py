@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from reidray.data.disk import check_length
 from reidray.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,15 +58,22 @@ def check_address(uri: str) -> None:
         )
 
 
-def read_object(uri: str, path: str) -> bytes:
+def read_object(uri: str, path: str, limit: int | None = None) -> bytes:
     """The bytes of an object of the address's store, whole.
+
+    Args:
+        uri: the address.
+        path: bucket and key.
+        limit: the most bytes that it may hold.
 
     Raises:
         FileNotFoundError: there is none.
-        OSError: the store failed, for good; the message holds no credentials.
+        OSError: the store failed, for good, or the object holds more than the limit; the message
+            holds no credentials.
     """
 
     def read(file: pa.NativeFile) -> bytes:
+        check_length(file.size(), limit)
         data = bytes(file.read())
         if len(data) != file.size():
             raise OSError(f"{path}: ends after {len(data)} of {file.size()} bytes")

@@ -1,6 +1,5 @@
 """Folders on a disk or in an object store, and what may be read of them."""
 
-import functools
 import os
 import posixpath
 import time
@@ -14,12 +13,11 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from reidray.data import object_store
+from reidray.data import disk, object_store
+from reidray.data.disk import IMAGE_SUFFIXES, is_image
 from reidray.errors import UserError
 
 Answer = TypeVar("Answer")
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 
 FRESH_NS = 2_000_000_000
 """A file changed so lately may change once more and keep its times: some disks count in seconds."""
@@ -50,12 +48,14 @@ class Location:
         uri: the address; a local path is made absolute.
 
     Raises:
-        UserError: the address is of another kind, or holds credentials.
+        UserError: the address is of another kind, is not UTF-8, or holds credentials.
     """
 
     uri: str
 
     def __post_init__(self) -> None:
+        if not _is_utf8(self.uri):
+            raise UserError(f"the name {self.uri!r} is not UTF-8; rename the folder")
         scheme, separator, _ = self.uri.partition("://")
         if separator and scheme == "s3":
             object_store.check_address(self.uri)
@@ -101,13 +101,15 @@ class Location:
     def is_folder(self) -> bool:
         """Whether there is a folder of this name."""
         if not self.is_remote:
-            return Path(self.uri).is_dir()
+            with self._reading():
+                return Path(self.uri).is_dir()
         return bool(self._remote_type() == pafs.FileType.Directory)
 
     def is_file(self) -> bool:
         """Whether there is a file of this name."""
         if not self.is_remote:
-            return Path(self.uri).is_file()
+            with self._reading():
+                return Path(self.uri).is_file()
         return bool(self._remote_type() == pafs.FileType.File)
 
     def list_children(self) -> list[str]:
@@ -118,8 +120,8 @@ class Location:
         """
         if not self.is_remote:
             with self._reading(), os.scandir(self.uri) as entries:
-                names = [e.name + "/" * e.is_dir() for e in entries if not e.name.startswith(".")]
-            return sorted(names)
+                shown = [entry for entry in entries if not entry.name.startswith(".")]
+            return sorted(entry.name + "/" * disk.is_folder(entry) for entry in shown)
         return sorted(
             info.base_name + "/" * (info.type == pafs.FileType.Directory)
             for info in self._select("", recursive=False)
@@ -129,19 +131,24 @@ class Location:
     def list_files(self, recursive: bool = True, under: str = "") -> list[str]:
         """The files of this folder as relative POSIX paths, sorted.
 
-        Hidden files and folders are left out. A link to a folder is not followed.
+        Hidden files and folders are left out. Nothing outside the folder is looked at: a link to a
+        file is listed wherever it leads, and reading it may be refused; one to a folder within is
+        left out, for its files are listed where they lie; one to a folder elsewhere is an error,
+        for nobody knows what it hides. A folder that is named as an image is listed as one, so
+        that whoever reads the images finds that it is none.
 
         Args:
             recursive: go into the folders within.
             under: list this folder within only; the paths are still relative to the root.
 
         Raises:
-            UserError: the folder is missing or cannot be read, or a link leaves it.
+            OutsideLinkError: `under`, or a folder in it, is a link that leaves this folder.
+            UserError: the folder is missing or cannot be read.
         """
         inside = self._inside(under) if under else ""
         if not self.is_remote:
             with self._reading():
-                return sorted(_walk(self.uri, inside, recursive))
+                return sorted(disk.walk(self.uri, inside, recursive))
         prefix = self._path + "/"
         paths = (
             info.path.removeprefix(prefix)
@@ -150,20 +157,25 @@ class Location:
         )
         return sorted(path for path in paths if not _is_hidden(path))
 
-    def read_bytes(self, path: str) -> bytes:
+    def read_bytes(self, path: str, limit: int | None = None) -> bytes:
         """The contents of the file at a path relative to this folder.
 
+        Never waits for another process, as a pipe would.
+
+        Args:
+            path: of the file.
+            limit: the most bytes it may hold.
+
         Raises:
-            UserError: the path, or the link it names, leaves the folder.
-            OSError: the file cannot be read.
+            OutsideLinkError: the path is a link, or lies behind one, that leaves the folder.
+            UserError: the path leaves the folder by its text.
+            OSError: the file cannot be read, is no regular one, or holds more than the limit.
         """
         inside = self._inside(path)
         if self.is_remote:
-            return object_store.read_object(self.uri, posixpath.join(self._path, inside))
-        full = posixpath.join(self.uri, inside)
-        _check_link(self.uri, full)
-        with open(full, "rb") as file:  # noqa: PTH123 - once per image, as in _check_link
-            return file.read()
+            path = posixpath.join(self._path, inside)
+            return object_store.read_object(self.uri, path, limit)
+        return disk.read(self.uri, inside, limit)
 
     def read_with(self, path: str, reader: Callable[[pa.NativeFile], Answer]) -> Answer:
         """What a reader makes of the file at a path, of which it may read a part.
@@ -240,7 +252,7 @@ class Location:
                 if info.mtime_ns is not None and info.mtime_ns < settled
             }
             return [found.get(path, "") for path in paths]
-        return [_local_stamp(posixpath.join(self.uri, path), settled) for path in paths]
+        return [disk.stamp(posixpath.join(self.uri, path), settled) for path in paths]
 
     @property
     def _path(self) -> str:
@@ -287,14 +299,17 @@ class Location:
 def list_images(location: Location, under: str = "") -> list[str]:
     """The images of a folder, and of the folders in it, as sorted paths relative to `location`.
 
+    All that is named as an image is listed, whether or not it can be read.
+
     Args:
         location: the root of the paths.
         under: list the images of this folder within the root only.
 
     Raises:
-        UserError: the folder is missing, is a file, or holds no images.
+        UserError: the folder is missing, is a file or holds no images, or a link to a folder
+            leaves the root.
     """
-    images = [path for path in location.list_files(under=under) if _is_image(path)]
+    images = [path for path in location.list_files(under=under) if is_image(path)]
     if not images:
         folder = location.join(under).uri if under else location.uri
         raise UserError(f"{folder}: holds no images ({' '.join(sorted(IMAGE_SUFFIXES))})")
@@ -303,55 +318,16 @@ def list_images(location: Location, under: str = "") -> list[str]:
 
 def holds_images(location: Location) -> bool:
     """Whether there are images in the folder itself, not in the folders within."""
-    return any(_is_image(name) for name in location.list_children())
-
-
-def _walk(root: str, under: str, recursive: bool) -> Iterator[str]:
-    folders = [under]
-    while folders:
-        folder = folders.pop()
-        with os.scandir(posixpath.join(root, folder)) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_symlink():
-                    _check_link(root, entry.path)
-                path = posixpath.join(folder, entry.name)
-                if not entry.is_dir():
-                    yield path
-                elif recursive and not entry.is_symlink():
-                    folders.append(path)
-
-
-def _local_stamp(file: str, settled: int) -> str:
-    """Size, times and place of a file. Its time of change is the system's, and cannot be set."""
-    try:
-        found = os.stat(file)  # noqa: PTH116 - once per image
-    except OSError:
-        return ""
-    if max(found.st_mtime_ns, found.st_ctime_ns) >= settled:
-        return ""
-    return f"{found.st_size:x}-{found.st_mtime_ns:x}-{found.st_ctime_ns:x}-{found.st_ino:x}"
-
-
-@functools.lru_cache(maxsize=4096)
-def _real_folder(folder: str) -> str:
-    return os.path.realpath(folder)
-
-
-def _check_link(root: str, path: str) -> None:
-    """Refuse a file that lies elsewhere than its path says: behind a link out of the root."""
-    folder, name = posixpath.split(path)
-    linked = os.path.islink(path)  # noqa: PTH114 - once per image: a Path costs more than the call
-    target = os.path.realpath(path) if linked else posixpath.join(_real_folder(folder), name)
-    real_root = _real_folder(root)
-    if os.path.commonpath((real_root, target)) != real_root:
-        raise UserError(f"{path}: is a link that leaves {root}; put the files themselves there")
-
-
-def _is_image(path: str) -> bool:
-    return posixpath.splitext(path)[1].lower() in IMAGE_SUFFIXES
+    return any(is_image(name) for name in location.list_children())
 
 
 def _is_hidden(path: str) -> bool:
     return any(part.startswith(".") for part in path.split("/"))
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
@@ -15,12 +16,13 @@ from reidray.data.attributes import AttributeSchema
 from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.models.networks import Network
-from reidray.models.registry import NetworkSpec, build_network
+from reidray.models.registry import NetworkSpec, build_network, check_spec
 
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "model.json"
 CARD_FILE = "README.md"
+EMBEDDING_METRICS = ("euclidean", "cosine")
 MODEL_FILES = frozenset({WEIGHTS_FILE, DESCRIPTION_FILE, CARD_FILE})
 PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib"})
 
@@ -40,6 +42,10 @@ class ModelCard:
     training_data: str = ""
     recipe: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.recipe, dict) or not isinstance(self.metrics, dict):
+            raise TypeError("recipe and metrics of a model card are dictionaries")
 
 
 @dataclass(frozen=True)
@@ -103,26 +109,20 @@ def load_model(directory: str | Path) -> LoadedModel:
         architecture = dict(description["architecture"])
         schema = AttributeSchema.from_json(architecture.pop("schema"))
         spec = NetworkSpec(**architecture, schema=schema)
+        check_spec(spec)
         card = ModelCard(**description["card"])
         expected_hash = description["weights_sha256"]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
+        reason = error if isinstance(error, UserError) else repr(error)
         raise UserError(
-            f"model {described} is damaged ({error!r}): train or copy it again"
+            f"model {described} is damaged ({reason}): train or copy it again"
         ) from error
     if sha256(files[WEIGHTS_FILE]).hexdigest() != expected_hash:
         raise UserError(
             f"model {weights} is damaged: it is not the file that "
             f"{DESCRIPTION_FILE} was written with: copy both again"
         )
-    network = build_network(spec)
-    try:
-        network.load_state_dict(load(files[WEIGHTS_FILE]))
-    except (SafetensorError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"model {weights} is not of the architecture in {DESCRIPTION_FILE} "
-            f"({reason}): copy both again"
-        ) from error
+    network = _build(spec, files[WEIGHTS_FILE], weights)
     model_id = sha256(files[DESCRIPTION_FILE] + files[WEIGHTS_FILE]).hexdigest()[:16]
     return LoadedModel(network.eval(), spec, card, model_id)
 
@@ -139,7 +139,39 @@ def load_person_model(directory: str | Path) -> LoadedModel:
             f"model {directory} gives no embedding: its network {model.spec.name!r} recognises "
             "nobody; give one that jobs/train_reid.py trained"
         )
+    if model.card.metric not in EMBEDDING_METRICS:
+        raise UserError(
+            f"model {directory} is damaged (metric {model.card.metric!r} is none of "
+            f"{', '.join(EMBEDDING_METRICS)}): train or copy it again"
+        )
     return model
+
+
+def _build(spec: NetworkSpec, weights: bytes, uri: str) -> Network:
+    """The network of a description with these weights, which lie at `uri`.
+
+    It is laid out without memory first, for a damaged description may tell of any size.
+    """
+    try:
+        tensors = load(weights)
+        with torch.device("meta"):
+            build_network(spec).load_state_dict(tensors, assign=True)
+        network = build_network(spec)
+        network.load_state_dict(tensors)
+    except (
+        SafetensorError,
+        RuntimeError,
+        ArithmeticError,
+        TypeError,
+        ValueError,
+        UserError,
+    ) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"model {uri} is not of the architecture in {DESCRIPTION_FILE} "
+            f"({reason}): copy both again"
+        ) from error
+    return network
 
 
 def _read_files(folder: Location) -> dict[str, bytes]:
@@ -169,7 +201,7 @@ def _read_description(folder: Location, data: bytes) -> dict[str, Any]:
     """The description, if it is one of this version."""
     try:
         description = json.loads(data)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"model {folder.join(DESCRIPTION_FILE).uri} is not JSON ({error}): copy it again"
         ) from error

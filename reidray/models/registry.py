@@ -197,6 +197,16 @@ def describe_network(name: str, **overrides: object) -> NetworkSpec:
     return NetworkSpec(name=name, **(fields | overrides))
 
 
+def check_spec(spec: NetworkSpec) -> None:
+    """Refuse a description that somebody else wrote and that describes nothing.
+
+    Raises:
+        UserError: there is no such network, or a value cannot be.
+    """
+    for field, value in _blueprint(spec.name).fields.items():
+        _check_value(field, getattr(spec, field), like=value)
+
+
 def describe_for_task(
     task: str, name: str | None, said: dict[str, object], known: dict[str, object]
 ) -> NetworkSpec:

@@ -27,6 +27,7 @@ class ScoreConfig:
         max_distance: images farther from a query than this are not named, so that a query of
             somebody unknown has none; jobs/evaluate.py --false-accept-rate finds a good one.
         max_bad: share of the images of either folder that may fail to decode.
+        keep_missing: give a gallery image that does not decode a row of -1 among the attributes.
         num_workers: embedding processes; by default one for each GPU, or each CPU.
         use_gpu: auto takes GPUs where the cluster has them.
     """
@@ -41,6 +42,7 @@ class ScoreConfig:
     metric: Metric | None = None
     max_distance: float | None = None
     max_bad: float = 0.01
+    keep_missing: bool = False
     num_workers: int | None = None
     use_gpu: Literal["auto", "yes", "no"] = "auto"
 

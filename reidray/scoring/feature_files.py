@@ -19,6 +19,12 @@ from reidray.scoring.evaluation import ImageLabels
 
 Array = NDArray[Any]
 
+# What NumPy and zipfile make of broken bytes; an array may be said to be larger than any memory.
+_BROKEN_ARCHIVE = (
+    *(OSError, ValueError, EOFError, RuntimeError, MemoryError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+
 EMBEDDING, PERSON, CAMERA, PATH = COLUMNS = ("embedding", "person", "camera", "path")
 
 
@@ -101,7 +107,7 @@ def _read_npz(path: Path, file: str) -> dict[str, Array]:
             for name in COLUMNS:
                 if name in archive.files:
                     columns[name] = archive[name]
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except _BROKEN_ARCHIVE as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"{file}: {name} cannot be read ({reason}); expected plain numbers, or text for {PATH}"

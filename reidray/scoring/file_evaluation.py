@@ -95,7 +95,7 @@ def read_truth(path: Path) -> RankingTruth:
     """
     try:
         entries = json.loads(_read(path))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"truth {path} is not JSON ({error})") from None
     if not isinstance(entries, dict) or not entries:
         raise UserError(f"truth {path}: expected an object, query name to a list of names")

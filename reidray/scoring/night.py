@@ -73,7 +73,7 @@ def score_night(config: ScoreConfig, cluster: NightCluster | None = None) -> dic
             ranked = rank(images, store, config, config.metric or model.card.metric)
             store.forget_earlier()
             watch.lap("rank")
-        write_files(staging, model, ranked)
+        write_files(staging, model, ranked, keep_missing=config.keep_missing)
         watch.lap("write")
         summary = {
             "model": model.model_id,

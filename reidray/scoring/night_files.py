@@ -1,7 +1,5 @@
 """The files that a night leaves."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from reidray.data.attributes import PEDESTRIAN_SCHEMA
 from reidray.models import LoadedModel
 from reidray.scoring.image_batches import ImageSet
 from reidray.scoring.increment import StoredSet
+from reidray.scoring.quarantine import attribute_rows, write_quarantine
 from reidray.scoring.ranking_file import write_ranking
 
 RANKING_FILE = "reid_test.txt"
@@ -53,23 +52,23 @@ def predicts_pedestrians(model: LoadedModel) -> bool:
     return model.spec.schema == PEDESTRIAN_SCHEMA
 
 
-def write_files(folder: Path, model: LoadedModel, night: RankedNight) -> None:
-    """Write rankings, attributes and quarantine into an empty folder."""
+def write_files(
+    folder: Path, model: LoadedModel, night: RankedNight, *, keep_missing: bool
+) -> None:
+    """Write rankings, attributes and quarantine into an empty folder.
+
+    Args:
+        folder: it.
+        model: of the night.
+        night: what it came to.
+        keep_missing: give a gallery image that does not decode a row of -1 among the attributes.
+    """
     (folder / RANKING_FILE).write_bytes(write_ranking(night.ranking))
+    queries, gallery = night.queries, night.gallery
     if predicts_pedestrians(model):
-        (folder / ATTRIBUTE_FILE).write_bytes(_attributes(night))
-    text = io.StringIO(newline="")
-    quarantine = csv.writer(text, lineterminator="\n")
-    quarantine.writerow(("file", "split", "reason"))
-    for split, part in (("query", night.queries), ("gallery", night.gallery)):
-        quarantine.writerows((image.path, split, image.reason) for image in part.stored.bad)
-    (folder / QUARANTINE_FILE).write_bytes(text.getvalue().encode())
-
-
-def _attributes(night: RankedNight) -> bytes:
-    """The attribute file: a row for each gallery image that decodes."""
-    paths, rows = night.gallery.images.paths, night.gallery.stored.rows
-    return write_annotations(
-        (paths[row], dict(zip(PEDESTRIAN_SCHEMA.names, map(int, codes), strict=True)))
-        for row, codes in zip(rows, night.codes, strict=True)
-    )
+        rows = attribute_rows(
+            gallery.images.paths, gallery.stored.rows, night.codes, keep_missing=keep_missing
+        )
+        (folder / ATTRIBUTE_FILE).write_bytes(write_annotations(rows))
+    bad = {"query": queries.stored.bad, "gallery": gallery.stored.bad}
+    (folder / QUARANTINE_FILE).write_bytes(write_quarantine(bad))

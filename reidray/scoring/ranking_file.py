@@ -13,7 +13,7 @@ def check_names(names: Iterable[str]) -> None:
     """Refuse a file name that the output files cannot carry.
 
     Names are separated by commas, the query from them by a colon and a space, and the attribute
-    file is not quoted.
+    file is not quoted. A name that is not UTF-8 cannot be written at all.
 
     Raises:
         UserError: names the first such file.
@@ -27,7 +27,7 @@ def check_names(names: Iterable[str]) -> None:
         ):
             raise UserError(
                 f"file name {name!r} cannot stand in reid_test.txt: rename it without commas, "
-                "quotes, a colon before a space, line breaks, and spaces at either end"
+                "quotes, a colon before a space, line breaks, and spaces at either end, in UTF-8"
             )
 
 

@@ -1,20 +1,15 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image
+from nights import Unreachable, draw, make_model, night, published, run_job
 
 from reidray.data.annotations import read_annotations
 from reidray.data.attributes import PEDESTRIAN_SCHEMA, AttributeSchema
 from reidray.errors import UserError
-from reidray.models import ModelCard, NetworkSpec, save_model
-from reidray.models.registry import build_network
 from reidray.scoring.config import EvaluateConfig, ScoreConfig
 from reidray.scoring.evaluation_folder import publish
 from reidray.scoring.model_evaluation import judge_model
@@ -23,33 +18,12 @@ from reidray.scoring.night_embedding import NightCluster
 from reidray.scoring.ranking_file import read_ranking
 
 pytestmark = pytest.mark.cluster
-ROOT = Path(__file__).parents[2]
-SAME_EVERY_NIGHT = ("reid_test.txt", "classification_test.csv", "quarantine.csv")
 NEAR = 0.001
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return make_model(tmp_path_factory.mktemp("model"), "apr", PEDESTRIAN_SCHEMA)
-
-
-def make_model(folder, name, schema):
-    torch.manual_seed(0)
-    described = {"backbone": "resnet_tiny", "num_people": 3, "schema": schema}
-    described |= {"feature_size": 16, "height": 32, "width": 16}
-    spec = NetworkSpec(name=name, **described)
-    network = build_network(spec)
-    save_model(folder, network, spec, ModelCard(metric="cosine"), "# Model\n")
-    return folder
-
-
-def draw(path, person, variant):
-    """A picture of noise in the person's own colours."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    colours = np.random.default_rng(person).integers(0, 200, (4, 1, 3))
-    noise = np.random.default_rng([person, variant]).integers(0, 30, (4, 16, 3))
-    pixels = np.repeat((colours + noise).astype(np.uint8), 8, axis=0)
-    Image.fromarray(pixels).save(path)
 
 
 @pytest.fixture(scope="module")
@@ -60,21 +34,6 @@ def images(tmp_path_factory):
         for variant in range(1, 6):
             draw(root / "gallery" / f"day{variant}" / f"{person:06d}.png", person, variant)
     return root
-
-
-def night(model, images, output, **changes):
-    settings = {"model": str(model), "queries": str(images / "queries")}
-    settings |= {"gallery": str(images / "gallery"), "output": str(output), "num_workers": 1}
-    return score_night(ScoreConfig(**(settings | changes)))
-
-
-def published(output):
-    return {name: (output / name).read_bytes() for name in SAME_EVERY_NIGHT}
-
-
-def run_job(*arguments):
-    command = [sys.executable, ROOT / "jobs" / "score_nightly.py", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -243,16 +202,6 @@ def test_the_job_says_what_is_wrong_in_one_line_and_exits_with_2(model, images, 
     assert "thesis.txt" in done.stderr
     assert done.stderr.count("\n") == 1
     assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
-
-
-class Unreachable:
-    """A session that must not be opened."""
-
-    def __enter__(self):
-        raise AssertionError("Ray was started")
-
-    def __exit__(self, *details):
-        return None
 
 
 @pytest.mark.parametrize(

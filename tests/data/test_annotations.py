@@ -52,6 +52,16 @@ def test_the_documented_row_has_the_documented_meaning_and_form():
     assert write_annotations([("474", CODES)]) == f"{HEADER}\n{ROW}\n".encode()
 
 
+def test_a_row_of_minus_ones_says_nothing_and_one_with_a_value_is_wrong():
+    nothing = ",".join(["-1"] * 27)
+    written = write_annotations([("a", None), ("b", CODES), ("c", None)])
+    assert written.decode().splitlines()[1::2] == [f"a,{nothing}", f"c,{nothing}"]
+    assert read_annotations(written, "a.csv") == {"b": CODES}
+    assert read_annotations(written.replace(b"-1", b"-1.0"), "a.csv") == {"b": CODES}
+    with pytest.raises(UserError, match=r"line 2 .*age is '-1'"):
+        read_annotations(written.replace(b"-1\n", b"1\n"), "a.csv")
+
+
 @given(codes)
 def test_every_code_survives_encoding(code):
     values = map(str, encode_annotation_row(code))

@@ -10,11 +10,11 @@ from tiny_images import encoded, halves, tiny_jpeg, write_images
 
 from reidray.data.decoding import (
     BadImage,
-    UndecodableImage,
     check_bad_images,
     decode_files,
     decode_image,
 )
+from reidray.data.pictures import UndecodableImage
 from reidray.data.storage import Location
 from reidray.errors import UserError
 

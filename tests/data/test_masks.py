@@ -7,8 +7,10 @@ from PIL import Image
 from tiny_images import REAL_DATA, encoded, halves
 
 from reidray.data.crops import CropGroup, CropTable
-from reidray.data.decoding import UndecodableImage, decode_files, decode_mask
+from reidray.data.decoding import decode_files
 from reidray.data.layouts import read_layout
+from reidray.data.masks import decode_mask
+from reidray.data.pictures import UndecodableImage
 from reidray.data.storage import Location
 
 TRIMAP = np.array([[1, 2, 3], [2, 2, 1]], np.uint8)

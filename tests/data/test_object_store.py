@@ -67,6 +67,9 @@ def test_a_bucket_is_listed_and_read_like_a_folder(uri):
     assert location.join("test").list_files() == ["a, b.jpg"]
     assert location.join("test").parent == location
     assert location.read_bytes("test/a, b.jpg") == tiny_jpeg()
+    assert location.read_bytes("test/a, b.jpg", len(tiny_jpeg())) == tiny_jpeg()
+    with pytest.raises(OSError, match="More than 9 bytes"):
+        location.read_bytes("test/a, b.jpg", 9)
     assert location.is_folder()
     assert location.join("test/a, b.jpg").is_file()
     assert not location.join("query").exists()

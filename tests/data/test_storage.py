@@ -1,3 +1,4 @@
+import os
 import pickle
 import posixpath
 
@@ -6,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_images import write_images
 
+from reidray.data.disk import OutsideLinkError
 from reidray.data.storage import Location, list_images, path_leaves_root
 from reidray.errors import UserError
 
@@ -44,6 +46,12 @@ def test_a_location_stands_for_the_same_folder_in_another_process(tmp_path, monk
     assert not there.join("b").exists()
 
 
+def test_a_name_that_no_disk_can_hold_is_named(tmp_path):
+    for ask in (Location.exists, Location.is_file, Location.list_files, Location.list_children):
+        with pytest.raises(UserError, match=r"aaa: cannot be read .*File name too long"):
+            ask(Location(str(tmp_path)).join("a" * 300))
+
+
 @pytest.mark.parametrize(
     "uri", ["gs://bucket/a", "http://host/a", "", "s3://", "s3://?scheme=http"]
 )
@@ -69,24 +77,43 @@ def test_no_path_that_is_let_through_climbs_out(path):
         assert posixpath.normpath(f"/root/set/{path}").startswith("/root/set/")
 
 
-def test_a_link_out_of_the_folder_is_refused_and_one_within_is_read(tmp_path):
+def test_a_link_out_of_the_folder_is_listed_and_not_read_and_one_within_is_read(tmp_path):
     write_images(tmp_path, ["secret.jpg", "elsewhere/b.jpg", "set/a.jpg"])
     root = tmp_path / "set"
     location = Location(str(root))
     (root / "inner.jpg").symlink_to("a.jpg")
-    assert location.list_files() == ["a.jpg", "inner.jpg"]
-    assert location.read_bytes("inner.jpg") == location.read_bytes("a.jpg")
     (root / "out.jpg").symlink_to(tmp_path / "secret.jpg")
-    with pytest.raises(UserError, match=r"out\.jpg: is a link that leaves"):
-        location.list_files()
-    with pytest.raises(UserError, match=r"out\.jpg: is a link that leaves"):
-        location.read_bytes("out.jpg")
-    (root / "out.jpg").unlink()
+    assert location.list_files() == ["a.jpg", "inner.jpg", "out.jpg"]
+    assert location.read_bytes("inner.jpg") == location.read_bytes("a.jpg")
     (root / "folder").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match="folder: is a link that leaves"):
-        location.list_files()
-    with pytest.raises(UserError, match="leaves"):
-        location.read_bytes("folder/b.jpg")
+    for name in ("out.jpg", "folder/b.jpg"):
+        with pytest.raises(OutsideLinkError, match=f"{name}: is a link that leaves"):
+            location.read_bytes(name)
+    for under in ("", "folder"):
+        with pytest.raises(OutsideLinkError, match="folder: is a link that leaves"):
+            location.list_files(under=under)
+
+
+def test_a_link_to_a_folder_within_is_not_followed_and_one_to_itself_does_no_harm(tmp_path):
+    write_images(tmp_path, ["day1/a.jpg"])
+    location = Location(str(tmp_path))
+    (tmp_path / "day1" / "up").symlink_to("..")
+    (tmp_path / "latest").symlink_to("day1")
+    (tmp_path / "loop").symlink_to("loop")
+    assert location.list_files() == ["day1/a.jpg", "loop"]
+    assert location.list_children() == ["day1/", "latest/", "loop"]
+    assert location.list_files(under="latest") == ["latest/a.jpg"]
+
+
+def test_a_pipe_is_not_waited_for_and_a_file_beyond_the_limit_not_read(tmp_path):
+    location = Location(str(tmp_path))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="Not a regular file"):
+        location.read_bytes("pipe")
+    (tmp_path / "file").write_bytes(b"12345")
+    assert location.read_bytes("file", 5) == b"12345"
+    with pytest.raises(OSError, match="More than 4 bytes"):
+        location.read_bytes("file", 4)
 
 
 def test_a_folder_reached_through_a_link_is_a_root_like_any_other(tmp_path):

@@ -1,5 +1,6 @@
 import json
 import pickle
+import resource
 
 import pytest
 import torch
@@ -126,10 +127,15 @@ def claim_another_format(folder):
     (folder / "model.json").write_text(json.dumps(description | {"format": 99}))
 
 
-def claim_another_width(folder):
-    description = json.loads((folder / "model.json").read_text())
-    description["architecture"]["feature_size"] = 64
-    (folder / "model.json").write_text(json.dumps(description))
+def claim(**changes):
+    """Claim another architecture."""
+
+    def damage(folder):
+        description = json.loads((folder / "model.json").read_text())
+        description["architecture"] |= changes
+        (folder / "model.json").write_text(json.dumps(description))
+
+    return damage
 
 
 def add_a_pickle(folder):
@@ -148,9 +154,15 @@ def pickle_as_weights(folder):
         (overwrite_weights, "model.safetensors is damaged"),
         (pickle_as_weights, "model.safetensors is damaged"),
         (claim_another_format, "format 99"),
-        (claim_another_width, "not of the architecture"),
+        (claim(feature_size=64), "not of the architecture"),
+        (claim(feature_size=10**30), "not of the architecture"),
+        (claim(feature_size="64"), "feature_size '64': expected a whole number"),
+        (claim(backbone=["resnet18"]), "backbone .*: expected str"),
+        (claim(name=["apr"]), "is damaged"),
         (add_a_pickle, "extra.pkl, which may be a pickle"),
         (lambda folder: (folder / "model.json").write_text("{"), "not JSON"),
+        (lambda folder: (folder / "model.json").write_text("[" * 100_000), "not JSON"),
+        (lambda folder: (folder / "model.json").write_text("9" * 5000), "not JSON"),
         (lambda folder: (folder / "model.json").write_text("[]"), "format None"),
         (lambda folder: (folder / "model.json").write_text('{"format": 1}'), "is damaged"),
         (lambda folder: (folder / "model.safetensors").unlink(), "has no model.safetensors"),
@@ -162,6 +174,25 @@ def test_a_damaged_model_is_named_in_one_line(saved, damage, complaint):
     with pytest.raises(UserError, match=complaint) as caught:
         load_model(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_description_of_any_size_costs_no_memory(saved):
+    _, folder = saved
+    claim(feature_size=2_000_000)(folder)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match="not of the architecture"):
+        load_model(folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+@pytest.mark.parametrize("changes", [{"metric": "x"}, {"metric": None}, {"metrics": [1]}])
+def test_a_model_card_that_scoring_cannot_go_by_is_refused(saved, changes):
+    _, folder = saved
+    description = json.loads((folder / "model.json").read_text())
+    description["card"] |= changes
+    (folder / "model.json").write_text(json.dumps(description))
+    with pytest.raises(UserError, match="damaged"):
+        load_person_model(folder)
 
 
 def test_a_missing_model_is_a_mistake(tmp_path):

@@ -1,5 +1,6 @@
 import pytest
 
+from reidray.data.annotations import read_annotations, write_annotations
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
 from reidray.errors import UserError
 from reidray.scoring.file_evaluation import (
@@ -61,7 +62,13 @@ def test_names_that_tell_nothing_ask_for_a_truth_file():
 
 @pytest.mark.parametrize(
     ("text", "named"),
-    [("[]", "object"), ('{"q": "a"}', "'q'"), ('{"q": []}', "'q'"), ("{", "JSON")],
+    [
+        ("[]", "object"),
+        ('{"q": "a"}', "'q'"),
+        ('{"q": []}', "'q'"),
+        ("{", "JSON"),
+        ("[" * 100_000, "JSON"),
+    ],
 )
 def test_wrong_truth_files_are_named(tmp_path, text, named):
     path = tmp_path / "truth.json"
@@ -83,6 +90,12 @@ def test_attribute_accuracy_over_attributes_and_over_columns_with_their_majoriti
     assert figures["column_accuracy"] == pytest.approx((3 * 27 - 3) / (4 * 27))
     assert figures["column_majority"] == pytest.approx((24 + 2 / 4 + 2 * 3 / 4) / 27)
     assert figures["missing_images"] == 1
+
+
+def test_a_row_of_minus_ones_is_a_missing_prediction():
+    predicted = read_annotations(write_annotations([("a", person()), ("b", None)]), "a.csv")
+    figures = judge_attributes(predicted, {"a": person(), "b": person()})
+    assert (figures["missing_images"], figures["column_accuracy"]) == (1, 0.5)
 
 
 def test_attribute_files_without_a_common_image_are_an_error():

@@ -48,7 +48,7 @@ def read(location: Location, *, strict: bool) -> Manifest:
     notes = []
     for name in table.column_names:
         if name in _TEXT:
-            columns[name] = _text(table[name], name)
+            columns[name] = _text(table[name], file, name)
         elif name in _NUMBERS:
             columns[name] = _whole_numbers(table[name], file, name)
         elif name == "label":
@@ -76,7 +76,8 @@ def read(location: Location, *, strict: bool) -> Manifest:
 def _check_columns(names: Sequence[str], file: str) -> None:
     missing = [name for name in ("path", "split") if name not in names]
     if missing:
-        raise UserError(f"{file}: columns missing: {', '.join(missing)}; found {', '.join(names)}")
+        found = ", ".join(map(repr, names))
+        raise UserError(f"{file}: columns missing: {', '.join(missing)}; found {found}")
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise UserError(f"{file}: column {twice[0]!r} is there twice; keep one of them")
@@ -96,17 +97,24 @@ def _read_table(data: bytes, file: str) -> pa.Table:
     """The file as a table; the text columns of a CSV are never taken for numbers or dates."""
     try:
         if file.endswith(".parquet"):
-            return papq.read_table(io.BytesIO(data))
-        types = dict.fromkeys(_TEXT, pa.string())
-        return pacsv.read_csv(
-            io.BytesIO(data), convert_options=pacsv.ConvertOptions(column_types=types)
-        )
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise UserError(f"{file}: cannot be read as a table ({error})") from None
+            table = papq.read_table(io.BytesIO(data))
+        else:
+            types = dict.fromkeys(_TEXT, pa.string())
+            options = pacsv.ConvertOptions(column_types=types)
+            table = pacsv.read_csv(io.BytesIO(data), convert_options=options)
+        table.validate(full=True)
+        _ = table.column_names  # which are decoded only now
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{file}: cannot be read as a table ({reason})") from None
+    return table
 
 
-def _text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    texts = column.cast(pa.string())
+def _text(column: pa.ChunkedArray, file: str, name: str) -> pa.ChunkedArray:
+    try:
+        texts = column.cast(pa.string())
+    except pa.ArrowException as error:
+        raise UserError(f"{file}: column {name!r} is not text ({error})") from None
     return _empty_as_null(texts) if name == "mask_path" else texts
 
 
@@ -118,7 +126,7 @@ def _whole_numbers(column: pa.ChunkedArray, file: str, name: str) -> pa.ChunkedA
     """The column as int64: a float is taken where it is whole, null where it is empty."""
     try:
         return column.cast(pa.int64())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    except pa.ArrowException as error:
         raise UserError(f"{file}: column {name!r} is not all whole numbers ({error})") from None
 
 

@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reidray.accuracy import attribute_accuracy
-from reidray.classification import ClassFigures, judge_classes, judge_mask_counts
+from reidray.classification import (
+    ClassFigures,
+    count_mask_pixels,
+    judge_classes,
+    judge_mask_counts,
+)
 from reidray.config import MultitaskLossConfig
 from reidray.data.attributes import AttributeSchema
 from reidray.data.crops import CropSource, Rows
@@ -202,12 +207,11 @@ def examine(
 
 def _compare_masks(logits: Tensor, truth: Tensor) -> Tensor:
     """Of each of B masks (B, H, W) the four figures of `Answers.masks`."""
-    drawn, there = logits > 0, truth > 0
     entropy = nn.functional.binary_cross_entropy_with_logits(
         logits, truth.float(), reduction="none"
     )
-    columns = [count.sum(dim=(1, 2)).double() for count in (drawn & there, drawn, there)]
-    return torch.stack([*columns, entropy.mean(dim=(1, 2)).double()], dim=1)
+    counts = count_mask_pixels(logits > 0, truth > 0).double()
+    return torch.cat([counts, entropy.mean(dim=(1, 2))[:, None].double()], dim=1)
 
 
 def _judge_labels(

@@ -1,0 +1,135 @@
+"""Folders on a local disk: links that lead out of one are not followed, pipes not waited for."""
+
+import errno
+import functools
+import os
+import posixpath
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from reidray.errors import UserError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
+
+
+class OutsideLinkError(UserError):
+    """A path within a folder is a symbolic link, or lies behind one, that leads out of it."""
+
+
+def is_image(path: str) -> bool:
+    """Whether a file of this name ought to be an image."""
+    return posixpath.splitext(path)[1].lower() in IMAGE_SUFFIXES
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; a link to itself is none."""
+    return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
+
+
+def walk(root: str, under: str, recursive: bool) -> Iterator[str]:
+    """The paths that `Location.list_files` lists.
+
+    Args:
+        root: an absolute path.
+        under: a folder within it, empty for itself.
+        recursive: go into the folders within.
+
+    Raises:
+        OutsideLinkError: `under`, or a folder in it, is a link that leaves the root.
+        OSError: a folder cannot be read.
+    """
+    _check_link(root, posixpath.join(root, under))
+    folders = [under]
+    while folders:
+        folder = folders.pop()
+        with os.scandir(posixpath.join(root, folder)) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                path = posixpath.join(folder, entry.name)
+                if recursive and entry.is_dir(follow_symlinks=False):
+                    folders.append(path)
+                if is_image(path) or not is_folder(entry):
+                    yield path
+                elif entry.is_symlink():
+                    _check_link(root, entry.path)
+
+
+def read(root: str, path: str, limit: int | None) -> bytes:
+    """The contents of a file, as `Location.read_bytes` gives them.
+
+    Args:
+        root: an absolute path.
+        path: within it.
+        limit: the most bytes that the file may hold.
+
+    Raises:
+        OutsideLinkError: the path leaves the root through a link.
+        OSError: the file cannot be read, is no regular one, or holds more than the limit.
+    """
+    full = posixpath.join(root, path)
+    _check_link(root, full)
+    with open(full, "rb", opener=_open_at_once) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file")
+        check_length(found.st_size, limit)
+        return file.read()
+
+
+def stamp(file: str, settled: int) -> str:
+    """Size, times and place of a file, which change with its contents.
+
+    The time at which a file was changed is the system's, and cannot be set.
+
+    Args:
+        file: an absolute path.
+        settled: nanoseconds since 1970 before which it must have been changed last.
+
+    Returns:
+        Empty where the file was changed since, or is not there.
+    """
+    try:
+        found = os.stat(file)  # noqa: PTH116 - once per image
+    except OSError:
+        return ""
+    if max(found.st_mtime_ns, found.st_ctime_ns) >= settled:
+        return ""
+    return f"{found.st_size:x}-{found.st_mtime_ns:x}-{found.st_ctime_ns:x}-{found.st_ino:x}"
+
+
+def check_length(length: int, limit: int | None) -> None:
+    """Refuse a file of more bytes than the limit.
+
+    Raises:
+        OSError: it has more.
+    """
+    if limit is not None and length > limit:
+        raise OSError(errno.EFBIG, f"More than {limit:,} bytes")
+
+
+@functools.lru_cache(maxsize=4096)
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
+
+
+def _leaves(root: str, path: str) -> bool:
+    """Whether a path leads elsewhere than it says, through a link out of the root."""
+    folder, name = posixpath.split(path)
+    linked = os.path.islink(path)  # noqa: PTH114 - once per image: a Path costs more than the call
+    target = os.path.realpath(path) if linked else posixpath.join(_real_folder(folder), name)
+    real_root = _real_folder(root)
+    return os.path.commonpath((real_root, target)) != real_root
+
+
+def _check_link(root: str, path: str) -> None:
+    if _leaves(root, path):
+        raise OutsideLinkError(
+            f"{path}: is a link that leaves {root}; put the files themselves there"
+        )
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file, a pipe without waiting for who writes into it."""
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -1,0 +1,108 @@
+"""An image file, opened: what is taken for a picture, what it may cost, and which way is up."""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from reidray.data.jpeg import too_many_scans
+
+MAX_PIXELS = 64_000_000
+"""The largest image that is decoded, in pixels: 192 MB as RGB."""
+
+MAX_SIDE = 65_535
+"""The longest side that is decoded, which is a JPEG's: shrinking takes memory by its length."""
+
+MAX_BYTES = 8 * MAX_PIXELS
+"""The largest file that is read: four channels of 16 bits, not compressed."""
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+_LONGEST_REASON = 200
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Pillow warns of large images and of broken notes in them. The former are refused below, by their
+# header; the latter cost nothing.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class UndecodableImage(Exception):  # noqa: N818 - the field speaks of undecodable images
+    """The bytes are not an image that can be used; the message is the reason, in one line."""
+
+
+@contextmanager
+def open_picture(data: bytes) -> Iterator[Image.Image]:
+    """The image in these bytes, which the body of the `with` decodes.
+
+    Raises:
+        UndecodableImage: the bytes are empty, cut off, not an image, or one that would cost too
+            much memory or time.
+    """
+    if not data:
+        raise UndecodableImage("the file is empty")
+    if too_many_scans(data):
+        raise UndecodableImage("a JPEG that paints over itself too often")
+    # Pillow's parsers raise errors of any kind on broken bytes; each means the same here.
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+                raise UndecodableImage(
+                    f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels, "
+                    f"or than {MAX_SIDE:,} in a row"
+                )
+            yield image
+    except (UndecodableImage, MemoryError):
+        raise
+    except Image.DecompressionBombError:
+        raise UndecodableImage(f"more than {MAX_PIXELS:,} pixels") from None
+    except UnidentifiedImageError:
+        raise UndecodableImage("not an image of a known format") from None
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UndecodableImage(f"broken image ({reason[:_LONGEST_REASON]})") from None
+
+
+def orientation(image: Image.Image) -> int:
+    """How an image lies, as EXIF counts: 1 is upright, 5 to 8 lie on their side."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        return 1  # What viewers do: the picture is whole, only the note on it is broken.
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF orientation says that it stands.
+
+    `ImageOps.exif_transpose` writes the EXIF data anew, and fails where it is broken.
+    """
+    turn = _TURNS.get(orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The image in RGB of 8 bits; what is transparent is white.
+
+    Raises:
+        UndecodableImage: its pixels are floating-point numbers.
+    """
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):
+        levels = np.asarray(image) >> 8  # 16 bits, or 16 bits in an array of 32
+        return Image.fromarray(levels.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    if image.mode == "F":
+        raise UndecodableImage("pixels are floating-point numbers, expected 8 or 16 bits")
+    return image.convert("RGB")

@@ -1,0 +1,162 @@
+"""What reads files of others, and damaged files for each.
+
+`python targets.py NAME ROUNDS` damages and reads in this process, and tells what came of it.
+"""
+
+import faulthandler
+import json
+import resource
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import model_files
+import picture_files
+import table_files
+from mutations import mutate, with_right_checksums
+
+from reidray.data.annotations import read_annotations
+from reidray.data.decoding import decode_image
+from reidray.data.layouts import read_layout
+from reidray.data.masks import decode_mask
+from reidray.data.pictures import UndecodableImage
+from reidray.errors import UserError
+from reidray.models import load_model
+from reidray.scoring.feature_files import read_features
+from reidray.scoring.file_evaluation import read_truth
+from reidray.scoring.ranking_file import read_ranking
+
+SECONDS = 30
+"""What reads one small file for longer hangs."""
+
+PICTURES = tuple(picture_files.SEEDS)
+MASKS = tuple(f"mask {kind}" for kind in ("png", "gif", "tiff"))
+NAMES = (*PICTURES, *MASKS, *table_files.SEEDS, model_files.DESCRIPTION, model_files.WEIGHTS)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader and how the files are made that it is tried with."""
+
+    damage: Callable[[Random], bytes]
+    read: Callable[[bytes], object]
+    refuses: type[Exception] = UserError
+
+
+def target(name, folder):
+    """The target of a name, which may write into the folder."""
+    if name in table_files.SEEDS:
+        return _table(name, folder)
+    if name in (model_files.DESCRIPTION, model_files.WEIGHTS):
+        return _model(name, folder)
+    return _picture(name)
+
+
+def try_out(name, folder, rounds):
+    """How many damaged files were read, and how many refused; anything else is an error."""
+    tried, outcomes = target(name, folder), Counter()
+    for number in range(rounds):
+        data = tried.damage(Random(f"{name} {number}"))
+        faulthandler.dump_traceback_later(SECONDS, exit=True)
+        try:
+            tried.read(data)
+            outcomes["read"] += 1
+        except tried.refuses as error:
+            str(error).encode()  # it ends up in files
+            outcomes["refused"] += 1
+        except BaseException as error:
+            error.add_note(f"round {number} of {name}: {data[:500]!r}")
+            raise
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+    return outcomes
+
+
+def _picture(name):
+    kind = name.removeprefix("mask ")
+    seeds, tokens = picture_files.SEEDS[kind], picture_files.TOKENS[kind]
+    every_seed = [seed for seeds in picture_files.SEEDS.values() for seed in seeds]
+
+    def damage(random):
+        others = random.choice((seeds, seeds, every_seed))
+        data = mutate(random.choice(seeds), others, tokens, random)
+        return with_right_checksums(data) if random.random() < 0.8 else data
+
+    def read(data):
+        size = (None, (16, 8), (64, 32))[len(data) % 3]
+        if kind == name:
+            pixels = decode_image(data, size)
+            assert pixels.shape == (*(size or pixels.shape[:2]), 3)
+            return
+        assert decode_mask(data, (48, 24), size).max() <= 1
+
+    return Target(damage, read, UndecodableImage)
+
+
+def _table(name, folder):
+    seeds = table_files.SEEDS[name]
+    file = folder / name
+    for image in table_files.IMAGES:
+        (folder / image).parent.mkdir(exist_ok=True)
+        (folder / image).touch()
+    readers = {
+        "annotations.csv": lambda: read_annotations(file.read_bytes(), name),
+        "ranking.txt": lambda: read_ranking(file.read_bytes(), name),
+        "truth.json": lambda: read_truth(file),
+        "features.npz": lambda: read_features(str(file)),
+        "features.parquet": lambda: read_features(str(file)),
+    }
+
+    def damage(random):
+        if name == "features.npz" and random.random() < 0.5:
+            return table_files.odd_arrays(random)
+        return mutate(random.choice(seeds), seeds, table_files.TOKENS, random)
+
+    def read(data):
+        file.write_bytes(data)
+        if name in readers:
+            readers[name]()
+            return
+        manifest = read_layout(str(file))
+        assert manifest.table.num_rows
+        assert len(manifest.fingerprint) == 16
+
+    return Target(damage, read)
+
+
+def _model(name, folder):
+    network = "apr" if name == model_files.DESCRIPTION else "vgg_triplet_rgb"
+    model_files.write_model(folder, network)
+    description = (folder / model_files.DESCRIPTION).read_bytes()
+    whole = (folder / name).read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+
+    def damage(random):
+        if name == model_files.DESCRIPTION and random.random() < 0.7:
+            return model_files.odd_description(whole, random)
+        if name == model_files.WEIGHTS and random.random() < 0.7:
+            said = mutate(whole[8:header], (whole[8:header],), model_files.TOKENS, random)
+            return len(said).to_bytes(8, "little") + said + whole[header:]
+        return mutate(whole, (whole,), model_files.TOKENS, random)
+
+    def read(data):
+        (folder / name).write_bytes(data)
+        if name == model_files.WEIGHTS:
+            expected = model_files.describe_weights(description, data)
+            (folder / model_files.DESCRIPTION).write_text(expected)
+        load_model(folder)
+
+    return Target(damage, read)
+
+
+if __name__ == "__main__":
+    faulthandler.enable()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with tempfile.TemporaryDirectory() as made:
+        told = try_out(sys.argv[1], Path(made), int(sys.argv[2]))
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(json.dumps({**told, "megabytes": grown // 1024}))
