@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from urllib.parse import unquote, urlsplit
 
 import pyarrow.fs as pafs
@@ -25,7 +25,7 @@ def path_leaves_root(path: str) -> bool:
         or "\0" in path
         or normal in (".", "..")
         or normal.startswith(("/", "../"))
-        or Path(path).is_absolute()
+        or PureWindowsPath(path).is_absolute()
     )
 
 
