@@ -21,6 +21,7 @@ from reidray.errors import UserError
 from reidray.models import LoadedModel, NetworkSpec
 from reidray.models.registry import build_network
 from reidray.progress import Counter
+from reidray.retrieval.distractors import attribute_doubt
 from reidray.session import cluster_cpus, cluster_gpus
 
 BATCH = 64
@@ -28,6 +29,9 @@ BLOCKS_PER_CPU = 8
 LARGEST_BLOCK = 32
 CPUS_EACH = 0.5
 """What an actor and a decoding task ask for; both are busy half of the time, one with the other."""
+
+PREDICTED = ("embeddings", "codes", "doubt")
+"""The columns of an embedded batch that hold what the model says of its images."""
 
 DECODED_SCHEMA = pa.schema(
     {
@@ -61,13 +65,21 @@ class EmbeddedSet:
         rows: (M,) int64 ascending, their indices in the set's paths.
         embeddings: (M, D) float32.
         codes: (M, A) int64, predicted code of each attribute of the model's schema.
+        doubt: (M,) float32, how unsure the model is of the attributes; NaN where it has none.
         bad: the images that did not decode, by path.
     """
 
     rows: NDArray[np.int64]
     embeddings: NDArray[np.float32]
     codes: NDArray[np.int64]
+    doubt: NDArray[np.float32]
     bad: tuple[BadImage, ...]
+
+    def take(self, keep: NDArray[np.bool_]) -> "EmbeddedSet":
+        """Some of the images that decoded."""
+        return EmbeddedSet(
+            self.rows[keep], self.embeddings[keep], self.codes[keep], self.doubt[keep], self.bad
+        )
 
 
 @dataclass(frozen=True)
@@ -165,25 +177,34 @@ class Embedder:
         self._network = network.eval().to(self._device)
 
     def __call__(self, batches: pa.Table) -> pa.Table:
-        """Replace the crops by embeddings and attribute codes."""
-        embeddings, codes = [], []
-        for crops in batches["crops"]:
-            embedding, code = self._embed(np.frombuffer(crops.as_buffer(), dtype=np.uint8))
-            embeddings.append(embedding.tobytes())
-            codes.append(code.tobytes())
+        """Replace the crops by embeddings, attribute codes and doubt."""
+        found = [
+            self._embed(np.frombuffer(crops.as_buffer(), dtype=np.uint8))
+            for crops in batches["crops"]
+        ]
         done = batches.drop_columns(["crops"])
-        done = done.append_column("embeddings", pa.array(embeddings, pa.large_binary()))
-        return done.append_column("codes", pa.array(codes, pa.large_binary()))
+        for index, name in enumerate(PREDICTED):
+            content = [arrays[index].tobytes() for arrays in found]
+            done = done.append_column(name, pa.array(content, pa.large_binary()))
+        return done
 
-    def _embed(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def _embed(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
+        """What `PREDICTED` names, of the crops of a batch."""
         crops = pixels.reshape(-1, *self._size, 3)
         padded = np.zeros((BATCH, *self._size, 3), dtype=np.uint8)
         padded[: len(crops)] = crops
         with torch.inference_mode():
             outputs = self._network(torch.from_numpy(padded).permute(0, 3, 1, 2).to(self._device))
-        predicted = [values.argmax(dim=1).cpu().numpy() for values in outputs.attributes]
-        codes = np.stack(predicted, axis=1) if predicted else np.empty((BATCH, 0), dtype=np.int64)
-        return outputs.embedding.float().cpu().numpy()[: len(crops)], codes[: len(crops)]
+            found = outputs.embedding.float(), *_codes_and_doubt(outputs.attributes)
+        return tuple(part.cpu().numpy()[: len(crops)] for part in found)
+
+
+def _codes_and_doubt(logits: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes (BATCH, A) int64 of the attributes, and doubt (BATCH,) float32."""
+    if not logits:
+        return torch.empty(BATCH, 0, dtype=torch.int64), torch.full((BATCH,), torch.nan)
+    codes = torch.stack([values.argmax(dim=1) for values in logits], dim=1)
+    return codes, attribute_doubt([values.float().softmax(dim=1) for values in logits])
 
 
 class _Part:
@@ -192,12 +213,14 @@ class _Part:
     def __init__(self, images: int, embedding_size: int, attributes: int) -> None:
         self._embeddings = np.empty((images, embedding_size), dtype=np.float32)
         self._codes = np.empty((images, attributes), dtype=np.int64)
+        self._doubt = np.empty((images, 1), dtype=np.float32)
         self._decoded = np.zeros(images, dtype=bool)
         self._bad: list[BadImage] = []
 
     def take(self, batch: dict[str, Any]) -> None:
         """Put an embedded batch in its place."""
-        for array, column in ((self._embeddings, "embeddings"), (self._codes, "codes")):
+        arrays: tuple[NDArray[Any], ...] = self._embeddings, self._codes, self._doubt
+        for array, column in zip(arrays, PREDICTED, strict=True):
             values = np.frombuffer(batch[column], dtype=array.dtype)
             array[batch["kept"]] = values.reshape(len(batch["kept"]), array.shape[1])
         self._decoded[batch["kept"]] = True
@@ -207,7 +230,8 @@ class _Part:
         """The set, now that every batch is here."""
         rows = np.flatnonzero(self._decoded)
         bad = tuple(sorted(self._bad, key=lambda image: image.path))
-        return EmbeddedSet(rows, self._embeddings[rows], self._codes[rows], bad)
+        doubt = self._doubt[rows, 0]
+        return EmbeddedSet(rows, self._embeddings[rows], self._codes[rows], doubt, bad)
 
 
 def _plan_blocks(sets: Sequence[ImageSet], target: int) -> list[pa.Table]:

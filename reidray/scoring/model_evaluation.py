@@ -17,6 +17,7 @@ from reidray.errors import UserError
 from reidray.groups import group_figures
 from reidray.models import LoadedModel, load_person_model
 from reidray.scoring.config import EvaluateConfig
+from reidray.scoring.distractors import labelled_distractors
 from reidray.scoring.embedder import EmbeddedSet, ImageSet, embed_sets, plan_pool
 from reidray.scoring.evaluation import Evaluation, ImageLabels, QueryFigures
 from reidray.scoring.feature_evaluation import default_protocol, judge_features, right_answers
@@ -46,12 +47,14 @@ def judge_model(
     query, gallery = (image_labels(table) for table in tables)
     protocol = config.protocol or default_protocol(query, gallery)
     right_answers(query, gallery, protocol, manifest.root)
+    if config.distractor_scores:
+        labelled_distractors(gallery.people, manifest.root)
     location = Location(manifest.root)
     sets = [ImageSet(location, tuple(table["path"].to_pylist())) for table in tables]
     found = _embed(model, sets, config, session)
     judged = judge_features(
         ImageFeatures(found[0].embeddings, query.take(found[0].rows)),
-        ImageFeatures(found[1].embeddings, gallery.take(found[1].rows)),
+        ImageFeatures(found[1].embeddings, gallery.take(found[1].rows), found[1].doubt),
         replace(config, protocol=protocol),
         metric=config.metric or model.card.metric,
         source=manifest.root,

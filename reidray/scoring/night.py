@@ -19,14 +19,18 @@ from reidray.data.storage import Location, list_images
 from reidray.models import LoadedModel, load_person_model
 from reidray.retrieval import top_k
 from reidray.scoring.config import ScoreConfig
+from reidray.scoring.distractors import DISTRACTOR_FILE, distractor_table
 from reidray.scoring.embedder import EmbeddedSet, ImageSet, embed_sets, plan_pool
 from reidray.scoring.ranking_file import check_names, write_ranking
+from reidray.scoring.sifting import sift
 
 RANKING_FILE = "reid_test.txt"
 ATTRIBUTE_FILE = "classification_test.csv"
 QUARANTINE_FILE = "quarantine.csv"
 SUMMARY_FILE = "scoring.json"
-OUTPUT_FILES = frozenset({RANKING_FILE, ATTRIBUTE_FILE, QUARANTINE_FILE, SUMMARY_FILE})
+OUTPUT_FILES = frozenset(
+    {RANKING_FILE, ATTRIBUTE_FILE, DISTRACTOR_FILE, QUARANTINE_FILE, SUMMARY_FILE}
+)
 
 
 NO_ATTRIBUTES = "the model does not predict the twelve pedestrian attributes"
@@ -56,8 +60,9 @@ def score_night(
     """Rank the gallery for every query, predict its attributes and publish the files together.
 
     The output folder gets `reid_test.txt`, `classification_test.csv` where the model predicts the
-    pedestrian attributes, `quarantine.csv` and `scoring.json`; all but the last are the same bytes
-    for the same model and images, however many workers there are.
+    pedestrian attributes, `distractors.csv` where it is asked for, `quarantine.csv` and
+    `scoring.json`; all but the last are the same bytes for the same model and images, however many
+    workers there are.
 
     Args:
         config: what to score.
@@ -69,7 +74,8 @@ def score_night(
 
     Raises:
         UserError: model, images or output are not what they should be, the cluster cannot place
-            the workers, or too many images do not decode. The output folder is then untouched.
+            the workers, too many images do not decode, or all of the gallery is taken for
+            distractors. The output folder is then untouched.
     """
     watch = Stopwatch()
     output = local_folder(config.output)
@@ -86,9 +92,15 @@ def score_night(
         for images, embedded in zip(sets, found, strict=True):
             check_bad(images, embedded, config.max_bad)
         metric = config.metric or model.card.metric
-        ranking = rank(sets, found, config.top_k, metric, config.max_distance)
+        queries, gallery = found
+        sifted = sift(queries, gallery, metric, config)
+        ranked = queries, sifted.ranked
+        ranking = rank(sets, ranked, config.top_k, metric, config.max_distance)
         watch.lap("rank")
         write_files(staging, model, ranking, sets, found)
+        if config.distractor_scores:
+            names = [sets[1].paths[row] for row in gallery.rows]
+            (staging / DISTRACTOR_FILE).write_bytes(distractor_table(names, sifted.scores))
         watch.lap("write")
         summary = {
             "model": model.model_id,
@@ -98,6 +110,8 @@ def score_night(
             "top_k": config.top_k,
             "metric": metric,
             "max_distance": config.max_distance,
+            "max_distractor_score": config.max_distractor_score,
+            "distractors_left_out": len(gallery.rows) - len(sifted.ranked.rows),
             "queries_without_names": sum(not names for names in ranking.values()),
             "attributes": ATTRIBUTE_FILE if predicts_pedestrians(model) else NO_ATTRIBUTES,
             "workers": pool.workers,
