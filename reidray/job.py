@@ -219,8 +219,11 @@ def _check_keys(
             nearest = ".".join((*above, near))
             raise UserError(f"{file}: key {name!r} does not exist: did you mean {nearest!r}?")
         kind = known[key]
-        if is_dataclass(kind) and isinstance(value, dict):
-            _check_keys(kind, value, file, (*above, str(key)))  # type: ignore[arg-type]
+        if not is_dataclass(kind):
+            continue
+        if not isinstance(value, dict):  # text would be taken for the name of a class, and imported
+            raise UserError(f"{file}: key {name!r} is {value!r}: expected keys of its own below it")
+        _check_keys(kind, value, file, (*above, str(key)))  # type: ignore[arg-type]
 
 
 def _check_flags(parser: argparse.ArgumentParser, arguments: list[str]) -> None:

@@ -37,6 +37,16 @@ def test_a_printed_configuration_is_read_back_as_it_was(tmp_path):
     assert parse_config(TrainReidConfig, ["--config", file]).config == config
 
 
+@pytest.mark.parametrize("text", ["network: bomb.yaml", "network: bomb.Bomb", "batch: [bomb.B]"])
+def test_a_file_cannot_name_code_to_be_imported(tmp_path, monkeypatch, text):
+    (tmp_path / "bomb.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = write(tmp_path, f"data: crops\n{text}\n")
+    with pytest.raises(UserError, match="expected keys of its own below it"):
+        parse("--config", file)
+    assert "bomb" not in sys.modules
+
+
 @pytest.mark.parametrize("name", sorted(recipes("reid")))
 def test_every_recipe_for_people_is_valid(name):
     parse("--recipe", name)

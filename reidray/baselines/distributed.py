@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from reidray.baselines.moments import PixelMoments
 from reidray.baselines.pixels import PixelProjection
 from reidray.data.decoding import BadImage, decode_files
+from reidray.data.ingest.pixels import binary_views
 from reidray.data.storage import Location
 from reidray.progress import Counter
 from reidray.session import cluster_cpus
@@ -68,12 +69,11 @@ def sum_moments(
     bad: list[BadImage] = []
     with Counter("summing pixels", total=len(paths), unit="images") as counter:
         for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for row in range(table.num_rows):
-                sums, products = (
-                    np.frombuffer(table[name][row].as_buffer()) for name in ("sums", "products")
-                )
+            columns = (binary_views(table[name]) for name in ("sums", "products"))
+            for row, (sums, products) in enumerate(zip(*columns, strict=True)):
                 count = table["count"][row].as_py()
-                moments.merge(count, sums, products.reshape(moments.products.shape))
+                square = products.view(np.float64).reshape(moments.products.shape)
+                moments.merge(count, sums.view(np.float64), square)
                 refused = _bad_images(table, row)
                 bad += refused
                 counter.advance(count + len(refused))
@@ -104,10 +104,9 @@ def embed_images(
     )
     with Counter("projecting", total=len(paths), unit="images") as counter:
         for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for row in range(table.num_rows):
+            for row, values in enumerate(binary_views(table["embeddings"])):
                 kept = table["kept"][row].as_py()
-                values = np.frombuffer(table["embeddings"][row].as_buffer(), np.float32)
-                embeddings[kept] = values.reshape(len(kept), -1)
+                embeddings[kept] = values.view(np.float32).reshape(len(kept), -1)
                 decoded[kept] = True
                 refused = _bad_images(table, row)
                 bad += refused

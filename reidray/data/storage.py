@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -31,7 +31,7 @@ def path_leaves_root(path: str) -> bool:
         or "\0" in path
         or normal in (".", "..")
         or normal.startswith(("/", "../"))
-        or Path(path).is_absolute()
+        or PureWindowsPath(path).is_absolute()
     )
 
 

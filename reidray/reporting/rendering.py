@@ -1,6 +1,7 @@
 """How the templates beside this file are filled in."""
 
 import re
+from collections.abc import Sequence
 from math import isnan
 from typing import Any
 
@@ -10,6 +11,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 def percent(share: float) -> str:
     """A share in 0..1 as `62.1%`; `n/a` where it is not a number."""
     return "n/a" if isnan(share) else f"{100 * share:.1f}%"
+
+
+def interval(ends: Sequence[float] | None) -> str:
+    """The ends of an interval of shares as `58.1 to 66.0%`; `n/a` where there is none."""
+    return "n/a" if ends is None else f"{100 * ends[0]:.1f} to {percent(ends[1])}"
 
 
 def points(difference: float) -> str:
@@ -58,6 +64,7 @@ _ENVIRONMENT = Environment(
 )
 _ENVIRONMENT.filters.update(
     percent=percent,
+    interval=interval,
     points=points,
     duration=duration,
     count="{:,}".format,

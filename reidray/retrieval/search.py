@@ -168,6 +168,8 @@ def top_k_of_parts(
     search = Search(query, k, metric, memory_mb)
     best = search.nothing()
     for indices, features in parts:
+        if not len(indices):
+            continue
         found = search.best_of(features)
         best = search.merge([best, Best(found.keys, indices[found.indices])])
     return best.within(metric, max_distance)

@@ -26,6 +26,10 @@ class ScoreConfig:
         metric: distance between embeddings; by default the one the model was validated with.
         max_distance: images farther from a query than this are not named, so that a query of
             somebody unknown has none; jobs/evaluate.py --false-accept-rate finds a good one.
+        distractor_scores: also write distractors.csv: for each gallery image two scores that rise
+            with the likelihood that it shows no person.
+        max_distractor_score: gallery images with a higher distractor_score are not ranked; the time
+            to score grows with the square of the gallery.
         max_bad: share of the images of either folder that may fail to decode.
         keep_missing: give a gallery image that does not decode a row of -1 among the attributes.
         num_workers: embedding processes; by default one for each GPU, or each CPU.
@@ -41,6 +45,8 @@ class ScoreConfig:
     top_k: int = 50
     metric: Metric | None = None
     max_distance: float | None = None
+    distractor_scores: bool = False
+    max_distractor_score: float | None = None
     max_bad: float = 0.01
     keep_missing: bool = False
     num_workers: int | None = None
@@ -49,8 +55,9 @@ class ScoreConfig:
     def __post_init__(self) -> None:
         if self.top_k < 1:
             raise ValueError("top-k must be 1 or more")
-        if self.max_distance is not None and math.isnan(self.max_distance):
-            raise ValueError("max-distance must be a number")
+        for name in ("max_distance", "max_distractor_score"):
+            if math.isnan(getattr(self, name) or 0):
+                raise ValueError(f"{name.replace('_', '-')} must be a number")
         _check_shared(self.max_bad, self.num_workers)
 
 
@@ -82,6 +89,9 @@ class EvaluateConfig:
         rerank: re-rank by k-reciprocal neighbours before judging.
         false_accept_rate: also find the distance within which a query of somebody who is not in
             the gallery is given a name this often, and how often the right person then is.
+        distractor_scores: also say how well the scores of score_nightly's distractors.csv tell
+            distractors (person 0) and junk (person -1) from people; takes as long as to rank the
+            gallery for each of its own images.
         layout: how the data is laid out; auto recognises it.
         max_bad: share of the images of either split that may fail to decode.
         num_workers: embedding processes; by default one for each GPU, or each CPU.
@@ -105,6 +115,7 @@ class EvaluateConfig:
     unmatched: Literal["skip", "zero"] | None = None
     rerank: bool = False
     false_accept_rate: float | None = None
+    distractor_scores: bool = False
     layout: str = "auto"
     max_bad: float = 0.01
     num_workers: int | None = None
@@ -184,7 +195,10 @@ _GOES_WITH: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("truth", "gallery"), ("ranking",)),
     **dict.fromkeys(("output", "max_rank"), ("ranking", "query_features", "model")),
     **dict.fromkeys(
-        ("protocol", "metric", "ap_rule", "unmatched", "rerank", "false_accept_rate"),
+        (
+            *("protocol", "metric", "ap_rule", "unmatched", "rerank"),
+            *("false_accept_rate", "distractor_scores"),
+        ),
         ("query_features", "model"),
     ),
     **dict.fromkeys(("layout", "max_bad", "num_workers", "use_gpu"), ("model",)),

@@ -6,9 +6,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from reidray.models import LoadedModel, NetworkSpec
 from reidray.models.networks import Network
+from reidray.retrieval.distractors import attribute_doubt
 from reidray.retrieval.sums import one_thread
 from reidray.scoring.image_batches import (
     BATCH,
@@ -75,7 +77,13 @@ class Embedder:
         padded[: len(crops)] = crops
         with torch.inference_mode():
             outputs = self._network(torch.from_numpy(padded).permute(0, 3, 1, 2).to(self._device))
-        predicted = [values.argmax(dim=1).cpu().numpy() for values in outputs.attributes]
-        codes = np.stack(predicted, axis=1) if predicted else np.empty((BATCH, 0), dtype=np.int64)
-        embeddings = outputs.embedding.float().cpu().numpy()
-        return Predictions(embeddings, codes).take(slice(len(crops)))
+            found = outputs.embedding.float(), *_codes_and_doubt(outputs.attributes)
+        return Predictions(*(part.cpu().numpy() for part in found)).take(slice(len(crops)))
+
+
+def _codes_and_doubt(logits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Codes (BATCH, A) int64 of the attributes, and doubt (BATCH,) float32."""
+    if not logits:
+        return torch.empty(BATCH, 0, dtype=torch.int64), torch.full((BATCH,), torch.nan)
+    codes = torch.stack([values.argmax(dim=1) for values in logits], dim=1)
+    return codes, attribute_doubt([values.float().softmax(dim=1) for values in logits])

@@ -11,6 +11,7 @@ from reidray.errors import UserError
 from reidray.retrieval import RankingMetrics, Reranking, evaluate, open_set
 from reidray.retrieval.protocols import JUNK, Truth, read_truth
 from reidray.scoring.config import EvaluateConfig, ProtocolName
+from reidray.scoring.distractors import score_images, separation_figures
 from reidray.scoring.evaluation import RANKS, Evaluation, ImageLabels, QueryFigures
 from reidray.scoring.feature_files import ImageFeatures, read_features
 
@@ -70,6 +71,9 @@ def judge_features(
         if config.false_accept_rate is not None:
             rates = open_set(*images, metric=metric, protocol=protocol)
             figures["open_set"] = asdict(rates.at(config.false_accept_rate))
+        if config.distractor_scores:
+            scores = score_images(query.embeddings, gallery.embeddings, gallery.doubt, metric)
+            figures["distractor_scores"] = separation_figures(gallery.labels.people, scores, source)
     curve = metrics.cmc[: len(gallery.embeddings)].tolist()
     return Evaluation(figures, _query_figures(query.labels, truth, metrics), curve, str(metrics))
 

@@ -35,10 +35,12 @@ class ImageFeatures:
     Attributes:
         embeddings: (N, D) float32, float16 or float64.
         labels: of the N images.
+        doubt: (N,) float32, how unsure the network is of their attributes; None where not known.
     """
 
     embeddings: Array
     labels: ImageLabels
+    doubt: Array | None = None
 
 
 def read_features(file: str) -> ImageFeatures:

@@ -7,17 +7,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from reidray.accuracy import attribute_accuracy, most_frequent
 from reidray.data.attributes import AttributeSchema
 from reidray.data.layouts import read_layout
 from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.groups import group_figures
 from reidray.models import LoadedModel, load_person_model
 from reidray.scoring.config import EvaluateConfig
+from reidray.scoring.distractors import labelled_distractors
 from reidray.scoring.embedded_set import EmbeddedSet, embed_sets
 from reidray.scoring.embedding_pass import plan_pool
-from reidray.scoring.evaluation import Evaluation, ImageLabels
+from reidray.scoring.evaluation import Evaluation, ImageLabels, QueryFigures
 from reidray.scoring.feature_evaluation import default_protocol, judge_features, right_answers
 from reidray.scoring.feature_files import ImageFeatures
 from reidray.scoring.image_batches import ImageSet
@@ -46,20 +49,27 @@ def judge_model(
     query, gallery = (image_labels(table) for table in tables)
     protocol = config.protocol or default_protocol(query, gallery)
     right_answers(query, gallery, protocol, manifest.root)
+    if config.distractor_scores:
+        labelled_distractors(gallery.people, manifest.root)
     location = Location(manifest.root)
     sets = [ImageSet(location, tuple(table["path"].to_pylist())) for table in tables]
     found = _embed(model, sets, config, session)
     judged = judge_features(
         ImageFeatures(found[0].predictions.embeddings, query.take(found[0].rows)),
-        ImageFeatures(found[1].predictions.embeddings, gallery.take(found[1].rows)),
+        ImageFeatures(
+            found[1].predictions.embeddings,
+            gallery.take(found[1].rows),
+            found[1].predictions.doubt,
+        ),
         replace(config, protocol=protocol),
         metric=config.metric or model.card.metric,
         source=manifest.root,
     )
     figures = {"model": model.model_id, **judged.figures}
     figures["quarantined"] = sum(len(part.bad) for part in found)
+    kept = [table.take(part.rows) for table, part in zip(tables, found, strict=True)]
+    figures |= _group_figures(kept[0], judged.queries, manifest.schema)
     if manifest.schema.names and manifest.schema == model.spec.schema:
-        kept = [table.take(part.rows) for table, part in zip(tables, found, strict=True)]
         figures |= _attribute_figures(kept, found, manifest.schema)
     return replace(judged, figures=figures)
 
@@ -78,15 +88,33 @@ def _embed(
     return found
 
 
+def _group_figures(
+    table: pa.Table, queries: Sequence[QueryFigures], schema: AttributeSchema
+) -> dict[str, Any]:
+    """Figures of the queries by gender and age, as far as these are known."""
+    return group_figures(
+        np.array([query.average_precision for query in queries], dtype=np.float64),
+        np.array([query.first_match_rank or 0 for query in queries]),
+        table["person"].to_numpy(),
+        _codes(table, schema),
+        schema,
+    )
+
+
+def _codes(table: pa.Table, schema: AttributeSchema) -> NDArray[np.int8]:
+    """(N, A) attribute codes of the images of a manifest."""
+    columns = [table[column].to_numpy() for column in schema.columns]
+    return np.stack(columns, axis=1) if columns else np.empty((table.num_rows, 0), np.int8)
+
+
 def _attribute_figures(
     tables: Sequence[pa.Table], found: Sequence[EmbeddedSet], schema: AttributeSchema
 ) -> dict[str, Any]:
     """Attribute accuracy over query and gallery images where codes are known."""
-    known = pa.concat_tables(tables).select(list(schema.columns))
-    codes = np.stack([column.to_numpy() for column in known.columns], axis=1)
+    codes = _codes(pa.concat_tables(tables), schema)
     predicted = np.concatenate([part.predictions.codes for part in found])
     majority = most_frequent(codes.astype(np.int64), schema)
-    figures = attribute_accuracy(predicted, codes.astype(np.int8), schema, majority)
+    figures = attribute_accuracy(predicted, codes, schema, majority)
     return figures | ({"majority_from": "the images judged"} if figures else {})
 
 

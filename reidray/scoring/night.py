@@ -32,7 +32,9 @@ from reidray.scoring.night_files import (
     predicts_pedestrians,
     write_files,
 )
+from reidray.scoring.predictions import Predictions
 from reidray.scoring.ranking_file import check_names
+from reidray.scoring.sifting import sift
 from reidray.scoring.stopwatch import Stopwatch
 from reidray.scoring.store import EmbeddingStore, images_table
 
@@ -43,8 +45,9 @@ def score_night(config: ScoreConfig, cluster: NightCluster | None = None) -> dic
     """Rank the gallery for every query, predict its attributes and publish the files together.
 
     The output folder gets `reid_test.txt`, `classification_test.csv` where the model predicts the
-    pedestrian attributes, `quarantine.csv` and `scoring.json`; all but the last are the same bytes
-    for the same model and images, however many workers there are and whatever a store knew.
+    pedestrian attributes, `distractors.csv` where it is asked for, `quarantine.csv` and
+    `scoring.json`; all but the last are the same bytes for the same model and images, however many
+    workers there are and whatever a store knew.
 
     Args:
         config: what to score.
@@ -56,7 +59,8 @@ def score_night(config: ScoreConfig, cluster: NightCluster | None = None) -> dic
 
     Raises:
         UserError: model, images or output are not what they should be, the cluster cannot place
-            the workers, or too many images do not decode. The output folder is then untouched.
+            the workers, too many images do not decode, or all of the gallery is taken for
+            distractors. The output folder is then untouched.
     """
     watch, retries = Stopwatch(), object_store.retries_so_far()
     cluster = cluster or NightCluster(nullcontext(), alone=False)
@@ -73,7 +77,7 @@ def score_night(config: ScoreConfig, cluster: NightCluster | None = None) -> dic
             ranked = rank(images, store, config, config.metric or model.card.metric)
             store.forget_earlier()
             watch.lap("rank")
-        write_files(staging, model, ranked, keep_missing=config.keep_missing)
+        write_files(staging, model, ranked, config)
         watch.lap("write")
         summary = {
             "model": model.model_id,
@@ -113,6 +117,8 @@ def _counts(ranked: RankedNight, config: ScoreConfig) -> dict[str, Any]:
         "quarantined": sum(len(each.stored.bad) for each in sets),
         "top_k": config.top_k,
         "max_distance": config.max_distance,
+        "max_distractor_score": config.max_distractor_score,
+        "distractors_left_out": 0 if ranked.sifted is None else int((~ranked.sifted.keep).sum()),
         "queries_without_names": sum(not names for names in ranked.ranking.values()),
     }
 
@@ -158,18 +164,24 @@ def rank(
 ) -> RankedNight:
     """Each query's nearest gallery images, and the gallery's attributes.
 
-    The gallery's embeddings are read a part at a time. A query that did not decode has no names.
+    The gallery's embeddings are read a part at a time, but for distractor scores, which need all
+    of them. A query that did not decode has no names.
+
+    Raises:
+        UserError: all of the gallery is taken for distractors.
     """
     queries, gallery = images
-    query = store.shape.empty(len(queries.stored.kept))
-    for places, predictions in store.gather(queries.stored.kept):
-        query.put(places, predictions)
+    query = _read_all(queries, store)
+    sifted = None
+    if config.distractor_scores or config.max_distractor_score is not None:
+        sifted = sift(query, _read_all(gallery, store), metric, config.max_distractor_score)
     codes = np.empty((len(gallery.stored.kept), store.shape.attributes), dtype=np.int64)
 
     def parts() -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         for places, predictions in store.gather(gallery.stored.kept):
             codes[places] = predictions.codes
-            yield places, predictions.embeddings
+            chosen = slice(None) if sifted is None else sifted.keep[places]
+            yield places[chosen], predictions.embeddings[chosen]
 
     _, indices = top_k_of_parts(
         query.embeddings, parts(), config.top_k, metric=metric, max_distance=config.max_distance
@@ -179,4 +191,12 @@ def rank(
     for row, nearest in zip(queries.stored.rows, indices, strict=True):
         within = named[nearest[nearest >= 0]]
         ranking[queries.images.paths[row]] = [names[index] for index in within]
-    return RankedNight(queries, gallery, ranking, codes)
+    return RankedNight(queries, gallery, ranking, codes, sifted)
+
+
+def _read_all(images: NightlySet, store: EmbeddingStore) -> Predictions:
+    """What the model says of the images that decode."""
+    found = store.shape.empty(len(images.stored.kept))
+    for places, predictions in store.gather(images.stored.kept):
+        found.put(places, predictions)
+    return found

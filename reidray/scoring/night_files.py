@@ -10,16 +10,21 @@ from numpy.typing import NDArray
 from reidray.data.annotations import write_annotations
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
 from reidray.models import LoadedModel
+from reidray.scoring.config import ScoreConfig
+from reidray.scoring.distractors import DISTRACTOR_FILE, distractor_table
 from reidray.scoring.image_batches import ImageSet
 from reidray.scoring.increment import StoredSet
 from reidray.scoring.quarantine import attribute_rows, write_quarantine
 from reidray.scoring.ranking_file import write_ranking
+from reidray.scoring.sifting import SiftedGallery
 
 RANKING_FILE = "reid_test.txt"
 ATTRIBUTE_FILE = "classification_test.csv"
 QUARANTINE_FILE = "quarantine.csv"
 SUMMARY_FILE = "scoring.json"
-OUTPUT_FILES = frozenset({RANKING_FILE, ATTRIBUTE_FILE, QUARANTINE_FILE, SUMMARY_FILE})
+OUTPUT_FILES = frozenset(
+    {RANKING_FILE, ATTRIBUTE_FILE, DISTRACTOR_FILE, QUARANTINE_FILE, SUMMARY_FILE}
+)
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,14 @@ class RankedNight:
         gallery: its gallery.
         ranking: query name to its nearest gallery names, the best first.
         codes: (M, A) int64, attribute codes of the gallery images that decode.
+        sifted: which of these were taken for people; None where it was not asked for.
     """
 
     queries: NightlySet
     gallery: NightlySet
     ranking: Mapping[str, Sequence[str]]
     codes: NDArray[np.int64]
+    sifted: SiftedGallery | None
 
 
 def predicts_pedestrians(model: LoadedModel) -> bool:
@@ -52,23 +59,28 @@ def predicts_pedestrians(model: LoadedModel) -> bool:
     return model.spec.schema == PEDESTRIAN_SCHEMA
 
 
-def write_files(
-    folder: Path, model: LoadedModel, night: RankedNight, *, keep_missing: bool
-) -> None:
-    """Write rankings, attributes and quarantine into an empty folder.
+def write_files(folder: Path, model: LoadedModel, night: RankedNight, config: ScoreConfig) -> None:
+    """Write all but the summary into an empty folder.
 
     Args:
         folder: it.
         model: of the night.
         night: what it came to.
-        keep_missing: give a gallery image that does not decode a row of -1 among the attributes.
+        config: what was asked for.
     """
     (folder / RANKING_FILE).write_bytes(write_ranking(night.ranking))
     queries, gallery = night.queries, night.gallery
     if predicts_pedestrians(model):
         rows = attribute_rows(
-            gallery.images.paths, gallery.stored.rows, night.codes, keep_missing=keep_missing
+            gallery.images.paths,
+            gallery.stored.rows,
+            night.codes,
+            keep_missing=config.keep_missing,
         )
         (folder / ATTRIBUTE_FILE).write_bytes(write_annotations(rows))
+    if night.sifted is not None and config.distractor_scores:
+        names = [gallery.images.paths[row] for row in gallery.stored.rows]
+        table = distractor_table(names, night.sifted.scores)
+        (folder / DISTRACTOR_FILE).write_bytes(table)
     bad = {"query": queries.stored.bad, "gallery": gallery.stored.bad}
     (folder / QUARANTINE_FILE).write_bytes(write_quarantine(bad))

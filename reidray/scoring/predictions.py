@@ -15,10 +15,12 @@ class Predictions:
     Attributes:
         embeddings: (N, D) float32.
         codes: (N, A) int64, predicted code of each attribute of the model's schema.
+        doubt: (N,) float32, how unsure the model is of the attributes; NaN where it has none.
     """
 
     embeddings: NDArray[np.float32]
     codes: NDArray[np.int64]
+    doubt: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.embeddings)
@@ -75,4 +77,5 @@ class Shape:
         return Predictions(
             np.empty((images, self.embedding_size), dtype=np.float32),
             np.empty((images, self.attributes), dtype=np.int64),
+            np.empty(images, dtype=np.float32),
         )

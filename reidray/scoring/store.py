@@ -23,7 +23,7 @@ from reidray.scoring.predictions import Predictions, Shape
 Rows = NDArray[np.int64]
 
 IMAGES_FOLDER, EMBEDDINGS_FOLDER = "images", "embeddings"
-PLAIN = ("content", "embedding", "codes")
+PLAIN = ("content", "embedding", "codes", "doubt")
 """Columns of embeddings of which hardly any two rows agree."""
 
 IMAGES_SCHEMA = pa.schema(
@@ -44,6 +44,7 @@ def embeddings_schema(shape: Shape) -> pa.Schema:
             "content": pa.binary(HASH_BYTES),
             "embedding": pa.list_(pa.float32(), shape.embedding_size),
             "codes": pa.list_(pa.int8()),
+            "doubt": pa.float32(),
         }
     )
 
@@ -116,6 +117,7 @@ class EmbeddingStore:
             digests,
             pa.FixedSizeListArray.from_arrays(embeddings, self.shape.embedding_size),
             pa.ListArray.from_arrays(offsets, codes),
+            pa.array(predictions.doubt),
         ]
         rows = pa.Table.from_arrays(columns, schema=self._table.schema)
         self._parts.append(self._table.append(rows))
@@ -147,9 +149,9 @@ class EmbeddingStore:
                 yield places, self._read(part).take(rows[places] - start)
 
     def _read(self, part: str) -> Predictions:
-        table = self._table.read(part, ["embedding", "codes"])
+        table = self._table.read(part, ["embedding", "codes", "doubt"])
         codes = as_matrix(table["codes"]).astype(np.int64)
-        return Predictions(as_matrix(table["embedding"]), codes)
+        return Predictions(as_matrix(table["embedding"]), codes, table["doubt"].to_numpy())
 
 
 def as_matrix(column: pa.ChunkedArray) -> NDArray[Any]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -74,16 +75,17 @@ class TrainingState:
         """Take up a checkpoint.
 
         Raises:
-            UserError: it was written under another configuration; names the first difference.
+            UserError: it was written under another configuration, of which the first difference
+                is named, or it is damaged.
         """
         state = json.loads((folder / STATE_FILE).read_text())
         _refuse_other_settings(state["settings"], json.loads(json.dumps(self.settings)), folder)
         self.standing = Standing(**state["standing"])
-        self.network.load_state_dict(load_file(folder / NETWORK_FILE))
-        self.best_weights = load_file(folder / BEST_FILE)
+        self.network.load_state_dict(_read_tensors(folder / NETWORK_FILE))
+        self.best_weights = _read_tensors(folder / BEST_FILE)
         optimizer = self.optimizer.state_dict()
         entries: dict[int, dict[str, Tensor]] = {}
-        for key, value in load_file(folder / OPTIMIZER_FILE).items():
+        for key, value in _read_tensors(folder / OPTIMIZER_FILE).items():
             index, _, name = key.partition(".")
             entries.setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict(optimizer | {"state": entries})
@@ -95,9 +97,22 @@ def copy_weights(network: nn.Module) -> dict[str, Tensor]:
 
 
 def read_best(folder: Path) -> tuple[Standing, dict[str, Tensor]]:
-    """How far a checkpoint had come, and the weights of its best epoch."""
+    """How far a checkpoint had come, and the weights of its best epoch.
+
+    Raises:
+        UserError: it is damaged.
+    """
     state = json.loads((folder / STATE_FILE).read_text())
-    return Standing(**state["standing"]), load_file(folder / BEST_FILE)
+    return Standing(**state["standing"]), _read_tensors(folder / BEST_FILE)
+
+
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise UserError(
+            f"checkpoint {file} is damaged, or no safetensors file ({error}): train again"
+        ) from error
 
 
 def _refuse_other_settings(then: dict[str, Any], now: dict[str, Any], folder: Path) -> None:

@@ -27,7 +27,7 @@ from reidray.training.checkpoint import Standing, read_best
 from reidray.training.loop import Task
 from reidray.training.place import Place
 from reidray.training.progress import Journal
-from reidray.training.trainer import Resources, place_workers, train_on_cluster
+from reidray.training.trainer import Resources, check_checkpoints, place_workers, train_on_cluster
 from reidray.training.worker import Assignment
 
 log = logging.getLogger("reidray")
@@ -151,9 +151,10 @@ def choose_run(config: TrainingConfig, resume: Path | None) -> Path:
     """The run directory: the one to go on with, or a new one, which is not made yet.
 
     Raises:
-        UserError: it holds something, or cannot be made.
+        UserError: it holds something, cannot be made, or its checkpoints lie elsewhere.
     """
     if resume is not None:
+        check_checkpoints(resume)
         return resume
     run = Path(config.output or time.strftime("runs/%Y%m%d-%H%M%S"))
     if run.exists() and (not run.is_dir() or any(run.iterdir())):

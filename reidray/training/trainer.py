@@ -1,5 +1,6 @@
 """The training loop on a Ray cluster: a process for each GPU or share of the CPUs, under DDP."""
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from reidray.training.worker import Assignment
 Result = TypeVar("Result")
 
 CHECKPOINTS = "checkpoints"
+SNAPSHOT_FILE = "checkpoint_manager_snapshot.json"
 SHARE_BESIDE_DECODING = 0.5
 """Share of its CPUs that training holds where crops are streamed: Ray Data waits for ever where it
 holds all."""
@@ -107,6 +109,39 @@ def train_on_cluster(
     trainer = torch_trainer(assignment, resources, run, events=events)
     with journal.follow(events):
         return fit(trainer)
+
+
+def check_checkpoints(run: Path) -> None:
+    """Refuse a run whose list of checkpoints, which Ray keeps, names any folder but its own.
+
+    Ray reads them by these names, and deletes the oldest.
+
+    Args:
+        run: the run directory; it may be without checkpoints.
+
+    Raises:
+        UserError: the list names another place, or cannot be read.
+    """
+    folder = run / CHECKPOINTS
+    if not (folder / SNAPSHOT_FILE).exists():
+        return
+    named: list[object] = []
+
+    def note(entry: dict[str, object]) -> None:
+        if "checkpoint_dir_name" in entry:
+            named.append(entry["checkpoint_dir_name"])
+
+    try:
+        json.loads((folder / SNAPSHOT_FILE).read_text(), object_hook=note)
+    except ValueError as error:
+        raise UserError(f"{folder / SNAPSHOT_FILE} is not JSON ({error}): train again") from error
+    own = {path.name for path in folder.iterdir() if path.is_dir() and not path.is_symlink()}
+    for name in named:
+        if name not in own:
+            raise UserError(
+                f"{folder / SNAPSHOT_FILE} names a checkpoint {name!r}, which is no folder beside "
+                "it: go on with a run that is whole and your own, or train again"
+            )
 
 
 def torch_trainer(

@@ -21,6 +21,7 @@ from reidray.data.ingest import ImageFiles, ingest
 from reidray.data.storage import Location, list_images
 from reidray.scoring.config import ScoreConfig
 from reidray.scoring.night import score_night
+from reidray.scoring.night_embedding import NightCluster
 from reidray.scoring.ranking_file import read_ranking
 
 pytestmark = pytest.mark.cluster
@@ -143,7 +144,7 @@ def test_an_image_that_vanishes_after_it_was_listed_is_set_aside(model, tmp_path
 
     settings = {name: str(tmp_path / name) for name in ("queries", "gallery", "output")}
     config = ScoreConfig(model=str(model), **settings, max_bad=0.25, num_workers=1)
-    score_night(config, meanwhile())
+    score_night(config, NightCluster(meanwhile(), alone=False))
     quarantine = (tmp_path / "output" / "quarantine.csv").read_text().splitlines()
     assert quarantine[1:] == ["2.png,gallery,No such file or directory"]
     ranking = read_ranking((tmp_path / "output" / "reid_test.txt").read_bytes(), "txt")
@@ -172,8 +173,9 @@ def test_a_name_that_the_files_cannot_carry_is_refused_before_any_work(
     strange.parent.mkdir(exist_ok=True)
     strange.write_bytes((tmp_path / part / "10:30 a good one.png").read_bytes())
     settings = {name: str(tmp_path / name) for name in ("queries", "gallery", "output")}
+    nowhere = NightCluster(Unreachable(), alone=True)
     with pytest.raises(SystemExit) as ended:
-        job.run_job(lambda: score_night(ScoreConfig(model=str(model), **settings), Unreachable()))
+        job.run_job(lambda: score_night(ScoreConfig(model=str(model), **settings), nowhere))
     said = capsys.readouterr()
     assert (ended.value.code, said.out) == (2, "")
     assert said.err.startswith(f"error: file name {shown} ")

@@ -40,7 +40,7 @@ def images(tmp_path_factory):
 def first_night(ray_address, model, images, tmp_path_factory):  # noqa: ARG001 - it needs Ray
     """The output folder of two workers that ranked all but one of the gallery."""
     output = tmp_path_factory.mktemp("first") / "out"
-    night(model, images, output, num_workers=2, top_k=149)
+    night(model, images, output, num_workers=2, top_k=149, distractor_scores=True)
     return output
 
 
@@ -65,10 +65,12 @@ def test_the_job_with_one_worker_joins_a_cluster_and_publishes_the_same_bytes(
     done = run_job(
         *("--model", model, "--queries", images / "queries", "--gallery", images / "gallery"),
         *("--output", tmp_path / "out", "--top-k", 149, "--num-workers", 1),
-        *("--ray-address", ray_address),
+        *("--ray-address", ray_address, "--distractor-scores"),
     )
     assert done.returncode == 0, done.stderr
     assert published(tmp_path / "out") == published(first_night)
+    scores = (tmp_path / "out" / "distractors.csv").read_bytes()
+    assert scores == (first_night / "distractors.csv").read_bytes()
     told = json.loads(done.stdout.splitlines()[-1])
     written = json.loads((tmp_path / "out" / "scoring.json").read_text())
     assert told["output"] == str(tmp_path / "out")
@@ -120,9 +122,12 @@ def test_a_model_without_attributes_replaces_the_night_and_says_that_it_predicts
     shutil.copytree(first_night, tmp_path / "out")
     (tmp_path / "model").mkdir()
     plain = make_model(tmp_path / "model", "baseline", AttributeSchema())
-    night(plain, images, tmp_path / "out", top_k=500, metric="euclidean")
+    settings = {"top_k": 500, "metric": "euclidean", "distractor_scores": True}
+    night(plain, images, tmp_path / "out", **settings)
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"reid_test.txt", "quarantine.csv", "scoring.json"}
+    assert names == {"reid_test.txt", "quarantine.csv", "scoring.json", "distractors.csv"}
+    scores = (tmp_path / "out" / "distractors.csv").read_text().splitlines()
+    assert scores[0] == "file,distractor_score"
     summary = json.loads((tmp_path / "out" / "scoring.json").read_text())
     assert "does not predict" in summary["attributes"]
     assert summary["metric"] == "euclidean"
@@ -242,3 +247,78 @@ def test_images_beyond_the_largest_distance_are_not_named(first_night, model, im
     written = json.loads((tmp_path / "out" / "scoring.json").read_text())
     assert written["queries_without_names"] == told["queries_without_names"] == nobody
     assert written["max_distance"] == NEAR
+
+
+def read_scores(folder):
+    with (folder / "distractors.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_likely_distractors_are_left_out_of_the_rankings_and_of_nothing_else(
+    first_night, model, images, tmp_path
+):
+    scores = read_scores(first_night)
+    assert len({row["file"] for row in scores}) == 150
+    values = [float(row["distractor_score"]) for row in scores]
+    assert values == sorted(values, reverse=True)
+    assert all(0 < float(row["attribute_doubt"]) < 1 for row in scores)
+    settings = {"top_k": 149, "max_distractor_score": values[9]}
+    told = night(model, images, tmp_path / "out", **settings)
+    gone = {row["file"] for row in scores if float(row["distractor_score"]) > values[9]}
+    assert told["distractors_left_out"] == len(gone) == 9
+    assert not (tmp_path / "out" / "distractors.csv").exists()
+    before, after = published(first_night), published(tmp_path / "out")
+    assert after["classification_test.csv"] == before["classification_test.csv"]
+    whole, sifted = (read_ranking(side["reid_test.txt"], "txt") for side in (before, after))
+    for query, names in sifted.items():
+        assert len(names) == 141
+        expected = [name for name in whole[query] if name not in gone]
+        assert list(names)[: len(expected)] == expected
+
+
+def draw_labelled(root):
+    """Twelve men and two women by two cameras, and in the gallery an empty street thrice."""
+    rows = ["path,split,person,camera,attr_gender"]
+    for person in range(1, 15):
+        gender = "male" if person <= 12 else "female"
+        for split, camera in (("query", 1), ("gallery", 2)):
+            draw(root / split / f"{person}.png", person, camera)
+            rows.append(f"{split}/{person}.png,{split},{person},{camera},{gender}")
+    for number in range(3):
+        draw(root / "gallery" / f"street{number}.png", 100 + number, 0)
+        rows.append(f"gallery/street{number}.png,gallery,0,3,")
+    (root / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+@pytest.mark.usefixtures("ray_address")
+def test_a_judged_model_is_broken_down_by_gender_and_its_distractor_scores_are_judged(
+    model, tmp_path
+):
+    data = draw_labelled(tmp_path / "set")
+    asked = {"model": str(model), "data": str(data), "num_workers": 1}
+    config = EvaluateConfig(**asked, distractor_scores=True, output=str(tmp_path / "out"))
+    publish(config.output, lambda: judge_model(config))
+    figures = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    men, women = figures["groups"]
+    assert (men["group"], men["queries"], men["people"]) == ("gender male", 12, 12)
+    assert (women["group"], women["queries"], women["people"]) == ("gender female", 2, 2)
+    assert (12 * men["mean_ap"] + 2 * women["mean_ap"]) / 14 == pytest.approx(figures["mean_ap"])
+    low, high = men["mean_ap_interval"]
+    assert low <= men["mean_ap"] <= high
+    assert women["mean_ap_interval"] is None
+    assert "10 people" in figures["group_intervals"]
+    judged = figures["distractor_scores"]["distractors"]
+    assert judged.keys() == {"distractor_score", "attribute_doubt"}
+    for found in judged.values():
+        assert (found["distractors"], found["people"]) == (3, 14)
+        assert found["interval"][0] <= found["auc"] <= found["interval"][1]
+
+
+def test_distractor_scores_of_a_set_without_distractors_are_refused_before_ray_starts(
+    model, tmp_path
+):
+    data = draw_one_image_per_person(tmp_path / "qut")
+    config = EvaluateConfig(model=str(model), data=str(data), distractor_scores=True)
+    with pytest.raises(UserError, match="leave out --distractor-scores"):
+        judge_model(config, Unreachable())

@@ -83,6 +83,11 @@ def test_a_run_directory_holds_all_that_a_run_leaves(undisturbed):
     assert yaml.safe_load((run / "config.yaml").read_text())["epochs"] == EPOCHS
     assert list((run / "tensorboard").glob("events*"))
     assert "</html>" in (run / "report.html").read_text()
+    groups = records(run)[result["best_epoch"] - 1]["groups"]
+    assert {group["group"].split()[0] for group in groups} == {"gender", "age"}
+    assert f"| {groups[0]['group']} | {groups[0]['queries']} | {groups[0]['people']} |" in (
+        (run / "model" / "README.md").read_text()
+    )
     assert {path.name for path in (run / "model").iterdir()} == {
         "README.md",
         "model.json",

@@ -12,6 +12,7 @@ from reidray.data.layouts import read_layout
 from reidray.data.masks import decode_mask
 from reidray.data.pictures import UndecodableImage
 from reidray.data.storage import Location
+from reidray.errors import UserError
 
 TRIMAP = np.array([[1, 2, 3], [2, 2, 1]], np.uint8)
 ANIMAL = np.array([[1, 0, 1], [0, 0, 1]], np.uint8)
@@ -186,3 +187,15 @@ def test_the_real_masks_of_the_pets():
     assert len(decoded.kept) == table.num_rows - len(decoded.bad)
     assert decoded.bad == ()
     assert 0.35 < decoded.masks.mean() < 0.45
+
+
+def test_a_mask_behind_a_link_out_of_the_folder_is_refused(tmp_path):
+    root = tmp_path / "set"
+    root.mkdir()
+    (root / "a.jpg").write_bytes(encoded(halves(8, 6)))
+    (tmp_path / "secret.png").write_bytes(png(np.ones((6, 8), np.uint8)))
+    (root / "out.png").symlink_to(tmp_path / "secret.png")
+    (root / "above").symlink_to(tmp_path)
+    for mask in ("out.png", "above/secret.png", "../secret.png", str(tmp_path / "secret.png")):
+        with pytest.raises(UserError, match=r"leaves .*set"):
+            decode_files(Location(str(root)), ["a.jpg"], (3, 4), [mask])

@@ -24,9 +24,26 @@ FIGURES = {
     "rank10": 0.9,
     "protocol": "market1501, 90 queries",
     "groups": [
-        {"group": "gender male", "queries": 80, "mean_ap": 0.6422, "rank1": 0.71},
-        {"group": "age old", "queries": 1, "mean_ap": 0.5, "rank1": 1.0},
+        {
+            "group": "gender male",
+            "queries": 80,
+            "people": 40,
+            "mean_ap": 0.6422,
+            "mean_ap_interval": [0.6011, 0.6844],
+            "rank1": 0.71,
+            "rank1_interval": [0.66, 1.0],
+        },
+        {
+            "group": "age old",
+            "queries": 1,
+            "people": 1,
+            "mean_ap": 0.5,
+            "mean_ap_interval": None,
+            "rank1": 1.0,
+            "rank1_interval": None,
+        },
     ],
+    "group_intervals": "95% intervals of people",
     "attribute_accuracy": 0.85,
     "attribute_majority": 0.755,
     "attributes": {
@@ -51,10 +68,12 @@ def test_the_card_says_how_good_the_model_is_and_by_which_protocol():
     assert r"commonest value: upper\_colour." in text
 
 
-def test_the_card_says_for_whom_the_model_is_worse_with_counts():
+def test_the_card_says_for_whom_the_model_is_worse_with_counts_and_intervals():
     text = section(model_card(CONFIG, FIGURES, 1, DATA), "For whom it is worse")
-    assert "| gender male | 80 | 64.2% | +2.0 | 71.0% |" in text
-    assert "| age old | 1 | 50.0% | -12.2 | 100.0% |" in text
+    male = "| gender male | 80 | 40 | 64.2% | 60.1 to 68.4% | +2.0 | 71.0% | 66.0 to 100.0% |"
+    assert male in text
+    assert "| age old | 1 | 1 | 50.0% | n/a | -12.2 | 100.0% | n/a |" in text
+    assert "95% intervals of people" in text
     assert "age old with 1 query, a single query moves Rank-1 by 100.0 points" in text
 
 

@@ -46,6 +46,12 @@ class Page(HTMLParser):
         return next(row for row in self.rows if row[0] == first)
 
 
+def group_row(group, queries, mean_ap, rank1, interval=None):
+    counts = {"group": group, "queries": queries, "people": queries // 2}
+    figures = {"mean_ap": mean_ap, "mean_ap_interval": interval}
+    return counts | figures | {"rank1": rank1, "rank1_interval": interval}
+
+
 def epoch_row(epoch, mean_ap=None, *, attributes=True, groups=True):
     row = {
         "epoch": epoch,
@@ -71,9 +77,10 @@ def epoch_row(epoch, mean_ap=None, *, attributes=True, groups=True):
         "validation_seconds": 30.0,
     }
     if groups:
+        row["group_intervals"] = "95 % intervals of people"
         row["groups"] = [
-            {"group": "gender male", "queries": 80, "mean_ap": mean_ap + 0.02, "rank1": 0.71},
-            {"group": "gender female", "queries": 8, "mean_ap": mean_ap - 0.15, "rank1": 0.5},
+            group_row("gender male", 80, mean_ap + 0.02, 0.71, interval=[0.5512, 0.7]),
+            group_row("gender female", 8, mean_ap - 0.15, 0.5),
         ]
     if attributes:
         row |= {
@@ -117,8 +124,13 @@ def test_figures_are_those_of_the_best_epoch(report):
 def test_groups_stand_with_their_queries_and_a_warning_where_few(report):
     written = report([epoch_row(1, 0.6)], 1)
     page = Page(written)
-    assert page.row("gender male") == ["gender male", "80", "62.0%", "+2.0", "71.0%"]
-    assert page.row("gender female *") == ["gender female *", "8", "45.0%", "-15.0", "50.0%"]
+    assert page.row("gender male") == (
+        ["gender male", "80", "40", "62.0%", "55.1 to 70.0%", "+2.0", "71.0%", "55.1 to 70.0%"]
+    )
+    assert page.row("gender female *") == (
+        ["gender female *", "8", "4", "45.0%", "n/a", "-15.0", "50.0%", "n/a"]
+    )
+    assert "95 % intervals of people" in written
     assert "gender female with 8 queries, a single query moves Rank-1 by 12.5 points" in written
 
 
@@ -184,13 +196,13 @@ def test_ids_are_unique_and_references_find_theirs(report):
 def test_names_paths_and_notes_may_hold_anything(report):
     row = epoch_row(1, 0.5)
     row["attributes"] = {NASTY: {"accuracy": 0.5, "majority": 0.6}}
-    row["groups"] = [{"group": NASTY, "queries": 3, "mean_ap": float("nan"), "rank1": 0.0}]
+    row["groups"] = [group_row(NASTY, 3, float("nan"), 0.0)]
     row["protocol"] = NASTY
     data = DataSummary(NASTY, NASTY, 1, 1, 1, 1, 0, (NASTY, "\udcff.jpg"), (NASTY,))
     written = report([row], 1, config={**CONFIG, "output": f"runs/{NASTY}"}, data=data)
     page = Page(written)
     assert not {"script", "frac"} & set(page.tags)
-    assert page.row(f"{NASTY} *")[2] == "n/a"
+    assert page.row(f"{NASTY} *")[3] == "n/a"
     assert "\\udcff.jpg" in written
 
 

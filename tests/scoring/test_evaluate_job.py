@@ -86,6 +86,7 @@ def test_job_refuses_what_it_cannot_judge_in_one_line(tmp_path):
         ("--ranking", "r.txt", "--gallery", "gallery"),
         (*FEATURES, *RULES, "--protocol", "cuhk03", "--output", "out"),
         (*MODEL, *RULES, "--protocol", "all", "--layout", "qut", "--num-workers", "1"),
+        (*FEATURES, "--distractor-scores"),
     ],
 )
 def test_what_may_be_asked_for_together(arguments):
@@ -107,6 +108,7 @@ def test_what_may_be_asked_for_together(arguments):
         ((*RANKING, "--rerank"), "--rerank goes with --query-features or --model"),
         ((*RANKING, "--unmatched", "skip"), "--unmatched goes with --query-features or --model"),
         ((*RANKING, "--protocol", "all"), "--protocol goes with"),
+        ((*RANKING, "--distractor-scores"), "--distractor-scores goes with --query-features or"),
         ((*ATTRIBUTES, "--output", "out"), "--output goes with --ranking or --query-features"),
         ((*FEATURES, "--layout", "qut"), "--layout goes with --model"),
         ((*FEATURES, "--truth", "t.json"), "--truth goes with --ranking"),

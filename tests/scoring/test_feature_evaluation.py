@@ -211,3 +211,24 @@ def test_queries_without_names_are_their_rows(tmp_path):
     query = write_features(tmp_path / "q.npz", queries, person=[1, 2])
     judged = judge(query, write_features(tmp_path / "g.npz", gallery, person=[1, 2, 1, 2]))
     assert [query.query for query in judged.queries] == ["0", "1"]
+
+
+def test_the_distance_to_neighbours_is_judged_on_labelled_distractors_and_junk(tmp_path):
+    queries, gallery = two_people()
+    far = np.float32([[5, 5, 5, 5], [-5, 5, -5, 5], [3, 0, 3, 0]])
+    files = (
+        write_features(tmp_path / "q.npz", queries, person=[1, 2]),
+        write_features(
+            tmp_path / "g.npz", np.concatenate([gallery, far]), person=[1, 2, 1, 2, 0, 0, -1]
+        ),
+    )
+    judged = judge(*files, distractor_scores=True).figures["distractor_scores"]
+    assert judged["distractors"] == {
+        "distractor_score": {"auc": 1, "interval": (1, 1), "distractors": 2, "people": 4}
+    }
+    junk = judged["junk"]["distractor_score"]
+    assert (junk["auc"], junk["interval"], junk["distractors"]) == (1, None, 1)
+    assert "distractor_scores" not in judge(*files).figures
+    plain = write_features(tmp_path / "plain.npz", gallery, person=[1, 2, 1, 2])
+    with pytest.raises(UserError, match=r"plain\.npz: .*leave out --distractor-scores"):
+        judge(files[0], plain, distractor_scores=True)

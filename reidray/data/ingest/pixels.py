@@ -29,7 +29,7 @@ def pixel_columns(rows: NDArray[np.int64], decoded: DecodedImages) -> dict[str, 
 
 def crop_groups(table: pa.Table, size: tuple[int, int]) -> Iterator[CropGroup]:
     """The group of each row; its pixels are a view of the table's memory."""
-    columns = table["rows"], _views(table["crops"]), _views(table["masks"])
+    columns = table["rows"], binary_views(table["crops"]), binary_views(table["masks"])
     for rows, crops, masks in zip(*columns, strict=True):
         yield CropGroup(
             np.asarray(rows.values, dtype=np.int64),
@@ -38,8 +38,11 @@ def crop_groups(table: pa.Table, size: tuple[int, int]) -> Iterator[CropGroup]:
         )
 
 
-def _views(column: pa.ChunkedArray) -> Iterator[NDArray[np.uint8]]:
-    """The bytes of each value where they lie; Arrow's own scalars are copies. A null is empty."""
+def binary_views(column: pa.ChunkedArray) -> Iterator[NDArray[np.uint8]]:
+    """The bytes of each value of a large_binary column where they lie; a null has none.
+
+    Arrow's own scalars are copies.
+    """
     for chunk in column.chunks:
         _, offsets, content = chunk.buffers()
         bounds = np.frombuffer(offsets, np.int64)[chunk.offset :][: len(chunk) + 1]

@@ -20,6 +20,17 @@ SUFFIXES = (".csv", ".parquet")
 _FILES = ("manifest.parquet", "manifest.csv")
 _TEXT = ("path", "split", "mask_path")
 _NUMBERS = ("person", "camera")
+_PLAIN_TYPES = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_boolean,
+    pa.types.is_decimal,
+    pa.types.is_null,
+)
+"""What a column may hold that is read. All else is bytes, of pickled objects maybe."""
+
 _LAST_LABEL, _LAST_VALUE = 32_767, 127  # the manifest's int16 and int8
 
 
@@ -41,7 +52,7 @@ def read(location: Location, *, strict: bool) -> Manifest:
     """
     root, file = _find(location)
     table = _read_table(root.read_bytes(file), file)
-    _check_columns(table.column_names, file)
+    _check_columns(table.schema, file)
     columns: dict[str, object] = {}
     attributes: list[Attribute] = []
     classes: tuple[str, ...] = ()
@@ -73,7 +84,9 @@ def read(location: Location, *, strict: bool) -> Manifest:
     return keep_existing(manifest, _images_beside(root, manifest), strict=strict)
 
 
-def _check_columns(names: Sequence[str], file: str) -> None:
+def _check_columns(schema: pa.Schema, file: str) -> None:
+    """Refuse a table that lacks a column, has one twice, or has one of no text and no numbers."""
+    names = schema.names
     missing = [name for name in ("path", "split") if name not in names]
     if missing:
         found = ", ".join(map(repr, names))
@@ -81,6 +94,17 @@ def _check_columns(names: Sequence[str], file: str) -> None:
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise UserError(f"{file}: column {twice[0]!r} is there twice; keep one of them")
+    for field in filter(lambda field: _is_read(field.name), schema):
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if not any(is_kind(kind) for is_kind in _PLAIN_TYPES):
+            raise UserError(
+                f"{file}: column {field.name!r} holds {kind}, expected text or numbers; "
+                "write it as one of them"
+            )
+
+
+def _is_read(name: str) -> bool:
+    return name in (*_TEXT, *_NUMBERS, "label") or name.startswith("attr_")
 
 
 def _find(location: Location) -> tuple[Location, str]:

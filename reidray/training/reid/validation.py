@@ -12,11 +12,11 @@ from reidray.accuracy import attribute_accuracy
 from reidray.data.attributes import AttributeSchema
 from reidray.data.crops import CropSource, Rows
 from reidray.data.transforms import image_tensor
-from reidray.retrieval import RankingMetrics, evaluate
+from reidray.groups import group_figures
+from reidray.retrieval import evaluate
 
 BATCH = 256
 RANKS = (1, 5, 10)
-GROUPED_BY = ("gender", "age")
 Metric = Literal["cosine", "euclidean"]
 
 
@@ -106,8 +106,9 @@ def judge(
         metric: distance between embeddings.
 
     Returns:
-        `mean_ap`, `mean_inp`, `rank1`, `rank5`, `rank10`, `protocol` (a line that says how), by
-        group `groups`, and where attributes are predicted their accuracies beside the majority's.
+        `mean_ap`, `mean_inp`, `rank1`, `rank5`, `rank10`, `protocol` (a line that says how), those
+        by gender and age of `group_figures`, and where attributes are predicted their accuracies
+        beside the majority's.
     """
     is_query = truth.query_mask()
     ranking = evaluate(
@@ -122,33 +123,13 @@ def judge(
     )
     figures: dict[str, Any] = {"mean_ap": ranking.mean_ap, "mean_inp": ranking.mean_inp}
     figures |= {f"rank{rank}": float(ranking.cmc[rank - 1]) for rank in RANKS}
-    figures |= {"protocol": str(ranking), "groups": _groups(ranking, truth, is_query)}
+    figures |= {"protocol": str(ranking)} | group_figures(
+        ranking.average_precision,
+        ranking.first_match_rank,
+        truth.people[is_query],
+        truth.codes[is_query],
+        truth.schema,
+    )
     if predicted.shape[1]:
         figures |= attribute_accuracy(predicted, truth.codes, truth.schema, majority)
     return figures
-
-
-def _groups(
-    ranking: RankingMetrics, truth: LabelledCrops, is_query: NDArray[np.bool_]
-) -> list[dict[str, Any]]:
-    """Figures of the queries of each gender and age, with their number."""
-    found = []
-    average_precision = np.asarray(ranking.average_precision)
-    first = np.asarray(ranking.first_match_rank)
-    valid = ~np.isnan(average_precision)
-    for index, attribute in enumerate(truth.schema.attributes):
-        if attribute.name not in GROUPED_BY:
-            continue
-        codes = truth.codes[is_query, index]
-        for code, value in enumerate(attribute.values):
-            members = valid & (codes == code)
-            if members.any():
-                found.append(
-                    {
-                        "group": f"{attribute.name} {value}",
-                        "queries": int(members.sum()),
-                        "mean_ap": float(average_precision[members].mean()),
-                        "rank1": float((first[members] == 1).mean()),
-                    }
-                )
-    return found

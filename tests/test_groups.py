@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reidray.data.attributes import NO_YES, Attribute, AttributeSchema
+from reidray.groups import group_figures
+from reidray.retrieval.bootstrap import people_intervals
+
+GENDER, HAT, AGE = 0, 1, 2
+SCHEMA = AttributeSchema(
+    (
+        Attribute("gender", ("male", "female")),
+        Attribute("hat", NO_YES),
+        Attribute("age", ("young", "old")),
+    )
+)
+
+
+def queries(people, images=4):
+    """Queries of so many people: gender by turns, no hats, the first twelve people young."""
+    who = np.repeat(np.arange(people), images)
+    codes = np.stack([who % 2, np.zeros_like(who), (who >= 12).astype(int)], axis=1)
+    return who, codes.astype(np.int8)
+
+
+def test_each_group_has_its_own_figures_with_counts_and_intervals():
+    people, codes = queries(40)
+    precision = np.where(codes[:, GENDER] == 0, 0.8, 0.5) + 0.1 * (people % 3 - 1)
+    first = np.where(people % 4 == 0, 1, 3)
+    groups = {
+        entry.pop("group"): entry
+        for entry in group_figures(precision, first, people, codes, SCHEMA)["groups"]
+    }
+    assert list(groups) == ["gender male", "gender female", "age young", "age old"]
+    male, female = groups["gender male"], groups["gender female"]
+    assert (male["queries"], male["people"]) == (80, 20)
+    assert (groups["age young"]["queries"], groups["age young"]["people"]) == (48, 12)
+    of_men = codes[:, GENDER] == 0
+    assert male["mean_ap"] == pytest.approx(precision[of_men].mean())
+    assert (male["rank1"], female["rank1"]) == (0.5, 0.0)
+    low, high = male["mean_ap_interval"]
+    assert low < male["mean_ap"] < high
+    assert female["mean_ap_interval"][1] < low
+    assert male["rank1_interval"][0] < 0.5 < male["rank1_interval"][1]
+    assert female["rank1_interval"] == [0, 0]
+
+
+def test_what_does_not_count_or_is_unknown_is_in_no_group_and_few_people_have_no_interval():
+    people, codes = queries(24)
+    codes[people == 0, GENDER] = -1
+    precision = np.full(len(people), 0.5)
+    precision[people == 1] = np.nan
+    precision[people == 12] = np.nan
+    first = np.ones(len(people), int)
+
+    def found():
+        return group_figures(precision, first, people, codes, SCHEMA)
+
+    groups = {entry["group"]: entry for entry in found()["groups"]}
+    assert [groups[f"gender {name}"]["people"] for name in ("male", "female")] == [10, 11]
+    assert groups["gender male"]["mean_ap_interval"] == [0.5, 0.5]
+    codes[people == 2, GENDER] = -1
+    fewer = found()["groups"][0]
+    assert (fewer["people"], fewer["mean_ap"], fewer["mean_ap_interval"]) == (9, 0.5, None)
+    assert fewer["rank1_interval"] is None
+    codes[:, AGE] = -1
+    precision[codes[:, GENDER] == 0] = np.nan
+    assert [entry["group"] for entry in found()["groups"]] == ["gender female"]
+    codes[:, GENDER] = -1
+    assert found() == {}
+
+
+def test_an_interval_holds_the_true_mean_as_often_as_it_says():
+    random = np.random.default_rng(1)
+    held = 0
+    for _ in range(200):
+        people = np.repeat(np.arange(60), random.integers(1, 9, 60))
+        values = (random.normal(size=60)[people] + random.normal(size=len(people)))[:, None]
+        low, high = people_intervals(values, people)[0]
+        held += low <= 0 <= high
+    assert 0.9 <= held / 200 <= 0.98
+
+
+def test_images_of_one_person_count_as_one_and_not_as_many():
+    random = np.random.default_rng(2)
+    each = random.random((30, 1))
+    (low, high), *_ = people_intervals(each, np.arange(30))
+    (thrice_low, thrice_high), *_ = people_intervals(np.repeat(each, 3, axis=0), np.arange(90) // 3)
+    assert (thrice_low, thrice_high) == pytest.approx((low, high))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(0, 3))
+def test_an_interval_lies_within_the_values_and_is_the_same_each_time(values, seed):
+    column = np.array(values)[:, None]
+    people = np.arange(len(values)) // 2
+    ((low, high),) = people_intervals(column, people, seed=seed)
+    assert min(values) - 1e-12 <= low <= high <= max(values) + 1e-12
+    assert people_intervals(column, people + 7, seed=seed).tolist() == [[low, high]]
+
+
+def test_an_interval_of_nobody_is_refused():
+    with pytest.raises(ValueError, match="at least one"):
+        people_intervals(np.empty((0, 2)), [])
