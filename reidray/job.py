@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
 
@@ -51,7 +52,7 @@ class Invocation(Generic[Config]):
 
     config: Config
     session: SessionConfig
-    resume: Path | None
+    resume: str | None
 
 
 class DashedParser(jsonargparse.ArgumentParser):
@@ -137,32 +138,34 @@ def parse_config(
     parser.add_class_arguments(config_class, None)
     parser.add_class_arguments(SessionConfig, None)
     sources.add_argument("--config", type=Path, action="append", default=[])
+    sources.add_argument("--s3-endpoint", type=_endpoint)
     try:
         named, rest = sources.parse_known_args(arguments)
-        layers = _layers(named, known_recipes)
-        for file in layers:
-            _check_keys(config_class, _read_yaml(file), file, ())
-        _check_flags(parser, rest)
-        given = [part for file in layers for part in ("--config", str(file))] + rest
-        values = parser.instantiate(parser.parse_args(given)).as_dict()
+        if named.s3_endpoint is not None:  # before a run is looked for in that store
+            os.environ["AWS_ENDPOINT_URL"] = named.s3_endpoint
+        with TemporaryDirectory() as folder:
+            layers = _layers(named, known_recipes, Path(folder))
+            for file in layers:
+                _check_keys(config_class, _read_yaml(file), file, ())
+            _check_flags(parser, rest)
+            given = [part for file in layers for part in ("--config", str(file))] + rest
+            values = parser.instantiate(parser.parse_args(given)).as_dict()
         config, session = _take(config_class, values), _take(SessionConfig, values)
-        if session.s3_endpoint is not None:
-            os.environ["AWS_ENDPOINT_URL"] = _checked_endpoint(session.s3_endpoint)
     except (argparse.ArgumentError, ValueError) as error:
         raise UserError(" ".join(str(error).split())) from error
     return Invocation(config, session, getattr(named, "resume", None))
 
 
-def _checked_endpoint(endpoint: str) -> str:
-    """The endpoint, if it is an address without credentials.
+def _endpoint(text: str) -> str:
+    """An endpoint, if it is an address without credentials.
 
     Raises:
-        ValueError: it is none; the message does not repeat what may be a secret.
+        ArgumentTypeError: it is none; the message does not repeat what may be a secret.
     """
-    parts = urlsplit(endpoint)
+    parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-        raise ValueError("s3-endpoint must be http://HOST:PORT or https://HOST, no credentials")
-    return endpoint
+        raise argparse.ArgumentTypeError("expected http://HOST:PORT or https://HOST")
+    return text
 
 
 def _take(config_class: type[Config], values: dict[str, Any]) -> Config:
@@ -175,13 +178,14 @@ def _take(config_class: type[Config], values: dict[str, Any]) -> Config:
 def _add_training_sources(parser: argparse.ArgumentParser, known: dict[str, Path]) -> None:
     """The flags of a training that stand for whole sets of keys."""
     parser.add_argument("--recipe", type=str, help=f"start from one of: {', '.join(known)}")
-    parser.add_argument(
-        "--resume", type=Path, metavar="RUN", help="go on with this run directory's training"
-    )
+    parser.add_argument("--resume", metavar="RUN", help="go on with this run directory's training")
 
 
-def _layers(named: argparse.Namespace, known: dict[str, Path]) -> list[Path]:
-    """The configuration files that flags stand for, the weakest first."""
+def _layers(named: argparse.Namespace, known: dict[str, Path], folder: Path) -> list[Path]:
+    """The configuration files that flags stand for, the weakest first.
+
+    What lies in an object store is brought to `folder`.
+    """
     layers = []
     if getattr(named, "recipe", None) is not None:
         if named.recipe not in known:
@@ -189,8 +193,22 @@ def _layers(named: argparse.Namespace, known: dict[str, Path]) -> list[Path]:
             raise UserError(f"recipe {named.recipe!r} does not exist: did you mean {near[0]!r}?")
         layers.append(known[named.recipe])
     if getattr(named, "resume", None) is not None:
-        layers.append(named.resume / "config.yaml")
+        layers.append(_config_of(named.resume, folder))
     return [*layers, *named.config]
+
+
+def _config_of(run: str, folder: Path) -> Path:
+    """The configuration of a run directory, on this machine's disk."""
+    if not run.startswith("s3://"):
+        return Path(run) / "config.yaml"
+    from reidray.data.storage import Location  # slow to import, for those who ask for help
+
+    try:
+        data = Location(run).read_bytes("config.yaml")
+    except OSError as error:
+        raise UserError(f"run {run} has no config.yaml that can be read ({error})") from error
+    (folder / "config.yaml").write_bytes(data)
+    return folder / "config.yaml"
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def test_resume_takes_the_run_s_configuration(tmp_path):
     (tmp_path / "config.yaml").write_text("data: there\nepochs: 3\n")
     asked = parse_config(TrainReidConfig, ["--resume", str(tmp_path)], trains="reid")
     assert (asked.config.data, asked.config.epochs) == ("there", 3)
-    assert asked.resume == tmp_path
+    assert asked.resume == str(tmp_path)
 
 
 @pytest.mark.parametrize(

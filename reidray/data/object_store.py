@@ -157,9 +157,17 @@ def list_objects(uri: str, path: str, *, recursive: bool) -> list[pafs.FileInfo]
 
 
 def open_store(uri: str) -> pafs.S3FileSystem:
-    """The object store of an address; one connection per bucket is kept in each process."""
+    """The object store of an address; one connection per bucket is kept in each process.
+
+    A request that fails is not sent again: `retried` does that, and counts.
+    """
     endpoint, scheme, region = _whereabouts(uri)
     return _connect(bucket_and_key(uri)[0], endpoint, scheme, region)
+
+
+def open_for_ray(uri: str) -> pafs.S3FileSystem:
+    """The object store of an address for Ray's own files, which sends its requests again itself."""
+    return _connect(bucket_and_key(uri)[0], *_whereabouts(uri), attempts=ATTEMPTS)
 
 
 def open_with_conditions(uri: str) -> "s3fs.S3FileSystem":
@@ -242,7 +250,7 @@ def _told_without_secrets(path: str, request: Callable[[], Answer]) -> Answer:
 
 @functools.lru_cache(maxsize=64)
 def _connect(
-    bucket: str, endpoint: str | None, scheme: str | None, region: str | None
+    bucket: str, endpoint: str | None, scheme: str | None, region: str | None, attempts: int = 1
 ) -> pafs.S3FileSystem:
     if not endpoint and not region:
         region = pafs.resolve_s3_region(bucket)
@@ -253,7 +261,7 @@ def _connect(
         connect_timeout=10,
         request_timeout=REQUEST_SECONDS,
         allow_delayed_open=True,  # a small file is one request
-        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=1),  # `retried` counts them
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=attempts),
     )
 
 

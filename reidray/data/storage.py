@@ -79,12 +79,12 @@ class Location:
     @property
     def name(self) -> str:
         """The last part of the address."""
-        return posixpath.basename(self._path)
+        return posixpath.basename(self.path)
 
     @property
     def parent(self) -> "Location":
         """The folder that holds this one."""
-        return self._with_path(posixpath.dirname(self._path))
+        return self._with_path(posixpath.dirname(self.path))
 
     def join(self, part: str) -> "Location":
         """The folder `part` within this one.
@@ -92,7 +92,7 @@ class Location:
         Raises:
             UserError: `part` leaves this folder.
         """
-        return self._with_path(posixpath.join(self._path, self._inside(part)))
+        return self._with_path(posixpath.join(self.path, self._inside(part)))
 
     def exists(self) -> bool:
         """Whether there is a folder or a file of this name."""
@@ -149,7 +149,7 @@ class Location:
         if not self.is_remote:
             with self._reading():
                 return sorted(disk.walk(self.uri, inside, recursive))
-        prefix = self._path + "/"
+        prefix = self.path + "/"
         paths = (
             info.path.removeprefix(prefix)
             for info in self._select(inside, recursive)
@@ -173,7 +173,7 @@ class Location:
         """
         inside = self._inside(path)
         if self.is_remote:
-            path = posixpath.join(self._path, inside)
+            path = posixpath.join(self.path, inside)
             return object_store.read_object(self.uri, path, limit)
         return disk.read(self.uri, inside, limit)
 
@@ -187,7 +187,7 @@ class Location:
         inside = self._inside(path)
         if self.is_remote:
             return object_store.read_object_with(
-                self.uri, posixpath.join(self._path, inside), reader
+                self.uri, posixpath.join(self.path, inside), reader
             )
         with pa.OSFile(posixpath.join(self.uri, inside)) as file:
             return reader(file)
@@ -201,7 +201,7 @@ class Location:
         """
         inside = self._inside(path)
         if self.is_remote:
-            object_store.write_object(self.uri, posixpath.join(self._path, inside), data)
+            object_store.write_object(self.uri, posixpath.join(self.path, inside), data)
             return
         file = Path(self.uri, inside)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -244,8 +244,8 @@ class Location:
         settled = time.time_ns() - FRESH_NS
         if self.is_remote:
             with self._reading():
-                infos = object_store.list_objects(self.uri, self._path, recursive=True)
-            prefix = self._path + "/"
+                infos = object_store.list_objects(self.uri, self.path, recursive=True)
+            prefix = self.path + "/"
             found = {
                 info.path.removeprefix(prefix): f"{info.size:x}-{info.mtime_ns:x}"
                 for info in infos
@@ -255,7 +255,7 @@ class Location:
         return [disk.stamp(posixpath.join(self.uri, path), settled) for path in paths]
 
     @property
-    def _path(self) -> str:
+    def path(self) -> str:
         """The path as the file system knows it: `bucket/prefix`, or the local path."""
         if not self.is_remote:
             return self.uri
@@ -274,11 +274,11 @@ class Location:
 
     def _remote_type(self) -> pafs.FileType:
         with self._reading():
-            return object_store.describe_object(self.uri, self._path).type
+            return object_store.describe_object(self.uri, self.path).type
 
     def _select(self, under: str, recursive: bool) -> list[pafs.FileInfo]:
         with self._reading():
-            path = posixpath.join(self._path, under) if under else self._path
+            path = posixpath.join(self.path, under) if under else self.path
             return object_store.list_objects(self.uri, path, recursive=recursive)
 
     @contextmanager

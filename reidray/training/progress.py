@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 
 from ray.util.queue import Empty, Queue
 from rich.console import Console
@@ -17,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from reidray.data.outputs import write_whole
 from reidray.training.loop import Metrics, StepProgress
+from reidray.training.run_directory import RunDirectory
 
 log = logging.getLogger("reidray")
 
@@ -39,10 +39,11 @@ class Journal:
         records: a row of figures for each epoch, those of earlier parts of the run included.
     """
 
-    def __init__(self, run: Path) -> None:
-        self._file = run / METRICS_FILE
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+        self._file = run.folder / METRICS_FILE
         self.records: list[Metrics] = []
-        self._board = SummaryWriter(str(run / "tensorboard"))
+        self._board = SummaryWriter(str(run.folder / "tensorboard"))
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
@@ -106,6 +107,8 @@ class Journal:
             for name, value in record.items():
                 if isinstance(value, int | float):
                     self._board.add_scalar(name, value, record["epoch"])
+        self._board.flush()
+        self._run.share()
 
 
 def _line(record: Metrics) -> str:

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
@@ -19,7 +18,6 @@ from reidray.data.ingest import ImageFiles, IngestedCrops, Way, choose_way, inge
 from reidray.data.manifest import Manifest
 from reidray.data.outputs import staged_directory, write_whole
 from reidray.data.storage import Location
-from reidray.errors import UserError
 from reidray.models.directory import MODEL_FILES, ModelCard, save_model
 from reidray.models.networks import Network
 from reidray.models.registry import NETWORKS, NetworkSpec, build_network, describe_for_task
@@ -27,6 +25,7 @@ from reidray.training.checkpoint import Standing, read_best
 from reidray.training.loop import Task
 from reidray.training.place import Place
 from reidray.training.progress import Journal
+from reidray.training.run_directory import RunDirectory
 from reidray.training.trainer import Resources, check_checkpoints, place_workers, train_on_cluster
 from reidray.training.worker import Assignment
 
@@ -49,7 +48,7 @@ class Prepared(ABC):
     """
 
     config: TrainingConfig
-    run: Path
+    run: RunDirectory
     manifest: Manifest
     spec: NetworkSpec
 
@@ -147,29 +146,18 @@ class Trained(Generic[Ready]):
     learned: Learned
 
 
-def choose_run(config: TrainingConfig, resume: Path | None) -> Path:
+def choose_run(config: TrainingConfig, resume: str | None) -> RunDirectory:
     """The run directory: the one to go on with, or a new one, which is not made yet.
 
     Raises:
         UserError: it holds something, cannot be made, or its checkpoints lie elsewhere.
     """
     if resume is not None:
-        check_checkpoints(resume)
-        return resume
-    run = Path(config.output or time.strftime("runs/%Y%m%d-%H%M%S"))
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise UserError(
-            f"output {run} exists and is not an empty folder: "
-            f"name a new one, or go on with a run by --resume {run}"
-        )
-    above = next(parent for parent in (run, *run.absolute().parents) if parent.exists())
-    try:
-        with TemporaryDirectory(prefix=f".{run.name}.", dir=above):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"output {run} cannot be made in {above} ({error.strerror}): choose another place"
-        ) from error
+        run = RunDirectory.at(resume)
+        check_checkpoints(run.location)
+        return run
+    run = RunDirectory.at(config.output or time.strftime("runs/%Y%m%d-%H%M%S"))
+    run.check_new()
     return run
 
 
@@ -250,12 +238,13 @@ def train(prepared: Ready, *, started: float) -> Trained[Ready]:
     crops = have_images(files, way, config.max_bad)
     prepared = prepared.decoded(crops)
     log.info("%s; %s", prepared.counts(), resources.described(config.num_workers))
-    run.mkdir(parents=True, exist_ok=True)
-    write_whole(run / CONFIG_FILE, yaml.safe_dump(plain(config), sort_keys=False))
+    run.folder.mkdir(parents=True, exist_ok=True)
+    write_whole(run.folder / CONFIG_FILE, yaml.safe_dump(plain(config), sort_keys=False))
+    run.share()
     limit = config.max_minutes
     deadline = started + limit * 60 - WRAP_UP_SECONDS if limit else None
     assignment = prepared.assignment(crops, resources, deadline)
-    checkpoint = train_on_cluster(assignment, resources, run, Journal(run))
+    checkpoint = train_on_cluster(assignment, resources, run.location, Journal(run))
     return Trained(prepared, crops, resources, read_learned(prepared.spec, checkpoint))
 
 
@@ -267,9 +256,11 @@ def read_learned(spec: NetworkSpec, checkpoint: Path) -> Learned:
     return Learned(network, standing)
 
 
-def write_model(run: Path, network: Network, spec: NetworkSpec, card: ModelCard, page: str) -> None:
+def write_model(
+    run: RunDirectory, network: Network, spec: NetworkSpec, card: ModelCard, page: str
+) -> None:
     """Write the model directory of a run; it appears whole or not at all."""
-    with staged_directory(run / "model", replaces=MODEL_FILES) as folder:
+    with staged_directory(run.folder / "model", replaces=MODEL_FILES) as folder:
         save_model(folder, network, spec, card, page)
 
 

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pyarrow.fs as pafs
 import ray
 import ray.train
 from ray.train.torch import TorchTrainer
 from ray.util.queue import Queue
 
+from reidray.data.object_store import open_for_ray
+from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.session import cluster_gpus, node_resources
 from reidray.training.progress import Journal
@@ -93,7 +96,7 @@ def place_workers(num_workers: int, use_gpu: str, *, streams: bool = False) -> R
 
 
 def train_on_cluster(
-    assignment: Assignment, resources: Resources, run: Path, journal: Journal
+    assignment: Assignment, resources: Resources, run: Location, journal: Journal
 ) -> Path:
     """Train until done, starting again from the last checkpoint after a crash.
 
@@ -111,7 +114,7 @@ def train_on_cluster(
         return fit(trainer)
 
 
-def check_checkpoints(run: Path) -> None:
+def check_checkpoints(run: Location) -> None:
     """Refuse a run whose list of checkpoints, which Ray keeps, names any folder but its own.
 
     Ray reads them by these names, and deletes the oldest.
@@ -122,9 +125,10 @@ def check_checkpoints(run: Path) -> None:
     Raises:
         UserError: the list names another place, or cannot be read.
     """
-    folder = run / CHECKPOINTS
-    if not (folder / SNAPSHOT_FILE).exists():
+    folder = run.join(CHECKPOINTS)
+    if not folder.join(SNAPSHOT_FILE).is_file():
         return
+    snapshot = folder.join(SNAPSHOT_FILE).uri
     named: list[object] = []
 
     def note(entry: dict[str, object]) -> None:
@@ -132,14 +136,14 @@ def check_checkpoints(run: Path) -> None:
             named.append(entry["checkpoint_dir_name"])
 
     try:
-        json.loads((folder / SNAPSHOT_FILE).read_text(), object_hook=note)
+        json.loads(folder.read_bytes(SNAPSHOT_FILE), object_hook=note)
     except ValueError as error:
-        raise UserError(f"{folder / SNAPSHOT_FILE} is not JSON ({error}): train again") from error
-    own = {path.name for path in folder.iterdir() if path.is_dir() and not path.is_symlink()}
+        raise UserError(f"{snapshot} is not JSON ({error}): train again") from error
+    own = {path.partition("/")[0] for path in folder.list_files() if "/" in path}
     for name in named:
         if name not in own:
             raise UserError(
-                f"{folder / SNAPSHOT_FILE} names a checkpoint {name!r}, which is no folder beside "
+                f"{snapshot} names a checkpoint {name!r}, which is no folder beside "
                 "it: go on with a run that is whole and your own, or train again"
             )
 
@@ -147,7 +151,7 @@ def check_checkpoints(run: Path) -> None:
 def torch_trainer(
     assignment: Assignment,
     resources: Resources,
-    run: Path,
+    run: Location,
     *,
     events: Queue | None = None,
     callbacks: Sequence[Any] = (),
@@ -173,7 +177,8 @@ def torch_trainer(
         ),
         run_config=ray.train.RunConfig(
             name=CHECKPOINTS,
-            storage_path=str(run.resolve()),
+            storage_path=run.path,
+            storage_filesystem=open_for_ray(run.uri) if run.is_remote else None,
             failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             callbacks=list(callbacks),
@@ -194,7 +199,10 @@ def fit(trainer: TorchTrainer) -> Path:
         result = trainer.fit()
     except ray.train.WorkerGroupError as error:
         raise _mistake_behind(error) or error from error
-    return Path(result.checkpoint.path)
+    checkpoint = result.checkpoint
+    # `to_directory` would copy it, and here it is the run's own.
+    is_local = isinstance(checkpoint.filesystem, pafs.LocalFileSystem)
+    return Path(checkpoint.path if is_local else checkpoint.to_directory())
 
 
 def _training_function() -> Callable[[dict[str, Any]], None]:

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +103,8 @@ def run_assignment(assignment: Assignment, events: Queue | None) -> None:
     place = Place(context.get_world_rank(), context.get_world_size(), get_device())
     checkpoint = ray.train.get_checkpoint()
     reporter = RayReporter(events, place)
-    assignment.carry_out(place, reporter, Path(checkpoint.path) if checkpoint else None)
+    with checkpoint.as_directory() if checkpoint else nullcontext() as folder:
+        assignment.carry_out(place, reporter, Path(folder) if folder else None)
 
 
 class RayReporter:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from reidray.config import TrainingConfig, TrainMultitaskConfig, TrainReidConfig
@@ -26,7 +25,7 @@ class Kind:
     """
 
     config: type[TrainingConfig]
-    prepare: Callable[[Any, Path | None], Prepared]
+    prepare: Callable[[Any, str | None], Prepared]
     finish: Callable[[Any, Learned, IngestedCrops, Resources], dict[str, Any]]
 
 

@@ -69,7 +69,7 @@ def prepare_sweep(config: TuneConfig) -> Sweep:
     space = read_space(config.space, config.task, base)
     check_search(config, space)
     base = replace(base, data=config.data, output=str(output / BEST_FOLDER), max_minutes=None)
-    resumed = output / BEST_FOLDER if config.resume else None
+    resumed = str(output / BEST_FOLDER) if config.resume else None
     sweep = Sweep(config, output, space, KINDS[config.task].prepare(base, resumed))
     if config.resume:
         _check_same(sweep)
@@ -115,7 +115,7 @@ def run_sweep(sweep: Sweep) -> dict[str, Any]:
             shutil.rmtree(sweep.output)
         raise UserError(_nothing_learned(rows, config))
     chosen = trials.drawn(best.values)
-    chosen.run.mkdir(exist_ok=True)
+    chosen.run.folder.mkdir(exist_ok=True)
     learned = read_learned(chosen.spec, best.checkpoint)
     run = KINDS[config.task].finish(chosen, learned, crops, resources)
     best_config = replace(chosen.config, output=None)

@@ -11,6 +11,7 @@ from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from reidray.data.ingest import IngestedCrops
+from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.training.loop import Metrics, StepProgress
 from reidray.training.place import Place
@@ -66,7 +67,7 @@ def run_trial(values: dict[str, Any], trials: Trials) -> None:
     if trials.mutates:
         assignment = replace(assignment, changeable=(*RESUMABLE_KEYS, *MUTABLE))
     if prepared.config.num_workers > 1:
-        run = Path(tune.get_context().get_trial_dir())
+        run = Location(tune.get_context().get_trial_dir())
         fit(torch_trainer(assignment, trials.resources, run, callbacks=[TuneReportCallback()]))
         return
     device = torch.device("cuda" if trials.resources.use_gpu else "cpu")

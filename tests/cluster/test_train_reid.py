@@ -13,8 +13,10 @@ from safetensors.numpy import load_file
 
 from reidray.config import TrainReidConfig
 from reidray.data.demo import draw_demo_set
+from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.job import parse_config
+from reidray.models import load_model
 from reidray.training.reid.prepare import prepare_reid
 from reidray.training.reid.train import train_reid
 from reidray.training.trainer import place_workers
@@ -184,3 +186,44 @@ def test_workers_that_the_cluster_cannot_place_are_refused_with_what_it_has():
     assert place_workers(2, "no").cpus == 1
     assert place_workers(2, "no").held == {"CPU": 1}
     assert place_workers(2, "no", streams=True).held == {"CPU": 0.5}
+
+
+def records_of(uri):
+    location = Location(uri)
+    if "metrics.jsonl" not in location.list_files():
+        return []
+    return [json.loads(line) for line in location.read_bytes("metrics.jsonl").splitlines()]
+
+
+@pytest.mark.slow
+def test_a_run_in_a_bucket_that_fails_now_and_then_is_gone_on_with_and_learns_the_same(
+    undisturbed, bucket, unreliable
+):
+    whole, _ = undisturbed
+    unreliable.busy = unreliable.cut = 0.03
+    uri = f"{bucket}/run"
+    job = start("--config", whole / "config.yaml", "--output", uri)
+    while len(records_of(uri)) < 2:
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.2)
+    job.kill()
+    job.communicate()
+    assert len(records_of(uri)) < EPOCHS
+
+    code, output, messages = finish(start("--resume", uri))
+    assert code == 0, messages
+    assert messages.count("going on after epoch") == 1
+    told = json.loads(output.splitlines()[-1])
+    assert (told["run"], told["model"]) == (uri, f"{uri}/model")
+    assert [record["epoch"] for record in records_of(uri)] == list(range(1, EPOCHS + 1))
+    files = Location(uri).list_files()
+    assert {"config.yaml", "report.html", "model/README.md", "model/model.json"} <= {*files}
+    assert any(file.startswith("tensorboard/events") for file in files)
+    learned, expected = load_model(f"{uri}/model"), load_model(whole / "model")
+    expected_weights = expected.network.state_dict()
+    for name, values in learned.network.state_dict().items():
+        assert values.equal(expected_weights[name])
+    assert unreliable.met["busy"] > 0
+    code, _, messages = finish(start("--config", whole / "config.yaml", "--output", uri))
+    assert code == 2
+    assert "go on with a run by --resume s3://" in messages

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -77,9 +76,7 @@ class PreparedMultitask(Prepared):
         return f"{', '.join(parts)} images"
 
 
-def prepare_multitask(
-    config: TrainMultitaskConfig, resume: Path | None = None
-) -> PreparedMultitask:
+def prepare_multitask(config: TrainMultitaskConfig, resume: str | None = None) -> PreparedMultitask:
     """Read and check what a training needs. No Ray, and nothing is written yet.
 
     Args:
@@ -97,7 +94,7 @@ def prepare_multitask(
         log.info("%s", note)
     run = choose_run(config, resume)
     return PreparedMultitask(
-        config=replace(config, output=str(run)),
+        config=replace(config, output=run.location.uri),
         run=run,
         manifest=manifest,
         spec=spec,

@@ -84,13 +84,14 @@ def finish_multitask(
     page = multitask_card(card.recipe, findings)
     write_model(run, learned.network, prepared.spec, card, page)
     write_multitask_report(
-        run / "report.html", config=card.recipe, records=learned.records, findings=findings
+        run.folder / "report.html", config=card.recipe, records=learned.records, findings=findings
     )
+    run.share()
     judged = examined.get("test", examined["validation"])
     return {
-        "run": str(run),
-        "model": str(run / "model"),
-        "report": str(run / "report.html"),
+        "run": run.location.uri,
+        "model": run.uri("model"),
+        "report": run.uri("report.html"),
         "epochs": standing.epoch,
         "best_epoch": standing.best_epoch,
         "judged_on": "test" if "test" in examined else "validation",

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -88,7 +87,7 @@ class PreparedReid(Prepared):
         return self.train, self.validation
 
 
-def prepare_reid(config: TrainReidConfig, resume: Path | None = None) -> PreparedReid:
+def prepare_reid(config: TrainReidConfig, resume: str | None = None) -> PreparedReid:
     """Read and check what a training needs. No Ray, and nothing is written yet.
 
     Args:
@@ -111,7 +110,7 @@ def prepare_reid(config: TrainReidConfig, resume: Path | None = None) -> Prepare
         log.info("%s", note)
     run = choose_run(config, resume)
     return PreparedReid(
-        config=replace(config, output=str(run)),
+        config=replace(config, output=run.location.uri),
         run=run,
         manifest=manifest,
         spec=spec,

@@ -62,19 +62,20 @@ def finish_reid(prepared: PreparedReid, learned: Learned, crops: IngestedCrops) 
     page = model_card(config, standing.best, standing.best_epoch, summary)
     write_model(run, learned.network, prepared.spec, card, page)
     write_run_report(
-        run / "report.html",
+        run.folder / "report.html",
         config=config,
         records=learned.records,
         best_epoch=standing.best_epoch,
         data=summary,
     )
+    run.share()
     shown = ("mean_ap", "rank1", "rank5", "rank10", "mean_inp")
     optional = ("attribute_accuracy", "attribute_majority")
     figures = {name: standing.best[name] for name in (*shown, *optional) if name in standing.best}
     return {
-        "run": str(run),
-        "model": str(run / "model"),
-        "report": str(run / "report.html"),
+        "run": run.location.uri,
+        "model": run.uri("model"),
+        "report": run.uri("report.html"),
         "epochs": standing.epoch,
         "best_epoch": standing.best_epoch,
         **{name: round(value, 4) for name, value in figures.items()},

@@ -123,7 +123,7 @@ def test_a_run_whose_checkpoints_lie_elsewhere_is_not_gone_on_with(annotated, tm
     config = prepare(annotated, tmp_path / "new", network={"name": "vgg_triplet_rgb"}).config
     snapshot = {"checkpoint_results": [{"checkpoint_dir_name": "one", "metrics": {}}]}
     (checkpoints / "checkpoint_manager_snapshot.json").write_text(json.dumps(snapshot))
-    assert prepare_reid(config, tmp_path / "run").run == tmp_path / "run"
+    assert prepare_reid(config, str(tmp_path / "run")).run.folder == tmp_path / "run"
     snapshot["latest_checkpoint_result"] = {"checkpoint_dir_name": name, "metrics": {}}
     (checkpoints / "checkpoint_manager_snapshot.json").write_text(json.dumps(snapshot))
     with pytest.raises(UserError, match=re.escape(f"names a checkpoint {name!r}")):
