@@ -17,7 +17,7 @@ from reidray.config import NetworkConfig, TrainingConfig
 from reidray.data.decoding import check_bad_images
 from reidray.data.ingest import ImageFiles, IngestedCrops, Way, choose_way, ingest
 from reidray.data.manifest import Manifest
-from reidray.data.outputs import staged_directory, write_whole
+from reidray.data.outputs import require_new, staged_directory, write_whole
 from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.models.directory import MODEL_FILES, ModelCard, save_model
@@ -156,11 +156,7 @@ def choose_run(config: TrainingConfig, resume: Path | None) -> Path:
     if resume is not None:
         return resume
     run = Path(config.output or time.strftime("runs/%Y%m%d-%H%M%S"))
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise UserError(
-            f"output {run} exists and is not an empty folder: "
-            f"name a new one, or go on with a run by --resume {run}"
-        )
+    require_new(run, f"go on with a run by --resume {run}")
     above = next(parent for parent in (run, *run.absolute().parents) if parent.exists())
     try:
         with TemporaryDirectory(prefix=f".{run.name}.", dir=above):
@@ -242,20 +238,31 @@ def train(prepared: Ready, *, started: float) -> Trained[Ready]:
         UserError: the cluster has no room for the images or the workers, or too many images do not
             decode.
     """
-    config, run = prepared.config, prepared.run
+    config = prepared.config
     files = prepared.image_files()
     way = choose_way(files, config.ingest)
     resources = place_workers(config.num_workers, config.use_gpu, streams=way == "stream")
     crops = have_images(files, way, config.max_bad)
     prepared = prepared.decoded(crops)
     log.info("%s; %s", prepared.counts(), resources.described(config.num_workers))
-    run.mkdir(parents=True, exist_ok=True)
-    write_whole(run / CONFIG_FILE, yaml.safe_dump(plain(config), sort_keys=False))
+    journal = open_run(prepared)
     limit = config.max_minutes
     deadline = started + limit * 60 - WRAP_UP_SECONDS if limit else None
     assignment = prepared.assignment(crops, resources, deadline)
-    checkpoint = train_on_cluster(assignment, resources, run, Journal(run))
+    checkpoint = train_on_cluster(assignment, resources, prepared.run, journal)
     return Trained(prepared, crops, resources, read_learned(prepared.spec, checkpoint))
+
+
+def open_run(prepared: Prepared) -> Journal:
+    """Make a run directory that holds its configuration, where it is not there.
+
+    Returns:
+        What writes its figures.
+    """
+    run = prepared.run
+    run.mkdir(parents=True, exist_ok=True)
+    write_whole(run / CONFIG_FILE, yaml.safe_dump(plain(prepared.config), sort_keys=False))
+    return Journal(run)
 
 
 def read_learned(spec: NetworkSpec, checkpoint: Path) -> Learned:
