@@ -25,11 +25,12 @@ def ray_session(
         address: `local` starts Ray in this process, `auto` or HOST:PORT joins a running cluster;
             None joins the one in RAY_ADDRESS, which a submitted job is given, or else is `local`.
         verbose: show Ray's own messages.
-        dashboard: start Ray's dashboard beside a `local` one, on loopback. Ray Tune needs it to
-            stop a trial that Ray Train trains: without it the trial keeps its place for ever.
+        dashboard: have Ray's dashboard, which is started beside a `local` one, on loopback. Ray
+            Tune needs it to stop a trial that Ray Train trains: without it the trial keeps its
+            place for ever.
 
     Raises:
-        UserError: no cluster answers at the address.
+        UserError: no cluster answers at the address, or it has no dashboard that is needed.
     """
     address = _chosen(address)
     _quieten(verbose)
@@ -42,7 +43,7 @@ def ray_session(
     else:
         here["runtime_env"] = {"env_vars": _told_to_workers()}
     try:
-        ray.init(
+        joined = ray.init(
             address=address,
             log_to_driver=verbose,
             logging_level=logging.INFO if verbose else logging.ERROR,
@@ -55,6 +56,11 @@ def ray_session(
     context.enable_progress_bars = verbose
     context.print_on_execution_start = verbose
     try:
+        if dashboard and not joined.dashboard_url:
+            raise UserError(
+                f"Ray at {address!r} has no dashboard, which trials of several workers need to be "
+                "stopped: start one with cluster/local/up, or use --ray-address local"
+            )
         yield
     finally:
         ray.shutdown()

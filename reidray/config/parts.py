@@ -214,6 +214,10 @@ class ValidationConfig:
         """Whether more of the figure is better, or less, as of a loss."""
         return "min" if self.select_by == "validation_loss" else "max"
 
+    def goodness(self, value: float) -> float:
+        """A value of the figure as a number of which more is better."""
+        return value if self.better == "max" else -value
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReidValidationConfig(ValidationConfig):

@@ -26,6 +26,22 @@ def local_folder(uri: str) -> Path:
     return Path(location.uri)
 
 
+def require_new(output: Path, otherwise: str) -> None:
+    """Refuse an output that is there already, unless it is an empty folder.
+
+    Args:
+        output: the folder that is to be made.
+        otherwise: what else than naming a new one can be done.
+
+    Raises:
+        UserError: says so.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(
+            f"output {output} exists and is not an empty folder: name a new one, or {otherwise}"
+        )
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a file that is at no moment seen half written; the one before is replaced."""
     staged = path.with_name(f".{path.name}.part")

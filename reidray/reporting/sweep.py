@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reidray.config import ValidationConfig
 from reidray.reporting.rendering import render
 from reidray.reporting.sweep_charts import (
     FEWEST_TRIALS,
@@ -42,8 +43,7 @@ class SweptTrial:
 def sweep_page(
     *,
     name: str,
-    figure: str,
-    better: str,
+    validation: ValidationConfig,
     keys: Sequence[str],
     logarithmic: Sequence[str],
     trials: Sequence[SweptTrial],
@@ -53,24 +53,23 @@ def sweep_page(
 
     Args:
         name: of the sweep.
-        figure: what trials are compared by.
-        better: `max` or `min` of it.
+        validation: names the figure that trials are compared by.
         keys: what varied.
         logarithmic: those of these that were drawn on a logarithmic scale.
         trials: in the order of drawing; the chosen one was judged.
         chosen: the best one.
     """
+    figure, goodness = validation.select_by, validation.goodness
     judged = [trial for trial in trials if trial.best is not None]
     values = [trial.values for trial in judged]
     figures = [float(trial.best) for trial in judged if trial.best is not None]
     charts = [
         curves_chart({t.number: (t.epochs, t.figures) for t in judged}, chosen, figure),
-        parallel_chart(values, figures, figure_name=figure, better=better, logarithmic=logarithmic),
+        parallel_chart(values, figures, validation=validation, logarithmic=logarithmic),
     ]
     if len(judged) >= FEWEST_TRIALS:
         charts.append(importance_chart(importances(values, figures)))
-    sign = -1 if better == "max" else 1
-    ranked = sorted(trials, key=lambda t: (t.best is None, sign * (t.best or 0), t.number))
+    ranked = sorted(trials, key=lambda t: (t.best is None, -goodness(t.best or 0), t.number))
     return render(
         "sweep.html",
         name=name,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.inspection import permutation_importance
 
+from reidray.config import ValidationConfig
 from reidray.reporting.charts import (
     BLUE,
     GREY,
@@ -63,8 +64,7 @@ def parallel_chart(
     values: Sequence[dict[str, Any]],
     figures: Sequence[float],
     *,
-    figure_name: str,
-    better: str,
+    validation: ValidationConfig,
     logarithmic: Sequence[str],
 ) -> Chart:
     """A line for each trial through an axis for each key, its colour by how good it was.
@@ -72,8 +72,7 @@ def parallel_chart(
     Args:
         values: of N trials what each drew, by key.
         figures: of N trials the best figure.
-        figure_name: what trials were compared by.
-        better: `max` or `min`.
+        validation: names the figure that trials were compared by.
         logarithmic: keys whose axis is logarithmic.
     """
     keys = list(values[0])
@@ -83,17 +82,24 @@ def parallel_chart(
         places = [_places([v[key] for v in values], key in logarithmic) for key in keys]
         places.append(_places(list(figures), False))
         columns = np.stack([column for column, _ in places], axis=1)
-        scale = Normalize(min(figures), max(figures))
-        order = np.argsort(figures if better == "max" else [-figure for figure in figures])
-        for index in order:
-            share = scale(figures[index]) if max(figures) > min(figures) else 0.5
-            colour = COLOURS(share if better == "max" else 1 - share)
-            axes.plot(columns[index], color=colour, linewidth=1.6, alpha=0.85)
+        goodness = [validation.goodness(figure) for figure in figures]
+        scale = Normalize(min(goodness), max(goodness))
+        for index in np.argsort(goodness):
+            share = scale(goodness[index]) if max(goodness) > min(goodness) else 0.5
+            axes.plot(columns[index], color=COLOURS(share), linewidth=1.6, alpha=0.85)
         for place, (_, marks) in enumerate(places):
             axes.axvline(place, color=GREY, linewidth=1)
             for height, text in marks:
-                axes.annotate(text, (place, height), (4, 0), textcoords="offset points", fontsize=8)
-        names = [key.replace(".", ".\n").replace("_", " ") for key in (*keys, figure_name)]
+                axes.annotate(
+                    text,
+                    (place, height),
+                    (4, 0),
+                    textcoords="offset points",
+                    fontsize=8,
+                    va="center",
+                    bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
+                )
+        names = [key.replace(".", ".\n").replace("_", " ") for key in (*keys, validation.select_by)]
         axes.set_xticks(range(len(names)), names, fontsize=8)
         axes.set(ylim=(-0.06, 1.06), xlim=(-0.1, len(keys) + 0.4))
         axes.set_yticks([])

@@ -96,14 +96,18 @@ def copy_weights(network: nn.Module) -> dict[str, Tensor]:
     return {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
 
 
+def read_standing(folder: Path) -> Standing:
+    """How far a checkpoint had come."""
+    return Standing(**json.loads((folder / STATE_FILE).read_text())["standing"])
+
+
 def read_best(folder: Path) -> tuple[Standing, dict[str, Tensor]]:
     """How far a checkpoint had come, and the weights of its best epoch.
 
     Raises:
         UserError: it is damaged.
     """
-    state = json.loads((folder / STATE_FILE).read_text())
-    return Standing(**state["standing"]), _read_tensors(folder / BEST_FILE)
+    return read_standing(folder), _read_tensors(folder / BEST_FILE)
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
-from operator import gt, lt
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -273,8 +272,8 @@ class _Training:
         self.network.eval()
         metrics = self.place.from_leader(self.task.validate(self.network))
         standing, figure = self.state.standing, self.plan.validation.select_by
-        beats = gt if self.plan.validation.better == "max" else lt
-        if not standing.best or beats(metrics[figure], standing.best[figure]):
+        goodness = self.plan.validation.goodness
+        if not standing.best or goodness(metrics[figure]) > goodness(standing.best[figure]):
             standing.best, standing.best_epoch, standing.stale = metrics, standing.epoch, 0
             self.state.best_weights = copy_weights(self.network)
         else:

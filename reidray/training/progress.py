@@ -54,6 +54,12 @@ class Journal:
             transient=True,
         )
 
+    def copy(self, records: list[Metrics]) -> None:
+        """Write down a training that has ended elsewhere, by the figures of each epoch."""
+        for count in range(1, len(records) + 1):
+            self._write(records[:count])
+        self._board.close()
+
     @contextmanager
     def follow(self, queue: Queue) -> Iterator[None]:
         """Write down what arrives in a queue until the block ends."""

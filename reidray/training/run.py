@@ -231,21 +231,32 @@ def train(prepared: Ready, *, started: float) -> Trained[Ready]:
         UserError: the cluster has no room for the images or the workers, or too many images do not
             decode.
     """
-    config, run = prepared.config, prepared.run
+    config = prepared.config
     files = prepared.image_files()
     way = choose_way(files, config.ingest)
     resources = place_workers(config.num_workers, config.use_gpu, streams=way == "stream")
     crops = have_images(files, way, config.max_bad)
     prepared = prepared.decoded(crops)
     log.info("%s; %s", prepared.counts(), resources.described(config.num_workers))
-    run.folder.mkdir(parents=True, exist_ok=True)
-    write_whole(run.folder / CONFIG_FILE, yaml.safe_dump(plain(config), sort_keys=False))
-    run.share()
+    journal = open_run(prepared)
     limit = config.max_minutes
     deadline = started + limit * 60 - WRAP_UP_SECONDS if limit else None
     assignment = prepared.assignment(crops, resources, deadline)
-    checkpoint = train_on_cluster(assignment, resources, run.location, Journal(run))
+    checkpoint = train_on_cluster(assignment, resources, prepared.run.location, journal)
     return Trained(prepared, crops, resources, read_learned(prepared.spec, checkpoint))
+
+
+def open_run(prepared: Prepared) -> Journal:
+    """Make a run directory that holds its configuration, where it is not there.
+
+    Returns:
+        What writes its figures.
+    """
+    run = prepared.run
+    run.folder.mkdir(parents=True, exist_ok=True)
+    write_whole(run.folder / CONFIG_FILE, yaml.safe_dump(plain(prepared.config), sort_keys=False))
+    run.share()
+    return Journal(run)
 
 
 def read_learned(spec: NetworkSpec, checkpoint: Path) -> Learned:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from reidray.data.outputs import require_new
 from reidray.data.storage import Location
 from reidray.errors import UserError
 
@@ -77,11 +78,7 @@ class RunDirectory:
 
 
 def _check_new_folder(run: Path) -> None:
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise UserError(
-            f"output {run} exists and is not an empty folder: "
-            f"name a new one, or go on with a run by --resume {run}"
-        )
+    require_new(run, f"go on with a run by --resume {run}")
     above = next(parent for parent in (run, *run.absolute().parents) if parent.exists())
     try:
         with tempfile.TemporaryDirectory(prefix=f".{run.name}.", dir=above):

@@ -13,7 +13,7 @@ class TuneConfig:
     Attributes:
         data: folder or s3:// URI of the images, or a CSV or Parquet manifest.
         output: local folder of the sweep, new or empty: trials.csv, trials.parquet, best.yaml,
-            model/ and report.html.
+            report.html and best/, the run directory of the best trial.
         recipe: what the sweep starts from, by its name.
         space: what varies: spaces that come with reidray, by name, or YAML files.
         base: YAML file of a training's keys, over those of the recipe.
@@ -23,7 +23,7 @@ class TuneConfig:
         search: random draws each trial anew, tpe learns from those before it, pbt changes the
             settings of weak trials while they train.
         stop_early: whether trials that fall behind are stopped (ASHA).
-        first_rung: epochs that every trial is given before it can be stopped.
+        first_rung: epochs that every trial is given before it can be stopped, or changed by pbt.
         concurrent: most trials at once; by default as many as the cluster has places for.
         cpus_per_trial: CPUs of each training process, where it has no GPU.
         seed: of the draws; the trainings keep the recipe's seed.

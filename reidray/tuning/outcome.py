@@ -2,26 +2,30 @@
 
 import json
 from dataclasses import dataclass
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any, Literal
 
+import ray.train
 from ray import tune
 
 from reidray.config import ValidationConfig
+from reidray.training.checkpoint import Standing, read_standing
 from reidray.training.run import seconds_of
+from reidray.training.trainer import CHECKPOINTS
 from reidray.tuning.space import Variation
 from reidray.tuning.trial import Trials
 
 State = Literal["finished", "stopped early", "unfinished", "failed"]
 
-OF_TUNE = ("time", "timestamp", "training_iteration", "iterations", "node", "pid", "done")
-"""How the names begin of what Tune adds to the figures of an epoch."""
-
 
 @dataclass(frozen=True)
 class TrialRow:
     """A trial.
+
+    A population changes what a weak trial trains under and gives it the weights of a strong one,
+    with their history: `values` are then the last that it trained under, `epochs` and `best` those
+    of its weights, of which another trial may have trained the first.
 
     Attributes:
         number: from 0, in the order of drawing.
@@ -29,10 +33,11 @@ class TrialRow:
             crashed.
         values: what it drew, by key.
         asked_epochs: that the configuration would have had.
-        epochs: figures of each epoch that was judged.
+        epochs: figures of each epoch up to its last checkpoint, judged or not.
         best: those of the best one; empty where none was judged.
         error: why it failed, in a line; None where it did not.
-        checkpoint: folder of its last epoch; None where there is none.
+        checkpoint: folder of its last epoch, with the weights of the best; None where there is
+            none.
     """
 
     number: int
@@ -47,7 +52,7 @@ class TrialRow:
     @property
     def spent_epochs(self) -> int:
         """How many epochs it trained."""
-        return int(self.epochs[-1]["epoch"]) if self.epochs else 0
+        return len(self.epochs)
 
     @property
     def seconds(self) -> float:
@@ -73,8 +78,8 @@ def rows_of(found: tune.ResultGrid, space: tuple[Variation, ...], trials: Trials
 def best_of(rows: list[TrialRow], validation: ValidationConfig) -> TrialRow | None:
     """The trial with the best epoch of all; of equal ones the first."""
     judged = [row for row in rows if row.best and row.checkpoint]
-    pick = min if validation.better == "min" else max
-    return pick(judged, key=lambda row: row.best[validation.select_by], default=None)
+    figure = validation.select_by
+    return max(judged, key=lambda row: validation.goodness(row.best[figure]), default=None)
 
 
 def _drawn(result: Any) -> dict[str, Any]:
@@ -93,47 +98,48 @@ def _row(
     trials: Trials,
 ) -> TrialRow:
     base = trials.prepared.config
-    figure = base.validation.select_by
     values = {v.key: drawn[v.key] for v in space}
-    asked = int(values.get("epochs", base.epochs))
-    epochs = [row for row in _epochs(result.metrics_dataframe) if not isnan(row[figure])]
-    pick = min if base.validation.better == "min" else max
-    best = pick(epochs, key=lambda row: row[figure], default={})
+    checkpoint = _checkpoint(result)
+    standing = read_standing(checkpoint) if checkpoint else Standing()
+    epochs = tuple(_numbers(record) for record in standing.records)
+    best = epochs[standing.best_epoch - 1] if standing.best_epoch else {}
     return TrialRow(
         number=number,
-        state=_state(result, int(epochs[-1]["epoch"]) if epochs else 0, asked),
+        state=_state(result, standing),
         values=values,
-        asked_epochs=asked,
-        epochs=tuple(epochs),
-        best=best,
+        asked_epochs=int(values.get("epochs", base.epochs)),
+        epochs=epochs,
+        best={} if isnan(best.get(base.validation.select_by, nan)) else best,
         error=_line(result.error) if result.error else None,
-        checkpoint=_checkpoint(result),
+        checkpoint=checkpoint,
     )
 
 
 def _checkpoint(result: Any) -> Path | None:
-    """The folder of a trial's last epoch; Ray Train, where it trained, has its own."""
-    if result.checkpoint:
-        return Path(result.checkpoint.path)
-    of_train = (result.metrics or {}).get("checkpoint_path")
-    return Path(of_train) if of_train else None
+    """The folder of the last epoch that a trial told of; Ray Train, where it trained, has its own.
+
+    What Tune itself calls the last may be another trial's, given to it and not yet trained on.
+    """
+    if result.best_checkpoints:
+        return Path(result.best_checkpoints[-1][0].path)
+    try:
+        of_train = ray.train.Result.from_path(str(Path(result.path) / CHECKPOINTS))
+    except RuntimeError:  # there is none
+        return None
+    return Path(of_train.checkpoint.path) if of_train.checkpoint else None
 
 
-def _state(result: Any, spent: int, asked: int) -> State:
+def _state(result: Any, standing: Standing) -> State:
     if result.error:
         return "failed"
-    if not (result.metrics or {}).get("done", False):
-        return "unfinished"
-    return "finished" if spent >= asked else "stopped early"
+    if standing.finished:
+        return "finished"
+    return "stopped early" if (result.metrics or {}).get("done", False) else "unfinished"
 
 
-def _epochs(frame: Any) -> list[dict[str, float]]:
-    """The figures of each epoch, each epoch once, without what Tune adds."""
-    if frame is None or frame.empty:
-        return []
-    names = [n for n in frame if not n.startswith((*OF_TUNE, "config/"))]
-    numbers = frame[names].select_dtypes("number").drop_duplicates("epoch", keep="last")
-    return [{str(k): float(v) for k, v in row.items()} for row in numbers.to_dict("records")]
+def _numbers(record: dict[str, Any]) -> dict[str, float]:
+    """The figures of an epoch that are numbers."""
+    return {key: float(value) for key, value in record.items() if isinstance(value, int | float)}
 
 
 def _line(error: Exception) -> str:

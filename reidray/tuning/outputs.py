@@ -43,8 +43,7 @@ def write_outputs(
     write_whole(output / BEST_FILE, yaml.safe_dump(plain(best_config), sort_keys=False))
     page = sweep_page(
         name=output.name,
-        figure=figure,
-        better=base.validation.better,
+        validation=base.validation,
         keys=[variation.key for variation in space],
         logarithmic=[v.key for v in space if v.way == "loguniform"],
         trials=[
@@ -52,8 +51,8 @@ def write_outputs(
                 number=row.number,
                 state=row.state,
                 values=row.values,
-                epochs=[int(epoch["epoch"]) for epoch in row.epochs],
-                figures=[epoch[figure] for epoch in row.epochs],
+                epochs=[int(epoch["epoch"]) for epoch in row.epochs if figure in epoch],
+                figures=[epoch[figure] for epoch in row.epochs if figure in epoch],
                 best=row.best.get(figure),
                 seconds=row.seconds,
                 error=row.error,

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +11,9 @@ from ray import tune
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
+
+from reidray.config import TrainingConfig
 
 log = logging.getLogger("reidray")
 
@@ -23,53 +26,84 @@ class _Trial:
     """How a trial stands."""
 
     number: int
-    values: str
+    epochs: int
+    values: dict[str, Any] = field(default_factory=dict)
     state: str = "runs"
     epoch: int = 0
     now: float | None = None
     best: float | None = None
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.state not in ("runs", "waits")
+
+    @property
+    def done(self) -> float:
+        """The share of it that is behind."""
+        return 1.0 if self.ended else self.epoch / self.epochs
+
 
 class TrialLog(tune.Callback):  # type: ignore[misc]
     """Follows the trials of a sweep.
 
-    Tune keeps it with the sweep's state, so that a sweep that is resumed goes on with its figures.
+    Tune keeps what it knows with the sweep's state, for a sweep that is resumed.
     """
 
-    def __init__(self, figure: str, better: str, count: int, budget: float | None) -> None:
-        self._figure, self._better, self._count = figure, better, count
-        self._budget = budget
+    def __init__(self, base: TrainingConfig, count: int, budget: float | None) -> None:
+        self._base, self._count, self._budget = base, count, budget
         self._start = time.time()
+        self._done_before = 0.0
         self._trials: dict[str, _Trial] = {}
         self._live: Live | None = None
+
+    def get_state(self) -> dict[str, Any] | None:
+        """How the trials stand."""
+        return {"trials": self._trials}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """The sweep goes on; trials that had not ended wait to be started again."""
+        self._trials = {
+            key: trial if trial.ended else replace(trial, state="waits")
+            for key, trial in state["trials"].items()
+        }
+        self._done_before = self._done
 
     def setup(self, **_: Any) -> None:
         """The sweep begins, or goes on."""
         self._start = time.time()
         if sys.stderr.isatty():
-            self._live = Live(console=Console(stderr=True), get_renderable=self._table)
+            console = Console(stderr=True)
+            self._live = Live(console=console, get_renderable=self._table, transient=True)
             self._live.start()
 
     def on_trial_start(self, *, trials: list[Any], trial: Any, **_: Any) -> None:
-        """A trial begins, or goes on."""
-        values = ", ".join(f"{key} {_short(value)}" for key, value in trial.config.items())
-        known = _Trial(trials.index(trial), values)
-        self._trials.setdefault(trial.trial_id, known).state = "runs"
+        """A trial begins, or goes on, perhaps under other values."""
+        epochs = trial.config.get("epochs", self._base.epochs)
+        known = self._trials.setdefault(trial.trial_id, _Trial(trials.index(trial), epochs))
+        known.values, known.state = dict(trial.config), "runs"
+
+    def on_step_end(self, *, trials: list[Any], **_: Any) -> None:
+        """Trials of a population take turns."""
+        for trial in trials:
+            if trial.status == trial.PAUSED:
+                self._trials[trial.trial_id].state = "waits"
 
     def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
         """A trial was judged after an epoch."""
-        known = self._trials[trial.trial_id]
-        known.epoch, known.now = int(result["epoch"]), float(result[self._figure])
-        pick = max if self._better == "max" else min
-        known.best = known.now if known.best is None else pick(known.best, known.now)
+        known, validation = self._trials[trial.trial_id], self._base.validation
+        known.epoch, known.now = int(result["epoch"]), float(result[validation.select_by])
+        seen = [known.now] if known.best is None else [known.best, known.now]
+        known.best = max(seen, key=validation.goodness)
 
     def on_trial_complete(self, *, trial: Any, **_: Any) -> None:
         """A trial ended, or was stopped."""
-        self._end(trial.trial_id, "ended")
+        known = self._trials[trial.trial_id]
+        self._end(known, "ended" if known.epoch >= known.epochs else "stopped")
 
     def on_trial_error(self, *, trial: Any, **_: Any) -> None:
         """A trial crashed."""
-        self._end(trial.trial_id, "failed")
+        self._end(self._trials[trial.trial_id], "failed")
 
     def on_experiment_end(self, **_: Any) -> None:
         """No trial is left, or the sweep was interrupted."""
@@ -77,47 +111,52 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
             self._live.stop()
             self._live = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_live": None}
+    @property
+    def _done(self) -> float:
+        """The share of the sweep that is behind."""
+        return sum(trial.done for trial in self._trials.values()) / self._count
 
-    def _end(self, trial_id: str, state: str) -> None:
-        known = self._trials[trial_id]
+    def _end(self, known: _Trial, state: str) -> None:
         known.state = state
         if self._live is not None:
             return
-        best = "nothing" if known.best is None else f"{known.best:.3f}"
         log.info(
             "trial %d %s after epoch %d with %s %s: %s",
             known.number,
             state,
             known.epoch,
-            self._figure,
-            best,
-            known.values,
+            self._base.validation.select_by,
+            "nothing" if known.best is None else f"{known.best:.3f}",
+            ", ".join(f"{key} {_short(value)}" for key, value in known.values.items()),
         )
 
     def _table(self) -> Table:
-        ended = [trial for trial in self._trials.values() if trial.state != "runs"]
-        table = Table(title=f"{len(ended)} of {self._count} trials, {self._time_left(len(ended))}")
-        for name in ("trial", "state", "epoch", self._figure, "best so far", "values"):
-            table.add_column(name)
-        sign = -1 if self._better == "max" else 1
-        ranked = sorted(
-            self._trials.values(),
-            key=lambda trial: (
-                trial.state != "runs",
-                sign * trial.best if trial.best is not None else float("inf"),
-            ),
-        )
-        for trial in ranked[:SHOWN]:
+        validation, trials = self._base.validation, list(self._trials.values())
+        ended = sum(trial.ended for trial in trials)
+        bests = [trial.best for trial in trials if trial.best is not None]
+        best = f", best {max(bests, key=validation.goodness):.3f}" if bests else ""
+        table = Table(title=f"{ended} of {self._count} trials{best}, {self._time_left()}")
+        for name in ("trial", "state", "epoch", validation.select_by, "its best"):
+            table.add_column(name, no_wrap=True)
+        table.add_column("values")
+        for trial in sorted(trials, key=self._place)[:SHOWN]:
             figures = ("" if x is None else f"{x:.3f}" for x in (trial.now, trial.best))
-            table.add_row(str(trial.number), trial.state, str(trial.epoch), *figures, trial.values)
+            epoch = f"{trial.epoch}/{trial.epochs}"
+            values = (f"{key.split('.')[-1]} {_short(v)}" for key, v in trial.values.items())
+            drawn = Text(", ".join(values), no_wrap=True, overflow="ellipsis")
+            table.add_row(str(trial.number), trial.state, epoch, *figures, drawn)
         return table
 
-    def _time_left(self, ended: int) -> str:
-        """At the pace so far, or until the budget ends."""
-        elapsed = time.time() - self._start
-        left = [elapsed / ended * (self._count - ended)] if ended else []
+    def _place(self, trial: _Trial) -> tuple[bool, float]:
+        """Where a trial stands in the table: those that run first, then the best."""
+        worth = float("-inf") if trial.best is None else self._base.validation.goodness(trial.best)
+        return trial.state != "runs", -worth
+
+    def _time_left(self) -> str:
+        """At the pace so far, were no other trial stopped, or until the budget ends."""
+        elapsed, done = time.time() - self._start, self._done
+        new = done - self._done_before
+        left = [elapsed * (1 - done) / new] if new > 0 else []
         left += [self._budget - elapsed] if self._budget else []
         return f"{timedelta(seconds=round(max(min(left), 0)))} left" if left else "begun"
 

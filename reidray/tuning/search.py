@@ -1,5 +1,6 @@
 """How trials draw their values, and which of them may go on."""
 
+from functools import partial
 from typing import Any
 
 from ray import tune
@@ -9,7 +10,7 @@ from ray.tune.schedulers import (
     PopulationBasedTraining,
     TrialScheduler,
 )
-from ray.tune.search import SearchAlgorithm, Searcher
+from ray.tune.search import ConcurrencyLimiter, SearchAlgorithm, Searcher
 from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.search.sample import Domain
 
@@ -34,14 +35,29 @@ def domains(space: tuple[Variation, ...]) -> dict[str, Domain]:
     return {variation.key: ways[variation.way](variation.values) for variation in space}
 
 
-def check_search(config: TuneConfig, space: tuple[Variation, ...]) -> None:
-    """Refuse a population over keys that cannot change while a network trains.
+def check_search(config: TuneConfig, space: tuple[Variation, ...], workers: int) -> None:
+    """Refuse a population that cannot be.
+
+    Args:
+        config: what was asked for.
+        space: what varies.
+        workers: training processes of each trial.
 
     Raises:
-        UserError: names the key.
+        UserError: a key cannot change while a network trains, trials are of several processes, or
+            their number at once is limited.
     """
     if config.search != "pbt":
         return
+    if config.concurrent is not None:
+        raise UserError(
+            "--search pbt lets all trials take turns on the whole cluster: leave out --concurrent"
+        )
+    if workers > 1:
+        raise UserError(
+            f"--search pbt copies trials of one process and the base has num_workers {workers}: "
+            "set it to 1, or search at random or with tpe"
+        )
     for variation in space:
         if variation.key.partition(".")[0] not in MUTABLE:
             raise UserError(
@@ -50,13 +66,19 @@ def check_search(config: TuneConfig, space: tuple[Variation, ...]) -> None:
             )
 
 
-def search_of(config: TuneConfig) -> SearchAlgorithm | Searcher:
-    """How values are drawn, always alike for a seed."""
+def search_of(config: TuneConfig, at_once: int) -> SearchAlgorithm | Searcher:
+    """How values are drawn, always alike for a seed.
+
+    Args:
+        config: what was asked for.
+        at_once: most trials that live at a time; a population takes turns and lives as a whole.
+    """
     if config.search == "tpe":
         from ray.tune.search.optuna import OptunaSearch
 
-        return OptunaSearch(seed=config.seed)
-    return BasicVariantGenerator(random_state=config.seed)
+        return ConcurrencyLimiter(OptunaSearch(seed=config.seed), max_concurrent=at_once)
+    most = 0 if config.search == "pbt" else at_once
+    return BasicVariantGenerator(max_concurrent=most, random_state=config.seed)
 
 
 def scheduler_of(
@@ -67,7 +89,8 @@ def scheduler_of(
         return PopulationBasedTraining(
             time_attr="epoch",
             perturbation_interval=config.first_rung,
-            hyperparam_mutations=dict(domains(space)),
+            hyperparam_mutations=_mutations(space),
+            custom_explore_fn=partial(kept_within, space),
         )
     if not config.stop_early:
         return FIFOScheduler()
@@ -77,6 +100,21 @@ def scheduler_of(
         grace_period=config.first_rung,
         reduction_factor=KEEP_ONE_IN,
     )
+
+
+def kept_within(space: tuple[Variation, ...], values: dict[str, Any]) -> dict[str, Any]:
+    """Values with the numbers that left the space put back on its edge.
+
+    A population changes numbers by a fifth, whatever their bounds.
+    """
+    bounds = {v.key: v.values for v in space if v.way != "choice"}
+    return values | {key: min(max(values[key], low), high) for key, (low, high) in bounds.items()}
+
+
+def _mutations(space: tuple[Variation, ...]) -> dict[str, Any]:
+    """The space as a population changes it: numbers by a factor, choices to their neighbours."""
+    choices = {v.key: list(v.values) for v in space if v.way == "choice"}
+    return domains(space) | choices
 
 
 def most_epochs(space: tuple[Variation, ...], base: TrainingConfig) -> int:

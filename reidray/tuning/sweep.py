@@ -13,11 +13,11 @@ from ray import tune
 
 from reidray.config import TrainingConfig
 from reidray.data.ingest import choose_way
-from reidray.data.outputs import local_folder, write_whole
+from reidray.data.outputs import local_folder, require_new, write_whole
 from reidray.errors import UserError
 from reidray.job import parse_config
 from reidray.session import node_resources
-from reidray.training.run import Prepared, have_images, plain, read_learned
+from reidray.training.run import Prepared, have_images, open_run, plain, read_learned
 from reidray.training.trainer import SHARE_BESIDE_DECODING, Resources
 from reidray.tuning.config import TuneConfig
 from reidray.tuning.kinds import KINDS
@@ -67,7 +67,7 @@ def prepare_sweep(config: TuneConfig) -> Sweep:
     _check_output(output, config.resume)
     base = _base(config)
     space = read_space(config.space, config.task, base)
-    check_search(config, space)
+    check_search(config, space, base.num_workers)
     base = replace(base, data=config.data, output=str(output / BEST_FOLDER), max_minutes=None)
     resumed = str(output / BEST_FOLDER) if config.resume else None
     sweep = Sweep(config, output, space, KINDS[config.task].prepare(base, resumed))
@@ -95,14 +95,13 @@ def run_sweep(sweep: Sweep) -> dict[str, Any]:
         resources = replace(resources, share=SHARE_BESIDE_DECODING)
     crops = have_images(files, way, sweep.prepared.config.max_bad)
     prepared = sweep.prepared.decoded(crops)
-    trials = Trials(prepared, crops, resources, mutates=config.search == "pbt")
+    state = (sweep.output / STATE_FOLDER).resolve()
+    trials = Trials(prepared, crops, resources, state, mutates=config.search == "pbt")
     log.info("%s", prepared.counts())
     log.info(
         "%d trials of %s, %d at once", config.num_samples, resources.described(workers), at_once
     )
-    # Tune's own messages, which would go to stdout; and figures that not every epoch has.
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own messages would go to stdout
     sweep.output.mkdir(parents=True, exist_ok=True)
     write_whole(sweep.output / SWEEP_FILE, yaml.safe_dump(_identity(sweep), sort_keys=False))
     begun = time.perf_counter()
@@ -115,8 +114,9 @@ def run_sweep(sweep: Sweep) -> dict[str, Any]:
             shutil.rmtree(sweep.output)
         raise UserError(_nothing_learned(rows, config))
     chosen = trials.drawn(best.values)
-    chosen.run.folder.mkdir(exist_ok=True)
+    shutil.rmtree(chosen.run.folder, ignore_errors=True)  # of a sweep that is resumed
     learned = read_learned(chosen.spec, best.checkpoint)
+    open_run(chosen).copy(learned.records)
     run = KINDS[config.task].finish(chosen, learned, crops, resources)
     best_config = replace(chosen.config, output=None)
     made = write_outputs(sweep.output, sweep.space, prepared.config, best_config, rows, best)
@@ -134,13 +134,10 @@ def _base(config: TuneConfig) -> TrainingConfig:
 
 def _check_output(output: Path, resume: bool) -> None:
     """Refuse a folder that holds anything, or on resuming one that holds no sweep."""
-    if resume and not (output / SWEEP_FILE).exists():
+    if not resume:
+        require_new(output, "go on with the sweep in it by --resume")
+    elif not (output / SWEEP_FILE).exists():
         raise UserError(f"output {output} holds no sweep to resume: leave out --resume")
-    if not resume and output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(
-            f"output {output} exists and is not an empty folder: name a new one, or go on with "
-            "the sweep in it by --resume"
-        )
 
 
 def _identity(sweep: Sweep) -> dict[str, Any]:
@@ -200,36 +197,35 @@ def _tuner(sweep: Sweep, trials: Trials, at_once: int) -> tune.Tuner:
     held = trials.resources.held if base.num_workers == 1 else {"CPU": 0.01}
     shared = tune.with_parameters(run_trial, trials=trials)
     trainable = tune.with_resources(shared, held)
-    if config.resume:
+    if config.resume and tune.Tuner.can_restore(str(trials.folder)):
         return tune.Tuner.restore(
-            str((sweep.output / STATE_FOLDER).resolve()),
+            str(trials.folder),
             trainable,
             resume_unfinished=True,
             param_space=domains(sweep.space),
         )
-    figure, better = base.validation.select_by, base.validation.better
     budget = config.budget_minutes * 60 if config.budget_minutes else None
     return tune.Tuner(
         trainable,
         param_space=domains(sweep.space),
         tune_config=tune.TuneConfig(
-            metric=figure,
-            mode=better,
+            metric=base.validation.select_by,
+            mode=base.validation.better,
             num_samples=config.num_samples,
-            max_concurrent_trials=at_once,
             time_budget_s=budget,
-            search_alg=search_of(config),
+            search_alg=search_of(config, at_once),
             scheduler=scheduler_of(config, sweep.space, base),
-            reuse_actors=True,
+            # Ray Train's processes end with that of their trial, and a stopped one would be kept.
+            reuse_actors=base.num_workers == 1,
             trial_dirname_creator=lambda trial: str(trial.trial_id),
         ),
         run_config=tune.RunConfig(
-            name=STATE_FOLDER,
-            storage_path=str(sweep.output.resolve()),
+            name=trials.folder.name,
+            storage_path=str(trials.folder.parent),
             checkpoint_config=tune.CheckpointConfig(
                 num_to_keep=None if config.search == "pbt" else 1
             ),
-            callbacks=[TrialLog(figure, better, config.num_samples, budget)],
+            callbacks=[TrialLog(base, config.num_samples, budget)],
             verbose=0,
         ),
     )

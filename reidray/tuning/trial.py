@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from ray import tune
-from ray.tune.integration.ray_train import TuneReportCallback
 
 from reidray.data.ingest import IngestedCrops
 from reidray.data.storage import Location
@@ -18,6 +17,7 @@ from reidray.training.place import Place
 from reidray.training.run import Prepared
 from reidray.training.trainer import Resources, fit, torch_trainer
 from reidray.training.worker import RESUMABLE_KEYS
+from reidray.tuning.judged_epochs import JudgedEpochs
 from reidray.tuning.space import with_values
 
 MUTABLE = ("augment", "loss", "optimizer")
@@ -32,12 +32,14 @@ class Trials:
         prepared: the training that is varied, on the images that decode.
         crops: the images, decoded once for all.
         resources: what each process of a trial is given.
+        folder: where Tune keeps each trial, under its id.
         mutates: whether settings change while a network trains.
     """
 
     prepared: Prepared
     crops: IngestedCrops
     resources: Resources
+    folder: Path
     mutates: bool
 
     def drawn(self, values: dict[str, Any]) -> Prepared:
@@ -64,14 +66,15 @@ def run_trial(values: dict[str, Any], trials: Trials) -> None:
     """
     prepared = trials.drawn(values)
     assignment = prepared.assignment(trials.crops, trials.resources, None)
+    figure = prepared.config.validation.select_by
     if trials.mutates:
         assignment = replace(assignment, changeable=(*RESUMABLE_KEYS, *MUTABLE))
     if prepared.config.num_workers > 1:
-        run = Location(tune.get_context().get_trial_dir())
-        fit(torch_trainer(assignment, trials.resources, run, callbacks=[TuneReportCallback()]))
+        run = Location(str(trials.folder / tune.get_context().get_trial_id()))
+        fit(torch_trainer(assignment, trials.resources, run, callbacks=[JudgedEpochs(figure)]))
         return
     device = torch.device("cuda" if trials.resources.use_gpu else "cpu")
-    reporter = TrialReporter(prepared.config.validation.select_by)
+    reporter = TrialReporter(figure)
     checkpoint = tune.get_checkpoint()
     assignment.carry_out(
         Place(device=device), reporter, Path(checkpoint.path) if checkpoint else None

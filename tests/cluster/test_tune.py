@@ -1,9 +1,14 @@
 import csv
 import json
+import os
+import pty
+import re
 import signal
 import subprocess
 import sys
+import termios
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -42,9 +47,9 @@ def given(tmp_path_factory):
     return folder
 
 
-def flags(given, output, *more, space="space.yaml"):
+def flags(given, output, *more, space="space.yaml", base="base.yaml"):
     return [
-        *("--data", given / "data", "--recipe", "demo", "--base", given / "base.yaml"),
+        *("--data", given / "data", "--recipe", "demo", "--base", given / base),
         *("--space", given / space, "--output", output, *more),
     ]
 
@@ -104,8 +109,14 @@ def test_a_sweep_that_is_killed_goes_on_and_leaves_a_table_and_the_best(given, r
     assert best["batch"]["people"] == result["best_values"]["batch.people"]
     again = parse_config(TrainReidConfig, ["--config", str(output / "best.yaml")], trains="reid")
     assert again.config.optimizer.learning_rate == best["optimizer"]["learning_rate"]
-    model = load_model(str(output / "best" / "model"))
+    run = output / "best"
+    model = load_model(str(run / "model"))
     assert model.card.metrics["attribute_accuracy"] == pytest.approx(max(figures))
+    epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [epoch["epoch"] for epoch in epochs] == list(range(1, EPOCHS + 1))
+    assert max(epoch["attribute_accuracy"] for epoch in epochs) == pytest.approx(max(figures))
+    assert yaml.safe_load((run / "config.yaml").read_text()) == best | {"output": str(run)}
+    assert list((run / "tensorboard").iterdir())
 
 
 @pytest.mark.slow
@@ -127,6 +138,88 @@ def test_weak_trials_stop_early_and_a_crashed_one_is_told_of(given, ray_address,
     assert result["failed"] == len(failed)
     assert result["epochs_spent"] < result["epochs_asked"]
     assert "failed after epoch 0" in messages
+
+
+@pytest.mark.slow
+def test_a_killed_population_goes_on_and_weak_trials_take_over(given, ray_address, tmp_path):
+    rates = [1e-6, 1e-2]
+    space = {
+        "optimizer.learning_rate": {"loguniform": rates},
+        "loss.mining": {"choice": ["hard", "semihard"]},
+    }
+    (given / "population.yaml").write_text(yaml.safe_dump(space))
+    output, settings = tmp_path / "out", {"space": "population.yaml"}
+    asked = ("--search", "pbt", "--num-samples", 4, "--ray-address", ray_address)
+    job = start(given, output, *asked, **settings)
+    while not (changes := output / "tune" / "pbt_global.txt").exists():
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.1)
+    job.kill()
+    job.communicate()
+
+    code, said, messages = finish(start(given, output, *asked, "--resume", **settings))
+    assert code == 0, messages
+    rows = list(csv.DictReader((output / "trials.csv").open()))
+    assert [row["state"] for row in rows] == ["finished"] * 4
+    assert [row["epochs"] for row in rows] == [str(EPOCHS)] * 4
+    assert json.loads(said.splitlines()[-1])["epochs_spent"] == 4 * EPOCHS
+    records = (output / "best" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in records] == list(range(1, EPOCHS + 1))
+    taken = [json.loads(line)[-1] for line in changes.read_text().splitlines()]
+    assert all(rates[0] <= change["optimizer.learning_rate"] <= rates[1] for change in taken)
+    last = {float(row["optimizer.learning_rate"]) for row in rows}
+    assert last & {change["optimizer.learning_rate"] for change in taken}
+
+
+@pytest.mark.slow
+def test_trials_of_several_workers_stop_early_too(given, tmp_path):
+    base = BASE | {"num_workers": 2, "max_failures": 0, "validation": {"every": 2}}
+    (given / "workers.yaml").write_text(yaml.safe_dump(base))
+    space = {"optimizer.learning_rate": {"choice": [1e-6, 0.005, 1e30]}}
+    (given / "rates.yaml").write_text(yaml.safe_dump(space))
+    output, asked = tmp_path / "out", ("--num-samples", 4, "--ray-address", "local")
+    settings = {"space": "rates.yaml", "base": "workers.yaml"}
+    code, said, messages = finish(start(given, output, *asked, **settings))
+    assert code == 0, messages
+    rows = list(csv.DictReader((output / "trials.csv").open()))
+    ended = {(row["optimizer.learning_rate"], row["state"]): row["epochs"] for row in rows}
+    assert ended["0.005", "finished"] == str(EPOCHS)
+    assert int(ended["1e-06", "stopped early"]) < EPOCHS
+    assert ended["1e+30", "failed"] == "0"
+    assert "lower --optimizer.learning-rate" in messages + (output / "trials.csv").read_text()
+    best = json.loads(said.splitlines()[-1])
+    assert best["best_values"] == {"optimizer.learning_rate": 0.005}
+    model = load_model(str(output / "best" / "model"))
+    assert model.card.metrics["attribute_accuracy"] == pytest.approx(
+        best["attribute_accuracy"], abs=1e-4
+    )
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_a_table_that_is_gone_at_the_end(given, ray_address, tmp_path):
+    asked = flags(given, tmp_path / "out", "--num-samples", 3, "--ray-address", ray_address)
+    leader, follower = pty.openpty()
+    termios.tcsetwinsize(follower, (40, 100))
+    command = [sys.executable, ROOT / "jobs" / "tune.py", *map(str, asked)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=follower, text=True) as job:
+        os.close(follower)
+        pieces = []
+        with suppress(OSError):  # Linux says so when the other end is closed
+            while piece := os.read(leader, 4096):
+                pieces.append(piece)
+        os.close(leader)
+        said = job.stdout.read()
+    shown = b"".join(pieces).decode()
+    assert job.returncode == 0, shown
+    assert said.count("\n") == 1
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert re.search(r"[012] of 3 trials, best 0\.\d{3}, \d:\d\d:\d\d left", text)
+    rows = re.findall(r"│ +(\d) +│ (\w+) +│ (\d)/6 +│", text)
+    assert {"runs"} < {state for _, state, _ in rows}
+    assert {epoch for *_, epoch in rows} >= {"0", "1", "6"}
+    assert max(map(len, text.splitlines())) <= 100
+    last = shown.rindex("└")
+    assert shown.count("\x1b[1A\x1b[2K", last) >= len({number for number, *_ in rows})
 
 
 @pytest.mark.slow
@@ -168,6 +261,17 @@ def test_a_mistake_is_found_before_ray_starts(given, tmp_path, more, complaint):
     asked = [str(flag) for flag in flags(given, tmp_path / "out", *more)]
     with pytest.raises(UserError, match=complaint):
         prepare_sweep(parse_config(TuneConfig, asked).config)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cluster_on_which_trials_of_several_workers_would_hang_is_refused(
+    given, ray_address, tmp_path
+):
+    (given / "two.yaml").write_text(yaml.safe_dump(BASE | {"num_workers": 2}))
+    job = start(given, tmp_path / "out", "--ray-address", ray_address, base="two.yaml")
+    code, _, messages = finish(job)
+    assert code == 2
+    assert "has no dashboard, which trials of several workers need" in messages.splitlines()[-1]
     assert not (tmp_path / "out").exists()
 
 

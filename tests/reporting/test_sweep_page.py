@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from reidray.config import MultitaskValidationConfig, ReidValidationConfig
 from reidray.reporting.sweep import SweptTrial, sweep_page
 from reidray.reporting.sweep_charts import importances, parallel_chart
 
@@ -19,7 +20,7 @@ def swept(number, figures, state="finished", error=None, **values):
 
 
 def page(trials, chosen, **settings):
-    asked = {"name": "one", "figure": "mean_ap", "better": "max", "logarithmic": []}
+    asked = {"name": "one", "validation": ReidValidationConfig(), "logarithmic": []}
     keys = list(trials[0].values)
     return sweep_page(**asked | settings, keys=keys, trials=trials, chosen=chosen)
 
@@ -44,7 +45,7 @@ def test_every_trial_is_told_of_the_best_first():
 
 def test_less_is_better_of_a_loss():
     trials = [swept(number, [loss], rate=0.1 * number) for number, loss in enumerate([0.9, 0.2])]
-    html = page(trials, 1, figure="validation_loss", better="min")
+    html = page(trials, 1, validation=MultitaskValidationConfig())
     rows = html[html.index("<h2>Trials</h2>") :]
     assert rows.index(">0.200<") < rows.index(">0.900<")
 
@@ -68,7 +69,10 @@ def test_what_mattered_is_what_the_figure_follows():
 def test_names_and_numbers_have_axes_with_their_values():
     values = [{"rate": 10.0**-n, "mining": "hard" if n % 2 else "semihard"} for n in range(1, 9)]
     chart = parallel_chart(
-        values, [0.1 * n for n in range(8)], figure_name="mAP", better="max", logarithmic=["rate"]
+        values,
+        [0.1 * n for n in range(8)],
+        validation=ReidValidationConfig(),
+        logarithmic=["rate"],
     )
-    for text in ("hard", "semihard", "0.1", "1e-08", "mAP"):
+    for text in ("hard", "semihard", "0.1", "1e-08", "mean ap"):
         assert f">{text}<" in chart.svg

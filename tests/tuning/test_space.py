@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import yaml
 from hypothesis import given
@@ -7,7 +9,7 @@ from reidray.config import TrainMultitaskConfig, TrainReidConfig
 from reidray.errors import UserError
 from reidray.job import parse_config, recipes
 from reidray.tuning.config import TuneConfig
-from reidray.tuning.search import check_search, domains, most_epochs
+from reidray.tuning.search import check_search, domains, kept_within, most_epochs
 from reidray.tuning.space import Variation, read_space, spaces, with_values
 
 BASE = TrainReidConfig(data="-")
@@ -135,6 +137,27 @@ def test_values_take_their_places_and_leave_the_others():
 
 def test_a_population_cannot_change_what_a_network_is():
     asked = TuneConfig(data="-", output="-", recipe="demo", space=("x",), search="pbt")
-    check_search(asked, (Variation("augment.flip", "choice", (0.0, 0.5)),))
+    flips = (Variation("augment.flip", "choice", (0.0, 0.5)),)
+    people = (Variation("batch.people", "choice", (4, 8)),)
+    check_search(asked, flips, 1)
     with pytest.raises(UserError, match=r"'batch\.people' cannot change while a network trains"):
-        check_search(asked, (Variation("batch.people", "choice", (4, 8)),))
+        check_search(asked, flips + people, 1)
+    with pytest.raises(UserError, match="the base has num_workers 2: set it to 1"):
+        check_search(asked, flips, 2)
+    with pytest.raises(UserError, match="leave out --concurrent"):
+        check_search(replace(asked, concurrent=1), flips, 1)
+    check_search(replace(asked, search="tpe", concurrent=1), people, 2)
+
+
+@given(st.floats(0, 1), st.integers(0, 50), st.sampled_from([0.8, 1.2]))
+def test_what_a_population_changes_stays_in_the_space(erasing, crops, factor):
+    space = (
+        Variation("augment.erasing", "uniform", (0, 1)),
+        Variation("batch.crops", "randint", (0, 50)),
+        Variation("loss.mining", "choice", ("hard", "semihard")),
+    )
+    changed = {"augment.erasing": erasing * factor, "batch.crops": round(crops * factor)}
+    kept = kept_within(space, {"loss.mining": "hard", **changed})
+    assert kept["loss.mining"] == "hard"
+    assert kept["augment.erasing"] == min(changed["augment.erasing"], 1)
+    assert kept["batch.crops"] == min(changed["batch.crops"], 50)
