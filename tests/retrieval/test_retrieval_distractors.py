@@ -107,4 +107,4 @@ def test_real_false_alarms_are_farther_from_their_neighbours_than_people():
     seen = people >= 0
     found = separation(distance[seen], people[seen] == 0)
     assert (found.distractors, found.people) == (350, 2676)
-    assert found.interval[0] > 0.9
+    assert found.interval[0] > 0.85
