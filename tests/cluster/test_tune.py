@@ -61,7 +61,10 @@ def start(given, output, *more, **settings):
 
 
 def finish(job):
-    output, messages = job.communicate(timeout=250)
+    try:
+        output, messages = job.communicate(timeout=250)
+    finally:
+        job.kill()  # one that hangs must not outlive its test
     return job.returncode, output, messages
 
 
