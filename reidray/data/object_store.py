@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
 import pyarrow as pa
@@ -117,10 +117,8 @@ def delete_object(uri: str) -> None:
     Raises:
         OSError: the store failed, for good; the message holds no credentials.
     """
-    bucket, key = bucket_and_key(uri)
     # Not by pyarrow, which leaves an empty object for the folder.
-    store = open_with_conditions(uri)
-    _told_without_secrets(key, lambda: store.call_s3("delete_object", Bucket=bucket, Key=key))
+    call_s3(uri, "delete_object", Key=key_of(uri))
 
 
 def delete_old_versions(uri: str) -> None:
@@ -129,15 +127,14 @@ def delete_old_versions(uri: str) -> None:
     Raises:
         OSError: the store failed, or does not let this be done.
     """
-    bucket, key = bucket_and_key(uri)
-    store = open_with_conditions(uri)
-    found = store.call_s3("list_object_versions", Bucket=bucket, Prefix=key)
+    key = key_of(uri)
+    found = call_s3(uri, "list_object_versions", Prefix=key)
     versions = found.get("Versions", []) + found.get("DeleteMarkers", [])
     of_key = [version for version in versions if version["Key"] == key]
     deleted = any(version["IsLatest"] for version in found.get("DeleteMarkers", []))
     for version in of_key:
         if deleted or not version["IsLatest"]:
-            store.call_s3("delete_object", Bucket=bucket, Key=key, VersionId=version["VersionId"])
+            call_s3(uri, "delete_object", Key=key, VersionId=version["VersionId"])
 
 
 def describe_object(uri: str, path: str) -> pafs.FileInfo:
@@ -162,23 +159,46 @@ def open_store(uri: str) -> pafs.S3FileSystem:
     A request that fails is not sent again: `retried` does that, and counts.
     """
     endpoint, scheme, region = _whereabouts(uri)
-    return _connect(bucket_and_key(uri)[0], endpoint, scheme, region)
+    return _connect(bucket_of(uri), endpoint, scheme, region)
 
 
 def open_for_ray(uri: str) -> pafs.S3FileSystem:
     """The object store of an address for Ray's own files, which sends its requests again itself."""
-    return _connect(bucket_and_key(uri)[0], *_whereabouts(uri), attempts=ATTEMPTS)
+    return _connect(bucket_of(uri), *_whereabouts(uri), attempts=ATTEMPTS)
 
 
-def open_with_conditions(uri: str) -> "s3fs.S3FileSystem":
-    """The object store of an address, by a library that can write under a condition."""
-    return _connect_with_conditions(*_whereabouts(uri))
+def call_s3(uri: str, method: str, **arguments: str | bytes) -> dict[str, Any]:
+    """What an address's store answers to a call that pyarrow does not have.
+
+    Args:
+        uri: names store and bucket.
+        method: of S3, as boto3 calls it.
+        arguments: of the method, but for the bucket.
+
+    Raises:
+        FileNotFoundError: there is no such object.
+        OSError: the store failed, refuses, or a condition does not hold; the message holds no
+            credentials.
+    """
+    from botocore.exceptions import BotoCoreError  # slow to import, and for outputs only
+
+    try:
+        store = _connect_to_s3(*_whereabouts(uri))
+        return dict(store.call_s3(method, Bucket=bucket_of(uri), **arguments))
+    except FileNotFoundError:
+        raise
+    except (OSError, BotoCoreError) as error:
+        raise OSError(without_secrets(f"{uri}: {error}")) from None
 
 
-def bucket_and_key(uri: str) -> tuple[str, str]:
-    """The bucket of an `s3://` address, and the rest of it without its options."""
-    bucket, _, key = uri.removeprefix("s3://").partition("?")[0].partition("/")
-    return bucket, key
+def bucket_of(uri: str) -> str:
+    """The bucket of an `s3://` address."""
+    return uri.removeprefix("s3://").partition("?")[0].partition("/")[0]
+
+
+def key_of(uri: str) -> str:
+    """What follows the bucket in an `s3://` address, without its options."""
+    return uri.removeprefix("s3://").partition("?")[0].partition("/")[2]
 
 
 def _whereabouts(uri: str) -> tuple[str | None, str | None, str | None]:
@@ -266,7 +286,7 @@ def _connect(
 
 
 @functools.lru_cache(maxsize=64)
-def _connect_with_conditions(
+def _connect_to_s3(
     endpoint: str | None, scheme: str | None, region: str | None
 ) -> "s3fs.S3FileSystem":
     import s3fs  # slow to import, and for outputs only

@@ -37,7 +37,7 @@ def writing_alone(location: Location) -> Iterator["StoreLock"]:
     try:
         lock.take()
     except OSError as error:
-        reason = object_store.without_secrets(" ".join(str(error).split()))
+        reason = " ".join(str(error).split())
         raise UserError(
             f"{location.uri}: cannot be written ({reason}); check the address and the "
             "AWS_ variables"
@@ -56,8 +56,7 @@ class StoreLock:
 
     def __init__(self, location: Location) -> None:
         self._location = location
-        self._bucket, self._key = object_store.bucket_and_key(location.join(LOCK_FILE).uri)
-        self._store = object_store.open_with_conditions(location.uri)
+        self._uri = location.join(LOCK_FILE).uri
         self._holder = {"run": uuid4().hex, "host": socket.gethostname(), "process": os.getpid()}
         self._tag = ""
         self._renewals = 0
@@ -124,14 +123,16 @@ class StoreLock:
             if now["ETag"] != before["ETag"]:
                 raise UserError(
                     f"{self._location.uri}: another run is writing it "
-                    f"({self._location.join(LOCK_FILE).uri} says which); wait for its end, or name "
+                    f"({self._uri} says which); wait for its end, or name "
                     "another place"
                 )
         return None if before is None else str(before["ETag"])
 
     def _found(self) -> dict[str, Any] | None:
         try:
-            return dict(self._store.info(f"{self._bucket}/{self._key}", refresh=True))
+            return object_store.call_s3(
+                self._uri, "head_object", Key=object_store.key_of(self._uri)
+            )
         except FileNotFoundError:
             return None
 
@@ -140,8 +141,8 @@ class StoreLock:
         self._renewals += 1
         body = json.dumps(self._holder | {"renewals": self._renewals}).encode()
         try:
-            written = self._store.call_s3(
-                "put_object", Bucket=self._bucket, Key=self._key, Body=body, **condition
+            written = object_store.call_s3(
+                self._uri, "put_object", Key=object_store.key_of(self._uri), Body=body, **condition
             )
         except OSError as error:
             if "pre-condition" in str(error):

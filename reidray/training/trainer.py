@@ -139,7 +139,8 @@ def check_checkpoints(run: Location) -> None:
         json.loads(folder.read_bytes(SNAPSHOT_FILE), object_hook=note)
     except ValueError as error:
         raise UserError(f"{snapshot} is not JSON ({error}): train again") from error
-    own = {path.partition("/")[0] for path in folder.list_files() if "/" in path}
+    folders = [name.rstrip("/") for name in folder.list_children() if name.endswith("/")]
+    own = {name for name in folders if not Path(folder.path, name).is_symlink()}
     for name in named:
         if name not in own:
             raise UserError(

@@ -46,9 +46,9 @@ def test_a_broken_csv_is_refused_in_one_line(data, said, tmp_path):
     ("path", "said"),
     [
         (NOT_UTF8, "cannot be read as a table"),
-        (pa.array([["a.jpg"]]), "column 'path' is not text"),
-        (pa.array([b"a\xff.jpg"]), "column 'path' is not text"),
-        (pa.array([{"name": "a.jpg"}]), "column 'path' is not text"),
+        (pa.array([["a.jpg"]]), "column 'path' holds"),
+        (pa.array([b"a\xff.jpg"]), "column 'path' holds"),
+        (pa.array([{"name": "a.jpg"}]), "column 'path' holds"),
     ],
 )
 def test_a_parquet_file_whose_paths_are_no_text_is_refused_in_one_line(path, said, tmp_path):

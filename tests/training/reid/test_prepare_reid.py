@@ -127,4 +127,4 @@ def test_a_run_whose_checkpoints_lie_elsewhere_is_not_gone_on_with(annotated, tm
     snapshot["latest_checkpoint_result"] = {"checkpoint_dir_name": name, "metrics": {}}
     (checkpoints / "checkpoint_manager_snapshot.json").write_text(json.dumps(snapshot))
     with pytest.raises(UserError, match=re.escape(f"names a checkpoint {name!r}")):
-        prepare_reid(config, tmp_path / "run")
+        prepare_reid(config, str(tmp_path / "run"))
