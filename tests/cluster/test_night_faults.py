@@ -129,6 +129,7 @@ def test_a_driver_that_is_killed_loses_nothing_that_was_stored(quiet, model, ima
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "store", "yesterday"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     shutil.which("unshare") is None
     or subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode != 0,

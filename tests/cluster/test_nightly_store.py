@@ -67,6 +67,7 @@ def test_the_second_night_embeds_what_is_new_and_writes_what_a_night_without_a_s
     assert (again["embedded"], again["quarantined"]) == (0, 1)
 
 
+@pytest.mark.slow
 def test_another_model_embeds_all_and_so_does_a_full_night(model, images, tmp_path):
     store = {"store": str(tmp_path / "store")}
     night(model, images, tmp_path / "out", **store)

@@ -15,7 +15,9 @@ from reidray.errors import UserError
 
 HOLD = """
 import sys, time
+import reidray.data.store_lock
 from reidray.data.publishing import published_folder
+reidray.data.store_lock.RENEW_SECONDS = 0.5
 with published_folder(sys.argv[1], frozenset({"a.txt"})) as folder:
     (folder / "a.txt").write_text("half")
     print("writing", flush=True)
@@ -78,7 +80,8 @@ def test_the_run_before_stays_for_who_still_reads_it_and_older_ones_go(bucket):
 def test_a_second_run_stops_while_the_first_writes_and_not_once_it_was_killed(
     place, bucket, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("reidray.data.store_lock.STALE_SECONDS", 8.0)
+    monkeypatch.setattr("reidray.data.store_lock.RENEW_SECONDS", 0.5)
+    monkeypatch.setattr("reidray.data.store_lock.STALE_SECONDS", 3.0)
     uri = f"{bucket}/out" if place == "bucket" else str(tmp_path / "out")
     publish(uri, a="old")
     first = subprocess.Popen(
@@ -115,11 +118,11 @@ def test_a_run_whose_lock_was_taken_over_publishes_nothing(bucket):
 
 
 def test_a_store_that_is_busy_slow_and_cut_off_is_written_and_read_whole(bucket, unreliable):
-    unreliable.slow = unreliable.busy = unreliable.cut = 0.15
+    unreliable.slow = unreliable.busy = unreliable.cut = 0.2
     uri = f"{bucket}/out"
     location = Location(f"{bucket}/files")
     before = object_store.retries_so_far()
-    contents = {f"{number}.bin": bytes([number]) * 30_000 for number in range(30)}
+    contents = {f"{number}.bin": bytes([number]) * 30_000 for number in range(15)}
     for name, data in contents.items():
         location.write_bytes(name, data)
     assert {name: location.read_bytes(name) for name in location.list_files()} == contents
