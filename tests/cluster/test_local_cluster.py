@@ -1,6 +1,5 @@
 """`cluster/local`: real Ray processes, on ports and in folders of the test's own."""
 
-import inspect
 import json
 import os
 import shutil
@@ -28,25 +27,6 @@ print("code from", reidray.WHERE)
 print("a line on stderr", file=sys.stderr)
 sys.exit(int(sys.argv[1]))
 """
-
-
-WORKERS = """
-import os
-import ray
-
-@ray.remote
-class Worker:
-    def pid(self):
-        return os.getpid()
-
-ray.init()
-worker = Worker.remote()
-addresses = listening_addresses([os.getpid(), ray.get(worker.pid.remote())])
-print("driver and worker listen on", *sorted(addresses))
-"""
-
-STRANGER = "import ray; ray.init(address={address!r}, log_to_driver=False)"
-LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}
 
 
 class Machine:
@@ -147,18 +127,17 @@ def test_jobs_run_on_a_private_cluster_that_down_ends_alone(machine):
     assert len(pids) > 3
     assert all(map(is_running, pids))
 
+    loopback = {"0100007F", "0000000000000000FFFF00000100007F"}
     addresses = listening_addresses(pids)
     assert addresses
-    assert addresses <= LOOPBACK
+    assert addresses <= loopback
     assert http_status(dashboard + "/api/jobs/") == 401
-    check_that_strangers_stay_out(machine)
 
     again = machine.run("up", *options)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
     assert "already up" in again.stderr
 
     check_exit_statuses_and_logs(machine)
-    check_that_workers_listen_on_loopback(machine)
 
     shown = machine.run("status", "--json")
     report = json.loads(shown.stdout)
@@ -166,7 +145,7 @@ def test_jobs_run_on_a_private_cluster_that_down_ends_alone(machine):
         ("127.0.0.1", "ALIVE", 2)
     ]
     assert report["resources"]["CPU"]["total"] == 2
-    assert sorted(job["exit_code"] for job in report["jobs"]) == [0, 0, 1, 2]
+    assert sorted(job["exit_code"] for job in report["jobs"]) == [0, 1, 2]
     assert dashboard in machine.run("status").stdout
 
     bystander = subprocess.Popen(["sleep", "300"])
@@ -180,26 +159,6 @@ def test_jobs_run_on_a_private_cluster_that_down_ends_alone(machine):
     assert not [pid for pid in pids if is_running(pid)]
     assert [path.name for path in machine.folder.iterdir()] == ["ray.log"]
     assert not list(Path(machine.environment["TMPDIR"]).rglob("ray_current_cluster"))
-
-
-def check_that_strangers_stay_out(machine):
-    """A driver of this machine without the token, or with another one, is not served."""
-    command = [sys.executable, "-c", STRANGER.format(address=machine.record()["address"])]
-    for settings in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "0" * 64}):
-        environment = machine.environment | {"RAY_AUTH_MODE": "token"} | settings
-        stranger = subprocess.run(command, env=environment, capture_output=True, timeout=60)
-        assert stranger.returncode != 0
-        assert b"oken" in stranger.stderr
-
-
-def check_that_workers_listen_on_loopback(machine):
-    project = Path(machine.environment["TMPDIR"]) / "project"
-    source = inspect.getsource(listening_addresses)
-    (project / "workers.py").write_text(f"from pathlib import Path\n{source}\n{WORKERS}")
-    run = machine.run("submit", "--working-dir", project, "--", "python", "workers.py")
-    assert run.returncode == 0, run.stderr
-    (line,) = [line for line in run.stdout.splitlines() if "listen on" in line]
-    assert set(line.split(" listen on ")[1].split()) <= LOOPBACK
 
 
 def check_exit_statuses_and_logs(machine):

@@ -111,6 +111,7 @@ def start_night(model, images, output, ray_settings, **changes):
     )
 
 
+@pytest.mark.slow
 def test_a_driver_that_is_killed_loses_nothing_that_was_stored(quiet, model, images, tmp_path):
     out, store = tmp_path / "out", tmp_path / "store"
     yesterday = tmp_path / "yesterday"

@@ -89,6 +89,7 @@ def upload(folder, uri):
         location.write_bytes(file.relative_to(folder).as_posix(), file.read_bytes())
 
 
+@pytest.mark.slow
 def test_a_night_in_a_bucket_that_fails_now_and_then_is_that_of_a_disk(
     model, images, tmp_path, bucket, unreliable, monkeypatch
 ):

@@ -78,6 +78,7 @@ def ended_trials(output):
     return found
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_goes_on_and_leaves_a_table_and_the_best(given, ray_address):
     output, on_cluster = given / "killed", ("--ray-address", ray_address)
     job = start(given, output, "--num-samples", 5, "--no-stop-early", *on_cluster)
