@@ -61,8 +61,7 @@ class Increment:
         self.embedded = 0
         self.retries = 0
         self._store, self._images = store, images
-        seen = images.schema.empty_table() if anew else read_images(images)
-        self._sets = [_Sighted(each, seen) for each in sets]
+        self._sets = [_Sighted(each, None if anew else images) for each in sets]
         self.missing = [sighted.missing(store) for sighted in self._sets]
         self._contents: list[bytes] = []
         self._predictions: list[Predictions] = []
@@ -98,15 +97,18 @@ class Increment:
 class _Sighted:
     """The images of a set, with what is known of each."""
 
-    def __init__(self, images: ImageSet, seen: pa.Table) -> None:
+    def __init__(self, images: ImageSet, table: PartedTable | None) -> None:
         self._paths = images.paths
         self._folder = images.location.uri.partition("?")[0]
         self._stamps = images.location.read_stamps(images.paths)
-        paths = pa.array(images.paths, pa.string())
-        known = find_images(seen, self._folder, paths, pa.array(self._stamps, pa.string()))
-        self._contents: list[bytes | None] = known.contents.to_pylist()
-        reasons = known.reasons.to_pylist()
-        self._reasons = {row: reason for row, reason in enumerate(reasons) if reason is not None}
+        self._contents: list[bytes | None] = [None] * len(images.paths)
+        self._reasons: dict[int, str] = {}
+        if table is not None:
+            paths, stamps = pa.array(images.paths), pa.array(self._stamps, pa.string())
+            known = find_images(read_images(table, self._folder), paths, stamps)
+            self._contents = known.contents.to_pylist()
+            for row in np.flatnonzero(known.reasons.is_valid()).tolist():
+                self._reasons[row] = known.reasons[row].as_py()
 
     def missing(self, store: EmbeddingStore) -> NDArray[np.int64]:
         """Rows of the images that have no embedding, but for those known to be no pictures."""

@@ -173,27 +173,32 @@ class KnownImages:
     reasons: pa.Array
 
 
-def read_images(table: PartedTable) -> pa.Table:
-    """Which file held which content, by all that a store has seen, the latest first."""
-    parts = [table.read(part) for part in reversed(table.parts())]
-    return pa.concat_tables(parts) if parts else table.schema.empty_table()
+def read_images(table: PartedTable, folder: str) -> pa.Table:
+    """Which file of a folder held which content, by all that a store has seen, the latest first.
+
+    Returns:
+        `path`, `stamp`, `content` and `reason`.
+    """
+    parts = []
+    for part in reversed(table.parts()):
+        rows = table.read(part)
+        known = pc.and_(pc.equal(rows["folder"], folder), pc.not_equal(rows["stamp"], ""))
+        parts.append(rows.drop_columns(["folder"]).filter(known))
+    return pa.concat_tables([table.schema.empty_table().drop_columns(["folder"]), *parts])
 
 
-def find_images(seen: pa.Table, folder: str, paths: pa.Array, stamps: pa.Array) -> KnownImages:
+def find_images(seen: pa.Table, paths: pa.Array, stamps: pa.Array) -> KnownImages:
     """What is known of some files; of an empty stamp nothing is.
 
     Args:
-        seen: which file held which content, the latest first.
-        folder: the files' folder.
+        seen: which file of their folder held which content, the latest first.
         paths: N, relative to it.
         stamps: N, of `Location.read_stamps`.
     """
-    seen = seen.filter(pc.and_(pc.equal(seen["folder"], folder), pc.not_equal(seen["stamp"], "")))
     places = pc.index_in(paths, value_set=seen["path"])  # the first, which is the latest
-    then = seen.take(places)
-    same = pc.fill_null(pc.equal(then["stamp"], stamps), False)
+    same = pc.fill_null(pc.equal(seen["stamp"].take(places), stamps), False)
     contents, reasons = (
-        pc.if_else(same, then[name], pa.scalar(None, then[name].type)).combine_chunks()
+        pc.if_else(same, seen[name].take(places), pa.scalar(None, seen[name].type))
         for name in ("content", "reason")
     )
-    return KnownImages(contents, reasons)
+    return KnownImages(contents.combine_chunks(), reasons.combine_chunks())
