@@ -74,7 +74,10 @@ def search_of(config: TuneConfig, at_once: int) -> SearchAlgorithm | Searcher:
         at_once: most trials that live at a time; a population takes turns and lives as a whole.
     """
     if config.search == "tpe":
+        import optuna
         from ray.tune.search.optuna import OptunaSearch
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
 
         return ConcurrencyLimiter(OptunaSearch(seed=config.seed), max_concurrent=at_once)
     most = 0 if config.search == "pbt" else at_once
