@@ -23,20 +23,22 @@ from reidray.errors import UserError
 Config = TypeVar("Config")
 
 
+ENDPOINT_HELP = (
+    "a store that speaks S3, as http://HOST:PORT; by default the one in AWS_ENDPOINT_URL, else AWS"
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SessionConfig:
-    """How the job meets Ray and object stores, and what it says.
+    """How the job meets Ray, and what it says.
 
     Attributes:
         ray_address: local starts Ray in this process, auto or HOST:PORT joins a running cluster;
             by default the one in RAY_ADDRESS, else local.
-        s3_endpoint: of a store that speaks S3, as http://HOST:PORT; by default the one in
-            AWS_ENDPOINT_URL, else that of AWS.
         verbose: show Ray's own messages too.
     """
 
     ray_address: str | None = None
-    s3_endpoint: str | None = None
     verbose: bool = False
 
 
@@ -138,7 +140,8 @@ def parse_config(
     parser.add_class_arguments(config_class, None)
     parser.add_class_arguments(SessionConfig, None)
     sources.add_argument("--config", type=Path, action="append", default=[])
-    sources.add_argument("--s3-endpoint", type=_endpoint)
+    for each in (parser, sources):
+        each.add_argument("--s3-endpoint", type=_endpoint, metavar="URL", help=ENDPOINT_HELP)
     try:
         named, rest = sources.parse_known_args(arguments)
         if named.s3_endpoint is not None:  # before a run is looked for in that store

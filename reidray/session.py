@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 import ray
 
+from reidray.data.object_store import ENDPOINT_VARIABLE
 from reidray.errors import UserError
 
 CONNECT_SECONDS = 10
-S3_ENDPOINT = "AWS_ENDPOINT_URL"
 
 
 @contextmanager
@@ -81,9 +81,9 @@ def _told_to_workers() -> dict[str, str]:
     A job that was submitted with the variable has told them, and may not do so twice.
     """
     submitted = os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "")
-    if S3_ENDPOINT not in os.environ or S3_ENDPOINT in submitted:
+    if ENDPOINT_VARIABLE not in os.environ or ENDPOINT_VARIABLE in submitted:
         return {}
-    return {S3_ENDPOINT: os.environ[S3_ENDPOINT]}
+    return {ENDPOINT_VARIABLE: os.environ[ENDPOINT_VARIABLE]}
 
 
 def _check_reachable(address: str) -> None:

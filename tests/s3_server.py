@@ -1,11 +1,14 @@
 """A real S3 server on loopback, and a connection to it that fails as connections do."""
 
 import http.client
+import json
 import random
 import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from reidray.data.storage import Location
 
 BUSY = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 NOT_ASKED = {"connection", "transfer-encoding", "content-length", "expect"}
@@ -98,3 +101,9 @@ def send(request, status, headers, data, length=None):
     if request.command != "HEAD":
         request.wfile.write(data)
         request.wfile.flush()
+
+
+def latest_run(uri):
+    """The folder that a reader of an output is sent to."""
+    location = Location(uri)
+    return location.join(json.loads(location.read_bytes("latest.json"))["run"])

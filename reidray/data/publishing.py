@@ -64,16 +64,6 @@ def published_folder(uri: str, replaces: frozenset[str] = frozenset()) -> Iterat
         _publish(Path(folder), location)
 
 
-def latest_run(location: Location) -> Location:
-    """The folder of the newest run that was published in an object store.
-
-    Raises:
-        OSError: none was, or the store cannot be read.
-    """
-    latest = json.loads(location.read_bytes(LATEST_FILE))
-    return location.join(latest["run"])
-
-
 def _publish(folder: Path, location: Location) -> None:
     """Upload a folder's files, then say that they are the newest, then remove old runs."""
     now = datetime.now(UTC)

@@ -19,7 +19,7 @@ from reidray.retrieval.search import top_k_of_parts
 from reidray.scoring.config import ForgetConfig
 from reidray.scoring.digests import HASH_BYTES
 from reidray.scoring.parted_table import PartedTable, day_of
-from reidray.scoring.store import IMAGES_FOLDER, as_matrix, embeddings_tables, images_table
+from reidray.scoring.store import IMAGES_FOLDER, embeddings_of, embeddings_tables, images_table
 
 AUDIT_FILE = "forgotten.jsonl"
 NO_CONTENTS = pa.array([], pa.binary(HASH_BYTES))
@@ -180,8 +180,8 @@ def _nearest(table: PartedTable, deletion: _Deletion) -> float | None:
     parts = table.parts()
     if not parts or not len(deletion.rows):
         return None
-    left = (as_matrix(table.read(part, ["embedding"])["embedding"]) for part in parts)
-    query = as_matrix(deletion.rows["embedding"])
+    left = (embeddings_of(table.read(part, ["embedding"])) for part in parts)
+    query = embeddings_of(deletion.rows)
     distances, _ = top_k_of_parts(query, ((np.arange(len(part)), part) for part in left), 1)
     return float(distances.min())
 

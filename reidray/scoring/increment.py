@@ -61,7 +61,12 @@ class Increment:
         self.embedded = 0
         self.retries = 0
         self._store, self._images = store, images
-        self._sets = [_Sighted(each, None if anew else images) for each in sets]
+        folders = [each.location.uri.partition("?")[0] for each in sets]
+        seen = {} if anew else read_images(images, folders)
+        self._sets = [
+            _Sighted(each, folder, seen.get(folder))
+            for each, folder in zip(sets, folders, strict=True)
+        ]
         self.missing = [sighted.missing(store) for sighted in self._sets]
         self._contents: list[bytes] = []
         self._predictions: list[Predictions] = []
@@ -97,15 +102,15 @@ class Increment:
 class _Sighted:
     """The images of a set, with what is known of each."""
 
-    def __init__(self, images: ImageSet, table: PartedTable | None) -> None:
+    def __init__(self, images: ImageSet, folder: str, seen: pa.Table | None) -> None:
         self._paths = images.paths
-        self._folder = images.location.uri.partition("?")[0]
+        self._folder = folder
         self._stamps = images.location.read_stamps(images.paths)
         self._contents: list[bytes | None] = [None] * len(images.paths)
         self._reasons: dict[int, str] = {}
-        if table is not None:
+        if seen is not None:
             paths, stamps = pa.array(images.paths), pa.array(self._stamps, pa.string())
-            known = find_images(read_images(table, self._folder), paths, stamps)
+            known = find_images(seen, paths, stamps)
             self._contents = known.contents.to_pylist()
             for row in np.flatnonzero(known.reasons.is_valid()).tolist():
                 self._reasons[row] = known.reasons[row].as_py()

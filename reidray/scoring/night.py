@@ -172,13 +172,15 @@ def rank(
     """
     queries, gallery = images
     query = _read_all(queries, store)
-    sifted = None
+    kept, sifted = store.gather(gallery.stored.kept), None
     if config.distractor_scores or config.max_distractor_score is not None:
-        sifted = sift(query, _read_all(gallery, store), metric, config.max_distractor_score)
+        found = _read_all(gallery, store)
+        kept = iter([(np.arange(len(found)), found)])
+        sifted = sift(query, found, metric, config.max_distractor_score)
     codes = np.empty((len(gallery.stored.kept), store.shape.attributes), dtype=np.int64)
 
     def parts() -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        for places, predictions in store.gather(gallery.stored.kept):
+        for places, predictions in kept:
             codes[places] = predictions.codes
             chosen = slice(None) if sifted is None else sifted.keep[places]
             yield places[chosen], predictions.embeddings[chosen]

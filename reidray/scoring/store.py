@@ -8,7 +8,6 @@ killed leaves a store that the next one goes on with.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from reidray.data.storage import Location
+from reidray.retrieval.arrow_features import as_matrix
 from reidray.scoring.digests import HASH_BYTES
 from reidray.scoring.parted_table import PartedTable, found_table
 from reidray.scoring.predictions import Predictions, Shape
@@ -63,6 +63,13 @@ def embeddings_tables(location: Location) -> list[PartedTable]:
         found_table(location, f"{EMBEDDINGS_FOLDER}/{name.rstrip('/')}", PLAIN) for name in folders
     )
     return [table for table in found if table is not None]
+
+
+def embeddings_of(rows: pa.Table) -> NDArray[np.float32]:
+    """(N, D) float32, those of some rows."""
+    column = rows["embedding"]
+    matrix = as_matrix(column.combine_chunks(), column.type.list_size)
+    return matrix.astype(np.float32, copy=False)
 
 
 class EmbeddingStore:
@@ -150,14 +157,12 @@ class EmbeddingStore:
 
     def _read(self, part: str) -> Predictions:
         table = self._table.read(part, ["embedding", "codes", "doubt"])
-        codes = as_matrix(table["codes"]).astype(np.int64)
-        return Predictions(as_matrix(table["embedding"]), codes, table["doubt"].to_numpy())
-
-
-def as_matrix(column: pa.ChunkedArray) -> NDArray[Any]:
-    """Lists of numbers, all of one length, as the rows of a matrix."""
-    values: NDArray[Any] = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return values.reshape(len(column), len(values) // max(len(column), 1))
+        codes = table["codes"].combine_chunks().flatten().to_numpy().astype(np.int64)
+        return Predictions(
+            embeddings_of(table),
+            codes.reshape(len(table), self.shape.attributes),
+            table["doubt"].to_numpy(),
+        )
 
 
 @dataclass(frozen=True)
@@ -173,18 +178,20 @@ class KnownImages:
     reasons: pa.Array
 
 
-def read_images(table: PartedTable, folder: str) -> pa.Table:
-    """Which file of a folder held which content, by all that a store has seen, the latest first.
+def read_images(table: PartedTable, folders: Sequence[str]) -> dict[str, pa.Table]:
+    """Which file of some folders held which content, by all that a store has seen.
 
     Returns:
-        `path`, `stamp`, `content` and `reason`.
+        For each folder `path`, `stamp`, `content` and `reason`, the latest first.
     """
-    parts = []
+    columns = table.schema.remove(table.schema.get_field_index("folder"))
+    found = {folder: [columns.empty_table()] for folder in folders}
     for part in reversed(table.parts()):
         rows = table.read(part)
-        known = pc.and_(pc.equal(rows["folder"], folder), pc.not_equal(rows["stamp"], ""))
-        parts.append(rows.drop_columns(["folder"]).filter(known))
-    return pa.concat_tables([table.schema.empty_table().drop_columns(["folder"]), *parts])
+        rows = rows.filter(pc.not_equal(rows["stamp"], ""))
+        for folder, parts in found.items():
+            parts.append(rows.filter(pc.equal(rows["folder"], folder)).select(columns.names))
+    return {folder: pa.concat_tables(parts) for folder, parts in found.items()}
 
 
 def find_images(seen: pa.Table, paths: pa.Array, stamps: pa.Array) -> KnownImages:

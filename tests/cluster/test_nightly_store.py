@@ -7,9 +7,9 @@ import time
 
 import pytest
 from nights import draw, make_model, night, night_without_ray, published, run_job
+from s3_server import latest_run
 
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
-from reidray.data.publishing import latest_run
 from reidray.data.storage import Location
 from reidray.scoring.ranking_file import read_ranking
 
@@ -109,7 +109,7 @@ def test_a_night_in_a_bucket_that_fails_now_and_then_is_that_of_a_disk(
     told = json.loads(done.stdout.splitlines()[-1])
     assert (told["embedded"], told["output"]) == (48, f"{bucket}/scores")
     assert told["retries"] >= unreliable.met["cut"] > 0
-    run = latest_run(Location(f"{bucket}/scores"))
+    run = latest_run(f"{bucket}/scores")
     for name, data in published(tmp_path / "out").items():
         assert run.read_bytes(name) == data
     secret = os.environ["AWS_SECRET_ACCESS_KEY"]

@@ -7,9 +7,10 @@ import time
 from hashlib import sha256
 
 import pytest
+from s3_server import latest_run
 
 from reidray.data import object_store
-from reidray.data.publishing import latest_run, only_writer_of, published_folder
+from reidray.data.publishing import only_writer_of, published_folder
 from reidray.data.storage import Location
 from reidray.errors import UserError
 
@@ -40,7 +41,7 @@ def write_half_and_fail(uri, happen):
 def read(uri):
     """What a reader of an output in an object store sees."""
     latest = json.loads(Location(uri).read_bytes("latest.json"))
-    run = latest_run(Location(uri))
+    run = latest_run(uri)
     files = {name: run.read_bytes(name) for name in run.list_files()}
     told = {name: (entry["bytes"], entry["sha256"]) for name, entry in latest["files"].items()}
     assert told == {name: (len(data), sha256(data).hexdigest()) for name, data in files.items()}
@@ -71,7 +72,7 @@ def test_the_run_before_stays_for_who_still_reads_it_and_older_ones_go(bucket):
     runs = []
     for text in ("one", "two", "three"):
         publish(uri, a=text)
-        runs.append(latest_run(Location(uri)))
+        runs.append(latest_run(uri))
     assert [run.exists() for run in runs] == [False, True, True]
     assert runs[1].read_bytes("a.txt") == b"two"
 

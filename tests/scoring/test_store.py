@@ -105,7 +105,9 @@ def test_a_file_is_known_by_folder_name_and_stamp_as_it_was_seen_last(tmp_path):
     see(table, ("/a", "x.jpg", "s2", digest(3), None), ("/b", "x.jpg", "s1", digest(4), "torn"))
 
     def contents(folder, path, stamp):
-        found = find_images(read_images(table, folder), pa.array([path]), pa.array([stamp]))
+        found = find_images(
+            read_images(table, [folder])[folder], pa.array([path]), pa.array([stamp])
+        )
         return found.contents.to_pylist()[0], found.reasons.to_pylist()[0]
 
     assert contents("/a", "x.jpg", "s2") == (digest(3), None)
