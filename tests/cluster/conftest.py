@@ -1,5 +1,8 @@
 import pytest
 import ray
+from nights import make_model
+
+from reidray.data.attributes import PEDESTRIAN_SCHEMA
 
 
 @pytest.fixture(scope="session")
@@ -8,3 +11,9 @@ def ray_address():
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """The directory of a small model that predicts the pedestrian attributes."""
+    return make_model(tmp_path_factory.mktemp("model"), "apr", PEDESTRIAN_SCHEMA)

@@ -37,6 +37,15 @@ def draw(path, person, variant):
     Image.fromarray(pixels).save(path)
 
 
+def draw_night(root, people, variants):
+    """A query of each person, and so many gallery images, each of a day of its own."""
+    for person in range(people):
+        draw(root / "queries" / f"{person:06d}.jpg", person, 0)
+        for variant in range(1, variants + 1):
+            draw(root / "gallery" / f"day{variant}" / f"{person:06d}.png", person, variant)
+    return root
+
+
 def night(model, images, output, **changes):
     settings = {"model": str(model), "queries": str(images / "queries")}
     settings |= {"gallery": str(images / "gallery"), "output": str(output), "num_workers": 1}

@@ -11,12 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from bad_files import odd_pictures, put_bad_files
-from nights import Unreachable, draw, make_model, night, published, run_job
+from nights import Unreachable, draw, night, published, run_job
 from PIL import Image
 
 from reidray import job
 from reidray.data.annotations import ANNOTATION_COLUMNS, read_annotations
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
 from reidray.data.ingest import ImageFiles, ingest
 from reidray.data.storage import Location, list_images
 from reidray.scoring.config import ScoreConfig
@@ -27,11 +26,6 @@ from reidray.scoring.ranking_file import read_ranking
 pytestmark = pytest.mark.cluster
 PEOPLE = 20
 NEAREST = 10
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return make_model(tmp_path_factory.mktemp("model"), "apr", PEDESTRIAN_SCHEMA)
 
 
 @pytest.fixture(scope="module")

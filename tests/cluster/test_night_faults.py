@@ -13,10 +13,8 @@ from contextlib import contextmanager
 
 import psutil
 import pytest
-from nights import draw, make_model, night, published
+from nights import draw_night, night, published
 from ray.cluster_utils import Cluster
-
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
 
 pytestmark = pytest.mark.cluster
 
@@ -34,18 +32,8 @@ print(score_night(ScoreConfig(**settings))["embedded"])
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return make_model(tmp_path_factory.mktemp("model"), "apr", PEDESTRIAN_SCHEMA)
-
-
-@pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    root = tmp_path_factory.mktemp("night")
-    for person in range(40):
-        draw(root / "queries" / f"{person:06d}.png", person, 0)
-        for variant in range(1, 31):
-            draw(root / "gallery" / f"day{variant:02d}" / f"{person:06d}.png", person, variant)
-    return root
+    return draw_night(tmp_path_factory.mktemp("night"), people=40, variants=30)
 
 
 @pytest.fixture(scope="module")

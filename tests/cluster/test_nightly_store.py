@@ -6,19 +6,13 @@ import shutil
 import time
 
 import pytest
-from nights import draw, make_model, night, night_without_ray, published, run_job
+from nights import draw, night, night_without_ray, published, run_job
 from s3_server import latest_run
 
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
 from reidray.data.storage import Location
 from reidray.scoring.ranking_file import read_ranking
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_address")]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return make_model(tmp_path_factory.mktemp("model"), "apr", PEDESTRIAN_SCHEMA)
 
 
 @pytest.fixture

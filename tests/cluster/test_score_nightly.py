@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nights import Unreachable, draw, make_model, night, published, run_job
+from nights import Unreachable, draw, draw_night, make_model, night, published, run_job
 
 from reidray.data.annotations import read_annotations
-from reidray.data.attributes import PEDESTRIAN_SCHEMA, AttributeSchema
+from reidray.data.attributes import AttributeSchema
 from reidray.errors import UserError
 from reidray.scoring.config import EvaluateConfig, ScoreConfig
 from reidray.scoring.evaluation_folder import publish
@@ -22,18 +22,8 @@ NEAR = 0.001
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return make_model(tmp_path_factory.mktemp("model"), "apr", PEDESTRIAN_SCHEMA)
-
-
-@pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    root = tmp_path_factory.mktemp("night")
-    for person in range(30):
-        draw(root / "queries" / f"{person:06d}.jpg", person, 0)
-        for variant in range(1, 6):
-            draw(root / "gallery" / f"day{variant}" / f"{person:06d}.png", person, variant)
-    return root
+    return draw_night(tmp_path_factory.mktemp("night"), people=30, variants=5)
 
 
 @pytest.fixture(scope="module")
