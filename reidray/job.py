@@ -156,6 +156,10 @@ def parse_config(
         config, session = _take(config_class, values), _take(SessionConfig, values)
     except (argparse.ArgumentError, ValueError) as error:
         raise UserError(" ".join(str(error).split())) from error
+
+    from reidray.session import keep_to_loopback  # slow to import, for those who ask for help
+
+    keep_to_loopback(session.ray_address)
     return Invocation(config, session, getattr(named, "resume", None))
 
 

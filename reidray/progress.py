@@ -4,10 +4,10 @@ import logging
 import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 log = logging.getLogger("reidray")
 
@@ -25,18 +25,7 @@ class Counter:
         self.done = 0
         self._title, self._total, self._unit = title, total, unit
         self._start = time.perf_counter()
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn(
-                "{task.completed:,}/{task.total:,} {task.fields[unit]}, {task.fields[pace]}"
-            ),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-            transient=True,
-        )
-        self._row = self._bar.add_task(title, total=total, unit=unit, pace="")
+        self._bar = self._draw() if sys.stderr.isatty() else None
 
     @property
     def seconds(self) -> float:
@@ -46,10 +35,12 @@ class Counter:
     def advance(self, count: int) -> None:
         """Count some more."""
         self.done += count
-        self._bar.update(self._row, advance=count, pace=self._pace())
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], advance=count, pace=self._pace())
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        if self._bar is not None:
+            self._bar.start()
         return self
 
     def __exit__(
@@ -58,7 +49,8 @@ class Counter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        if self._bar is not None:
+            self._bar.stop()
         if kind is None:
             log.info(
                 "%s: %s %s in %.1f s (%s)",
@@ -71,3 +63,20 @@ class Counter:
 
     def _pace(self) -> str:
         return f"{self.done / max(self.seconds, 1e-9):,.0f} {self._unit}/s"
+
+    def _draw(self) -> "Progress":
+        """The bar of a terminal; what draws it is imported for a terminal alone."""
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        counts = "{task.completed:,}/{task.total:,} {task.fields[unit]}, {task.fields[pace]}"
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn(counts),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        bar.add_task(self._title, total=self._total, unit=self._unit, pace="")
+        return bar

@@ -7,12 +7,21 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import ray
-
 from reidray.data.object_store import ENDPOINT_VARIABLE
 from reidray.errors import UserError
 
 CONNECT_SECONDS = 10
+LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
+WORKER_SETTINGS = {
+    # OpenMP threads that spin while they wait make a shared machine twenty times slower.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # In bytes. By itself glibc gives the memory of each layer's output back to the system and takes
+    # it anew page by page, in some processes for a quarter of their time.
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "134217728",
+}
+"""What the environment of the processes that Ray starts should say."""
 
 
 @contextmanager
@@ -32,14 +41,17 @@ def ray_session(
     Raises:
         UserError: no cluster answers at the address, or it has no dashboard that is needed.
     """
+    keep_to_loopback(address)
+    import ray  # takes a second, which a night with little to embed does without
+
     address = _chosen(address)
     _quieten(verbose)
     _check_reachable(address)
     here: dict[str, object] = {}
     if address == "local":
         here["include_dashboard"] = dashboard
-        # OpenMP threads that spin while they wait make a shared machine twenty times slower.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        for name, value in WORKER_SETTINGS.items():
+            os.environ.setdefault(name, value)
     else:
         here["runtime_env"] = {"env_vars": _told_to_workers()}
     try:
@@ -64,6 +76,16 @@ def ray_session(
         yield
     finally:
         ray.shutdown()
+
+
+def keep_to_loopback(address: str | None) -> None:
+    """Have the Ray that a session with this address would start listen to this machine alone.
+
+    To be called before Ray is imported: that is when it asks. By itself it listens on every
+    interface; told that it is alone, as on a Mac, it stays on loopback.
+    """
+    if starts_own(address):
+        os.environ.setdefault(LOOPBACK_VARIABLE, "0")
 
 
 def starts_own(address: str | None) -> bool:
@@ -102,28 +124,6 @@ def _unreachable(address: str, reason: str) -> UserError:
         f"Ray at {address!r} cannot be joined ({reason}): start one with cluster/local/up, "
         "check the address and the token, or use --ray-address local"
     )
-
-
-def cluster_cpus() -> int:
-    """Whole CPUs of the cluster."""
-    return int(ray.cluster_resources().get("CPU", 0))
-
-
-def cluster_gpus() -> int:
-    """GPUs of the cluster."""
-    return int(ray.cluster_resources().get("GPU", 0))
-
-
-def node_resources() -> list[dict[str, float]]:
-    """What each living node of the cluster has, by Ray's names."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def object_store_bytes() -> int:
-    """What the object store of a node holds, the smallest of those that can train."""
-    nodes = [node for node in node_resources() if node.get("CPU", 0) >= 1]
-    stores = [node.get("object_store_memory", 0) for node in nodes]
-    return int(min(stores, default=0))
 
 
 def _quieten(verbose: bool) -> None:

@@ -13,8 +13,8 @@ from reidray.baselines.pixels import PixelProjection
 from reidray.data.decoding import BadImage, decode_files
 from reidray.data.ingest.pixels import binary_views
 from reidray.data.storage import Location
+from reidray.nodes import cluster_cpus
 from reidray.progress import Counter
-from reidray.session import cluster_cpus
 
 BATCH = 256
 MOST_TASKS = 16

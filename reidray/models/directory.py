@@ -2,6 +2,7 @@
 
 import json
 import posixpath
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from importlib.metadata import version
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from reidray.data.attributes import AttributeSchema
 from reidray.data.storage import Location
@@ -154,7 +157,7 @@ def _build(spec: NetworkSpec, weights: bytes, uri: str) -> Network:
     """
     try:
         tensors = load(weights)
-        with torch.device("meta"):
+        with torch.device("meta"), _NothingDrawn():
             build_network(spec).load_state_dict(tensors, assign=True)
         network = build_network(spec)
         network.load_state_dict(tensors)
@@ -172,6 +175,20 @@ def _build(spec: NetworkSpec, weights: bytes, uri: str) -> Network:
             f"({reason}): copy both again"
         ) from error
     return network
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves out the drawing of weights that have no memory, for which PyTorch imports much."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call what was called, but for the drawing."""
+        return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
 
 
 def _read_files(folder: Location) -> dict[str, bytes]:

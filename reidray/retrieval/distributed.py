@@ -17,6 +17,7 @@ import ray.data
 import torch
 from numpy.typing import NDArray
 
+from reidray.nodes import cluster_cpus
 from reidray.retrieval.arrow_features import FeatureFile, Paths, check_column, open_files
 from reidray.retrieval.distances import METRICS
 from reidray.retrieval.inputs import (
@@ -29,7 +30,6 @@ from reidray.retrieval.inputs import (
     read_features,
 )
 from reidray.retrieval.search import Best, Search
-from reidray.session import cluster_cpus
 
 TASKS_PER_CPU = 8
 

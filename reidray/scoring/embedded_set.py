@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ def embed_sets(model: LoadedModel, sets: Sequence[ImageSet], pool: Pool) -> list
     shape = shape_of(model)
     parts = [_Part(images.paths, shape) for images in sets]
     wanted = [np.arange(len(images.paths)) for images in sets]
-    for batch in embed_images(model, sets, wanted, pool):
+    for batch in chain.from_iterable(embed_images(model, sets, wanted, pool)):
         parts[batch.set].take(batch)
     return [part.finish() for part in parts]
 

@@ -1,5 +1,6 @@
 """What a network says of ready batches of crops, and of a few images in this process."""
 
+import copy
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from reidray.models import LoadedModel, NetworkSpec
 from reidray.models.networks import Network
+from reidray.models.striped_resnet import StripedResNet
 from reidray.retrieval.distractors import attribute_doubt
 from reidray.retrieval.sums import one_thread
 from reidray.scoring.image_batches import (
@@ -33,7 +35,7 @@ def embed_here(
     sets: Sequence[ImageSet],
     wanted: Sequence[NDArray[np.int64]],
     known: NDArray[np.bytes_] | None = None,
-) -> Iterator[EmbeddedBatch]:
+) -> Iterator[list[EmbeddedBatch]]:
     """Embed a few images of some sets in this process, on one CPU, as a cluster would.
 
     Args:
@@ -46,18 +48,22 @@ def embed_here(
     size = (model.spec.height, model.spec.width)
     with one_thread():
         for batches in decode_batches(plan_batches(sets, wanted), size, known):
-            for row in embedder.embed(batches).to_pylist():
-                yield read_batch(row, shape_of(model))
+            embedded = embedder.embed(batches).to_pylist()
+            yield [read_batch(row, shape_of(model)) for row in embedded]
 
 
 class Embedder:
-    """Holds a network and embeds ready batches; the caller computes in one thread."""
+    """Holds a copy of a network and embeds ready batches; the caller computes in one thread."""
 
     def __init__(self, network: Network, spec: NetworkSpec, device: str) -> None:
         torch.backends.cudnn.deterministic = True
         self._size = (spec.height, spec.width)
         self._device = torch.device(device)
-        self._network = network.eval().to(self._device)
+        self._network = copy.deepcopy(network).eval()
+        for part in self._network.modules():
+            if isinstance(part, StripedResNet):
+                part.fold()
+        self._network.to(self._device)
 
     def embed(self, batches: pa.Table) -> pa.Table:
         """Replace the crops by what the model says of them."""

@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 from reidray.errors import UserError
 from reidray.models import LoadedModel, NetworkSpec
 from reidray.models.registry import build_network
+from reidray.nodes import cluster_cpus, cluster_gpus
 from reidray.progress import Counter
+from reidray.scoring.decoding_task import decode_task
 from reidray.scoring.embedder import Embedder, shape_of
 from reidray.scoring.image_batches import (
     EmbeddedBatch,
     ImageSet,
-    decode_batches,
     plan_batches,
     read_batch,
 )
-from reidray.session import cluster_cpus, cluster_gpus
 
 BLOCKS_PER_CPU = 8
-LARGEST_BLOCK = 32
+LARGEST_BLOCK = 8
 CPUS_EACH = 0.5
 """What an actor and a decoding task ask for; both are busy half of the time, one with the other."""
 
@@ -76,8 +76,8 @@ def embed_images(
     wanted: Sequence[NDArray[np.int64]],
     pool: Pool,
     known: NDArray[np.bytes_] | None = None,
-) -> Iterator[EmbeddedBatch]:
-    """Embed images of some sets in one pass; batches come in no order.
+) -> Iterator[list[EmbeddedBatch]]:
+    """Embed images of some sets in one pass; batches come a few at a time, in no order.
 
     Args:
         model: what embeds.
@@ -92,7 +92,7 @@ def embed_images(
     dataset = (
         ray.data.from_arrow(plan)
         .map_batches(
-            _decode,
+            decode_task,
             fn_kwargs={"size": size, "known": None if known is None else ray.put(known)},
             batch_size=None,
             batch_format="pyarrow",
@@ -114,9 +114,9 @@ def embed_images(
     )
     with Counter("embedding", total=sum(map(len, wanted)), unit="images") as counter:
         for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for row in table.to_pylist():
-                yield read_batch(row, shape)
-                counter.advance(len(row["rows"]))
+            batches = [read_batch(row, shape) for row in table.to_pylist()]
+            counter.advance(sum(len(batch.rows) for batch in batches))
+            yield batches
 
 
 class _EmbeddingActor:
@@ -130,13 +130,6 @@ class _EmbeddingActor:
 
     def __call__(self, batches: pa.Table) -> pa.Table:
         return self._embedder.embed(batches)
-
-
-def _decode(
-    plan: pa.Table, size: tuple[int, int], known: "ray.ObjectRef[Any] | None"
-) -> Iterator[pa.Table]:
-    """Decode planned batches, one at a time."""
-    return decode_batches(plan, size, None if known is None else ray.get(known))
 
 
 def _in_blocks(plan: pa.Table, target: int) -> list[pa.Table]:

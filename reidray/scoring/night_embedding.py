@@ -10,7 +10,6 @@ import torch
 from reidray.models import LoadedModel
 from reidray.scoring.config import ScoreConfig
 from reidray.scoring.embedder import embed_here
-from reidray.scoring.embedding_pass import embed_images, plan_pool
 from reidray.scoring.image_batches import EmbeddedBatch, ImageSet
 from reidray.scoring.increment import Increment
 from reidray.scoring.stopwatch import Stopwatch
@@ -69,6 +68,8 @@ def embed_missing(
         pace = _take_all(embed_here(model, sets, missing, increment.known()), increment)
         watch.lap("embed")
         return EmbeddingPass(pace=pace)
+    from reidray.scoring.embedding_pass import embed_images, plan_pool  # imports Ray
+
     with cluster.session:
         pool = plan_pool(config.num_workers, config.use_gpu)
         watch.lap("ray start")
@@ -78,13 +79,14 @@ def embed_missing(
     return EmbeddingPass(pool.workers, pace)
 
 
-def _take_all(batches: Iterator[EmbeddedBatch], increment: Increment) -> dict[str, float]:
+def _take_all(blocks: Iterator[list[EmbeddedBatch]], increment: Increment) -> dict[str, float]:
     """Keep every batch; returns images per second, over all and of the second half."""
     begun = time.perf_counter()
     images, done = [0], [0.0]
-    for batch in batches:
-        increment.take(batch)
-        images.append(images[-1] + len(batch.rows))
+    for batches in blocks:
+        for batch in batches:
+            increment.take(batch)
+        images.append(images[-1] + sum(len(batch.rows) for batch in batches))
         done.append(time.perf_counter() - begun)
     pace = {"images_per_second": round(images[-1] / done[-1], 1)}
     half = len(images) // 2

@@ -48,7 +48,8 @@ class PartedTable:
         return self.reading(
             part,
             lambda file: (
-                pq.read_table(file, columns=names, use_threads=False)
+                pq.ParquetFile(file)
+                .read(columns=names, use_threads=False)
                 .select(names)
                 .cast(pa.schema(fields))
             ),

@@ -16,7 +16,7 @@ from ray.util.queue import Queue
 from reidray.data.object_store import open_for_ray
 from reidray.data.storage import Location
 from reidray.errors import UserError
-from reidray.session import cluster_gpus, node_resources
+from reidray.nodes import cluster_gpus, node_resources
 from reidray.training.progress import Journal
 from reidray.training.worker import Assignment
 

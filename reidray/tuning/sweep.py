@@ -16,7 +16,7 @@ from reidray.data.ingest import choose_way
 from reidray.data.outputs import local_folder, require_new, write_whole
 from reidray.errors import UserError
 from reidray.job import parse_config
-from reidray.session import node_resources
+from reidray.nodes import node_resources
 from reidray.training.run import Prepared, have_images, open_run, plain, read_learned
 from reidray.training.trainer import SHARE_BESIDE_DECODING, Resources
 from reidray.tuning.config import TuneConfig

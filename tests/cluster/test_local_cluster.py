@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sockets import free_ports, is_loopback, listening_addresses
 
 LOCAL = Path(__file__).resolve().parents[2] / "cluster" / "local"
 
@@ -76,36 +77,11 @@ def machine(short_folder, request):
     machine.run("down")
 
 
-def free_ports(count):
-    # All held at once, so that they differ.
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
-
-
 def is_running(pid):
     state = subprocess.run(
         ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
     ).stdout.strip()
     return bool(state) and not state.startswith("Z")
-
-
-def listening_addresses(pids):
-    """Local addresses of the listening TCP sockets of these processes, as /proc/net shows them."""
-    inodes = set()
-    for pid in pids:
-        for entry in Path(f"/proc/{pid}/fd").iterdir():
-            if entry.is_symlink() and (target := str(entry.readlink())).startswith("socket:["):
-                inodes.add(target[8:-1])
-    addresses = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for row in Path(table).read_text().splitlines()[1:]:
-            fields = row.split()
-            if fields[3] == "0A" and fields[9] in inodes:
-                addresses.add(fields[1].split(":")[0])
-    return addresses
 
 
 def http_status(url):
@@ -127,10 +103,9 @@ def test_jobs_run_on_a_private_cluster_that_down_ends_alone(machine):
     assert len(pids) > 3
     assert all(map(is_running, pids))
 
-    loopback = {"0100007F", "0000000000000000FFFF00000100007F"}
     addresses = listening_addresses(pids)
     assert addresses
-    assert addresses <= loopback
+    assert all(map(is_loopback, addresses))
     assert http_status(dashboard + "/api/jobs/") == 401
 
     again = machine.run("up", *options)

@@ -1,10 +1,13 @@
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
+from torch.nn.functional import adaptive_avg_pool2d
 
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
 from reidray.errors import UserError
 from reidray.models import build_model
+from reidray.models.striped_resnet import STRIPES, StripedResNet
 
 CROPS = torch.randint(0, 256, (4, 3, 64, 32), dtype=torch.uint8)
 
@@ -47,6 +50,45 @@ def test_baseline_ranks_by_the_neck_and_mines_triplets_before_it():
     assert outputs.attributes == ()
 
 
+def test_our_residual_network_is_the_one_of_timm_with_other_numbers():
+    channels, crops = (8, 16, 24, 32), torch.rand(3, 3, 64, 32)
+    torch.manual_seed(1)
+    ours = StripedResNet(channels)
+    torch.manual_seed(1)
+    theirs = timm.create_model(
+        "resnet18", layers=[1] * 4, channels=list(channels), output_stride=16, num_classes=0
+    )
+    for (name, value), (their_name, their_value) in zip(
+        ours.state_dict().items(), theirs.state_dict().items(), strict=True
+    ):
+        assert name == their_name
+        assert torch.equal(value, their_value)
+    for module in (*ours.modules(), *theirs.modules()):
+        if hasattr(module, "bn2"):  # begins with zeros, which hide the block behind it
+            torch.nn.init.constant_(module.bn2.weight, 0.5)
+    ours(crops).square().sum().backward()
+    pooled = adaptive_avg_pool2d(theirs.forward_features(crops), (STRIPES, 1)).flatten(1)
+    pooled.square().sum().backward()
+    assert torch.equal(ours(crops), pooled)
+    for weight, their_weight in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(weight.grad, their_weight.grad)
+
+
+def test_a_folded_network_computes_the_same_without_normalisations():
+    torch.manual_seed(1)
+    network, crops = StripedResNet((8, 16, 24, 32)), torch.rand(8, 3, 64, 32)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module.bias)
+            module.running_mean.uniform_(-1, 1)
+            module.running_var.uniform_(0.5, 1.5)
+    features = network.eval()(crops)
+    network.fold()
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+    assert torch.allclose(network(crops), features, atol=1e-4)
+
+
 def test_any_timm_model_serves_as_backbone():
     assert build_model("baseline", backbone="mobilenetv3_small_050", num_people=3)(CROPS)
 
@@ -58,6 +100,7 @@ def test_any_timm_model_serves_as_backbone():
         ("apr", {"backbone": "resnet_tinny"}, "did you mean 'resnet_tiny'"),
         ("apr", {"schema": type(PEDESTRIAN_SCHEMA)()}, "the data has none"),
         ("apr", {"weights": "weights.pth"}, "safetensors"),
+        ("apr", {"weights": "imagenet"}, "resnet_tiny has no ImageNet weights"),
     ],
 )
 def test_what_cannot_be_built_is_a_mistake_with_the_nearest_name(name, overrides, complaint):

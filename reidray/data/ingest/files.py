@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from reidray.data.decoding import BadImage, DecodedImages, decode_files
 from reidray.data.storage import Location
-from reidray.session import cluster_cpus
+from reidray.nodes import cluster_cpus
 
 GROUP_LIMIT = 256
 """Most images of a group: one with more is cut in several, so that tasks stay even."""

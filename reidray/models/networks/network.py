@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -46,9 +47,9 @@ class Network(nn.Module):
         super().__init__()
         self.pixels = pixels
         self.embedding_size = embedding_size
-        channels = (1, len(pixels.mean), 1, 1)
-        self.register_buffer("mean", torch.tensor(pixels.mean).view(channels) * 255)
-        self.register_buffer("deviation", torch.tensor(pixels.deviation).view(channels) * 255)
+        for name, values in (("mean", pixels.mean), ("deviation", pixels.deviation)):
+            channels = torch.tensor(np.array(values, dtype=np.float32) * 255)
+            self.register_buffer(name, channels.view(1, -1, 1, 1))
 
     def scale(self, crops: Tensor) -> Tensor:
         """Crops (B, 3, H, W), uint8 or float32 in 0..255, to (B, C, H, W) float32 as wanted."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from reidray.models.backbones import BackbonePreset, create_body
+from reidray.models.backbones import create_timm_body
 from reidray.models.networks.layers import pooled_size, require_multiples
 from reidray.models.networks.network import IMAGENET_PIXELS
 from reidray.models.networks.pets import (
@@ -62,7 +62,7 @@ def _mobilenet(weights: str) -> nn.Sequential:
     4 x 576 fewer: the grid is what the last convolution gives, before its batch normalisation.
     Only `pets_mobilenet_transpose` comes with a total that shows it; the other two do the same.
     """
-    body: Any = create_body(BackbonePreset("mobilenetv3_small_100", {}), weights)
+    body: Any = create_timm_body("mobilenetv3_small_100", weights)
     *blocks, last = body.blocks
     return nn.Sequential(body.conv_stem, body.bn1, *blocks, last[0].conv)
 

@@ -1,0 +1,94 @@
+"""A small residual network that suits a CPU, and pools head, coat and trousers apart.
+
+It is timm's resnet18 with one block a stage and fewer channels, which a test holds it to. It is
+written out because to import timm takes a process longer than to embed a thousand crops with it.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+STEM_CHANNELS = 64
+STRIPES = 4
+
+
+class StripedResNet(nn.Module):
+    """Four stages of one block (He et al. 2016) and the mean of each of four horizontal stripes.
+
+    At 64x32 and with 24 to 192 channels a training step costs a CPU core about 2 ms an image. The
+    last stage keeps its resolution (Luo et al. 2019), and as people stand upright, stripes are
+    pooled apart (Sun et al. 2018).
+
+    Attributes:
+        num_features: length of the pooled feature.
+    """
+
+    def __init__(self, channels: tuple[int, int, int, int]) -> None:
+        super().__init__()
+        self.conv1: nn.Module = nn.Conv2d(3, STEM_CHANNELS, 7, stride=2, padding=3, bias=False)
+        self.bn1: nn.Module = nn.BatchNorm2d(STEM_CHANNELS)
+        first, second, third, fourth = channels
+        self.layer1 = nn.Sequential(ResidualBlock(STEM_CHANNELS, first))
+        self.layer2 = nn.Sequential(ResidualBlock(first, second, stride=2))
+        self.layer3 = nn.Sequential(ResidualBlock(second, third, stride=2))
+        self.layer4 = nn.Sequential(ResidualBlock(third, fourth, dilation=2))
+        self.num_features = STRIPES * fourth
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) float32, normalised, to pooled features (B, F) float32."""
+        grid = functional.relu(self.bn1(self.conv1(images)), inplace=True)
+        grid = functional.max_pool2d(grid, 3, stride=2, padding=1)
+        grid = self.layer4(self.layer3(self.layer2(self.layer1(grid))))
+        return functional.adaptive_avg_pool2d(grid, (STRIPES, 1)).flatten(1)
+
+    def fold(self) -> None:
+        """Make each normalisation a part of the convolution before it, once all is trained.
+
+        It computes the same but for rounding, on a CPU in three quarters of the time.
+        """
+        self.conv1, self.bn1 = _folded(self.conv1, self.bn1)
+        for part in self.modules():
+            if isinstance(part, ResidualBlock):
+                part.fold()
+        self.to(memory_format=torch.channels_last)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions, the second of which may be dilated, beside a projection of what came in."""
+
+    def __init__(self, before: int, width: int, *, stride: int = 1, dilation: int = 1) -> None:
+        super().__init__()
+        # In the order in which timm draws their weights, so that a seed gives the same ones.
+        projection = nn.Conv2d(before, width, 1, stride=stride, bias=False)
+        self.conv1: nn.Module = nn.Conv2d(before, width, 3, stride=stride, padding=1, bias=False)
+        self.bn1: nn.Module = nn.BatchNorm2d(width)
+        self.conv2: nn.Module = nn.Conv2d(
+            width, width, 3, padding=dilation, dilation=dilation, bias=False
+        )
+        second = nn.BatchNorm2d(width)
+        nn.init.zeros_(second.weight)
+        self.bn2: nn.Module = second
+        self.downsample = nn.Sequential(projection, nn.BatchNorm2d(width))
+
+    def forward(self, grid: Tensor) -> Tensor:
+        """(B, C, H, W) float32 to (B, C', H', W') float32."""
+        beside = self.downsample(grid)
+        grid = functional.relu(self.bn1(self.conv1(grid)), inplace=True)
+        return functional.relu(self.bn2(self.conv2(grid)) + beside, inplace=True)
+
+    def fold(self) -> None:
+        """Make each normalisation a part of the convolution before it."""
+        self.conv1, self.bn1 = _folded(self.conv1, self.bn1)
+        self.conv2, self.bn2 = _folded(self.conv2, self.bn2)
+        self.downsample = nn.Sequential(*_folded(*self.downsample))
+
+
+def _folded(convolution: Any, normalisation: Any) -> tuple[nn.Module, nn.Module]:
+    """A convolution that does what both do, and what is left of the other."""
+    return fuse_conv_bn_eval(convolution, normalisation), nn.Identity()

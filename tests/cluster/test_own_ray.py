@@ -1,0 +1,65 @@
+"""The Ray that a job starts for itself: only where it is needed, and reached by nobody else."""
+
+import json
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from nights import ROOT, draw_night
+from sockets import is_loopback, listening_addresses
+
+pytestmark = pytest.mark.cluster
+
+JOB = ROOT / "jobs" / "score_nightly.py"
+RUN_AND_TELL = """
+import runpy, sys
+runpy.run_path(sys.argv.pop(1), run_name="__main__")
+print(sorted({"ray", "timm", "rich", "sklearn", "torch._dynamo"} & set(sys.modules)))
+"""
+
+
+@pytest.fixture
+def command(model, tmp_path):
+    images = draw_night(tmp_path / "images", people=10, variants=3)
+    return [
+        *(JOB, "--model", model, "--queries", images / "queries"),
+        *("--gallery", images / "gallery", "--output", tmp_path / "out"),
+    ]
+
+
+def test_a_night_with_little_to_embed_imports_nothing_that_it_can_do_without(command):
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_AND_TELL, *map(str, command)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    told, imported = done.stdout.splitlines()
+    assert json.loads(told)["embedded"] == 40
+    assert imported == "[]"
+
+
+def test_the_ray_of_a_job_listens_to_this_machine_alone(command):
+    job = subprocess.Popen(
+        [sys.executable, *map(str, command), "--num-workers", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    addresses, names = set(), set()
+    while job.poll() is None:
+        try:
+            processes = psutil.Process(job.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            break
+        addresses |= listening_addresses(each.pid for each in processes)
+        names |= {each.name() for each in processes if each.is_running()}
+        time.sleep(0.2)
+    _, complaint = job.communicate()
+    assert job.returncode == 0, complaint
+    assert {"gcs_server", "raylet"} <= names
+    assert addresses
+    assert all(map(is_loopback, addresses)), addresses
