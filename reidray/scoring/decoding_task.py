@@ -1,6 +1,5 @@
 """What the processes of a cluster that decode import: no PyTorch, which takes each seconds."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -9,8 +8,14 @@ import ray
 from reidray.scoring.image_batches import decode_batches
 
 
-def decode_task(
-    plan: pa.Table, size: tuple[int, int], known: "ray.ObjectRef[Any] | None"
-) -> Iterator[pa.Table]:
-    """Decode planned batches as `decode_batches`, one at a time; `known` lies in Ray's store."""
-    return decode_batches(plan, size, None if known is None else ray.get(known))
+def decode_task(plan: pa.Table, size: tuple[int, int], known: list[Any]) -> pa.Table:
+    """Read and decode planned batches.
+
+    Args:
+        plan: some batches.
+        size: height and width of a crop.
+        known: in it, where it is not empty, what Ray's store has the sorted digests by, (N,) S32,
+            of contents that need not be decoded.
+    """
+    digests = ray.get(known[0]) if known else None
+    return pa.concat_tables(decode_batches(plan, size, digests))

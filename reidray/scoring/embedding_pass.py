@@ -1,11 +1,13 @@
-"""Embed images and predict their attributes in one Ray Data pass over a pool of actors.
+"""Embed images and predict their attributes in one pass over a pool of Ray actors.
 
 The same images give the same embeddings, bit by bit, on any number of workers and in blocks of any
-size: batches are those of `image_batches`, and an actor computes in one thread.
+size: batches are those of `image_batches`, and an actor computes in one thread. Ray Data is not
+used: its own processes and imports take a night on two CPUs eight seconds more.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -28,10 +30,21 @@ from reidray.scoring.image_batches import (
     read_batch,
 )
 
-BLOCKS_PER_CPU = 8
-LARGEST_BLOCK = 8
 CPUS_EACH = 0.5
-"""What an actor and a decoding task ask for; both are busy half of the time, one with the other."""
+"""What an actor asks for, so that those of a machine that goes away find a place on another."""
+
+RESTARTS = 4
+"""So often a process is started again, and its block done again; then something kills it."""
+
+BLOCKS_EACH = 8
+LARGEST_BLOCK = 8
+AHEAD = 2
+"""Blocks that are given to an actor at once, so that it never waits for the next."""
+
+Reference = Any
+"""To what lies in Ray's store. In a list it is not fetched before a task begins."""
+
+Work = Callable[[pa.Table], Reference]
 
 
 @dataclass(frozen=True)
@@ -50,8 +63,6 @@ class Pool:
 def plan_pool(num_workers: int | None, use_gpu: Literal["auto", "yes", "no"]) -> Pool:
     """The pool that was asked for; by default one worker for each GPU, or each CPU.
 
-    Half a CPU is left for the tasks that decode, or an actor pool would wait for ever.
-
     Raises:
         UserError: the cluster cannot place it.
     """
@@ -59,13 +70,12 @@ def plan_pool(num_workers: int | None, use_gpu: Literal["auto", "yes", "no"]) ->
     if use_gpu == "yes" and not gpus:
         raise UserError("--use-gpu yes: the cluster has no GPU; use --use-gpu auto")
     on_gpu = gpus > 0 and use_gpu != "no"
-    most = int((cpus - CPUS_EACH) / CPUS_EACH)
-    most = min(most, gpus) if on_gpu else most
-    workers = num_workers or (min(gpus, most) if on_gpu else min(cpus, most))
+    most = gpus if on_gpu else cpus
+    workers = num_workers or most
     if not 1 <= workers <= most:
         raise UserError(
             f"--num-workers {workers}: the cluster has {cpus} CPUs and {gpus} GPUs and can place "
-            f"{max(most, 0)} embedding workers; ask for fewer or start a larger cluster"
+            f"{most} embedding workers; ask for fewer or start a larger cluster"
         )
     return Pool(workers, on_gpu)
 
@@ -86,53 +96,81 @@ def embed_images(
         pool: the processes.
         known: sorted digests, (N,) S32, of contents that need not be decoded, whatever their name.
     """
-    size = (model.spec.height, model.spec.width)
     shape = shape_of(model)
-    plan = _in_blocks(plan_batches(sets, wanted), target=cluster_cpus() * BLOCKS_PER_CPU)
-    dataset = (
-        ray.data.from_arrow(plan)
-        .map_batches(
-            decode_task,
-            fn_kwargs={"size": size, "known": None if known is None else ray.put(known)},
-            batch_size=None,
-            batch_format="pyarrow",
-            num_cpus=CPUS_EACH,
-        )
-        .map_batches(
-            _EmbeddingActor,
-            fn_constructor_args=(
-                ray.put(model.network.state_dict()),
-                model.spec,
-                "cuda" if pool.on_gpu else "cpu",
-            ),
-            batch_size=None,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=pool.workers),
-            num_cpus=CPUS_EACH,
-            num_gpus=1 if pool.on_gpu else 0,
-        )
-    )
+    blocks = iter(_in_blocks(plan_batches(sets, wanted), pool.workers * BLOCKS_EACH))
+    work = _start(model, pool, [] if known is None else [ray.put(known)])
+    under_way: dict[Reference, Work] = {}
+
+    def begin(one: Work) -> None:
+        for block in islice(blocks, 1):
+            under_way[one(block)] = one
+
     with Counter("embedding", total=sum(map(len, wanted)), unit="images") as counter:
-        for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-            batches = [read_batch(row, shape) for row in table.to_pylist()]
+        for one in work:
+            begin(one)
+        while under_way:
+            (done,), _ = ray.wait(list(under_way))
+            begin(under_way.pop(done))
+            batches = [read_batch(row, shape) for row in ray.get(done).to_pylist()]
             counter.advance(sum(len(batch.rows) for batch in batches))
             yield batches
 
 
+def _start(model: LoadedModel, pool: Pool, known: list[Reference]) -> list[Work]:
+    """Start the processes.
+
+    Returns:
+        What gives a block to a process, as often as each should have blocks at once.
+    """
+    weights = [ray.put(model.network.state_dict())]
+    size = (model.spec.height, model.spec.width)
+    decode = ray.remote(num_cpus=1, max_retries=RESTARTS)(decode_task)
+    actor = ray.remote(
+        num_cpus=0 if pool.on_gpu else CPUS_EACH,
+        num_gpus=1 if pool.on_gpu else 0,
+        max_restarts=RESTARTS,
+        max_task_retries=RESTARTS,
+        scheduling_strategy="SPREAD",
+    )(_EmbeddingActor)
+
+    def work_of(embedder: Any) -> Work:
+        if pool.on_gpu:
+            return lambda block: embedder.embed.remote(decode.remote(block, size, known), weights)
+        return lambda block: embedder.decode_and_embed.remote(block, known, weights)
+
+    device = "cuda" if pool.on_gpu else "cpu"
+    work = [work_of(actor.remote(model.spec, device)) for _ in range(pool.workers)]
+    return work * (AHEAD + (cluster_cpus() // pool.workers if pool.on_gpu else 0))
+
+
 class _EmbeddingActor:
-    """Holds an embedder in a process of its own."""
+    """Embeds in a process of its own, in one thread where it has a CPU alone."""
 
-    def __init__(self, weights: "ray.ObjectRef[Any]", spec: NetworkSpec, device: str) -> None:
+    def __init__(self, spec: NetworkSpec, device: str) -> None:
         torch.set_num_threads(1)
-        network = build_network(spec)
-        network.load_state_dict(ray.get(weights))
-        self._embedder = Embedder(network, spec, device)
+        self._spec, self._device = spec, device
+        self._embedder: Embedder | None = None
 
-    def __call__(self, batches: pa.Table) -> pa.Table:
-        return self._embedder.embed(batches)
+    def embed(self, decoded: pa.Table, weights: "list[Reference]") -> pa.Table:
+        """Embed decoded batches; the weights lie in Ray's store."""
+        if self._embedder is None:
+            network = build_network(self._spec)
+            network.load_state_dict(ray.get(weights[0]))
+            self._embedder = Embedder(network, self._spec, self._device)
+        return self._embedder.embed(decoded)
+
+    def decode_and_embed(
+        self, plan: pa.Table, known: "list[Reference]", weights: "list[Reference]"
+    ) -> pa.Table:
+        """Decode planned batches as `decode_task`, and embed them, one after the other."""
+        size = (self._spec.height, self._spec.width)
+        batches = (plan.slice(row, 1) for row in range(len(plan)))
+        return pa.concat_tables(
+            self.embed(decode_task(batch, size, known), weights) for batch in batches
+        )
 
 
 def _in_blocks(plan: pa.Table, target: int) -> list[pa.Table]:
-    """The batches in about `target` blocks."""
+    """The batches in `target` blocks, or in more that are not too large."""
     rows = min(LARGEST_BLOCK, -(-len(plan) // target))
     return [plan.slice(start, rows) for start in range(0, len(plan), rows)]
