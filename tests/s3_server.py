@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from reidray.data.storage import Location
 
 BUSY = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 NOT_ASKED = {"connection", "transfer-encoding", "content-length", "expect"}
 NOT_FORWARDED = {"connection", "transfer-encoding", "content-length", "server", "date"}
 
@@ -20,12 +21,14 @@ class UnreliableStore:
 
     Attributes:
         slow, busy, cut: the shares of the requests that meet this; of reading, for `cut`.
+        denied: ends of the keys that nobody may have.
         met: how many requests met something.
     """
 
     def __init__(self, host, port):
         self._behind = (host, port)
         self.slow = self.busy = self.cut = 0.0
+        self.denied = ()
         self.met = {"slow": 0, "busy": 0, "cut": 0}
         self._draws = random.Random(0)
         self._lock = threading.Lock()
@@ -63,6 +66,9 @@ class UnreliableStore:
             time.sleep(0.5)
         if self._meets("busy"):
             send(request, 503, [("Content-Type", "application/xml")], BUSY)
+            return
+        if request.path.endswith(tuple(self.denied)):
+            send(request, 403, [("Content-Type", "application/xml")], DENIED)
             return
         behind = http.client.HTTPConnection(*self._behind, timeout=30)
         headers = {k: v for k, v in request.headers.items() if k.lower() not in NOT_ASKED}

@@ -1,5 +1,6 @@
 """S3 and what speaks its language: addresses, connections, and errors that tell no secrets."""
 
+import errno
 import functools
 import os
 import random
@@ -68,6 +69,7 @@ def read_object(uri: str, path: str, limit: int | None = None) -> bytes:
 
     Raises:
         FileNotFoundError: there is none.
+        PermissionError: the store does not let it be read.
         OSError: the store failed, for good, or the object holds more than the limit; the message
             holds no credentials.
     """
@@ -265,6 +267,8 @@ def _told_without_secrets(path: str, request: Callable[[], Answer]) -> Answer:
     except FileNotFoundError:
         raise FileNotFoundError(f"no such file: {path}") from None
     except OSError as error:
+        if "ACCESS_DENIED" in str(error):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path) from None
         raise OSError(without_secrets(f"{path}: {error}")) from None
 
 

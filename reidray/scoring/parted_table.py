@@ -60,10 +60,13 @@ class PartedTable:
 
         Raises:
             UserError: the file is damaged, or holds something else.
+            OSError: the disk or the object store failed.
         """
         try:
             return self.location.read_with(part, reader)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, OSError) as error:
+            if isinstance(error, OSError):  # as Arrow calls damage too: what cannot be read at all?
+                self.location.read_bytes(part)
             reason = " ".join(str(error).split())
             raise UserError(
                 f"{self.location.join(part).uri}: is not a part of a store ({reason}); remove it, "

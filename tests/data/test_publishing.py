@@ -10,6 +10,7 @@ import pytest
 from s3_server import latest_run
 
 from reidray.data import object_store
+from reidray.data.decoding import BadImage, decode_files
 from reidray.data.publishing import only_writer_of, published_folder
 from reidray.data.storage import Location
 from reidray.errors import UserError
@@ -131,6 +132,18 @@ def test_a_store_that_is_busy_slow_and_cut_off_is_written_and_read_whole(bucket,
     assert read(uri) == {"a.txt": "whole"}
     assert min(unreliable.met.values()) > 0
     assert object_store.retries_so_far() - before >= unreliable.met["cut"]
+
+
+def test_an_object_that_is_denied_is_set_aside_as_a_file_of_others_is(bucket, unreliable):
+    location = Location(f"{bucket}/files")
+    for name in ("mine.jpg", "theirs.jpg"):
+        location.write_bytes(name, b"no picture")
+    unreliable.denied = ("theirs.jpg",)
+    with pytest.raises(PermissionError):
+        location.read_bytes("theirs.jpg")
+    bad = decode_files(location, ["mine.jpg", "theirs.jpg"], (8, 8)).bad
+    assert bad[1] == BadImage("theirs.jpg", "Permission denied")
+    assert bad[0].reason != bad[1].reason
 
 
 def test_trouble_that_stays_is_told_at_once_without_credentials(bucket, unreliable, monkeypatch):

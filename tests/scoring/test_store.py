@@ -77,6 +77,14 @@ def test_a_store_keeps_the_models_apart_and_one_opened_anew_begins_empty(tmp_pat
     assert list(rows_of(EmbeddingStore(location, "one", SHAPE), [1, 2, 3])) == [-1, 0, 1]
 
 
+def test_a_part_that_a_bucket_does_not_give_is_not_taken_for_a_damaged_one(bucket, unreliable):
+    table = images_table(Location(f"{bucket}/store"))
+    part = table.append(table.schema.empty_table())
+    unreliable.denied = (part.rpartition("/")[2],)
+    with pytest.raises(PermissionError):
+        table.read(part)
+
+
 def test_a_damaged_part_is_named_with_what_to_do(tmp_path):
     append(EmbeddingStore(Location(str(tmp_path)), "m", SHAPE), [1])
     (part,) = tmp_path.rglob("*.parquet")
