@@ -14,7 +14,8 @@ from reidray.baselines.pca import PCABaseline
 from reidray.config import QuickstartConfig, TrainReidConfig
 from reidray.data.decoding import decode_files
 from reidray.data.demo import draw_demo_set
-from reidray.data.storage import Location, list_images
+from reidray.data.image_folders import list_images
+from reidray.data.storage import Location
 from reidray.retrieval import evaluate
 from reidray.scoring.config import EvaluateConfig, ScoreConfig
 from reidray.scoring.file_evaluation import judge_files

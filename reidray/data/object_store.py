@@ -3,10 +3,6 @@
 import errno
 import functools
 import os
-import random
-import re
-import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
@@ -15,6 +11,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from reidray.data.disk import check_length
+from reidray.data.retries import ATTEMPTS, retried
 from reidray.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,17 +19,11 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-ATTEMPTS = 8
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.1, 10.0
 REQUEST_SECONDS = 30.0
 """How long an answer may take before the request is sent again."""
 
 ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL"
 
-_PASSING_TROUBLE = re.compile(
-    r"SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|NETWORK_CONNECTION|REQUEST_TIMEOUT"
-    r"|REQUEST_TIME_TOO_SKEWED|THROTTLING|HTTP status (?:429|5\d\d)|ends after|curlCode"
-)
 _OPTIONS = ("endpoint_override", "region", "scheme")
 _SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN")
 
@@ -164,8 +155,13 @@ def open_store(uri: str) -> pafs.S3FileSystem:
     return _connect(bucket_of(uri), endpoint, scheme, region)
 
 
-def open_for_ray(uri: str) -> pafs.S3FileSystem:
-    """The object store of an address for Ray's own files, which sends its requests again itself."""
+def open_for_ray(uri: str) -> pafs.S3FileSystem | None:
+    """What holds an address for Ray's own files: a store that sends its requests again by itself.
+
+    None for a local path, which Ray opens alone.
+    """
+    if not uri.startswith("s3://"):
+        return None
     return _connect(bucket_of(uri), *_whereabouts(uri), attempts=ATTEMPTS)
 
 
@@ -208,48 +204,6 @@ def _whereabouts(uri: str) -> tuple[str | None, str | None, str | None]:
     options = dict(parse_qsl(uri.partition("?")[2]))
     endpoint = options.get("endpoint_override") or os.environ.get(ENDPOINT_VARIABLE)
     return endpoint, options.get("scheme"), options.get("region")
-
-
-class _Retries:
-    """How many requests of this process were sent again."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._lock = threading.Lock()
-
-    def add(self) -> None:
-        """One more."""
-        with self._lock:
-            self.count += 1
-
-
-_retries = _Retries()
-
-
-def retries_so_far() -> int:
-    """How many requests this process has sent again after trouble that passes."""
-    return _retries.count
-
-
-def retried(request: Callable[[], Answer]) -> Answer:
-    """What a request answers, sent again, later each time, while the trouble is one that passes.
-
-    Trouble that passes is a store that is busy, a connection that breaks, an answer that does not
-    come or is cut off.
-
-    Raises:
-        OSError: the last attempt failed, or with trouble that stays, such as a refused key.
-    """
-    for attempt in range(ATTEMPTS):
-        try:
-            return request()
-        except OSError as error:
-            if attempt == ATTEMPTS - 1 or not _PASSING_TROUBLE.search(str(error)):
-                raise
-        _retries.add()
-        longest = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**attempt)
-        time.sleep(random.uniform(longest / 2, longest))
-    raise AssertionError("unreachable")
 
 
 def without_secrets(text: str) -> str:

@@ -12,8 +12,9 @@ import numpy as np
 from reidray.accuracy import attribute_accuracy, most_frequent
 from reidray.data.annotations import ANNOTATION_COLUMNS, encode_annotation_row, read_annotations
 from reidray.data.attributes import PEDESTRIAN_SCHEMA, UNKNOWN
+from reidray.data.image_folders import list_images
 from reidray.data.layouts.names import person_and_camera_of
-from reidray.data.storage import Location, list_images
+from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.scoring.config import EvaluateConfig
 from reidray.scoring.evaluation import RANKS, Evaluation, QueryFigures

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reidray.data import object_store
 from reidray.data.decoding import BadImage, check_bad_images
+from reidray.data.image_folders import list_images
 from reidray.data.publishing import only_writer_of, published_folder
-from reidray.data.storage import Location, list_images
+from reidray.data.retries import retries_so_far
+from reidray.data.storage import Location
 from reidray.models import load_person_model
 from reidray.retrieval.search import top_k_of_parts
 from reidray.scoring.config import ScoreConfig
@@ -62,7 +63,7 @@ def score_night(config: ScoreConfig, cluster: NightCluster | None = None) -> dic
             the workers, too many images do not decode, or all of the gallery is taken for
             distractors. The output folder is then untouched.
     """
-    watch, retries = Stopwatch(), object_store.retries_so_far()
+    watch, retries = Stopwatch(), retries_so_far()
     cluster = cluster or NightCluster(nullcontext(), alone=False)
     with published_folder(config.output, OUTPUT_FILES) as staging:
         model = load_person_model(config.model)
@@ -86,7 +87,7 @@ def score_night(config: ScoreConfig, cluster: NightCluster | None = None) -> dic
             "attributes": ATTRIBUTE_FILE if predicts_pedestrians(model) else NO_ATTRIBUTES,
             "embedded": increment.embedded,
             "workers": embedding.workers,
-            "retries": increment.retries + object_store.retries_so_far() - retries,
+            "retries": increment.retries + retries_so_far() - retries,
             "stages": watch.seconds,
             "versions": {name: version(name) for name in ("reidray", "ray", "torch", "timm")},
         }

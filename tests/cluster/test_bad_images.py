@@ -16,8 +16,9 @@ from PIL import Image
 
 from reidray import job
 from reidray.data.annotations import ANNOTATION_COLUMNS, read_annotations
+from reidray.data.image_folders import list_images
 from reidray.data.ingest import ImageFiles, ingest
-from reidray.data.storage import Location, list_images
+from reidray.data.storage import Location
 from reidray.scoring.config import ScoreConfig
 from reidray.scoring.night import score_night
 from reidray.scoring.night_embedding import NightCluster

@@ -11,9 +11,10 @@ from PIL import Image
 from tiny_images import encoded, halves, tiny_jpeg, write_images
 
 from reidray.data.decoding import decode_files, decode_image, decode_mask
+from reidray.data.image_folders import list_images
 from reidray.data.layouts import read_layout
 from reidray.data.pictures import MAX_PIXELS, MAX_SIDE, UndecodableImage
-from reidray.data.storage import Location, list_images
+from reidray.data.storage import Location
 from reidray.errors import UserError
 
 WITHIN_SECONDS = 20

@@ -9,9 +9,9 @@ from hashlib import sha256
 import pytest
 from s3_server import latest_run
 
-from reidray.data import object_store
 from reidray.data.decoding import BadImage, decode_files
 from reidray.data.publishing import only_writer_of, published_folder
+from reidray.data.retries import retries_so_far
 from reidray.data.storage import Location
 from reidray.errors import UserError
 
@@ -123,7 +123,7 @@ def test_a_store_that_is_busy_slow_and_cut_off_is_written_and_read_whole(bucket,
     unreliable.slow = unreliable.busy = unreliable.cut = 0.2
     uri = f"{bucket}/out"
     location = Location(f"{bucket}/files")
-    before = object_store.retries_so_far()
+    before = retries_so_far()
     contents = {f"{number}.bin": bytes([number]) * 30_000 for number in range(15)}
     for name, data in contents.items():
         location.write_bytes(name, data)
@@ -131,7 +131,7 @@ def test_a_store_that_is_busy_slow_and_cut_off_is_written_and_read_whole(bucket,
     publish(uri, a="whole")
     assert read(uri) == {"a.txt": "whole"}
     assert min(unreliable.met.values()) > 0
-    assert object_store.retries_so_far() - before >= unreliable.met["cut"]
+    assert retries_so_far() - before >= unreliable.met["cut"]
 
 
 def test_an_object_that_is_denied_is_set_aside_as_a_file_of_others_is(bucket, unreliable):
@@ -148,7 +148,7 @@ def test_an_object_that_is_denied_is_set_aside_as_a_file_of_others_is(bucket, un
 
 def test_trouble_that_stays_is_told_at_once_without_credentials(bucket, unreliable, monkeypatch):
     unreliable.busy = 1.0
-    monkeypatch.setattr("reidray.data.object_store.LONGEST_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("reidray.data.retries.LONGEST_WAIT_SECONDS", 0.2)
     with pytest.raises(OSError, match="HTTP status 503") as error:
         Location(bucket).read_bytes("a.txt")
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in str(error.value)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tiny_images import write_images
 
 from reidray.data.disk import OutsideLinkError
-from reidray.data.storage import Location, list_images, path_leaves_root
+from reidray.data.image_folders import list_images
+from reidray.data.storage import Location, path_leaves_root
 from reidray.errors import UserError
 
 

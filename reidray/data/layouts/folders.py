@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
+from reidray.data.image_folders import holds_images, list_images
 from reidray.data.layouts.names import Crop, camera_of, crops_manifest
 from reidray.data.manifest import SPLITS, Manifest
-from reidray.data.storage import Location, holds_images, list_images
+from reidray.data.storage import Location
 from reidray.errors import UserError
 
 NAME = "folders"

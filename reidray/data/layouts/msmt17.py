@@ -3,9 +3,10 @@
 import posixpath
 from collections.abc import Sequence
 
+from reidray.data.image_folders import list_images
 from reidray.data.layouts.names import Crop, crops_manifest
 from reidray.data.manifest import Manifest, keep_existing
-from reidray.data.storage import Location, list_images
+from reidray.data.storage import Location
 from reidray.errors import UserError
 
 NAME = "msmt17"

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from reidray.data.annotations import annotate_people, read_annotations
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.data.image_folders import list_images
 from reidray.data.manifest import Manifest, build_manifest
-from reidray.data.storage import Location, list_images
+from reidray.data.storage import Location
 from reidray.errors import UserError
 
 ANNOTATIONS = "annotations_train.csv"

@@ -3,8 +3,9 @@
 import re
 from collections.abc import Sequence
 
+from reidray.data.image_folders import list_images
 from reidray.data.manifest import Manifest, build_manifest
-from reidray.data.storage import Location, list_images
+from reidray.data.storage import Location
 from reidray.errors import UserError
 
 NAME = "pets"

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from reidray.data.image_folders import holds_images, list_images
 from reidray.data.layouts.names import Crop, crops_manifest, read_named_crops
 from reidray.data.manifest import Manifest
-from reidray.data.storage import Location, holds_images, list_images
+from reidray.data.storage import Location
 
 NAME = "trento"
 EXPECTED = "images in train/, with or without test/, queries/ and annotations_train.csv"
