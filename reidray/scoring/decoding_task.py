@@ -1,18 +1,19 @@
 """What the processes of a cluster that decode import: no PyTorch, which takes each seconds."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import ray
 
-from reidray.scoring.image_batches import decode_batches
+from reidray.scoring.image_batches import PlannedBatch, decode_batches
 
 
-def decode_task(plan: pa.Table, size: tuple[int, int], known: list[Any]) -> pa.Table:
+def decode_task(plan: Sequence[PlannedBatch], size: tuple[int, int], known: list[Any]) -> pa.Table:
     """Read and decode planned batches.
 
     Args:
-        plan: some batches.
+        plan: the batches.
         size: height and width of a crop.
         known: in it, where it is not empty, what Ray's store has the sorted digests by, (N,) S32,
             of contents that need not be decoded.

@@ -26,6 +26,7 @@ from reidray.scoring.embedder import Embedder, shape_of
 from reidray.scoring.image_batches import (
     EmbeddedBatch,
     ImageSet,
+    PlannedBatch,
     plan_batches,
     read_batch,
 )
@@ -44,7 +45,7 @@ AHEAD = 2
 Reference = Any
 """To what lies in Ray's store. In a list it is not fetched before a task begins."""
 
-Work = Callable[[pa.Table], Reference]
+Work = Callable[[Sequence[PlannedBatch]], Reference]
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def embed_images(
         known: sorted digests, (N,) S32, of contents that need not be decoded, whatever their name.
     """
     shape = shape_of(model)
-    blocks = iter(_in_blocks(plan_batches(sets, wanted), pool.workers * BLOCKS_EACH))
+    blocks = _in_blocks(plan_batches(sets, wanted), pool.workers * BLOCKS_EACH)
     work = _start(model, pool, [] if known is None else [ray.put(known)])
     under_way: dict[Reference, Work] = {}
 
@@ -160,17 +161,19 @@ class _EmbeddingActor:
         return self._embedder.embed(decoded)
 
     def decode_and_embed(
-        self, plan: pa.Table, known: "list[Reference]", weights: "list[Reference]"
+        self,
+        plan: Sequence[PlannedBatch],
+        known: "list[Reference]",
+        weights: "list[Reference]",
     ) -> pa.Table:
         """Decode planned batches as `decode_task`, and embed them, one after the other."""
         size = (self._spec.height, self._spec.width)
-        batches = (plan.slice(row, 1) for row in range(len(plan)))
         return pa.concat_tables(
-            self.embed(decode_task(batch, size, known), weights) for batch in batches
+            self.embed(decode_task([batch], size, known), weights) for batch in plan
         )
 
 
-def _in_blocks(plan: pa.Table, target: int) -> list[pa.Table]:
+def _in_blocks(plan: list[PlannedBatch], target: int) -> Iterator[list[PlannedBatch]]:
     """The batches in `target` blocks, or in more that are not too large."""
-    rows = min(LARGEST_BLOCK, -(-len(plan) // target))
-    return [plan.slice(start, rows) for start in range(0, len(plan), rows)]
+    length = min(LARGEST_BLOCK, -(-len(plan) // target))
+    return (plan[start : start + length] for start in range(0, len(plan), length))

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reidray.data import object_store
 from reidray.data.decoding import decode_files
+from reidray.data.retries import retries_so_far
 from reidray.data.storage import Location
 from reidray.scoring.digests import known_among
 from reidray.scoring.predictions import Predictions, Shape
@@ -48,6 +48,23 @@ class ImageSet:
 
 
 @dataclass(frozen=True)
+class PlannedBatch:
+    """Images of a set that are read together, B of them.
+
+    Attributes:
+        set: which of the sets, by its place.
+        location: the folder the paths are relative to.
+        rows: their indices in the set's paths.
+        paths: of these.
+    """
+
+    set: int
+    location: Location
+    rows: tuple[int, ...]
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class EmbeddedBatch:
     """What came of some images of a set that were read together.
 
@@ -72,53 +89,48 @@ class EmbeddedBatch:
     retries: int
 
 
-def plan_batches(sets: Sequence[ImageSet], wanted: Sequence[NDArray[np.int64]]) -> pa.Table:
-    """Batches of names, a row each.
-
-    Columns: `set` int64, `root` string, `rows` and `paths`, lists of the images' indices in the set
-    and their paths.
+def plan_batches(
+    sets: Sequence[ImageSet], wanted: Sequence[NDArray[np.int64]]
+) -> list[PlannedBatch]:
+    """Batches of names.
 
     Args:
         sets: the images.
         wanted: of each set the rows to read.
     """
-    batches = [
-        {
-            "set": number,
-            "root": images.location.uri,
-            "rows": together,
-            "paths": [images.paths[row] for row in together],
-        }
+    return [
+        PlannedBatch(
+            number, images.location, together, tuple(images.paths[row] for row in together)
+        )
         for number, (images, rows) in enumerate(zip(sets, wanted, strict=True))
         for together in _in_batches(rows.tolist())
     ]
-    return pa.Table.from_pylist(batches)
 
 
 def decode_batches(
-    plan: pa.Table, size: tuple[int, int], known: NDArray[np.bytes_] | None
+    plan: Sequence[PlannedBatch], size: tuple[int, int], known: NDArray[np.bytes_] | None
 ) -> Iterator[pa.Table]:
     """Read and decode planned batches, one at a time.
 
     Args:
-        plan: some batches.
+        plan: the batches.
         size: height and width of a crop.
         known: sorted digests, (N,) S32, of contents that need not be decoded.
     """
     is_known = None if known is None else known_among(known)
-    for row in plan.to_pylist():
-        before = object_store.retries_so_far()
-        decoded = decode_files(Location(row["root"]), row["paths"], size, known=is_known)
-        place = {path: number for number, path in enumerate(row["paths"])}
+    for planned in plan:
+        before = retries_so_far()
+        decoded = decode_files(planned.location, planned.paths, size, known=is_known)
+        place = {path: number for number, path in enumerate(planned.paths)}
         batch = {
-            "set": row["set"],
-            "rows": row["rows"],
+            "set": planned.set,
+            "rows": planned.rows,
             "contents": list(decoded.contents),
             "kept": list(decoded.kept),
             "crops": decoded.crops.tobytes(),
             "bad": [place[image.path] for image in decoded.bad],
             "reasons": [image.reason for image in decoded.bad],
-            "retries": object_store.retries_so_far() - before,
+            "retries": retries_so_far() - before,
         }
         yield pa.Table.from_pylist([batch], schema=DECODED_SCHEMA)
 
@@ -137,6 +149,6 @@ def read_batch(row: dict[str, Any], shape: Shape) -> EmbeddedBatch:
     )
 
 
-def _in_batches(rows: list[int]) -> Iterator[list[int]]:
+def _in_batches(rows: list[int]) -> Iterator[tuple[int, ...]]:
     for start in range(0, len(rows), BATCH):
-        yield rows[start : start + BATCH]
+        yield tuple(rows[start : start + BATCH])
