@@ -10,20 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reidray.data.file_lock import only_writer
-from reidray.data.storage import Location
 from reidray.errors import UserError
-
-
-def local_folder(uri: str) -> Path:
-    """The folder that an output address names.
-
-    Raises:
-        UserError: it is in an object store.
-    """
-    location = Location(uri)
-    if location.is_remote:
-        raise UserError(f"output {uri}: results are written to a local folder; give a path")
-    return Path(location.uri)
 
 
 def require_new(output: Path, otherwise: str) -> None:

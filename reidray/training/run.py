@@ -157,7 +157,7 @@ def choose_run(config: TrainingConfig, resume: str | None) -> RunDirectory:
         check_checkpoints(run.location)
         return run
     run = RunDirectory.at(config.output or time.strftime("runs/%Y%m%d-%H%M%S"))
-    run.check_new()
+    run.check_new(f"go on with a run by --resume {run.location.uri}")
     return run
 
 

@@ -42,21 +42,21 @@ class RunDirectory:
         """The address of a file or folder in it."""
         return self.location.join(name).uri
 
-    def check_new(self) -> None:
+    def check_new(self, otherwise: str) -> None:
         """Refuse a place that holds something, or cannot be written.
+
+        Args:
+            otherwise: what else than naming a new one can be done.
 
         Raises:
             UserError: says so.
         """
         if not self.location.is_remote:
-            _check_new_folder(self.folder)
+            _check_new_folder(self.folder, otherwise)
             return
         uri = self.location.uri
         if self.location.exists() and self.location.list_files():
-            raise UserError(
-                f"output {uri} exists and is not empty: name a new one, or go on with a run by "
-                f"--resume {uri}"
-            )
+            raise UserError(f"output {uri} exists and is not empty: name a new one, or {otherwise}")
         try:
             self.location.write_bytes("config.yaml", b"")
             self.location.delete_file("config.yaml")
@@ -76,9 +76,21 @@ class RunDirectory:
             name = path.relative_to(self.folder).as_posix()
             self.location.write_bytes(name, path.read_bytes())
 
+    def clear(self) -> None:
+        """Remove all that lies in it, and it.
 
-def _check_new_folder(run: Path) -> None:
-    require_new(run, f"go on with a run by --resume {run}")
+        Raises:
+            OSError: the disk or the object store failed.
+        """
+        if not self.location.is_remote:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        elif self.location.exists():
+            for name in self.location.list_files():
+                self.location.delete_file(name)
+
+
+def _check_new_folder(run: Path, otherwise: str) -> None:
+    require_new(run, otherwise)
     above = next(parent for parent in (run, *run.absolute().parents) if parent.exists())
     try:
         with tempfile.TemporaryDirectory(prefix=f".{run.name}.", dir=above):

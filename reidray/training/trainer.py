@@ -179,7 +179,7 @@ def torch_trainer(
         run_config=ray.train.RunConfig(
             name=CHECKPOINTS,
             storage_path=run.path,
-            storage_filesystem=open_for_ray(run.uri) if run.is_remote else None,
+            storage_filesystem=open_for_ray(run.uri),
             failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             callbacks=list(callbacks),
@@ -200,8 +200,12 @@ def fit(trainer: TorchTrainer) -> Path:
         result = trainer.fit()
     except ray.train.WorkerGroupError as error:
         raise _mistake_behind(error) or error from error
-    checkpoint = result.checkpoint
-    # `to_directory` would copy it, and here it is the run's own.
+    return on_this_disk(result.checkpoint)
+
+
+def on_this_disk(checkpoint: ray.train.Checkpoint) -> Path:
+    """The folder of a checkpoint; one in an object store is brought here."""
+    # `to_directory` would copy one that is here, and it is the run's own.
     is_local = isinstance(checkpoint.filesystem, pafs.LocalFileSystem)
     return Path(checkpoint.path if is_local else checkpoint.to_directory())
 

@@ -12,8 +12,8 @@ class TuneConfig:
 
     Attributes:
         data: folder or s3:// URI of the images, or a CSV or Parquet manifest.
-        output: local folder of the sweep, new or empty: trials.csv, trials.parquet, best.yaml,
-            report.html and best/, the run directory of the best trial.
+        output: folder or s3:// URI of the sweep, new or empty: trials.csv, trials.parquet,
+            best.yaml, report.html and best/, the run directory of the best trial.
         recipe: what the sweep starts from, by its name.
         space: what varies: spaces that come with reidray, by name, or YAML files.
         base: YAML file of a training's keys, over those of the recipe.

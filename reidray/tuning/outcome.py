@@ -10,9 +10,11 @@ import ray.train
 from ray import tune
 
 from reidray.config import ValidationConfig
+from reidray.data.object_store import open_for_ray
+from reidray.data.storage import Location
 from reidray.training.checkpoint import Standing, read_standing
 from reidray.training.run import seconds_of
-from reidray.training.trainer import CHECKPOINTS
+from reidray.training.trainer import CHECKPOINTS, on_this_disk
 from reidray.tuning.space import Variation
 from reidray.tuning.trial import Trials
 
@@ -71,7 +73,7 @@ def rows_of(found: tune.ResultGrid, space: tuple[Variation, ...], trials: Trials
     return [
         _row(number, result, values, space, trials)
         for number, result in enumerate(found)
-        if (values := _drawn(result))
+        if (values := _drawn(result, trials.folder))
     ]
 
 
@@ -82,12 +84,12 @@ def best_of(rows: list[TrialRow], validation: ValidationConfig) -> TrialRow | No
     return max(judged, key=lambda row: validation.goodness(row.best[figure]), default=None)
 
 
-def _drawn(result: Any) -> dict[str, Any]:
+def _drawn(result: Any, folder: Location) -> dict[str, Any]:
     """What a trial drew; nothing where it never began."""
     if result.config:
         return dict(result.config)
-    told = Path(result.path) / "params.json"  # Tune itself keeps it only once a trial reported
-    return dict(json.loads(told.read_text())) if told.exists() else {}
+    told = f"{Path(result.path).name}/params.json"  # Tune itself keeps it once a trial reported
+    return dict(json.loads(folder.read_bytes(told))) if folder.join(told).is_file() else {}
 
 
 def _row(
@@ -99,7 +101,7 @@ def _row(
 ) -> TrialRow:
     base = trials.prepared.config
     values = {v.key: drawn[v.key] for v in space}
-    checkpoint = _checkpoint(result)
+    checkpoint = _checkpoint(result, trials.folder)
     standing = read_standing(checkpoint) if checkpoint else Standing()
     epochs = tuple(_numbers(record) for record in standing.records)
     best = epochs[standing.best_epoch - 1] if standing.best_epoch else {}
@@ -115,18 +117,25 @@ def _row(
     )
 
 
-def _checkpoint(result: Any) -> Path | None:
+def _checkpoint(result: Any, folder: Location) -> Path | None:
     """The folder of the last epoch that a trial told of; Ray Train, where it trained, has its own.
 
-    What Tune itself calls the last may be another trial's, given to it and not yet trained on.
+    What Tune itself calls the last may be another trial's, given to it and not yet trained on. Of a
+    trial that could not go on, for its checkpoint was gone, there is none.
     """
     if result.best_checkpoints:
-        return Path(result.best_checkpoints[-1][0].path)
+        try:
+            found = on_this_disk(result.best_checkpoints[-1][0])
+        except FileNotFoundError:
+            return None
+        return found if found.is_dir() else None
     try:
-        of_train = ray.train.Result.from_path(str(Path(result.path) / CHECKPOINTS))
+        of_train = ray.train.Result.from_path(
+            str(Path(result.path) / CHECKPOINTS), storage_filesystem=open_for_ray(folder.uri)
+        )
     except RuntimeError:  # there is none
         return None
-    return Path(of_train.checkpoint.path) if of_train.checkpoint else None
+    return on_this_disk(of_train.checkpoint) if of_train.checkpoint else None
 
 
 def _state(result: Any, standing: Standing) -> State:

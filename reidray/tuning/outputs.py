@@ -1,6 +1,5 @@
 """The files that a sweep leaves."""
 
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +11,7 @@ from reidray.data.outputs import write_whole
 from reidray.reporting.sweep import SweptTrial, sweep_page
 from reidray.reporting.tables import as_csv
 from reidray.training.run import plain
+from reidray.training.run_directory import RunDirectory
 from reidray.tuning.outcome import TrialRow
 from reidray.tuning.space import Variation
 
@@ -22,27 +22,27 @@ REPORT_FILE = "report.html"
 
 
 def write_outputs(
-    output: Path,
+    output: RunDirectory,
     space: tuple[Variation, ...],
     base: TrainingConfig,
     best_config: TrainingConfig,
     rows: list[TrialRow],
     best: TrialRow,
 ) -> dict[str, Any]:
-    """Write the table of trials, the best configuration and the page.
+    """Write the table of trials, the best configuration and the page into the sweep's folder.
 
     Returns:
         What was made, and the sweep in figures.
     """
     figure = base.validation.select_by
-    table = _table(rows)
-    write_whole(output / TABLE_FILE, as_csv(table))
-    staged = output / f".{PARQUET_FILE}.part"
+    table, folder = _table(rows), output.folder
+    write_whole(folder / TABLE_FILE, as_csv(table))
+    staged = folder / f".{PARQUET_FILE}.part"
     pq.write_table(pa.Table.from_pylist(table), staged)
-    staged.replace(output / PARQUET_FILE)
-    write_whole(output / BEST_FILE, yaml.safe_dump(plain(best_config), sort_keys=False))
+    staged.replace(folder / PARQUET_FILE)
+    write_whole(folder / BEST_FILE, yaml.safe_dump(plain(best_config), sort_keys=False))
     page = sweep_page(
-        name=output.name,
+        name=output.location.name,
         validation=base.validation,
         keys=[variation.key for variation in space],
         logarithmic=[v.key for v in space if v.way == "loguniform"],
@@ -61,13 +61,14 @@ def write_outputs(
         ],
         chosen=best.number,
     )
-    write_whole(output / REPORT_FILE, page)
+    write_whole(folder / REPORT_FILE, page)
+    output.share()
     states = [row.state for row in rows]
     return {
-        "output": str(output),
-        "report": str(output / REPORT_FILE),
-        "table": str(output / TABLE_FILE),
-        "best_config": str(output / BEST_FILE),
+        "output": output.location.uri,
+        "report": output.uri(REPORT_FILE),
+        "table": output.uri(TABLE_FILE),
+        "best_config": output.uri(BEST_FILE),
         "trials": len(rows),
         "stopped_early": states.count("stopped early"),
         "failed": states.count("failed"),

@@ -2,10 +2,8 @@
 
 import logging
 import os
-import shutil
 import time
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -13,11 +11,13 @@ from ray import tune
 
 from reidray.config import TrainingConfig
 from reidray.data.ingest import choose_way
-from reidray.data.outputs import local_folder, require_new, write_whole
+from reidray.data.object_store import open_for_ray
+from reidray.data.outputs import write_whole
 from reidray.errors import UserError
 from reidray.job import parse_config
 from reidray.nodes import node_resources
 from reidray.training.run import Prepared, have_images, open_run, plain, read_learned
+from reidray.training.run_directory import RunDirectory
 from reidray.training.trainer import SHARE_BESIDE_DECODING, Resources
 from reidray.tuning.config import TuneConfig
 from reidray.tuning.kinds import KINDS
@@ -39,6 +39,10 @@ SWEEP_FILE = "sweep.yaml"
 STATE_FOLDER = "tune"
 BEST_FOLDER = "best"
 
+SNAPSHOT_SECONDS = "1"
+"""How often Tune keeps how the sweep stands. A sweep that is killed goes on from there, and from
+checkpoints that are still there: so a trial's last but one is kept too."""
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -46,13 +50,13 @@ class Sweep:
 
     Attributes:
         config: what was asked for.
-        output: its folder.
+        output: where it lies.
         space: what varies.
         prepared: the training that is varied.
     """
 
     config: TuneConfig
-    output: Path
+    output: RunDirectory
     space: tuple[Variation, ...]
     prepared: Prepared
 
@@ -63,14 +67,18 @@ def prepare_sweep(config: TuneConfig) -> Sweep:
     Raises:
         UserError: the recipe, the space, the data or the output do not allow it.
     """
-    output = local_folder(config.output)
-    _check_output(output, config.resume)
+    output = RunDirectory.at(config.output)
+    if not config.resume:
+        output.check_new("go on with the sweep in it by --resume")
+    elif not output.location.join(SWEEP_FILE).is_file():
+        raise UserError(f"output {config.output} holds no sweep to resume: leave out --resume")
     base = _base(config)
     space = read_space(config.space, config.task, base)
     check_search(config, space, base.num_workers)
-    base = replace(base, data=config.data, output=str(output / BEST_FOLDER), max_minutes=None)
-    resumed = str(output / BEST_FOLDER) if config.resume else None
-    sweep = Sweep(config, output, space, KINDS[config.task].prepare(base, resumed))
+    best = output.uri(BEST_FOLDER)
+    base = replace(base, data=config.data, output=best, max_minutes=None)
+    prepared = KINDS[config.task].prepare(base, best if config.resume else None)
+    sweep = Sweep(config, output, space, prepared)
     if config.resume:
         _check_same(sweep)
     return sweep
@@ -95,15 +103,18 @@ def run_sweep(sweep: Sweep) -> dict[str, Any]:
         resources = replace(resources, share=SHARE_BESIDE_DECODING)
     crops = have_images(files, way, sweep.prepared.config.max_bad)
     prepared = sweep.prepared.decoded(crops)
-    state = (sweep.output / STATE_FOLDER).resolve()
+    state = sweep.output.location.join(STATE_FOLDER)
     trials = Trials(prepared, crops, resources, state, mutates=config.search == "pbt")
     log.info("%s", prepared.counts())
     log.info(
         "%d trials of %s, %d at once", config.num_samples, resources.described(workers), at_once
     )
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own messages would go to stdout
-    sweep.output.mkdir(parents=True, exist_ok=True)
-    write_whole(sweep.output / SWEEP_FILE, yaml.safe_dump(_identity(sweep), sort_keys=False))
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", SNAPSHOT_SECONDS)
+    folder = sweep.output.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / SWEEP_FILE, yaml.safe_dump(_identity(sweep), sort_keys=False))
+    sweep.output.share()
     begun = time.perf_counter()
     found = _tuner(sweep, trials, at_once).fit()
     seconds = time.perf_counter() - begun
@@ -111,10 +122,10 @@ def run_sweep(sweep: Sweep) -> dict[str, Any]:
     best = best_of(rows, prepared.config.validation)
     if best is None or best.checkpoint is None:
         if not config.resume:
-            shutil.rmtree(sweep.output)
+            sweep.output.clear()
         raise UserError(_nothing_learned(rows, config))
     chosen = trials.drawn(best.values)
-    shutil.rmtree(chosen.run.folder, ignore_errors=True)  # of a sweep that is resumed
+    chosen.run.clear()  # of a sweep that is resumed
     learned = read_learned(chosen.spec, best.checkpoint)
     open_run(chosen).copy(learned.records)
     run = KINDS[config.task].finish(chosen, learned, crops, resources)
@@ -130,14 +141,6 @@ def _base(config: TuneConfig) -> TrainingConfig:
         arguments += ["--config", config.base]
     kind = KINDS[config.task].config
     return parse_config(kind, arguments, trains=config.task).config
-
-
-def _check_output(output: Path, resume: bool) -> None:
-    """Refuse a folder that holds anything, or on resuming one that holds no sweep."""
-    if not resume:
-        require_new(output, "go on with the sweep in it by --resume")
-    elif not (output / SWEEP_FILE).exists():
-        raise UserError(f"output {output} holds no sweep to resume: leave out --resume")
 
 
 def _identity(sweep: Sweep) -> dict[str, Any]:
@@ -156,12 +159,12 @@ def _identity(sweep: Sweep) -> dict[str, Any]:
 
 def _check_same(sweep: Sweep) -> None:
     """Refuse to go on with a sweep of anything else."""
-    then = yaml.safe_load((sweep.output / SWEEP_FILE).read_text())
+    then = yaml.safe_load(sweep.output.location.read_bytes(SWEEP_FILE))
     now = yaml.safe_load(yaml.safe_dump(_identity(sweep)))
     for part, value in now.items():
         if then.get(part) != value:
             raise UserError(
-                f"the sweep in {sweep.output} was begun with other {part}: "
+                f"the sweep in {sweep.output.location.uri} was begun with other {part}: "
                 "resume it with what it began with, or name a new output"
             )
 
@@ -197,10 +200,12 @@ def _tuner(sweep: Sweep, trials: Trials, at_once: int) -> tune.Tuner:
     held = trials.resources.held if base.num_workers == 1 else {"CPU": 0.01}
     shared = tune.with_parameters(run_trial, trials=trials)
     trainable = tune.with_resources(shared, held)
-    if config.resume and tune.Tuner.can_restore(str(trials.folder)):
+    place, storage = trials.folder.path, open_for_ray(trials.folder.uri)
+    if config.resume and tune.Tuner.can_restore(place, storage_filesystem=storage):
         return tune.Tuner.restore(
-            str(trials.folder),
+            place,
             trainable,
+            storage_filesystem=storage,
             resume_unfinished=True,
             param_space=domains(sweep.space),
         )
@@ -221,9 +226,10 @@ def _tuner(sweep: Sweep, trials: Trials, at_once: int) -> tune.Tuner:
         ),
         run_config=tune.RunConfig(
             name=trials.folder.name,
-            storage_path=str(trials.folder.parent),
+            storage_path=trials.folder.parent.path,
+            storage_filesystem=storage,
             checkpoint_config=tune.CheckpointConfig(
-                num_to_keep=None if config.search == "pbt" else 1
+                num_to_keep=None if config.search == "pbt" else 2
             ),
             callbacks=[TrialLog(base, config.num_samples, budget)],
             verbose=0,

@@ -15,7 +15,7 @@ from reidray.errors import UserError
 from reidray.training.loop import Metrics, StepProgress
 from reidray.training.place import Place
 from reidray.training.run import Prepared
-from reidray.training.trainer import Resources, fit, torch_trainer
+from reidray.training.trainer import Resources, fit, on_this_disk, torch_trainer
 from reidray.training.worker import RESUMABLE_KEYS
 from reidray.tuning.judged_epochs import JudgedEpochs
 from reidray.tuning.space import with_values
@@ -39,7 +39,7 @@ class Trials:
     prepared: Prepared
     crops: IngestedCrops
     resources: Resources
-    folder: Path
+    folder: Location
     mutates: bool
 
     def drawn(self, values: dict[str, Any]) -> Prepared:
@@ -70,14 +70,14 @@ def run_trial(values: dict[str, Any], trials: Trials) -> None:
     if trials.mutates:
         assignment = replace(assignment, changeable=(*RESUMABLE_KEYS, *MUTABLE))
     if prepared.config.num_workers > 1:
-        run = Location(str(trials.folder / tune.get_context().get_trial_id()))
+        run = trials.folder.join(tune.get_context().get_trial_id())
         fit(torch_trainer(assignment, trials.resources, run, callbacks=[JudgedEpochs(figure)]))
         return
     device = torch.device("cuda" if trials.resources.use_gpu else "cpu")
     reporter = TrialReporter(figure)
     checkpoint = tune.get_checkpoint()
     assignment.carry_out(
-        Place(device=device), reporter, Path(checkpoint.path) if checkpoint else None
+        Place(device=device), reporter, on_this_disk(checkpoint) if checkpoint else None
     )
 
 

@@ -9,14 +9,13 @@ import sys
 import termios
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from sweeps import BASE, EPOCHS, ROOT, SPACE, ended_trials, finish, flags, make_inputs, start
 
 from reidray.config import TrainReidConfig
-from reidray.data.demo import draw_demo_set
 from reidray.errors import UserError
 from reidray.job import parse_config
 from reidray.models import load_model
@@ -24,58 +23,11 @@ from reidray.tuning.config import TuneConfig
 from reidray.tuning.sweep import prepare_sweep
 
 pytestmark = pytest.mark.cluster
-ROOT = Path(__file__).parents[2]
-EPOCHS = 6
-BASE = {
-    "epochs": EPOCHS,
-    "network": {"height": 32, "width": 16, "feature_size": 32},
-    "validation": {"every": 1},
-}
-SPACE = {
-    "batch.people": {"choice": [6, 12]},
-    "optimizer.learning_rate": {"loguniform": [1e-5, 1e-2]},
-}
 
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
-    """Drawn people, and the files that a sweep is told of."""
-    folder = tmp_path_factory.mktemp("sweep")
-    draw_demo_set(folder / "data", people=40, images=480)
-    for name, content in (("base", BASE), ("space", SPACE)):
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
-    return folder
-
-
-def flags(given, output, *more, space="space.yaml", base="base.yaml"):
-    return [
-        *("--data", given / "data", "--recipe", "demo", "--base", given / base),
-        *("--space", given / space, "--output", output, *more),
-    ]
-
-
-def start(given, output, *more, **settings):
-    asked = map(str, flags(given, output, *more, **settings))
-    command = [sys.executable, ROOT / "jobs" / "tune.py", *asked]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def finish(job):
-    try:
-        output, messages = job.communicate(timeout=250)
-    finally:
-        job.kill()  # one that hangs must not outlive its test
-    return job.returncode, output, messages
-
-
-def ended_trials(output):
-    """By trial the epochs that Tune has heard of, of those with as many as they were to have."""
-    found = {}
-    for file in (output / "tune").glob("*/result.json"):
-        epochs = [json.loads(line)["epoch"] for line in file.read_text().splitlines()]
-        if epochs[-1:] == [EPOCHS]:
-            found[file.parent.name] = epochs
-    return found
+    return make_inputs(tmp_path_factory.mktemp("sweep"))
 
 
 @pytest.mark.slow
