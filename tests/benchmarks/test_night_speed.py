@@ -138,9 +138,12 @@ def test_steady_scoring_beside_a_bare_loop_over_decoded_crops(root):
     paths = [f"{number:06d}.jpg" for number in range(64 * 20)]
     crops = decode_files(Location(str(root / "gallery")), paths, (96, 48)).crops
     np.save(root / "crops.npy", crops)
-    # One process with two threads, and two with one: the faster is the one to beat.
-    best = max(bare_loop(root, processes=1), bare_loop(root, processes=2))
+    # One process with two threads, and two with one: the faster is the one to beat. Before and
+    # after, as the pace of a shared machine changes from minute to minute.
+    before = max(bare_loop(root, processes=1), bare_loop(root, processes=2))
     seconds, told = score(root, "market_small", "--output", root / "alone")
+    after = max(bare_loop(root, processes=1), bare_loop(root, processes=2))
+    best = (before + after) / 2
     steady = told["images_per_second_steady"]
     fixed = seconds - (GALLERY + QUERIES) / steady
     figures = {
