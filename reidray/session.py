@@ -12,6 +12,7 @@ from reidray.errors import UserError
 
 CONNECT_SECONDS = 10
 LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+DASHBOARD_VARIABLE = "RAY_API_SERVER_ADDRESS"
 
 WORKER_SETTINGS = {
     # OpenMP threads that spin while they wait make a shared machine twenty times slower.
@@ -49,7 +50,7 @@ def ray_session(
     _check_reachable(address)
     here: dict[str, object] = {}
     if address == "local":
-        here["include_dashboard"] = dashboard
+        here = _own_dashboard() if dashboard else {"include_dashboard": False}
         for name, value in WORKER_SETTINGS.items():
             os.environ.setdefault(name, value)
     else:
@@ -76,6 +77,8 @@ def ray_session(
         yield
     finally:
         ray.shutdown()
+        if address == "local":
+            os.environ.pop(DASHBOARD_VARIABLE, None)
 
 
 def keep_to_loopback(address: str | None) -> None:
@@ -86,6 +89,17 @@ def keep_to_loopback(address: str | None) -> None:
     """
     if starts_own(address):
         os.environ.setdefault(LOOPBACK_VARIABLE, "0")
+
+
+def _own_dashboard() -> dict[str, object]:
+    """How to start a dashboard, whose address the processes that Ray starts are told.
+
+    They would look for it, and where another Ray runs on the machine not know which to take.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    os.environ[DASHBOARD_VARIABLE] = f"http://127.0.0.1:{port}"
+    return {"include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": port}
 
 
 def starts_own(address: str | None) -> bool:

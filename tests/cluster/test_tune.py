@@ -128,6 +128,7 @@ def test_a_killed_population_goes_on_and_weak_trials_take_over(given, ray_addres
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_address")  # which of two on a machine is theirs, they have to know
 def test_trials_of_several_workers_stop_early_too(given, tmp_path):
     base = BASE | {"num_workers": 2, "max_failures": 0, "validation": {"every": 2}}
     (given / "workers.yaml").write_text(yaml.safe_dump(base))
