@@ -57,7 +57,7 @@ def test_the_ray_of_a_job_listens_to_this_machine_alone(command):
             break
         addresses |= listening_addresses(each.pid for each in processes)
         names |= {each.name() for each in processes if each.is_running()}
-        time.sleep(0.2)
+        time.sleep(0.5)
     _, complaint = job.communicate()
     assert job.returncode == 0, complaint
     assert {"gcs_server", "raylet"} <= names

@@ -124,7 +124,7 @@ def test_a_store_that_is_busy_slow_and_cut_off_is_written_and_read_whole(bucket,
     uri = f"{bucket}/out"
     location = Location(f"{bucket}/files")
     before = retries_so_far()
-    contents = {f"{number}.bin": bytes([number]) * 30_000 for number in range(15)}
+    contents = {f"{number}.bin": bytes([number]) * 30_000 for number in range(8)}
     for name, data in contents.items():
         location.write_bytes(name, data)
     assert {name: location.read_bytes(name) for name in location.list_files()} == contents
