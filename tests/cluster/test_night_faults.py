@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 import pytest
 from nights import draw_night, night, published
 from ray.cluster_utils import Cluster
+from ray.exceptions import RayActorError
 
 pytestmark = pytest.mark.cluster
 
@@ -85,6 +86,29 @@ def test_a_scoring_actor_that_is_killed_leaves_no_trace(quiet, model, images, tm
         told = night(model, images, tmp_path / "out", num_workers=2)
     assert told["embedded"] == 1240
     assert published(tmp_path / "out") == quiet
+
+
+@pytest.mark.slow
+def test_a_scoring_actor_that_dies_again_and_again_ends_the_night(quiet, model, images, tmp_path):
+    night(model, images, tmp_path / "out", top_k=3)
+    before, ended = published(tmp_path / "out"), threading.Event()
+    assert before != quiet
+
+    def kill_all():
+        while not ended.wait(0.05):
+            for process in embedders():
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_all)
+    killer.start()
+    try:
+        with pytest.raises(RayActorError):
+            night(model, images, tmp_path / "out")
+    finally:
+        ended.set()
+        killer.join()
+    assert published(tmp_path / "out") == before
 
 
 def start_night(model, images, output, ray_settings, **changes):
