@@ -77,8 +77,8 @@ def ray_session(
         yield
     finally:
         ray.shutdown()
-        if address == "local":
-            os.environ.pop(DASHBOARD_VARIABLE, None)
+        if address == "local" and dashboard:
+            del os.environ[DASHBOARD_VARIABLE]
 
 
 def keep_to_loopback(address: str | None) -> None:
