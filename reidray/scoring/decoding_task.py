@@ -1,6 +1,6 @@
 """What the processes of a cluster that decode import: no PyTorch, which takes each seconds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -9,8 +9,10 @@ import ray
 from reidray.scoring.image_batches import PlannedBatch, decode_batches
 
 
-def decode_task(plan: Sequence[PlannedBatch], size: tuple[int, int], known: list[Any]) -> pa.Table:
-    """Read and decode planned batches.
+def decode_planned(
+    plan: Sequence[PlannedBatch], size: tuple[int, int], known: list[Any]
+) -> Iterator[pa.Table]:
+    """Read and decode planned batches, one at a time.
 
     Args:
         plan: the batches.
@@ -18,5 +20,9 @@ def decode_task(plan: Sequence[PlannedBatch], size: tuple[int, int], known: list
         known: in it, where it is not empty, what Ray's store has the sorted digests by, (N,) S32,
             of contents that need not be decoded.
     """
-    digests = ray.get(known[0]) if known else None
-    return pa.concat_tables(decode_batches(plan, size, digests))
+    return decode_batches(plan, size, ray.get(known[0]) if known else None)
+
+
+def decode_task(plan: Sequence[PlannedBatch], size: tuple[int, int], known: list[Any]) -> pa.Table:
+    """All that `decode_planned` gives, in one table."""
+    return pa.concat_tables(decode_planned(plan, size, known))

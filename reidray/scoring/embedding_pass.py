@@ -21,7 +21,7 @@ from reidray.models import LoadedModel, NetworkSpec
 from reidray.models.registry import build_network
 from reidray.nodes import cluster_cpus, cluster_gpus
 from reidray.progress import Counter
-from reidray.scoring.decoding_task import decode_task
+from reidray.scoring.decoding_task import decode_planned, decode_task
 from reidray.scoring.embedder import Embedder, shape_of
 from reidray.scoring.image_batches import (
     EmbeddedBatch,
@@ -152,7 +152,7 @@ class _EmbeddingActor:
         self._spec, self._device = spec, device
         self._embedder: Embedder | None = None
 
-    def embed(self, decoded: pa.Table, weights: "list[Reference]") -> pa.Table:
+    def embed(self, decoded: pa.Table, weights: list[Reference]) -> pa.Table:
         """Embed decoded batches; the weights lie in Ray's store."""
         if self._embedder is None:
             network = build_network(self._spec)
@@ -161,15 +161,12 @@ class _EmbeddingActor:
         return self._embedder.embed(decoded)
 
     def decode_and_embed(
-        self,
-        plan: Sequence[PlannedBatch],
-        known: "list[Reference]",
-        weights: "list[Reference]",
+        self, plan: Sequence[PlannedBatch], known: list[Reference], weights: list[Reference]
     ) -> pa.Table:
-        """Decode planned batches as `decode_task`, and embed them, one after the other."""
+        """Decode and embed planned batches, one after the other."""
         size = (self._spec.height, self._spec.width)
         return pa.concat_tables(
-            self.embed(decode_task([batch], size, known), weights) for batch in plan
+            self.embed(decoded, weights) for decoded in decode_planned(plan, size, known)
         )
 
 
