@@ -11,6 +11,7 @@ from reidray.data.attributes import (
     UNKNOWN,
     UPPER_COLOURS,
 )
+from reidray.data.csv_files import restore, write_csv
 from reidray.errors import UserError
 
 _UPPER_COLUMNS = tuple(f"up{colour}" for colour in UPPER_COLOURS)
@@ -102,7 +103,7 @@ def read_annotations(data: bytes, name: str) -> dict[str, dict[str, int]]:
             raise UserError(f"{name}: columns missing: {', '.join(missing)}; see the first line")
         annotations: dict[str, dict[str, int]] = {}
         for row in reader:
-            identity = (row[key or "id"] or "").strip()
+            identity = restore((row[key or "id"] or "").strip())
             where = f"{name}, line {reader.line_num} (id {identity!r})"
             if not identity:
                 raise UserError(f"{where}: the id is empty; give every row one")
@@ -116,16 +117,16 @@ def read_annotations(data: bytes, name: str) -> dict[str, dict[str, int]]:
 
 
 def write_annotations(rows: Iterable[tuple[str, Mapping[str, int] | None]]) -> bytes:
-    """An annotation file of (id, attribute codes): unquoted, LF, with a final newline.
+    """An annotation file of (id, attribute codes): LF, with a final newline.
 
-    None in place of the codes is a row of -1: nothing is known.
+    An id that a spreadsheet would compute has an apostrophe before it, as `write_csv` says. None
+    in place of the codes is a row of -1: nothing is known.
     """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("id", *ANNOTATION_COLUMNS))
-    for identity, codes in rows:
-        writer.writerow((identity, *(_NOTHING if codes is None else encode_annotation_row(codes))))
-    return text.getvalue().encode()
+    values = (
+        (identity, *(_NOTHING if codes is None else encode_annotation_row(codes)))
+        for identity, codes in rows
+    )
+    return write_csv(("id", *ANNOTATION_COLUMNS), values)
 
 
 def annotate_people(

@@ -1,14 +1,13 @@
 """What a recommendation leaves: `recommendations.csv`, `clusters.json` and `report.html`."""
 
 import base64
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reidray.data.csv_files import write_csv
 from reidray.recommendation.charts import bic_chart, centres_chart, map_chart
 from reidray.recommendation.config import RecommendConfig
 from reidray.recommendation.favourites import UserList
@@ -103,19 +102,15 @@ def write_files(folder: Path, config: RecommendConfig, found: Recommendation) ->
 
 def list_table(lists: Sequence[UserList]) -> bytes:
     """All lists as CSV in UTF-8, a row for each film."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for entry in lists:
-        for rank, film in enumerate(entry.films, start=1):
-            mean_rating = round(film.mean_rating, DIGITS)
-            writer.writerow(
-                (
-                    *(entry.user, entry.cluster, rank, film.film, film.title),
-                    *(film.liked_by, mean_rating, entry.note),
-                )
-            )
-    return text.getvalue().encode()
+    rows = (
+        (
+            *(entry.user, entry.cluster, rank, film.film, film.title),
+            *(film.liked_by, round(film.mean_rating, DIGITS), entry.note),
+        )
+        for entry in lists
+        for rank, film in enumerate(entry.films, start=1)
+    )
+    return write_csv(COLUMNS, rows)
 
 
 def make_page(config: RecommendConfig, found: Recommendation) -> str:

@@ -1,14 +1,11 @@
 """Figures as tables that other programs read."""
 
-import csv
-import io
 from typing import Any
+
+from reidray.data.csv_files import write_csv
 
 
 def as_csv(figures: list[dict[str, Any]]) -> str:
-    """Rows of figures as CSV; an unknown one is empty."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, figures[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(figures)
-    return text.getvalue()
+    """Rows of figures as CSV, its texts neutralised; an unknown one is empty."""
+    columns = list(figures[0])
+    return write_csv(columns, ([row.get(name) for name in columns] for row in figures)).decode()

@@ -1,7 +1,5 @@
 """Gallery images that show no person: their scores, and how good these are."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reidray.data.csv_files import write_csv
 from reidray.errors import UserError
 from reidray.retrieval.distractors import neighbour_distance, separation
 from reidray.retrieval.protocols import DISTRACTOR, JUNK
@@ -51,12 +50,9 @@ def score_images(
 def distractor_table(names: Sequence[str], scores: Scores) -> bytes:
     """The scores as CSV in UTF-8, a line for each of N images, likely distractors first."""
     order = np.argsort(-scores[DISTRACTOR_SCORE], kind="stable")
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("file", *scores))
     columns = [values[order] for values in scores.values()]
-    writer.writerows(zip((names[row] for row in order), *columns, strict=True))
-    return text.getvalue().encode()
+    rows = zip((names[row] for row in order), *columns, strict=True)
+    return write_csv(("file", *scores), rows)
 
 
 def labelled_distractors(people: NDArray[np.int64], source: str) -> list[str]:

@@ -1,12 +1,11 @@
 """The folder that an evaluation leaves: `evaluation.json`, `per_query.csv` and `cmc.png`."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from reidray.data.csv_files import write_csv
 from reidray.data.publishing import published_folder
 from reidray.data.storage import Location
 from reidray.reporting.cmc import cmc_chart
@@ -46,11 +45,7 @@ def query_table(queries: Sequence[QueryFigures]) -> bytes:
     """
     ordered = sorted(queries, key=lambda query: query.average_precision or 0.0)
     ordered.sort(key=lambda query: query.average_precision is None)
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(QueryFigures._fields)
-    writer.writerows(ordered)
-    return text.getvalue().encode("utf-8", "backslashreplace")
+    return write_csv(QueryFigures._fields, ordered)
 
 
 def _write_files(folder: Path, evaluation: Evaluation) -> None:

@@ -1,13 +1,12 @@
 """What a night sets aside, and what stands in its files for an image that was."""
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.data.csv_files import write_csv
 from reidray.data.decoding import BadImage
 
 
@@ -42,9 +41,5 @@ def write_quarantine(bad: Mapping[str, Sequence[BadImage]]) -> bytes:
     Args:
         bad: by split, those of each.
     """
-    text = io.StringIO(newline="")
-    quarantine = csv.writer(text, lineterminator="\n")
-    quarantine.writerow(("file", "split", "reason"))
-    for split, images in bad.items():
-        quarantine.writerows((image.path, split, image.reason) for image in images)
-    return text.getvalue().encode()
+    rows = ((image.path, split, image.reason) for split, images in bad.items() for image in images)
+    return write_csv(("file", "split", "reason"), rows)

@@ -167,7 +167,7 @@ def test_the_folder_holds_figures_curve_plot_and_the_worst_queries_first(tmp_pat
     assert figures["rank1"] == 0.5
     with (out / "per_query.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["query"] for row in rows] == [*NAMES[:2], "\\ud800.jpg"]
+    assert [row["query"] for row in rows] == [f"'{NAMES[0]}", NAMES[1], "\\ud800.jpg"]
     assert [row["person"] for row in rows] == ["1", "2", "3"]
     assert {row["camera"] for row in rows} == {""}
     precision = [(1 + 1 + 3 / 4) / 3, 0.5]

@@ -1,6 +1,5 @@
 """Who walks past which camera, and the files that come of it."""
 
-import csv
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from reidray.data.annotations import write_annotations
+from reidray.data.csv_files import write_csv
 from reidray.data.demo.people import Person, invent_people
 from reidray.data.demo.scene import Camera, hang_cameras, take_crop
 from reidray.data.outputs import staged_directory
@@ -130,7 +130,5 @@ def _write_truth(folder: Path, test: list[_Shot], crowd: dict[int, Person]) -> N
     (folder / "reid_truth.json").write_text(json.dumps(truth, indent=1) + "\n")
     rows = ((shot.name, crowd[shot.person].attributes) for shot in gallery)
     (folder / "classification_truth.csv").write_bytes(write_annotations(rows))
-    with (folder / "people.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("file", "person", "camera"))
-        writer.writerows((shot.path, shot.person, shot.camera + 1) for shot in test)
+    people = ((shot.path, shot.person, shot.camera + 1) for shot in test)
+    (folder / "people.csv").write_bytes(write_csv(("file", "person", "camera"), people))
