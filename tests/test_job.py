@@ -93,7 +93,7 @@ def test_a_wrong_flag_is_one_line_that_names_it(arguments, complaint):
             "key 'loss.triplets' does not exist: did you mean 'loss.triplet'",
         ),
         ("epochs: many\n", "epochs"),
-        ("epochs: -1\n", "epochs must be 1 or more"),
+        ("epochs: -1\n", "epochs must lie in 1..1000000"),
         ("- a list\n", "holds no keys"),
         ("a: [\n", "is not YAML"),
     ],

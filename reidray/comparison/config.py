@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reidray.baselines.moments import MOST_PIXELS
+from reidray.config.parts import require_seed
 
 ComparedMetric = Literal["euclidean", "cosine", "l1"]
 LDA_NAME = "LDA"
@@ -59,7 +60,7 @@ class CompareConfig:
         if not self.pca:
             raise ValueError("pca must have a value or more")
         for components in self.pca:
-            if not (0 < components < 1 or (components >= 1 and components == int(components))):
+            if not (0 < components < 1 or (components >= 1 and float(components).is_integer())):
                 raise ValueError(f"pca {components} must be a share under 1 or a whole number")
         if min(self.height, self.width) < 1:
             raise ValueError("height and width must be 1 or more")
@@ -71,8 +72,8 @@ class CompareConfig:
             )
         if not 0 < self.val_fraction < 1:
             raise ValueError("val-fraction must lie between 0 and 1")
-        if self.seed < 0:
-            raise ValueError("seed must be 0 or more")
+        require_seed(self.seed, "seed")
+        require_seed(self.split_seed, "split-seed")
         if not 0 <= self.max_bad <= 1:
             raise ValueError("max-bad must lie in 0..1")
         if self.num_workers is not None and self.num_workers < 1:

@@ -3,6 +3,18 @@
 from dataclasses import dataclass
 from typing import Literal
 
+MOST_SEED = 2**32 - 1
+"""The largest seed that NumPy, PyTorch and scikit-learn all accept."""
+
+MOST_PIXELS_A_SIDE = 4096
+MOST_FEATURES = 65_536
+MOST_IMAGES_A_BATCH = 65_536
+MOST_WEIGHT = 1e6
+"""The largest weight of a loss: float32 still holds the sum."""
+
+MOST_RATE = 100.0
+"""The largest learning rate and weight decay: with more, the weights overflow in a few steps."""
+
 
 def require(condition: bool, message: str) -> None:
     """Refuse a configuration.
@@ -12,6 +24,15 @@ def require(condition: bool, message: str) -> None:
     """
     if not condition:
         raise ValueError(message)
+
+
+def require_seed(value: int, name: str) -> None:
+    """Refuse a seed that a random generator refuses.
+
+    Raises:
+        ValueError: it is negative or too large.
+    """
+    require(0 <= value <= MOST_SEED, f"{name} must lie in 0..{MOST_SEED}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +62,16 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         for name in ("feature_size", "embedding_size"):
             value = getattr(self, name)
-            require(value is None or value > 0, f"network.{name} must be positive")
+            require(
+                value is None or 0 < value <= MOST_FEATURES,
+                f"network.{name} must lie in 1..{MOST_FEATURES}",
+            )
         for name in ("height", "width"):
             value = getattr(self, name)
-            require(value is None or value >= 16, f"network.{name} must be 16 or more")
+            require(
+                value is None or 16 <= value <= MOST_PIXELS_A_SIDE,
+                f"network.{name} must lie in 16..{MOST_PIXELS_A_SIDE}",
+            )
         require(
             self.dropout is None or 0 <= self.dropout < 1,
             "network.dropout must be 0 or more and under 1",
@@ -69,6 +96,10 @@ class BatchConfig:
     def __post_init__(self) -> None:
         require(self.people >= 2, "batch.people must be 2 or more")
         require(self.crops >= 1, "batch.crops must be 1 or more")
+        require(
+            self.people * self.crops <= MOST_IMAGES_A_BATCH,
+            f"batch.people x batch.crops must be {MOST_IMAGES_A_BATCH} images or fewer",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +166,10 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         for name in ("identity", "triplet", "attributes", "margin"):
-            require(getattr(self, name) >= 0, f"loss.{name} must be 0 or more")
+            require(
+                0 <= getattr(self, name) <= MOST_WEIGHT,
+                f"loss.{name} must lie in 0..{MOST_WEIGHT:.0f}",
+            )
         require(0 <= self.smoothing < 1, "loss.smoothing must be 0 or more and under 1")
         require(self.identity + self.triplet + self.attributes > 0, "every loss has weight 0")
 
@@ -156,7 +190,10 @@ class MultitaskLossConfig:
 
     def __post_init__(self) -> None:
         for name in ("labels", "masks"):
-            require(getattr(self, name) >= 0, f"loss.{name} must be 0 or more")
+            require(
+                0 <= getattr(self, name) <= MOST_WEIGHT,
+                f"loss.{name} must lie in 0..{MOST_WEIGHT:.0f}",
+            )
         require(0 <= self.smoothing < 1, "loss.smoothing must be 0 or more and under 1")
         require(self.labels + self.masks > 0, "every loss has weight 0")
 
@@ -184,8 +221,14 @@ class OptimizerConfig:
     milestones: tuple[float, ...] = (0.5, 0.8)
 
     def __post_init__(self) -> None:
-        require(self.learning_rate > 0, "optimizer.learning_rate must be positive")
-        require(self.weight_decay >= 0, "optimizer.weight_decay must be 0 or more")
+        require(
+            0 < self.learning_rate <= MOST_RATE,
+            f"optimizer.learning_rate must be above 0 and at most {MOST_RATE:g}",
+        )
+        require(
+            0 <= self.weight_decay <= MOST_RATE,
+            f"optimizer.weight_decay must lie in 0..{MOST_RATE:g}",
+        )
         require(0 <= self.momentum < 1, "optimizer.momentum must be 0 or more and under 1")
         require(0 <= self.warmup < 1, "optimizer.warmup must be 0 or more and under 1")
         require(all(0 < m < 1 for m in self.milestones), "optimizer.milestones must lie in 0..1")

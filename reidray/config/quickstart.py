@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from reidray.config.parts import require
+from reidray.config.parts import require, require_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,5 +21,5 @@ class QuickstartConfig:
     num_workers: int = 2
 
     def __post_init__(self) -> None:
-        require(self.seed >= 0, "seed must be 0 or more")
+        require_seed(self.seed, "seed")
         require(self.num_workers >= 1, "num-workers must be 1 or more")

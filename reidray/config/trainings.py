@@ -14,7 +14,12 @@ from reidray.config.parts import (
     ReidValidationConfig,
     ValidationConfig,
     require,
+    require_seed,
 )
+
+MOST_EPOCHS = 1_000_000
+MOST_MINUTES = 525_600
+"""A year."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +72,16 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         require(0 < self.val_fraction < 1, "val-fraction must lie between 0 and 1")
-        require(self.epochs >= 1, "epochs must be 1 or more")
+        require(1 <= self.epochs <= MOST_EPOCHS, f"epochs must lie in 1..{MOST_EPOCHS}")
         require(self.num_workers >= 1, "num-workers must be 1 or more")
         require(self.max_failures >= 0, "max-failures must be 0 or more")
         require(0 <= self.max_bad <= 1, "max-bad must lie in 0..1")
-        require(self.max_minutes is None or self.max_minutes > 0, "max-minutes must be positive")
+        require(
+            self.max_minutes is None or 0 < self.max_minutes <= MOST_MINUTES,
+            f"max-minutes must be above 0 and at most {MOST_MINUTES}, a year",
+        )
+        require_seed(self.seed, "seed")
+        require_seed(self.split_seed, "split-seed")
 
 
 @dataclass(frozen=True, kw_only=True)

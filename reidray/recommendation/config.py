@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from reidray.config.parts import require_seed
+
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
@@ -67,7 +69,6 @@ class RecommendConfig:
     def __post_init__(self) -> None:
         if self.top_k < 1:
             raise ValueError("top-k must be 1 or more")
-        if self.seed < 0:
-            raise ValueError("seed must be 0 or more")
+        require_seed(self.seed, "seed")
         if twice := [user for user in self.users if self.users.count(user) > 1]:
             raise ValueError(f"users names {twice[0]} twice; name each user once")

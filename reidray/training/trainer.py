@@ -17,6 +17,7 @@ from reidray.data.object_store import open_for_ray
 from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.nodes import cluster_gpus, node_resources
+from reidray.training.failures import EndAtMistakes, TrainingBugError
 from reidray.training.progress import Journal
 from reidray.training.worker import Assignment
 
@@ -182,7 +183,7 @@ def torch_trainer(
             storage_filesystem=open_for_ray(run.uri),
             failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            callbacks=list(callbacks),
+            callbacks=[EndAtMistakes(), *callbacks],
         ),
     )
 
@@ -195,11 +196,16 @@ def fit(trainer: TorchTrainer) -> Path:
 
     Raises:
         UserError: a worker met a mistake of the user's.
+        TrainingBugError: the program failed in a worker.
+        TrainingFailedError: machines failed more often than the configuration allows.
     """
     try:
         result = trainer.fit()
-    except ray.train.WorkerGroupError as error:
-        raise _mistake_behind(error) or error from error
+    except ray.train.ControllerError as error:
+        cause = error.controller_failure
+        if isinstance(cause, UserError | TrainingBugError):
+            raise cause from None
+        raise
     return on_this_disk(result.checkpoint)
 
 
@@ -223,12 +229,3 @@ def _training_function() -> Callable[[dict[str, Any]], None]:
         run_assignment(ray.get(settings["assignment"]), settings["events"])
 
     return train
-
-
-def _mistake_behind(error: Any) -> UserError | None:
-    """The user's mistake that ended the workers, if that is what it was."""
-    for failure in error.worker_failures.values():
-        cause = getattr(failure, "cause", failure)
-        if isinstance(cause, UserError):
-            return cause
-    return None

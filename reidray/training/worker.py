@@ -12,7 +12,9 @@ from ray.train.torch import get_device
 from ray.util.queue import Queue
 
 from reidray.config import TrainingConfig
+from reidray.errors import UserError
 from reidray.models.registry import NetworkSpec, build_network
+from reidray.training.failures import bug_behind
 from reidray.training.loop import (
     LoopPlan,
     Metrics,
@@ -98,7 +100,22 @@ def run_assignment(assignment: Assignment, events: Queue | None) -> None:
 
     Raises:
         UserError: the checkpoint belongs to another configuration, or the loss is not finite.
+        TrainingBugError: the program failed.
+        Exception: a connection, a machine or the storage failed; Ray Train starts again.
     """
+    try:
+        _run_assignment(assignment, events)
+    except torch.OutOfMemoryError as error:
+        reason = str(error).partition(".")[0]
+        raise UserError(f"{reason}: use smaller batches, or smaller crops") from error
+    except Exception as error:
+        bug = bug_behind(error)
+        if bug is None:
+            raise
+        raise bug from error
+
+
+def _run_assignment(assignment: Assignment, events: Queue | None) -> None:
     context = ray.train.get_context()
     place = Place(context.get_world_rank(), context.get_world_size(), get_device())
     checkpoint = ray.train.get_checkpoint()

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from reidray.config.parts import require
+from reidray.config.parts import require, require_seed
+from reidray.config.trainings import MOST_MINUTES
+
+MOST_TRIALS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +55,9 @@ class TuneConfig:
         for name in ("num_samples", "first_rung", "cpus_per_trial"):
             require(getattr(self, name) >= 1, f"{name.replace('_', '-')} must be 1 or more")
         require(
-            self.budget_minutes is None or self.budget_minutes > 0,
-            "budget-minutes must be positive",
+            self.budget_minutes is None or 0 < self.budget_minutes <= MOST_MINUTES,
+            f"budget-minutes must be above 0 and at most {MOST_MINUTES}, a year",
         )
+        require(self.num_samples <= MOST_TRIALS, f"num-samples must be {MOST_TRIALS} or fewer")
+        require_seed(self.seed, "seed")
         require(self.concurrent is None or self.concurrent >= 1, "concurrent must be 1 or more")

@@ -152,6 +152,17 @@ def test_a_training_person_without_an_image_left_stops_before_training(crops, tm
     assert not (tmp_path / "run").exists()
 
 
+def test_a_mistake_of_the_user_s_is_not_tried_again(crops, ray_address, tmp_path):
+    wild = ("--optimizer.name", "sgd", "--optimizer.learning-rate", 100, "--loss.attributes", 1e6)
+    asked = ("--data", crops, "--output", tmp_path / "run", *SHORT, *wild)
+    code, output, messages = finish(start(*asked, "--ray-address", ray_address))
+    assert (code, output) == (2, ""), messages
+    assert messages.splitlines()[-1].startswith("error: the loss is ")
+    assert messages.count("lower --optimizer.learning-rate") == 1
+    tried = [file for file in (tmp_path / "run").rglob("*") if "checkpoint_" in file.name]
+    assert not tried
+
+
 def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(tmp_path):
     code, output, messages = finish(
         start("--data", "no/such/folder", "--output", tmp_path / "run", *SHORT)

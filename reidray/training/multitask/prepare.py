@@ -115,7 +115,28 @@ def _settle(
         )
     known = {"num_classes": len(manifest.classes), "schema": manifest.schema}
     network, spec = choose_network(config.network, config.task, known)
-    return replace(config, network=network), spec, _labelling(manifest, spec, train)
+    labelling = _labelling(manifest, spec, train)
+    _check_something_to_learn(config, spec, labelling)
+    return replace(config, network=network), spec, labelling
+
+
+def _check_something_to_learn(
+    config: TrainMultitaskConfig, spec: NetworkSpec, labelling: Labelling
+) -> None:
+    """Refuse losses that all have weight 0, and a figure that the network does not have."""
+    if not (config.loss.labels or labelling.masks):
+        raise UserError(
+            f"network {spec.name!r} draws no masks and --loss.labels is 0: it learns nothing; "
+            "raise --loss.labels"
+        )
+    figures = ["validation_loss"]
+    figures += ["accuracy", "macro_f1"] if labelling.classes else ["attribute_accuracy"]
+    figures += ["mask_f1", "mask_iou"] if labelling.masks else []
+    if config.validation.select_by not in figures:
+        raise UserError(
+            f"network {spec.name!r} has no {config.validation.select_by} on these data: choose "
+            f"--validation.select-by from {', '.join(figures)}"
+        )
 
 
 def _split(manifest: Manifest, config: TrainMultitaskConfig) -> Manifest:

@@ -1,0 +1,47 @@
+"""Which failures of a training process are worth another attempt."""
+
+import pickle
+
+import pytest
+import ray.exceptions
+import torch
+
+from reidray.errors import UserError
+from reidray.training.failures import EndAtMistakes, TrainingBugError, bug_behind
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UserError("lower the rate"),
+        ConnectionResetError("peer"),
+        TimeoutError("no answer"),
+        OSError("Input/output error"),
+        ray.exceptions.ObjectLostError("ff", None, ""),
+        torch.distributed.DistNetworkError("Connection reset by peer"),
+        RuntimeError("[third_party/gloo/transport/tcp/pair.cc:538] Connection closed by peer"),
+        RuntimeError("NCCL error in: ProcessGroupNCCL.cpp: remote process exited"),
+    ],
+)
+def test_what_may_pass_and_the_user_s_mistakes_are_no_bugs(error):
+    assert bug_behind(error) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [KeyError("mask_f1"), ValueError("x"), RuntimeError("mat1 and mat2 shapes"), TypeError()],
+)
+def test_a_bug_keeps_its_traceback_and_travels_between_processes(error):
+    try:
+        raise error
+    except Exception as met:
+        bug = pickle.loads(pickle.dumps(bug_behind(met)))
+    assert isinstance(bug, TrainingBugError)
+    assert "Traceback" in str(bug)
+    assert type(error).__name__ in str(bug)
+    with pytest.raises(TrainingBugError):
+        EndAtMistakes().after_exception(None, {0: ConnectionResetError(), 1: bug})
+
+
+def test_a_worker_that_was_lost_is_left_to_ray():
+    EndAtMistakes().after_exception(None, {0: ray.exceptions.RayActorError(), 1: OSError("gone")})
