@@ -6,20 +6,16 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
+from reidray.data.image_formats import is_image_name
 from reidray.errors import UserError
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 
 
 class OutsideLinkError(UserError):
     """A path within a folder is a symbolic link, or lies behind one, that leads out of it."""
-
-
-def is_image(path: str) -> bool:
-    """Whether a file of this name ought to be an image."""
-    return posixpath.splitext(path)[1].lower() in IMAGE_SUFFIXES
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
@@ -27,13 +23,14 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
     return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
-def walk(root: str, under: str, recursive: bool) -> Iterator[str]:
+def walk(root: str, under: str, recursive: bool, hidden: bool = False) -> Iterator[str]:
     """The paths that `Location.list_files` lists.
 
     Args:
         root: an absolute path.
         under: a folder within it, empty for itself.
         recursive: go into the folders within.
+        hidden: list hidden files too. Hidden folders are never listed.
 
     Raises:
         OutsideLinkError: `under`, or a folder in it, is a link that leaves the root.
@@ -45,12 +42,12 @@ def walk(root: str, under: str, recursive: bool) -> Iterator[str]:
         folder = folders.pop()
         with os.scandir(posixpath.join(root, folder)) as entries:
             for entry in entries:
-                if entry.name.startswith("."):
+                if entry.name.startswith(".") and not (hidden and entry.is_file()):
                     continue
                 path = posixpath.join(folder, entry.name)
                 if recursive and entry.is_dir(follow_symlinks=False):
                     folders.append(path)
-                if is_image(path) or not is_folder(entry):
+                if is_image_name(path) or not is_folder(entry):
                     yield path
                 elif entry.is_symlink():
                     _check_link(root, entry.path)
@@ -68,14 +65,25 @@ def read(root: str, path: str, limit: int | None) -> bytes:
         OutsideLinkError: the path leaves the root through a link.
         OSError: the file cannot be read, is no regular one, or holds more than the limit.
     """
-    full = posixpath.join(root, path)
-    _check_link(root, full)
-    with open(full, "rb", opener=_open_at_once) as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "Not a regular file")
-        check_length(found.st_size, limit)
+    with _open(root, path) as file:
+        check_length(os.fstat(file.fileno()).st_size, limit)
         return file.read()
+
+
+def read_head(root: str, path: str, count: int) -> bytes:
+    """Return the first bytes of a file.
+
+    Args:
+        root: an absolute path.
+        path: of the file, within the root.
+        count: how many bytes.
+
+    Raises:
+        OutsideLinkError: the path leaves the root through a link.
+        OSError: the file cannot be read or is no regular one.
+    """
+    with _open(root, path) as file:
+        return file.read(count)
 
 
 def stamp(file: str, settled: int) -> str:
@@ -107,6 +115,17 @@ def check_length(length: int, limit: int | None) -> None:
     """
     if limit is not None and length > limit:
         raise OSError(errno.EFBIG, f"More than {limit:,} bytes")
+
+
+@contextmanager
+def _open(root: str, path: str) -> Iterator[BinaryIO]:
+    """Open a regular file within the root for reading."""
+    full = posixpath.join(root, path)
+    _check_link(root, full)
+    with open(full, "rb", opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file")
+        yield file
 
 
 @functools.lru_cache(maxsize=4096)

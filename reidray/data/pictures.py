@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from reidray.data.image_formats import FORMATS, is_cut_jpeg2000
 from reidray.data.jpeg import too_many_scans
 
 MAX_PIXELS = 64_000_000
@@ -19,7 +20,6 @@ MAX_SIDE = 65_535
 MAX_BYTES = 8 * MAX_PIXELS
 """The largest file that is read: four channels of 16 bits, not compressed."""
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _LONGEST_REASON = 200
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -52,9 +52,11 @@ def open_picture(data: bytes) -> Iterator[Image.Image]:
         raise UndecodableImage("the file is empty")
     if too_many_scans(data):
         raise UndecodableImage("a JPEG that paints over itself too often")
+    if is_cut_jpeg2000(data):
+        raise UndecodableImage("broken image (the end of the JPEG 2000 stream is missing)")
     # Pillow's parsers raise errors of any kind on broken bytes; each means the same here.
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
             if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
                 raise UndecodableImage(
                     f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels, "

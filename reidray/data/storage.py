@@ -127,10 +127,12 @@ class Location:
             if not info.base_name.startswith(".")
         )
 
-    def list_files(self, recursive: bool = True, under: str = "") -> list[str]:
+    def list_files(
+        self, recursive: bool = True, under: str = "", hidden: bool = False
+    ) -> list[str]:
         """The files of this folder as relative POSIX paths, sorted.
 
-        Hidden files and folders are left out. Nothing outside the folder is looked at: a link to a
+        Hidden folders are left out. Nothing outside the folder is looked at: a link to a
         file is listed wherever it leads, and reading it may be refused; one to a folder within is
         left out, for its files are listed where they lie; one to a folder elsewhere is an error,
         for nobody knows what it hides. A folder that is named as an image is listed as one, so
@@ -139,6 +141,7 @@ class Location:
         Args:
             recursive: go into the folders within.
             under: list this folder within only; the paths are still relative to the root.
+            hidden: list hidden files too.
 
         Raises:
             OutsideLinkError: `under`, or a folder in it, is a link that leaves this folder.
@@ -147,14 +150,14 @@ class Location:
         inside = self._inside(under) if under else ""
         if not self.is_remote:
             with self._reading():
-                return sorted(disk.walk(self.uri, inside, recursive))
+                return sorted(disk.walk(self.uri, inside, recursive, hidden))
         prefix = self.path + "/"
         paths = (
             info.path.removeprefix(prefix)
             for info in self._select(inside, recursive)
             if info.type == pafs.FileType.File
         )
-        return sorted(path for path in paths if not _is_hidden(path))
+        return sorted(path for path in paths if not _is_hidden(path, files=not hidden))
 
     def read_bytes(self, path: str, limit: int | None = None) -> bytes:
         """The contents of the file at a path relative to this folder.
@@ -175,6 +178,19 @@ class Location:
             path = posixpath.join(self.path, inside)
             return object_store.read_object(self.uri, path, limit)
         return disk.read(self.uri, inside, limit)
+
+    def read_head(self, path: str, count: int) -> bytes:
+        """Return the first `count` bytes of the file at a path relative to this folder.
+
+        Raises:
+            OutsideLinkError: the path is a link, or lies behind one, that leaves the folder.
+            UserError: the path leaves the folder by its text.
+            OSError: the file cannot be read or is no regular one.
+        """
+        inside = self._inside(path)
+        if self.is_remote:
+            return self.read_with(path, lambda file: bytes(file.read(count)))
+        return disk.read_head(self.uri, inside, count)
 
     def read_with(self, path: str, reader: Callable[[pa.NativeFile], Answer]) -> Answer:
         """What a reader makes of the file at a path, of which it may read a part.
@@ -295,8 +311,12 @@ class Location:
             raise UserError(f"{self.uri}: cannot be read ({reason}){advice}") from None
 
 
-def _is_hidden(path: str) -> bool:
-    return any(part.startswith(".") for part in path.split("/"))
+def _is_hidden(path: str, *, files: bool) -> bool:
+    """Return whether a file lies in a hidden folder or, where `files`, is hidden itself."""
+    folder, _, name = path.rpartition("/")
+    return any(part.startswith(".") for part in folder.split("/")) or (
+        files and name.startswith(".")
+    )
 
 
 def _is_utf8(name: str) -> bool:

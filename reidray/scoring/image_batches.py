@@ -4,8 +4,8 @@ The same images give the same embeddings, bit by bit, in batches of any make-up:
 network runs over exactly `BATCH` crops, each of which is computed alike wherever it stands.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,10 +41,12 @@ class ImageSet:
     Attributes:
         location: the folder the paths are relative to.
         paths: N of them.
+        passed_over: how many files of the folder are no images, by suffix.
     """
 
     location: Location
     paths: tuple[str, ...]
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

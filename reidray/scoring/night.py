@@ -1,6 +1,7 @@
 """The nightly run: two folders of images in, ranked lists and attributes out."""
 
 import json
+import logging
 import posixpath
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidray.data.decoding import BadImage, check_bad_images
-from reidray.data.image_folders import list_images
+from reidray.data.image_folders import find_images, passed_over_note
 from reidray.data.publishing import only_writer_of, published_folder
 from reidray.data.retries import retries_so_far
 from reidray.data.storage import Location
@@ -38,6 +39,8 @@ from reidray.scoring.ranking_file import check_names
 from reidray.scoring.sifting import sift
 from reidray.scoring.stopwatch import Stopwatch
 from reidray.scoring.store import EmbeddingStore, images_table
+
+log = logging.getLogger("reidray")
 
 NO_ATTRIBUTES = "the model does not predict the twelve pedestrian attributes"
 
@@ -116,6 +119,10 @@ def _counts(ranked: RankedNight, config: ScoreConfig) -> dict[str, Any]:
         "queries": len(ranked.queries.images.paths),
         "gallery": len(ranked.gallery.images.paths),
         "quarantined": sum(len(each.stored.bad) for each in sets),
+        "passed_over": {
+            name: dict(each.images.passed_over)
+            for name, each in zip(("queries", "gallery"), sets, strict=True)
+        },
         "top_k": config.top_k,
         "max_distance": config.max_distance,
         "max_distractor_score": config.max_distractor_score,
@@ -137,15 +144,17 @@ def _store_location(config: ScoreConfig, staging: Path) -> Iterator[Location]:
 
 
 def list_set(uri: str) -> ImageSet:
-    """All images of a folder, sorted by name.
+    """Find all images of a folder, sorted by name; files that are none are counted in the log.
 
     Raises:
         UserError: the folder is missing or empty, or the output files cannot carry a name.
     """
     location = Location(uri)
-    paths = tuple(list_images(location))
-    check_names(paths)
-    return ImageSet(location, paths)
+    found = find_images(location)
+    check_names(found.paths)
+    if found.passed_over:
+        log.info("%s: %s", location.uri, passed_over_note(found.passed_over))
+    return ImageSet(location, found.paths, found.passed_over)
 
 
 def check_bad(images: ImageSet, bad: Sequence[BadImage], max_bad: float) -> None:

@@ -69,6 +69,18 @@ SEEDS = {
         saved(photograph("1"), "BMP"),
         saved(photograph("RGBA"), "BMP"),
     ),
+    "ppm": (
+        saved(photograph(), "PPM"),
+        saved(photograph("L"), "PPM"),
+        saved(photograph("1"), "PPM"),
+    ),
+    "jpeg 2000": (
+        saved(photograph(), "JPEG2000"),
+        saved(photograph("L"), "JPEG2000", no_jp2=True),
+        saved(photograph("RGBA"), "JPEG2000", tile_size=(16, 16)),
+    ),
+    "avif": (saved(photograph(), "AVIF"), saved(photograph("RGBA"), "AVIF")),
+    "qoi": (saved(photograph(), "QOI"), saved(photograph("RGBA"), "QOI")),
 }
 
 TOKENS = {
@@ -81,5 +93,11 @@ TOKENS = {
         for kind in (3, 4)
     ),
     "gif": (b"\x21\xf9\x04", b"\x21\xff\x0b", b"\x21\xfe", b"\x2c", b"\x3b", b"GIF87a"),
+    "ppm": (b"P1\n", b"P2\n", b"P3\n", b"P4\n", b"P5\n", b"P6\n", b" 65535\n", b"# "),
+    "jpeg 2000": tuple(
+        bytes((0xFF, mark)) for mark in (0x4F, *range(0x51, 0x65), 0x90, 0x93, 0xD9)
+    ),
+    "avif": (b"ftyp", b"meta", b"iloc", b"ispe", b"pixi", b"av1C", b"mdat", b"iprp", b"auxC"),
+    "qoi": (b"qoif", b"\xfe", b"\xff", b"\xc0", b"\0\0\0\0\0\0\0\1"),
     "bmp": (b"\x28\0\0\0", b"\x0c\0\0\0", b"\x7c\0\0\0", b"\1\0\x20\0", b"\3\0\0\0"),
 }
