@@ -1,22 +1,45 @@
 """One writer at a time for a folder on a disk."""
 
 import fcntl
+import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from reidray.errors import UserError
 
+LARGEST_NOTE = 4096
+
+
+class FolderLock:
+    """The right to write a folder, held by a locked file beside it.
+
+    Attributes:
+        earlier_note: what the holder before noted, if it was killed; empty otherwise.
+    """
+
+    def __init__(self, file: int, earlier_note: str) -> None:
+        self.earlier_note = earlier_note
+        self._file = file
+
+    def note(self, text: str) -> None:
+        """Keep a text in the lock file, for the next holder in case this process is killed."""
+        data = json.dumps({"locked_by": "reidray", "note": text}).encode() + b"\n"
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, data, 0)
+
 
 @contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
+def only_writer(folder: Path) -> Iterator[FolderLock]:
     """Keep everybody else from writing a folder; a process that is killed lets go of it.
 
     The lock is a hidden file beside the folder, whose parents are made.
 
     Raises:
-        UserError: somebody else is writing it, or there is no writing beside it.
+        UserError: somebody else is writing it, there is no writing beside it, or a file of another
+            kind has the lock's name.
     """
     name = folder.with_name(f".{folder.name}.lock")
     try:
@@ -28,13 +51,37 @@ def only_writer(folder: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise UserError(
-            f"{folder}: cannot be written ({error.strerror}); choose another place"
+            f"{folder}: cannot be written ({error.strerror}: {name}); choose another place"
         ) from None
     try:
-        yield
+        lock = FolderLock(file, _earlier_note(file, name))
+    except UserError:
+        os.close(file)
+        raise
+    try:
+        yield lock
     finally:
         name.unlink(missing_ok=True)
         os.close(file)
+
+
+def _earlier_note(file: int, name: Path) -> str:
+    """Return the note in a lock file; an empty file has none.
+
+    Raises:
+        UserError: the file is no lock, so that somebody else's data would be lost.
+    """
+    is_regular = stat.S_ISREG(os.fstat(file).st_mode)
+    data = os.pread(file, LARGEST_NOTE, 0) if is_regular else b"a pipe"
+    if not data:
+        return ""
+    try:
+        found = json.loads(data)
+        if found["locked_by"] == "reidray":
+            return str(found["note"])
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise UserError(f"{name}: is not the lock of a run; move this file away, or name another place")
 
 
 def _lock(name: Path) -> int:
@@ -44,7 +91,7 @@ def _lock(name: Path) -> int:
         BlockingIOError: somebody else has locked it.
     """
     while True:
-        file = os.open(name, os.O_RDWR | os.O_CREAT, 0o666)
+        file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The one before may have removed it between its opening and its locking here.

@@ -3,14 +3,33 @@
 import ctypes
 import errno
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from secrets import token_hex
 
-from reidray.data.file_lock import only_writer
+from reidray.data.file_lock import FolderLock, only_writer
+from reidray.data.output_checks import check_replaced_folder
 from reidray.errors import UserError
+
+
+def foreign_file(
+    files: frozenset[str], replaces: frozenset[str], summary: str | None = None
+) -> str | None:
+    """Return one of the files of a folder that no earlier output can have left, or None.
+
+    Args:
+        files: paths relative to the folder, in POSIX form.
+        replaces: those that an earlier output may consist of.
+        summary: the one of them that every output has; None where there is no such file.
+    """
+    others = files - replaces
+    if not others and summary is not None and summary not in files:
+        others = files
+    return min(others, default=None)
 
 
 def require_new(output: Path, otherwise: str) -> None:
@@ -29,53 +48,104 @@ def require_new(output: Path, otherwise: str) -> None:
         )
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, data: str | bytes) -> None:
     """Write a file that is at no moment seen half written; the one before is replaced."""
-    staged = path.with_name(f".{path.name}.part")
-    staged.write_text(text, encoding="utf-8")
-    staged.replace(path)
+    data = data.encode("utf-8") if isinstance(data, str) else data
+    staged = path.with_name(f".{path.name}.{token_hex(4)}.part")
+    try:
+        with staged.open("xb") as file:
+            file.write(data)
+        staged.replace(path)
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
-def staged_directory(destination: Path, replaces: frozenset[str] = frozenset()) -> Iterator[Path]:
+def staged_directory(
+    destination: Path, replaces: frozenset[str] = frozenset(), summary: str | None = None
+) -> Iterator[Path]:
     """A folder to write in, which becomes `destination` in one step when the block succeeds.
 
-    The folder lies hidden beside the destination. When the block fails, it is removed and what
-    was at the destination stays. An earlier output there is exchanged for the new one and deleted.
-    What a process that was killed left behind is removed by the next.
+    The folder lies hidden beside the destination, under a name of its own. When the block fails, it
+    is removed and what was at the destination stays. An earlier output there is exchanged for the
+    new one and deleted. The lock beside the destination names the folder, so that the next process
+    removes what one that was killed left, and nothing else.
 
     Args:
         destination: where the output shall appear; its parents are made.
-        replaces: the names an earlier output may consist of, and so the only ones that may be lost.
+        replaces: the files an earlier output may consist of, and so the only ones that may be lost,
+            as paths within it.
+        summary: the one of them that every output has; None where there is no such file.
 
     Raises:
         UserError: the place cannot be written, holds something that is not in `replaces`, or is
             being written by somebody else.
     """
-    destination = destination.expanduser().resolve()
-    _check_replaceable(destination, replaces)
-    staging = destination.with_name(f".{destination.name}.staging")
-    with only_writer(destination):
-        shutil.rmtree(staging, ignore_errors=True)
+    check_replaced_folder(destination)
+    destination = Path(os.path.realpath(destination.expanduser()))
+    check_replaceable(destination, replaces, summary)
+    with only_writer(destination) as lock:
+        _remove_earlier_staging(lock, destination)
+        staging = destination.with_name(f".{destination.name}.{token_hex(4)}.staging")
+        lock.note(staging.name)
         try:
             staging.mkdir()
             yield staging
-            _check_replaceable(destination, replaces)
+            check_replaceable(destination, replaces, summary)
             _publish(staging, destination)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
 
-def _check_replaceable(destination: Path, replaces: frozenset[str]) -> None:
+def check_replaceable(
+    destination: Path, replaces: frozenset[str], summary: str | None = None
+) -> None:
+    """Refuse a destination that holds anything but an earlier output.
+
+    Raises:
+        UserError: names one of the files or folders that would be lost.
+    """
     if not destination.exists():
         return
     if not destination.is_dir():
         raise UserError(f"{destination}: is a file, expected a folder to write; choose another")
-    others = sorted({path.name for path in destination.iterdir()} - replaces)
-    if others:
+    parents = {str(parent) for file in replaces for parent in PurePosixPath(file).parents}
+    files, foreign = set(), None
+    for folder, folders, names in os.walk(destination):
+        within = Path(folder).relative_to(destination)
+        for name in sorted(folders):
+            path = (within / name).as_posix()
+            if path not in parents or Path(folder, name).is_symlink():
+                foreign = foreign or path
+        for name in sorted(names):
+            path = (within / name).as_posix()
+            files.add(path)
+            if not Path(folder, name).is_file() or Path(folder, name).is_symlink():
+                foreign = foreign or path
+        folders[:] = [] if foreign else folders
+    foreign = foreign or foreign_file(frozenset(files), replaces, summary)
+    if foreign:
         raise UserError(
-            f"{destination}: holds {others[0]!r}, which would be lost; choose an empty folder"
+            f"{destination}: holds {foreign!r}, which would be lost; choose an empty folder"
         )
+
+
+def _remove_earlier_staging(lock: FolderLock, destination: Path) -> None:
+    """Remove what a process that was killed left, by the name that it noted in the lock.
+
+    Where it was killed between two renames, the earlier output is put back.
+    """
+    name = re.escape(destination.name)
+    if not re.fullmatch(rf"\.{name}\.[0-9a-f]{{8}}\.staging", lock.earlier_note):
+        return
+    staging = destination.with_name(lock.earlier_note)
+    aside = _aside(staging)
+    if aside.is_dir() and not destination.exists():
+        aside.rename(destination)
+    for left in (staging, aside):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
 
 
 def _publish(staging: Path, destination: Path) -> None:
@@ -97,7 +167,16 @@ def _exchange(one: Path, other: Path) -> None:
             return
         if ctypes.get_errno() not in (errno.EINVAL, errno.ENOSYS):
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))
-    aside = one.with_name(f"{one.name}.old")
+    aside = _aside(one)
     other.rename(aside)
-    one.rename(other)
+    try:
+        one.rename(other)
+    except OSError:
+        aside.rename(other)
+        raise
     aside.rename(one)
+
+
+def _aside(staging: Path) -> Path:
+    """Return where the earlier output lies between two renames."""
+    return staging.with_name(f"{staging.name}.old")

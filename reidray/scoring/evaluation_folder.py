@@ -32,7 +32,7 @@ def publish(output: str | None, judge: Callable[[], Evaluation]) -> dict[str, An
     """
     if output is None:
         return judge().figures
-    with published_folder(output, EVALUATION_FILES) as staging:
+    with published_folder(output, EVALUATION_FILES, FIGURES_FILE) as staging:
         evaluation = judge()
         _write_files(staging, evaluation)
     return {"output": Location(output).uri, **evaluation.figures}

@@ -68,7 +68,7 @@ def score_night(config: ScoreConfig, cluster: NightCluster | None = None) -> dic
     """
     watch, retries = Stopwatch(), retries_so_far()
     cluster = cluster or NightCluster(nullcontext(), alone=False)
-    with published_folder(config.output, OUTPUT_FILES) as staging:
+    with published_folder(config.output, OUTPUT_FILES, SUMMARY_FILE) as staging:
         model = load_person_model(config.model)
         sets = list_set(config.queries), list_set(config.gallery)
         watch.lap("check")

@@ -16,7 +16,7 @@ from reidray.config import NetworkConfig, TrainingConfig
 from reidray.data.decoding import check_bad_images
 from reidray.data.ingest import ImageFiles, IngestedCrops, Way, choose_way, ingest
 from reidray.data.manifest import Manifest
-from reidray.data.outputs import staged_directory, write_whole
+from reidray.data.outputs import check_replaceable, staged_directory, write_whole
 from reidray.data.storage import Location
 from reidray.models.directory import MODEL_FILES, ModelCard, save_model
 from reidray.models.networks import Network
@@ -155,6 +155,7 @@ def choose_run(config: TrainingConfig, resume: str | None) -> RunDirectory:
     if resume is not None:
         run = RunDirectory.at(resume)
         check_checkpoints(run.location)
+        check_replaceable(run.folder / "model", MODEL_FILES)
         return run
     run = RunDirectory.at(config.output or time.strftime("runs/%Y%m%d-%H%M%S"))
     run.check_new(f"go on with a run by --resume {run.location.uri}")

@@ -3,13 +3,28 @@
 import atexit
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Self
 
+from reidray.data.object_store import without_secrets
+from reidray.data.output_checks import check_filled_folder, check_key_length
 from reidray.data.outputs import require_new
 from reidray.data.storage import Location
 from reidray.errors import UserError
+
+RUN_FILES = (
+    "config.yaml",
+    "metrics.jsonl",
+    "report.html",
+    "model/README.md",
+    "model/model.json",
+    "model/model.safetensors",
+    "tensorboard/events.out.tfevents.*",
+)
+"""Patterns of the files of a run without checkpoints, as `fnmatch` reads them."""
 
 LAST = "model.json"
 """Of the files that are uploaded together: without it the others are no model."""
@@ -55,13 +70,18 @@ class RunDirectory:
             _check_new_folder(self.folder, otherwise)
             return
         uri = self.location.uri
+        check_key_length(self.location)
         if self.location.exists() and self.location.list_files():
             raise UserError(f"output {uri} exists and is not empty: name a new one, or {otherwise}")
         try:
             self.location.write_bytes("config.yaml", b"")
             self.location.delete_file("config.yaml")
         except OSError as error:
-            raise UserError(f"output {uri} cannot be written ({error})") from None
+            reason = without_secrets(" ".join(str(error).split()))
+            raise UserError(
+                f"output {uri} cannot be written ({reason}); check the address and the "
+                "AWS_ variables"
+            ) from None
 
     def share(self) -> None:
         """Upload the files of the folder, where the run lies in an object store.
@@ -76,26 +96,42 @@ class RunDirectory:
             name = path.relative_to(self.folder).as_posix()
             self.location.write_bytes(name, path.read_bytes())
 
-    def clear(self) -> None:
-        """Remove all that lies in it, and it.
+    def clear(self, files: Sequence[str] = RUN_FILES) -> None:
+        """Remove the files that a run wrote, and the folders that are then empty.
+
+        What else lies in it, which somebody else put there, stays.
+
+        Args:
+            files: patterns of the paths to remove, as `fnmatch` reads them.
 
         Raises:
             OSError: the disk or the object store failed.
         """
-        if not self.location.is_remote:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        elif self.location.exists():
-            for name in self.location.list_files():
-                self.location.delete_file(name)
+        if self.location.is_remote:
+            found = self.location.list_files() if self.location.exists() else []
+            for name in found:
+                if any(fnmatchcase(name, pattern) for pattern in files):
+                    self.location.delete_file(name)
+            return
+        for path in sorted(self.folder.rglob("*"), reverse=True):
+            name = path.relative_to(self.folder).as_posix()
+            if path.is_dir() and not path.is_symlink():
+                if any(
+                    fnmatchcase(name, str(Path(pattern).parent))
+                    or fnmatchcase(f"{name}/x", pattern)
+                    for pattern in files
+                ):
+                    _remove_if_empty(path)
+            elif any(fnmatchcase(name, pattern) for pattern in files):
+                path.unlink()
+        _remove_if_empty(self.folder)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _check_new_folder(run: Path, otherwise: str) -> None:
     require_new(run, otherwise)
-    above = next(parent for parent in (run, *run.absolute().parents) if parent.exists())
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{run.name}.", dir=above):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"output {run} cannot be made in {above} ({error.strerror}): choose another place"
-        ) from error
+    check_filled_folder(run, locked=False)

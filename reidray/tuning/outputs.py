@@ -37,9 +37,9 @@ def write_outputs(
     figure = base.validation.select_by
     table, folder = _table(rows), output.folder
     write_whole(folder / TABLE_FILE, as_csv(table))
-    staged = folder / f".{PARQUET_FILE}.part"
-    pq.write_table(pa.Table.from_pylist(table), staged)
-    staged.replace(folder / PARQUET_FILE)
+    parquet = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(table), parquet)
+    write_whole(folder / PARQUET_FILE, parquet.getvalue().to_pybytes())
     write_whole(folder / BEST_FILE, yaml.safe_dump(plain(best_config), sort_keys=False))
     page = sweep_page(
         name=output.location.name,

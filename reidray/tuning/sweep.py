@@ -122,7 +122,7 @@ def run_sweep(sweep: Sweep) -> dict[str, Any]:
     best = best_of(rows, prepared.config.validation)
     if best is None or best.checkpoint is None:
         if not config.resume:
-            sweep.output.clear()
+            sweep.output.clear((SWEEP_FILE, f"{STATE_FOLDER}/*"))
         raise UserError(_nothing_learned(rows, config))
     chosen = trials.drawn(best.values)
     chosen.run.clear()  # of a sweep that is resumed

@@ -10,7 +10,7 @@ from PIL import Image
 from reidray.baselines.pca import PCABaseline
 from reidray.data.annotations import read_annotations
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
-from reidray.data.demo import draw_demo_set
+from reidray.data.demo import check_demo_folder, draw_demo_set
 from reidray.data.layouts import read_layout
 from reidray.errors import UserError
 
@@ -177,6 +177,22 @@ def test_leaves_a_folder_alone_that_holds_something_else(tmp_path):
     with pytest.raises(UserError):
         draw_small(tmp_path)
     assert list_names(tmp_path) == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("name", ["train/mine.jpg", "train/0001/mine.jpg", "truth", "mine.csv"])
+def test_never_replaces_a_set_of_somebody_s_own(tmp_path, name):
+    root = draw_small(tmp_path / "set")
+    if name == "truth":
+        (root / ".demo.json").unlink()
+    else:
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("mine")
+    before = digest_files(root)
+    with pytest.raises(UserError, match="would be lost; choose an empty folder"):
+        check_demo_folder(root)
+    with pytest.raises(UserError, match="would be lost; choose an empty folder"):
+        draw_small(root)
+    assert digest_files(root) == before
 
 
 @pytest.mark.parametrize(

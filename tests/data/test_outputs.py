@@ -91,6 +91,105 @@ def test_a_place_that_cannot_be_written_is_said_before_the_work(tmp_path):
             pytest.fail("work began")
 
 
+def contents_below(folder):
+    """The files of a folder, hidden ones too, by their paths, and its empty folders."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+def test_a_folder_with_the_name_of_an_output_file_is_never_lost(tmp_path):
+    out = tmp_path / "out"
+    (out / "a.txt" / "photos").mkdir(parents=True)
+    (out / "a.txt" / "photos" / "1.jpg").write_text("family")
+    before = contents_below(tmp_path)
+    with pytest.raises(UserError, match=r"holds 'a\.txt', which would be lost"):
+        write_half_and_fail(out, AssertionError("work began"))
+    assert contents_below(tmp_path) == before
+
+
+def test_a_link_with_the_name_of_an_output_file_is_never_lost(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.txt").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"holds 'a\.txt', which would be lost"):
+        write_half_and_fail(tmp_path / "out", AssertionError("work began"))
+    assert names(tmp_path / "out") == ["a.txt"]
+
+
+def test_a_file_of_another_tool_without_the_summary_is_never_lost(tmp_path):
+    (tmp_path / "a.txt").write_text("by hand")
+    earlier = frozenset({"a.txt", "summary.json"})
+    with (
+        pytest.raises(UserError, match=r"holds 'a\.txt'"),
+        staged_directory(tmp_path, earlier, "summary.json"),
+    ):
+        pytest.fail("work began")
+    (tmp_path / "summary.json").write_text("{}")
+    with staged_directory(tmp_path, earlier, "summary.json") as staging:
+        (staging / "summary.json").write_text("new")
+    assert contents(tmp_path) == {"summary.json": "new"}
+
+
+def test_hidden_files_of_others_beside_an_output_are_never_lost(tmp_path):
+    out = tmp_path / "out"
+    for name in (".out.staging", ".out.staging.old", ".out.0123abcd.staging", ".a.txt.part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.txt").write_text("mine")
+    before = contents_below(tmp_path)
+    with staged_directory(out) as staging:
+        (staging / "a.txt").write_text("new")
+    assert contents(out) == {"a.txt": "new"}
+    left = {name: data for name, data in contents_below(tmp_path).items() if name[:3] != "out"}
+    assert left == before
+
+
+@pytest.mark.parametrize("text", ["my notes", '{"locked_by": "me"}', "[1]"])
+def test_a_file_of_others_with_the_name_of_the_lock_is_never_lost(tmp_path, text):
+    (tmp_path / ".out.lock").write_text(text)
+    with pytest.raises(UserError, match=r"\.out\.lock: is not the lock of a run"):
+        write_half_and_fail(tmp_path / "out", AssertionError("work began"))
+    assert contents(tmp_path) == {".out.lock": text}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import reidray.data.outputs as outputs
+renames = []
+if sys.argv[2] != "none":  # a system that cannot exchange two folders in one step
+    outputs.sys.platform = "other"
+    rename = Path.rename
+    def counted(path, target):
+        renames.append(path)
+        if len(renames) > int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rename(path, target)
+with outputs.staged_directory(Path(sys.argv[1]), frozenset({"a.txt"})) as staging:
+    (staging / "a.txt").write_text("new")
+    if sys.argv[2] == "none":
+        os.kill(os.getpid(), signal.SIGKILL)
+    outputs.Path.rename = counted
+"""
+
+
+@pytest.mark.parametrize("kill_at", ["none", "1", "2", "3"])
+def test_what_a_killed_process_left_is_removed_by_the_next_and_nothing_else(tmp_path, kill_at):
+    out = tmp_path / "out"
+    with staged_directory(out) as staging:
+        (staging / "a.txt").write_text("old")
+    (tmp_path / ".out.89abcdef.staging").mkdir()
+    subprocess.run([sys.executable, "-c", KILLED, str(out), kill_at], check=False)
+    assert len(names(tmp_path)) > 2
+    found = []
+    with staged_directory(out, replaces=frozenset({"a.txt"})) as staging:
+        found.append(contents(out))
+        (staging / "a.txt").write_text("newer")
+    assert found == [{"a.txt": "new" if kill_at == "3" else "old"}]
+    assert sorted(names(tmp_path)) == [".out.89abcdef.staging", "out"]
+    assert contents(out) == {"a.txt": "newer"}
+
+
 def test_a_reader_never_finds_the_output_missing_while_it_is_replaced(tmp_path):
     destination = tmp_path / "out"
     earlier = frozenset({"a.txt"})

@@ -4,13 +4,15 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from hashlib import sha256
 
 import pytest
 from s3_server import latest_run
 
 from reidray.data.decoding import BadImage, decode_files
-from reidray.data.publishing import only_writer_of, published_folder
+from reidray.data.object_store import call_s3, key_of
+from reidray.data.publishing import check_output, only_writer_of, published_folder
 from reidray.data.retries import retries_so_far
 from reidray.data.storage import Location
 from reidray.errors import UserError
@@ -27,14 +29,17 @@ with published_folder(sys.argv[1], frozenset({"a.txt"})) as folder:
 """
 
 
+EARLIER = frozenset({"a.txt", "b.txt"})
+
+
 def publish(uri, **files):
-    with published_folder(uri, frozenset({"a.txt", "b.txt"})) as folder:
+    with published_folder(uri, EARLIER) as folder:
         for name, text in files.items():
             (folder / f"{name}.txt").write_text(text)
 
 
 def write_half_and_fail(uri, happen):
-    with published_folder(uri) as folder:
+    with published_folder(uri, EARLIER) as folder:
         (folder / "a.txt").write_text("half")
         happen()
 
@@ -52,7 +57,7 @@ def read(uri):
 def test_an_output_in_a_bucket_is_the_earlier_or_the_new_one_never_both(bucket):
     uri = f"{bucket}/out"
     publish(uri, a="old", b="old")
-    with published_folder(uri) as folder:
+    with published_folder(uri, EARLIER) as folder:
         (folder / "a.txt").write_text("new")
         assert read(uri) == {"a.txt": "old", "b.txt": "old"}
     assert read(uri) == {"a.txt": "new"}
@@ -76,6 +81,115 @@ def test_the_run_before_stays_for_who_still_reads_it_and_older_ones_go(bucket):
         runs.append(latest_run(uri))
     assert [run.exists() for run in runs] == [False, True, True]
     assert runs[1].read_bytes("a.txt") == b"two"
+
+
+def all_objects(uri):
+    """The keys under an address, hidden ones too, with their contents."""
+    prefix = key_of(uri) + "/"
+    listed = call_s3(uri, "list_objects_v2", Prefix=prefix).get("Contents", [])
+    keys = [entry["Key"].removeprefix(prefix) for entry in listed]
+    return {key: Location(uri).read_bytes(key) for key in keys if key}
+
+
+OTHERS = [
+    "notes.txt",
+    ".hidden",
+    "runs/market/",
+    "runs/zebra.txt",
+    "runs/20260101T000000000000Z-0123456/",
+    "runs/20260101T000000000000Z-01234567",
+    "latest.json",
+    "writing.json",
+    "thesis/",
+]
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_what_others_have_at_an_address_is_refused_and_stays(bucket, other):
+    uri = f"{bucket}/out"
+    Location(uri).write_bytes(f"{other}1.jpg" if other.endswith("/") else other, b'{"mine": 1}')
+    before = all_objects(uri)
+    with pytest.raises(UserError, match=rf"out: holds '{other}'.*choose an empty folder"):
+        publish(uri, a="new")
+    assert all_objects(uri) == before
+    with pytest.raises(UserError, match="would be lost"):
+        check_output(uri, EARLIER)
+
+
+def test_what_others_put_among_the_runs_of_a_bucket_is_never_deleted(bucket):
+    uri = f"{bucket}/out"
+    publish(uri, a="one")
+    first = json.loads(Location(uri).read_bytes("latest.json"))["run"]
+    copied = "runs/20200101T000000000000Z-01234567"
+    manifest = Location(uri).read_bytes(f"{first}/.manifest.json")
+    mine = {
+        f"{first}/notes.txt": b"of mine",
+        f"{copied}/a.txt": b"a copy under another name",
+        f"{copied}/.manifest.json": manifest,
+        "runs/20990101T000000000000Z-01234567/a.txt": b"has no manifest",
+    }
+    for name, data in mine.items():
+        Location(uri).write_bytes(name, data)
+    for text in ("two", "three", "four"):
+        publish(uri, a=text)
+        assert read(uri) == {"a.txt": text}
+    objects = all_objects(uri)
+    assert {name: objects.get(name) for name in mine} == mine
+    assert f"{first}/a.txt" not in objects
+    assert sum(name.endswith("/a.txt") for name in objects) == 4  # two of them are mine
+
+
+def test_the_newest_run_stays_where_the_clock_went_back(bucket, monkeypatch):
+    uri = f"{bucket}/out"
+    publish(uri, a="one")
+    later = json.loads(Location(uri).read_bytes("latest.json"))["run"]
+    for year in (2020, 2010):
+        monkeypatch.setattr("reidray.data.bucket_runs.datetime", clock_of(year))
+        publish(uri, a=f"of {year}")
+        assert read(uri) == {"a.txt": f"of {year}"}
+    assert f"{later}/a.txt" not in all_objects(uri)
+
+
+def clock_of(year):
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(year, 1, 1, tzinfo=tz)
+
+    return Clock
+
+
+def test_an_output_of_an_earlier_version_is_replaced_and_later_deleted(bucket):
+    uri = f"{bucket}/out"
+    publish(uri, a="one")
+    run = json.loads(Location(uri).read_bytes("latest.json"))["run"]
+    Location(uri).delete_file(f"{run}/.manifest.json")
+    publish(uri, a="two")
+    assert Location(uri).read_bytes(f"{run}/a.txt") == b"one"
+    publish(uri, a="three")
+    assert not [name for name in all_objects(uri) if name.startswith(run)]
+    assert read(uri) == {"a.txt": "three"}
+
+
+def test_what_an_upload_that_was_killed_left_goes_with_the_next(bucket):
+    uri = f"{bucket}/out"
+    left = "runs/20260101T000000000000Z-01234567"
+    files = {"a.txt": {"bytes": 1, "sha256": ""}, "b.txt": {"bytes": 1, "sha256": ""}}
+    manifest = json.dumps({"run": left, "published": "", "files": files}).encode()
+    Location(uri).write_bytes(f"{left}/.manifest.json", manifest)
+    Location(uri).write_bytes(f"{left}/a.txt", b"1")
+    publish(uri, a="one")
+    assert not [name for name in all_objects(uri) if name.startswith(left)]
+    assert read(uri) == {"a.txt": "one"}
+
+
+def test_an_output_of_another_job_is_not_replaced_in_a_bucket(bucket):
+    uri = f"{bucket}/out"
+    publish(uri, a="one")
+    for replaces, summary in ((frozenset(), None), (EARLIER, "b.txt")):
+        with pytest.raises(UserError, match=r"holds 'a\.txt'"):
+            check_output(uri, replaces, summary)
+    check_output(uri, EARLIER, "a.txt")
 
 
 @pytest.mark.parametrize("place", ["disk", "bucket"])

@@ -4,6 +4,6 @@
 person with a `pen`, `dataset` decides who walks past which camera and writes the files.
 """
 
-from reidray.data.demo.dataset import draw_demo_set
+from reidray.data.demo.dataset import check_demo_folder, draw_demo_set
 
-__all__ = ["draw_demo_set"]
+__all__ = ["check_demo_folder", "draw_demo_set"]

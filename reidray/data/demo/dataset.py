@@ -11,10 +11,13 @@ from reidray.data.annotations import write_annotations
 from reidray.data.csv_files import write_csv
 from reidray.data.demo.people import Person, invent_people
 from reidray.data.demo.scene import Camera, hang_cameras, take_crop
-from reidray.data.outputs import staged_directory
+from reidray.data.output_checks import check_replaced_folder
+from reidray.data.outputs import check_replaceable, staged_directory
 from reidray.errors import UserError
 
-_CONTENTS = frozenset({"train", "test", "queries", "truth", "annotations_train.csv"})
+_LIST_FILE = ".demo.json"
+"""Names the files of a demo set, which are the only ones that another may replace."""
+
 _JPEG_QUALITY = 88
 _QUERY, _GALLERY = "queries", "test"
 
@@ -42,14 +45,15 @@ def draw_demo_set(
     of them, so every correct answer is another camera's; some people in `test/` nobody asks for.
     `truth/` holds `reid_truth.json` ({query: [its gallery names]}), `classification_truth.csv`
     (one row per image of `test/`) and `people.csv` (file, person, camera). The same arguments
-    give the same bytes. An existing demo set at `destination` is replaced in one step.
+    give the same bytes. An existing demo set at `destination` is replaced in one step; the hidden
+    file `.demo.json` tells it from a set of somebody's own.
 
     Raises:
         UserError: too few people, cameras or images, a negative seed, or a destination that
             cannot be written or holds other things.
     """
     _check_counts(people, cameras, images, seed)
-    with staged_directory(destination, replaces=_CONTENTS) as folder:
+    with staged_directory(destination, replaces=_drawn_files(destination)) as folder:
         plan = np.random.default_rng([seed, 0])
         numbers = [int(number) + 1 for number in plan.permutation(people)]
         learnt = min(4 * people // 5, people - 2)
@@ -67,6 +71,29 @@ def draw_demo_set(
         rows = ((str(number), crowd[number].attributes) for number in sorted(known))
         (folder / "annotations_train.csv").write_bytes(write_annotations(rows))
         _write_truth(folder / "truth", test, crowd)
+        files = [path.relative_to(folder).as_posix() for path in folder.rglob("*.*")]
+        (folder / _LIST_FILE).write_text(json.dumps(sorted(files), indent=1) + "\n")
+
+
+def check_demo_folder(destination: Path) -> None:
+    """Refuse a folder that cannot be written, or holds anything but a demo set.
+
+    Raises:
+        UserError: says so.
+    """
+    check_replaced_folder(destination)
+    check_replaceable(destination, _drawn_files(destination))
+
+
+def _drawn_files(destination: Path) -> frozenset[str]:
+    """Return the files of the demo set that lies in a folder; none where it holds no demo set."""
+    try:
+        files = json.loads((destination / _LIST_FILE).read_bytes())
+    except (OSError, ValueError):
+        return frozenset()
+    if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+        return frozenset()
+    return frozenset([*files, _LIST_FILE])
 
 
 def _check_counts(people: int, cameras: int, images: int, seed: int) -> None:

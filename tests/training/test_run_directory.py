@@ -1,0 +1,43 @@
+import pytest
+
+from reidray.data.storage import Location
+from reidray.training.run_directory import RunDirectory
+
+MADE = [
+    "config.yaml",
+    "metrics.jsonl",
+    "report.html",
+    "model/model.json",
+    "model/model.safetensors",
+    "model/README.md",
+    "tensorboard/events.out.tfevents.1.host.2.0",
+]
+OTHERS = ["notes.txt", "model/notes.txt", "config.yaml.orig", "tensorboard/mine.csv"]
+
+
+def make_run(uri, *names):
+    for name in names:
+        Location(uri).write_bytes(name, b"made")
+    return RunDirectory.at(uri)
+
+
+@pytest.mark.parametrize("place", ["disk", "bucket"])
+def test_clearing_a_run_leaves_what_somebody_else_put_there(place, tmp_path, bucket):
+    uri = str(tmp_path / "run") if place == "disk" else f"{bucket}/run"
+    make_run(uri, *MADE, *OTHERS).clear()
+    assert sorted(Location(uri).list_files()) == sorted(OTHERS)
+
+
+def test_clearing_a_run_of_nothing_else_leaves_no_folder(tmp_path):
+    run = make_run(str(tmp_path / "run"), *MADE)
+    run.clear()
+    assert not run.folder.exists()
+    run.clear()
+
+
+def test_clearing_a_sweep_that_learned_nothing_leaves_its_folders_of_others(tmp_path):
+    names = ["sweep.yaml", "tune/t1/params.json", "tune/t1/deep/x.bin", "mine/tune/x"]
+    run = make_run(str(tmp_path / "sweep"), *names)
+    (run.folder / "tune" / "empty").mkdir()
+    run.clear(("sweep.yaml", "tune/*"))
+    assert [path.name for path in run.folder.iterdir()] == ["mine"]
