@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from reidray.comparison.config import CompareConfig
 from reidray.data.layouts import read_layout
@@ -19,7 +18,8 @@ from reidray.scoring.model_evaluation import image_labels, labelled_images
 NAMED_IN_GALLERY = "query images, named by the gallery"
 NAMED_IN_VALIDATION = (
     "the gallery has one image of each person, so these are images of validation people from "
-    "the training set: the first of each person in each camera, named by the others"
+    "the training set: the first of each person in each camera (the first of all, where there is "
+    "one in each), named by the others"
 )
 
 
@@ -72,9 +72,7 @@ def read_images(config: CompareConfig) -> ComparedImages:
     _check_components(config, len(train.people), root)
     sets: tuple[ImageLabels, ...] = (query, gallery)
     if protocol == "single_shot":
-        first = _first_of_each(validation)
-        sets += validation.take(np.flatnonzero(first)), validation.take(np.flatnonzero(~first))
-        right_answers(sets[2], sets[3], "all", f"{root}, its validation people")
+        sets += _named_by_others(validation, root)
     return ComparedImages(Location(root), manifest.fingerprint, train, sets, protocol)
 
 
@@ -91,13 +89,33 @@ def _known(table: pa.Table) -> ImageLabels:
     return image_labels(table.filter(pa.compute.greater(table["person"], 0)))
 
 
-def _first_of_each(labels: ImageLabels) -> NDArray[np.bool_]:
-    """(N,) bool, the first image of each person in each camera, as in validation."""
+def _named_by_others(labels: ImageLabels, root: str) -> tuple[ImageLabels, ImageLabels]:
+    """Return the images to name and the images that name them.
+
+    The first image of each person in each camera is named by the others. Of a person with one
+    image in each camera the first alone is named; a person's only image is not.
+
+    Raises:
+        UserError: nobody has two images.
+    """
     cameras = np.zeros_like(labels.people) if labels.cameras is None else labels.cameras
-    _, first = np.unique(np.stack([labels.people, cameras]), axis=1, return_index=True)
-    mask = np.zeros(len(labels.people), np.bool_)
-    mask[first] = True
-    return mask
+    pairs = np.stack([labels.people, cameras])
+    _, first_of_pair = np.unique(pairs, axis=1, return_index=True)
+    asked = np.zeros(len(labels.people), np.bool_)
+    asked[first_of_pair] = True
+    _, first, person, images = np.unique(
+        labels.people, return_index=True, return_inverse=True, return_counts=True
+    )
+    all_asked = np.bincount(person, weights=asked) == images
+    asked[all_asked[person]] = False
+    asked[first[all_asked & (images > 1)]] = True
+    if not asked.any():
+        raise UserError(
+            f"{root}: the gallery has one image of each person, so that neighbours are taken from "
+            "validation people of the training set, and none of these has two images: raise "
+            "--val-fraction, choose another --split-seed, or add images"
+        )
+    return labels.take(np.flatnonzero(asked)), labels.take(np.flatnonzero(~asked))
 
 
 def _check_components(config: CompareConfig, images: int, root: str) -> None:

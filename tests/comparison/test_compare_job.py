@@ -136,3 +136,26 @@ def test_the_job_says_what_is_wrong_in_one_line_and_exits_with_2(arguments, told
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     assert told in done.stderr
+
+
+def qut_set(root, cameras):
+    """Ten people to find and eight to learn from, of whom each has one image in each camera."""
+    for person in range(1, 9):
+        for camera in cameras:
+            draw(root / "Training" / f"{person:04d}_c{camera}s1_000001_00.png", person, camera)
+    for person in range(101, 111):
+        draw(root / "Testing" / "Probe" / f"{person:04d}_c1s1_000001_00.png", person, 1)
+        draw(root / "Testing" / "Gallery" / f"{person:04d}_c2s1_000002_00.png", person, 2)
+    return root
+
+
+def test_people_with_one_image_in_each_camera_are_named_by_their_other_images(tmp_path):
+    images = read_images(asked(qut_set(tmp_path, (1, 2)), tmp_path / "out"))
+    query, gallery = images.sets[-2:]
+    assert sorted(query.people) == sorted(gallery.people)
+    assert len(set(query.people)) == len(query.people)
+
+
+def test_validation_people_with_one_image_each_are_refused_before_ray(tmp_path):
+    told = refused(qut_set(tmp_path, (1,)), tmp_path / "out")
+    assert "none of these has two images: raise --val-fraction" in told

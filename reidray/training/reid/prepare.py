@@ -8,9 +8,9 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reidray.config import TrainReidConfig
-from reidray.data.attributes import UNKNOWN
 from reidray.data.ingest import ImageFiles, IngestedCrops
 from reidray.data.layouts import read_layout
 from reidray.data.manifest import Manifest
@@ -21,7 +21,8 @@ from reidray.models.registry import NetworkSpec
 from reidray.training.loop import Task
 from reidray.training.place import Place
 from reidray.training.reid.task import ReidTask
-from reidray.training.reid.validation import LabelledCrops
+from reidray.training.reid.validation import LabelledCrops, label_crops
+from reidray.training.reid.validation_people import check_validation, validation_notes
 from reidray.training.run import Prepared, choose_network, choose_run, image_files
 
 log = logging.getLogger("reidray")
@@ -69,6 +70,11 @@ class PreparedReid(Prepared):
                 "take them out of the training data"
             )
         validation = self.validation.take(np.isin(self.validation.rows, crops.rows))
+        if not validation.ranking_plan().judged:
+            raise UserError(
+                "the validation images that decode show nobody twice, so that no query has a "
+                "match: mend the images that were set aside"
+            )
         return replace(self, train=train, validation=validation)
 
     def task_maker(self, crops: IngestedCrops) -> Callable[[Place], Task]:
@@ -79,7 +85,8 @@ class PreparedReid(Prepared):
         """How much there is to learn from."""
         parts = ((len(part.rows), len(np.unique(part.people))) for part in self.parts)
         train, validation = (f"{rows:,} images of {people:,} people" for rows, people in parts)
-        return f"training on {train}, validating on {validation}"
+        queries = self.validation.ranking_plan().judged
+        return f"training on {train}, validating on {validation}, {queries:,} queries"
 
     @property
     def parts(self) -> tuple[LabelledCrops, LabelledCrops]:
@@ -97,15 +104,15 @@ def prepare_reid(config: TrainReidConfig, resume: str | None = None) -> Prepared
     Raises:
         UserError: the data, the network or the output do not allow it.
     """
-    manifest = split_people(
-        read_layout(config.data, config.layout, strict=config.strict),
-        val_fraction=config.val_fraction,
-        seed=config.split_seed,
+    labelled = read_layout(config.data, config.layout, strict=config.strict)
+    manifest = _known_people(
+        split_people(labelled, val_fraction=config.val_fraction, seed=config.split_seed)
     )
-    kept = pa.compute.is_in(manifest.table["split"], pa.array(["train", "val"]))
-    manifest = replace(manifest, table=manifest.table.filter(kept).combine_chunks())
-    train, validation = _labels(manifest, "train"), _labels(manifest, "val")
+    train, validation = label_crops(manifest, "train"), label_crops(manifest, "val")
     config, spec = _settle(config, manifest, train)
+    check_validation(config, labelled, validation)
+    notes = (*manifest.notes, *validation_notes(validation))
+    manifest = replace(manifest, notes=notes)
     for note in manifest.notes:
         log.info("%s", note)
     run = choose_run(config, resume)
@@ -117,6 +124,20 @@ def prepare_reid(config: TrainReidConfig, resume: str | None = None) -> Prepared
         train=train,
         validation=validation,
     )
+
+
+def _known_people(manifest: Manifest) -> Manifest:
+    """Return the images of train and val that show a known person.
+
+    Others in these splits, of a set that names its own val, are counted in the notes.
+    """
+    learned = pc.is_in(manifest.table["split"], value_set=pa.array(["train", "val"]))
+    table = manifest.table.filter(learned)
+    known = table.filter(pc.fill_null(pc.greater(table["person"], 0), False))
+    lost = table.num_rows - known.num_rows
+    note = f"images of junk, distractors or nobody known in train and val, left out: {lost}"
+    notes = (*manifest.notes, note) if lost else manifest.notes
+    return replace(manifest, table=known.combine_chunks(), notes=notes)
 
 
 def _settle(
@@ -168,17 +189,3 @@ def _check_something_to_learn(config: TrainReidConfig, spec: NetworkSpec) -> Non
             f"network {spec.name!r} predicts no attributes: --validation.select-by "
             "attribute_accuracy needs --network.name apr, or choose mean_ap"
         )
-
-
-def _labels(manifest: Manifest, split: str) -> LabelledCrops:
-    """What the manifest says of the images of a split."""
-    rows = np.flatnonzero(pa.compute.equal(manifest.table["split"], split).to_numpy())
-    table = manifest.table.take(rows)
-    columns = [table[column].to_numpy() for column in manifest.schema.columns]
-    return LabelledCrops(
-        rows=rows.astype(np.int64),
-        people=table["person"].to_numpy().astype(np.int64),
-        cameras=table["camera"].fill_null(UNKNOWN).to_numpy().astype(np.int64),
-        codes=np.stack(columns, axis=1) if columns else np.zeros((len(rows), 0), dtype=np.int8),
-        schema=manifest.schema,
-    )

@@ -4,16 +4,19 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reidray.accuracy import attribute_accuracy
-from reidray.data.attributes import AttributeSchema
+from reidray.data.attributes import UNKNOWN, AttributeSchema
 from reidray.data.crops import CropSource, Rows
+from reidray.data.manifest import Manifest
 from reidray.data.transforms import image_tensor
 from reidray.groups import group_figures
 from reidray.retrieval import evaluate
+from reidray.training.reid.queries import RankingPlan, plan_ranking
 
 BATCH = 256
 RANKS = (1, 5, 10)
@@ -48,18 +51,23 @@ class LabelledCrops:
             self.schema,
         )
 
-    def query_mask(self) -> NDArray[np.bool_]:
-        """(N,) bool: the first image of each person in each camera is a query, the rest gallery."""
-        _, first = np.unique(np.stack([self.people, self.cameras]), axis=1, return_index=True)
-        mask = np.zeros(len(self.rows), dtype=bool)
-        mask[first] = True
-        return mask
+    def ranking_plan(self) -> RankingPlan:
+        """Choose the queries and the gallery among the images."""
+        return plan_ranking(self.people, self.cameras)
 
-    def protocol(self) -> Literal["market1501", "all"]:
-        """`market1501` where somebody is seen by several cameras, else `all`."""
-        pairs = np.unique(np.stack([self.people, self.cameras]), axis=1)
-        _, cameras = np.unique(pairs[0], return_counts=True)
-        return "market1501" if cameras.max() > 1 else "all"
+
+def label_crops(manifest: Manifest, split: str) -> LabelledCrops:
+    """Return what a manifest says of the images of a split, which show known people."""
+    rows = np.flatnonzero(pa.compute.equal(manifest.table["split"], split).to_numpy())
+    table = manifest.table.take(rows)
+    columns = [table[column].to_numpy() for column in manifest.schema.columns]
+    return LabelledCrops(
+        rows=rows.astype(np.int64),
+        people=table["person"].to_numpy().astype(np.int64),
+        cameras=table["camera"].fill_null(UNKNOWN).to_numpy().astype(np.int64),
+        codes=np.stack(columns, axis=1) if columns else np.zeros((len(rows), 0), dtype=np.int8),
+        schema=manifest.schema,
+    )
 
 
 def embed(
@@ -110,16 +118,17 @@ def judge(
         by gender and age of `group_figures`, and where attributes are predicted their accuracies
         beside the majority's.
     """
-    is_query = truth.query_mask()
+    plan = truth.ranking_plan()
+    is_query = plan.queries
     ranking = evaluate(
         embeddings[torch.from_numpy(is_query)],
-        embeddings[torch.from_numpy(~is_query)],
+        embeddings[torch.from_numpy(plan.gallery)],
         truth.people[is_query],
-        truth.people[~is_query],
+        truth.people[plan.gallery],
         truth.cameras[is_query],
-        truth.cameras[~is_query],
+        truth.cameras[plan.gallery],
         metric=metric,
-        protocol=truth.protocol(),
+        protocol=plan.protocol,
     )
     figures: dict[str, Any] = {"mean_ap": ranking.mean_ap, "mean_inp": ranking.mean_inp}
     figures |= {f"rank{rank}": float(ranking.cmc[rank - 1]) for rank in RANKS}

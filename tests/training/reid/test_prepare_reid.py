@@ -128,3 +128,83 @@ def test_a_run_whose_checkpoints_lie_elsewhere_is_not_gone_on_with(annotated, tm
     (checkpoints / "checkpoint_manager_snapshot.json").write_text(json.dumps(snapshot))
     with pytest.raises(UserError, match=re.escape(f"names a checkpoint {name!r}")):
         prepare_reid(config, str(tmp_path / "run"))
+
+
+def folders(root, images, split="train"):
+    """Images named as Market's in one split: of (person, camera) pairs, in a folder each."""
+    for number, (person, camera) in enumerate(images):
+        seen = "" if camera is None else f"_c{camera}"
+        file = root / split / f"{person}" / f"{person:04d}{seen}_{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 16), (9 * person % 256, 0, 0)).save(file)
+    return root
+
+
+def prepare_folders(data, **settings):
+    batch = BatchConfig(people=2, crops=2)
+    network = NetworkConfig(name="baseline", height=32, width=16)
+    return prepare_reid(TrainReidConfig(data=str(data), batch=batch, network=network, **settings))
+
+
+@pytest.mark.parametrize(("cameras", "queries"), [([1, 2], 6), ([None, None], 3), ([1, 1], 3)])
+def test_how_many_queries_validation_has_is_told(tmp_path, cameras, queries):
+    data = folders(tmp_path, [(p, c) for p in range(1, 13) for c in cameras])
+    prepared = prepare_folders(data, val_fraction=0.25)
+    assert prepared.counts().endswith(f"validating on 6 images of 3 people, {queries} queries")
+    assert not prepared.manifest.notes
+
+
+def test_queries_of_people_seen_by_one_camera_are_counted_among_the_findings(tmp_path):
+    cameras = {person: (1, 1) if person % 2 else (1, 2) for person in range(1, 13)}
+    data = folders(tmp_path, [(p, c) for p, pair in cameras.items() for c in pair])
+    prepared = prepare_folders(data, val_fraction=0.5)
+    one_camera = {*prepared.validation.people} & {*range(1, 13, 2)}
+    two_cameras = len({*prepared.validation.people} - one_camera)
+    asked = len(one_camera) + 2 * two_cameras
+    assert prepared.manifest.notes[-1].endswith(f"not judged: {len(one_camera)} of {asked}")
+
+
+def test_people_with_one_image_each_are_refused_with_what_is_missing(tmp_path):
+    data = folders(tmp_path, [(person, 1) for person in range(1, 9)])
+    with pytest.raises(UserError, match=r"none of the 2 validation people has a second one: add"):
+        prepare_folders(data)
+
+
+def test_a_split_that_drew_nobody_with_two_images_is_refused_with_one_that_does(tmp_path):
+    images = [(person, 1) for person in range(1, 9)] + [(3, 2)]
+    data = folders(tmp_path, images)
+    with pytest.raises(UserError, match=r"choose other people by --split-seed (\d+)$") as refused:
+        prepare_folders(data)
+    seed = int(str(refused.value).split()[-1])
+    assert prepare_folders(data, split_seed=seed).validation.ranking_plan().judged == 2
+
+
+def test_validation_people_of_the_users_own_must_be_there_twice(tmp_path):
+    data = folders(tmp_path, [(p, c) for p in range(1, 9) for c in (1, 2)])
+    folders(tmp_path, [(20, 1), (21, 1)], split="val")
+    with pytest.raises(
+        UserError, match=r"none of the 2 validation .* second image of people in val"
+    ):
+        prepare_folders(data)
+    folders(tmp_path, [(20, 2), (20, 2)], split="val")
+    assert prepare_folders(data).validation.ranking_plan().judged == 2
+
+
+def test_one_validation_person_is_told_of(tmp_path):
+    data = folders(tmp_path, [(p, c) for p in range(1, 9) for c in (1, 2)])
+    prepared = prepare_folders(data, val_fraction=0.1)
+    assert "validation shows one person" in prepared.manifest.notes[-1]
+
+
+def test_junk_and_distractors_of_the_users_own_validation_are_not_people(tmp_path):
+    images = [("train", p, c) for p in (1, 2, 3, 0, -1) for c in (1, 2)]
+    images += [("val", p, c) for p in (8, 9, 0, -1, "") for c in (1, 2)]
+    lines = ["path,split,person,camera"]
+    for number, (split, person, camera) in enumerate(images):
+        Image.new("RGB", (8, 16)).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{split},{person},{camera}")
+    (tmp_path / "set.csv").write_text("\n".join(lines) + "\n")
+    prepared = prepare_folders(tmp_path / "set.csv")
+    assert {*prepared.train.people} == {1, 2, 3}
+    assert {*prepared.validation.people} == {8, 9}
+    assert any(note.endswith("in train and val, left out: 10") for note in prepared.manifest.notes)

@@ -1,0 +1,59 @@
+"""Which images of the validation people are queries, and which serve as gallery."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RankingPlan:
+    """The queries and the gallery of a validation; a mask runs over its N images.
+
+    Attributes:
+        queries: (N,) bool.
+        gallery: (N,) bool; an image may be both.
+        protocol: `market1501` where somebody is seen by several cameras, else `all`.
+        judged: how many queries have a match in the gallery.
+    """
+
+    queries: NDArray[np.bool_]
+    gallery: NDArray[np.bool_]
+    protocol: Literal["market1501", "all"]
+    judged: int
+
+
+def plan_ranking(people: Labels, cameras: Labels) -> RankingPlan:
+    """Choose the queries and the gallery among labelled images.
+
+    The first image of each person in each camera is a query, and the others are gallery. That
+    leaves some people without a match for one of their queries, because all their images in other
+    cameras are queries too: their only images in a camera then serve as gallery as well. The
+    protocol `market1501` hides an image from the query that it is itself.
+
+    Where everybody is seen by one camera, or no camera is known, a person's only image is gallery
+    and not a query.
+
+    Args:
+        people: (N,) int64, who each image shows.
+        cameras: (N,) int64, -1 where unknown.
+    """
+    pairs, first, images = np.unique(
+        np.stack([people, cameras]), axis=1, return_index=True, return_counts=True
+    )
+    _, person = np.unique(pairs[0], return_inverse=True)
+    seen_by = np.bincount(person)[person]
+    only = images == 1
+    queries = np.zeros(len(people), dtype=np.bool_)
+    queries[first] = True
+    gallery = ~queries
+    if seen_by.max(initial=0) > 1:
+        with_others = np.bincount(person, weights=~only)[person]
+        gallery[first[only & (with_others < 2)]] = True
+        return RankingPlan(queries, gallery, "market1501", int((seen_by > 1).sum()))
+    queries[first[only]] = False
+    gallery[first[only]] = True
+    return RankingPlan(queries, gallery, "all", int(queries.sum()))

@@ -1,0 +1,74 @@
+"""Whether the validation people can judge a network: somebody must be there twice."""
+
+import numpy as np
+
+from reidray.config import TrainReidConfig
+from reidray.data.manifest import Manifest
+from reidray.data.split import split_people
+from reidray.errors import UserError
+from reidray.training.reid.validation import LabelledCrops, label_crops
+
+SEEDS_TRIED = 50
+"""Splits that are tried, to name one that has queries with a match."""
+
+
+def check_validation(
+    config: TrainReidConfig, labelled: Manifest, validation: LabelledCrops
+) -> None:
+    """Refuse validation people of whom nobody is there twice, so that no query has a match.
+
+    Args:
+        config: says how the people were split.
+        labelled: the images before the split.
+        validation: those of the split val.
+
+    Raises:
+        UserError: no query has a match; says what would give one.
+    """
+    if validation.ranking_plan().judged:
+        return
+    people = len(np.unique(validation.people))
+    found = (
+        f"none of the {people} validation people has a second one"
+        if people
+        else "val shows nobody known"
+    )
+    if labelled.split("val").num_rows:
+        advice = "add a second image of people in val, of another camera where there are several"
+    elif (seed := _seed_with_queries(config, labelled)) is not None:
+        advice = f"choose other people by --split-seed {seed}"
+    else:
+        advice = (
+            "add images to the set until some people have two, of different cameras where there "
+            "are several"
+        )
+    raise UserError(
+        f"{config.data}: validation looks for another image of each person, and {found}: {advice}"
+    )
+
+
+def validation_notes(validation: LabelledCrops) -> list[str]:
+    """Say what limits the figures of a validation, in a line each."""
+    plan = validation.ranking_plan()
+    people, asked = len(np.unique(validation.people)), int(plan.queries.sum())
+    notes = []
+    if plan.judged < asked:
+        notes.append(
+            f"validation queries without an image of the same person in another camera, not "
+            f"judged: {asked - plan.judged} of {asked}"
+        )
+    if people == 1:
+        notes.append(
+            "validation shows one person, so that every ranking is right: raise --val-fraction or "
+            "add people"
+        )
+    return notes
+
+
+def _seed_with_queries(config: TrainReidConfig, labelled: Manifest) -> int | None:
+    """Find a split whose validation people have a query with a match."""
+    for seed in range(SEEDS_TRIED):
+        split = split_people(labelled, val_fraction=config.val_fraction, seed=seed)
+        if label_crops(split, "val").ranking_plan().judged:
+            return seed
+    return None

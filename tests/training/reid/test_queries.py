@@ -1,0 +1,85 @@
+"""Which validation images are queries and which are gallery: nobody with a match is passed over."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reidray.data.attributes import AttributeSchema
+from reidray.training.reid.queries import plan_ranking
+from reidray.training.reid.validation import LabelledCrops, judge
+
+
+def columns(images):
+    people, cameras = (np.array(column) for column in zip(*images, strict=True))
+    return people, cameras
+
+
+def with_a_match(people, cameras, plan):
+    """Whether each query has a gallery image that its protocol shows it as a match."""
+    return [
+        any(
+            plan.gallery[other]
+            and other != query
+            and people[other] == people[query]
+            and (plan.protocol == "all" or cameras[other] != cameras[query])
+            for other in range(len(people))
+        )
+        for query in np.flatnonzero(plan.queries)
+    ]
+
+
+labelled = st.lists(st.tuples(st.integers(1, 5), st.integers(-1, 3)), min_size=1, max_size=30)
+
+
+@given(labelled)
+def test_every_query_that_can_have_a_match_has_one_and_every_image_is_used(images):
+    people, cameras = columns(images)
+    plan = plan_ranking(people, cameras)
+    cameras_of = {person: set(cameras[people == person]) for person in people}
+    several = any(len(found) > 1 for found in cameras_of.values())
+    assert plan.protocol == ("market1501" if several else "all")
+    possible = [
+        len(cameras_of[person]) > 1 if several else (people == person).sum() > 1
+        for person in people[plan.queries]
+    ]
+    assert with_a_match(people, cameras, plan) == possible
+    assert plan.judged == sum(possible)
+    assert (plan.queries | plan.gallery).all()
+
+
+@given(labelled)
+def test_people_with_several_images_in_each_camera_keep_the_plan_of_first_and_others(images):
+    people, cameras = columns([image for image in images for _ in range(2)])
+    plan = plan_ranking(people, cameras)
+    assert not (plan.queries & plan.gallery).any()
+    pairs = np.stack([people, cameras])
+    _, first = np.unique(pairs, axis=1, return_index=True)
+    assert np.flatnonzero(plan.queries).tolist() == sorted(first)
+
+
+def test_nobody_is_added_to_the_gallery_where_each_query_has_a_match():
+    """A person's only image in a camera stays out of it while others answer each query."""
+    people, cameras = columns([(1, 1), (1, 2), (1, 2), (1, 3), (1, 3), (2, 1), (2, 1), (2, 2)])
+    plan = plan_ranking(people, cameras)
+    assert np.flatnonzero(plan.queries & plan.gallery).tolist() == [7]
+
+
+@pytest.mark.parametrize(
+    ("cameras", "judged"), [([1, 2] * 6, 12), (list(range(12)), 12), ([-1] * 12, 6), ([3] * 12, 6)]
+)
+def test_figures_tell_of_all_queries_of_people_with_one_image_a_camera(cameras, judged):
+    people = np.repeat(np.arange(1, 7), 2)
+    truth = LabelledCrops(
+        rows=np.arange(12),
+        people=people,
+        cameras=np.array(cameras),
+        codes=np.zeros((12, 0), np.int8),
+        schema=AttributeSchema(),
+    )
+    features = torch.from_numpy(np.random.default_rng(0).normal(size=(7, 8))[people])
+    none = np.zeros((12, 0), np.int64)
+    figures = judge(features.float(), none, truth, majority=np.zeros(0, np.int64), metric="cosine")
+    assert f"{judged} queries used, 0 without a match" in figures["protocol"]
+    assert figures["mean_ap"] == 1
