@@ -1,11 +1,13 @@
 """Which images are compared on: the ranking's, and those that test naming by neighbours."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from reidray.comparison.config import CompareConfig
+from reidray.data.identities import id_files
 from reidray.data.layouts import read_layout
 from reidray.data.manifest import Manifest
 from reidray.data.split import split_people
@@ -34,6 +36,7 @@ class ComparedImages:
         sets: query and gallery of the ranking; where that gallery has one image of each person,
             also a query and a gallery of validation people with several.
         protocol: rules of the ranking.
+        id_files: by name, the files that say which number stands for which person's name.
     """
 
     location: Location
@@ -41,6 +44,7 @@ class ComparedImages:
     train: ImageLabels
     sets: tuple[ImageLabels, ...]
     protocol: str
+    id_files: Mapping[str, str]
 
     @property
     def naming(self) -> str:
@@ -73,7 +77,8 @@ def read_images(config: CompareConfig) -> ComparedImages:
     sets: tuple[ImageLabels, ...] = (query, gallery)
     if protocol == "single_shot":
         sets += _named_by_others(validation, root)
-    return ComparedImages(Location(root), manifest.fingerprint, train, sets, protocol)
+    names = id_files(manifest.person_ids, manifest.camera_ids)
+    return ComparedImages(Location(root), manifest.fingerprint, train, sets, protocol, names)
 
 
 def _training(manifest: Manifest, config: CompareConfig) -> tuple[ImageLabels, ImageLabels]:

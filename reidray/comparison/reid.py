@@ -78,6 +78,8 @@ def _write_files(folder: Path, compared: Compared, summary: dict[str, Any]) -> N
     }
     (folder / FIGURES_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     (folder / TABLE_FILE).write_text(as_csv(summary["methods"]), encoding="utf-8")
+    for name, text in images.id_files.items():
+        (folder / name).write_text(text, encoding="utf-8")
     (folder / REPORT_FILE).write_text(comparison_page(build_page(compared)), encoding="utf-8")
 
 

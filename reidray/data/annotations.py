@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from reidray.data.attributes import (
     LOWER_COLOURS,
@@ -12,6 +12,7 @@ from reidray.data.attributes import (
     UPPER_COLOURS,
 )
 from reidray.data.csv_files import restore, write_csv
+from reidray.data.identities import NO_NAMES, id_text, read_number
 from reidray.errors import UserError
 
 _UPPER_COLUMNS = tuple(f"up{colour}" for colour in UPPER_COLOURS)
@@ -133,6 +134,7 @@ def annotate_people(
     people: Sequence[int | None],
     annotations: Mapping[str, Mapping[str, int]],
     name: str,
+    person_ids: Mapping[str, int] = NO_NAMES,
     *,
     strict: bool,
 ) -> tuple[dict[str, list[int]], tuple[str, ...]]:
@@ -142,6 +144,7 @@ def annotate_people(
         people: who is on each image; None, junk (-1) and distractors (0) have no annotation.
         annotations: person to codes, as `read_annotations` gives them.
         name: the file's name, for notes and errors.
+        person_ids: the numbers of people who have names.
         strict: an annotation without images or a person without annotation is an error.
 
     Returns:
@@ -150,18 +153,15 @@ def annotate_people(
     Raises:
         UserError: an id is not a number, or is there twice; or a mismatch where `strict`.
     """
-    by_person: dict[int, Mapping[str, int]] = {}
+    by_person: dict[int | str, Mapping[str, int]] = {}
     for identity, codes in annotations.items():
-        try:
-            person = int(float(identity))
-        except (ValueError, OverflowError):
-            raise UserError(f"{name}: id {identity!r} is not a person's number") from None
+        person = _person_of(identity, person_ids, name)
         if person in by_person:
             raise UserError(f"{name}: person {person} has two rows; keep one of them")
         by_person[person] = codes
     pictured = {person for person in people if person is not None and person > 0}
     notes = tuple(
-        f"{name}: {what}: {len(who)} (the first is person {min(who)})"
+        f"{name}: {what}: {len(who)} (the first is person {_first(who)})"
         for what, who in (
             ("annotated people without images", by_person.keys() - pictured),
             ("people without annotation", pictured - by_person.keys()),
@@ -175,6 +175,23 @@ def annotate_people(
     return {f"attr_{name}": [row[name] for row in rows] for name in PEDESTRIAN_SCHEMA.names}, notes
 
 
+def _person_of(identity: str, person_ids: Mapping[str, int], name: str) -> int | str:
+    """The number of an annotated person; the name of one who is on no image."""
+    if person_ids:
+        return person_ids.get(identity, identity)
+    try:
+        number = read_number(id_text(identity) or "")
+    except ValueError as error:
+        raise UserError(f"{name}: id is {error}") from None
+    if number is None:
+        raise UserError(f"{name}: id {identity!r} is not a person's number")
+    return number
+
+
+def _first(people: Collection[int | str]) -> int | str:
+    return min(people, key=lambda person: (isinstance(person, str), person))
+
+
 def _says_nothing(row: Mapping[str, str | None]) -> bool:
     return {(row[column] or "").strip() for column in ANNOTATION_COLUMNS} <= {"-1", "-1.0"}
 
@@ -184,7 +201,7 @@ def _read_value(row: Mapping[str, str], column: str, size: int, where: str) -> i
     if text is None:
         raise UserError(f"{where}: column {column!r} is missing, expected 1 to {size}")
     try:
-        value = float(text)
+        value = float(text) if text.isascii() and "_" not in text else 0.0
     except ValueError:
         value = 0.0
     if value not in range(1, size + 1):

@@ -4,7 +4,7 @@ import hashlib
 import io
 import posixpath
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from reidray.data.attributes import UNKNOWN, AttributeSchema
+from reidray.data.identities import NO_NAMES, describe_names
 from reidray.data.storage import path_leaves_root
 from reidray.errors import UserError
 
@@ -44,6 +45,9 @@ class Manifest:
         schema: the attributes; empty where the set has none.
         classes: the names of the labels; empty where the set has none.
         notes: findings that were counted and gone on with, a line each.
+        person_ids: name of each person to its number in the table, where people have names that
+            are no numbers; else empty.
+        camera_ids: likewise of the cameras.
     """
 
     root: str
@@ -52,6 +56,8 @@ class Manifest:
     schema: AttributeSchema = NO_ATTRIBUTES
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    person_ids: Mapping[str, int] = field(default_factory=dict)
+    camera_ids: Mapping[str, int] = field(default_factory=dict)
 
     def split(self, name: str) -> pa.Table:
         """The rows of one split, sorted by path.
@@ -83,6 +89,8 @@ def build_manifest(
     schema: AttributeSchema = NO_ATTRIBUTES,
     classes: tuple[str, ...] = (),
     notes: Iterable[str] = (),
+    person_ids: Mapping[str, int] = NO_NAMES,
+    camera_ids: Mapping[str, int] = NO_NAMES,
 ) -> Manifest:
     """A manifest of these columns, checked, with rows sorted by path.
 
@@ -94,6 +102,8 @@ def build_manifest(
         schema: the attributes of the `attr_` columns.
         classes: the names of the labels.
         notes: findings to go with the manifest.
+        person_ids: the numbers of people who have names.
+        camera_ids: the numbers of cameras that have names.
 
     Raises:
         UserError: no images; a path that is there twice, is absolute or leaves the root; an unknown
@@ -117,7 +127,8 @@ def build_manifest(
     _check_codes(table, schema, classes)
     _check_train_against_val(table)
     table = table.sort_by("path").combine_chunks()
-    return Manifest(root, table, layout, schema, classes, (*notes, *_overlap_notes(table)))
+    notes = (*notes, *describe_names(person_ids, camera_ids), *_overlap_notes(table))
+    return Manifest(root, table, layout, schema, classes, notes, person_ids, camera_ids)
 
 
 def keep_existing(manifest: Manifest, files: Iterable[str], *, strict: bool) -> Manifest:

@@ -1,7 +1,7 @@
 """What judging gives: figures, and of a ranking how each query fared."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,9 +68,13 @@ class Evaluation:
         curve: its cumulative match curve: the n-th value is the share of queries with a match
             among the best n; at most as long as the gallery.
         summary: its figures and rules in one line.
+        person_ids: the numbers of people who have names.
+        camera_ids: likewise of cameras.
     """
 
     figures: dict[str, Any]
     queries: Sequence[QueryFigures] = ()
     curve: Sequence[float] = ()
     summary: str = ""
+    person_ids: Mapping[str, int] = field(default_factory=dict)
+    camera_ids: Mapping[str, int] = field(default_factory=dict)

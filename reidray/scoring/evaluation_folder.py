@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reidray.data.csv_files import write_csv
+from reidray.data.identities import CAMERA_IDS_FILE, PERSON_IDS_FILE, id_files
 from reidray.data.publishing import published_folder
 from reidray.data.storage import Location
 from reidray.reporting.cmc import cmc_chart
@@ -14,7 +15,9 @@ from reidray.scoring.evaluation import Evaluation, QueryFigures
 FIGURES_FILE = "evaluation.json"
 QUERIES_FILE = "per_query.csv"
 CURVE_FILE = "cmc.png"
-EVALUATION_FILES = frozenset({FIGURES_FILE, QUERIES_FILE, CURVE_FILE})
+EVALUATION_FILES = frozenset(
+    {FIGURES_FILE, QUERIES_FILE, CURVE_FILE, PERSON_IDS_FILE, CAMERA_IDS_FILE}
+)
 
 
 def publish(output: str | None, judge: Callable[[], Evaluation]) -> dict[str, Any]:
@@ -52,4 +55,6 @@ def _write_files(folder: Path, evaluation: Evaluation) -> None:
     record = {**evaluation.figures, "cmc": list(evaluation.curve)}
     (folder / FIGURES_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     (folder / QUERIES_FILE).write_bytes(query_table(evaluation.queries))
+    for name, text in id_files(evaluation.person_ids, evaluation.camera_ids).items():
+        (folder / name).write_text(text, encoding="utf-8")
     (folder / CURVE_FILE).write_bytes(cmc_chart(evaluation.curve, evaluation.summary))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -26,10 +26,12 @@ def judge_feature_files(config: EvaluateConfig) -> Evaluation:
         UserError: a file cannot be read, or the two do not fit each other or the rules.
     """
     files = [config.query_features or "", config.gallery_features or ""]
-    query, gallery = (read_features(file) for file in files)
-    return judge_features(
+    found = read_features(*files)
+    query, gallery = found.sets
+    judged = judge_features(
         query, gallery, config, metric=config.metric or "euclidean", source=" with ".join(files)
     )
+    return replace(judged, person_ids=found.person_ids, camera_ids=found.camera_ids)
 
 
 def judge_features(

@@ -2,7 +2,7 @@
 
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as papq
 from numpy.typing import NDArray
 
+from reidray.data.identities import (
+    MISSING,
+    NO_NAMES,
+    id_text,
+    number_cameras,
+    number_people,
+    renumbered,
+)
 from reidray.data.layouts.names import person_and_camera_of
 from reidray.errors import UserError
 from reidray.scoring.evaluation import ImageLabels
@@ -43,19 +51,71 @@ class ImageFeatures:
     doubt: Array | None = None
 
 
-def read_features(file: str) -> ImageFeatures:
-    """The features in a file.
+@dataclass(frozen=True)
+class FeatureSets:
+    """The features of several files, which number people and cameras alike.
 
-    It holds `embedding` (N, D) and, one for each row of it, `person` and where known `camera`,
-    whole numbers, and `path`, file names. Without `person`, the names tell person and camera. In
-    Parquet, `embedding` is a list column. Nothing in the file is unpickled.
+    Attributes:
+        sets: one for each file.
+        person_ids: the numbers of people who have names.
+        camera_ids: likewise of cameras.
+    """
+
+    sets: tuple[ImageFeatures, ...]
+    person_ids: Mapping[str, int]
+    camera_ids: Mapping[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class _FeatureFile:
+    """The columns of a file as it has them.
+
+    Attributes:
+        file: its name.
+        embeddings: (N, D).
+        people: N numbers or texts.
+        cameras: likewise; None where not every one is known.
+        names: N file names, where they are known.
+    """
+
+    file: str
+    embeddings: Array
+    people: Array
+    cameras: Array | None
+    names: tuple[str, ...] | None
+
+
+def read_features(*files: str) -> FeatureSets:
+    """The features in some files.
+
+    Each holds `embedding` (N, D) and, one for each row of it, `person` and where known `camera`,
+    numbers or names, and `path`, file names. Without `person`, these tell person and camera. In
+    Parquet, `embedding` is a list column. Nothing in a file is unpickled.
 
     Args:
-        file: its name, which ends in .npz or .parquet.
+        files: their names, which end in .npz or .parquet.
 
     Raises:
-        UserError: the file cannot be read or does not hold this.
+        UserError: a file cannot be read or does not hold this.
     """
+    found = [_read(file) for file in files]
+    people, person_ids = _number([each.people for each in found], files, PERSON, number_people)
+    known = [each.cameras for each in found if each.cameras is not None]
+    seen, camera_ids = _number(
+        known, [each.file for each in found if each.cameras is not None], CAMERA, number_cameras
+    )
+    cameras = iter(seen)
+    sets = tuple(
+        ImageFeatures(
+            each.embeddings,
+            ImageLabels(who, None if each.cameras is None else next(cameras), each.names),
+        )
+        for each, who in zip(found, people, strict=True)
+    )
+    return FeatureSets(sets, person_ids, camera_ids)
+
+
+def _read(file: str) -> _FeatureFile:
     path = Path(file)
     readers = {".npz": _read_npz, ".parquet": _read_parquet}
     if path.suffix.lower() not in readers:
@@ -75,15 +135,10 @@ def read_features(file: str) -> ImageFeatures:
                 f"{file}: {name} has shape {values.shape}, expected one value for each of the "
                 f"{len(embeddings)} rows of {EMBEDDING}"
             )
-    return ImageFeatures(embeddings, _labels(columns, file))
-
-
-def _labels(columns: dict[str, Array], file: str) -> ImageLabels:
-    """Persons, cameras and names; where persons are not told, from the names."""
     names = _names(columns[PATH], file) if PATH in columns else None
-    cameras = _cameras(columns[CAMERA], file) if CAMERA in columns else None
+    cameras = _known(columns[CAMERA]) if CAMERA in columns else None
     if PERSON in columns:
-        return ImageLabels(_whole_numbers(columns[PERSON], PERSON, file), cameras, names)
+        return _FeatureFile(file, embeddings, columns[PERSON], cameras, names)
     told = []
     for name in names or ():
         found = person_and_camera_of(name)
@@ -93,8 +148,69 @@ def _labels(columns: dict[str, Array], file: str) -> ImageLabels:
                 f"does; add {PERSON}"
             )
         told.append(found)
-    people, seen_by = np.array(told, np.int64).reshape(-1, 2).T
-    return ImageLabels(people, seen_by if cameras is None else cameras, names)
+    people = np.array([crop.person for crop in told])
+    if cameras is None:
+        cameras = np.array([crop.camera for crop in told])
+    return _FeatureFile(file, embeddings, people, cameras, names)
+
+
+def _number(
+    columns: Sequence[Array],
+    files: Sequence[str],
+    name: str,
+    number: Callable[[Iterable[str], str], dict[str, int]],
+) -> tuple[list[NDArray[np.int64]], Mapping[str, int]]:
+    """A column of each file as numbers, and those of names; whole numbers stay what they are."""
+    if all(_are_whole(values) for values in columns):
+        return [values.astype(np.int64) for values in columns], NO_NAMES
+    texts = [_texts(values, name, file) for values, file in zip(columns, files, strict=True)]
+    numbers = number({text for column in texts for text in column}, " and ".join(files))
+    found = [np.array([numbers[text] for text in column], np.int64) for column in texts]
+    return found, renumbered(numbers)
+
+
+def _are_whole(values: Array) -> bool:
+    """Whether a column holds numbers that an int64 holds exactly."""
+    if values.dtype.kind == "f":  # of a column that had empty cells, or of MATLAB
+        return bool(((np.trunc(values) == values) & (np.abs(values) < 2**53)).all())
+    return values.dtype.kind == "i" or (
+        values.dtype.kind == "u" and not (values > np.iinfo(np.int64).max).any()
+    )
+
+
+def _texts(values: Array, name: str, file: str) -> list[str]:
+    """Each id as text.
+
+    Raises:
+        UserError: one is missing, or no id.
+    """
+    known: dict[object, str] = {}
+    texts = []
+    for row, value in enumerate(values.tolist(), start=1):
+        if value not in known:
+            try:
+                text = id_text(value)
+            except ValueError as error:
+                raise UserError(f"{file}, row {row}: {name} is {error}") from None
+            if text is None:
+                raise UserError(
+                    f"{file}, row {row}: {name} is {value!r}, which is missing; "
+                    "expected one for each image"
+                )
+            known[value] = text
+        texts.append(known[value])
+    return texts
+
+
+def _known(cameras: Array) -> Array | None:
+    """Cameras, if every one is known."""
+    if cameras.dtype.kind == "f":
+        return None if np.isnan(cameras).any() else cameras
+    if cameras.dtype.kind in "UO":
+        return (
+            None if any(text is None or text in MISSING for text in cameras.tolist()) else cameras
+        )
+    return cameras
 
 
 def _read_npz(path: Path, file: str) -> dict[str, Array]:
@@ -161,25 +277,6 @@ def _check_names(names: Collection[str], file: str) -> None:
         raise UserError(f"{file}: has no {EMBEDDING}; {found}")
     if PERSON not in names and PATH not in names:
         raise UserError(f"{file}: has neither {PERSON} nor {PATH} to tell who is on it; {found}")
-
-
-def _whole_numbers(values: Array, name: str, file: str) -> NDArray[np.int64]:
-    """Values as int64; a column that had empty cells may hold whole numbers as floats."""
-    is_exact = values.dtype.kind == "f" and (np.abs(values) < 2**53).all()
-    if is_exact and (values % 1 == 0).all():
-        return values.astype(np.int64)
-    if values.dtype.kind not in "iu":
-        raise UserError(
-            f"{file}: {name} is {values.dtype} and not all whole numbers; expected one per image"
-        )
-    return values.astype(np.int64)
-
-
-def _cameras(values: Array, file: str) -> NDArray[np.int64] | None:
-    """Cameras, if every one is known."""
-    if values.dtype.kind == "f" and np.isnan(values).any():
-        return None
-    return _whole_numbers(values, CAMERA, file)
 
 
 def _names(values: Array, file: str) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ import numpy as np
 from reidray.accuracy import attribute_accuracy, most_frequent
 from reidray.data.annotations import ANNOTATION_COLUMNS, encode_annotation_row, read_annotations
 from reidray.data.attributes import PEDESTRIAN_SCHEMA, UNKNOWN
+from reidray.data.identities import number_people, read_number
 from reidray.data.image_folders import list_images
-from reidray.data.layouts.names import person_and_camera_of
+from reidray.data.layouts.names import CropName, person_and_camera_of
 from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.scoring.config import EvaluateConfig
@@ -77,11 +78,11 @@ def judge_ranking(
 
 def _judge_query(query: str, ranked: Sequence[str], correct: frozenset[str]) -> QueryFigures:
     hits = [rank for rank, name in enumerate(ranked, start=1) if name in correct]
-    person, camera = person_and_camera_of(query) or (None, None)
+    told = person_and_camera_of(query)
     return QueryFigures(
         query=query,
-        person=person,
-        camera=camera,
+        person=None if told is None else read_number(told.person),
+        camera=None if told is None else read_number(told.camera),
         average_precision=sum(n / rank for n, rank in enumerate(hits, start=1)) / len(correct),
         first_match_rank=hits[0] if hits else None,
         matches=len(correct),
@@ -108,7 +109,7 @@ def read_truth(path: Path) -> RankingTruth:
     return RankingTruth({query: frozenset(names) for query, names in entries.items()})
 
 
-def truth_from_names(queries: Iterable[str], gallery: Iterable[str]) -> RankingTruth:
+def truth_from_names(queries: Collection[str], gallery: Collection[str]) -> RankingTruth:
     """The truth that file names such as `0002_c1s1_000451_03.jpg` tell.
 
     Right is the same person seen by another camera. The query's own camera and junk (person -1)
@@ -117,14 +118,14 @@ def truth_from_names(queries: Iterable[str], gallery: Iterable[str]) -> RankingT
     Raises:
         UserError: a name does not tell, or no query has a match.
     """
-    cameras: dict[int, dict[str, int]] = defaultdict(dict)
+    told = {name: _person_and_camera(name) for name in (*gallery, *queries)}
+    numbers = number_people({crop.person for crop in told.values()}, "file names")
+    cameras: dict[int, dict[str, str]] = defaultdict(dict)
     for name in gallery:
-        person, camera = _person_and_camera(name)
-        cameras[person][name] = camera
+        cameras[numbers[told[name].person]][name] = told[name].camera
     correct, ignored = {}, {}
     for query in queries:
-        person, camera = _person_and_camera(query)
-        same = cameras[person]
+        same, camera = cameras[numbers[told[query].person]], told[query].camera
         if right := frozenset(name for name, other in same.items() if other != camera):
             correct[query] = right
             ignored[query] = frozenset(same.keys() - right) | cameras[JUNK].keys()
@@ -193,7 +194,7 @@ def judge_files(config: EvaluateConfig) -> Evaluation:
     return judged
 
 
-def _person_and_camera(name: str) -> tuple[int, int]:
+def _person_and_camera(name: str) -> CropName:
     found = person_and_camera_of(name)
     if found is None:
         raise UserError(

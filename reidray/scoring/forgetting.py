@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reidray.data.identities import read_number
 from reidray.data.layouts.names import person_and_camera_of
 from reidray.data.publishing import only_writer_of
 from reidray.data.storage import Location
@@ -136,8 +137,10 @@ def _is_meant(config: ForgetConfig, folder: str, path: str) -> bool:
         return config.image in (path, posixpath.join(folder, path))
     person = config.person or ""
     known = person_and_camera_of(path)
-    if known is not None and person.isdecimal() and known[0] == int(person):
-        return True
+    if known is not None:
+        number = read_number(person)
+        if known.person == person or (number is not None and read_number(known.person) == number):
+            return True
     return posixpath.basename(posixpath.dirname(path)) == person
 
 

@@ -71,7 +71,12 @@ def judge_model(
     figures |= _group_figures(kept[0], judged.queries, manifest.schema)
     if manifest.schema.names and manifest.schema == model.spec.schema:
         figures |= _attribute_figures(kept, found, manifest.schema)
-    return replace(judged, figures=figures)
+    return replace(
+        judged,
+        figures=figures,
+        person_ids=manifest.person_ids,
+        camera_ids=manifest.camera_ids,
+    )
 
 
 def _embed(

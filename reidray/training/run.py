@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from reidray.config import NetworkConfig, TrainingConfig
 from reidray.data.decoding import check_bad_images
+from reidray.data.identities import id_files
 from reidray.data.ingest import ImageFiles, IngestedCrops, Way, choose_way, ingest
 from reidray.data.manifest import Manifest
 from reidray.data.outputs import check_replaceable, staged_directory, write_whole
@@ -248,7 +249,7 @@ def train(prepared: Ready, *, started: float) -> Trained[Ready]:
 
 
 def open_run(prepared: Prepared) -> Journal:
-    """Make a run directory that holds its configuration, where it is not there.
+    """Make a run directory that holds its configuration and the numbers of people who have names.
 
     Returns:
         What writes its figures.
@@ -256,6 +257,9 @@ def open_run(prepared: Prepared) -> Journal:
     run = prepared.run
     run.folder.mkdir(parents=True, exist_ok=True)
     write_whole(run.folder / CONFIG_FILE, yaml.safe_dump(plain(prepared.config), sort_keys=False))
+    manifest = prepared.manifest
+    for name, text in id_files(manifest.person_ids, manifest.camera_ids).items():
+        write_whole(run.folder / name, text)
     run.share()
     return Journal(run)
 

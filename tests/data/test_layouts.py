@@ -176,7 +176,7 @@ def test_a_person_in_the_folders_of_train_and_val_is_refused(tmp_path):
 
 def test_folders_of_one_number_are_refused(tmp_path):
     write_images(tmp_path, ["1/a.jpg", "01/b.jpg"])
-    with pytest.raises(UserError, match="'01' and '1' name the same person"):
+    with pytest.raises(UserError, match="persons '01' and '1' are the same number"):
         read(tmp_path)
 
 
@@ -361,8 +361,15 @@ def test_images_a_manifest_lists_in_vain_are_counted(tmp_path):
         ("path,split\n../d.jpg,train\n", "'../d.jpg' is not a path within"),
         ("path,split\n/etc/passwd,train\n", "'/etc/passwd' is not a path within"),
         ("path,split\nd.jpg,train\nd.jpg,val\n", "row 2 ('d.jpg'): the path is in row 1"),
-        ("path,split,person\nd.jpg,train,Zoe\n", "'person' is not all whole numbers"),
-        ("path,split,person\nd.jpg,train,1.5\n", "'person' is not all whole numbers"),
+        ("path,split,person\nd.jpg,train,1.5\n", "manifest.csv, row 1: person is 1.5, which"),
+        (
+            "path,split,person\nd.jpg,train,\nb.jpg,train,2.0231105123456784e+16\n",
+            "manifest.csv, row 2: person is 2.0231105123456784e+16, which",
+        ),
+        (
+            "path,split,person\nd.jpg,train,007\nb.jpg,val,7\n",
+            "manifest.csv: persons '007' and '7' are the same number",
+        ),
         ("path,split,attr_shoes\nd.jpg,train,red\n", "attr_shoes has one value only"),
         (
             "path,split,attr_hat\na.jpg,train,1\nd.jpg,train,2\n",
@@ -378,7 +385,7 @@ def test_images_a_manifest_lists_in_vain_are_counted(tmp_path):
             "path,split,label\na.jpg,train,0\nd.jpg,train,2000000000\n",
             "manifest.csv, row 2: label is 2000000000, expected a code from 0 to 32767",
         ),
-        ("path,split,label\nd.jpg,train,0.5\n", "manifest.csv: column 'label' is not all whole"),
+        ("path,split,label\nd.jpg,train,0.5\n", "manifest.csv, row 1: label is 0.5, expected"),
         ("path,split,mask_path\nd.jpg,train,../d.png\n", "mask_path '../d.png' is not a path"),
     ],
 )

@@ -232,3 +232,21 @@ def test_the_distance_to_neighbours_is_judged_on_labelled_distractors_and_junk(t
     plain = write_features(tmp_path / "plain.npz", gallery, person=[1, 2, 1, 2])
     with pytest.raises(UserError, match=r"plain\.npz: .*leave out --distractor-scores"):
         judge(files[0], plain, distractor_scores=True)
+
+
+def test_an_evaluation_of_people_with_names_says_who_has_which_number(tmp_path):
+    queries, gallery = two_people()
+    files = {
+        "query_features": write_features(tmp_path / "q.npz", queries, person=["zoe", "11_1"]),
+        "gallery_features": write_features(
+            tmp_path / "g.npz", gallery, person=["zoe", "11_1", "zoe", "1_11"]
+        ),
+    }
+    config = EvaluateConfig(**files, output=str(tmp_path / "out"))
+    figures = publish(config.output, lambda: judge_feature_files(config))
+    assert (figures["mean_ap"], figures["queries_used"]) == (1, 2)
+    told = json.loads((tmp_path / "out" / "person_ids.json").read_text())
+    assert told == {"11_1": 1, "1_11": 2, "zoe": 3}
+    with (tmp_path / "out" / "per_query.csv").open(newline="", encoding="utf-8") as file:
+        assert {row["person"] for row in csv.DictReader(file)} == {"1", "3"}
+    publish(config.output, lambda: judge_feature_files(config))

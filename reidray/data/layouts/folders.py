@@ -1,7 +1,6 @@
 """One folder per person, at the top or below one folder per split."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 from reidray.data.image_folders import holds_images, list_images
 from reidray.data.layouts.names import Crop, camera_of, crops_manifest
@@ -26,8 +25,8 @@ def recognises(location: Location, names: Sequence[str]) -> bool:
 def read(location: Location, *, strict: bool) -> Manifest:
     """The manifest of a folder of this layout.
 
-    A folder's name is the person's number. Where one of them is not a number, the names are
-    sorted and people numbered from 1. The camera is taken from names such as `0002_c1s1_000451`.
+    A folder's name is the person's number, or a name where one of them is no number (see
+    `number_people`). The camera is taken from names such as `0002_c1s1_000451`.
 
     Raises:
         UserError: an image lies in no person's folder, where `strict` or where all do.
@@ -50,22 +49,9 @@ def read(location: Location, *, strict: bool) -> Manifest:
         )
         if strict or not placed:
             raise UserError(f"{location.uri}: {notes[0]}; expected {EXPECTED}")
-    numbers = _number_people({person for _, _, person in placed})
-    crops = [Crop(path, split, numbers[person], camera_of(path)) for path, split, person in placed]
+    crops = [Crop(path, split, person, camera_of(path)) for path, split, person in placed]
     return crops_manifest(location, crops, NAME, notes, strict=strict)
 
 
 def _split_folders(names: Sequence[str]) -> list[str]:
     return [split for split in SPLITS if f"{split}/" in names]
-
-
-def _number_people(names: set[str]) -> dict[str, int]:
-    try:
-        numbers = {name: int(name) for name in names}
-    except ValueError:
-        return {name: number for number, name in enumerate(sorted(names), start=1)}
-    if len(set(numbers.values())) < len(names):
-        twin = sorted(names, key=lambda name: (numbers[name], name))
-        same = next(pair for pair in pairwise(twin) if numbers[pair[0]] == numbers[pair[1]])
-        raise UserError(f"folders {same[0]!r} and {same[1]!r} name the same person; rename one")
-    return numbers

@@ -1,7 +1,7 @@
 """A team's own data: a CSV or Parquet file with the manifest's columns beside the images."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,6 +9,19 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as papq
 
 from reidray.data.attributes import PEDESTRIAN_SCHEMA, UNKNOWN, Attribute, AttributeSchema
+from reidray.data.identities import (
+    MISSING,
+    NO_NAMES,
+    number_cameras,
+    number_people,
+    renumbered,
+)
+from reidray.data.layouts.columns import (
+    missing_as_null,
+    missing_note,
+    read_ids,
+    read_whole_numbers,
+)
 from reidray.data.manifest import Manifest, build_manifest, keep_existing
 from reidray.data.storage import Location
 from reidray.errors import UserError
@@ -19,7 +32,10 @@ SUFFIXES = (".csv", ".parquet")
 
 _FILES = ("manifest.parquet", "manifest.csv")
 _TEXT = ("path", "split", "mask_path")
-_NUMBERS = ("person", "camera")
+_IDS: dict[str, Callable[[Iterable[str], str], dict[str, int]]] = {
+    "person": number_people,
+    "camera": number_cameras,
+}
 _PLAIN_TYPES = (
     pa.types.is_string,
     pa.types.is_large_string,
@@ -43,9 +59,10 @@ def read(location: Location, *, strict: bool) -> Manifest:
     """The manifest in a folder, or in the CSV or Parquet file itself; paths are relative to it.
 
     `path` and `split` are needed; `person`, `camera`, `label`, `mask_path` and `attr_<name>` are
-    taken where there are. An attribute or label may be given as code or as text; where it is empty
-    it is unknown, and an empty `mask_path` is no mask. A listed image that is not there is counted
-    and left out.
+    taken where there are. A person or camera is a number or a name (see `number_people`), an
+    attribute or label a code or a text. What pandas reads as missing, such as an empty cell, `nan`
+    or `NA`, is unknown, and an empty `mask_path` is no mask. A listed image that is not there is
+    counted and left out.
 
     Raises:
         UserError: the file cannot be read, lacks a column, or says something impossible.
@@ -57,11 +74,15 @@ def read(location: Location, *, strict: bool) -> Manifest:
     attributes: list[Attribute] = []
     classes: tuple[str, ...] = ()
     notes = []
+    names: dict[str, Mapping[str, int]] = {}
     for name in table.column_names:
+        if _is_read(name) and (note := missing_note(table[name], file, name)):
+            notes.append(note)
         if name in _TEXT:
             columns[name] = _text(table[name], file, name)
-        elif name in _NUMBERS:
-            columns[name] = _whole_numbers(table[name], file, name)
+        elif name in _IDS:
+            ids = read_ids(table[name], file, name, _IDS[name])
+            columns[name], names[name] = ids.values, renumbered(ids.numbers)
         elif name == "label":
             columns[name], classes = _read_categories(table[name], file, name, None)
         elif name.startswith("attr_"):
@@ -80,6 +101,8 @@ def read(location: Location, *, strict: bool) -> Manifest:
         schema=AttributeSchema(tuple(attributes)),
         classes=classes,
         notes=notes,
+        person_ids=names.get("person", NO_NAMES),
+        camera_ids=names.get("camera", NO_NAMES),
     )
     return keep_existing(manifest, _images_beside(root, manifest), strict=strict)
 
@@ -104,7 +127,7 @@ def _check_columns(schema: pa.Schema, file: str) -> None:
 
 
 def _is_read(name: str) -> bool:
-    return name in (*_TEXT, *_NUMBERS, "label") or name.startswith("attr_")
+    return name in (*_TEXT, *_IDS, "label") or name.startswith("attr_")
 
 
 def _find(location: Location) -> tuple[Location, str]:
@@ -118,13 +141,13 @@ def _find(location: Location) -> tuple[Location, str]:
 
 
 def _read_table(data: bytes, file: str) -> pa.Table:
-    """The file as a table; the text columns of a CSV are never taken for numbers or dates."""
+    """The file as a table; texts and ids of a CSV are never taken for numbers or dates."""
     try:
         if file.endswith(".parquet"):
             table = papq.read_table(io.BytesIO(data))
         else:
-            types = dict.fromkeys(_TEXT, pa.string())
-            options = pacsv.ConvertOptions(column_types=types)
+            types = dict.fromkeys((*_TEXT, *_IDS), pa.string())
+            options = pacsv.ConvertOptions(column_types=types, null_values=sorted(MISSING))
             table = pacsv.read_csv(io.BytesIO(data), convert_options=options)
         table.validate(full=True)
         _ = table.column_names  # which are decoded only now
@@ -146,14 +169,6 @@ def _empty_as_null(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
 
 
-def _whole_numbers(column: pa.ChunkedArray, file: str, name: str) -> pa.ChunkedArray:
-    """The column as int64: a float is taken where it is whole, null where it is empty."""
-    try:
-        return column.cast(pa.int64())
-    except pa.ArrowException as error:
-        raise UserError(f"{file}: column {name!r} is not all whole numbers ({error})") from None
-
-
 def _known_values(attribute: str) -> tuple[str, ...] | None:
     return next((a.values for a in PEDESTRIAN_SCHEMA.attributes if a.name == attribute), None)
 
@@ -168,11 +183,11 @@ def _read_categories(
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        codes = _whole_numbers(column, file, name)
+        codes = read_whole_numbers(column, file, name)
         _check_codes(codes, file, name, values)
         most = pc.max(codes).as_py()
         return codes, values or tuple(str(code) for code in range((most or 0) + 1))
-    texts = _empty_as_null(column.cast(pa.string()))
+    texts = missing_as_null(column.cast(pa.string()))
     values = values or tuple(sorted(texts.drop_null().unique().to_pylist()))
     codes = pc.index_in(texts, value_set=pa.array(values, pa.string()))
     strange = pc.and_(pc.is_null(codes), pc.is_valid(texts))

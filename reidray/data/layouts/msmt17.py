@@ -3,6 +3,7 @@
 import posixpath
 from collections.abc import Sequence
 
+from reidray.data.identities import read_number
 from reidray.data.image_folders import list_images
 from reidray.data.layouts.names import Crop, crops_manifest
 from reidray.data.manifest import Manifest, keep_existing
@@ -36,9 +37,9 @@ def read(location: Location, *, strict: bool) -> Manifest:
     for name, (folder, split) in _LISTS.items():
         if location.join(name).is_file():
             crops += _read_list(location, name, folder, split)
-    last_train = max((c.person or 0 for c in crops if c.split == "train"), default=0)
+    last_train = max((int(c.person or 0) for c in crops if c.split == "train"), default=0)
     crops = [
-        crop if crop.split == "train" else crop._replace(person=(crop.person or 0) + last_train)
+        crop if crop.split == "train" else crop._replace(person=int(crop.person or 0) + last_train)
         for crop in crops
     ]
     manifest = crops_manifest(location, crops, NAME, (), strict=strict)
@@ -55,15 +56,16 @@ def read(location: Location, *, strict: bool) -> Manifest:
 def _read_list(location: Location, name: str, folder: str, split: str) -> list[Crop]:
     crops = []
     text = location.read_bytes(name).decode(errors="replace")
-    for number, line in enumerate(text.splitlines(), start=1):
+    for row, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
         path, _, label = line.strip().rpartition(" ")
         fields = posixpath.basename(path).split("_")
-        if not label.isdecimal() or len(fields) < 3 or not fields[2].isdecimal():
+        number = read_number(label)
+        if number is None or number < 0 or len(fields) < 3 or read_number(fields[2]) is None:
             raise UserError(
-                f"{name}, line {number}: {line!r} is not a path and a label, "
+                f"{name}, line {row}: {line!r} is not a path and a label, "
                 "expected one such as 0000/0000_000_01_0303morning_0015_0.jpg 0"
             )
-        crops.append(Crop(f"{folder}/{path}", split, int(label) + 1, int(fields[2])))
+        crops.append(Crop(f"{folder}/{path}", split, number + 1, fields[2]))
     return crops

@@ -3,41 +3,65 @@
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from reidray.data.annotations import annotate_people, read_annotations
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.data.identities import number_cameras, number_people, renumbered
 from reidray.data.image_folders import list_images
-from reidray.data.manifest import Manifest, build_manifest
+from reidray.data.manifest import NO_ATTRIBUTES, Manifest, build_manifest
 from reidray.data.storage import Location
 from reidray.errors import UserError
 
 ANNOTATIONS = "annotations_train.csv"
 
 # 0002_c1s1_000451_03.jpg, -1_c1s1_000401_03.jpg, 0002_c1_016620005.jpg
-_PERSON_CAMERA = re.compile(r"(-?\d+)_c(\d+)(?!\d)")
-_CAMERA = re.compile(r"_c(\d+)(?!\d)")
+_NUMBERED = re.compile(r"(?P<person>-1|[0-9]+)_c(?P<camera>[0-9]+)")
+# anna_c1s1_000451_03.jpg; not take_cover.jpg or pic_c3po.jpg
+_NAMED = re.compile(r"(?P<person>.+?)_c(?P<camera>[0-9]+)(?:s[0-9]+)?(?=[_.-]|$)")
+_CAMERA = re.compile(r"_c([0-9]+)")
 
 
 class Crop(NamedTuple):
-    """One image and what its place and name say of it; None where they do not say."""
+    """One image and what its place and name say of it; None where they do not say.
+
+    Attributes:
+        path: relative to the root.
+        split: train, val, query or gallery.
+        person: the name or number of who is on it, as it is written.
+        camera: likewise the camera that took it.
+    """
 
     path: str
     split: str
-    person: int | None = None
-    camera: int | None = None
+    person: str | int | None = None
+    camera: str | int | None = None
 
 
-def person_and_camera_of(path: str) -> tuple[int, int] | None:
-    """The person and camera that a name such as `0002_c1s1_000451_03.jpg` tells, if it does."""
-    found = _PERSON_CAMERA.match(posixpath.basename(path))
-    return (int(found[1]), int(found[2])) if found else None
+@dataclass(frozen=True)
+class CropName:
+    """Person and camera as a file name has them: `0002` and `1` of `0002_c1s1_000451_03.jpg`."""
+
+    person: str
+    camera: str
 
 
-def camera_of(path: str) -> int | None:
+def person_and_camera_of(path: str) -> CropName | None:
+    """The person and camera that a name such as `0002_c1s1_000451_03.jpg` tells, if it does.
+
+    >>> person_and_camera_of("in/anna_c12_000451.jpg")
+    CropName(person='anna', camera='12')
+    """
+    name = posixpath.basename(path)
+    found = _NUMBERED.match(name) or _NAMED.match(name)
+    return CropName(found["person"], found["camera"]) if found else None
+
+
+def camera_of(path: str) -> str | None:
     """The camera that a file name such as `0002_c1s1_000451_03.jpg` speaks of, if it does."""
     found = _CAMERA.search(posixpath.basename(path))
-    return int(found[1]) if found else None
+    return found[1] if found else None
 
 
 def read_named_crops(
@@ -65,7 +89,7 @@ def read_named_crops(
         named = len(crops)
         for path in list_images(location, folder):
             if found := person_and_camera_of(path):
-                crops.append(Crop(path, split, *found))
+                crops.append(Crop(path, split, found.person, found.camera))
             else:
                 unnamed.append(path)
         if unnamed:
@@ -85,20 +109,39 @@ def crops_manifest(
     """The manifest of these crops, with the attributes of an annotation file where there is one.
 
     Raises:
-        UserError: the annotation file is wrong, or does not fit the train people where `strict`.
+        UserError: two people are one number, or the annotation file is wrong, or does not fit the
+            train people where `strict`.
     """
+    people, cameras = ([_written(getattr(c, kind)) for c in crops] for kind in ("person", "camera"))
+    person_of = number_people(filter(None, people), location.uri)
+    camera_of = number_cameras(filter(None, cameras), location.uri)
     columns: dict[str, object] = {
-        name: [getattr(crop, name) for crop in crops] for name in Crop._fields
+        "path": [crop.path for crop in crops],
+        "split": [crop.split for crop in crops],
+        "person": [None if name is None else person_of[name] for name in people],
+        "camera": [None if name is None else camera_of[name] for name in cameras],
     }
-    if not location.join(ANNOTATIONS).is_file():
-        return build_manifest(location.uri, columns, layout=layout, notes=notes)
-    annotations = read_annotations(location.read_bytes(ANNOTATIONS), ANNOTATIONS)
-    people = [crop.person if crop.split == "train" else None for crop in crops]
-    attributes, mismatches = annotate_people(people, annotations, ANNOTATIONS, strict=strict)
+    schema = NO_ATTRIBUTES
+    if location.join(ANNOTATIONS).is_file():
+        annotations = read_annotations(location.read_bytes(ANNOTATIONS), ANNOTATIONS)
+        pictured = [
+            None if name is None or crop.split != "train" else person_of[name]
+            for crop, name in zip(crops, people, strict=True)
+        ]
+        attributes, mismatches = annotate_people(
+            pictured, annotations, ANNOTATIONS, renumbered(person_of), strict=strict
+        )
+        columns, schema, notes = columns | attributes, PEDESTRIAN_SCHEMA, (*notes, *mismatches)
     return build_manifest(
         location.uri,
-        columns | attributes,
+        columns,
         layout=layout,
-        schema=PEDESTRIAN_SCHEMA,
-        notes=(*notes, *mismatches),
+        schema=schema,
+        notes=notes,
+        person_ids=renumbered(person_of),
+        camera_ids=renumbered(camera_of),
     )
+
+
+def _written(name: str | int | None) -> str | None:
+    return None if name is None else str(name)

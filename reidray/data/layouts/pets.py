@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from reidray.data.identities import read_number
 from reidray.data.image_folders import list_images
 from reidray.data.manifest import Manifest, build_manifest
 from reidray.data.storage import Location
@@ -71,12 +72,13 @@ def _read_list(location: Location, file: str) -> list[tuple[str, int]]:
         fields = line.split()
         if not fields or line.startswith("#"):
             continue
-        if len(fields) < 2 or not fields[1].isdecimal():
+        class_id = read_number(fields[1]) if len(fields) > 1 else None
+        if class_id is None or class_id < 0:
             raise UserError(
                 f"{file}, line {number}: {line!r} is not a name and a class id, "
                 "expected one such as Abyssinian_100 1 1 1"
             )
-        entries.append((fields[0], int(fields[1])))
+        entries.append((fields[0], class_id))
     return entries
 
 

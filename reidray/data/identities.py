@@ -1,0 +1,158 @@
+"""Names of people and cameras, and the numbers that a manifest holds in their place.
+
+A text of `[0-9]+`, or `-1`, is a number where 64 bits hold it. All else is a name. A set all of
+whose ids are numbers keeps them; in any other every id is a name, and names are numbered from 1.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+
+from reidray.errors import UserError
+
+PERSON_IDS_FILE = "person_ids.json"
+CAMERA_IDS_FILE = "camera_ids.json"
+LAST_PERSON, LAST_CAMERA = 2**63 - 1, 2**15 - 1
+NO_NAMES: Mapping[str, int] = {}
+
+# What pandas reads as missing, so that a table means the same here.
+MISSING = frozenset(
+    (
+        *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND"),
+        *("1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
+    )
+)
+
+_DIGITS = re.compile(r"-1|0*[0-9]{1,19}")
+_FLOAT = re.compile(r"-?[0-9]+(?:\.[0-9]*(?:[eE][+-]?[0-9]+)?|[eE][+-][0-9]+)")
+_EXACT = 2**53  # the floats below it hold every whole number
+
+
+def read_number(text: str) -> int | None:
+    """Return the number that a text is, or None where it is a name.
+
+    >>> read_number("0012"), read_number("-1"), read_number("1_2"), read_number("9" * 20)
+    (12, -1, None, None)
+    """
+    if not _DIGITS.fullmatch(text):
+        return None
+    number = int(text)
+    return number if number <= LAST_PERSON else None
+
+
+def id_text(value: object) -> str | None:
+    """Return the text of an id in a table, or None where it is missing.
+
+    A float, or a text that looks like one, is read where it is a whole number below 2^53, which a
+    float holds exactly.
+
+    >>> id_text("0012"), id_text(12.0), id_text("12.0"), id_text("anna"), id_text("nan")
+    ('0012', '12', '12', 'anna', None)
+
+    Raises:
+        ValueError: a float that is not whole or not exact, or neither a number nor a text.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        raise ValueError(f"{value!r}, expected a whole number or a name")
+    text = str(value).strip()
+    if text in MISSING:
+        return None
+    if not isinstance(value, float) and not _FLOAT.fullmatch(text):
+        return text
+    number = float(text)
+    if not number.is_integer() or abs(number) >= _EXACT:
+        raise ValueError(
+            f"{text}, which is no whole number that a float holds exactly (below 2^53): "
+            "write ids as whole numbers or as text"
+        )
+    return str(int(number))
+
+
+def number_people(names: Iterable[str], source: str) -> dict[str, int]:
+    """Return the number of each person.
+
+    Where all names are numbers, each is its own. Otherwise names are numbered from 1,
+    sorted; beside names `-1` is junk and `0` or `0000` are distractors, as elsewhere.
+
+    Args:
+        names: as folders, files or tables have them.
+        source: where they come from, for the message of an error.
+
+    Raises:
+        UserError: two of them are one number, such as `007` and `7`.
+    """
+    return _number(set(names), f"{source}: person", LAST_PERSON)
+
+
+def number_cameras(names: Iterable[str], source: str) -> dict[str, int]:
+    """Return the number of each camera: its own where all are numbers that 16 bits hold.
+
+    Args:
+        names: as files or tables have them.
+        source: where they come from, for the message of an error.
+
+    Raises:
+        UserError: two of them are one number, or there are more than a manifest can hold.
+    """
+    numbers = _number(set(names), f"{source}: camera", LAST_CAMERA)
+    if max(numbers.values(), default=0) > LAST_CAMERA:
+        raise UserError(f"{source}: names {len(numbers)} cameras, expected {LAST_CAMERA} at most")
+    return numbers
+
+
+def renumbered(numbers: Mapping[str, int]) -> Mapping[str, int]:
+    """Return the numbers where some name is not its own number, and else nothing."""
+    if all(read_number(name) == number for name, number in numbers.items()):
+        return NO_NAMES
+    return dict(sorted(numbers.items(), key=lambda item: (item[1], item[0])))
+
+
+def describe_names(person_ids: Mapping[str, int], camera_ids: Mapping[str, int]) -> list[str]:
+    """Return a line on each kind of id whose names were numbered."""
+    notes = []
+    for kind, numbers in (("people", person_ids), ("cameras", camera_ids)):
+        named = [name for name, number in numbers.items() if number > 0]
+        if named:
+            notes.append(
+                f"{kind} have names, not numbers: {len(named)} names, numbered from 1 "
+                f"({named[0]!r} is {numbers[named[0]]})"
+            )
+    taken = {-1: "junk", 0: "distractors"}
+    for name, number in person_ids.items():
+        if number in taken:
+            notes.append(f"person {name!r} beside names: taken for {taken[number]}")
+    return notes
+
+
+def id_files(person_ids: Mapping[str, int], camera_ids: Mapping[str, int]) -> dict[str, str]:
+    """Return the JSON files, by name, that say which number stands for which name.
+
+    Ids that are numbers themselves need none.
+    """
+    files = {PERSON_IDS_FILE: person_ids, CAMERA_IDS_FILE: camera_ids}
+    return {
+        file: json.dumps(dict(numbers), indent=2) + "\n"
+        for file, numbers in files.items()
+        if numbers
+    }
+
+
+def _number(names: set[str], what: str, most: int) -> dict[str, int]:
+    own = {name: read_number(name) for name in sorted(names)}
+    numbers = {name: number for name, number in own.items() if number is not None}
+    first: dict[int, str] = {}
+    for name, number in numbers.items():
+        if number > 0 and first.setdefault(number, name) != name:
+            raise UserError(
+                f"{what}s {first[number]!r} and {name!r} are the same number; "
+                "rename one, or write both alike"
+            )
+    if len(numbers) == len(own) and max(numbers.values(), default=0) <= most:
+        return numbers
+    numbers = {name: number for name, number in numbers.items() if number <= 0}
+    named = sorted(own.keys() - numbers.keys())
+    return numbers | {name: number for number, name in enumerate(named, start=1)}

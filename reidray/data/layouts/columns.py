@@ -1,0 +1,99 @@
+"""Columns of tables that people and pandas write: ids, whole numbers, categories."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reidray.data.identities import MISSING, id_text
+from reidray.errors import UserError
+
+_EXACT = 2**53
+
+
+@dataclass(frozen=True)
+class Ids:
+    """A column of ids as numbers.
+
+    Attributes:
+        values: int64, null where missing.
+        numbers: the number of each name in the column.
+    """
+
+    values: pa.ChunkedArray
+    numbers: dict[str, int]
+
+
+def read_ids(
+    column: pa.ChunkedArray,
+    file: str,
+    name: str,
+    number: Callable[[Iterable[str], str], dict[str, int]],
+) -> Ids:
+    """Return a column of ids, numbers or names, as numbers.
+
+    Args:
+        column: of any plain type.
+        file: its file, for the message of an error.
+        name: of the column.
+        number: `number_people` or `number_cameras`.
+
+    Raises:
+        UserError: a value is no id, or two names are one number.
+    """
+    if pa.types.is_dictionary(column.type):  # which may have values that no row has
+        column = column.cast(column.type.value_type)
+    encoded = column.dictionary_encode().combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):  # of no rows
+        encoded = pa.DictionaryArray.from_arrays(pa.array([], pa.int32()), pa.array([], pa.null()))
+    texts: list[str | None] = []
+    for place, value in enumerate(encoded.dictionary.to_pylist()):
+        try:
+            texts.append(id_text(value))
+        except ValueError as error:
+            row = pc.index(encoded.indices, place).as_py()
+            raise UserError(f"{file}, row {row + 1}: {name} is {error}") from None
+    numbers = number({text for text in texts if text is not None}, file)
+    values = pa.array([None if text is None else numbers[text] for text in texts], pa.int64())
+    return Ids(pa.chunked_array([values.take(encoded.indices)]), numbers)
+
+
+def read_whole_numbers(column: pa.ChunkedArray, file: str, name: str) -> pa.ChunkedArray:
+    """Return a column as int64: a float is taken where it is whole, null where it is missing.
+
+    Raises:
+        UserError: a value is no whole number; the message has its row.
+    """
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+        whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), _EXACT))
+        if not pc.all(pc.fill_null(whole, True)).as_py():
+            row = pc.index(pc.fill_null(whole, True), False).as_py()
+            raise UserError(
+                f"{file}, row {row + 1}: {name} is {column[row].as_py()!r}, "
+                "expected a whole number below 2^53"
+            )
+    try:
+        return column.cast(pa.int64())
+    except pa.ArrowException as error:
+        raise UserError(f"{file}: column {name!r} is not all whole numbers ({error})") from None
+
+
+def missing_as_null(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return texts with null in place of those that pandas reads as missing."""
+    missing = pc.is_in(texts, value_set=pa.array(sorted(MISSING), pa.string()))
+    return pc.if_else(missing, pa.scalar(None, pa.string()), texts)
+
+
+def missing_note(column: pa.ChunkedArray, file: str, name: str) -> str | None:
+    """Return a line on the texts such as `NA` in a column, which are read as missing."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return None
+    marks = pa.array(sorted(MISSING - {""}), pa.string())
+    found = column.filter(pc.is_in(column.cast(pa.string()), value_set=marks))
+    if not len(found):
+        return None
+    return f"{file}: {name} is {found[0].as_py()!r} or such in {len(found)} rows: read as missing"
