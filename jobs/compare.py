@@ -11,6 +11,10 @@ def compare() -> dict[str, Any]:
     """What the command line asks for."""
     asked = parse_config(CompareConfig, sys.argv[1:], description=__doc__)
 
+    from reidray.comparison.files import check_compare_places
+
+    check_compare_places(asked.config)  # before PyTorch loads
+
     from reidray.session import ray_session
 
     session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)

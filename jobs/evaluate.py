@@ -13,6 +13,10 @@ def evaluate() -> dict[str, Any]:
     asked = parse_config(EvaluateConfig, sys.argv[1:], description=__doc__)
     config = asked.config
 
+    from reidray.scoring.output_files import check_evaluate_places
+
+    check_evaluate_places(config)  # before PyTorch loads
+
     from reidray.scoring.evaluation_folder import publish
 
     if config.model is not None:

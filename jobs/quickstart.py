@@ -1,6 +1,7 @@
 """Draw a demo set, train on it, score its test part, and see the figures: no download needed."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from reidray.config import QuickstartConfig, TrainReidConfig
@@ -10,6 +11,11 @@ from reidray.job import parse_config, run_job
 def quickstart() -> dict[str, Any]:
     """What the command line asks for."""
     asked = parse_config(QuickstartConfig, sys.argv[1:], description=__doc__)
+
+    from reidray.quickstart_folder import check_quickstart_places
+
+    if asked.config.folder is not None:
+        check_quickstart_places(Path(asked.config.folder))  # before PyTorch loads
 
     from reidray.quickstart import run_quickstart
     from reidray.session import ray_session

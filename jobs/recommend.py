@@ -11,6 +11,10 @@ def recommend() -> dict[str, Any]:
     """What the command line asks for."""
     asked = parse_config(RecommendConfig, sys.argv[1:], description=__doc__)
 
+    from reidray.recommendation.output_folder import check_recommend_places
+
+    check_recommend_places(asked.config)  # before Ray loads
+
     from reidray.recommendation.run import recommend_films
     from reidray.session import ray_session
 

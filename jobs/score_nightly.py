@@ -11,6 +11,10 @@ def score_nightly() -> dict[str, Any]:
     """What the command line asks for."""
     asked = parse_config(ScoreConfig, sys.argv[1:], description=__doc__)
 
+    from reidray.scoring.output_files import check_score_places
+
+    check_score_places(asked.config)  # before PyTorch loads
+
     from reidray.scoring.night import score_night
     from reidray.scoring.night_embedding import NightCluster
     from reidray.session import ray_session, starts_own

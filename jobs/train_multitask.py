@@ -15,6 +15,11 @@ def train() -> dict[str, Any]:
         TrainMultitaskConfig, sys.argv[1:], description=__doc__, trains="multitask"
     )
 
+    from reidray.training.run_directory import new_run
+
+    if asked.resume is None:
+        new_run(asked.config)  # refuses a bad output before PyTorch loads
+
     from reidray.session import ray_session
     from reidray.training.multitask.prepare import prepare_multitask
     from reidray.training.multitask.train import train_multitask

@@ -13,6 +13,11 @@ def train() -> dict[str, Any]:
     started = time.time()
     asked = parse_config(TrainReidConfig, sys.argv[1:], description=__doc__, trains="reid")
 
+    from reidray.training.run_directory import new_run
+
+    if asked.resume is None:
+        new_run(asked.config)  # refuses a bad output before PyTorch loads
+
     from reidray.session import ray_session
     from reidray.training.reid.prepare import prepare_reid
     from reidray.training.reid.train import train_reid

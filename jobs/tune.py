@@ -11,6 +11,11 @@ def tune() -> dict[str, Any]:
     """What the command line asks for."""
     asked = parse_config(TuneConfig, sys.argv[1:], description=__doc__)
 
+    from reidray.tuning.sweep_folder import new_sweep
+
+    if not asked.config.resume:
+        new_sweep(asked.config)  # refuses a bad output before PyTorch loads
+
     from reidray.session import ray_session
     from reidray.tuning.sweep import prepare_sweep, run_sweep
 

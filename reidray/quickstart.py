@@ -13,18 +13,22 @@ import numpy as np
 from reidray.baselines.pca import PCABaseline
 from reidray.config import QuickstartConfig, TrainReidConfig
 from reidray.data.decoding import decode_files
-from reidray.data.demo import check_demo_folder, draw_demo_set
+from reidray.data.demo import draw_demo_set
 from reidray.data.image_folders import list_images
-from reidray.data.publishing import check_output
 from reidray.data.storage import Location
+from reidray.quickstart_folder import (
+    DATA_FOLDER,
+    RUN_FOLDER,
+    SCORES_FOLDER,
+    check_quickstart_places,
+)
 from reidray.retrieval import evaluate
 from reidray.scoring.config import EvaluateConfig, ScoreConfig
 from reidray.scoring.file_evaluation import judge_files
 from reidray.scoring.night import score_night
-from reidray.scoring.night_files import ATTRIBUTE_FILE, OUTPUT_FILES, RANKING_FILE, SUMMARY_FILE
+from reidray.scoring.output_files import ATTRIBUTE_FILE, RANKING_FILE
 from reidray.training.reid.prepare import prepare_reid
 from reidray.training.reid.train import train_reid
-from reidray.training.run_directory import RunDirectory
 
 log = logging.getLogger("reidray")
 
@@ -48,11 +52,9 @@ def run_quickstart(
         UserError: a folder cannot be written, or the cluster is too small.
     """
     folder = Path(config.folder or time.strftime("runs/quickstart-%Y%m%d-%H%M%S"))
-    data, run, scores = folder / "data", folder / "run", folder / "scores"
+    data, run, scores = (folder / name for name in (DATA_FOLDER, RUN_FOLDER, SCORES_FOLDER))
     seconds: dict[str, float] = {}
-    check_demo_folder(data)
-    RunDirectory.at(str(run)).check_new("start again in a new --folder")
-    check_output(str(scores), OUTPUT_FILES, SUMMARY_FILE)
+    check_quickstart_places(folder)
     started = time.time()
     draw_demo_set(data, seed=config.seed)
     seconds["draw"] = time.time() - started

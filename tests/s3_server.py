@@ -8,6 +8,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from reidray.data.object_store import call_s3, key_of
 from reidray.data.storage import Location
 
 BUSY = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
@@ -113,3 +114,11 @@ def latest_run(uri):
     """The folder that a reader of an output is sent to."""
     location = Location(uri)
     return location.join(json.loads(location.read_bytes("latest.json"))["run"])
+
+
+def all_objects(uri):
+    """The keys under an address, hidden ones too, with their contents."""
+    prefix = key_of(uri) + "/"
+    listed = call_s3(uri, "list_objects_v2", Prefix=prefix).get("Contents", [])
+    keys = [entry["Key"].removeprefix(prefix) for entry in listed]
+    return {key: Location(uri).read_bytes(key) for key in keys if key}

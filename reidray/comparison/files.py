@@ -1,5 +1,20 @@
-"""The files that a comparison leaves."""
+"""The files that a comparison leaves, and where it may leave them."""
+
+from reidray.comparison.config import CompareConfig
+from reidray.data.output_checks import check_apart
+from reidray.data.publishing import check_output
 
 FIGURES_FILE = "comparison.json"
 TABLE_FILE = "table.csv"
 REPORT_FILE = "report.html"
+
+
+def check_compare_places(config: CompareConfig) -> None:
+    """Refuse an output that a comparison could not write, or that would mix with its input.
+
+    Raises:
+        UserError: says what is wrong.
+    """
+    models = {f"--models {name}": folder for name, folder in config.model_folders.items()}
+    check_apart(("--output", config.output), {"--data": config.data, **models})
+    check_output(config.output)

@@ -12,7 +12,6 @@ from reidray.errors import UserError
 from reidray.retrieval.distractors import neighbour_distance, separation
 from reidray.retrieval.protocols import DISTRACTOR, JUNK
 
-DISTRACTOR_FILE = "distractors.csv"
 DISTRACTOR_SCORE = "distractor_score"
 ATTRIBUTE_DOUBT = "attribute_doubt"
 

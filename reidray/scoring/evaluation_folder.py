@@ -6,18 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from reidray.data.csv_files import write_csv
-from reidray.data.identities import CAMERA_IDS_FILE, PERSON_IDS_FILE, id_files
+from reidray.data.identities import id_files
 from reidray.data.publishing import published_folder
 from reidray.data.storage import Location
 from reidray.reporting.cmc import cmc_chart
 from reidray.scoring.evaluation import Evaluation, QueryFigures
-
-FIGURES_FILE = "evaluation.json"
-QUERIES_FILE = "per_query.csv"
-CURVE_FILE = "cmc.png"
-EVALUATION_FILES = frozenset(
-    {FIGURES_FILE, QUERIES_FILE, CURVE_FILE, PERSON_IDS_FILE, CAMERA_IDS_FILE}
-)
+from reidray.scoring.output_files import CURVE_FILE, EVALUATION_FILES, FIGURES_FILE, QUERIES_FILE
 
 
 def publish(output: str | None, judge: Callable[[], Evaluation]) -> dict[str, Any]:

@@ -26,13 +26,16 @@ from reidray.scoring.image_batches import ImageSet
 from reidray.scoring.increment import Increment
 from reidray.scoring.night_embedding import NightCluster, embed_missing
 from reidray.scoring.night_files import (
-    ATTRIBUTE_FILE,
-    OUTPUT_FILES,
-    SUMMARY_FILE,
     NightlySet,
     RankedNight,
     predicts_pedestrians,
     write_files,
+)
+from reidray.scoring.output_files import (
+    ATTRIBUTE_FILE,
+    OUTPUT_FILES,
+    SUMMARY_FILE,
+    check_score_places,
 )
 from reidray.scoring.predictions import Predictions
 from reidray.scoring.ranking_file import check_names
@@ -66,6 +69,7 @@ def score_night(config: ScoreConfig, cluster: NightCluster | None = None) -> dic
             the workers, too many images do not decode, or all of the gallery is taken for
             distractors. The output folder is then untouched.
     """
+    check_score_places(config)
     watch, retries = Stopwatch(), retries_so_far()
     cluster = cluster or NightCluster(nullcontext(), alone=False)
     with published_folder(config.output, OUTPUT_FILES, SUMMARY_FILE) as staging:

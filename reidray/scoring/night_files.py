@@ -11,20 +11,18 @@ from reidray.data.annotations import write_annotations
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
 from reidray.models import LoadedModel
 from reidray.scoring.config import ScoreConfig
-from reidray.scoring.distractors import DISTRACTOR_FILE, distractor_table
+from reidray.scoring.distractors import distractor_table
 from reidray.scoring.image_batches import ImageSet
 from reidray.scoring.increment import StoredSet
+from reidray.scoring.output_files import (
+    ATTRIBUTE_FILE,
+    DISTRACTOR_FILE,
+    QUARANTINE_FILE,
+    RANKING_FILE,
+)
 from reidray.scoring.quarantine import attribute_rows, write_quarantine
 from reidray.scoring.ranking_file import write_ranking
 from reidray.scoring.sifting import SiftedGallery
-
-RANKING_FILE = "reid_test.txt"
-ATTRIBUTE_FILE = "classification_test.csv"
-QUARANTINE_FILE = "quarantine.csv"
-SUMMARY_FILE = "scoring.json"
-OUTPUT_FILES = frozenset(
-    {RANKING_FILE, ATTRIBUTE_FILE, DISTRACTOR_FILE, QUARANTINE_FILE, SUMMARY_FILE}
-)
 
 
 @dataclass(frozen=True)

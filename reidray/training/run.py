@@ -1,7 +1,6 @@
 """What every training has around its loop: a run directory, a network, workers, a model."""
 
 import logging
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +25,7 @@ from reidray.training.checkpoint import Standing, read_best
 from reidray.training.loop import Task
 from reidray.training.place import Place
 from reidray.training.progress import Journal
-from reidray.training.run_directory import RunDirectory
+from reidray.training.run_directory import RunDirectory, new_run
 from reidray.training.trainer import Resources, check_checkpoints, place_workers, train_on_cluster
 from reidray.training.worker import Assignment
 
@@ -158,9 +157,7 @@ def choose_run(config: TrainingConfig, resume: str | None) -> RunDirectory:
         check_checkpoints(run.location)
         check_replaceable(run.folder / "model", MODEL_FILES)
         return run
-    run = RunDirectory.at(config.output or time.strftime("runs/%Y%m%d-%H%M%S"))
-    run.check_new(f"go on with a run by --resume {run.location.uri}")
-    return run
+    return new_run(config)
 
 
 def choose_network(

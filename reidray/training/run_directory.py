@@ -3,14 +3,16 @@
 import atexit
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Self
 
+from reidray.config import TrainingConfig
 from reidray.data.object_store import without_secrets
-from reidray.data.output_checks import check_filled_folder, check_key_length
+from reidray.data.output_checks import check_apart, check_filled_folder, check_key_length
 from reidray.data.outputs import require_new
 from reidray.data.storage import Location
 from reidray.errors import UserError
@@ -19,6 +21,8 @@ RUN_FILES = (
     "config.yaml",
     "metrics.jsonl",
     "report.html",
+    "person_ids.json",
+    "camera_ids.json",
     "model/README.md",
     "model/model.json",
     "model/model.safetensors",
@@ -127,11 +131,24 @@ class RunDirectory:
         _remove_if_empty(self.folder)
 
 
+def new_run(config: TrainingConfig) -> RunDirectory:
+    """Return the run directory of a new training, which is not made yet.
+
+    Raises:
+        UserError: it holds something, cannot be made, or would mix with the images.
+    """
+    if config.output is not None:
+        check_apart(("--output", config.output), {"--data": config.data})
+    run = RunDirectory.at(config.output or time.strftime("runs/%Y%m%d-%H%M%S"))
+    run.check_new(f"go on with a run by --resume {run.location.uri}")
+    return run
+
+
 def _remove_if_empty(folder: Path) -> None:
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 
 
 def _check_new_folder(run: Path, otherwise: str) -> None:
-    require_new(run, otherwise)
     check_filled_folder(run, locked=False)
+    require_new(run, otherwise)

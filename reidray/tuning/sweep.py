@@ -31,6 +31,7 @@ from reidray.tuning.search import (
     search_of,
 )
 from reidray.tuning.space import Variation, read_space
+from reidray.tuning.sweep_folder import new_sweep
 from reidray.tuning.trial import Trials, run_trial
 
 log = logging.getLogger("reidray")
@@ -67,10 +68,8 @@ def prepare_sweep(config: TuneConfig) -> Sweep:
     Raises:
         UserError: the recipe, the space, the data or the output do not allow it.
     """
-    output = RunDirectory.at(config.output)
-    if not config.resume:
-        output.check_new("go on with the sweep in it by --resume")
-    elif not output.location.join(SWEEP_FILE).is_file():
+    output = RunDirectory.at(config.output) if config.resume else new_sweep(config)
+    if config.resume and not output.location.join(SWEEP_FILE).is_file():
         raise UserError(f"output {config.output} holds no sweep to resume: leave out --resume")
     base = _base(config)
     space = read_space(config.space, config.task, base)

@@ -8,10 +8,9 @@ from datetime import datetime
 from hashlib import sha256
 
 import pytest
-from s3_server import latest_run
+from s3_server import all_objects, latest_run
 
 from reidray.data.decoding import BadImage, decode_files
-from reidray.data.object_store import call_s3, key_of
 from reidray.data.publishing import check_output, only_writer_of, published_folder
 from reidray.data.retries import retries_so_far
 from reidray.data.storage import Location
@@ -81,14 +80,6 @@ def test_the_run_before_stays_for_who_still_reads_it_and_older_ones_go(bucket):
         runs.append(latest_run(uri))
     assert [run.exists() for run in runs] == [False, True, True]
     assert runs[1].read_bytes("a.txt") == b"two"
-
-
-def all_objects(uri):
-    """The keys under an address, hidden ones too, with their contents."""
-    prefix = key_of(uri) + "/"
-    listed = call_s3(uri, "list_objects_v2", Prefix=prefix).get("Contents", [])
-    keys = [entry["Key"].removeprefix(prefix) for entry in listed]
-    return {key: Location(uri).read_bytes(key) for key in keys if key}
 
 
 OTHERS = [
