@@ -79,7 +79,9 @@ def put_bad_files(folder, elsewhere):
     }
     for name, target in links.items():
         (folder / name).symlink_to(target)
-    reasons |= dict.fromkeys(("outside.jpg", "outside folder.jpg"), "a link that leaves the folder")
+    reasons |= dict.fromkeys(
+        ("outside.jpg", "outside folder.jpg"), "a link that leaves the folder: see --follow-links"
+    )
     reasons |= {"dangling.jpg": "No such file", "loop.jpg": "symbolic links"}
     with (folder / "large.jpg").open("wb") as file:
         file.truncate(MAX_BYTES + 1)

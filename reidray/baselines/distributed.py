@@ -59,10 +59,10 @@ def sum_moments(
     """
     moments = PixelMoments(size, grey=grey)
     tasks = min(max(cluster_cpus(), 1), MOST_TASKS)
-    plan = _plan(location, paths, per_row=max(1, -(-len(paths) // tasks)))
+    plan = _plan(paths, per_row=max(1, -(-len(paths) // tasks)))
     dataset = ray.data.from_arrow(plan).map_batches(
         _sum_images,
-        fn_kwargs={"size": size, "grey": grey},
+        fn_kwargs={"location": location, "size": size, "grey": grey},
         batch_size=None,
         batch_format="pyarrow",
     )
@@ -96,9 +96,9 @@ def embed_images(
     embeddings = np.empty((len(paths), len(baseline.components)), np.float32)
     decoded = np.zeros(len(paths), np.bool_)
     bad: list[BadImage] = []
-    dataset = ray.data.from_arrow(_plan(location, paths, per_row=BATCH)).map_batches(
+    dataset = ray.data.from_arrow(_plan(paths, per_row=BATCH)).map_batches(
         _embed_batches,
-        fn_kwargs={"baseline": ray.put(baseline)},
+        fn_kwargs={"location": location, "baseline": ray.put(baseline)},
         batch_size=None,
         batch_format="pyarrow",
     )
@@ -115,10 +115,10 @@ def embed_images(
     return ProjectedImages(rows, embeddings[rows], tuple(sorted(bad, key=lambda image: image.path)))
 
 
-def _plan(location: Location, paths: Sequence[str], *, per_row: int) -> list[pa.Table]:
+def _plan(paths: Sequence[str], *, per_row: int) -> list[pa.Table]:
     """Rows of at most so many paths, with the index of the first, in blocks for the tasks."""
     rows = [
-        {"root": location.uri, "first": start, "paths": list(paths[start : start + per_row])}
+        {"first": start, "paths": list(paths[start : start + per_row])}
         for start in range(0, len(paths), per_row)
     ]
     table = pa.Table.from_pylist(rows)
@@ -126,7 +126,7 @@ def _plan(location: Location, paths: Sequence[str], *, per_row: int) -> list[pa.
     return [table.slice(start, length) for start in range(0, len(rows), length)]
 
 
-def _sum_images(plan: pa.Table, size: tuple[int, int], grey: bool) -> pa.Table:
+def _sum_images(plan: pa.Table, location: Location, size: tuple[int, int], grey: bool) -> pa.Table:
     """The moments of each row's images."""
     found = []
     for row in plan.to_pylist():
@@ -134,7 +134,7 @@ def _sum_images(plan: pa.Table, size: tuple[int, int], grey: bool) -> pa.Table:
         bad: list[BadImage] = []
         for start in range(0, len(row["paths"]), BATCH):
             paths = row["paths"][start : start + BATCH]
-            decoded = decode_files(Location(row["root"]), paths, size)
+            decoded = decode_files(location, paths, size)
             moments.add(decoded.crops)
             bad += decoded.bad
         found.append(
@@ -148,12 +148,14 @@ def _sum_images(plan: pa.Table, size: tuple[int, int], grey: bool) -> pa.Table:
     return pa.Table.from_pylist(found, schema=_MOMENTS_SCHEMA)
 
 
-def _embed_batches(plan: pa.Table, baseline: "ray.ObjectRef[PixelProjection]") -> pa.Table:
+def _embed_batches(
+    plan: pa.Table, location: Location, baseline: "ray.ObjectRef[PixelProjection]"
+) -> pa.Table:
     """The embeddings of each row's images."""
     projection = ray.get(baseline)
     found = []
     for row in plan.to_pylist():
-        decoded = decode_files(Location(row["root"]), row["paths"], projection.scale.size)
+        decoded = decode_files(location, row["paths"], projection.scale.size)
         found.append(
             {
                 "kept": [row["first"] + index for index in decoded.kept],

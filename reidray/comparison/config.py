@@ -34,6 +34,9 @@ class CompareConfig:
         split_seed: of the choice of these people, as in training.
         seed: of the people, triplets and maps that the page shows.
         layout: how the data is laid out; auto recognises it.
+        root: folder or s3:// URI where the paths of a manifest begin; by default the one that its
+            metadata name, or its own folder.
+        follow_links: read images that links out of the data lead to.
         max_bad: share of the images that may fail to decode.
         num_workers: embedding processes; by default one for each GPU, or each CPU.
         use_gpu: auto takes GPUs where the cluster has them.
@@ -52,6 +55,8 @@ class CompareConfig:
     split_seed: int = 0
     seed: int = 0
     layout: str = "auto"
+    root: str | None = None
+    follow_links: bool = False
     max_bad: float = 0.01
     num_workers: int | None = None
     use_gpu: Literal["auto", "yes", "no"] = "auto"

@@ -64,7 +64,9 @@ def read_images(config: CompareConfig) -> ComparedImages:
         UserError: the set has no query, gallery or training images, does not tell who is on them,
             or is too small for what is asked.
     """
-    manifest = read_layout(config.data, config.layout)
+    manifest = read_layout(
+        config.data, config.layout, root=config.root, follow_links=config.follow_links
+    )
     root = manifest.root
     query, gallery = (
         image_labels(labelled_images(manifest.split(name), name, root))
@@ -78,7 +80,7 @@ def read_images(config: CompareConfig) -> ComparedImages:
     if protocol == "single_shot":
         sets += _named_by_others(validation, root)
     names = id_files(manifest.person_ids, manifest.camera_ids)
-    return ComparedImages(Location(root), manifest.fingerprint, train, sets, protocol, names)
+    return ComparedImages(manifest.location, manifest.fingerprint, train, sets, protocol, names)
 
 
 def _training(manifest: Manifest, config: CompareConfig) -> tuple[ImageLabels, ImageLabels]:

@@ -75,7 +75,9 @@ def compare_pets(
             decode. The output folder is then untouched.
     """
     with published_folder(config.output) as staging:
-        manifest = read_layout(config.data, config.layout)
+        manifest = read_layout(
+            config.data, config.layout, root=config.root, follow_links=config.follow_links
+        )
         truth = _test_images(manifest)
         models = _load_models(config, manifest)
         with session or nullcontext():

@@ -30,6 +30,9 @@ class TrainingConfig:
         data: folder or s3:// URI of the images, or a CSV or Parquet manifest.
         output: run directory to make; by default a new one under runs/.
         layout: how the data is laid out; auto recognises it.
+        root: folder or s3:// URI where the paths of a manifest begin; by default the one that its
+            metadata name, or its own folder.
+        follow_links: read images that links out of the data lead to.
         epochs: passes over the training images.
         max_minutes: end the whole job within this time, learning rate included.
         seed: of weights, batches and augmentation.
@@ -53,6 +56,8 @@ class TrainingConfig:
     data: str
     output: str | None = None
     layout: str = "auto"
+    root: str | None = None
+    follow_links: bool = False
     epochs: int = 60
     max_minutes: float | None = None
     seed: int = 0

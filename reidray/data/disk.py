@@ -23,7 +23,9 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
     return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
-def walk(root: str, under: str, recursive: bool, hidden: bool = False) -> Iterator[str]:
+def walk(
+    root: str, under: str, recursive: bool, hidden: bool = False, follow_links: bool = False
+) -> Iterator[str]:
     """The paths that `Location.list_files` lists.
 
     Args:
@@ -31,15 +33,24 @@ def walk(root: str, under: str, recursive: bool, hidden: bool = False) -> Iterat
         under: a folder within it, empty for itself.
         recursive: go into the folders within.
         hidden: list hidden files too. Hidden folders are never listed.
+        follow_links: go into folders that links out of the root lead to. A folder that can be
+            reached in several ways is listed once, where it lies or under the first name.
 
     Raises:
-        OutsideLinkError: `under`, or a folder in it, is a link that leaves the root.
+        OutsideLinkError: `under`, or a folder in it, is a link that leaves the root, and not
+            `follow_links`.
         OSError: a folder cannot be read.
     """
-    _check_link(root, posixpath.join(root, under))
-    folders = [under]
-    while folders:
-        folder = folders.pop()
+    _check_link(root, posixpath.join(root, under), follow_links)
+    folders, links, seen = [under], list[str](), set[str]()
+    while folders or links:
+        links.sort(reverse=True)
+        folder = (folders or links).pop()
+        if follow_links:
+            real = os.path.realpath(posixpath.join(root, folder))
+            if real in seen:
+                continue
+            seen.add(real)
         with os.scandir(posixpath.join(root, folder)) as entries:
             for entry in entries:
                 if entry.name.startswith(".") and not (hidden and entry.is_file()):
@@ -49,40 +60,44 @@ def walk(root: str, under: str, recursive: bool, hidden: bool = False) -> Iterat
                     folders.append(path)
                 if is_image_name(path) or not is_folder(entry):
                     yield path
-                elif entry.is_symlink():
-                    _check_link(root, entry.path)
+                elif entry.is_symlink() and _leaves(root, entry.path):
+                    _check_link(root, entry.path, follow_links)
+                    if recursive:
+                        links.append(path)
 
 
-def read(root: str, path: str, limit: int | None) -> bytes:
+def read(root: str, path: str, limit: int | None, follow_links: bool = False) -> bytes:
     """The contents of a file, as `Location.read_bytes` gives them.
 
     Args:
         root: an absolute path.
         path: within it.
         limit: the most bytes that the file may hold.
+        follow_links: read a file that a link out of the root leads to.
 
     Raises:
-        OutsideLinkError: the path leaves the root through a link.
+        OutsideLinkError: the path leaves the root through a link, and not `follow_links`.
         OSError: the file cannot be read, is no regular one, or holds more than the limit.
     """
-    with _open(root, path) as file:
+    with _open(root, path, follow_links) as file:
         check_length(os.fstat(file.fileno()).st_size, limit)
         return file.read()
 
 
-def read_head(root: str, path: str, count: int) -> bytes:
+def read_head(root: str, path: str, count: int, follow_links: bool = False) -> bytes:
     """Return the first bytes of a file.
 
     Args:
         root: an absolute path.
         path: of the file, within the root.
         count: how many bytes.
+        follow_links: read a file that a link out of the root leads to.
 
     Raises:
-        OutsideLinkError: the path leaves the root through a link.
+        OutsideLinkError: the path leaves the root through a link, and not `follow_links`.
         OSError: the file cannot be read or is no regular one.
     """
-    with _open(root, path) as file:
+    with _open(root, path, follow_links) as file:
         return file.read(count)
 
 
@@ -118,10 +133,10 @@ def check_length(length: int, limit: int | None) -> None:
 
 
 @contextmanager
-def _open(root: str, path: str) -> Iterator[BinaryIO]:
+def _open(root: str, path: str, follow_links: bool) -> Iterator[BinaryIO]:
     """Open a regular file within the root for reading."""
     full = posixpath.join(root, path)
-    _check_link(root, full)
+    _check_link(root, full, follow_links)
     with open(full, "rb", opener=_open_at_once) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "Not a regular file")
@@ -142,10 +157,11 @@ def _leaves(root: str, path: str) -> bool:
     return os.path.commonpath((real_root, target)) != real_root
 
 
-def _check_link(root: str, path: str) -> None:
-    if _leaves(root, path):
+def _check_link(root: str, path: str, follow_links: bool) -> None:
+    if not follow_links and _leaves(root, path):
         raise OutsideLinkError(
-            f"{path}: is a link that leaves {root}; put the files themselves there"
+            f"{path}: is a link that leaves {root}; put the files themselves there, or read what "
+            "such links lead to with --follow-links"
         )
 
 

@@ -13,7 +13,7 @@ import pyarrow.csv as pacsv
 
 from reidray.data.attributes import UNKNOWN, AttributeSchema
 from reidray.data.identities import NO_NAMES, describe_names
-from reidray.data.storage import path_leaves_root
+from reidray.data.storage import Location, key_leaves_root, path_leaves_root
 from reidray.errors import UserError
 
 NO_ATTRIBUTES = AttributeSchema()
@@ -48,6 +48,7 @@ class Manifest:
         person_ids: name of each person to its number in the table, where people have names that
             are no numbers; else empty.
         camera_ids: likewise of the cameras.
+        follow_links: whether images are read that links out of the root lead to.
     """
 
     root: str
@@ -58,6 +59,12 @@ class Manifest:
     notes: tuple[str, ...] = ()
     person_ids: Mapping[str, int] = field(default_factory=dict)
     camera_ids: Mapping[str, int] = field(default_factory=dict)
+    follow_links: bool = False
+
+    @property
+    def location(self) -> Location:
+        """The folder that the images are read from."""
+        return Location(self.root, self.follow_links)
 
     def split(self, name: str) -> pa.Table:
         """The rows of one split, sorted by path.
@@ -120,7 +127,7 @@ def build_manifest(
         raise UserError(f"{root}: no images found for the layout {layout}")
     for column in ("path", "mask_path"):
         if column in table.column_names:
-            paths = _plain_paths(table[column], column)
+            paths = _plain_paths(table[column], column, is_remote=root.startswith("s3://"))
             table = table.set_column(table.column_names.index(column), column, paths)
     _check_known_splits(table)
     _check_duplicates(table)
@@ -149,7 +156,11 @@ def keep_existing(manifest: Manifest, files: Iterable[str], *, strict: bool) -> 
     first = manifest.table.filter(pc.invert(there))["path"][0].as_py()
     note = f"listed images that are not there: {missing} (the first is {first!r})"
     if strict or not table.num_rows:
-        raise UserError(f"{manifest.root}: {note}; mend the list or bring the images")
+        beginning = ", or say where the paths begin with --root"
+        raise UserError(
+            f"{manifest.root}: {note}; mend the list, or bring the images"
+            f"{beginning if manifest.layout == 'manifest' else ''}"
+        )
     return replace(manifest, table=table.combine_chunks(), notes=(*manifest.notes, note))
 
 
@@ -176,8 +187,11 @@ def _typed_column(values: object, kind: pa.DataType) -> pa.ChunkedArray:
     return pa.array(values, kind)
 
 
-def _plain_paths(paths: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
-    """The paths without `.` and doubled slashes; an error for one that leaves the root."""
+def _plain_paths(paths: pa.ChunkedArray, column: str, *, is_remote: bool) -> pa.ChunkedArray:
+    """The paths without `.` and doubled slashes; an error for one that leaves the root.
+
+    Keys of an object store stay as they are.
+    """
     unusual = pc.match_substring_regex(paths, _UNUSUAL_PATH)
     if column == "path" and paths.null_count:
         raise UserError(f"row {_first(pc.is_null(paths)) + 1} has no path; give every row one")
@@ -187,12 +201,12 @@ def _plain_paths(paths: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
     for row, path in enumerate(plain):
         if path is None:
             continue
-        if path_leaves_root(path) or "\\" in path:
+        if key_leaves_root(path) if is_remote else path_leaves_root(path) or "\\" in path:
             raise UserError(
                 f"row {row + 1}: {column} {path!r} is not a path within the root; "
                 "expected one such as train/0002_c1_000451.jpg"
             )
-        plain[row] = posixpath.normpath(path)
+        plain[row] = path if is_remote else posixpath.normpath(path)
     return pa.chunked_array([pa.array(plain, pa.string())])
 
 

@@ -3,6 +3,7 @@
 import errno
 import functools
 import os
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
@@ -25,6 +26,7 @@ REQUEST_SECONDS = 30.0
 ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL"
 
 _OPTIONS = ("endpoint_override", "region", "scheme")
+_OPTIONS_START = re.compile(rf"\?(?=(?:{'|'.join(_OPTIONS)})=)")
 _SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN")
 
 
@@ -34,7 +36,9 @@ def check_address(uri: str) -> None:
     Raises:
         UserError: as said; the message does not repeat what may be a secret.
     """
-    address, _, query = uri.removeprefix("s3://").partition("?")
+    address, options = split_address(uri)
+    address, _, rest = address.partition("?")
+    query = f"{rest}&{options}" if "=" in rest else options
     bucket = address.partition("/")[0]
     if "@" in bucket or ":" in bucket or "@" in query:
         raise UserError(
@@ -84,7 +88,7 @@ def read_object_with(uri: str, path: str, reader: Callable[[pa.NativeFile], Answ
     """
 
     def read() -> Answer:
-        with open_store(uri).open_input_file(path) as file:
+        with _open_object(uri, path) as file:
             return reader(file)
 
     return _told_without_secrets(path, read)
@@ -132,6 +136,8 @@ def delete_old_versions(uri: str) -> None:
 
 def describe_object(uri: str, path: str) -> pafs.FileInfo:
     """What is at a path: a file, what stands for a folder, or nothing."""
+    if _is_unusual(path):
+        return _describe_key(uri, path)
     return retried(lambda: open_store(uri).get_file_info(path))
 
 
@@ -142,6 +148,8 @@ def list_objects(uri: str, path: str, *, recursive: bool) -> list[pafs.FileInfo]
         FileNotFoundError: nothing does.
         OSError: the store failed, for good.
     """
+    if _is_unusual(path):
+        return _list_keys(uri, path, recursive=recursive)
     selector = pafs.FileSelector(path, recursive=recursive)
     return retried(lambda: list(open_store(uri).get_file_info(selector)))
 
@@ -189,19 +197,29 @@ def call_s3(uri: str, method: str, **arguments: str | bytes) -> dict[str, Any]:
         raise OSError(without_secrets(f"{uri}: {error}")) from None
 
 
+def split_address(uri: str) -> tuple[str, str]:
+    """Split an `s3://` address into `bucket/prefix` and its options.
+
+    A question mark belongs to the prefix unless one of the known options follows it.
+    """
+    found = _OPTIONS_START.search(uri)
+    address = uri[: found.start()] if found else uri
+    return address.removeprefix("s3://"), uri[found.end() :] if found else ""
+
+
 def bucket_of(uri: str) -> str:
     """The bucket of an `s3://` address."""
-    return uri.removeprefix("s3://").partition("?")[0].partition("/")[0]
+    return split_address(uri)[0].partition("/")[0]
 
 
 def key_of(uri: str) -> str:
     """What follows the bucket in an `s3://` address, without its options."""
-    return uri.removeprefix("s3://").partition("?")[0].partition("/")[2]
+    return split_address(uri)[0].partition("/")[2]
 
 
 def _whereabouts(uri: str) -> tuple[str | None, str | None, str | None]:
     """Endpoint, scheme and region that an address or the environment names."""
-    options = dict(parse_qsl(uri.partition("?")[2]))
+    options = dict(parse_qsl(split_address(uri)[1]))
     endpoint = options.get("endpoint_override") or os.environ.get(ENDPOINT_VARIABLE)
     return endpoint, options.get("scheme"), options.get("region")
 
@@ -215,13 +233,66 @@ def without_secrets(text: str) -> str:
     return text
 
 
+def _is_unusual(path: str) -> bool:
+    """Return whether a key has empty, `.` or `..` parts, which pyarrow refuses or changes."""
+    return any(part in ("", ".", "..") for part in path.split("/"))
+
+
+def _open_object(uri: str, path: str) -> pa.NativeFile:
+    """Open an object whose key is exactly the one of `bucket/key`."""
+    if not _is_unusual(path):
+        return open_store(uri).open_input_file(path)
+    return pa.PythonFile(_connect_to_s3(*_whereabouts(uri)).open(path, "rb"), mode="r")
+
+
+def _describe_key(uri: str, path: str) -> pafs.FileInfo:
+    """Do what `describe_object` does for a key with unusual parts."""
+    key = path.partition("/")[2]
+    found = call_s3(uri, "list_objects_v2", Prefix=key).get("Contents", [])
+    keys = {entry["Key"] for entry in found}
+    if key in keys:
+        return pafs.FileInfo(path, pafs.FileType.File)
+    is_folder = any(each.startswith(f"{key}/") for each in keys)
+    return pafs.FileInfo(path, pafs.FileType.Directory if is_folder else pafs.FileType.NotFound)
+
+
+def _list_keys(uri: str, path: str, *, recursive: bool) -> list[pafs.FileInfo]:
+    """Do what `list_objects` does for a prefix with unusual parts."""
+    bucket, _, key = path.partition("/")
+    prefix = f"{key}/"
+    arguments = {"Prefix": prefix} | ({} if recursive else {"Delimiter": "/"})
+    infos: list[pafs.FileInfo] = []
+    while True:
+        found = call_s3(uri, "list_objects_v2", **arguments)
+        infos += [
+            pafs.FileInfo(
+                f"{bucket}/{entry['Key']}",
+                pafs.FileType.File,
+                mtime=entry["LastModified"],
+                size=entry["Size"],
+            )
+            for entry in found.get("Contents", [])
+            if not entry["Key"].endswith("/")
+        ]
+        infos += [
+            pafs.FileInfo(f"{bucket}/{entry['Prefix'].removesuffix('/')}", pafs.FileType.Directory)
+            for entry in found.get("CommonPrefixes", [])
+        ]
+        if not found.get("IsTruncated"):
+            break
+        arguments["ContinuationToken"] = found["NextContinuationToken"]
+    if not infos:
+        raise FileNotFoundError(f"no such folder: {path}")
+    return infos
+
+
 def _told_without_secrets(path: str, request: Callable[[], Answer]) -> Answer:
     try:
         return retried(request)
     except FileNotFoundError:
         raise FileNotFoundError(f"no such file: {path}") from None
     except OSError as error:
-        if "ACCESS_DENIED" in str(error):
+        if "ACCESS_DENIED" in str(error) or isinstance(error, PermissionError):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path) from None
         raise OSError(without_secrets(f"{path}: {error}")) from None
 

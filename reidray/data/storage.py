@@ -34,6 +34,19 @@ def path_leaves_root(path: str) -> bool:
     )
 
 
+def key_leaves_root(key: str) -> bool:
+    """Return whether the key of an object, relative to a prefix, climbs out of it by `..` parts.
+
+    A store takes a key as it is, but not every proxy before one does.
+    """
+    depth = 0
+    for part in key.split("/"):
+        depth += 0 if part in ("", ".") else -1 if part == ".." else 1
+        if depth < 0:
+            return True
+    return not key.strip("/") or "\0" in key
+
+
 @dataclass(frozen=True)
 class Location:
     """A folder, or a file, given as a local path or `s3://bucket/prefix`.
@@ -43,14 +56,19 @@ class Location:
     variable `AWS_ENDPOINT_URL` names an S3-compatible store. Credentials come from the
     environment and never from the address, for addresses end up in logs and model cards.
 
+    On a disk a path is normal: `a//b` is `a/b`. In an object store it is a key, of which nothing is
+    changed.
+
     Attributes:
         uri: the address; a local path is made absolute.
+        follow_links: whether files and folders are read that links out of the folder lead to.
 
     Raises:
         UserError: the address is of another kind, is not UTF-8, or holds credentials.
     """
 
     uri: str
+    follow_links: bool = False
 
     def __post_init__(self) -> None:
         if not _is_utf8(self.uri):
@@ -91,7 +109,7 @@ class Location:
         Raises:
             UserError: `part` leaves this folder.
         """
-        return self._with_path(posixpath.join(self.path, self._inside(part)))
+        return self._with_path(f"{self.path}/{self._inside(part.rstrip('/'))}")
 
     def exists(self) -> bool:
         """Whether there is a folder or a file of this name."""
@@ -124,7 +142,7 @@ class Location:
         return sorted(
             info.base_name + "/" * (info.type == pafs.FileType.Directory)
             for info in self._select("", recursive=False)
-            if not info.base_name.startswith(".")
+            if info.base_name and not info.base_name.startswith(".")
         )
 
     def list_files(
@@ -150,7 +168,8 @@ class Location:
         inside = self._inside(under) if under else ""
         if not self.is_remote:
             with self._reading():
-                return sorted(disk.walk(self.uri, inside, recursive, hidden))
+                found = disk.walk(self.uri, inside, recursive, hidden, self.follow_links)
+                return sorted(found)
         prefix = self.path + "/"
         paths = (
             info.path.removeprefix(prefix)
@@ -175,9 +194,8 @@ class Location:
         """
         inside = self._inside(path)
         if self.is_remote:
-            path = posixpath.join(self.path, inside)
-            return object_store.read_object(self.uri, path, limit)
-        return disk.read(self.uri, inside, limit)
+            return object_store.read_object(self.uri, f"{self.path}/{inside}", limit)
+        return disk.read(self.uri, inside, limit, self.follow_links)
 
     def read_head(self, path: str, count: int) -> bytes:
         """Return the first `count` bytes of the file at a path relative to this folder.
@@ -190,7 +208,7 @@ class Location:
         inside = self._inside(path)
         if self.is_remote:
             return self.read_with(path, lambda file: bytes(file.read(count)))
-        return disk.read_head(self.uri, inside, count)
+        return disk.read_head(self.uri, inside, count, self.follow_links)
 
     def read_with(self, path: str, reader: Callable[[pa.NativeFile], Answer]) -> Answer:
         """What a reader makes of the file at a path, of which it may read a part.
@@ -201,9 +219,7 @@ class Location:
         """
         inside = self._inside(path)
         if self.is_remote:
-            return object_store.read_object_with(
-                self.uri, posixpath.join(self.path, inside), reader
-            )
+            return object_store.read_object_with(self.uri, f"{self.path}/{inside}", reader)
         with pa.OSFile(posixpath.join(self.uri, inside)) as file:
             return reader(file)
 
@@ -216,7 +232,7 @@ class Location:
         """
         inside = self._inside(path)
         if self.is_remote:
-            object_store.write_object(self.uri, posixpath.join(self.path, inside), data)
+            object_store.write_object(self.uri, f"{self.path}/{inside}", data)
             return
         file = Path(self.uri, inside)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -274,18 +290,19 @@ class Location:
         """The path as the file system knows it: `bucket/prefix`, or the local path."""
         if not self.is_remote:
             return self.uri
-        return self.uri.removeprefix("s3://").partition("?")[0].rstrip("/")
+        return object_store.split_address(self.uri)[0].rstrip("/")
 
     def _with_path(self, path: str) -> "Location":
         if not self.is_remote:
-            return Location(path)
-        _, question, query = self.uri.partition("?")
-        return Location(f"s3://{path}{question}{query}")
+            return Location(path, self.follow_links)
+        options = object_store.split_address(self.uri)[1]
+        return Location(f"s3://{path}{f'?{options}' if options else ''}", self.follow_links)
 
     def _inside(self, path: str) -> str:
-        if path_leaves_root(path):
+        leaves = key_leaves_root(path) if self.is_remote else path_leaves_root(path)
+        if leaves:
             raise UserError(f"path {path!r} leaves {self.uri}; expected one within the folder")
-        return posixpath.normpath(path)
+        return path if self.is_remote else posixpath.normpath(path)
 
     def _remote_type(self) -> pafs.FileType:
         with self._reading():
@@ -293,7 +310,7 @@ class Location:
 
     def _select(self, under: str, recursive: bool) -> list[pafs.FileInfo]:
         with self._reading():
-            path = posixpath.join(self.path, under) if under else self.path
+            path = f"{self.path}/{under}" if under else self.path
             return object_store.list_objects(self.uri, path, recursive=recursive)
 
     @contextmanager
@@ -314,9 +331,8 @@ class Location:
 def _is_hidden(path: str, *, files: bool) -> bool:
     """Return whether a file lies in a hidden folder or, where `files`, is hidden itself."""
     folder, _, name = path.rpartition("/")
-    return any(part.startswith(".") for part in folder.split("/")) or (
-        files and name.startswith(".")
-    )
+    parts = {*folder.split("/")} - {".", ".."}  # which keys of an object store may have
+    return any(part.startswith(".") for part in parts) or (files and name.startswith("."))
 
 
 def _is_utf8(name: str) -> bool:

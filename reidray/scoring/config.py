@@ -22,6 +22,7 @@ class ScoreConfig:
         store: folder or s3:// URI where embeddings are kept, so that the next night embeds only
             what is new; by default none is kept.
         full: embed every image anew, and replace what the store holds of this model.
+        follow_links: read images that links out of either folder lead to.
         top_k: gallery images to name for each query.
         metric: distance between embeddings; by default the one the model was validated with.
         max_distance: images farther from a query than this are not named, so that a query of
@@ -42,6 +43,7 @@ class ScoreConfig:
     output: str
     store: str | None = None
     full: bool = False
+    follow_links: bool = False
     top_k: int = 50
     metric: Metric | None = None
     max_distance: float | None = None
@@ -93,6 +95,9 @@ class EvaluateConfig:
             distractors (person 0) and junk (person -1) from people; takes as long as to rank the
             gallery for each of its own images.
         layout: how the data is laid out; auto recognises it.
+        root: folder or s3:// URI where the paths of a manifest begin; by default the one that its
+            metadata name, or its own folder.
+        follow_links: read images that links out of the data, or the gallery, lead to.
         max_bad: share of the images of either split that may fail to decode.
         num_workers: embedding processes; by default one for each GPU, or each CPU.
         use_gpu: auto takes GPUs where the cluster has them.
@@ -117,6 +122,8 @@ class EvaluateConfig:
     false_accept_rate: float | None = None
     distractor_scores: bool = False
     layout: str = "auto"
+    root: str | None = None
+    follow_links: bool = False
     max_bad: float = 0.01
     num_workers: int | None = None
     use_gpu: Literal["auto", "yes", "no"] = "auto"
@@ -201,7 +208,8 @@ _GOES_WITH: dict[str, tuple[str, ...]] = {
         ),
         ("query_features", "model"),
     ),
-    **dict.fromkeys(("layout", "max_bad", "num_workers", "use_gpu"), ("model",)),
+    "follow_links": ("model", "gallery"),
+    **dict.fromkeys(("layout", "root", "max_bad", "num_workers", "use_gpu"), ("model",)),
 }
 
 

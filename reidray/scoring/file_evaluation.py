@@ -183,7 +183,9 @@ def judge_files(config: EvaluateConfig) -> Evaluation:
         if config.truth is not None:
             truth = read_truth(Path(config.truth))
         else:
-            truth = truth_from_names(ranking, list_images(Location(config.gallery or "")))
+            truth = truth_from_names(
+                ranking, list_images(Location(config.gallery or "", config.follow_links))
+            )
         judged = judge_ranking(ranking, truth, config.max_rank)
     if config.attributes is not None and config.attributes_truth is not None:
         predicted, known = (

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from reidray.accuracy import attribute_accuracy, most_frequent
 from reidray.data.attributes import AttributeSchema
 from reidray.data.layouts import read_layout
-from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.groups import group_figures
 from reidray.models import LoadedModel, load_person_model
@@ -42,7 +41,9 @@ def judge_model(
             fit the rules, or too many images do not decode.
     """
     model = load_person_model(config.model or "")
-    manifest = read_layout(config.data or "", config.layout)
+    manifest = read_layout(
+        config.data or "", config.layout, root=config.root, follow_links=config.follow_links
+    )
     tables = [
         labelled_images(manifest.split(name), name, manifest.root) for name in ("query", "gallery")
     ]
@@ -51,8 +52,7 @@ def judge_model(
     right_answers(query, gallery, protocol, manifest.root)
     if config.distractor_scores:
         labelled_distractors(gallery.people, manifest.root)
-    location = Location(manifest.root)
-    sets = [ImageSet(location, tuple(table["path"].to_pylist())) for table in tables]
+    sets = [ImageSet(manifest.location, tuple(table["path"].to_pylist())) for table in tables]
     found = _embed(model, sets, config, session)
     judged = judge_features(
         ImageFeatures(found[0].predictions.embeddings, query.take(found[0].rows)),

@@ -74,7 +74,7 @@ def score_night(config: ScoreConfig, cluster: NightCluster | None = None) -> dic
     cluster = cluster or NightCluster(nullcontext(), alone=False)
     with published_folder(config.output, OUTPUT_FILES, SUMMARY_FILE) as staging:
         model = load_person_model(config.model)
-        sets = list_set(config.queries), list_set(config.gallery)
+        sets = tuple(list_set(uri, config.follow_links) for uri in (config.queries, config.gallery))
         watch.lap("check")
         with _store_location(config, staging) as location:
             store = EmbeddingStore(location, model.model_id, shape_of(model), anew=config.full)
@@ -147,13 +147,13 @@ def _store_location(config: ScoreConfig, staging: Path) -> Iterator[Location]:
         yield Location(folder)
 
 
-def list_set(uri: str) -> ImageSet:
+def list_set(uri: str, follow_links: bool = False) -> ImageSet:
     """Find all images of a folder, sorted by name; files that are none are counted in the log.
 
     Raises:
         UserError: the folder is missing or empty, or the output files cannot carry a name.
     """
-    location = Location(uri)
+    location = Location(uri, follow_links)
     found = find_images(location)
     check_names(found.paths)
     if found.passed_over:

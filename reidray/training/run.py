@@ -15,9 +15,9 @@ from reidray.config import NetworkConfig, TrainingConfig
 from reidray.data.decoding import check_bad_images
 from reidray.data.identities import id_files
 from reidray.data.ingest import ImageFiles, IngestedCrops, Way, choose_way, ingest
+from reidray.data.layouts import read_layout
 from reidray.data.manifest import Manifest
 from reidray.data.outputs import check_replaceable, staged_directory, write_whole
-from reidray.data.storage import Location
 from reidray.models.directory import MODEL_FILES, ModelCard, save_model
 from reidray.models.networks import Network
 from reidray.models.registry import NETWORKS, NetworkSpec, build_network, describe_for_task
@@ -146,6 +146,21 @@ class Trained(Generic[Ready]):
     learned: Learned
 
 
+def read_data(config: TrainingConfig) -> Manifest:
+    """Read which images there are, and what is known of them.
+
+    Raises:
+        UserError: the data are of no known layout, or something in them is wrong.
+    """
+    return read_layout(
+        config.data,
+        config.layout,
+        strict=config.strict,
+        root=config.root,
+        follow_links=config.follow_links,
+    )
+
+
 def choose_run(config: TrainingConfig, resume: str | None) -> RunDirectory:
     """The run directory: the one to go on with, or a new one, which is not made yet.
 
@@ -198,7 +213,7 @@ def image_files(
     """
     table = manifest.table
     return ImageFiles(
-        location=Location(manifest.root),
+        location=manifest.location,
         paths=table["path"].combine_chunks(),
         groups=groups,
         size=(spec.height, spec.width),

@@ -28,6 +28,8 @@ from reidray.training.place import Place
 
 RESUMABLE_KEYS = (
     "data",
+    "root",
+    "follow_links",
     "output",
     "max_minutes",
     "num_workers",

@@ -17,6 +17,10 @@ class TuneConfig:
         data: folder or s3:// URI of the images, or a CSV or Parquet manifest.
         output: folder or s3:// URI of the sweep, new or empty: trials.csv, trials.parquet,
             best.yaml, report.html and best/, the run directory of the best trial.
+        layout: how the data is laid out; by default as the recipe says, or recognised.
+        root: folder or s3:// URI where the paths of a manifest begin; by default the one that its
+            metadata name, or its own folder.
+        follow_links: read images that links out of the data lead to.
         recipe: what the sweep starts from, by its name.
         space: what varies: spaces that come with reidray, by name, or YAML files.
         base: YAML file of a training's keys, over those of the recipe.
@@ -39,6 +43,9 @@ class TuneConfig:
     recipe: str
     space: tuple[str, ...]
     base: str | None = None
+    layout: str | None = None
+    root: str | None = None
+    follow_links: bool = False
     task: Literal["reid", "multitask"] = "reid"
     num_samples: int = 20
     budget_minutes: float | None = None

@@ -45,6 +45,10 @@ SNAPSHOT_SECONDS = "1"
 checkpoints that are still there: so a trial's last but one is kept too."""
 
 
+_HOW_TO_READ = ("layout", "root", "follow_links")
+"""Keys that say how the images are read. That they are the same images their fingerprint tells."""
+
+
 @dataclass(frozen=True)
 class Sweep:
     """A sweep that can start.
@@ -75,7 +79,15 @@ def prepare_sweep(config: TuneConfig) -> Sweep:
     space = read_space(config.space, config.task, base)
     check_search(config, space, base.num_workers)
     best = output.uri(BEST_FOLDER)
-    base = replace(base, data=config.data, output=best, max_minutes=None)
+    base = replace(
+        base,
+        data=config.data,
+        layout=config.layout or base.layout,
+        root=config.root or base.root,
+        follow_links=config.follow_links or base.follow_links,
+        output=best,
+        max_minutes=None,
+    )
     prepared = KINDS[config.task].prepare(base, best if config.resume else None)
     sweep = Sweep(config, output, space, prepared)
     if config.resume:
@@ -145,13 +157,16 @@ def _base(config: TuneConfig) -> TrainingConfig:
 def _identity(sweep: Sweep) -> dict[str, Any]:
     """What must be the same where a sweep goes on."""
     asked = {
-        key: value for key, value in asdict(sweep.config).items() if key not in ("output", "resume")
+        key: value
+        for key, value in asdict(sweep.config).items()
+        if key not in ("output", "resume", *_HOW_TO_READ)
     }
+    base = plain(replace(sweep.prepared.config, output=None))
     space = {v.key: {v.way: list(v.values)} for v in sweep.space}
     return {
         "asked": asked | {"space": list(sweep.config.space)},
         "space": space,
-        "base": plain(replace(sweep.prepared.config, output=None)),
+        "base": {key: value for key, value in base.items() if key not in _HOW_TO_READ},
         "images": sweep.prepared.manifest.fingerprint,
     }
 
@@ -159,6 +174,7 @@ def _identity(sweep: Sweep) -> dict[str, Any]:
 def _check_same(sweep: Sweep) -> None:
     """Refuse to go on with a sweep of anything else."""
     then = yaml.safe_load(sweep.output.location.read_bytes(SWEEP_FILE))
+    then["base"].pop("layout", None)  # of a sweep that an earlier version began
     now = yaml.safe_load(yaml.safe_dump(_identity(sweep)))
     for part, value in now.items():
         if then.get(part) != value:

@@ -22,6 +22,7 @@ from reidray.data.layouts.columns import (
     read_ids,
     read_whole_numbers,
 )
+from reidray.data.layouts.manifest_paths import find_listed, find_root, relative_paths
 from reidray.data.manifest import Manifest, build_manifest, keep_existing
 from reidray.data.storage import Location
 from reidray.errors import UserError
@@ -31,7 +32,8 @@ EXPECTED = "manifest.csv or manifest.parquet with the columns path and split"
 SUFFIXES = (".csv", ".parquet")
 
 _FILES = ("manifest.parquet", "manifest.csv")
-_TEXT = ("path", "split", "mask_path")
+_PATHS = ("path", "mask_path")
+_TEXT = (*_PATHS, "split")
 _IDS: dict[str, Callable[[Iterable[str], str], dict[str, int]]] = {
     "person": number_people,
     "camera": number_cameras,
@@ -55,8 +57,11 @@ def recognises(_location: Location, names: Sequence[str]) -> bool:
     return any(file in names for file in _FILES)
 
 
-def read(location: Location, *, strict: bool) -> Manifest:
-    """The manifest in a folder, or in the CSV or Parquet file itself; paths are relative to it.
+def read(location: Location, *, strict: bool, root: str | None = None) -> Manifest:
+    """The manifest in a folder, or in the CSV or Parquet file itself.
+
+    Relative paths begin at `root`, at the folder that the metadata of a Parquet file name as
+    `root`, or at the folder of the file. Absolute ones must lie below it.
 
     `path` and `split` are needed; `person`, `camera`, `label`, `mask_path` and `attr_<name>` are
     taken where there are. A person or camera is a number or a name (see `number_people`), an
@@ -67,10 +72,12 @@ def read(location: Location, *, strict: bool) -> Manifest:
     Raises:
         UserError: the file cannot be read, lacks a column, or says something impossible.
     """
-    root, file = _find(location)
-    table = _read_table(root.read_bytes(file), file)
+    folder, file = _find(location)
+    table = _read_table(folder.read_bytes(file), file)
     _check_columns(table.schema, file)
+    base = find_root(folder, table.schema.metadata, root)
     columns: dict[str, object] = {}
+    paths: dict[str, list[str | None]] = {}
     attributes: list[Attribute] = []
     classes: tuple[str, ...] = ()
     notes = []
@@ -78,7 +85,9 @@ def read(location: Location, *, strict: bool) -> Manifest:
     for name in table.column_names:
         if _is_read(name) and (note := missing_note(table[name], file, name)):
             notes.append(note)
-        if name in _TEXT:
+        if name in _PATHS:
+            paths[name] = relative_paths(_text(table[name], file, name), base, file, name)
+        elif name in _TEXT:
             columns[name] = _text(table[name], file, name)
         elif name in _IDS:
             ids = read_ids(table[name], file, name, _IDS[name])
@@ -94,9 +103,10 @@ def read(location: Location, *, strict: bool) -> Manifest:
             attributes.append(Attribute(attribute, values))
         else:
             notes.append(f"{file}: column {name!r} is not one of a manifest's, passed over")
+    paths["path"], files = find_listed(base, paths["path"])
     manifest = build_manifest(
-        root.uri,
-        columns,
+        base.uri,
+        columns | paths,
         layout=NAME,
         schema=AttributeSchema(tuple(attributes)),
         classes=classes,
@@ -104,7 +114,7 @@ def read(location: Location, *, strict: bool) -> Manifest:
         person_ids=names.get("person", NO_NAMES),
         camera_ids=names.get("camera", NO_NAMES),
     )
-    return keep_existing(manifest, _images_beside(root, manifest), strict=strict)
+    return keep_existing(manifest, files, strict=strict)
 
 
 def _check_columns(schema: pa.Schema, file: str) -> None:
@@ -212,13 +222,3 @@ def _check_codes(
             f"{file}, row {row + 1}: {name} is {codes[row].as_py()}, "
             f"expected a code from {least} to {most}"
         )
-
-
-def _images_beside(root: Location, manifest: Manifest) -> list[str]:
-    """The images of the top folders that the manifest speaks of, and of no others."""
-    tops = {path.partition("/")[0] for path in manifest.table["path"].to_pylist() if "/" in path}
-    files = root.list_files(recursive=False)
-    for top in sorted(tops):
-        if root.join(top).is_folder():
-            files += root.list_files(under=top)
-    return files

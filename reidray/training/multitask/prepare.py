@@ -13,7 +13,6 @@ from reidray.accuracy import most_frequent
 from reidray.config import TrainMultitaskConfig
 from reidray.data.attributes import UNKNOWN
 from reidray.data.ingest import ImageFiles, IngestedCrops
-from reidray.data.layouts import read_layout
 from reidray.data.manifest import Manifest
 from reidray.data.split import split_images, split_people
 from reidray.errors import UserError
@@ -22,7 +21,7 @@ from reidray.training.loop import Task
 from reidray.training.multitask.examination import LabelledImages, Labelling
 from reidray.training.multitask.task import MultitaskTask
 from reidray.training.place import Place
-from reidray.training.run import Prepared, choose_network, choose_run, image_files
+from reidray.training.run import Prepared, choose_network, choose_run, image_files, read_data
 
 log = logging.getLogger("reidray")
 
@@ -86,7 +85,7 @@ def prepare_multitask(config: TrainMultitaskConfig, resume: str | None = None) -
     Raises:
         UserError: the data, the network or the output do not allow it.
     """
-    manifest = _split(read_layout(config.data, config.layout, strict=config.strict), config)
+    manifest = _split(read_data(config), config)
     images = {split: _labelled(manifest, split) for split in PARTS}
     images = {split: part for split, part in images.items() if len(part.rows)}
     config, spec, labelling = _settle(config, manifest, images["train"])

@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 
 from reidray.config import TrainReidConfig
 from reidray.data.ingest import ImageFiles, IngestedCrops
-from reidray.data.layouts import read_layout
 from reidray.data.manifest import Manifest
 from reidray.data.sampling import check_identity_batch
 from reidray.data.split import split_people
@@ -23,7 +22,7 @@ from reidray.training.place import Place
 from reidray.training.reid.task import ReidTask
 from reidray.training.reid.validation import LabelledCrops, label_crops
 from reidray.training.reid.validation_people import check_validation, validation_notes
-from reidray.training.run import Prepared, choose_network, choose_run, image_files
+from reidray.training.run import Prepared, choose_network, choose_run, image_files, read_data
 
 log = logging.getLogger("reidray")
 
@@ -104,7 +103,7 @@ def prepare_reid(config: TrainReidConfig, resume: str | None = None) -> Prepared
     Raises:
         UserError: the data, the network or the output do not allow it.
     """
-    labelled = read_layout(config.data, config.layout, strict=config.strict)
+    labelled = read_data(config)
     manifest = _known_people(
         split_people(labelled, val_fraction=config.val_fraction, seed=config.split_seed)
     )

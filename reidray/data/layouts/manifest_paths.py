@@ -1,0 +1,160 @@
+"""The paths of a manifest file: find the folder where they begin, and make them relative to it."""
+
+import functools
+import os
+import posixpath
+import re
+from collections.abc import Sequence
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+
+from reidray.data.storage import Location, key_leaves_root, path_leaves_root
+from reidray.errors import UserError
+
+ROOT_KEY = b"root"
+"""Key of a Parquet file's metadata that names the folder where its paths begin."""
+
+_ABSOLUTE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*://")
+_MANY_FOLDERS = 50
+
+
+def find_root(folder: Location, metadata: dict[bytes, bytes] | None, root: str | None) -> Location:
+    """Return the folder where the relative paths of a manifest begin.
+
+    Args:
+        folder: the one that holds the manifest.
+        metadata: of the manifest, where it is a Parquet file. Its `root` may be relative to the
+            folder.
+        root: what the user asks for, which comes first.
+
+    Raises:
+        UserError: the folder does not exist.
+    """
+    named = (metadata or {}).get(ROOT_KEY)
+    if root is not None:
+        found = Location(root, folder.follow_links)
+    elif named is None:
+        return folder
+    else:
+        text = named.decode(errors="replace")
+        if not folder.is_remote and not _ABSOLUTE.match(text):
+            text = posixpath.join(folder.uri, text)
+        found = Location(text, folder.follow_links)
+    if not found.is_folder():
+        said = "--root" if root is not None else "the manifest's metadata"
+        raise UserError(f"root {found.uri}: no such folder, named by {said}; check the name")
+    return found
+
+
+def relative_paths(
+    column: pa.ChunkedArray, root: Location, file: str, name: str
+) -> list[str | None]:
+    """Return the paths of a column of this name, absolute ones made relative to the root.
+
+    Raises:
+        UserError: an absolute path lies outside the root.
+    """
+    paths: list[str | None] = column.to_pylist()
+    absolute = [path for path in paths if path and _ABSOLUTE.match(path)]
+    if not absolute:
+        return paths
+    relative = list(paths)
+    for row, path in enumerate(paths):
+        if path and _ABSOLUTE.match(path):
+            relative[row] = inside = _relative(path, root)
+            if inside is None:
+                raise UserError(
+                    f"{file}, row {row + 1}: {name} {path!r} lies outside {root.uri}: name the "
+                    f"folder that holds the images with --root, such as {_common_folder(absolute)}"
+                )
+    return relative
+
+
+def list_beside(root: Location, paths: Sequence[str | None]) -> list[str]:
+    """List the files of the folders that some relative paths speak of, and of few others.
+
+    Paths that leave the root are passed over, for they are refused later.
+    """
+    leaves = key_leaves_root if root.is_remote else path_leaves_root
+    plain = [
+        path if root.is_remote else posixpath.normpath(path)
+        for path in paths
+        if path and not leaves(path)
+    ]
+    folders = {posixpath.dirname(path) for path in plain}
+    if not folders:
+        return []
+    common = "/".join(_common_parts([folder.split("/") for folder in folders]))
+    if common.startswith("/") or (common and not root.join(common).is_folder()):
+        common = ""
+    depth = len(common.split("/")) if common else 0
+    tops = {parts[depth] for parts in (f.split("/") for f in folders) if len(parts) > depth} - {""}
+    if len(tops) > _MANY_FOLDERS or any("" in f.split("/") for f in folders if f):
+        return root.list_files(under=common)
+    files = root.list_files(recursive=False, under=common)
+    for top in sorted(tops):
+        under = f"{common}/{top}" if common else top
+        if root.join(under).is_folder():
+            files += root.list_files(under=under)
+    return files
+
+
+def find_listed(root: Location, paths: Sequence[str | None]) -> tuple[list[str | None], list[str]]:
+    """Find which files of a manifest are there.
+
+    Args:
+        root: where the paths begin.
+        paths: of the manifest.
+
+    Returns:
+        The paths, each as its file is called; and the files that were found. In an object store a
+        path is the key itself where there is such an object, and else its plain form: `./a.jpg`
+        is `a.jpg`.
+    """
+    files = list_beside(root, paths)
+    there = set(files)
+    if root.is_remote:
+        plain = [path if not path or path in there else posixpath.normpath(path) for path in paths]
+        return [new if new in there else old for new, old in zip(plain, paths, strict=True)], files
+    missing = {path for path in paths if path and not path_leaves_root(path)} - there
+    # A folder that a link within the root leads to is listed under its own name only.
+    files += [path for path in map(posixpath.normpath, missing) if root.join(path).is_file()]
+    return list(paths), files
+
+
+def _relative(path: str, root: Location) -> str | None:
+    """Return an absolute path relative to the root; None where it lies elsewhere."""
+    if root.is_remote:
+        prefix = f"s3://{root.path}/"
+        return path[len(prefix) :] or None if path.startswith(prefix) else None
+    if path.startswith("file://"):
+        path = unquote(urlsplit(path).path)
+    if not path.startswith("/"):
+        return None
+    normal = posixpath.normpath(path)
+    folder, name = posixpath.split(normal)
+    for base, place in ((root.uri, folder), (_real(root.uri), _real(folder))):
+        if place == base or place.startswith(f"{base.rstrip('/')}/"):
+            return posixpath.join(place[len(base) :].strip("/"), name)
+    return None
+
+
+def _common_folder(paths: Sequence[str]) -> str:
+    """Return the deepest folder that holds all of these absolute paths, as far as there is one."""
+    parts = _common_parts([posixpath.dirname(path).split("/") for path in paths])
+    return "/".join(parts) or "/"
+
+
+def _common_parts(paths: Sequence[Sequence[str]]) -> list[str]:
+    common: list[str] = []
+    for parts in zip(*paths, strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return common
+
+
+@functools.lru_cache(maxsize=4096)
+def _real(folder: str) -> str:
+    return os.path.realpath(folder)
