@@ -3,12 +3,13 @@
 import sys
 from typing import Any
 
-from reidray.comparison.config import CompareConfig
 from reidray.job import parse_config, run_job
 
 
 def compare() -> dict[str, Any]:
     """What the command line asks for."""
+    from reidray.comparison.config import CompareConfig
+
     asked = parse_config(CompareConfig, sys.argv[1:], description=__doc__)
 
     from reidray.comparison.files import check_compare_places

@@ -5,11 +5,12 @@ from functools import partial
 from typing import Any
 
 from reidray.job import parse_config, run_job
-from reidray.scoring.config import EvaluateConfig
 
 
 def evaluate() -> dict[str, Any]:
     """What the command line asks for."""
+    from reidray.scoring.config import EvaluateConfig
+
     asked = parse_config(EvaluateConfig, sys.argv[1:], description=__doc__)
     config = asked.config
 

@@ -4,11 +4,12 @@ import sys
 from typing import Any
 
 from reidray.job import parse_config, run_job
-from reidray.scoring.config import ForgetConfig
 
 
 def forget_embeddings() -> dict[str, Any]:
     """What the command line asks for."""
+    from reidray.scoring.config import ForgetConfig
+
     asked = parse_config(ForgetConfig, sys.argv[1:], description=__doc__)
 
     from reidray.scoring.forgetting import forget

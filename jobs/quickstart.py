@@ -4,12 +4,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from reidray.config import QuickstartConfig, TrainReidConfig
 from reidray.job import parse_config, run_job
 
 
 def quickstart() -> dict[str, Any]:
     """What the command line asks for."""
+    from reidray.config import QuickstartConfig, TrainReidConfig
+
     asked = parse_config(QuickstartConfig, sys.argv[1:], description=__doc__)
 
     from reidray.quickstart_folder import check_quickstart_places

@@ -4,11 +4,12 @@ import sys
 from typing import Any
 
 from reidray.job import parse_config, run_job
-from reidray.recommendation.config import RecommendConfig
 
 
 def recommend() -> dict[str, Any]:
     """What the command line asks for."""
+    from reidray.recommendation.config import RecommendConfig
+
     asked = parse_config(RecommendConfig, sys.argv[1:], description=__doc__)
 
     from reidray.recommendation.output_folder import check_recommend_places

@@ -4,11 +4,12 @@ import sys
 from typing import Any
 
 from reidray.job import parse_config, run_job
-from reidray.scoring.config import ScoreConfig
 
 
 def score_nightly() -> dict[str, Any]:
     """What the command line asks for."""
+    from reidray.scoring.config import ScoreConfig
+
     asked = parse_config(ScoreConfig, sys.argv[1:], description=__doc__)
 
     from reidray.scoring.output_files import check_score_places

@@ -4,12 +4,13 @@ import sys
 import time
 from typing import Any
 
-from reidray.config import TrainReidConfig
 from reidray.job import parse_config, run_job
 
 
 def train() -> dict[str, Any]:
     """What the command line asks for."""
+    from reidray.config import TrainReidConfig
+
     started = time.time()
     asked = parse_config(TrainReidConfig, sys.argv[1:], description=__doc__, trains="reid")
 
@@ -18,11 +19,15 @@ def train() -> dict[str, Any]:
     if asked.resume is None:
         new_run(asked.config)  # refuses a bad output before PyTorch loads
 
+    from reidray.interrupts import offer_resume
     from reidray.session import ray_session
     from reidray.training.reid.prepare import prepare_reid
     from reidray.training.reid.train import train_reid
+    from reidray.training.run import CONFIG_FILE
 
     prepared = prepare_reid(asked.config, asked.resume)
+    run = prepared.run
+    offer_resume(asked.arguments_to_resume(run.location.uri), once=run.folder / CONFIG_FILE)
     with ray_session(asked.session.ray_address, verbose=asked.session.verbose):
         return train_reid(prepared, started=started)
 

@@ -4,11 +4,12 @@ import sys
 from typing import Any
 
 from reidray.job import parse_config, run_job
-from reidray.tuning.config import TuneConfig
 
 
 def tune() -> dict[str, Any]:
     """What the command line asks for."""
+    from reidray.tuning.config import TuneConfig
+
     asked = parse_config(TuneConfig, sys.argv[1:], description=__doc__)
 
     from reidray.tuning.sweep_folder import new_sweep
@@ -16,10 +17,13 @@ def tune() -> dict[str, Any]:
     if not asked.config.resume:
         new_sweep(asked.config)  # refuses a bad output before PyTorch loads
 
+    from reidray.interrupts import offer_resume
     from reidray.session import ray_session
-    from reidray.tuning.sweep import prepare_sweep, run_sweep
+    from reidray.tuning.sweep import SWEEP_FILE, prepare_sweep, run_sweep
 
     sweep = prepare_sweep(asked.config)
+    again = [argument for argument in sys.argv[1:] if argument != "--resume"]
+    offer_resume([*again, "--resume"], once=sweep.output.folder / SWEEP_FILE)
     session = ray_session(
         asked.session.ray_address,
         verbose=asked.session.verbose,

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from reidray.data.object_store import ENDPOINT_VARIABLE
 from reidray.errors import UserError
+from reidray.interrupts import interrupted
 
 CONNECT_SECONDS = 10
 LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -76,7 +77,8 @@ def ray_session(
             )
         yield
     finally:
-        ray.shutdown()
+        if not interrupted():  # the job is about to end, and all that Ray started with it
+            ray.shutdown()
         if address == "local" and dashboard:
             del os.environ[DASHBOARD_VARIABLE]
 

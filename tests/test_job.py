@@ -7,9 +7,10 @@ from dataclasses import asdict
 import pytest
 import yaml
 
+from reidray.arguments import recipes
 from reidray.config import TrainMultitaskConfig, TrainReidConfig
 from reidray.errors import UserError
-from reidray.job import parse_config, recipes
+from reidray.job import parse_config
 
 
 def parse(*arguments):
@@ -134,7 +135,7 @@ def test_a_mistake_is_one_line_without_traceback_and_exits_2():
 
 def test_a_mistake_is_one_line_whatever_the_name_it_speaks_of_holds():
     done = run_script(r"raise UserError('file two\nlines\x1b[31m.jpg is not there')")
-    assert done.stderr == "error: file two lines [31m.jpg is not there\n"
+    assert done.stderr == "error: file two lines\\x1b[31m.jpg is not there\n"
 
 
 def test_a_failure_shows_its_traceback_and_exits_1():

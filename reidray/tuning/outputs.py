@@ -1,5 +1,6 @@
 """The files that a sweep leaves."""
 
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -35,11 +36,8 @@ def write_outputs(
         What was made, and the sweep in figures.
     """
     figure = base.validation.select_by
-    table, folder = _table(rows), output.folder
-    write_whole(folder / TABLE_FILE, as_csv(table))
-    parquet = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(table), parquet)
-    write_whole(folder / PARQUET_FILE, parquet.getvalue().to_pybytes())
+    folder = output.folder
+    _write_table(folder, rows)
     write_whole(folder / BEST_FILE, yaml.safe_dump(plain(best_config), sort_keys=False))
     page = sweep_page(
         name=output.location.name,
@@ -80,6 +78,21 @@ def write_outputs(
         figure: round(best.best[figure], 4),
         "best_values": best.values,
     }
+
+
+def write_trials(output: RunDirectory, rows: list[TrialRow]) -> None:
+    """Write the table of trials alone, of a sweep that has not ended."""
+    _write_table(output.folder, rows)
+    output.share()
+
+
+def _write_table(folder: Path, rows: list[TrialRow]) -> None:
+    """Write the table of trials as CSV and as Parquet."""
+    table = _table(rows)
+    write_whole(folder / TABLE_FILE, as_csv(table))
+    parquet = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(table), parquet)
+    write_whole(folder / PARQUET_FILE, parquet.getvalue().to_pybytes())
 
 
 def _table(rows: list[TrialRow]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from reidray.data.ingest import choose_way
 from reidray.data.object_store import open_for_ray
 from reidray.data.outputs import write_whole
 from reidray.errors import UserError
+from reidray.interrupts import interrupted, restore_handler
 from reidray.job import parse_config
 from reidray.nodes import node_resources
 from reidray.training.run import Prepared, have_images, open_run, plain, read_learned
@@ -22,7 +23,7 @@ from reidray.training.trainer import SHARE_BESIDE_DECODING, Resources
 from reidray.tuning.config import TuneConfig
 from reidray.tuning.kinds import KINDS
 from reidray.tuning.outcome import TrialRow, best_of, rows_of
-from reidray.tuning.outputs import write_outputs
+from reidray.tuning.outputs import write_outputs, write_trials
 from reidray.tuning.progress import TrialLog
 from reidray.tuning.search import (
     check_search,
@@ -101,7 +102,10 @@ def run_sweep(sweep: Sweep) -> dict[str, Any]:
     Returns:
         What was made and its figures.
 
+    A sweep that a signal ends leaves the table of its trials.
+
     Raises:
+        KeyboardInterrupt: a signal ended the sweep.
         UserError: the cluster has no place for a trial, too many images are bad, or no trial came
             to the end of an epoch.
     """
@@ -130,6 +134,10 @@ def run_sweep(sweep: Sweep) -> dict[str, Any]:
     found = _tuner(sweep, trials, at_once).fit()
     seconds = time.perf_counter() - begun
     rows = rows_of(found, sweep.space, trials)
+    if interrupted():  # Tune has ended its trials, and the job ends here
+        write_trials(sweep.output, rows)
+        raise KeyboardInterrupt
+    restore_handler()  # which Tune has taken
     best = best_of(rows, prepared.config.validation)
     if best is None or best.checkpoint is None:
         if not config.resume:

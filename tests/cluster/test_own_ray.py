@@ -1,6 +1,7 @@
 """The Ray that a job starts for itself: only where it is needed, and reached by nobody else."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -40,6 +41,28 @@ def test_a_night_with_little_to_embed_imports_nothing_that_it_can_do_without(com
     told, imported = done.stdout.splitlines()
     assert json.loads(told)["embedded"] == 40
     assert imported == "[]"
+
+
+def test_a_scheduler_ends_a_night_and_its_ray_within_five_seconds(command, tmp_path):
+    job = subprocess.Popen(
+        [sys.executable, *map(str, command), "--num-workers", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    processes = []
+    while not any(each.name().startswith("ray::_Embed") for each in processes):
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.05)
+        processes = psutil.Process(job.pid).children(recursive=True)
+    began = time.monotonic()
+    job.send_signal(signal.SIGTERM)
+    said, messages = job.communicate(timeout=30)
+    assert time.monotonic() - began < 5
+    assert (job.returncode, said) == (143, "")
+    assert messages == "interrupted by SIGTERM\n"
+    assert psutil.wait_procs(processes, timeout=2)[1] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
 def test_the_ray_of_a_job_listens_to_this_machine_alone(command):

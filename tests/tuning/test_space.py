@@ -5,9 +5,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reidray.arguments import recipes
 from reidray.config import TrainMultitaskConfig, TrainReidConfig
 from reidray.errors import UserError
-from reidray.job import parse_config, recipes
+from reidray.job import parse_config
 from reidray.tuning.config import TuneConfig
 from reidray.tuning.search import check_search, domains, kept_within, most_epochs
 from reidray.tuning.space import Variation, read_space, spaces, with_values
