@@ -17,6 +17,7 @@ from reidray.errors import UserError
 from reidray.models import ModelCard, load_model, save_model
 from reidray.models.registry import build_network, describe_network
 from reidray.training.checkpoint import TrainingState, read_best
+from reidray.training.checkpoint_files import write_checksums
 
 SETTINGS = {"backbone": "resnet_tiny", "num_people": 2, "schema": PEDESTRIAN_SCHEMA}
 
@@ -89,6 +90,7 @@ def test_a_checkpoint_that_is_a_pickle_is_refused(disguised, tmp_path, name):
     state.save(tmp_path)
     state.restore(tmp_path)
     shutil.copy(disguised, tmp_path / f"{name}.safetensors")
+    write_checksums(tmp_path)
     with pytest.raises(UserError, match=rf"{name}\.safetensors is damaged") as caught:
         state.restore(tmp_path)
     assert is_one_line(caught)

@@ -1,7 +1,7 @@
 """A training stopped in the middle, as safetensors and JSON: nothing in it can run."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from reidray.data.storage import Location
 from reidray.errors import UserError
-
-NETWORK_FILE = "network.safetensors"
-BEST_FILE = "best.safetensors"
-OPTIMIZER_FILE = "optimizer.safetensors"
-STATE_FILE = "state.json"
+from reidray.training.checkpoint_files import (
+    BEST_FILE,
+    FORMAT,
+    NETWORK_FILE,
+    OPTIMIZER_FILE,
+    STATE_FILE,
+    check_whole,
+    read_state,
+    write_checksums,
+)
 
 
 @dataclass
@@ -57,7 +63,7 @@ class TrainingState:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint into an existing folder."""
+        """Write a checkpoint, with the checksums of its files, into an existing folder."""
         save_file(copy_weights(self.network), folder / NETWORK_FILE)
         save_file(self.best_weights, folder / BEST_FILE)
         optimizer = self.optimizer.state_dict()
@@ -68,8 +74,9 @@ class TrainingState:
             if isinstance(value, Tensor)
         }
         save_file(tensors, folder / OPTIMIZER_FILE)
-        state = {"standing": vars(self.standing), "settings": self.settings}
+        state = {"format": FORMAT, "standing": vars(self.standing), "settings": self.settings}
         (folder / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n")
+        write_checksums(folder)
 
     def restore(self, folder: Path) -> None:
         """Take up a checkpoint.
@@ -78,17 +85,31 @@ class TrainingState:
             UserError: it was written under another configuration, of which the first difference
                 is named, or it is damaged.
         """
-        state = json.loads((folder / STATE_FILE).read_text())
+        check_whole(Location(str(folder)))
+        state = read_state(Location(str(folder)))
         _refuse_other_settings(state["settings"], json.loads(json.dumps(self.settings)), folder)
-        self.standing = Standing(**state["standing"])
-        self.network.load_state_dict(_read_tensors(folder / NETWORK_FILE))
+        self.standing = _standing_of(state, folder)
+        network = _read_tensors(folder / NETWORK_FILE)
+        tensors = _read_tensors(folder / OPTIMIZER_FILE)
         self.best_weights = _read_tensors(folder / BEST_FILE)
-        optimizer = self.optimizer.state_dict()
-        entries: dict[int, dict[str, Tensor]] = {}
-        for key, value in _read_tensors(folder / OPTIMIZER_FILE).items():
-            index, _, name = key.partition(".")
-            entries.setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict(optimizer | {"state": entries})
+        try:
+            self.network.load_state_dict(network)
+            optimizer = self.optimizer.state_dict() | {"state": _optimizer_state(tensors)}
+            self.optimizer.load_state_dict(optimizer)
+        except (RuntimeError, KeyError, ValueError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise UserError(
+                f"checkpoint {folder} is damaged, or of another network ({reason}): train again"
+            ) from error
+
+
+def _optimizer_state(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """Return the tensors of a checkpoint's optimiser by parameter, then by name."""
+    entries: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        entries.setdefault(int(index), {})[name] = value
+    return entries
 
 
 def copy_weights(network: nn.Module) -> dict[str, Tensor]:
@@ -97,17 +118,29 @@ def copy_weights(network: nn.Module) -> dict[str, Tensor]:
 
 
 def read_standing(folder: Path) -> Standing:
-    """How far a checkpoint had come."""
-    return Standing(**json.loads((folder / STATE_FILE).read_text())["standing"])
+    """Return how far a checkpoint had come.
+
+    Raises:
+        UserError: the checkpoint is damaged.
+    """
+    check_whole(Location(str(folder)))
+    return _standing_of(read_state(Location(str(folder))), folder)
 
 
 def read_best(folder: Path) -> tuple[Standing, dict[str, Tensor]]:
-    """How far a checkpoint had come, and the weights of its best epoch.
+    """Return how far a checkpoint had come, and the weights of its best epoch.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the checkpoint is damaged.
     """
     return read_standing(folder), _read_tensors(folder / BEST_FILE)
+
+
+def _standing_of(state: dict[str, Any], folder: Path) -> Standing:
+    standing = state["standing"]
+    if not standing.keys() <= {field.name for field in fields(Standing)}:
+        raise UserError(f"checkpoint file {folder / STATE_FILE} is damaged: train again")
+    return Standing(**standing)
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:

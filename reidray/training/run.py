@@ -22,11 +22,12 @@ from reidray.models.directory import MODEL_FILES, ModelCard, save_model
 from reidray.models.networks import Network
 from reidray.models.registry import NETWORKS, NetworkSpec, build_network, describe_for_task
 from reidray.training.checkpoint import Standing, read_best
+from reidray.training.checkpoint_files import settle_checkpoints
 from reidray.training.loop import Task
 from reidray.training.place import Place
 from reidray.training.progress import Journal
 from reidray.training.run_directory import RunDirectory, new_run
-from reidray.training.trainer import Resources, check_checkpoints, place_workers, train_on_cluster
+from reidray.training.trainer import Resources, place_workers, train_on_cluster
 from reidray.training.worker import Assignment
 
 log = logging.getLogger("reidray")
@@ -169,7 +170,7 @@ def choose_run(config: TrainingConfig, resume: str | None) -> RunDirectory:
     """
     if resume is not None:
         run = RunDirectory.at(resume)
-        check_checkpoints(run.location)
+        settle_checkpoints(run.location)
         check_replaceable(run.folder / "model", MODEL_FILES)
         return run
     return new_run(config)

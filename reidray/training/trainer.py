@@ -1,6 +1,5 @@
 """The training loop on a Ray cluster: a process for each GPU or share of the CPUs, under DDP."""
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,14 +16,13 @@ from reidray.data.object_store import open_for_ray
 from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.nodes import cluster_gpus, node_resources
+from reidray.training.checkpoint_files import CHECKPOINTS
 from reidray.training.failures import EndAtMistakes, TrainingBugError
 from reidray.training.progress import Journal
 from reidray.training.worker import Assignment
 
 Result = TypeVar("Result")
 
-CHECKPOINTS = "checkpoints"
-SNAPSHOT_FILE = "checkpoint_manager_snapshot.json"
 SHARE_BESIDE_DECODING = 0.5
 """Share of its CPUs that training holds where crops are streamed: Ray Data waits for ever where it
 holds all."""
@@ -113,41 +111,6 @@ def train_on_cluster(
     trainer = torch_trainer(assignment, resources, run, events=events)
     with journal.follow(events):
         return fit(trainer)
-
-
-def check_checkpoints(run: Location) -> None:
-    """Refuse a run whose list of checkpoints, which Ray keeps, names any folder but its own.
-
-    Ray reads them by these names, and deletes the oldest.
-
-    Args:
-        run: the run directory; it may be without checkpoints.
-
-    Raises:
-        UserError: the list names another place, or cannot be read.
-    """
-    folder = run.join(CHECKPOINTS)
-    if not folder.join(SNAPSHOT_FILE).is_file():
-        return
-    snapshot = folder.join(SNAPSHOT_FILE).uri
-    named: list[object] = []
-
-    def note(entry: dict[str, object]) -> None:
-        if "checkpoint_dir_name" in entry:
-            named.append(entry["checkpoint_dir_name"])
-
-    try:
-        json.loads(folder.read_bytes(SNAPSHOT_FILE), object_hook=note)
-    except ValueError as error:
-        raise UserError(f"{snapshot} is not JSON ({error}): train again") from error
-    folders = [name.rstrip("/") for name in folder.list_children() if name.endswith("/")]
-    own = {name for name in folders if not Path(folder.path, name).is_symlink()}
-    for name in named:
-        if name not in own:
-            raise UserError(
-                f"{snapshot} names a checkpoint {name!r}, which is no folder beside "
-                "it: go on with a run that is whole and your own, or train again"
-            )
 
 
 def torch_trainer(

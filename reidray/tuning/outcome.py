@@ -1,6 +1,7 @@
 """What the trials of a sweep came to."""
 
 import json
+import logging
 from dataclasses import dataclass
 from math import isnan, nan
 from pathlib import Path
@@ -12,11 +13,15 @@ from ray import tune
 from reidray.config import ValidationConfig
 from reidray.data.object_store import open_for_ray
 from reidray.data.storage import Location
+from reidray.errors import UserError
 from reidray.training.checkpoint import Standing, read_standing
+from reidray.training.checkpoint_files import CHECKPOINTS
 from reidray.training.run import seconds_of
-from reidray.training.trainer import CHECKPOINTS, on_this_disk
+from reidray.training.trainer import on_this_disk
 from reidray.tuning.space import Variation
 from reidray.tuning.trial import Trials
+
+log = logging.getLogger("reidray")
 
 State = Literal["finished", "stopped early", "unfinished", "failed"]
 
@@ -101,8 +106,7 @@ def _row(
 ) -> TrialRow:
     base = trials.prepared.config
     values = {v.key: drawn[v.key] for v in space}
-    checkpoint = _checkpoint(result, trials.folder)
-    standing = read_standing(checkpoint) if checkpoint else Standing()
+    checkpoint, standing = _checkpoint(result, trials.folder)
     epochs = tuple(_numbers(record) for record in standing.records)
     best = epochs[standing.best_epoch - 1] if standing.best_epoch else {}
     return TrialRow(
@@ -117,25 +121,34 @@ def _row(
     )
 
 
-def _checkpoint(result: Any, folder: Location) -> Path | None:
-    """The folder of the last epoch that a trial told of; Ray Train, where it trained, has its own.
+def _checkpoint(result: Any, folder: Location) -> tuple[Path | None, Standing]:
+    """Return the last whole checkpoint that a trial told of, and how far it had come.
 
-    What Tune itself calls the last may be another trial's, given to it and not yet trained on. Of a
-    trial that could not go on, for its checkpoint was gone, there is none.
+    Ray Train, where it trained, has its own. What Tune itself calls the last may be another
+    trial's, given to it and not yet trained on. A logged line names each that is damaged.
     """
-    if result.best_checkpoints:
+    for checkpoint in reversed(_checkpoints(result, folder)):
         try:
-            found = on_this_disk(result.best_checkpoints[-1][0])
+            place = on_this_disk(checkpoint)
+            return place, read_standing(place)
         except FileNotFoundError:
-            return None
-        return found if found.is_dir() else None
+            continue
+        except UserError as error:
+            log.warning("%s: looking at the checkpoint before it", error)
+    return None, Standing()
+
+
+def _checkpoints(result: Any, folder: Location) -> list[ray.train.Checkpoint]:
+    """Return the checkpoints of a trial, the newest last."""
+    if result.best_checkpoints:
+        return [checkpoint for checkpoint, _ in result.best_checkpoints]
     try:
         of_train = ray.train.Result.from_path(
             str(Path(result.path) / CHECKPOINTS), storage_filesystem=open_for_ray(folder.uri)
         )
     except RuntimeError:  # there is none
-        return None
-    return on_this_disk(of_train.checkpoint) if of_train.checkpoint else None
+        return []
+    return [checkpoint for checkpoint, _ in of_train.best_checkpoints or []]
 
 
 def _state(result: Any, standing: Standing) -> State:

@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from dataclasses import asdict, dataclass, replace
+from pickle import UnpicklingError
 from typing import Any
 
 import yaml
@@ -181,7 +182,15 @@ def _identity(sweep: Sweep) -> dict[str, Any]:
 
 def _check_same(sweep: Sweep) -> None:
     """Refuse to go on with a sweep of anything else."""
-    then = yaml.safe_load(sweep.output.location.read_bytes(SWEEP_FILE))
+    place = sweep.output.location.join(SWEEP_FILE)
+    try:
+        then = yaml.safe_load(sweep.output.location.read_bytes(SWEEP_FILE))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{place.uri} is not YAML ({_one_line(error)}): begin a new sweep"
+        ) from error
+    if not (isinstance(then, dict) and isinstance(then.get("base"), dict)):
+        raise UserError(f"{place.uri} does not hold what a sweep is: begin a new sweep")
     then["base"].pop("layout", None)  # of a sweep that an earlier version began
     now = yaml.safe_load(yaml.safe_dump(_identity(sweep)))
     for part, value in now.items():
@@ -190,6 +199,10 @@ def _check_same(sweep: Sweep) -> None:
                 f"the sweep in {sweep.output.location.uri} was begun with other {part}: "
                 "resume it with what it began with, or name a new output"
             )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _place_trials(config: TuneConfig, workers: int) -> tuple[Resources, int]:
@@ -225,13 +238,19 @@ def _tuner(sweep: Sweep, trials: Trials, at_once: int) -> tune.Tuner:
     trainable = tune.with_resources(shared, held)
     place, storage = trials.folder.path, open_for_ray(trials.folder.uri)
     if config.resume and tune.Tuner.can_restore(place, storage_filesystem=storage):
-        return tune.Tuner.restore(
-            place,
-            trainable,
-            storage_filesystem=storage,
-            resume_unfinished=True,
-            param_space=domains(sweep.space),
-        )
+        try:
+            return tune.Tuner.restore(
+                place,
+                trainable,
+                storage_filesystem=storage,
+                resume_unfinished=True,
+                param_space=domains(sweep.space),
+            )
+        except (EOFError, UnpicklingError, ValueError, KeyError, AttributeError) as error:
+            raise UserError(
+                f"{trials.folder.uri}: Tune's state of the sweep is damaged ({_one_line(error)}): "
+                "begin a new sweep"
+            ) from error
     budget = config.budget_minutes * 60 if config.budget_minutes else None
     return tune.Tuner(
         trainable,

@@ -12,6 +12,7 @@ from ray import tune
 from reidray.data.ingest import IngestedCrops
 from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.training.checkpoint_files import settle_checkpoints
 from reidray.training.loop import Metrics, StepProgress
 from reidray.training.place import Place
 from reidray.training.run import Prepared
@@ -71,6 +72,7 @@ def run_trial(values: dict[str, Any], trials: Trials) -> None:
         assignment = replace(assignment, changeable=(*RESUMABLE_KEYS, *MUTABLE))
     if prepared.config.num_workers > 1:
         run = trials.folder.join(tune.get_context().get_trial_id())
+        settle_checkpoints(run)
         fit(torch_trainer(assignment, trials.resources, run, callbacks=[JudgedEpochs(figure)]))
         return
     device = torch.device("cuda" if trials.resources.use_gpu else "cpu")

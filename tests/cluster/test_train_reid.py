@@ -53,6 +53,12 @@ def wait_for_epoch(job, run, epoch):
     assert len(records(run)) < EPOCHS
 
 
+def flip_a_byte(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
 def training_processes():
     below = psutil.Process().children(recursive=True)
     return [process for process in below if "RayTrainWorker" in process.name()]
@@ -97,17 +103,20 @@ def test_a_run_directory_holds_all_that_a_run_leaves(undisturbed):
     }
 
 
-def test_neither_a_killed_job_nor_a_killed_worker_changes_what_is_learned(
+def test_no_kill_and_no_damaged_checkpoint_changes_what_is_learned(
     undisturbed, ray_address, tmp_path
 ):
     whole, _ = undisturbed
     run = tmp_path / "run"
     on_cluster = ("--ray-address", ray_address)
     job = start("--config", whole / "config.yaml", "--output", run, *on_cluster)
-    wait_for_epoch(job, run, 2)
+    wait_for_epoch(job, run, 3)
     job.kill()
     job.communicate()
     psutil.wait_procs(training_processes(), timeout=60)
+    listed = json.loads((run / "checkpoints" / "checkpoint_manager_snapshot.json").read_text())
+    newest = listed["latest_checkpoint_result"]["checkpoint_dir_name"]
+    flip_a_byte(run / "checkpoints" / newest / "network.safetensors")
 
     job = start("--resume", run, *on_cluster)
     wait_for_epoch(job, run, 4)
@@ -116,6 +125,7 @@ def test_neither_a_killed_job_nor_a_killed_worker_changes_what_is_learned(
     code, _, messages = finish(job)
     assert code == 0, messages
     assert messages.count("going on after epoch") == 2
+    assert messages.count("going on from the checkpoint before it") == 1
     assert [record["epoch"] for record in records(run)] == list(range(1, EPOCHS + 1))
     learned, expected = (load_file(at / "model" / "model.safetensors") for at in (run, whole))
     assert learned.keys() == expected.keys()

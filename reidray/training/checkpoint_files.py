@@ -1,0 +1,206 @@
+"""The files of a checkpoint, their checksums, and the checkpoint that a run goes on from.
+
+This module imports neither PyTorch nor Ray, so that a run is checked before they are loaded.
+"""
+
+import json
+import logging
+from hashlib import file_digest, sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+
+from reidray.data.storage import Location
+from reidray.errors import UserError
+
+log = logging.getLogger("reidray")
+
+NETWORK_FILE = "network.safetensors"
+BEST_FILE = "best.safetensors"
+OPTIMIZER_FILE = "optimizer.safetensors"
+STATE_FILE = "state.json"
+FILES = (NETWORK_FILE, BEST_FILE, OPTIMIZER_FILE, STATE_FILE)
+SUMS_FILE = "SHA256SUMS"
+"""As `sha256sum` writes and checks it: a digest and a name in each line."""
+
+FORMAT = 2
+"""Checkpoints of format 1, whose state does not say so, have no checksums."""
+
+CHECKPOINTS = "checkpoints"
+SNAPSHOT_FILE = "checkpoint_manager_snapshot.json"
+"""Ray Train's list of the checkpoints of a run, which it reads to go on."""
+
+
+def write_checksums(folder: Path) -> None:
+    """Write the SHA-256 of each file of a checkpoint beside them."""
+    lines = [f"{sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in FILES]
+    (folder / SUMS_FILE).write_text("".join(lines))
+
+
+def check_whole(folder: Location) -> None:
+    """Refuse a checkpoint that is not as it was written.
+
+    One of before checksums is known by its state; its files have to be there, and to be JSON and
+    safetensors, which is seen when they are read.
+
+    Raises:
+        UserError: a file is missing, or damaged; the message names it.
+        OSError: the disk or the object store failed.
+    """
+    for name in FILES:
+        if not folder.join(name).is_file():
+            raise UserError(f"checkpoint file {folder.join(name).uri} is missing")
+    if folder.join(SUMS_FILE).is_file():
+        expected = _read_sums(folder)
+        for name in FILES:
+            if folder.read_with(name, _digest) != expected.get(name):
+                raise _damaged(folder, name, f"its SHA-256 is not the one in {SUMS_FILE}")
+        return
+    if read_state(folder).get("format", 1) >= FORMAT:
+        raise UserError(f"checkpoint file {folder.join(SUMS_FILE).uri} is missing")
+
+
+def read_state(folder: Location) -> dict[str, Any]:
+    """Return what a checkpoint's `state.json` holds.
+
+    Raises:
+        UserError: it is missing, or no JSON object with the keys it was written with.
+    """
+    try:
+        state = json.loads(folder.read_bytes(STATE_FILE))
+    except FileNotFoundError:
+        raise UserError(f"checkpoint file {folder.join(STATE_FILE).uri} is missing") from None
+    except (ValueError, RecursionError) as error:
+        raise _damaged(folder, STATE_FILE, f"not JSON: {error}") from error
+    parts = [state.get(key) for key in ("standing", "settings")] if isinstance(state, dict) else []
+    if not parts or not all(isinstance(part, dict) for part in parts):
+        raise _damaged(folder, STATE_FILE, "without standing or settings")
+    return cast("dict[str, Any]", state)
+
+
+def _read_sums(folder: Location) -> dict[str, str]:
+    text = folder.read_bytes(SUMS_FILE).decode("ascii", errors="replace")
+    pairs = [line.split("  ", 1) for line in text.splitlines() if "  " in line]
+    return {name: digest for digest, name in pairs}
+
+
+def _digest(file: pa.NativeFile) -> str:
+    return file_digest(cast("Any", file), "sha256").hexdigest()
+
+
+def _damaged(folder: Location, name: str, reason: str) -> UserError:
+    return UserError(f"checkpoint file {folder.join(name).uri} is damaged ({reason})")
+
+
+def settle_checkpoints(run: Location) -> None:
+    """Make sure that Ray Train goes on from the newest whole checkpoint of a run.
+
+    Ray Train keeps a list of checkpoints, goes on from the newest and deletes the oldest. Where the
+    newest is damaged, the list is written anew with the one before it, and where the list itself
+    is, with the newest whole checkpoint beside it; a logged line says so.
+
+    Args:
+        run: the run directory; it may have no checkpoints yet.
+
+    Raises:
+        UserError: no checkpoint is whole, or the list names another place.
+    """
+    folder = run.join(CHECKPOINTS)
+    present = _folders_in(folder)
+    listed = _read_list(folder)
+    if listed is None and not present:
+        log.info("%s has no checkpoint yet: training begins at epoch 1", run.uri)
+        return
+    known = present if listed is None else listed
+    newest = _newest_whole(folder, known)
+    if listed is None or newest != listed[-1] or not set(listed) <= set(present):
+        folder.write_bytes(SNAPSHOT_FILE, json.dumps(_list_of(newest)).encode())
+
+
+def _folders_in(folder: Location) -> list[str]:
+    """Return the names of the folders in a folder, links left out; checkpoints sort by age."""
+    children = folder.list_children() if folder.is_folder() else []
+    names = [name.rstrip("/") for name in children if name.endswith("/")]
+    return [name for name in names if not Path(folder.path, name).is_symlink()]
+
+
+def _newest_whole(folder: Location, names: list[str]) -> str:
+    """Return the newest whole checkpoint, and log what is wrong with those after it."""
+    wrong: list[UserError] = []
+    for name in reversed(names):
+        try:
+            check_whole(folder.join(name))
+        except UserError as error:
+            wrong.append(error)
+            continue
+        for each in wrong:
+            log.warning("%s: going on from the checkpoint before it, %s", each, name)
+        return name
+    raise UserError(f"{wrong[0]}, and no checkpoint before it is whole: train again")
+
+
+def _read_list(folder: Location) -> list[str] | None:
+    """Return the checkpoints that Ray Train knows of, the newest last.
+
+    Returns:
+        None where there is no list, or one that Ray Train cannot have written.
+
+    Raises:
+        UserError: it names something that is no folder beside it; Ray Train would delete that.
+    """
+    place = folder.join(SNAPSHOT_FILE)
+    if not place.is_file():
+        return None
+    named: list[object] = []
+
+    def note(entry: dict[str, object]) -> dict[str, object]:
+        if "checkpoint_dir_name" in entry:
+            named.append(entry["checkpoint_dir_name"])
+        return entry
+
+    try:
+        content = json.loads(folder.read_bytes(SNAPSHOT_FILE), object_hook=note)
+        names = [str(entry["checkpoint_dir_name"]) for entry in content["checkpoint_results"]]
+        newest = str(content["latest_checkpoint_result"]["checkpoint_dir_name"])
+        sound = (
+            content.keys() >= _list_of("").keys()
+            and newest in names
+            and len(content["checkpoint_report_indices"]) == len(names)
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        sound = False
+    for name in named:
+        if not _is_beside(folder, name):
+            raise UserError(
+                f"{place.uri} names a checkpoint {name!r}, which is no folder beside it: go on "
+                "with a run that is whole and your own, or train again"
+            )
+    if not sound:
+        log.warning("%s is damaged: looking for checkpoints beside it", place.uri)
+        return None
+    return [*(name for name in names if name != newest), newest]
+
+
+def _is_beside(folder: Location, name: object) -> bool:
+    """Tell whether a name is that of a folder in `folder`, or was; a link is not."""
+    plain = isinstance(name, str) and name not in ("", ".", "..") and "/" not in name
+    return plain and not Path(folder.path, str(name)).is_symlink()
+
+
+def _list_of(name: str) -> dict[str, Any]:
+    """Return Ray Train's list with one checkpoint in it."""
+    entry = {"version": 0, "checkpoint_dir_name": name, "metrics": {}}
+    return {
+        "ray_version": version("ray"),
+        "checkpoint_results": [entry],
+        "checkpoint_report_indices": [0],
+        "latest_checkpoint_result": entry,
+        "pending_training_results": [],
+        "pending_validation_specs": [],
+        "current_report_index": 1,
+        "validated_checkpoint_dir_names": [],
+        "timed_out_validation_checkpoint_dir_names": [],
+        "failed_validation_checkpoint_dir_names": [],
+    }
