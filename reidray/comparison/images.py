@@ -14,7 +14,7 @@ from reidray.data.split import split_people
 from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.scoring.evaluation import ImageLabels
-from reidray.scoring.feature_evaluation import default_protocol, right_answers
+from reidray.scoring.feature_evaluation import protocol_of, right_answers
 from reidray.scoring.model_evaluation import image_labels, labelled_images
 
 NAMED_IN_GALLERY = "query images, named by the gallery"
@@ -72,7 +72,7 @@ def read_images(config: CompareConfig) -> ComparedImages:
         image_labels(labelled_images(manifest.split(name), name, root))
         for name in ("query", "gallery")
     )
-    protocol = default_protocol(query, gallery)
+    protocol = protocol_of(query, gallery)
     right_answers(query, gallery, protocol, root)
     train, validation = _training(manifest, config)
     _check_components(config, len(train.people), root)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from reidray.retrieval.comparisons import Comparison
+from reidray.retrieval.feature_keys import Floats
 from reidray.retrieval.inputs import Integers
 from reidray.retrieval.protocols import DISTRACTOR, JUNK, Truth
 
@@ -40,4 +41,22 @@ class SingleImageDraws:
             ahead = before[position][self._drawn[rounds]]
             ahead[:, own] = False
             ranks[rounds] = ahead.sum(axis=1) + before[position][self._distractors].sum()
+        return ranks
+
+    def ranks_in_list(self, query: int, positions: Floats, truth: Truth) -> Floats:
+        """(rounds,) the rank, from 0, of a query's own person in each round, by a ranked list.
+
+        Args:
+            query: its index.
+            positions: (G,) place of each gallery image in the list; infinite where it is not in it.
+            truth: of the same labels; the query has a match.
+        """
+        own = int(np.searchsorted(self._persons, self._query_ids[query]))
+        matches = truth.matches(query)
+        own_place = positions[matches[(self._chance[:, own] * len(matches)).astype(np.int64)]]
+        others = positions[self._drawn]
+        others[:, own] = np.inf
+        ahead = (others < own_place[:, None]).sum(axis=1)
+        ahead += (positions[self._distractors] < own_place[:, None]).sum(axis=1)
+        ranks: Floats = np.where(np.isinf(own_place), np.inf, ahead)
         return ranks

@@ -1,12 +1,14 @@
 """Who counts as found: what each protocol leaves out of a query's gallery."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from reidray.retrieval.inputs import Integers, Labels, as_labels
 
 PROTOCOLS = ("market1501", "all", "single_shot", "cuhk03")
+ProtocolName = Literal["market1501", "all", "single_shot", "cuhk03"]
 CAMERA_PROTOCOLS = ("market1501", "cuhk03")
 JUNK, DISTRACTOR = -1, 0
 
@@ -56,6 +58,39 @@ class Truth:
         if self.query_cameras is not None and self.gallery_cameras is not None:
             cameras = self.query_cameras, self.gallery_cameras[kept]
         return _sorted_truth(self.query_ids, self.gallery_ids[kept], cameras), kept
+
+
+def default_protocol(
+    query_ids: Integers,
+    gallery_ids: Integers,
+    query_cameras: Integers | None,
+    gallery_cameras: Integers | None,
+) -> ProtocolName:
+    """Return the protocol of a set of images for which none is asked.
+
+    `single_shot` where the gallery has one image of each person and no junk. Otherwise
+    `market1501` where every image has a camera and some query a match in another camera, and
+    `all` where not.
+
+    Args:
+        query_ids: (Q,) person of each query image.
+        gallery_ids: (G,) person of each gallery image.
+        query_cameras: (Q,), or None where not every one is known.
+        gallery_cameras: (G,) likewise.
+    """
+    if len(np.unique(gallery_ids)) == len(gallery_ids) and JUNK not in gallery_ids:
+        return "single_shot"
+    if query_cameras is None or gallery_cameras is None:
+        return "all"
+    pairs = np.unique(np.stack([gallery_ids, gallery_cameras], axis=1), axis=0)
+    people, cameras = np.unique(pairs[:, 0], return_counts=True)
+    seen_by = dict(zip(people.tolist(), cameras.tolist(), strict=True))
+    own = set(map(tuple, pairs.tolist()))
+    across = any(
+        person > DISTRACTOR and seen_by.get(person, 0) > ((person, camera) in own)
+        for person, camera in zip(query_ids.tolist(), query_cameras.tolist(), strict=True)
+    )
+    return "market1501" if across else "all"
 
 
 def read_truth(

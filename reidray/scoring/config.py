@@ -69,7 +69,8 @@ class EvaluateConfig:
 
     Attributes:
         ranking: reid_test.txt to judge, with truth or gallery.
-        truth: JSON file, query name to the list of its correct gallery names.
+        truth: which gallery names are correct for each query: a JSON object, query name to a list
+            of names, or lines of the form of a ranking.
         gallery: in place of truth, the gallery whose file names tell person and camera.
         attributes: classification_test.csv to judge.
         attributes_truth: file of the same form that holds the right answers.
@@ -82,7 +83,8 @@ class EvaluateConfig:
         protocol: market1501 leaves out what the query's own camera saw, cuhk03 also draws one
             image per person, single_shot has one image per person, all leaves nothing out; by
             default single_shot where the gallery has one image per person, else market1501 where
-            every image has a camera, else all.
+            every image has a camera and a query a match in another one, else all. A truth file
+            says itself what is right.
         metric: distance between features; by default the one the model was validated with, and
             euclidean for feature files.
         ap_rule: average precision by the standard rule, which is the default, or by the older
@@ -201,9 +203,10 @@ _TOGETHER = (
 _GOES_WITH: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("truth", "gallery"), ("ranking",)),
     **dict.fromkeys(("output", "max_rank"), ("ranking", "query_features", "model")),
+    "protocol": ("query_features", "model", "gallery"),
     **dict.fromkeys(
         (
-            *("protocol", "metric", "ap_rule", "unmatched", "rerank"),
+            *("metric", "ap_rule", "unmatched", "rerank"),
             *("false_accept_rate", "distractor_scores"),
         ),
         ("query_features", "model"),

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 RANKS = (1, 5, 10)
 """Where the cumulative match curve is quoted."""
 
+NAMED_WITHOUT_MATCH = 10
+"""Queries without a match that are named in a line; the table of the queries has all."""
+
 
 @dataclass(frozen=True, eq=False)
 class ImageLabels:
@@ -78,3 +81,20 @@ class Evaluation:
     summary: str = ""
     person_ids: Mapping[str, int] = field(default_factory=dict)
     camera_ids: Mapping[str, int] = field(default_factory=dict)
+
+
+def unmatched_figures(queries: Sequence[str]) -> dict[str, Any]:
+    """Return how many queries have no match, and the names of the first of them."""
+    return {
+        "queries_without_match": len(queries),
+        "without_match": list(queries[:NAMED_WITHOUT_MATCH]),
+    }
+
+
+def unmatched_notes(queries: Sequence[str]) -> list[str]:
+    """Return a line on the queries without a match, where there are any."""
+    if not queries:
+        return []
+    named = ", ".join(map(repr, queries[:NAMED_WITHOUT_MATCH]))
+    more = ", ..." if len(queries) > NAMED_WITHOUT_MATCH else ""
+    return [f"queries without a match: {len(queries)} ({named}{more})"]

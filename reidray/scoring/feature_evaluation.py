@@ -1,6 +1,7 @@
 """Figures of features: how well those of a gallery answer those of the queries."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
@@ -9,11 +10,21 @@ import numpy as np
 
 from reidray.errors import UserError
 from reidray.retrieval import RankingMetrics, Reranking, evaluate, open_set
-from reidray.retrieval.protocols import JUNK, Truth, read_truth
+from reidray.retrieval.protocols import Truth, default_protocol, read_truth
 from reidray.scoring.config import EvaluateConfig, ProtocolName
 from reidray.scoring.distractors import score_images, separation_figures
-from reidray.scoring.evaluation import RANKS, Evaluation, ImageLabels, QueryFigures
-from reidray.scoring.feature_files import ImageFeatures, read_features
+from reidray.scoring.evaluation import (
+    RANKS,
+    Evaluation,
+    ImageLabels,
+    QueryFigures,
+    unmatched_figures,
+    unmatched_notes,
+)
+from reidray.scoring.feature_files import FeatureSets, ImageFeatures, read_features
+from reidray.scoring.name_matching import nothing_in_common
+
+log = logging.getLogger("reidray")
 
 
 def judge_feature_files(config: EvaluateConfig) -> Evaluation:
@@ -28,10 +39,21 @@ def judge_feature_files(config: EvaluateConfig) -> Evaluation:
     files = [config.query_features or "", config.gallery_features or ""]
     found = read_features(*files)
     query, gallery = found.sets
+    _check_some_person_in_common(found, files)
     judged = judge_features(
         query, gallery, config, metric=config.metric or "euclidean", source=" with ".join(files)
     )
     return replace(judged, person_ids=found.person_ids, camera_ids=found.camera_ids)
+
+
+def _check_some_person_in_common(found: FeatureSets, files: Sequence[str]) -> None:
+    names = {number: name for name, number in found.person_ids.items()}
+    query, gallery = (
+        {names.get(person, str(person)) for person in each.labels.people.tolist()}
+        for each in found.sets
+    )
+    if not query & gallery:
+        raise nothing_in_common("person", files[0], query, files[1], gallery)
 
 
 def judge_features(
@@ -54,7 +76,7 @@ def judge_features(
     Raises:
         UserError: they do not fit each other or the rules, or no query has a match.
     """
-    protocol = config.protocol or default_protocol(query.labels, gallery.labels)
+    protocol = config.protocol or protocol_of(query.labels, gallery.labels)
     truth = right_answers(query.labels, gallery.labels, protocol, source)
     people = query.labels.people, gallery.labels.people
     cameras = query.labels.cameras, gallery.labels.cameras
@@ -76,20 +98,17 @@ def judge_features(
         if config.distractor_scores:
             scores = score_images(query.embeddings, gallery.embeddings, gallery.doubt, metric)
             figures["distractor_scores"] = separation_figures(gallery.labels.people, scores, source)
+    queries = _query_figures(query.labels, truth, metrics)
+    unmatched = [each.query for each in queries if not each.matches]
+    for line in (*unmatched_notes(unmatched), str(metrics)):
+        log.info("%s", line)
     curve = metrics.cmc[: len(gallery.embeddings)].tolist()
-    return Evaluation(figures, _query_figures(query.labels, truth, metrics), curve, str(metrics))
+    return Evaluation(figures | unmatched_figures(unmatched), queries, curve, str(metrics))
 
 
-def default_protocol(query: ImageLabels, gallery: ImageLabels) -> ProtocolName:
-    """What is judged by where nothing else is asked for.
-
-    `single_shot` where the gallery has one image of each person and no junk, else `market1501`
-    where every image has a camera, else `all`.
-    """
-    if len(np.unique(gallery.people)) == len(gallery.people) and JUNK not in gallery.people:
-        return "single_shot"
-    has_cameras = query.cameras is not None and gallery.cameras is not None
-    return "market1501" if has_cameras else "all"
+def protocol_of(query: ImageLabels, gallery: ImageLabels) -> ProtocolName:
+    """Return the protocol of labelled images for which none is asked (see `default_protocol`)."""
+    return default_protocol(query.people, gallery.people, query.cameras, gallery.cameras)
 
 
 def right_answers(query: ImageLabels, gallery: ImageLabels, protocol: str, source: str) -> Truth:
@@ -129,7 +148,6 @@ def _figures(metrics: RankingMetrics) -> dict[str, Any]:
         },
         "queries": queries,
         "queries_used": used,
-        "queries_without_match": queries - used,
     }
 
 

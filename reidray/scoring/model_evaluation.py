@@ -20,7 +20,7 @@ from reidray.scoring.distractors import labelled_distractors
 from reidray.scoring.embedded_set import EmbeddedSet, embed_sets
 from reidray.scoring.embedding_pass import plan_pool
 from reidray.scoring.evaluation import Evaluation, ImageLabels, QueryFigures
-from reidray.scoring.feature_evaluation import default_protocol, judge_features, right_answers
+from reidray.scoring.feature_evaluation import judge_features, protocol_of, right_answers
 from reidray.scoring.feature_files import ImageFeatures
 from reidray.scoring.image_batches import ImageSet
 from reidray.scoring.night import check_bad
@@ -48,7 +48,7 @@ def judge_model(
         labelled_images(manifest.split(name), name, manifest.root) for name in ("query", "gallery")
     ]
     query, gallery = (image_labels(table) for table in tables)
-    protocol = config.protocol or default_protocol(query, gallery)
+    protocol = config.protocol or protocol_of(query, gallery)
     right_answers(query, gallery, protocol, manifest.root)
     if config.distractor_scores:
         labelled_distractors(gallery.people, manifest.root)

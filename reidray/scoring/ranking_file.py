@@ -1,12 +1,32 @@
 """`reid_test.txt`: for each query the gallery images that resemble it most, the best first."""
 
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from reidray.errors import UserError
 
 FORBIDDEN = (",", '"', ": ")
 _COLON_BEFORE_SPACE = re.compile(r":(?=\s|$)")
+
+
+@dataclass(frozen=True)
+class RankingRow:
+    """A line of a ranking.
+
+    Attributes:
+        line: its number in the file.
+        query: name of the query.
+        names: those of gallery images, the best first.
+        scores: one for each of the names, or none.
+    """
+
+    line: int
+    query: str
+    names: tuple[str, ...]
+    scores: tuple[float, ...] = ()
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -62,27 +82,57 @@ def read_ranking(data: bytes, name: str) -> dict[str, tuple[str, ...]]:
     Raises:
         UserError: where a line's query ends is not clear, or a query or a name is there twice.
     """
+    return collect_rows(plain_rows(numbered_lines(data, name), name), name)
+
+
+def numbered_lines(data: bytes, name: str) -> list[tuple[int, str]]:
+    """The lines of a text file that are not blank, stripped, each with its number.
+
+    Raises:
+        UserError: the file is not UTF-8, or UTF-16 with a mark at its beginning.
+    """
+    encoding = "utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode(encoding)
     except UnicodeDecodeError:
         raise UserError(f"{name}: not a UTF-8 text file; expected a ranking") from None
-    ranking: dict[str, tuple[str, ...]] = {}
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{name}, line {number}"
-        query, names = _split_line(line.strip(), where)
-        if query in ranking:
-            raise UserError(f"{where}: query {query!r} has an earlier line; keep one of them")
+    lines = enumerate(text.split("\n"), start=1)
+    return [(number, line.strip()) for number, line in lines if line.strip()]
+
+
+def plain_rows(lines: Iterable[tuple[int, str]], name: str) -> list[RankingRow]:
+    """The rows of a file of the form that `write_ranking` gives it.
+
+    Raises:
+        UserError: where a line's query ends is not clear.
+    """
+    rows = []
+    for number, line in lines:
+        query, names = split_line(line, f"{name}, line {number}")
         ranked = tuple(part.strip() for part in names.split(",") if part.strip())
-        if len(set(ranked)) < len(ranked):
-            twice = next(part for part in ranked if ranked.count(part) > 1)
+        rows.append(RankingRow(number, query, ranked))
+    return rows
+
+
+def collect_rows(rows: Iterable[RankingRow], name: str) -> dict[str, tuple[str, ...]]:
+    """Query name to gallery names.
+
+    Raises:
+        UserError: a query has two rows, or a name is twice in one.
+    """
+    ranking: dict[str, tuple[str, ...]] = {}
+    for row in rows:
+        where = f"{name}, line {row.line}"
+        if row.query in ranking:
+            raise UserError(f"{where}: query {row.query!r} has an earlier line; keep one of them")
+        if len(set(row.names)) < len(row.names):
+            twice = next(part for part, count in Counter(row.names).items() if count > 1)
             raise UserError(f"{where}: {twice!r} is ranked twice; keep one of them")
-        ranking[query] = ranked
+        ranking[row.query] = row.names
     return ranking
 
 
-def _split_line(line: str, where: str) -> tuple[str, str]:
+def split_line(line: str, where: str) -> tuple[str, str]:
     """A line's query, and all that follows its colon."""
     spaced = _COLON_BEFORE_SPACE.search(line)
     if not spaced and line.count(":") > 1:

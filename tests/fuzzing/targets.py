@@ -27,8 +27,9 @@ from reidray.data.pictures import UndecodableImage
 from reidray.errors import UserError
 from reidray.models import load_model
 from reidray.scoring.feature_files import read_features
-from reidray.scoring.file_evaluation import read_truth
-from reidray.scoring.ranking_file import read_ranking
+from reidray.scoring.ranking_file import collect_rows
+from reidray.scoring.ranking_forms import read_forms
+from reidray.scoring.ranking_truth import read_truth_forms, truth_of
 
 SECONDS = 30
 """What reads one small file for longer hangs."""
@@ -105,8 +106,12 @@ def _table(name, folder):
         (folder / image).touch()
     readers = {
         "annotations.csv": lambda: read_annotations(file.read_bytes(), name),
-        "ranking.txt": lambda: read_ranking(file.read_bytes(), name),
-        "truth.json": lambda: read_truth(file),
+        "ranking.txt": lambda: [
+            collect_rows(form.rows, name) for form in read_forms(file.read_bytes(), name)
+        ],
+        "truth.json": lambda: [
+            truth_of(form) for form in read_truth_forms(file, file.read_bytes())
+        ],
         "features.npz": lambda: read_features(str(file)),
         "features.parquet": lambda: read_features(str(file)),
     }

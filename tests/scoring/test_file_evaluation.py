@@ -3,13 +3,8 @@ import pytest
 from reidray.data.annotations import read_annotations, write_annotations
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
 from reidray.errors import UserError
-from reidray.scoring.file_evaluation import (
-    RankingTruth,
-    judge_attributes,
-    judge_ranking,
-    read_truth,
-    truth_from_names,
-)
+from reidray.scoring.file_evaluation import judge_attributes, judge_ranking
+from reidray.scoring.ranking_truth import RankingTruth, read_truth_forms, truth_from_names
 
 
 def person(**codes):
@@ -34,11 +29,18 @@ def test_truth_from_names_takes_other_cameras_and_ignores_own_camera_and_junk():
     gallery = ["0001_c1_1.jpg", "0001_c2_2.jpg", "0002_c1_3.jpg", "-1_c3_4.jpg"]
     truth = truth_from_names(["in/0001_c1_9.jpg", "0002_c1_8.jpg"], gallery)
     assert truth.correct == {"in/0001_c1_9.jpg": {"0001_c2_2.jpg"}}
-    assert truth.ignored == {"in/0001_c1_9.jpg": {"0001_c1_1.jpg", "-1_c3_4.jpg"}}
+    assert truth.ignored == {"in/0001_c1_9.jpg": {"0001_c1_1.jpg"}}
+    assert (truth.junk, truth.unmatched) == ({"-1_c3_4.jpg"}, ("0002_c1_8.jpg",))
     ranked = ("-1_c3_4.jpg", "0001_c1_1.jpg", "0001_c2_2.jpg")
     judged = judge_ranking({"in/0001_c1_9.jpg": ranked}, truth)
     assert judged.figures["mean_ap"] == 1
-    assert judged.queries == [("in/0001_c1_9.jpg", 1, 1, 1.0, 1, 1)]
+    assert judged.queries == [
+        ("in/0001_c1_9.jpg", 1, 1, 1.0, 1, 1),
+        ("0002_c1_8.jpg", 2, 1, None, None, 0),
+    ]
+    assert judged.figures["queries_without_match"] == 1
+    assert judged.figures["without_match"] == ["0002_c1_8.jpg"]
+    assert "(market1501, ranking file" in judged.figures["protocol"]
 
 
 def test_each_query_of_the_truth_has_a_row_and_the_curve_ends_with_the_longest_list():
@@ -74,7 +76,7 @@ def test_wrong_truth_files_are_named(tmp_path, text, named):
     path = tmp_path / "truth.json"
     path.write_text(text)
     with pytest.raises(UserError, match=named) as caught:
-        read_truth(path)
+        read_truth_forms(path, path.read_bytes())
     assert "truth.json" in str(caught.value)
 
 
@@ -99,5 +101,5 @@ def test_a_row_of_minus_ones_is_a_missing_prediction():
 
 
 def test_attribute_files_without_a_common_image_are_an_error():
-    with pytest.raises(UserError, match="no id in common"):
+    with pytest.raises(UserError, match="no id in common: 'a' is in the one, 'b' in the other"):
         judge_attributes({"a": person()}, {"b": person()})
