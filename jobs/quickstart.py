@@ -1,7 +1,6 @@
 """Draw a demo set, train on it, score its test part, and see the figures: no download needed."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 from reidray.job import parse_config, run_job
@@ -13,17 +12,15 @@ def quickstart() -> dict[str, Any]:
 
     asked = parse_config(QuickstartConfig, sys.argv[1:], description=__doc__)
 
-    from reidray.quickstart_folder import check_quickstart_places
+    from reidray.quickstart_folder import claimed_folder
 
-    if asked.config.folder is not None:
-        check_quickstart_places(Path(asked.config.folder))  # before PyTorch loads
+    with claimed_folder(asked.config.folder) as folder:  # before PyTorch and Ray load
+        from reidray.quickstart import run_quickstart
+        from reidray.session import ray_session
 
-    from reidray.quickstart import run_quickstart
-    from reidray.session import ray_session
-
-    training = parse_config(TrainReidConfig, ["--recipe", "demo", "--data", "demo"], trains="reid")
-    session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)
-    return run_quickstart(asked.config, training.config, session)
+        demo = parse_config(TrainReidConfig, ["--recipe", "demo", "--data", "demo"], trains="reid")
+        session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)
+        return run_quickstart(asked.config, demo.config, session, folder)
 
 
 if __name__ == "__main__":

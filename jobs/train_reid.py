@@ -14,22 +14,19 @@ def train() -> dict[str, Any]:
     started = time.time()
     asked = parse_config(TrainReidConfig, sys.argv[1:], description=__doc__, trains="reid")
 
-    from reidray.training.run_directory import new_run
+    from reidray.training.run_directory import claimed_run
 
-    if asked.resume is None:
-        new_run(asked.config)  # refuses a bad output before PyTorch loads
+    with claimed_run(asked.config, asked.resume) as run:  # before PyTorch and Ray load
+        from reidray.interrupts import offer_resume
+        from reidray.session import ray_session
+        from reidray.training.reid.prepare import prepare_reid
+        from reidray.training.reid.train import train_reid
+        from reidray.training.run import CONFIG_FILE
 
-    from reidray.interrupts import offer_resume
-    from reidray.session import ray_session
-    from reidray.training.reid.prepare import prepare_reid
-    from reidray.training.reid.train import train_reid
-    from reidray.training.run import CONFIG_FILE
-
-    prepared = prepare_reid(asked.config, asked.resume)
-    run = prepared.run
-    offer_resume(asked.arguments_to_resume(run.location.uri), once=run.folder / CONFIG_FILE)
-    with ray_session(asked.session.ray_address, verbose=asked.session.verbose):
-        return train_reid(prepared, started=started)
+        prepared = prepare_reid(asked.config, run)
+        offer_resume(asked.arguments_to_resume(run.location.uri), once=run.folder / CONFIG_FILE)
+        with ray_session(asked.session.ray_address, verbose=asked.session.verbose):
+            return train_reid(prepared, started=started)
 
 
 if __name__ == "__main__":

@@ -12,25 +12,23 @@ def tune() -> dict[str, Any]:
 
     asked = parse_config(TuneConfig, sys.argv[1:], description=__doc__)
 
-    from reidray.tuning.sweep_folder import new_sweep
+    from reidray.tuning.sweep_folder import SWEEP_FILE, claimed_sweep
 
-    if not asked.config.resume:
-        new_sweep(asked.config)  # refuses a bad output before PyTorch loads
+    with claimed_sweep(asked.config) as output:  # before PyTorch and Ray load
+        from reidray.interrupts import offer_resume
+        from reidray.session import ray_session
+        from reidray.tuning.sweep import prepare_sweep, run_sweep
 
-    from reidray.interrupts import offer_resume
-    from reidray.session import ray_session
-    from reidray.tuning.sweep import SWEEP_FILE, prepare_sweep, run_sweep
-
-    sweep = prepare_sweep(asked.config)
-    again = [argument for argument in sys.argv[1:] if argument != "--resume"]
-    offer_resume([*again, "--resume"], once=sweep.output.folder / SWEEP_FILE)
-    session = ray_session(
-        asked.session.ray_address,
-        verbose=asked.session.verbose,
-        dashboard=sweep.prepared.config.num_workers > 1,
-    )
-    with session:
-        return run_sweep(sweep)
+        sweep = prepare_sweep(asked.config, output)
+        again = [argument for argument in sys.argv[1:] if argument != "--resume"]
+        offer_resume([*again, "--resume"], once=sweep.output.folder / SWEEP_FILE)
+        session = ray_session(
+            asked.session.ray_address,
+            verbose=asked.session.verbose,
+            dashboard=sweep.prepared.config.num_workers > 1,
+        )
+        with session:
+            return run_sweep(sweep)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,7 @@ from reidray.data.decoding import decode_files
 from reidray.data.demo import draw_demo_set
 from reidray.data.image_folders import list_images
 from reidray.data.storage import Location
-from reidray.quickstart_folder import (
-    DATA_FOLDER,
-    RUN_FOLDER,
-    SCORES_FOLDER,
-    check_quickstart_places,
-)
+from reidray.quickstart_folder import DATA_FOLDER, RUN_FOLDER, SCORES_FOLDER
 from reidray.retrieval import evaluate
 from reidray.scoring.config import EvaluateConfig, ScoreConfig
 from reidray.scoring.file_evaluation import judge_files
@@ -36,14 +31,18 @@ PCA_SIZE = (64, 32)
 
 
 def run_quickstart(
-    config: QuickstartConfig, training: TrainReidConfig, session: AbstractContextManager[None]
+    config: QuickstartConfig,
+    training: TrainReidConfig,
+    session: AbstractContextManager[None],
+    folder: Path,
 ) -> dict[str, Any]:
     """Draw a set, train on it, score its test part and say how good that is.
 
     Args:
-        config: where it goes.
+        config: the seed and the workers.
         training: how to train; data, output, seed and workers are filled in.
         session: a connection to Ray, opened after the set is drawn.
+        folder: where it goes.
 
     Returns:
         Folders, figures and seconds of each part.
@@ -51,10 +50,8 @@ def run_quickstart(
     Raises:
         UserError: a folder cannot be written, or the cluster is too small.
     """
-    folder = Path(config.folder or time.strftime("runs/quickstart-%Y%m%d-%H%M%S"))
     data, run, scores = (folder / name for name in (DATA_FOLDER, RUN_FOLDER, SCORES_FOLDER))
     seconds: dict[str, float] = {}
-    check_quickstart_places(folder)
     started = time.time()
     draw_demo_set(data, seed=config.seed)
     seconds["draw"] = time.time() - started

@@ -1,5 +1,9 @@
-"""Check where the quickstart writes, before PyTorch and Ray load."""
+"""Where the quickstart writes, checked before PyTorch and Ray load."""
 
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from reidray.data.demo import check_demo_folder
@@ -8,6 +12,22 @@ from reidray.scoring.output_files import OUTPUT_FILES, SUMMARY_FILE
 from reidray.training.run_directory import RunDirectory
 
 DATA_FOLDER, RUN_FOLDER, SCORES_FOLDER = "data", "run", "scores"
+
+
+@contextmanager
+def claimed_folder(name: str | None) -> Iterator[Path]:
+    """Choose the folder of a quickstart, and keep every other job from writing it.
+
+    Args:
+        name: of the folder; by default a new one under runs/.
+
+    Raises:
+        UserError: another job is writing it, or it is not what it should be.
+    """
+    folder = Path(name or time.strftime(f"runs/quickstart-%Y%m%d-%H%M%S-{os.getpid()}"))
+    with RunDirectory.at(str(folder)).claimed():
+        check_quickstart_places(folder)
+        yield folder
 
 
 def check_quickstart_places(folder: Path) -> None:

@@ -22,11 +22,10 @@ from reidray.models.directory import MODEL_FILES, ModelCard, save_model
 from reidray.models.networks import Network
 from reidray.models.registry import NETWORKS, NetworkSpec, build_network, describe_for_task
 from reidray.training.checkpoint import Standing, read_best
-from reidray.training.checkpoint_files import settle_checkpoints
 from reidray.training.loop import Task
 from reidray.training.place import Place
 from reidray.training.progress import Journal
-from reidray.training.run_directory import RunDirectory, new_run
+from reidray.training.run_directory import RunDirectory
 from reidray.training.trainer import Resources, place_workers, train_on_cluster
 from reidray.training.worker import Assignment
 
@@ -162,18 +161,13 @@ def read_data(config: TrainingConfig) -> Manifest:
     )
 
 
-def choose_run(config: TrainingConfig, resume: str | None) -> RunDirectory:
-    """The run directory: the one to go on with, or a new one, which is not made yet.
+def check_model_place(run: RunDirectory) -> None:
+    """Refuse a run directory whose `model` holds anything but an earlier model.
 
     Raises:
-        UserError: it holds something, cannot be made, or its checkpoints lie elsewhere.
+        UserError: names one of the files that would be lost.
     """
-    if resume is not None:
-        run = RunDirectory.at(resume)
-        settle_checkpoints(run.location)
-        check_replaceable(run.folder / "model", MODEL_FILES)
-        return run
-    return new_run(config)
+    check_replaceable(run.folder / "model", MODEL_FILES)
 
 
 def choose_network(

@@ -1,10 +1,13 @@
 """Where a run lies: a folder on a disk, or one in an object store with a mirror here."""
 
 import atexit
+import logging
+import os
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,8 +17,13 @@ from reidray.config import TrainingConfig
 from reidray.data.object_store import without_secrets
 from reidray.data.output_checks import check_apart, check_filled_folder, check_key_length
 from reidray.data.outputs import require_new
+from reidray.data.publishing import only_writer_of
 from reidray.data.storage import Location
+from reidray.data.store_lock import LOCK_FILE, StoreLock, writing_alone
 from reidray.errors import UserError
+from reidray.training.checkpoint_files import settle_checkpoints
+
+log = logging.getLogger("reidray")
 
 RUN_FILES = (
     "config.yaml",
@@ -32,6 +40,9 @@ RUN_FILES = (
 
 LAST = "model.json"
 """Of the files that are uploaded together: without it the others are no model."""
+
+_locks: dict[str, StoreLock] = {}
+"""The locks that this process holds, by the address of their folder."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,28 @@ class RunDirectory:
         """The address of a file or folder in it."""
         return self.location.join(name).uri
 
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep every other job from writing it, until the block ends.
+
+        A job that is killed lets go of it: at once on a disk, and in an object store within half a
+        minute, for which the next one waits.
+
+        Raises:
+            UserError: another job is writing it, or it cannot be written.
+        """
+        if not self.location.is_remote:
+            with only_writer_of(Location(os.path.realpath(self.location.uri))):
+                yield
+            return
+        log.info("taking the lock of %s", self.location.uri)
+        with writing_alone(self.location) as lock:
+            _locks[self.location.uri] = lock
+            try:
+                yield
+            finally:
+                del _locks[self.location.uri]
+
     def check_new(self, otherwise: str) -> None:
         """Refuse a place that holds something, or cannot be written.
 
@@ -75,7 +108,7 @@ class RunDirectory:
             return
         uri = self.location.uri
         check_key_length(self.location)
-        if self.location.exists() and self.location.list_files():
+        if self.location.exists() and set(self.location.list_files()) - {LOCK_FILE}:
             raise UserError(f"output {uri} exists and is not empty: name a new one, or {otherwise}")
         try:
             self.location.write_bytes("config.yaml", b"")
@@ -91,10 +124,13 @@ class RunDirectory:
         """Upload the files of the folder, where the run lies in an object store.
 
         Raises:
+            UserError: another job took over the run, as this one had not been heard of.
             OSError: the object store failed, for good.
         """
         if not self.location.is_remote:
             return
+        if lock := _locks.get(self.location.uri):
+            lock.check()
         files = [path for path in self.folder.rglob("*") if path.is_file()]
         for path in sorted(files, key=lambda path: (path.name == LAST, path)):
             name = path.relative_to(self.folder).as_posix()
@@ -131,17 +167,45 @@ class RunDirectory:
         _remove_if_empty(self.folder)
 
 
+@contextmanager
+def claimed_run(config: TrainingConfig, resume: str | None) -> Iterator[RunDirectory]:
+    """Choose the run directory of a training, and keep every other job from writing it.
+
+    Nothing is made yet but the lock.
+
+    Args:
+        config: names a new one; by default it lies under runs/.
+        resume: a run directory to go on with, instead of a new one.
+
+    Raises:
+        UserError: another job is writing it, it holds something, cannot be made, would mix with the
+            images, or has no whole checkpoint to go on from.
+    """
+    run = RunDirectory.at(resume) if resume is not None else _new_run(config)
+    with run.claimed():
+        if resume is not None:
+            settle_checkpoints(run.location)
+        else:
+            run.check_new(f"go on with a run by --resume {run.location.uri}")
+        yield run
+
+
 def new_run(config: TrainingConfig) -> RunDirectory:
     """Return the run directory of a new training, which is not made yet.
 
     Raises:
         UserError: it holds something, cannot be made, or would mix with the images.
     """
-    if config.output is not None:
-        check_apart(("--output", config.output), {"--data": config.data})
-    run = RunDirectory.at(config.output or time.strftime("runs/%Y%m%d-%H%M%S"))
+    run = _new_run(config)
     run.check_new(f"go on with a run by --resume {run.location.uri}")
     return run
+
+
+def _new_run(config: TrainingConfig) -> RunDirectory:
+    if config.output is not None:
+        check_apart(("--output", config.output), {"--data": config.data})
+    # Two jobs may begin within a second.
+    return RunDirectory.at(config.output or time.strftime(f"runs/%Y%m%d-%H%M%S-{os.getpid()}"))
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -11,6 +11,7 @@ from reidray.training.multitask.train import finish_multitask
 from reidray.training.reid.prepare import prepare_reid
 from reidray.training.reid.train import finish_reid
 from reidray.training.run import Learned, Prepared
+from reidray.training.run_directory import RunDirectory
 from reidray.training.trainer import Resources
 
 
@@ -25,7 +26,7 @@ class Kind:
     """
 
     config: type[TrainingConfig]
-    prepare: Callable[[Any, str | None], Prepared]
+    prepare: Callable[[Any, RunDirectory | None], Prepared]
     finish: Callable[[Any, Learned, IngestedCrops, Resources], dict[str, Any]]
 
 

@@ -33,12 +33,11 @@ from reidray.tuning.search import (
     search_of,
 )
 from reidray.tuning.space import Variation, read_space
-from reidray.tuning.sweep_folder import new_sweep
+from reidray.tuning.sweep_folder import SWEEP_FILE, check_sweep
 from reidray.tuning.trial import Trials, run_trial
 
 log = logging.getLogger("reidray")
 
-SWEEP_FILE = "sweep.yaml"
 STATE_FOLDER = "tune"
 BEST_FOLDER = "best"
 
@@ -68,15 +67,19 @@ class Sweep:
     prepared: Prepared
 
 
-def prepare_sweep(config: TuneConfig) -> Sweep:
+def prepare_sweep(config: TuneConfig, output: RunDirectory | None = None) -> Sweep:
     """Read and check what a sweep needs. No Ray, and nothing is written yet.
+
+    Args:
+        config: what is asked for.
+        output: the folder of the sweep, if it has been checked.
 
     Raises:
         UserError: the recipe, the space, the data or the output do not allow it.
     """
-    output = RunDirectory.at(config.output) if config.resume else new_sweep(config)
-    if config.resume and not output.location.join(SWEEP_FILE).is_file():
-        raise UserError(f"output {config.output} holds no sweep to resume: leave out --resume")
+    if output is None:
+        output = RunDirectory.at(config.output)
+        check_sweep(output, config)
     base = _base(config)
     space = read_space(config.space, config.task, base)
     check_search(config, space, base.num_workers)
@@ -90,7 +93,7 @@ def prepare_sweep(config: TuneConfig) -> Sweep:
         output=best,
         max_minutes=None,
     )
-    prepared = KINDS[config.task].prepare(base, best if config.resume else None)
+    prepared = KINDS[config.task].prepare(base, RunDirectory.at(best) if config.resume else None)
     sweep = Sweep(config, output, space, prepared)
     if config.resume:
         _check_same(sweep)

@@ -21,7 +21,8 @@ from reidray.training.loop import Task
 from reidray.training.multitask.examination import LabelledImages, Labelling
 from reidray.training.multitask.task import MultitaskTask
 from reidray.training.place import Place
-from reidray.training.run import Prepared, choose_network, choose_run, image_files, read_data
+from reidray.training.run import Prepared, check_model_place, choose_network, image_files, read_data
+from reidray.training.run_directory import RunDirectory, new_run
 
 log = logging.getLogger("reidray")
 
@@ -75,12 +76,14 @@ class PreparedMultitask(Prepared):
         return f"{', '.join(parts)} images"
 
 
-def prepare_multitask(config: TrainMultitaskConfig, resume: str | None = None) -> PreparedMultitask:
+def prepare_multitask(
+    config: TrainMultitaskConfig, run: RunDirectory | None = None
+) -> PreparedMultitask:
     """Read and check what a training needs. No Ray, and nothing is written yet.
 
     Args:
         config: what to train.
-        resume: a run directory to go on with, instead of a new one.
+        run: the run directory; by default the new one that the configuration names.
 
     Raises:
         UserError: the data, the network or the output do not allow it.
@@ -91,7 +94,8 @@ def prepare_multitask(config: TrainMultitaskConfig, resume: str | None = None) -
     config, spec, labelling = _settle(config, manifest, images["train"])
     for note in manifest.notes:
         log.info("%s", note)
-    run = choose_run(config, resume)
+    run = run or new_run(config)
+    check_model_place(run)
     return PreparedMultitask(
         config=replace(config, output=run.location.uri),
         run=run,

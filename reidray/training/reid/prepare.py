@@ -22,7 +22,8 @@ from reidray.training.place import Place
 from reidray.training.reid.task import ReidTask
 from reidray.training.reid.validation import LabelledCrops, label_crops
 from reidray.training.reid.validation_people import check_validation, validation_notes
-from reidray.training.run import Prepared, choose_network, choose_run, image_files, read_data
+from reidray.training.run import Prepared, check_model_place, choose_network, image_files, read_data
+from reidray.training.run_directory import RunDirectory, new_run
 
 log = logging.getLogger("reidray")
 
@@ -93,12 +94,12 @@ class PreparedReid(Prepared):
         return self.train, self.validation
 
 
-def prepare_reid(config: TrainReidConfig, resume: str | None = None) -> PreparedReid:
+def prepare_reid(config: TrainReidConfig, run: RunDirectory | None = None) -> PreparedReid:
     """Read and check what a training needs. No Ray, and nothing is written yet.
 
     Args:
         config: what to train.
-        resume: a run directory to go on with, instead of a new one.
+        run: the run directory; by default the new one that the configuration names.
 
     Raises:
         UserError: the data, the network or the output do not allow it.
@@ -114,7 +115,8 @@ def prepare_reid(config: TrainReidConfig, resume: str | None = None) -> Prepared
     manifest = replace(manifest, notes=notes)
     for note in manifest.notes:
         log.info("%s", note)
-    run = choose_run(config, resume)
+    run = run or new_run(config)
+    check_model_place(run)
     return PreparedReid(
         config=replace(config, output=run.location.uri),
         run=run,
