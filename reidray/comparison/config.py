@@ -24,6 +24,7 @@ class CompareConfig:
         models: trained models to compare, each NAME=DIR, DIR a model directory.
         pca: a baseline of principal components for each value: under 1 the share of the variance
             that they hold, else how many.
+        protocol: rules of the ranking, as in jobs/evaluate.py and with the same default.
         metric: distance for all methods; by default cosine for the baselines, and for a model the
             one it was validated with.
         height: rows of the baselines' crops.
@@ -47,6 +48,7 @@ class CompareConfig:
     task: Literal["reid", "pets"] = "reid"
     models: tuple[str, ...] = ()
     pca: tuple[float, ...] = (0.95,)
+    protocol: Literal["market1501", "all", "single_shot", "cuhk03"] | None = None
     metric: ComparedMetric | None = None
     height: int = 64
     width: int = 32

@@ -72,12 +72,13 @@ def read_images(config: CompareConfig) -> ComparedImages:
         image_labels(labelled_images(manifest.split(name), name, root))
         for name in ("query", "gallery")
     )
-    protocol = protocol_of(query, gallery)
+    usual = protocol_of(query, gallery)
+    protocol = config.protocol or usual
     right_answers(query, gallery, protocol, root)
     train, validation = _training(manifest, config)
     _check_components(config, len(train.people), root)
     sets: tuple[ImageLabels, ...] = (query, gallery)
-    if protocol == "single_shot":
+    if usual == "single_shot":
         sets += _named_by_others(validation, root)
     names = id_files(manifest.person_ids, manifest.camera_ids)
     return ComparedImages(manifest.location, manifest.fingerprint, train, sets, protocol, names)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reidray.comparison.images import ComparedImages
+from reidray.comparison.images import ComparedImages, image_names
 from reidray.comparison.methods import Method
 from reidray.retrieval import RankingMetrics, classify, evaluate
 from reidray.retrieval.protocols import JUNK
@@ -93,6 +93,12 @@ def judge(method: Method, images: ComparedImages) -> Judged:
     kept = known.people != JUNK
     accuracy = {k: _share_named(method, asked.people, known.people, kept, k) for k in NEIGHBOURS}
     return Judged(method, ranking, accuracy)
+
+
+def unmatched_queries(judged: Judged, images: ComparedImages) -> list[str]:
+    """Return the names of the queries that no gallery image matches."""
+    names = image_names(images.sets[0])
+    return [names[row] for row in np.flatnonzero(judged.ranking.first_match_rank == 0)]
 
 
 def person_ranks(judged: Sequence[Judged], images: ComparedImages) -> PersonRanks:

@@ -9,7 +9,7 @@ from typing import Any
 from reidray.comparison.config import CompareConfig
 from reidray.comparison.files import FIGURES_FILE, REPORT_FILE, TABLE_FILE
 from reidray.comparison.images import read_images
-from reidray.comparison.judging import NEIGHBOURS, judge
+from reidray.comparison.judging import NEIGHBOURS, judge, unmatched_queries
 from reidray.comparison.methods import embed_baselines, embed_model, fit_baselines, load_models
 from reidray.comparison.page import Compared, build_page
 from reidray.data.publishing import published_folder
@@ -17,6 +17,7 @@ from reidray.data.storage import Location
 from reidray.reporting.comparison import comparison_page
 from reidray.reporting.tables import as_csv
 from reidray.scoring.embedding_pass import plan_pool
+from reidray.scoring.evaluation import unmatched_figures, unmatched_notes
 
 log = logging.getLogger("reidray")
 
@@ -43,9 +44,19 @@ def compare_reid(
     with published_folder(config.output) as staging:
         compared = _embed_and_judge(config, session)
         figures = [judged.figures() for judged in compared.judged]
-        summary = {"task": config.task, "data": compared.images.location.uri, "methods": figures}
+        unmatched = unmatched_queries(compared.judged[0], compared.images)
+        for line in unmatched_notes(unmatched):
+            log.info("%s", line)
+        summary = {
+            "task": config.task,
+            "data": compared.images.location.uri,
+            "protocol": compared.images.protocol,
+            "queries_used": compared.judged[0].ranking.num_valid_queries,
+            **unmatched_figures(unmatched),
+            "methods": figures,
+        }
         _write_files(staging, compared, summary)
-    log.info("\n%s", _readable(figures))
+    log.info("protocol %s\n%s", summary["protocol"], _readable(figures))
     return {"output": Location(config.output).uri, **summary}
 
 
@@ -68,7 +79,6 @@ def _write_files(folder: Path, compared: Compared, summary: dict[str, Any]) -> N
     images, config = compared.images, compared.config
     record = {
         **summary,
-        "protocol": images.protocol,
         "nearest_neighbours_of": images.naming,
         "seed": config.seed,
         "images": dict(zip(images.set_names, (len(s.people) for s in images.sets), strict=True)),

@@ -79,6 +79,7 @@ def test_a_gallery_of_several_images_names_people_itself(tmp_path):
             draw(tmp_path / ("bounding_box_test" if shot else "query") / test, person, shot)
     images = read_images(asked(tmp_path, tmp_path / "out"))
     assert images.protocol == "market1501"
+    assert read_images(asked(tmp_path, tmp_path / "out", protocol="all")).protocol == "all"
     assert [len(labels.people) for labels in images.sets] == [8, 40]
     assert "gallery" in images.naming
 

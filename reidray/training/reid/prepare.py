@@ -111,7 +111,7 @@ def prepare_reid(config: TrainReidConfig, run: RunDirectory | None = None) -> Pr
     train, validation = label_crops(manifest, "train"), label_crops(manifest, "val")
     config, spec = _settle(config, manifest, train)
     check_validation(config, labelled, validation)
-    notes = (*manifest.notes, *validation_notes(validation))
+    notes = (*manifest.notes, *validation_notes(validation, manifest))
     manifest = replace(manifest, notes=notes)
     for note in manifest.notes:
         log.info("%s", note)

@@ -1,10 +1,11 @@
 """Which images of the validation people are queries, and which serve as gallery."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from reidray.retrieval.protocols import ProtocolName, default_protocol
 
 Labels = NDArray[np.int64]
 
@@ -16,14 +17,16 @@ class RankingPlan:
     Attributes:
         queries: (N,) bool.
         gallery: (N,) bool; an image may be both.
-        protocol: `market1501` where somebody is seen by several cameras, else `all`.
+        protocol: that of `default_protocol` for these queries and this gallery.
         judged: how many queries have a match in the gallery.
+        unmatched: indices of the queries that have none.
     """
 
     queries: NDArray[np.bool_]
     gallery: NDArray[np.bool_]
-    protocol: Literal["market1501", "all"]
+    protocol: ProtocolName
     judged: int
+    unmatched: Labels
 
 
 def plan_ranking(people: Labels, cameras: Labels) -> RankingPlan:
@@ -34,15 +37,17 @@ def plan_ranking(people: Labels, cameras: Labels) -> RankingPlan:
     cameras are queries too: their only images in a camera then serve as gallery as well. The
     protocol `market1501` hides an image from the query that it is itself.
 
-    Where everybody is seen by one camera, or no camera is known, a person's only image is gallery
-    and not a query.
+    Where everybody is seen by one camera, or some image's camera is not known, cameras do not
+    count, and a person's only image is gallery and not a query.
 
     Args:
         people: (N,) int64, who each image shows.
         cameras: (N,) int64, -1 where unknown.
     """
+    known = bool((cameras >= 0).all())
+    seen = cameras if known else np.zeros_like(cameras)
     pairs, first, images = np.unique(
-        np.stack([people, cameras]), axis=1, return_index=True, return_counts=True
+        np.stack([people, seen]), axis=1, return_index=True, return_counts=True
     )
     _, person = np.unique(pairs[0], return_inverse=True)
     seen_by = np.bincount(person)[person]
@@ -50,10 +55,18 @@ def plan_ranking(people: Labels, cameras: Labels) -> RankingPlan:
     queries = np.zeros(len(people), dtype=np.bool_)
     queries[first] = True
     gallery = ~queries
+    unmatched = first[seen_by == 1]
     if seen_by.max(initial=0) > 1:
         with_others = np.bincount(person, weights=~only)[person]
         gallery[first[only & (with_others < 2)]] = True
-        return RankingPlan(queries, gallery, "market1501", int((seen_by > 1).sum()))
-    queries[first[only]] = False
-    gallery[first[only]] = True
-    return RankingPlan(queries, gallery, "all", int(queries.sum()))
+    else:
+        queries[first[only]] = False
+        gallery[first[only]] = True
+        unmatched = unmatched[:0]
+    protocol = default_protocol(
+        people[queries],
+        people[gallery],
+        seen[queries] if known else None,
+        seen[gallery] if known else None,
+    )
+    return RankingPlan(queries, gallery, protocol, int(queries.sum()) - len(unmatched), unmatched)

@@ -8,6 +8,9 @@ from reidray.data.split import split_people
 from reidray.errors import UserError
 from reidray.training.reid.validation import LabelledCrops, label_crops
 
+MOST_NAMED = 10
+"""Queries without a match that are named."""
+
 SEEDS_TRIED = 50
 """Splits that are tried, to name one that has queries with a match."""
 
@@ -47,15 +50,23 @@ def check_validation(
     )
 
 
-def validation_notes(validation: LabelledCrops) -> list[str]:
-    """Say what limits the figures of a validation, in a line each."""
+def validation_notes(validation: LabelledCrops, manifest: Manifest) -> list[str]:
+    """Say what limits the figures of a validation, in a line each.
+
+    Args:
+        validation: its images.
+        manifest: names them.
+    """
     plan = validation.ranking_plan()
     people, asked = len(np.unique(validation.people)), int(plan.queries.sum())
     notes = []
     if plan.judged < asked:
+        rows = validation.rows[plan.unmatched[:MOST_NAMED]]
+        named = manifest.table["path"].take(rows).to_pylist()
+        more = ", ..." if len(plan.unmatched) > MOST_NAMED else ""
         notes.append(
             f"validation queries without an image of the same person in another camera, not "
-            f"judged: {asked - plan.judged} of {asked}"
+            f"judged: {asked - plan.judged} of {asked} ({', '.join(map(repr, named))}{more})"
         )
     if people == 1:
         notes.append(

@@ -141,7 +141,10 @@ def test_queries_of_people_seen_by_one_camera_are_counted_among_the_findings(tmp
     one_camera = {*prepared.validation.people} & {*range(1, 13, 2)}
     two_cameras = len({*prepared.validation.people} - one_camera)
     asked = len(one_camera) + 2 * two_cameras
-    assert prepared.manifest.notes[-1].endswith(f"not judged: {len(one_camera)} of {asked}")
+    note = prepared.manifest.notes[-1]
+    assert f"not judged: {len(one_camera)} of {asked} ('train/" in note
+    assert note.count(".png'") == len(one_camera)
+    assert all(f"/{person:04d}_" in note for person in one_camera)
 
 
 def test_people_with_one_image_each_are_refused_with_what_is_missing(tmp_path):

@@ -23,7 +23,7 @@ def with_a_match(people, cameras, plan):
             plan.gallery[other]
             and other != query
             and people[other] == people[query]
-            and (plan.protocol == "all" or cameras[other] != cameras[query])
+            and (plan.protocol != "market1501" or cameras[other] != cameras[query])
             for other in range(len(people))
         )
         for query in np.flatnonzero(plan.queries)
@@ -38,14 +38,18 @@ def test_every_query_that_can_have_a_match_has_one_and_every_image_is_used(image
     people, cameras = columns(images)
     plan = plan_ranking(people, cameras)
     cameras_of = {person: set(cameras[people == person]) for person in people}
-    several = any(len(found) > 1 for found in cameras_of.values())
-    assert plan.protocol == ("market1501" if several else "all")
+    several = min(cameras) >= 0 and any(len(found) > 1 for found in cameras_of.values())
+    several_images = np.unique(people[plan.gallery], return_counts=True)[1].max() > 1
+    expected = "market1501" if several else "all" if several_images else "single_shot"
+    assert plan.protocol == expected
     possible = [
         len(cameras_of[person]) > 1 if several else (people == person).sum() > 1
         for person in people[plan.queries]
     ]
     assert with_a_match(people, cameras, plan) == possible
     assert plan.judged == sum(possible)
+    unmatched = np.flatnonzero(plan.queries)[~np.array(possible, bool)]
+    assert sorted(plan.unmatched) == unmatched.tolist()
     assert (plan.queries | plan.gallery).all()
 
 
@@ -54,7 +58,7 @@ def test_people_with_several_images_in_each_camera_keep_the_plan_of_first_and_ot
     people, cameras = columns([image for image in images for _ in range(2)])
     plan = plan_ranking(people, cameras)
     assert not (plan.queries & plan.gallery).any()
-    pairs = np.stack([people, cameras])
+    pairs = np.stack([people, cameras if min(cameras) >= 0 else 0 * cameras])
     _, first = np.unique(pairs, axis=1, return_index=True)
     assert np.flatnonzero(plan.queries).tolist() == sorted(first)
 
