@@ -5,12 +5,14 @@ from typing import Any
 
 from reidray.job import parse_config, run_job
 
+EXAMPLE = "--data CROPS --models mine=RUN/model --output compared"
+
 
 def compare() -> dict[str, Any]:
     """What the command line asks for."""
     from reidray.comparison.config import CompareConfig
 
-    asked = parse_config(CompareConfig, sys.argv[1:], description=__doc__)
+    asked = parse_config(CompareConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
     from reidray.comparison.files import check_compare_places
 

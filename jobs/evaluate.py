@@ -6,12 +6,14 @@ from typing import Any
 
 from reidray.job import parse_config, run_job
 
+EXAMPLE = "--ranking scores/reid_test.txt --truth truth.json"
+
 
 def evaluate() -> dict[str, Any]:
     """What the command line asks for."""
     from reidray.scoring.config import EvaluateConfig
 
-    asked = parse_config(EvaluateConfig, sys.argv[1:], description=__doc__)
+    asked = parse_config(EvaluateConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
     config = asked.config
 
     from reidray.scoring.output_files import check_evaluate_places

@@ -5,12 +5,14 @@ from typing import Any
 
 from reidray.job import parse_config, run_job
 
+EXAMPLE = "--store embeddings --image 000123.jpg"
+
 
 def forget_embeddings() -> dict[str, Any]:
     """What the command line asks for."""
     from reidray.scoring.config import ForgetConfig
 
-    asked = parse_config(ForgetConfig, sys.argv[1:], description=__doc__)
+    asked = parse_config(ForgetConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
     from reidray.scoring.forgetting import forget
 

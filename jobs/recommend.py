@@ -5,12 +5,14 @@ from typing import Any
 
 from reidray.job import parse_config, run_job
 
+EXAMPLE = "--ratings ratings.csv --movies movies.csv --users 4 42"
+
 
 def recommend() -> dict[str, Any]:
     """What the command line asks for."""
     from reidray.recommendation.config import RecommendConfig
 
-    asked = parse_config(RecommendConfig, sys.argv[1:], description=__doc__)
+    asked = parse_config(RecommendConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
     from reidray.recommendation.output_folder import check_recommend_places
 

@@ -5,12 +5,14 @@ from typing import Any
 
 from reidray.job import parse_config, run_job
 
+EXAMPLE = "--model RUN/model --queries QUERIES --gallery GALLERY --output scores"
+
 
 def score_nightly() -> dict[str, Any]:
     """What the command line asks for."""
     from reidray.scoring.config import ScoreConfig
 
-    asked = parse_config(ScoreConfig, sys.argv[1:], description=__doc__)
+    asked = parse_config(ScoreConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
     from reidray.scoring.output_files import check_score_places
 

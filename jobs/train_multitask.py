@@ -6,6 +6,8 @@ from typing import Any
 
 from reidray.job import parse_config, run_job
 
+EXAMPLE = "--task pets --data PETS --recipe pets_mobilenet_transpose"
+
 
 def train() -> dict[str, Any]:
     """What the command line asks for."""
@@ -13,7 +15,7 @@ def train() -> dict[str, Any]:
 
     started = time.time()
     asked = parse_config(
-        TrainMultitaskConfig, sys.argv[1:], description=__doc__, trains="multitask"
+        TrainMultitaskConfig, sys.argv[1:], description=__doc__, example=EXAMPLE, trains="multitask"
     )
 
     from reidray.training.run_directory import claimed_run

@@ -6,13 +6,17 @@ from typing import Any
 
 from reidray.job import parse_config, run_job
 
+EXAMPLE = "--data CROPS --recipe market_small"
+
 
 def train() -> dict[str, Any]:
     """What the command line asks for."""
     from reidray.config import TrainReidConfig
 
     started = time.time()
-    asked = parse_config(TrainReidConfig, sys.argv[1:], description=__doc__, trains="reid")
+    asked = parse_config(
+        TrainReidConfig, sys.argv[1:], description=__doc__, example=EXAMPLE, trains="reid"
+    )
 
     from reidray.training.run_directory import claimed_run
 

@@ -5,12 +5,14 @@ from typing import Any
 
 from reidray.job import parse_config, run_job
 
+EXAMPLE = "--data CROPS --recipe reid_small --space learning_rate --output sweep"
+
 
 def tune() -> dict[str, Any]:
     """What the command line asks for."""
     from reidray.tuning.config import TuneConfig
 
-    asked = parse_config(TuneConfig, sys.argv[1:], description=__doc__)
+    asked = parse_config(TuneConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
     from reidray.tuning.sweep_folder import SWEEP_FILE, claimed_sweep
 

@@ -1,19 +1,26 @@
 """A job's configuration, from flags over files over recipes."""
 
 import argparse
+import json
 import os
-from dataclasses import dataclass, fields, is_dataclass
-from difflib import get_close_matches
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
+from typing import Any, Generic, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 import jsonargparse
-import yaml
 
 from reidray.errors import UserError
+from reidray.flags import Flag, as_number, check_flags, fits, flags_of, in_words
+from reidray.guesses import advise, nearest, quoted
+from reidray.interrupts import command_of_this_script
+from reidray.settings_files import read_settings
 
 Config = TypeVar("Config")
 
@@ -95,61 +102,172 @@ def parse_arguments(
     arguments: list[str],
     *,
     description: str | None = None,
+    example: str | None = None,
     trains: Literal["reid", "multitask"] | None = None,
 ) -> "Invocation[Config]":
-    """A job's configuration: its flags, over `--config FILE`, over a training's `--recipe NAME`.
-
-    Args:
-        config_class: a dataclass of dataclasses; each field becomes a flag and a key.
-        arguments: the command line without the script's name.
-        description: what `--help` says of the job.
-        trains: the kind of training it is, with `--recipe NAME` and `--resume RUN`; None for none.
-
-    Raises:
-        UserError: a flag, a file or a value is not what it should be.
-    """
-    parser = DashedParser(description=description, exit_on_error=False)
-    sources = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    known_recipes = recipes(trains) if trains else {}
-    if trains:
-        for each in (parser, sources):
-            _add_training_sources(each, known_recipes)
-    parser.add_argument("--config", action="config", help="YAML file of the flags' keys")
-    parser.add_class_arguments(config_class, None)
-    parser.add_class_arguments(SessionConfig, None)
-    sources.add_argument("--config", type=Path, action="append", default=[])
-    for each in (parser, sources):
-        each.add_argument("--s3-endpoint", type=_endpoint, metavar="URL", help=ENDPOINT_HELP)
-    try:
-        named, rest = sources.parse_known_args(arguments)
-        if named.s3_endpoint is not None:  # before a run is looked for in that store
-            os.environ["AWS_ENDPOINT_URL"] = named.s3_endpoint
-        with TemporaryDirectory() as folder:
-            layers = _layers(named, known_recipes, Path(folder))
-            for file in layers:
-                _check_keys(config_class, _read_yaml(file), file, ())
-            _check_flags(parser, rest)
-            given = [part for file in layers for part in ("--config", str(file))] + rest
-            values = parser.instantiate(parser.parse_args(given)).as_dict()
-        config, session = _take(config_class, values), _take(SessionConfig, values)
-    except (argparse.ArgumentError, ValueError) as error:
-        raise UserError(" ".join(str(error).split())) from error
+    """Return a job's configuration, as `reidray.job.parse_config` does."""
+    if not arguments and example is not None:
+        _show_usage(description, example)
+    if "--version" in arguments:
+        print(f"reidray {version('reidray')}")
+        sys.exit(0)
+    sources = _sources(trains)
+    parser = _parser(config_class, description, sources)
+    if {"-h", "--help"} & set(arguments):
+        parser.parse_args(["--help"])
+    own = flags_of(config_class, SessionConfig)
+    text = {name: Flag(name, str) for name in sources}
+    typed = set(check_flags(arguments, own | text | {"print-config": Flag("print-config", bool)}))
+    named, rest = _take_sources(sources, arguments)
+    if named["s3-endpoint"]:  # before a run is looked for in that store
+        os.environ["AWS_ENDPOINT_URL"] = check_endpoint(named["s3-endpoint"][-1])
+    with TemporaryDirectory() as folder:
+        layers = _layers(named, recipes(trains) if trains else {}, Path(folder))
+        values = {file: checked_values(config_class, read_settings(file), file) for file in layers}
+        _check_complete(config_class, typed, values, example)
+        given = []
+        for number, layer in enumerate(values.values()):  # as they were read, a pipe but once
+            file = Path(folder, f"{number}.json")
+            file.write_text(json.dumps(layer))
+            given += ["--config", str(file)]
+        try:
+            parsed = parser.instantiate(parser.parse_args(given + rest)).as_dict()
+            config, session = _take(config_class, parsed), _take(SessionConfig, parsed)
+        except (argparse.ArgumentError, ValueError) as error:
+            message = " ".join(str(error).split())
+            raise UserError(_naming_flags(message, own, typed, values)) from error
 
     from reidray.session import keep_to_loopback  # slow to import, for those who ask for help
 
     keep_to_loopback(session.ray_address)
-    return Invocation(config, session, getattr(named, "resume", None), named.s3_endpoint)
+    resume, endpoint = named.get("resume"), named["s3-endpoint"]
+    return Invocation(
+        config, session, resume[-1] if resume else None, endpoint[-1] if endpoint else None
+    )
 
 
-def _endpoint(text: str) -> str:
-    """An endpoint, if it is an address without credentials.
+def _sources(trains: str | None) -> dict[str, str]:
+    """Return the flags that are no keys of the configuration, with what `--help` says of them."""
+    of_trainings = {
+        "recipe": f"start from one of: {', '.join(recipes(trains or ''))}",
+        "resume": "go on with this run directory's training",
+    }
+    return (of_trainings if trains else {}) | {
+        "config": "YAML file of the flags' keys",
+        "s3-endpoint": ENDPOINT_HELP,
+    }
+
+
+def _parser(
+    config_class: type[Any],
+    description: str | None,
+    sources: dict[str, str],
+) -> "DashedParser":
+    """Return what parses the flags of a configuration, and explains them."""
+    parser = DashedParser(description=description, exit_on_error=False)
+    placeholders = {"resume": "RUN", "recipe": "NAME", "s3-endpoint": "URL"}
+    for name, text in sources.items():
+        if name == "config":
+            parser.add_argument("--config", action="config", metavar="FILE", help=text)
+        else:
+            parser.add_argument(f"--{name}", metavar=placeholders[name], help=text)
+    parser.add_argument("--version", action="store_true", help="print the version, and exit")
+    parser.add_class_arguments(config_class, None)
+    parser.add_class_arguments(SessionConfig, None)
+    parts = {f"--{field.name}" for field in fields(config_class) if is_dataclass(field.type)}
+    for action in parser._actions:
+        if parts & set(action.option_strings):  # of jsonargparse: it takes a file of a part
+            action.help = argparse.SUPPRESS
+    return parser
+
+
+def _take_sources(
+    sources: dict[str, str], arguments: list[str]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the values of the flags that are no keys, and all other arguments."""
+    found: dict[str, list[str]] = {name: [] for name in sources}
+    rest, waiting = [], list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        name, joined, value = argument.removeprefix("--").partition("=")
+        if argument.startswith("--") and name in found:
+            found[name].append(value if joined else waiting.pop(0))
+        else:
+            rest.append(argument)
+    return found, rest
+
+
+def _show_usage(description: str | None, example: str) -> NoReturn:
+    """Say briefly how a job is called, and end the process: nothing was asked for."""
+    script = command_of_this_script()
+    print(
+        f"{description or ''}\n\nusage:   {script} FLAGS\nexample: {script} {example}\n\n"
+        "--help explains every flag.",
+        file=sys.stderr,
+    )
+    sys.exit(2)
+
+
+def _check_complete(
+    config_class: type[Any],
+    typed: set[str],
+    layers: dict[Path, dict[str, Any]],
+    example: str | None,
+) -> None:
+    """Refuse a command line without a flag that the job needs.
 
     Raises:
-        ArgumentTypeError: it is none; the message does not repeat what may be a secret.
+        UserError: names all that are missing.
     """
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-        raise argparse.ArgumentTypeError("expected http://HOST:PORT or https://HOST")
+    given = typed | {key.replace("_", "-") for layer in layers.values() for key in layer}
+    missing = [
+        f"--{name}"
+        for field in fields(config_class)
+        if field.default is MISSING and field.default_factory is MISSING
+        if (name := field.name.replace("_", "-")) not in given
+    ]
+    if missing:
+        shown = f", as in: {command_of_this_script()} {example}" if example else ""
+        verb = "is" if len(missing) == 1 else "are"
+        raise UserError(f"{' and '.join(missing)} {verb} missing{shown}")
+
+
+def _naming_flags(
+    message: str, flags: Mapping[str, Flag], typed: set[str], layers: dict[Path, dict[str, Any]]
+) -> str:
+    """Return a message about keys that names them as the user did, as flags or in a file."""
+    names = {each: flag for flag in flags.values() for each in (flag.name, flag.key)}
+
+    def flagged(found: re.Match[str]) -> str:
+        flag = names.get(found[0])
+        whole = found.start() == 0 or "." in found[0]
+        return f"--{flag.name}" if flag is not None and whole else found[0]
+
+    first = names.get(message.split(" ", 1)[0])
+    if first is not None and first.name not in typed:
+        for file, values in reversed(layers.items()):
+            inner: Any = values
+            for part in first.key.split("."):
+                inner = inner.get(part) if isinstance(inner, dict) else None
+            if inner is not None:
+                return f"{file}: {message}"
+    return re.sub(r"(?<![-.\w/])[a-z][a-z0-9_.-]*[a-z0-9]", flagged, message)
+
+
+def check_endpoint(text: str) -> str:
+    """Return an endpoint, if it is an address without credentials.
+
+    Raises:
+        UserError: it is none; the message does not repeat what may be a secret.
+    """
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
+        usable = usable and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UserError("--s3-endpoint: expected http://HOST:PORT or https://HOST")
     return text
 
 
@@ -160,80 +278,72 @@ def _take(config_class: type[Config], values: dict[str, Any]) -> Config:
     return config_class(**{n: tuple(v) if isinstance(v, list) else v for n, v in given.items()})
 
 
-def _add_training_sources(parser: argparse.ArgumentParser, known: dict[str, Path]) -> None:
-    """The flags of a training that stand for whole sets of keys."""
-    parser.add_argument("--recipe", type=str, help=f"start from one of: {', '.join(known)}")
-    parser.add_argument("--resume", metavar="RUN", help="go on with this run directory's training")
-
-
-def _layers(named: argparse.Namespace, known: dict[str, Path], folder: Path) -> list[Path]:
-    """The configuration files that flags stand for, the weakest first.
+def _layers(named: dict[str, list[str]], known: dict[str, Path], folder: Path) -> list[Path]:
+    """Return the configuration files that flags stand for, the weakest first.
 
     What lies in an object store is brought to `folder`.
     """
     layers = []
-    if getattr(named, "recipe", None) is not None:
-        if named.recipe not in known:
-            near = get_close_matches(named.recipe, known, n=1, cutoff=0.0)
-            raise UserError(f"recipe {named.recipe!r} does not exist: did you mean {near[0]!r}?")
-        layers.append(known[named.recipe])
-    if getattr(named, "resume", None) is not None:
-        layers.append(_config_of(named.resume, folder))
-    return [*layers, *named.config]
+    for name in named.get("recipe", [])[-1:]:
+        if name not in known:
+            raise UserError(f"recipe {quoted(name)} does not exist: {advise(name, known)}")
+        layers.append(known[name])
+    layers += [_config_of(run, folder) for run in named.get("resume", [])[-1:]]
+    if "" in named["config"]:
+        raise UserError("--config '': expected the name of a YAML file")
+    return layers + [Path(file) for file in named["config"]]
 
 
 def _config_of(run: str, folder: Path) -> Path:
-    """The configuration of a run directory, on this machine's disk."""
+    """Return the configuration of a run directory, on this machine's disk.
+
+    Raises:
+        UserError: the run is not there, or has none.
+    """
     if not run.startswith("s3://"):
-        return Path(run) / "config.yaml"
+        place = Path(run)
+        if not run or not place.is_dir():
+            raise UserError(f"--resume {quoted(run)}: no such folder; give a run directory")
+        if not (place / "config.yaml").is_file():
+            raise UserError(f"--resume {run} has no config.yaml: give a run directory")
+        return place / "config.yaml"
     from reidray.data.storage import Location  # slow to import, for those who ask for help
 
     try:
         data = Location(run).read_bytes("config.yaml")
     except OSError as error:
-        raise UserError(f"run {run} has no config.yaml that can be read ({error})") from error
+        raise UserError(f"--resume {run} has no config.yaml that can be read ({error})") from error
     (folder / "config.yaml").write_bytes(data)
     return folder / "config.yaml"
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(file.read_text())
-    except OSError as error:
-        raise UserError(f"configuration {file} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(
-            f"configuration {file} is not YAML: {' '.join(str(error).split())}"
-        ) from error
-    if not isinstance(values, dict):
-        raise UserError(f"configuration {file} holds no keys: expected lines such as `epochs: 60`")
-    return values
+def checked_values(
+    config_class: type[Any], values: dict[str, Any], file: Path, above: str = ""
+) -> dict[str, Any]:
+    """Return what a file says of a configuration, once it fits it.
 
-
-def _check_keys(
-    config_class: type[Any], values: dict[str, Any], file: Path, above: tuple[str, ...]
-) -> None:
-    """Refuse a key that the configuration does not have, naming the nearest that it has."""
-    known = {field.name: field.type for field in fields(config_class)}
+    Raises:
+        UserError: a key does not exist, or a value is not of its type.
+    """
+    kinds = get_type_hints(config_class)
+    known = [field.name for field in fields(config_class)]
+    found: dict[str, Any] = {}
     for key, value in values.items():
-        name = ".".join((*above, str(key)))
+        name = f"{above}{key}"
         if key not in known:
-            near = get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
-            nearest = ".".join((*above, near))
-            raise UserError(f"{file}: key {name!r} does not exist: did you mean {nearest!r}?")
-        kind = known[key]
-        if not is_dataclass(kind):
-            continue
-        if not isinstance(value, dict):  # text would be taken for the name of a class, and imported
-            raise UserError(f"{file}: key {name!r} is {value!r}: expected keys of its own below it")
-        _check_keys(kind, value, file, (*above, str(key)))  # type: ignore[arg-type]
-
-
-def _check_flags(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
-    """Refuse a flag that does not exist, naming the nearest that does."""
-    known = {flag for action in parser._actions for flag in action.option_strings}
-    for argument in arguments:
-        flag = argument.partition("=")[0]
-        if flag.startswith("--") and len(flag) > 2 and flag not in known:
-            near = get_close_matches(flag, known, n=1, cutoff=0.0)[0]
-            raise UserError(f"flag {flag} does not exist: did you mean {near}?")
+            near = nearest(str(key), known)
+            advice = f"did you mean {above + near!r}?" if near else f"it has {', '.join(known)}"
+            raise UserError(f"{file}: key {quoted(name)} does not exist: {advice}")
+        kind = kinds[key]
+        if is_dataclass(kind):
+            if not isinstance(value, dict):  # text would be taken for a class, and imported
+                raise UserError(
+                    f"{file}: key {name!r} is {quoted(value)}: expected keys of its own below it"
+                )
+            found[key] = checked_values(kind, value, file, f"{name}.")  # type: ignore[arg-type]
+        elif fits(kind, value):
+            found[key] = as_number(kind, value)
+        else:
+            shown = "empty" if value is None else quoted(value)
+            raise UserError(f"{file}: key {name!r} is {shown}: expected {in_words(kind)}")
+    return found

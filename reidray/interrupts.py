@@ -17,6 +17,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from reidray.terminal import printable
+
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WAKING_SIGNAL = signal.SIGUSR1
 """What interrupts the main thread; Ray Tune, too, ends a sweep in good order when it arrives."""
@@ -90,7 +92,7 @@ def end_interrupted() -> NoReturn:
     with _interruption.ending:
         _kill_children()
         with contextlib.suppress(OSError):
-            os.write(2, f"{_message(received)}\n".encode(errors="replace"))
+            os.write(2, f"{printable(_message(received))}\n".encode(errors="replace"))
         os._exit(128 + received)  # Ray's own end takes seconds, and writes what nobody asked for
 
 
@@ -99,10 +101,13 @@ def _message(received: signal.Signals) -> str:
     arguments = _interruption.resume()
     if arguments is None:
         return f"interrupted{cause}"
-    runner = ["uv", "run"] if "UV_RUN_RECURSION_DEPTH" in os.environ else ["python"]
-    command = shlex.join([*runner, sys.argv[0], *arguments])
-    shown = "".join(mark if mark.isprintable() else "?" for mark in command)
-    return f"interrupted{cause}: go on with {shown}"
+    return f"interrupted{cause}: go on with {command_of_this_script()} {shlex.join(arguments)}"
+
+
+def command_of_this_script() -> str:
+    """Return how this script was started, without its arguments."""
+    runner = "uv run" if "UV_RUN_RECURSION_DEPTH" in os.environ else "python"
+    return f"{runner} {shlex.quote(sys.argv[0])}"
 
 
 def _wait(watched: set[signal.Signals]) -> None:

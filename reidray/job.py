@@ -53,6 +53,7 @@ def parse_config(
     arguments: list[str],
     *,
     description: str | None = None,
+    example: str | None = None,
     trains: Literal["reid", "multitask"] | None = None,
 ) -> "Invocation[Config]":
     """Return a job's configuration: its flags, over `--config FILE`, over a `--recipe NAME`.
@@ -61,6 +62,7 @@ def parse_config(
         config_class: a dataclass of dataclasses; each field becomes a flag and a key.
         arguments: the command line without the script's name.
         description: what `--help` says of the job.
+        example: arguments with which the job does something; shown where none are given.
         trains: the kind of training it is, with `--recipe NAME` and `--resume RUN`; None for none.
 
     Raises:
@@ -68,7 +70,9 @@ def parse_config(
     """
     from reidray.arguments import parse_arguments  # its parser takes a tenth of a second to import
 
-    return parse_arguments(config_class, arguments, description=description, trains=trains)
+    return parse_arguments(
+        config_class, arguments, description=description, example=example, trains=trains
+    )
 
 
 def _run(job: Callable[[], dict[str, Any]]) -> int:

@@ -1,16 +1,34 @@
 import json
+import os
 import subprocess
 import sys
 import textwrap
 from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
 
-from reidray.arguments import recipes
-from reidray.config import TrainMultitaskConfig, TrainReidConfig
+from reidray.arguments import SessionConfig, recipes
+from reidray.comparison.config import CompareConfig
+from reidray.config import QuickstartConfig, TrainMultitaskConfig, TrainReidConfig
 from reidray.errors import UserError
+from reidray.flags import SYNONYMS, flags_of
 from reidray.job import parse_config
+from reidray.recommendation.config import RecommendConfig
+from reidray.scoring.config import EvaluateConfig, ForgetConfig, ScoreConfig
+from reidray.tuning.config import TuneConfig
+
+ROOT = Path(__file__).parents[1]
+
+
+def bomb(line, alias, first="a: &a [x, x, x]"):
+    """YAML each of whose lines names the one before nine times."""
+    names = "abcdefghijk"
+    pairs = zip(names[1:], names, strict=False)
+    return "\n".join([first, *(line.format(n, ", ".join([alias.format(m)] * 9)) for n, m in pairs)])
 
 
 def parse(*arguments):
@@ -71,10 +89,30 @@ def test_resume_takes_the_run_s_configuration(tmp_path):
     [
         (["--recipe", "dmo"], "recipe 'dmo' does not exist: did you mean 'demo'"),
         (["--num-workrs", "2"], "--num-workrs does not exist: did you mean --num-workers"),
-        (["--num-workers", "0"], "num-workers must be 1 or more"),
-        (["--num-workers", "two"], "num_workers"),
-        (["--optimizer.name", "adamx"], "adamx"),
-        (["--batch.crops", "1"], "the triplet loss needs batch.crops of 2 or more"),
+        (["--num_workers", "2"], "--num_workers does not exist: did you mean --num-workers"),
+        (["--num-workers", "0"], "^--num-workers must be 1 or more"),
+        (["--num-workers", "two"], "^--num-workers 'two': expected a whole number$"),
+        (["--num-workers"], "^--num-workers has no value: expected a whole number$"),
+        (["--epochs=1.5"], "^--epochs '1.5': expected a whole number$"),
+        (["--epochs", "1" * 5000], "^--epochs '1{77}...': expected a whole number$"),
+        (["--max-minutes", "long"], "^--max-minutes 'long': expected a number$"),
+        (["--max-minutes", "nan"], "^--max-minutes 'nan': expected a number$"),
+        (["--optimizer.milestones", "0.5"], "expected a list such as"),
+        (["--optimizer.name", "adamx"], "'adamx': expected adamw, adam, sgd or rmsprop$"),
+        (["--strict=yes"], "^--strict takes no value"),
+        (["--strict", "yes"], "^'yes' belongs to no flag"),
+        (["--data", "a\0b"], "expected text"),
+        (["--batch.crops", "1"], "the triplet loss needs --batch.crops of 2 or more"),
+        (["--network.height", "8"], r"^--network\.height must lie in 16\.\."),
+        (["--optimizer.learning-rate", "0"], r"^--optimizer\.learning-rate must be above 0"),
+        (["--recipe", "?"], r"recipe '\?' does not exist: choose one of demo, market_small"),
+        (["--resume", "no/run"], "^--resume 'no/run': no such folder"),
+        (["--resume", "tests"], "^--resume tests has no config.yaml"),
+        (["--config", ""], "^--config '': expected the name of a YAML file"),
+        (["--config", "tests"], "tests cannot be read: Is a directory"),
+        (["--s3-endpoint", "http://key:secret@host"], "--s3-endpoint: expected http://HOST:PORT"),
+        (["-e", "3"], "^flag -e does not exist: --help explains every flag"),
+        (["--quux", "3"], "^flag --quux does not exist: --help explains every flag"),
         (["--config", "no/such.yaml"], "no/such.yaml cannot be read"),
         (["stray"], "stray"),
     ],
@@ -86,6 +124,56 @@ def test_a_wrong_flag_is_one_line_that_names_it(arguments, complaint):
 
 
 @pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("--lr", "--optimizer.learning-rate"),
+        ("--learning-rate", "--optimizer.learning-rate"),
+        ("--wd", "--optimizer.weight-decay"),
+        ("--batch-size", "--batch.people and --batch.crops"),
+        ("--workers", "--num-workers"),
+        ("--gpus", "--use-gpu"),
+        ("--out-dir", "--output"),
+        ("--dataset", "--data"),
+        ("--checkpoint", "--resume"),
+        ("--weights", "--network.weights"),
+        ("--margin", "--loss.margin"),
+        ("--epoch", "--epochs"),
+    ],
+)
+def test_what_other_tools_call_a_flag_is_known(typed, meant):
+    with pytest.raises(UserError, match=f"{typed} does not exist: did you mean {meant}[?]$"):
+        parse(typed, "3")
+
+
+@pytest.mark.parametrize(
+    ("config", "typed", "meant"),
+    [
+        (TrainMultitaskConfig, "--batch-sz", "--batch-size"),
+        (ScoreConfig, "--model-dir", "--model"),
+        (ScoreConfig, "--checkpoint", "--model"),
+        (ScoreConfig, "--out", "--output"),
+        (ScoreConfig, "--query", "--queries"),
+        (QuickstartConfig, "--output", "--folder"),
+    ],
+)
+def test_a_synonym_stands_for_the_flag_that_the_job_has(config, typed, meant):
+    with pytest.raises(UserError, match=f"did you mean {meant}[?]$"):
+        parse_config(config, [typed, "x"])
+
+
+def test_what_is_missing_is_named_with_an_example():
+    with pytest.raises(UserError, match=r"^--queries and --output are missing, as in: .* --model"):
+        parse_config(ScoreConfig, ["--model", "m", "--gallery", "g"], example="--model m")
+
+
+def test_every_synonym_stands_for_flags_of_some_job():
+    configs = (TrainReidConfig, TrainMultitaskConfig, QuickstartConfig, ScoreConfig, SessionConfig)
+    others = (EvaluateConfig, ForgetConfig, TuneConfig, CompareConfig, RecommendConfig)
+    known = set(flags_of(*configs)) | set(flags_of(*others)) | {"config", "resume", "s3-endpoint"}
+    assert {name for meant in SYNONYMS.values() for name in meant} <= known
+
+
+@pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("optimiser: {}\n", "key 'optimiser' does not exist: did you mean 'optimizer'"),
@@ -93,7 +181,21 @@ def test_a_wrong_flag_is_one_line_that_names_it(arguments, complaint):
             "loss: {triplets: 1}\n",
             "key 'loss.triplets' does not exist: did you mean 'loss.triplet'",
         ),
-        ("epochs: many\n", "epochs"),
+        ("epochs: many\n", "key 'epochs' is 'many': expected a whole number"),
+        ("epochs:\n", "key 'epochs' is empty: expected a whole number"),
+        ("epochs: true\n", "key 'epochs' is True: expected a whole number"),
+        ("output: 2026-01-01\n", "key 'output' is .*: expected text"),
+        (f"epochs: {'1' * 5000}\n", "is not YAML"),
+        ("loss: {quux: 1}\n", "key 'loss.quux' does not exist: it has identity, triplet"),
+        ("network: {height: 1000000}\n", "yaml: network.height must lie in"),
+        ("", "holds no keys"),
+        ("a: \0\n", "is not YAML"),
+        ("a: " + "[" * 5000, "is not YAML: its values lie too deep"),
+        ("a: " + "[" * 50 + "]" * 50, "is not YAML: values lie within each other"),
+        ("a: &a [*a]", "is not YAML: values lie within each other"),
+        ("a: " + "x" * 100_000, "has more than 50,000 bytes"),
+        (bomb("{0}: &{0} [{1}]", "*{}"), "holds more than 10,000 values"),
+        (bomb("{0}: &{0}\n  <<: [{1}]", "*{}", first="a: &a {x: 1, y: 2}"), "too many keys"),
         ("epochs: -1\n", "epochs must lie in 1..1000000"),
         ("- a list\n", "holds no keys"),
         ("a: [\n", "is not YAML"),
@@ -103,6 +205,50 @@ def test_a_wrong_key_is_one_line_with_the_nearest_that_exists(tmp_path, text, co
     with pytest.raises(UserError, match=complaint) as caught:
         parse("--config", write(tmp_path, text))
     assert "\n" not in str(caught.value)
+
+
+def test_numbers_in_a_file_may_be_written_as_anywhere_else(tmp_path):
+    file = write(tmp_path, "optimizer: {learning_rate: 1e-3}\nmax_minutes: 20\n")
+    config = parse("--config", file).config
+    assert config.optimizer.learning_rate == 0.001
+    assert config.max_minutes == 20
+
+
+def test_a_configuration_may_come_through_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    Thread(target=(tmp_path / "pipe").write_text, args=("epochs: 7\n",)).start()
+    assert parse("--config", str(tmp_path / "pipe")).config.epochs == 7
+
+
+JOBS = sorted(path.name for path in (ROOT / "jobs").glob("*.py"))
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_job_explains_itself(job):
+    done = run_job_file(job, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert " at 0x" not in done.stdout
+    assert run_job_file(job, "--version").stdout == f"reidray {version('reidray')}\n"
+
+
+@pytest.mark.parametrize("job", [job for job in JOBS if job != "quickstart.py"])
+def test_a_job_without_arguments_shows_how_it_is_called(job):
+    done = run_job_file(job)
+    assert (done.returncode, done.stdout) == (2, "")
+    example = next(line for line in done.stderr.splitlines() if line.startswith("example: "))
+    flags = [word for word in example.split() if word.startswith("--")]
+    explained = run_job_file(job, "--help").stdout
+    assert flags
+    assert all(flag in explained for flag in flags)
+
+
+def run_job_file(job, *arguments):
+    return subprocess.run(
+        [sys.executable, ROOT / "jobs" / job, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def run_script(body):

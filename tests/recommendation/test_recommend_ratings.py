@@ -122,9 +122,9 @@ def test_users_are_given_one_after_another():
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
-        ("--users 4 x", "Got value: x"),
+        ("--users 4 x", "--users 'x': expected a whole number"),
         ("--users 4 4", "users names 4 twice"),
-        ("--users", "expected at least one argument"),
+        ("--users", "--users has no value: expected a whole number"),
         ("--top-k 0", "top-k must be 1 or more"),
         ("--sweep.random-states 0", "sweep.random-states must be 1 or more"),
         ("--sweep.min-clusters 5 --sweep.max-clusters 4", "sweep.min-clusters or more"),
