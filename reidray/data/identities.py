@@ -112,14 +112,13 @@ def renumbered(numbers: Mapping[str, int]) -> Mapping[str, int]:
 
 
 def describe_names(person_ids: Mapping[str, int], camera_ids: Mapping[str, int]) -> list[str]:
-    """Return a line on each kind of id whose names were numbered."""
+    """Return a line on each kind of id that was numbered anew."""
     notes = []
     for kind, numbers in (("people", person_ids), ("cameras", camera_ids)):
         named = [name for name, number in numbers.items() if number > 0]
         if named:
             notes.append(
-                f"{kind} have names, not numbers: {len(named)} names, numbered from 1 "
-                f"({named[0]!r} is {numbers[named[0]]})"
+                f"{kind}: {len(named)} names, numbered from 1 ({named[0]!r} is {numbers[named[0]]})"
             )
     taken = {-1: "junk", 0: "distractors"}
     for name, number in person_ids.items():

@@ -203,6 +203,12 @@ def test_labels_may_be_floats_with_gaps(tmp_path):
     assert manifest.table["label"].to_pylist() == [0, None, 1]
 
 
+def test_labels_counted_from_one_or_with_gaps_are_closed_up(tmp_path):
+    manifest = read_layout(str(table(tmp_path, [3, 1, None, 7, 1], ".csv", "label")))
+    assert manifest.classes == ("1", "3", "7")
+    assert manifest.table["label"].to_pylist() == [1, 0, None, 2, 0]
+
+
 def test_annotations_find_people_by_name_and_never_by_a_rounded_number(tmp_path):
     codes = dict.fromkeys(PEDESTRIAN_SCHEMA.names, 0)
     write_images(tmp_path, ["train/anna_c1_1.jpg", "train/20231105123456789011_c1_1.jpg"])

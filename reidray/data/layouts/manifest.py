@@ -189,12 +189,16 @@ def _read_categories(
     """Codes and the values they stand for, of a column of codes or of text.
 
     Codes of no known values get their own numbers as values; text of no known values is sorted.
+    Labels that are codes are closed up where one is absent, as where they are counted from 1.
     """
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         codes = read_whole_numbers(column, file, name)
         _check_codes(codes, file, name, values)
+        if name == "label":
+            present = pc.unique(codes).drop_null().sort()
+            return pc.index_in(codes, value_set=present), tuple(map(str, present.to_pylist()))
         most = pc.max(codes).as_py()
         return codes, values or tuple(str(code) for code in range((most or 0) + 1))
     texts = missing_as_null(column.cast(pa.string()))
