@@ -23,14 +23,16 @@ class UnreliableStore:
     Attributes:
         slow, busy, cut: the shares of the requests that meet this; of reading, for `cut`.
         denied: ends of the keys that nobody may have.
+        lost: ends of the keys of which every other write is carried out and its answer lost.
         met: how many requests met something.
     """
 
     def __init__(self, host, port):
         self._behind = (host, port)
         self.slow = self.busy = self.cut = 0.0
-        self.denied = ()
-        self.met = {"slow": 0, "busy": 0, "cut": 0}
+        self.denied = self.lost = ()
+        self.met = {"slow": 0, "busy": 0, "cut": 0, "lost": 0}
+        self._lost_before = set()
         self._draws = random.Random(0)
         self._lock = threading.Lock()
         store = self
@@ -78,6 +80,11 @@ class UnreliableStore:
         data = answer.read()
         kept = [(k, v) for k, v in answer.getheaders() if k.lower() not in NOT_FORWARDED]
         length = int(answer.headers.get("Content-Length", len(data)))
+        if self._loses_answer(request):
+            behind.close()
+            request.connection.shutdown(socket.SHUT_RDWR)
+            request.close_connection = True
+            return
         is_read = request.command == "GET" and answer.status < 300 and len(data) > 100
         if is_read and self._meets("cut"):
             send(request, answer.status, kept, data[: len(data) // 2], len(data))
@@ -86,6 +93,16 @@ class UnreliableStore:
         else:
             send(request, answer.status, kept, data, length)
         behind.close()
+
+    def _loses_answer(self, request):
+        path = request.path.partition("?")[0]
+        if request.command != "PUT" or not path.endswith(tuple(self.lost)):
+            return False
+        with self._lock:
+            is_lost = path not in self._lost_before
+            self._lost_before ^= {path}
+            self.met["lost"] += is_lost
+        return is_lost
 
 
 def receive(request):

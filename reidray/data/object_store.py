@@ -25,9 +25,15 @@ REQUEST_SECONDS = 30.0
 
 ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL"
 
+_FAILED_CONDITIONS = ("PreconditionFailed", "ConditionalRequestConflict", "412")
+
 _OPTIONS = ("endpoint_override", "region", "scheme")
 _OPTIONS_START = re.compile(rf"\?(?=(?:{'|'.join(_OPTIONS)})=)")
 _SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN")
+
+
+class ConditionFailedError(OSError):
+    """An object was not written, as the condition of the request did not hold."""
 
 
 def check_address(uri: str) -> None:
@@ -173,7 +179,7 @@ def open_for_ray(uri: str) -> pafs.S3FileSystem | None:
     return _connect(bucket_of(uri), *_whereabouts(uri), attempts=ATTEMPTS)
 
 
-def call_s3(uri: str, method: str, **arguments: str | bytes) -> dict[str, Any]:
+def call_s3(uri: str, method: str, **arguments: Any) -> dict[str, Any]:
     """What an address's store answers to a call that pyarrow does not have.
 
     Args:
@@ -183,8 +189,9 @@ def call_s3(uri: str, method: str, **arguments: str | bytes) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such object.
-        OSError: the store failed, refuses, or a condition does not hold; the message holds no
-            credentials.
+        PermissionError: the store does not let it be done.
+        ConditionFailedError: a condition of the request does not hold.
+        OSError: the store failed, for good. No message holds credentials.
     """
     from botocore.exceptions import BotoCoreError  # slow to import, and for outputs only
 
@@ -194,7 +201,11 @@ def call_s3(uri: str, method: str, **arguments: str | bytes) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except (OSError, BotoCoreError) as error:
-        raise OSError(without_secrets(f"{uri}: {error}")) from None
+        answer = getattr(error.__cause__, "response", None) or {}
+        failed = answer.get("Error", {}).get("Code") in _FAILED_CONDITIONS
+        kind = ConditionFailedError if failed else OSError
+        kind = PermissionError if isinstance(error, PermissionError) else kind
+        raise kind(without_secrets(f"{uri}: {error}")) from None
 
 
 def split_address(uri: str) -> tuple[str, str]:

@@ -11,10 +11,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 from uuid import uuid4
 
-from reidray.data import object_store
+from reidray.data.conditional_writes import create_object, object_state, replace_object
 from reidray.data.storage import Location
 from reidray.errors import UserError
 
@@ -57,7 +56,8 @@ class StoreLock:
     def __init__(self, location: Location) -> None:
         self._location = location
         self._uri = location.join(LOCK_FILE).uri
-        self._holder = {"run": uuid4().hex, "host": socket.gethostname(), "process": os.getpid()}
+        self._run = uuid4().hex
+        self._holder = {"run": self._run, "host": socket.gethostname(), "process": os.getpid()}
         self._tag = ""
         self._renewals = 0
         self._one_at_a_time = threading.Lock()
@@ -70,9 +70,9 @@ class StoreLock:
         Raises:
             UserError: another run holds it.
         """
-        while not self._write(IfNoneMatch="*"):
+        while not self._write():
             stale = self._stale_tag()
-            if stale is not None and self._write(IfMatch=stale):
+            if stale is not None and self._write(stale):
                 return
 
     def check(self) -> None:
@@ -96,15 +96,17 @@ class StoreLock:
                 continue
 
     def give_back(self) -> None:
-        """Let others write."""
+        """Let others write; a lock that another run took over stays."""
         self._done.set()
-        if not self._lost:
-            self._location.delete_file(LOCK_FILE)
+        with self._one_at_a_time:
+            found = object_state(self._uri)
+            if found is not None and found.writer == self._run:
+                self._location.delete_file(LOCK_FILE)
 
     def _renew(self) -> bool:
         """Write the lock anew; whether it was still held."""
         with self._one_at_a_time:
-            self._lost = self._lost or not self._write(IfMatch=self._tag)
+            self._lost = self._lost or not self._write(self._tag)
             return not self._lost
 
     def _stale_tag(self) -> str | None:
@@ -113,40 +115,32 @@ class StoreLock:
         Raises:
             UserError: its holder lives.
         """
-        before = self._found()
+        before = object_state(self._uri)
         end = time.monotonic() + STALE_SECONDS
         while before is not None and time.monotonic() < end:
             time.sleep(RENEW_SECONDS / 2)
-            now = self._found()
+            now = object_state(self._uri)
             if now is None:
                 return None
-            if now["ETag"] != before["ETag"]:
+            if now.tag != before.tag:
                 raise UserError(
                     f"{self._location.uri}: another run is writing it "
                     f"({self._uri} says which); wait for its end, or name "
                     "another place"
                 )
-        return None if before is None else str(before["ETag"])
+        return None if before is None else before.tag
 
-    def _found(self) -> dict[str, Any] | None:
-        try:
-            return object_store.call_s3(
-                self._uri, "head_object", Key=object_store.key_of(self._uri)
-            )
-        except FileNotFoundError:
-            return None
+    def _write(self, expected: str = "") -> bool:
+        """Write the lock; whether this run holds it then.
 
-    def _write(self, **condition: str) -> bool:
-        """Write the lock, if the condition holds; whether it did."""
+        Args:
+            expected: the tag of the lock to replace; empty where there must be none.
+        """
         self._renewals += 1
         body = json.dumps(self._holder | {"renewals": self._renewals}).encode()
-        try:
-            written = object_store.call_s3(
-                self._uri, "put_object", Key=object_store.key_of(self._uri), Body=body, **condition
-            )
-        except OSError as error:
-            if "pre-condition" in str(error):
-                return False
-            raise
-        self._tag = str(written["ETag"])
-        return True
+        if expected:
+            tag = replace_object(self._uri, body, expected, self._run)
+        else:
+            tag = create_object(self._uri, body, self._run)
+        self._tag = tag or self._tag
+        return tag is not None

@@ -224,6 +224,25 @@ def test_a_run_whose_lock_was_taken_over_publishes_nothing(bucket):
     assert read(uri) == {"a.txt": "old"}
 
 
+def test_a_lock_is_kept_though_the_answers_to_its_writes_are_lost(bucket, unreliable, monkeypatch):
+    monkeypatch.setattr("reidray.data.store_lock.RENEW_SECONDS", 0.2)
+    unreliable.lost = ("writing.json",)
+    uri = f"{bucket}/out"
+    with published_folder(uri) as folder:
+        (folder / "a.txt").write_text("whole")
+        while unreliable.met["lost"] < 4:
+            time.sleep(0.05)
+    assert read(uri) == {"a.txt": "whole"}
+    assert "writing.json" not in Location(uri).list_files()
+
+
+def test_a_run_that_lost_its_lock_leaves_the_lock_of_the_one_that_took_it(bucket):
+    location = Location(f"{bucket}/store")
+    with only_writer_of(location):
+        location.write_bytes("writing.json", b"{}")
+    assert location.read_bytes("writing.json") == b"{}"
+
+
 def test_a_store_that_is_busy_slow_and_cut_off_is_written_and_read_whole(bucket, unreliable):
     unreliable.slow = unreliable.busy = unreliable.cut = 0.2
     uri = f"{bucket}/out"
@@ -235,7 +254,7 @@ def test_a_store_that_is_busy_slow_and_cut_off_is_written_and_read_whole(bucket,
     assert {name: location.read_bytes(name) for name in location.list_files()} == contents
     publish(uri, a="whole")
     assert read(uri) == {"a.txt": "whole"}
-    assert min(unreliable.met.values()) > 0
+    assert min(unreliable.met[trouble] for trouble in ("slow", "busy", "cut")) > 0
     assert retries_so_far() - before >= unreliable.met["cut"]
 
 
