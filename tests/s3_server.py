@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs
 
 from reidray.data.object_store import call_s3, key_of
 from reidray.data.storage import Location
@@ -23,6 +24,7 @@ class UnreliableStore:
     Attributes:
         slow, busy, cut: the shares of the requests that meet this; of reading, for `cut`.
         denied: ends of the keys that nobody may have.
+        denied_calls: parameters of the calls that nobody may make, such as `versions`.
         lost: ends of the keys of which every other write is carried out and its answer lost.
         met: how many requests met something.
     """
@@ -30,7 +32,7 @@ class UnreliableStore:
     def __init__(self, host, port):
         self._behind = (host, port)
         self.slow = self.busy = self.cut = 0.0
-        self.denied = self.lost = ()
+        self.denied = self.denied_calls = self.lost = ()
         self.met = {"slow": 0, "busy": 0, "cut": 0, "lost": 0}
         self._lost_before = set()
         self._draws = random.Random(0)
@@ -70,7 +72,8 @@ class UnreliableStore:
         if self._meets("busy"):
             send(request, 503, [("Content-Type", "application/xml")], BUSY)
             return
-        if request.path.endswith(tuple(self.denied)):
+        asked = parse_qs(request.path.partition("?")[2], keep_blank_values=True)
+        if request.path.endswith(tuple(self.denied)) or asked.keys() & set(self.denied_calls):
             send(request, 403, [("Content-Type", "application/xml")], DENIED)
             return
         behind = http.client.HTTPConnection(*self._behind, timeout=30)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -80,10 +80,11 @@ def save_model(
     weights = {
         key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()
     }
-    save_file(weights, directory / WEIGHTS_FILE)
+    data = save(weights)  # `save_file` makes a file that its owner alone may read
+    (directory / WEIGHTS_FILE).write_bytes(data)
     description = {
         "format": FORMAT_VERSION,
-        "weights_sha256": sha256((directory / WEIGHTS_FILE).read_bytes()).hexdigest(),
+        "weights_sha256": sha256(data).hexdigest(),
         "architecture": asdict(spec) | {"schema": spec.schema.to_json()},
         "input": asdict(network.pixels),
         "card": asdict(card),

@@ -1,9 +1,10 @@
 """What the scoring, evaluation and forgetting jobs may be told."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Literal
 
 Metric = Literal["euclidean", "cosine"]
@@ -168,30 +169,52 @@ class ForgetConfig:
         image: name of an image, as the ranking has it, or its whole address. The same picture
             under other names is forgotten too.
         person: who is on the images: the number that their names begin with, as
-            0002_c1s1_000451_03.jpg does, or the name of the folder they lie in.
+            0002_c1s1_000451_03.jpg does, or the name of the folder they lie in; distractors and
+            junk stand for the images whose names begin with 0 and with -1.
         before: a day, as 2026-11-21 (UTC); embeddings made on earlier days are deleted.
+        dry_run: only say what would be deleted, and change nothing.
     """
 
     store: str
     image: str | None = None
     person: str | None = None
     before: str | None = None
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
-        if sum(value is not None for value in (self.image, self.person, self.before)) != 1:
+        given = [self.image, self.person, self.before]
+        if sum(value is not None for value in given) != 1:
             raise ValueError("say what to forget: one of --image, --person and --before")
+        if not (self.image or self.person or self.before or "").strip():
+            raise ValueError(f"{self.kind} is empty: expected what to forget")
+        if self.person is not None and re.fullmatch(r"-1|\+?0+|-0+", self.person.strip()):
+            raise ValueError(
+                f"person {self.person.strip()} is nobody in particular: give --image for one "
+                "image, or --person distractors (names that begin with 0), or --person junk (-1)"
+            )
         if self.before is not None:
-            try:
-                date.fromisoformat(self.before)
-            except ValueError:
-                raise ValueError(
-                    f"before is {self.before!r}: expected a day such as 2026-11-21"
-                ) from None
+            _check_past_day(self.before)
 
     @property
     def kind(self) -> str:
         """What is forgotten, without saying whose."""
         return next(k for k in ("image", "person", "before") if getattr(self, k) is not None)
+
+
+def _check_past_day(text: str) -> None:
+    """Refuse anything but a day as 2026-11-21, and days to come."""
+    today = datetime.now(UTC).date()
+    try:
+        day = date.fromisoformat(text) if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII) else None
+    except ValueError:
+        day = None
+    if day is None:
+        raise ValueError(f"before is {text!r}: expected a day such as 2026-11-21")
+    if day > today:
+        raise ValueError(
+            f"before is {text}, which is yet to come: days are those of UTC, where it is {today}; "
+            "give this day or an earlier one"
+        )
 
 
 _JUDGED = (("ranking", "attributes"), ("query_features",), ("model",))

@@ -1,197 +1,230 @@
-"""Deleting what a store knows of an image, of a person or of a time, and proving it."""
+"""Deleting what a store knows of an image, of a person or of a time, and proving it.
 
-import json
-import posixpath
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+A forget goes through steps, each of which a later run can go on with:
+
+1. It claims a number, so that no earlier writer can add a part any more.
+2. It commits what shall go, as a part of the store, and writes the audit entry as begun.
+3. It rewrites every part that holds some of it, and searches all of them.
+4. It empties the part of step 2, and removes old versions, temporary files and unfinished uploads.
+5. It completes the audit entry.
+
+A run that was killed after step 2 is completed by the next forget, whatever that one is asked for.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from reidray.data.identities import read_number
-from reidray.data.layouts.names import person_and_camera_of
 from reidray.data.publishing import only_writer_of
 from reidray.data.storage import Location
+from reidray.data.store_lock import LOCK_FILE
 from reidray.errors import UserError
 from reidray.retrieval.search import top_k_of_parts
+from reidray.scoring.audit import AuditEntry, complete_all, write_begun
 from reidray.scoring.config import ForgetConfig
-from reidray.scoring.digests import HASH_BYTES
-from reidray.scoring.parted_table import PartedTable, day_of
-from reidray.scoring.store import IMAGES_FOLDER, embeddings_of, embeddings_tables, images_table
+from reidray.scoring.deletion_plan import names_going, plan_deletion
+from reidray.scoring.earlier_store import move_earlier, read_earlier
+from reidray.scoring.part_log import Part, PartLog
+from reidray.scoring.parts import IMAGES_SCHEMA, Deletion, PartRows, embeddings_of, read_rows
+from reidray.scoring.store_files import check_others, find_files, remove_old
 
-AUDIT_FILE = "forgotten.jsonl"
-NO_CONTENTS = pa.array([], pa.binary(HASH_BYTES))
+PLANNED_COLUMNS = [*IMAGES_SCHEMA.names, "doubt"]
+
+_logger = logging.getLogger(__name__)
 
 
 def forget(config: ForgetConfig) -> dict[str, Any]:
     """Delete what was asked for from a store, search for it in vain, and write an audit line.
 
     Returns:
-        How many images and embeddings were deleted and how many files rewritten; how many rows were
-        searched; and the least distance of an embedding that stayed to one that was deleted, None
-        where none stayed. It is 0 where another file holds the same picture.
+        How many images and embeddings were deleted and how many parts rewritten; how many rows were
+        searched; how many old versions and files of killed runs were removed; and the least
+        distance of an embedding that stayed to one that was deleted, None where none stayed. It is
+        0 where another file holds the same picture. A dry run returns what would go.
 
     Raises:
-        UserError: there is no store, it holds nothing of the kind, or a night is writing it.
+        UserError: there is no store, it holds nothing of the kind, a night is writing it, or an
+            object store does not let old versions be removed.
     """
     location = Location(config.store)
-    if not location.join(IMAGES_FOLDER).is_folder():
-        raise UserError(
-            f"{location.uri}: is no store of embeddings; give what score_nightly has as --store"
-        )
+    _check_store(location)
+    if config.dry_run:
+        return _preview(config, location)
     with only_writer_of(location):
-        images, models = images_table(location), embeddings_tables(location)
-        contents = _contents_of(config, images, models)
-        deletions = [_delete(table, _chosen(config, contents)) for table in models]
-        names = contents if config.before is None else _without_embedding(config, images, models)
-        named = _delete(images, lambda _part, rows: pc.is_in(rows["content"], names))
-        searched = sum(_search(table, _chosen(config, contents)) for table in models) + _search(
-            images, lambda _part, rows: pc.is_in(rows["content"], names)
-        )
-        figures = {
-            "images": len(named.rows),
-            "embeddings": sum(len(deletion.rows) for deletion in deletions),
-            "files": named.files + sum(deletion.files for deletion in deletions),
-        }
-        _write_audit(location, {"forgot": config.kind, **figures})
-        nearest = [_nearest(*pair) for pair in zip(models, deletions, strict=True)]
+        return _forget(config, PartLog(location))
+
+
+def _forget(config: ForgetConfig, log: PartLog) -> dict[str, Any]:
+    location = log.location
+    log.fence()
+    nameless = move_earlier(location, log)
+    if nameless:
+        _logger.info("removed %d embeddings without a name that a killed run had left", nameless)
+    begun = _find_deletions(log)
+    gone = [rows for _, deletion in begun for rows in _apply(log, deletion)]
+    planned = plan_deletion(config, lambda: _read_planned(log))
+    if planned is not None:
+        part = log.append(planned.to_parquet())
+        begun.append((part, planned))
+        gone += _apply(log, planned)
+    searched = _search(log, [deletion for _, deletion in begun])
+    for part, _ in begun:
+        log.replace(part, b"")
+    removed = remove_old(location)
+    completed = complete_all(location)
+    if planned is None:
+        matching = [entry for entry in completed if entry.forgot == config.kind]
+        if not matching:
+            raise _nothing_found(config, location)
+        entry = matching[-1]
+        _logger.info("completed what was begun on %s; nothing else of the name is left", entry.when)
+    else:
+        entry = _entry_of(planned)
     return {
         "store": config.store,
         "forgot": config.kind,
-        **figures,
+        "images": entry.images,
+        "embeddings": entry.embeddings,
+        "files": entry.files,
         "searched": searched,
-        "nearest_left": min((one for one in nearest if one is not None), default=None),
+        "removed": removed,
+        "nearest_left": _nearest(log, gone),
     }
 
 
-Choice = Callable[[str, pa.Table], pa.BooleanArray]
-"""Tells which rows of a part shall go."""
+def _preview(config: ForgetConfig, location: Location) -> dict[str, Any]:
+    """Say what would be deleted; nothing is changed."""
+    log = PartLog(location)
+
+    def read() -> Iterator[PartRows]:
+        yield from _read_planned(log)
+        yield from (file.rows for file in read_earlier(location))
+
+    planned = plan_deletion(config, read)
+    if planned is None:
+        raise _nothing_found(config, location)
+    _logger.info(
+        "would forget %d images and %d embeddings in %d parts; nothing was changed",
+        planned.images,
+        planned.embeddings,
+        planned.files,
+    )
+    return {
+        "store": config.store,
+        "would_forget": config.kind,
+        "images": planned.images,
+        "embeddings": planned.embeddings,
+        "files": planned.files,
+        "names": sorted({name for rows in read() for name in names_going(planned, rows)}),
+    }
 
 
-@dataclass(frozen=True)
-class _Deletion:
-    """What was deleted from a table: the rows, and of how many files."""
-
-    rows: pa.Table
-    files: int
-
-
-def _chosen(config: ForgetConfig, contents: pa.Array) -> Choice:
-    """The embeddings that shall go."""
-    before = config.before
-    if before is None:
-        return lambda _part, rows: pc.is_in(rows["content"], contents)
-    return lambda part, rows: pa.array([day_of(part) < before] * len(rows), pa.bool_())
-
-
-def _delete(table: PartedTable, choice: Choice) -> _Deletion:
-    """Rewrite the parts that hold rows that shall go, or remove them where none stays."""
-    deleted = []
-    for part in table.parts():
-        rows = table.read(part)
-        going = choice(part, rows)
-        if not pc.any(going).as_py():
-            continue
-        deleted.append(rows.filter(going))
-        left = rows.filter(pc.invert(going))
-        if len(left):
-            table.rewrite(part, left)
-        else:
-            table.location.delete_file(part)
-        table.location.delete_old_versions(part)
-    rows = pa.concat_tables(deleted) if deleted else table.schema.empty_table()
-    return _Deletion(rows, len(deleted))
-
-
-def _contents_of(
-    config: ForgetConfig, images: PartedTable, models: Sequence[PartedTable]
-) -> pa.Array:
-    """What the images that shall be forgotten hold; nothing where a day is meant.
+def _check_store(location: Location) -> None:
+    """Refuse what is no store, and files among its parts that nobody knows.
 
     Raises:
-        UserError: the store has none.
+        UserError: says so, or that an object store does not let old versions be listed.
     """
-    uri = images.location.uri
-    if config.before is not None:
-        days = [day_of(part) for table in (images, *models) for part in table.parts()]
-        if min(days, default=config.before) >= config.before:
-            raise UserError(f"{uri}: holds nothing of the days before {config.before}")
-        return NO_CONTENTS
-    found: set[bytes] = set()
-    for part in images.parts():
-        rows = images.read(part, ["folder", "path", "content"])
-        names = zip(rows["folder"].to_pylist(), rows["path"].to_pylist(), strict=True)
-        meant = [_is_meant(config, folder, path) for folder, path in names]
-        found.update(rows["content"].filter(pa.array(meant, pa.bool_())).to_pylist())
-    if not found:
-        raise UserError(f"{uri}: holds no {config.kind} of this name; check the name")
-    return pa.array(sorted(found), pa.binary(HASH_BYTES))
+    files = find_files(location)
+    known = {*files.own, *files.temporary, *(version.path for version in files.old)}
+    if not known - {LOCK_FILE}:
+        raise UserError(
+            f"{location.uri}: is no store of embeddings; give what score_nightly has as --store"
+        )
+    check_others(location, files.others)
+    if files.others:
+        _logger.warning(
+            "%s: %d files there are no part of the store and are left alone; the first is %r",
+            location.uri,
+            len(files.others),
+            files.others[0],
+        )
 
 
-def _is_meant(config: ForgetConfig, folder: str, path: str) -> bool:
-    """Whether it is the image, or one of the person."""
-    if config.image is not None:
-        return config.image in (path, posixpath.join(folder, path))
-    person = config.person or ""
-    known = person_and_camera_of(path)
-    if known is not None:
-        number = read_number(person)
-        if known.person == person or (number is not None and read_number(known.person) == number):
-            return True
-    return posixpath.basename(posixpath.dirname(path)) == person
+def _read_all(
+    log: PartLog, columns: Sequence[str] | None = None
+) -> Iterator[tuple[Part, PartRows | Deletion]]:
+    """Read the parts of a store, one at a time."""
+    for part in log.find():
+        yield part, log.read(part, lambda file: read_rows(file, columns))
 
 
-def _without_embedding(
-    config: ForgetConfig, images: PartedTable, models: Sequence[PartedTable]
-) -> pa.Array:
-    """Contents seen before a day of which no embedding is left: their names shall go as well."""
-    before = config.before or ""
-    old = [
-        images.read(part, ["content"])["content"]
-        for part in images.parts()
-        if day_of(part) < before
-    ]
-    left = [table.read(part, ["content"])["content"] for table in models for part in table.parts()]
-    names, embedded = _joined(old), _joined(left)
-    return names.filter(pc.invert(pc.is_in(names, embedded)))
+def _read_planned(log: PartLog) -> Iterator[PartRows]:
+    """Read the images of a store, and which of them have an embedding."""
+    for _, rows in _read_all(log, PLANNED_COLUMNS):
+        if isinstance(rows, PartRows):
+            yield rows
 
 
-def _joined(columns: Sequence[pa.ChunkedArray]) -> pa.Array:
-    return pa.concat_arrays([NO_CONTENTS, *(chunk for part in columns for chunk in part.chunks)])
+def _find_deletions(log: PartLog) -> list[tuple[Part, Deletion]]:
+    """The deletions that are not complete."""
+    found = _read_all(log, ["content"])
+    return [(part, rows) for part, rows in found if isinstance(rows, Deletion)]
 
 
-def _search(table: PartedTable, choice: Choice) -> int:
-    """Read a table again for what must not be in it; returns how many rows that were.
+def _apply(log: PartLog, deletion: Deletion) -> list[PartRows]:
+    """Rewrite the parts that hold some of what shall go.
+
+    Returns:
+        The rows whose embeddings were deleted.
+    """
+    write_begun(log.location, _entry_of(deletion))
+    gone = []
+    for part, images in _read_all(log, PLANNED_COLUMNS):
+        if isinstance(images, Deletion) or not deletion.concerns(images):
+            continue
+        rows = log.read(part, read_rows)
+        assert isinstance(rows, PartRows)
+        left = deletion.applied_to(rows)
+        log.replace(part, left.to_parquet() if len(left.table) else b"")
+        gone.append(rows.where(deletion.embeddings_going(rows)))
+    return gone
+
+
+def _search(log: PartLog, deletions: Sequence[Deletion]) -> int:
+    """Read the store again for what must not be in it; returns how many rows that were.
 
     Raises:
         RuntimeError: it is still there.
     """
     searched = 0
-    for part in table.parts():
-        rows = table.read(part)
-        searched += len(rows)
-        if pc.any(choice(part, rows)).as_py():
-            raise RuntimeError(f"{part} still holds what was to be forgotten")
+    for rows in _read_planned(log):
+        searched += len(rows.table)
+        if any(deletion.concerns(rows) for deletion in deletions):
+            raise RuntimeError(f"{log.uri}: still holds what was to be forgotten")
     return searched
 
 
-def _nearest(table: PartedTable, deletion: _Deletion) -> float | None:
-    """The least distance of an embedding that stayed to one that was deleted."""
-    parts = table.parts()
-    if not parts or not len(deletion.rows):
-        return None
-    left = (embeddings_of(table.read(part, ["embedding"])) for part in parts)
-    query = embeddings_of(deletion.rows)
-    distances, _ = top_k_of_parts(query, ((np.arange(len(part)), part) for part in left), 1)
-    return float(distances.min())
+def _nearest(log: PartLog, gone: Sequence[PartRows]) -> float | None:
+    """The least distance of an embedding that stayed to one of the same model that is gone."""
+    least: list[float] = []
+    for model in {rows.model for rows in gone if len(rows.table)}:
+        query = np.concatenate(
+            [embeddings_of(rows.table) for rows in gone if rows.model == model and len(rows.table)]
+        )
+        left = (
+            embeddings_of(rows.where(rows.embedded).table)
+            for _, rows in _read_all(log, ["embedding", "doubt"])
+            if isinstance(rows, PartRows) and rows.model == model and pc.any(rows.embedded).as_py()
+        )
+        for first in islice(left, 1):
+            parts = ((np.arange(len(part)), part) for part in chain([first], left))
+            distances, _ = top_k_of_parts(query, parts, 1)
+            least.append(float(distances.min()))
+    return min(least, default=None)
 
 
-def _write_audit(location: Location, entry: dict[str, Any]) -> None:
-    """Add a line on what kind was forgotten, how much of it, and when; not whose it was."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    before = location.read_bytes(AUDIT_FILE) if AUDIT_FILE in location.list_children() else b""
-    line = json.dumps({"when": now, **entry}).encode() + b"\n"
-    location.write_bytes(AUDIT_FILE, before + line)
+def _entry_of(deletion: Deletion) -> AuditEntry:
+    return AuditEntry(
+        deletion.begun, deletion.kind, deletion.images, deletion.embeddings, deletion.files
+    )
+
+
+def _nothing_found(config: ForgetConfig, location: Location) -> UserError:
+    if config.before is not None:
+        return UserError(f"{location.uri}: holds nothing of the days before {config.before}")
+    return UserError(f"{location.uri}: holds no {config.kind} of this name; check the name")

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from reidray.data.decoding import BadImage
 from reidray.scoring.digests import HASH_BYTES
 from reidray.scoring.image_batches import EmbeddedBatch, ImageSet
-from reidray.scoring.parted_table import PartedTable
+from reidray.scoring.parts import IMAGES_SCHEMA
 from reidray.scoring.predictions import Predictions, joined
-from reidray.scoring.store import EmbeddingStore, find_images, read_images
+from reidray.scoring.store import EmbeddingStore, find_images
 
 PART_ROWS = 8192
 """Images whose embeddings are written together; a run that is killed loses fewer than these."""
@@ -42,35 +42,25 @@ class Increment:
         retries: requests to an object store that were sent again so far.
     """
 
-    def __init__(
-        self,
-        sets: Sequence[ImageSet],
-        store: EmbeddingStore,
-        images: PartedTable,
-        *,
-        anew: bool = False,
-    ) -> None:
+    def __init__(self, sets: Sequence[ImageSet], store: EmbeddingStore) -> None:
         """Look up some sets.
 
         Args:
             sets: the images of the night.
-            store: the embeddings of its model.
-            images: which file held which content.
-            anew: read every image again, whatever is known of it.
+            store: the embeddings of its model, opened with the folders of the sets.
         """
         self.embedded = 0
         self.retries = 0
-        self._store, self._images = store, images
-        folders = [each.location.uri.partition("?")[0] for each in sets]
-        seen = {} if anew else read_images(images, folders)
+        self._store = store
+        folders = [folder_of(each) for each in sets]
+        seen = {folder: store.take_seen(folder) for folder in set(folders)}
         self._sets = [
-            _Sighted(each, folder, seen.get(folder))
-            for each, folder in zip(sets, folders, strict=True)
+            _Sighted(each, folder, seen[folder]) for each, folder in zip(sets, folders, strict=True)
         ]
         self.missing = [sighted.missing(store) for sighted in self._sets]
-        self._contents: list[bytes] = []
         self._predictions: list[Predictions] = []
-        self._seen: list[dict[str, object]] = []
+        self._embedded: list[dict[str, object]] = []
+        self._named: list[dict[str, object]] = []
 
     def known(self) -> NDArray[np.bytes_]:
         """Sorted digests, (N,) S32, of what the store has embeddings of."""
@@ -80,10 +70,16 @@ class Increment:
         """Keep what was embedded; it is written once there is enough of it."""
         self.retries += batch.retries
         self.embedded += len(batch.kept)
-        self._contents += [batch.contents[place] for place in batch.kept]
+        images = self._sets[batch.set].take(batch)
+        embedded = set(batch.kept.tolist())
         self._predictions.append(batch.predictions)
-        self._seen += self._sets[batch.set].take(batch)
-        if len(self._seen) >= PART_ROWS:
+        self._embedded += [images[place] for place in batch.kept]
+        self._named += [
+            image
+            for place, image in enumerate(images)
+            if image["content"] and place not in embedded
+        ]
+        if len(self._embedded) + len(self._named) >= PART_ROWS:
             self._write()
 
     def finish(self) -> list[StoredSet]:
@@ -92,28 +88,31 @@ class Increment:
         return [sighted.stored(self._store) for sighted in self._sets]
 
     def _write(self) -> None:
-        if self._contents:
-            self._store.append(self._contents, joined(self._predictions))
-        if self._seen:
-            self._images.append(pa.Table.from_pylist(self._seen, schema=self._images.schema))
-        self._contents, self._predictions, self._seen = [], [], []
+        rows = self._embedded + self._named
+        if rows:
+            images = pa.Table.from_pylist(rows, schema=IMAGES_SCHEMA)
+            self._store.append(images, joined(self._predictions))
+        self._predictions, self._embedded, self._named = [], [], []
+
+
+def folder_of(images: ImageSet) -> str:
+    """The folder of a set, as a store names it."""
+    return images.location.uri.partition("?")[0]
 
 
 class _Sighted:
     """The images of a set, with what is known of each."""
 
-    def __init__(self, images: ImageSet, folder: str, seen: pa.Table | None) -> None:
+    def __init__(self, images: ImageSet, folder: str, seen: pa.Table) -> None:
         self._paths = images.paths
         self._folder = folder
         self._stamps = images.location.read_stamps(images.paths)
-        self._contents: list[bytes | None] = [None] * len(images.paths)
         self._reasons: dict[int, str] = {}
-        if seen is not None:
-            paths, stamps = pa.array(images.paths), pa.array(self._stamps, pa.string())
-            known = find_images(seen, paths, stamps)
-            self._contents = known.contents.to_pylist()
-            for row in np.flatnonzero(known.reasons.is_valid()).tolist():
-                self._reasons[row] = known.reasons[row].as_py()
+        paths, stamps = pa.array(images.paths), pa.array(self._stamps, pa.string())
+        known = find_images(seen, paths, stamps)
+        self._contents: list[bytes | None] = known.contents.to_pylist()
+        for row in np.flatnonzero(known.reasons.is_valid()).tolist():
+            self._reasons[row] = known.reasons[row].as_py()
 
     def missing(self, store: EmbeddingStore) -> NDArray[np.int64]:
         """Rows of the images that have no embedding, but for those known to be no pictures."""
@@ -122,7 +121,11 @@ class _Sighted:
         return np.flatnonzero(absent)
 
     def take(self, batch: EmbeddedBatch) -> list[dict[str, object]]:
-        """Learn what was read; returns the rows of a store's images that say so."""
+        """Learn what was read.
+
+        Returns:
+            A row of a store for each image; its content is empty where it could not be read.
+        """
         reasons = {
             batch.rows[place]: why for place, why in zip(batch.bad, batch.reasons, strict=True)
         }
@@ -138,7 +141,6 @@ class _Sighted:
                 "reason": reasons.get(row),
             }
             for row, content in zip(batch.rows, batch.contents, strict=True)
-            if content
         ]
 
     def stored(self, store: EmbeddingStore) -> StoredSet:

@@ -4,10 +4,9 @@ import json
 import logging
 import posixpath
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from reidray.data.decoding import BadImage, check_bad_images
 from reidray.data.image_folders import find_images, passed_over_note
-from reidray.data.publishing import only_writer_of, published_folder
+from reidray.data.publishing import published_folder
 from reidray.data.retries import retries_so_far
 from reidray.data.storage import Location
 from reidray.models import load_person_model
@@ -23,7 +22,7 @@ from reidray.retrieval.search import top_k_of_parts
 from reidray.scoring.config import ScoreConfig
 from reidray.scoring.embedder import shape_of
 from reidray.scoring.image_batches import ImageSet
-from reidray.scoring.increment import Increment
+from reidray.scoring.increment import Increment, folder_of
 from reidray.scoring.night_embedding import NightCluster, embed_missing
 from reidray.scoring.night_files import (
     NightlySet,
@@ -37,11 +36,12 @@ from reidray.scoring.output_files import (
     SUMMARY_FILE,
     check_score_places,
 )
+from reidray.scoring.part_log import Parts
 from reidray.scoring.predictions import Predictions
 from reidray.scoring.ranking_file import check_names
 from reidray.scoring.sifting import sift
 from reidray.scoring.stopwatch import Stopwatch
-from reidray.scoring.store import EmbeddingStore, images_table
+from reidray.scoring.store import EmbeddingStore, open_parts, open_temporary_parts
 
 log = logging.getLogger("reidray")
 
@@ -76,9 +76,12 @@ def score_night(config: ScoreConfig, cluster: NightCluster | None = None) -> dic
         model = load_person_model(config.model)
         sets = tuple(list_set(uri, config.follow_links) for uri in (config.queries, config.gallery))
         watch.lap("check")
-        with _store_location(config, staging) as location:
-            store = EmbeddingStore(location, model.model_id, shape_of(model), anew=config.full)
-            increment = Increment(sets, store, images_table(location), anew=config.full)
+        with _open_store(config, staging) as parts:
+            folders = [folder_of(images) for images in sets]
+            store = EmbeddingStore(
+                parts, model.model_id, shape_of(model), folders, anew=config.full
+            )
+            increment = Increment(sets, store)
             watch.lap("look up")
             embedding = embed_missing(model, sets, increment, config, cluster, watch)
             images = _complete(increment, sets, config.max_bad)
@@ -135,16 +138,11 @@ def _counts(ranked: RankedNight, config: ScoreConfig) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _store_location(config: ScoreConfig, staging: Path) -> Iterator[Location]:
-    """The store that was named, or one for this night alone."""
+def _open_store(config: ScoreConfig, staging: Path) -> AbstractContextManager[Parts]:
+    """The parts of the store that was named, or parts for this night alone."""
     if config.store is not None:
-        location = Location(config.store)
-        with only_writer_of(location):
-            yield location
-        return
-    with TemporaryDirectory(dir=staging) as folder:
-        yield Location(folder)
+        return open_parts(config.store)
+    return open_temporary_parts(staging)
 
 
 def list_set(uri: str, follow_links: bool = False) -> ImageSet:

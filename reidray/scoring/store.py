@@ -1,140 +1,176 @@
 """Embeddings kept from night to night: what a file holds, and what a model makes of it.
 
-A store has two tables. `images` says which file held which content, by its SHA-256, and why it is
-no picture where it is none. `embeddings/model=ID` has the embedding and the attribute codes of each
-content under a model. Both only grow, in Parquet files that appear whole, so that a run that is
-killed leaves a store that the next one goes on with.
+A store is a sequence of parts, `parts/NUMBER.parquet`. A part has images that were seen and, of
+those whose content was new to a model, the embedding and the attribute codes; one write commits
+both. A run that is killed leaves a store that the next one goes on with.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from reidray.data.publishing import only_writer_of
 from reidray.data.storage import Location
-from reidray.retrieval.arrow_features import as_matrix
-from reidray.scoring.digests import HASH_BYTES
-from reidray.scoring.parted_table import PartedTable, found_table
+from reidray.scoring.earlier_store import move_earlier
+from reidray.scoring.part_log import Part, PartLog, Parts, TemporaryParts
+from reidray.scoring.parts import (
+    CONTENT,
+    EMBEDDED_COLUMNS,
+    IMAGES_SCHEMA,
+    NO_CONTENTS,
+    Deletion,
+    PartRows,
+    new_part,
+    read_predictions,
+    read_rows,
+)
 from reidray.scoring.predictions import Predictions, Shape
+from reidray.scoring.store_files import remove_temporary
 
 Rows = NDArray[np.int64]
 
-IMAGES_FOLDER, EMBEDDINGS_FOLDER = "images", "embeddings"
-PLAIN = ("content", "embedding", "codes", "doubt")
-"""Columns of embeddings of which hardly any two rows agree."""
+SEEN_COLUMNS = [name for name in IMAGES_SCHEMA.names if name != "folder"]
 
-IMAGES_SCHEMA = pa.schema(
-    {
-        "folder": pa.string(),
-        "path": pa.string(),
-        "stamp": pa.string(),
-        "content": pa.binary(HASH_BYTES),
-        "reason": pa.string(),
-    }
-)
+_logger = logging.getLogger(__name__)
 
 
-def embeddings_schema(shape: Shape) -> pa.Schema:
-    """Columns of what a model says of contents."""
-    return pa.schema(
-        {
-            "content": pa.binary(HASH_BYTES),
-            "embedding": pa.list_(pa.float32(), shape.embedding_size),
-            "codes": pa.list_(pa.int8()),
-            "doubt": pa.float32(),
-        }
-    )
+@contextmanager
+def open_parts(uri: str) -> Iterator[Parts]:
+    """Open the parts of a store for writing, which nobody else writes meanwhile.
+
+    Raises:
+        UserError: somebody else is writing it, it cannot be written, or a file is damaged.
+    """
+    location = Location(uri)
+    with only_writer_of(location):
+        remove_temporary(location)
+        log = PartLog(location)
+        move_earlier(location, log)
+        yield log
 
 
-def images_table(location: Location) -> PartedTable:
-    """Which file held which content, in a store."""
-    return PartedTable(location, IMAGES_FOLDER, IMAGES_SCHEMA, ("path", "stamp", "content"))
+@contextmanager
+def open_temporary_parts(folder: Path) -> Iterator[Parts]:
+    """Open parts that are gone at the end, or when the process is killed.
 
-
-def embeddings_tables(location: Location) -> list[PartedTable]:
-    """The embeddings of each model in a store."""
-    if not location.join(EMBEDDINGS_FOLDER).is_folder():
-        return []
-    folders = location.join(EMBEDDINGS_FOLDER).list_children()
-    found = (
-        found_table(location, f"{EMBEDDINGS_FOLDER}/{name.rstrip('/')}", PLAIN) for name in folders
-    )
-    return [table for table in found if table is not None]
-
-
-def embeddings_of(rows: pa.Table) -> NDArray[np.float32]:
-    """(N, D) float32, those of some rows."""
-    column = rows["embedding"]
-    matrix = as_matrix(column.combine_chunks(), column.type.list_size)
-    return matrix.astype(np.float32, copy=False)
+    Args:
+        folder: on the disk that has room for them; no name of a file appears there.
+    """
+    with TemporaryFile(dir=folder) as file:
+        yield TemporaryParts(file)
 
 
 class EmbeddingStore:
     """The embeddings of one model in a store, those that are there and those that come.
 
-    A content has a row, counted from 0 over all parts in their order.
+    A content has a row, counted from 0 over the embeddings of all parts in their order.
 
     Attributes:
         shape: what the model says of one image.
     """
 
     def __init__(
-        self, location: Location, model_id: str, shape: Shape, *, anew: bool = False
+        self,
+        parts: Parts,
+        model_id: str,
+        shape: Shape,
+        folders: Sequence[str] = (),
+        *,
+        anew: bool = False,
     ) -> None:
         """Open a store, which may be empty.
 
         Args:
-            location: of the store.
+            parts: of the store.
             model_id: names the model.
             shape: what it says of one image.
+            folders: whose images are looked up by `take_seen`.
             anew: begin without what is there, which `forget_earlier` then removes.
+
+        Raises:
+            UserError: a part is damaged.
         """
         self.shape = shape
-        self._location = location
-        folder = f"{EMBEDDINGS_FOLDER}/model={model_id}"
-        self._table = PartedTable(location, folder, embeddings_schema(shape), PLAIN)
-        there = self._table.parts()
-        self._earlier, self._parts = (there, []) if anew else ([], there)
-        known = [self._table.read(part, ["content"])["content"] for part in self._parts]
-        self._lengths = [len(part) for part in known]
-        self._contents = [chunk for part in known for chunk in part.chunks]
+        self._store, self._model = parts, model_id
+        self._parts: list[Part] = []
+        self._earlier: list[Part] = []
+        self._others: list[Part] = []
+        self._lengths: list[int] = []
+        self._contents: list[pa.Array] = []
+        self._seen: dict[str, list[pa.Table]] = {folder: [] for folder in folders}
+        columns = ["content"] if anew else IMAGES_SCHEMA.names
+        for part in parts.find():
+            rows = parts.read(part, lambda file: read_rows(file, [*columns, "doubt"]))
+            if isinstance(rows, Deletion):
+                _logger.warning(
+                    "a deletion that was begun on %s is not complete: run jobs/forget.py again",
+                    rows.begun,
+                )
+            elif rows.model != model_id:
+                self._others.append(part)
+            elif anew:
+                self._earlier.append(part)
+            else:
+                self._keep(part, rows.table["content"].filter(rows.embedded).combine_chunks())
+            if isinstance(rows, PartRows) and not anew:
+                self._see(rows.table)
 
     @property
     def contents(self) -> pa.ChunkedArray:
         """The content of each row, 32 bytes each."""
-        return pa.chunked_array(self._contents, pa.binary(HASH_BYTES))
+        return pa.chunked_array(self._contents, CONTENT)
 
     def rows_of(self, contents: pa.Array) -> Rows:
         """(N,) the row of each content; -1 where it has none."""
         found = pc.index_in(contents, value_set=self.contents)
         return np.asarray(pc.fill_null(found, -1).cast(pa.int64()))
 
-    def append(self, contents: Sequence[bytes], predictions: Predictions) -> None:
-        """Keep what the model says of some contents, N SHA-256 digests, for good."""
-        if not contents:
+    def take_seen(self, folder: str) -> pa.Table:
+        """Hand over which file of a folder held which content, by all that the store has seen.
+
+        Returns:
+            `path`, `stamp`, `content` and `reason`, the latest first.
+        """
+        empty = IMAGES_SCHEMA.empty_table().select(SEEN_COLUMNS)
+        return pa.concat_tables([empty, *reversed(self._seen.pop(folder, []))])
+
+    def append(self, images: pa.Table, predictions: Predictions) -> None:
+        """Keep images that were seen, and what the model says of the first of them, for good.
+
+        Args:
+            images: N rows of `IMAGES_SCHEMA`.
+            predictions: of the first M images, which have a content.
+
+        Raises:
+            UserError: another run has begun to write the store.
+        """
+        if not len(images):
             return
-        digests = pa.array(contents, pa.binary(HASH_BYTES))
-        embeddings = pa.array(np.ascontiguousarray(predictions.embeddings).ravel())
-        codes = pa.array(predictions.codes.astype(np.int8).ravel())
-        offsets = self.shape.attributes * np.arange(len(contents) + 1, dtype=np.int32)
-        columns = [
-            digests,
-            pa.FixedSizeListArray.from_arrays(embeddings, self.shape.embedding_size),
-            pa.ListArray.from_arrays(offsets, codes),
-            pa.array(predictions.doubt),
-        ]
-        rows = pa.Table.from_arrays(columns, schema=self._table.schema)
-        self._parts.append(self._table.append(rows))
-        self._lengths.append(len(contents))
-        self._contents.append(digests)
+        rows = new_part(images, predictions, self.shape, self._model)
+        part = self._store.append(rows.to_parquet())
+        self._keep(part, images["content"][: len(predictions)].combine_chunks())
 
     def forget_earlier(self) -> None:
-        """Remove what was there before a store that was opened anew."""
+        """Remove what was there before a store that was opened anew.
+
+        A name stays where another model has an embedding of the same content.
+        """
+        if not self._earlier:
+            return
+        others = [self._read(part, ["content", "doubt"]) for part in self._others]
+        kept = pa.concat_arrays([NO_CONTENTS, *(_embedded_contents(rows) for rows in others)])
         for part in self._earlier:
-            self._location.delete_file(part)
+            rows = self._read(part, IMAGES_SCHEMA.names)
+            left = rows.where(pc.is_in(rows.table["content"].combine_chunks(), kept))
+            self._store.replace(part, left.to_parquet() if len(left.table) else b"")
         self._earlier = []
 
     def gather(self, rows: Rows) -> Iterator[tuple[Rows, Predictions]]:
@@ -145,6 +181,9 @@ class EmbeddingStore:
 
         Yields:
             Places in `rows`, ascending, (M,), and what is kept of these.
+
+        Raises:
+            UserError: another run has changed the store.
         """
         order = np.argsort(rows, kind="stable")
         ordered = rows[order]
@@ -153,16 +192,34 @@ class EmbeddingStore:
             first, last = np.searchsorted(ordered, [start, end])
             places = np.sort(order[first:last])
             if len(places):
-                yield places, self._read(part).take(rows[places] - start)
+                found = self._store.read(part, self._read_predictions)
+                if len(found) != end - start:
+                    raise self._store.taken_over()
+                yield places, found.take(rows[places] - start)
 
-    def _read(self, part: str) -> Predictions:
-        table = self._table.read(part, ["embedding", "codes", "doubt"])
-        codes = table["codes"].combine_chunks().flatten().to_numpy().astype(np.int64)
-        return Predictions(
-            embeddings_of(table),
-            codes.reshape(len(table), self.shape.attributes),
-            table["doubt"].to_numpy(),
-        )
+    def _read_predictions(self, file: pa.NativeFile) -> Predictions:
+        rows = read_rows(file, EMBEDDED_COLUMNS)
+        assert isinstance(rows, PartRows)
+        return read_predictions(rows, self.shape)
+
+    def _read(self, part: Part, columns: Sequence[str]) -> PartRows:
+        rows = self._store.read(part, lambda file: read_rows(file, columns))
+        assert isinstance(rows, PartRows)
+        return rows
+
+    def _keep(self, part: Part, contents: pa.Array) -> None:
+        self._parts.append(part)
+        self._lengths.append(len(contents))
+        self._contents.append(contents)
+
+    def _see(self, table: pa.Table) -> None:
+        table = table.filter(pc.not_equal(table["stamp"], ""))
+        for folder, tables in self._seen.items():
+            tables.append(table.filter(pc.equal(table["folder"], folder)).select(SEEN_COLUMNS))
+
+
+def _embedded_contents(rows: PartRows) -> pa.Array:
+    return rows.table["content"].filter(rows.embedded).combine_chunks()
 
 
 @dataclass(frozen=True)
@@ -176,22 +233,6 @@ class KnownImages:
 
     contents: pa.Array
     reasons: pa.Array
-
-
-def read_images(table: PartedTable, folders: Sequence[str]) -> dict[str, pa.Table]:
-    """Which file of some folders held which content, by all that a store has seen.
-
-    Returns:
-        For each folder `path`, `stamp`, `content` and `reason`, the latest first.
-    """
-    columns = table.schema.remove(table.schema.get_field_index("folder"))
-    found = {folder: [columns.empty_table()] for folder in folders}
-    for part in reversed(table.parts()):
-        rows = table.read(part)
-        rows = rows.filter(pc.not_equal(rows["stamp"], ""))
-        for folder, parts in found.items():
-            parts.append(rows.filter(pc.equal(rows["folder"], folder)).select(columns.names))
-    return {folder: pa.concat_tables(parts) for folder, parts in found.items()}
 
 
 def find_images(seen: pa.Table, paths: pa.Array, stamps: pa.Array) -> KnownImages:

@@ -30,8 +30,10 @@ from reidray.scoring.image_batches import ImageSet
 from reidray.scoring.increment import Increment
 from reidray.scoring.night import rank
 from reidray.scoring.night_files import NightlySet
+from reidray.scoring.part_log import PartLog
+from reidray.scoring.parts import IMAGES_SCHEMA
 from reidray.scoring.predictions import Shape
-from reidray.scoring.store import EmbeddingStore, images_table
+from reidray.scoring.store import EmbeddingStore
 
 ROOT = Path(__file__).parents[2]
 DRAWN, GALLERY, QUERIES, CHANGED = 2000, 20_000, 500, 200
@@ -165,8 +167,8 @@ def rank_a_million(folder, results):
     gallery = ImageSet(location, tuple(f"camera{n % 97}/{n:09d}.jpg" for n in range(ROWS)))
     queries = ImageSet(location, gallery.paths[:QUERIES])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    store = EmbeddingStore(location, "m", Shape(SIZE, 12))
-    increment = Increment([queries, gallery], store, images_table(location))
+    store = EmbeddingStore(PartLog(location), "m", Shape(SIZE, 12), [location.uri])
+    increment = Increment([queries, gallery], store)
     assert not any(map(len, increment.missing))
     config = ScoreConfig(model="", queries="", gallery="", output="")
     start = time.perf_counter()
@@ -181,7 +183,7 @@ def rank_a_million(folder, results):
 
 def test_memory_of_the_driver_with_a_million_gallery_rows(tmp_path):
     location = Location(str(tmp_path))
-    store, table = EmbeddingStore(location, "m", Shape(SIZE, 12)), images_table(location)
+    store = EmbeddingStore(PartLog(location), "m", Shape(SIZE, 12))
     draws = np.random.default_rng(0)
     for start in range(0, ROWS, PART):
         numbers = range(start, min(start + PART, ROWS))
@@ -189,7 +191,6 @@ def test_memory_of_the_driver_with_a_million_gallery_rows(tmp_path):
         predictions = store.shape.empty(len(numbers))
         predictions.codes[:] = 0
         predictions.embeddings[:] = draws.normal(size=(len(numbers), SIZE))
-        store.append(contents, predictions)
         seen = {
             "folder": [location.uri] * len(numbers),
             "path": [f"camera{n % 97}/{n:09d}.jpg" for n in numbers],
@@ -197,7 +198,7 @@ def test_memory_of_the_driver_with_a_million_gallery_rows(tmp_path):
             "content": contents,
             "reason": [None] * len(numbers),
         }
-        table.append(pa.table(seen, schema=table.schema))
+        store.append(pa.table(seen, schema=IMAGES_SCHEMA), predictions)
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     child = context.Process(target=rank_a_million, args=(tmp_path, results))

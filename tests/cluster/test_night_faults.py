@@ -130,12 +130,12 @@ def test_a_driver_that_is_killed_loses_nothing_that_was_stored(quiet, model, ima
     night(model, images, yesterday, top_k=3)
     shutil.copytree(yesterday, out)
     first = start_night(model, images, out, {"num_cpus": 2}, store=str(store))
-    while first.poll() is None and len(list(store.rglob("embeddings/**/*.parquet"))) < 3:
+    while first.poll() is None and len(list(store.rglob("parts/*.parquet"))) < 3:
         time.sleep(0.02)
     os.killpg(first.pid, signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL
     assert published(out) == published(yesterday)
-    kept = len(list(store.rglob("embeddings/**/*.parquet"))) * 64
+    kept = len(list(store.rglob("parts/*.parquet"))) * 64
     told = night(model, images, out, store=str(store))
     assert 0 < told["embedded"] <= 1240 - kept
     assert published(out) == quiet

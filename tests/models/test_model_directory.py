@@ -50,6 +50,12 @@ def test_a_loaded_model_says_what_the_saved_one_said(saved):
     assert loaded.card.metric == "cosine"
 
 
+def test_all_files_of_a_model_have_the_permissions_that_the_umask_leaves(saved):
+    _, folder = saved
+    (folder / "other").touch()
+    assert len({file.stat().st_mode for file in folder.iterdir()}) == 1
+
+
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_every_network_comes_back_from_its_directory(name, tmp_path):
     small = {"backbone": "resnet_tiny"} if "backbone" in NETWORKS[name].fields else {}

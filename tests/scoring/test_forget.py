@@ -7,17 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs
-import pyarrow.parquet as pq
 import pytest
+import s3fs
 
 from reidray.data.publishing import only_writer_of
 from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.scoring.config import ForgetConfig
 from reidray.scoring.forgetting import forget
+from reidray.scoring.part_log import PartLog
+from reidray.scoring.parts import IMAGES_SCHEMA, read_rows
 from reidray.scoring.predictions import Shape
-from reidray.scoring.store import EmbeddingStore, images_table
+from reidray.scoring.store import EmbeddingStore, open_parts
 
 ROOT = Path(__file__).parents[2]
 PATHS = ["0001_c1_001.jpg", "0001_c2_002.jpg", "sub/0002_c1_003.jpg", "anna/a.jpg", "anna/b.jpg"]
@@ -29,41 +30,39 @@ def digest(text):
     return hashlib.sha256(text.encode()).digest()
 
 
-def append(store, texts, values):
-    """Keep embeddings that are all one number."""
-    predictions = store.shape.empty(len(texts))
+def append(store, paths, values, *names):
+    """Keep embeddings that are all one number, and other names of what is known."""
+    predictions = store.shape.empty(len(paths))
     predictions.codes[:] = 0
     predictions.embeddings[:] = np.array(values)[:, None]
-    store.append([digest(text) for text in texts], predictions)
+    rows = [("/data", path, "s", digest(path), None) for path in paths]
+    rows += [("/data", name, "s", digest(path), None) for name, path in names]
+    images = [dict(zip(IMAGES_SCHEMA.names, row, strict=True)) for row in rows]
+    store.append(pa.Table.from_pylist(images, IMAGES_SCHEMA), predictions)
+
+
+def open_store(uri, model):
+    return EmbeddingStore(PartLog(Location(uri)), model, SHAPE)
 
 
 def fill(uri):
     """A store of two models' embeddings of five pictures, of which the first has two names."""
-    location = Location(uri)
-    table = images_table(location)
-    seen = [(path, digest(path)) for path in PATHS] + [(COPY, digest(PATHS[0]))]
-    for part in (seen[:2], seen[2:]):
-        rows = [
-            {"folder": "/data", "path": path, "stamp": "s", "content": content, "reason": None}
-            for path, content in part
-        ]
-        table.append(pa.Table.from_pylist(rows, schema=table.schema))
-    for model in ("one", "two"):
-        store = EmbeddingStore(location, model, SHAPE)
-        for paths in (PATHS[:3], PATHS[3:]):
-            append(store, paths, [PATHS.index(path) for path in paths])
+    with open_parts(uri) as parts:
+        for model in ("one", "two"):
+            store = EmbeddingStore(parts, model, SHAPE)
+            append(store, PATHS[:3], range(3))
+            append(store, PATHS[3:], range(3, 5), *[(COPY, PATHS[0])] * (model == "one"))
     return uri
 
 
 def left(uri):
     """The names in a store, and the pictures that each model has an embedding of."""
-    location = Location(uri)
-    table = images_table(location)
-    names = {name for part in table.parts() for name in table.read(part)["path"].to_pylist()}
-    pictures = []
+    log = PartLog(Location(uri))
+    names, pictures = set(), []
+    for part in log.find():
+        names |= set(log.read(part, read_rows).table["path"].to_pylist())
     for model in ("one", "two"):
-        store = EmbeddingStore(location, model, SHAPE)
-        rows = store.rows_of(pa.array(map(digest, PATHS), pa.binary(32)))
+        rows = open_store(uri, model).rows_of(pa.array(map(digest, PATHS), pa.binary(32)))
         pictures.append({path for path, row in zip(PATHS, rows, strict=True) if row >= 0})
     return names, pictures
 
@@ -96,7 +95,7 @@ def test_a_picture_or_a_person_is_gone_from_every_model_and_under_every_name(
     assert pictures == [set(PATHS) - set(gone)] * 2
     assert names == ({*PATHS} - {*gone}) | ({COPY} if PATHS[0] not in gone else set())
     assert told["nearest_left"] > 0
-    assert told["searched"] == len(names) + 2 * len(pictures[0])
+    assert told["searched"] == 2 * len(pictures[0]) + (COPY in names)
 
 
 def test_the_audit_says_what_kind_how_many_and_when_and_not_who(store):
@@ -109,50 +108,100 @@ def test_the_audit_says_what_kind_how_many_and_when_and_not_who(store):
     assert counts == [("image", 1, 2), ("person", 3, 4)]
     assert left(store)[1] == [{PATHS[2], PATHS[4]}] * 2
     assert all(begun <= datetime.fromisoformat(line["when"]) for line in lines)
+    assert all(line["when"] < line["completed"] for line in lines)
     assert not any(name in text for name in ("anna", "0001", digest(PATHS[0]).hex()))
 
 
-def test_what_was_made_before_a_day_goes_and_the_names_of_which_nothing_is_left(tmp_path):
-    store = fill(str(tmp_path / "store"))
-    old = sorted((tmp_path / "store" / "embeddings" / "model=one").rglob("*.parquet"))[0]
-    first_names = sorted((tmp_path / "store" / "images").rglob("*.parquet"))[0]
-    for part in (old, first_names):
-        earlier = part.parents[1] / "day=2026-01-31"
-        earlier.mkdir(exist_ok=True)
-        part.rename(earlier / part.name)
+def test_what_was_made_before_a_day_goes_and_the_names_of_which_nothing_is_left(
+    tmp_path, monkeypatch
+):
+    store = str(tmp_path / "store")
+    monkeypatch.setattr("reidray.scoring.parts.datetime", Day("2026-01-31"))
+    append(open_store(store, "one"), PATHS[:3], range(3), ("torn.jpg", "torn"))
+    monkeypatch.setattr("reidray.scoring.parts.datetime", Day("2026-02-01"))
+    append(open_store(store, "one"), PATHS[3:], range(3, 5))
+    append(open_store(store, "two"), PATHS[1:], range(1, 5))
     with pytest.raises(UserError, match="holds nothing of the days before 2026-01-31"):
         forget(ForgetConfig(store=store, before="2026-01-31"))
     told = forget(ForgetConfig(store=store, before="2026-02-01"))
-    assert (told["images"], told["embeddings"]) == (0, 3)  # the other model still has all
+    assert (told["images"], told["embeddings"]) == (2, 3)  # the other model still has two of them
     names, pictures = left(store)
-    assert pictures == [set(PATHS[3:]), set(PATHS)]
-    assert names == {*PATHS, COPY}
-    tomorrow = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%d}"
-    assert forget(ForgetConfig(store=store, before=tomorrow))["searched"] == 0
-    assert not list((tmp_path / "store").rglob("*.parquet"))
+    assert pictures == [set(PATHS[3:]), set(PATHS[1:])]
+    assert names == set(PATHS[1:])
+    assert forget(ForgetConfig(store=store, before="2026-02-02"))["searched"] == 0
+    assert not any(path.stat().st_size for path in (tmp_path / "store").rglob("*.parquet"))
+
+
+class Day:
+    """A clock that stands still."""
+
+    def __init__(self, day):
+        self._day = datetime.fromisoformat(day)
+
+    def now(self, zone):
+        return self._day.replace(tzinfo=zone)
 
 
 def test_the_same_picture_in_another_file_is_told_of(tmp_path):
     store = fill(str(tmp_path / "store"))
-    append(EmbeddingStore(Location(store), "one", SHAPE), ["again"], [0])
+    append(open_store(store, "one"), ["again"], [0])
     assert forget(ForgetConfig(store=store, image=PATHS[0]))["nearest_left"] == 0
 
 
-def test_versions_that_a_bucket_keeps_are_gone_too(bucket):
-    import s3fs
+@pytest.fixture
+def s3(bucket):
+    """A client of the bucket's server; the bucket keeps versions."""
+    client = s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
+    versioning = {"Status": "Enabled"}
+    client.call_s3("put_bucket_versioning", Bucket=bucket[5:], VersioningConfiguration=versioning)
+    return client
 
-    s3 = s3fs.S3FileSystem(use_listings_cache=False, version_aware=True)
-    name = bucket.removeprefix("s3://")
-    s3.call_s3("put_bucket_versioning", Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-    fill(f"{bucket}/store")
-    forget(ForgetConfig(store=f"{bucket}/store", person="1"))
-    forget(ForgetConfig(store=f"{bucket}/store", person="anna"))
-    found = s3.call_s3("list_object_versions", Bucket=name, Prefix="store/embeddings")
-    contents = set()
-    for version in found["Versions"]:
-        body = s3.open(f"{name}/{version['Key']}", version_id=version["VersionId"], mode="rb")
-        contents |= set(pq.read_table(body)["content"].to_pylist())
-    assert contents == {digest(PATHS[2])}
+
+def old_versions(s3, bucket):
+    """What a bucket keeps of objects that were replaced or deleted, but for the lock."""
+    found = s3.call_s3("list_object_versions", Bucket=bucket[5:])
+    old = [each for each in found.get("Versions", []) if not each["IsLatest"]]
+    old += found.get("DeleteMarkers", [])
+    return {each["Key"] for each in old if not each["Key"].endswith("writing.json")}
+
+
+def test_versions_that_a_bucket_keeps_are_gone_too(bucket, s3):
+    store = f"{bucket}/store"
+    fill(store)
+    anew = EmbeddingStore(PartLog(Location(store)), "one", SHAPE, anew=True)
+    append(anew, PATHS[2:], range(2, 5))
+    anew.forget_earlier()
+    s3.call_s3("create_multipart_upload", Bucket=bucket[5:], Key="store/parts/00000009.parquet")
+    s3.call_s3("create_multipart_upload", Bucket=bucket[5:], Key="elsewhere")
+    for data in (b"one", b"two"):
+        Location(f"{bucket}/store").write_bytes("notes.txt", data)
+    told = forget(ForgetConfig(store=store, person="1"))
+    assert told["removed"] >= 3
+    assert old_versions(s3, bucket) <= {"store/notes.txt", "store/forgotten.jsonl"}
+    uploads = s3.call_s3("list_multipart_uploads", Bucket=bucket[5:])["Uploads"]
+    assert [each["Key"] for each in uploads] == ["elsewhere"]
+    with pytest.raises(UserError, match="holds no person of this name"):
+        forget(ForgetConfig(store=store, person="1"))
+
+
+@pytest.mark.parametrize(
+    ("denied", "right"),
+    [("versions", "s3:ListBucketVersions"), ("delete", "s3:DeleteObjectVersion")],
+)
+def test_every_forget_fails_until_old_versions_can_be_removed(
+    bucket, s3, unreliable, denied, right
+):
+    store = fill(f"{bucket}/store")
+    unreliable.denied_calls = (denied,)
+    for asked in ({"person": "1"}, {"person": "nobody"}):
+        with pytest.raises(UserError, match=right):
+            forget(ForgetConfig(store=store, **asked))
+    unreliable.denied_calls = ()
+    told = forget(ForgetConfig(store=store, person="1"))
+    assert (told["images"], told["embeddings"]) == (3, 4)
+    assert old_versions(s3, bucket) <= {"store/forgotten.jsonl"}
+    lines = Location(store).read_bytes("forgotten.jsonl").decode().splitlines()
+    assert all(json.loads(line)["completed"] for line in lines)
 
 
 def run_job(*arguments):
@@ -165,23 +214,52 @@ def test_the_job_says_what_it_did_and_what_is_wrong_in_one_line(tmp_path):
     done = run_job("--store", store, "--person", 1)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["embeddings"] == 4
+    done = run_job("--store", store, "--person", "anna", "--dry-run")
+    told = json.loads(done.stdout)
+    assert told["names"] == ["/data/anna/a.jpg", "/data/anna/b.jpg"]
+    assert (told["images"], told["embeddings"], told["files"]) == (2, 4, 2)
+    assert "nothing was changed" in done.stderr
     before = left(store)
-    for arguments, named in (
-        (("--person", 1, "--image", "x"), "one of --image, --person and --before"),
-        (("--person", 1), "holds no person of this name"),
-    ):
-        done = run_job("--store", store, *arguments)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert named in done.stderr
-        assert done.stderr.count("\n") == 1
+    done = run_job("--store", store, "--person", "-1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "person -1 is nobody in particular" in done.stderr
+    assert done.stderr.count("\n") == 1
+    for asked in ({"image": "."}, {"image": "/"}, {"person": "."}, {"person": "1" * 5000}):
+        with pytest.raises(UserError, match="of this name; check the name"):
+            forget(ForgetConfig(store=store, **asked))
     assert left(store) == before
+
+
+def test_distractors_and_junk_are_deleted_by_their_own_words(tmp_path):
+    store = str(tmp_path / "store")
+    names = ["0000_c1_001.jpg", "-1_c1_001.jpg", "0010_c1_001.jpg", "sub/junk/a.jpg"]
+    append(open_store(store, "one"), names, range(4))
+    assert forget(ForgetConfig(store=store, person="distractors"))["images"] == 1
+    assert forget(ForgetConfig(store=store, person="junk"))["images"] == 2
+    assert left(store)[0] == {names[2]}
+
+
+NOT_MEANT = {
+    "image": ["", " "],
+    "person": ["", "\t", "0", "0000", "-1", " -1 ", "+0"],
+    "before": [
+        *("", "yesterday", "20260101", "2026-W01-1", "2026-1-1", "2026-13-01", "2026-01-01T00:00"),
+        *(" 2026-01-01", "٢٠٢٦-01-01", "9999-12-31"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("selector", "value"), [(key, value) for key, values in NOT_MEANT.items() for value in values]
+)
+def test_a_selector_that_would_delete_more_than_was_meant_is_refused(selector, value):
+    with pytest.raises(ValueError, match=rf"^{selector} .*(expected|give)"):
+        ForgetConfig(store="store", **{selector: value})
 
 
 def test_what_cannot_be_meant_is_refused(tmp_path):
     with pytest.raises(ValueError, match="one of --image, --person and --before"):
         ForgetConfig(store="store")
-    with pytest.raises(ValueError, match="expected a day such as 2026-11-21"):
-        ForgetConfig(store="store", before="yesterday")
     with pytest.raises(UserError, match="is no store of embeddings"):
         forget(ForgetConfig(store=str(tmp_path / "nowhere"), image="x"))
     assert not list(tmp_path.iterdir())

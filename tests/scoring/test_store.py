@@ -12,12 +12,14 @@ from reidray.errors import UserError
 from reidray.retrieval import top_k
 from reidray.retrieval.search import top_k_of_parts
 from reidray.scoring.digests import HASH_BYTES, known_among
+from reidray.scoring.part_log import PartLog
+from reidray.scoring.parts import IMAGES_SCHEMA
 from reidray.scoring.predictions import Shape
 from reidray.scoring.store import (
     EmbeddingStore,
     find_images,
-    images_table,
-    read_images,
+    open_parts,
+    open_temporary_parts,
 )
 
 SHAPE = Shape(4, 3)
@@ -27,12 +29,23 @@ def digest(number):
     return hashlib.sha256(str(number).encode()).digest()
 
 
+def images_of(*rows):
+    return pa.Table.from_pylist(
+        [dict(zip(IMAGES_SCHEMA.names, row, strict=True)) for row in rows], IMAGES_SCHEMA
+    )
+
+
 def append(store, numbers):
     """Keep what a model makes of some contents, which tells which they are."""
     predictions = store.shape.empty(len(numbers))
     for values in vars(predictions).values():
         values[:] = np.array(numbers).reshape(-1, *[1] * (values.ndim - 1))
-    store.append([digest(number) for number in numbers], predictions)
+    images = [("/a", f"{number}.jpg", "s", digest(number), None) for number in numbers]
+    store.append(images_of(*images), predictions)
+
+
+def open_store(folder, model="m", shape=SHAPE, **asked):
+    return EmbeddingStore(PartLog(Location(str(folder))), model, shape, **asked)
 
 
 def rows_of(store, numbers):
@@ -48,11 +61,11 @@ def test_what_was_kept_is_found_by_its_content_in_this_run_and_in_the_next(
     tmp_path_factory, nights, asked, attributes
 ):
     folder = tmp_path_factory.mktemp("store")
-    store = EmbeddingStore(Location(str(folder)), "m", Shape(4, attributes))
+    store = open_store(folder, shape=Shape(4, attributes))
     for numbers in nights:
         append(store, numbers)
     kept = {number for numbers in nights for number in numbers}
-    for opened in (store, EmbeddingStore(Location(str(folder)), "m", store.shape)):
+    for opened in (store, open_store(folder, shape=store.shape)):
         rows = rows_of(opened, asked)
         assert [row >= 0 for row in rows] == [number in kept for number in asked]
         there = np.array([number for number in asked if number in kept])
@@ -67,30 +80,89 @@ def test_what_was_kept_is_found_by_its_content_in_this_run_and_in_the_next(
 
 
 def test_a_store_keeps_the_models_apart_and_one_opened_anew_begins_empty(tmp_path):
-    location = Location(str(tmp_path))
-    append(EmbeddingStore(location, "one", SHAPE), [1, 2])
-    assert list(rows_of(EmbeddingStore(location, "other", SHAPE), [1])) == [-1]
-    anew = EmbeddingStore(location, "one", SHAPE, anew=True)
+    append(open_store(tmp_path, "one"), [1, 2])
+    append(open_store(tmp_path, "other"), [2])
+    assert list(rows_of(open_store(tmp_path, "other"), [1, 2])) == [-1, 0]
+    anew = open_store(tmp_path, "one", anew=True)
     assert list(rows_of(anew, [1])) == [-1]
     append(anew, [2, 3])
     anew.forget_earlier()
-    assert list(rows_of(EmbeddingStore(location, "one", SHAPE), [1, 2, 3])) == [-1, 0, 1]
+    assert list(rows_of(open_store(tmp_path, "one"), [1, 2, 3])) == [-1, 0, 1]
+    seen = open_store(tmp_path, "one", folders=["/a"]).take_seen("/a")
+    assert seen["path"].to_pylist() == ["2.jpg", "3.jpg", "2.jpg", "2.jpg"]  # 1 is in no model
+
+
+def test_the_store_of_one_run_holds_what_was_kept_and_no_name_of_a_file_appears(tmp_path):
+    with open_temporary_parts(tmp_path) as parts:
+        store = EmbeddingStore(parts, "m", SHAPE)
+        append(store, [1, 2])
+        append(store, [3])
+        found = dict.fromkeys(range(3))
+        for places, predictions in store.gather(rows_of(store, [3, 1, 2])):
+            found |= dict(zip(places.tolist(), predictions.doubt.tolist(), strict=True))
+        assert found == {0: 3, 1: 1, 2: 2}
+        assert not list(tmp_path.iterdir())
+
+
+def test_what_a_store_keeps_is_read_by_its_owner_alone(tmp_path):
+    with open_parts(str(tmp_path / "new" / "store")) as parts:
+        append(EmbeddingStore(parts, "m", SHAPE), [1])
+    store = tmp_path / "new" / "store"
+    modes = {path: path.stat().st_mode & 0o777 for path in (store, *store.rglob("*"))}
+    assert {0o700 if path.is_dir() else 0o600 for path in modes} == set(modes.values())
+    assert all(mode == (0o700 if path.is_dir() else 0o600) for path, mode in modes.items())
+    assert len(modes) == 3
+
+
+@pytest.mark.parametrize("place", ["disk", "bucket"])
+def test_a_writer_that_stood_still_writes_nothing_once_another_has(place, tmp_path, request):
+    uri = tmp_path / "store"
+    if place == "bucket":
+        uri = f"{request.getfixturevalue('bucket')}/store"
+    late, next_one = open_store(uri), open_store(uri)
+    append(next_one, [1])
+    before = Location(str(uri)).list_files()
+    with pytest.raises(UserError, match="another run began to write it"):
+        append(late, [2])
+    assert Location(str(uri)).list_files() == before
+    assert list(rows_of(open_store(uri), [1, 2])) == [0, -1]
+
+
+def test_a_part_is_kept_though_the_answer_to_its_writing_is_lost(bucket, unreliable):
+    unreliable.lost = (".parquet",)
+    store = open_store(f"{bucket}/store")
+    append(store, [1])
+    append(store, [2])
+    assert unreliable.met["lost"] == 2
+    assert list(rows_of(open_store(f"{bucket}/store"), [1, 2])) == [0, 1]
+
+
+def test_a_part_that_changed_since_a_store_was_opened_is_not_read(tmp_path):
+    store = open_store(tmp_path)
+    append(store, [1, 2])
+    append(store, [3])
+    log = PartLog(Location(str(tmp_path)))
+    first, _ = log.find()
+    data = (tmp_path / "parts" / "00000002.parquet").read_bytes()
+    for changed in (data, b""):
+        log.replace(first, changed)
+        with pytest.raises(UserError, match="another run began to write it"):
+            list(store.gather(np.array([0, 1])))
 
 
 def test_a_part_that_a_bucket_does_not_give_is_not_taken_for_a_damaged_one(bucket, unreliable):
-    table = images_table(Location(f"{bucket}/store"))
-    part = table.append(table.schema.empty_table())
-    unreliable.denied = (part.rpartition("/")[2],)
+    append(open_store(f"{bucket}/store"), [1])
+    unreliable.denied = (".parquet",)
     with pytest.raises(PermissionError):
-        table.read(part)
+        open_store(f"{bucket}/store")
 
 
 def test_a_damaged_part_is_named_with_what_to_do(tmp_path):
-    append(EmbeddingStore(Location(str(tmp_path)), "m", SHAPE), [1])
+    append(open_store(tmp_path), [1])
     (part,) = tmp_path.rglob("*.parquet")
     part.write_bytes(part.read_bytes()[:-20])
     with pytest.raises(UserError, match=rf"{part.name}: is not a part of a store.*remove it"):
-        EmbeddingStore(Location(str(tmp_path)), "m", SHAPE)
+        open_store(tmp_path)
 
 
 @given(st.lists(st.binary(min_size=HASH_BYTES, max_size=HASH_BYTES), max_size=20), st.data())
@@ -102,20 +174,18 @@ def test_a_content_is_known_among_others_whatever_bytes_it_ends_with(digests, da
     assert known(other) == (other in digests)
 
 
-def see(table, *rows):
-    rows = [dict(zip(table.schema.names, row, strict=True)) for row in rows]
-    table.append(pa.Table.from_pylist(rows, schema=table.schema))
+def see(store, *rows):
+    store.append(images_of(*rows), store.shape.empty(0))
 
 
 def test_a_file_is_known_by_folder_name_and_stamp_as_it_was_seen_last(tmp_path):
-    table = images_table(Location(str(tmp_path)))
-    see(table, ("/a", "x.jpg", "s1", digest(1), None), ("/a", "y.jpg", "", digest(2), None))
-    see(table, ("/a", "x.jpg", "s2", digest(3), None), ("/b", "x.jpg", "s1", digest(4), "torn"))
+    store = open_store(tmp_path)
+    see(store, ("/a", "x.jpg", "s1", digest(1), None), ("/a", "y.jpg", "", digest(2), None))
+    see(store, ("/a", "x.jpg", "s2", digest(3), None), ("/b", "x.jpg", "s1", digest(4), "torn"))
 
     def contents(folder, path, stamp):
-        found = find_images(
-            read_images(table, [folder])[folder], pa.array([path]), pa.array([stamp])
-        )
+        seen = open_store(tmp_path, folders=[folder]).take_seen(folder)
+        found = find_images(seen, pa.array([path]), pa.array([stamp]))
         return found.contents.to_pylist()[0], found.reasons.to_pylist()[0]
 
     assert contents("/a", "x.jpg", "s2") == (digest(3), None)

@@ -1,0 +1,90 @@
+"""Which rows of a store a forget means, and how many they are."""
+
+import posixpath
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reidray.data.layouts.names import person_and_camera_of
+from reidray.scoring.config import ForgetConfig
+from reidray.scoring.parts import CONTENT, NO_CONTENTS, Deletion, PartRows
+
+NOBODY = {"distractors": 0, "junk": -1}
+"""Words for the numbers that name nobody in particular."""
+
+ReadRows = Callable[[], Iterable[PartRows]]
+"""Reads all parts of a store, of which `doubt` and the images' columns are needed."""
+
+
+def plan_deletion(config: ForgetConfig, read: ReadRows) -> Deletion | None:
+    """Find what is to be forgotten, and count it.
+
+    Args:
+        config: what was asked for.
+        read: the store.
+
+    Returns:
+        None where the store holds nothing of the kind.
+    """
+    before = config.before or ""
+    contents = _contents_before(before, read) if before else _contents_named(config, read)
+    begun = datetime.now(UTC).isoformat(timespec="microseconds")
+    deletion = Deletion(config.kind, before, 0, 0, 0, begun, contents)
+    images: set[str] = set()
+    embeddings, files = 0, 0
+    for rows in read():
+        images.update(names_going(deletion, rows))
+        embeddings += pc.sum(deletion.embeddings_going(rows)).as_py() or 0
+        files += deletion.concerns(rows)
+    if not images and not embeddings:
+        return None
+    return Deletion(config.kind, before, len(images), embeddings, files, begun, contents)
+
+
+def names_going(deletion: Deletion, rows: PartRows) -> list[str]:
+    """The addresses of the images of a part that are to be forgotten."""
+    going = rows.table.filter(deletion.images_going(rows))
+    names = zip(going["folder"].to_pylist(), going["path"].to_pylist(), strict=True)
+    return [posixpath.join(folder, path) for folder, path in names]
+
+
+def _contents_named(config: ForgetConfig, read: ReadRows) -> pa.Array:
+    """The contents of an image, or of the images of a person."""
+    found: set[bytes] = set()
+    for rows in read():
+        columns = (rows.table[name].to_pylist() for name in ("folder", "path"))
+        meant = [_is_meant(config, folder, path) for folder, path in zip(*columns, strict=True)]
+        found.update(rows.table["content"].filter(pa.array(meant, pa.bool_())).to_pylist())
+    return pa.array(sorted(found), CONTENT)
+
+
+def _is_meant(config: ForgetConfig, folder: str, path: str) -> bool:
+    """Whether it is the image, or one of the person."""
+    if config.image is not None:
+        return config.image in (path, posixpath.join(folder, path))
+    person = config.person or ""
+    known = person_and_camera_of(path)
+    if known is not None and known[0] == _number_of(person):
+        return True
+    return posixpath.basename(posixpath.dirname(path)) == person
+
+
+def _number_of(person: str) -> int | None:
+    """The number that stands for a person in the names of images."""
+    return int(person) if re.fullmatch(r"[0-9]{1,99}", person) else NOBODY.get(person)
+
+
+def _contents_before(day: str, read: ReadRows) -> pa.Array:
+    """Contents seen before a day of which no embedding is left: their names shall go as well."""
+    old, left = [NO_CONTENTS], [NO_CONTENTS]
+    for rows in read():
+        contents = rows.table["content"].combine_chunks()
+        if rows.day < day:
+            old.append(contents)
+        else:
+            left.append(contents.filter(rows.embedded))
+    seen = pa.concat_arrays(old)
+    return pc.unique(seen.filter(pc.invert(pc.is_in(seen, pa.concat_arrays(left)))))
