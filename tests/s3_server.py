@@ -26,6 +26,7 @@ class UnreliableStore:
         denied: ends of the keys that nobody may have.
         denied_calls: parameters of the calls that nobody may make, such as `versions`.
         lost: ends of the keys of which every other write is carried out and its answer lost.
+        left: after so many requests all are refused; None refuses none.
         met: how many requests met something.
     """
 
@@ -33,6 +34,7 @@ class UnreliableStore:
         self._behind = (host, port)
         self.slow = self.busy = self.cut = 0.0
         self.denied = self.denied_calls = self.lost = ()
+        self.left = None
         self.met = {"slow": 0, "busy": 0, "cut": 0, "lost": 0}
         self._lost_before = set()
         self._draws = random.Random(0)
@@ -73,7 +75,8 @@ class UnreliableStore:
             send(request, 503, [("Content-Type", "application/xml")], BUSY)
             return
         asked = parse_qs(request.path.partition("?")[2], keep_blank_values=True)
-        if request.path.endswith(tuple(self.denied)) or asked.keys() & set(self.denied_calls):
+        denied = request.path.endswith(tuple(self.denied)) or asked.keys() & set(self.denied_calls)
+        if denied or self._is_over():
             send(request, 403, [("Content-Type", "application/xml")], DENIED)
             return
         behind = http.client.HTTPConnection(*self._behind, timeout=30)
@@ -96,6 +99,12 @@ class UnreliableStore:
         else:
             send(request, answer.status, kept, data, length)
         behind.close()
+
+    def _is_over(self):
+        with self._lock:
+            if self.left is not None:
+                self.left -= 1
+            return self.left is not None and self.left < 0
 
     def _loses_answer(self, request):
         path = request.path.partition("?")[0]

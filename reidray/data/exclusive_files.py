@@ -37,7 +37,7 @@ class TaggedFile:
 
 
 def list_tagged(location: Location, folder: str) -> list[TaggedFile]:
-    """Return the files of a folder within a location, hidden ones too, sorted by name.
+    """Return the files under a folder within a location, hidden ones too, sorted by path.
 
     A folder that does not exist has no files.
 
@@ -46,12 +46,10 @@ def list_tagged(location: Location, folder: str) -> list[TaggedFile]:
     """
     if location.is_remote:
         return sorted(_list_objects(location, folder), key=lambda file: file.path)
-    place = Path(location.uri, folder)
-    if not place.is_dir():
-        return []
+    root = Path(location.uri)
     return [
-        TaggedFile(f"{folder}/{file.name}", file.lstat().st_size, "")
-        for file in sorted(place.iterdir())
+        TaggedFile(file.relative_to(root).as_posix(), file.lstat().st_size, "")
+        for file in sorted((root / folder).rglob("*"))
         if not file.is_dir()
     ]
 

@@ -66,7 +66,7 @@ def _has(entries: list[AuditEntry], entry: AuditEntry) -> bool:
 
 def _rewrite(location: Location, change: Callable[[list[AuditEntry]], list[AuditEntry]]) -> None:
     tag = exclusive_files.current_tag(location, AUDIT_FILE)
-    entries = [] if tag is None else _read(location)
+    entries = _read(location)
     data = "".join(json.dumps(asdict(entry)) + "\n" for entry in change(entries)).encode()
     if tag is None:
         written = exclusive_files.create(location, AUDIT_FILE, data)
@@ -82,7 +82,7 @@ def _read(location: Location) -> list[AuditEntry]:
     Raises:
         UserError: the file is damaged.
     """
-    if AUDIT_FILE not in location.list_children():
+    if exclusive_files.current_tag(location, AUDIT_FILE) is None:
         return []
     entries = []
     try:

@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -15,27 +15,24 @@ from reidray.scoring.parts import CONTENT, NO_CONTENTS, Deletion, PartRows
 NOBODY = {"distractors": 0, "junk": -1}
 """Words for the numbers that name nobody in particular."""
 
-ReadRows = Callable[[], Iterable[PartRows]]
-"""Reads all parts of a store, of which `doubt` and the images' columns are needed."""
 
-
-def plan_deletion(config: ForgetConfig, read: ReadRows) -> Deletion | None:
+def plan_deletion(config: ForgetConfig, parts: Sequence[PartRows]) -> Deletion | None:
     """Find what is to be forgotten, and count it.
 
     Args:
         config: what was asked for.
-        read: the store.
+        parts: of the store, with the images' columns and `doubt`.
 
     Returns:
         None where the store holds nothing of the kind.
     """
     before = config.before or ""
-    contents = _contents_before(before, read) if before else _contents_named(config, read)
+    contents = _contents_before(before, parts) if before else _contents_named(config, parts)
     begun = datetime.now(UTC).isoformat(timespec="microseconds")
     deletion = Deletion(config.kind, before, 0, 0, 0, begun, contents)
     images: set[str] = set()
     embeddings, files = 0, 0
-    for rows in read():
+    for rows in parts:
         images.update(names_going(deletion, rows))
         embeddings += pc.sum(deletion.embeddings_going(rows)).as_py() or 0
         files += deletion.concerns(rows)
@@ -51,10 +48,10 @@ def names_going(deletion: Deletion, rows: PartRows) -> list[str]:
     return [posixpath.join(folder, path) for folder, path in names]
 
 
-def _contents_named(config: ForgetConfig, read: ReadRows) -> pa.Array:
+def _contents_named(config: ForgetConfig, parts: Sequence[PartRows]) -> pa.Array:
     """The contents of an image, or of the images of a person."""
     found: set[bytes] = set()
-    for rows in read():
+    for rows in parts:
         columns = (rows.table[name].to_pylist() for name in ("folder", "path"))
         meant = [_is_meant(config, folder, path) for folder, path in zip(*columns, strict=True)]
         found.update(rows.table["content"].filter(pa.array(meant, pa.bool_())).to_pylist())
@@ -77,10 +74,10 @@ def _number_of(person: str) -> int | None:
     return int(person) if re.fullmatch(r"[0-9]{1,99}", person) else NOBODY.get(person)
 
 
-def _contents_before(day: str, read: ReadRows) -> pa.Array:
+def _contents_before(day: str, parts: Sequence[PartRows]) -> pa.Array:
     """Contents seen before a day of which no embedding is left: their names shall go as well."""
     old, left = [NO_CONTENTS], [NO_CONTENTS]
-    for rows in read():
+    for rows in parts:
         contents = rows.table["content"].combine_chunks()
         if rows.day < day:
             old.append(contents)

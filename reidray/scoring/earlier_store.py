@@ -15,13 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from reidray.data.exclusive_files import list_tagged
 from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.scoring.part_log import PartLog
 from reidray.scoring.parts import CONTENT, EMBEDDED_COLUMNS, IMAGES_SCHEMA, PartRows
 
 IMAGES_FOLDER, EMBEDDINGS_FOLDER = "images", "embeddings"
-_FILE = re.compile(r"(?:images|embeddings/model=([^/]+))/day=(\d{4}-\d\d-\d\d)/[^/]+\.parquet")
+_FILE = re.compile(r"(?:images|embeddings/model=([^/]+))/day=(\d{4}-\d\d-\d\d)/[^/.][^/]*\.parquet")
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,13 @@ def move_earlier(location: Location, log: PartLog) -> int:
         UserError: a file is damaged, or another run has begun to write the store.
         OSError: the disk or the object store failed.
     """
-    moved, nameless = 0, 0
+    nameless = 0
     for file in read_earlier(location):
         if len(file.rows.table):
             log.append(file.rows.to_parquet())
         location.delete_file(file.path)
-        moved += 1
         nameless += file.nameless
-    if moved and not location.is_remote:
+    if not location.is_remote:
         _remove_empty(Path(location.uri))
     return nameless
 
@@ -101,9 +101,8 @@ def _named(path: str, table: pa.Table, names: pa.Table) -> EarlierFile:
 
 
 def _files(location: Location, folder: str) -> list[str]:
-    if not location.join(folder).is_folder():
-        return []
-    return [path for path in location.list_files(under=folder) if _FILE.fullmatch(path)]
+    paths = (file.path for file in list_tagged(location, folder))
+    return [path for path in paths if _FILE.fullmatch(path)]
 
 
 def _match(path: str) -> re.Match[str]:
@@ -133,7 +132,7 @@ def _read(location: Location, path: str, columns: list[str]) -> pa.Table:
 def _remove_empty(store: Path) -> None:
     """Remove the folders of the earlier layout of which nothing is left."""
     for name in (IMAGES_FOLDER, EMBEDDINGS_FOLDER):
-        folders = [path for path in (store / name).rglob("*") if path.is_dir()]
+        folders = [*(store / name).rglob("model=*"), *(store / name).rglob("day=*")]
         for folder in [*sorted(folders, reverse=True), store / name]:
             with suppress(OSError):
                 folder.rmdir()

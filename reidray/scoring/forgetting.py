@@ -12,7 +12,7 @@ A run that was killed after step 2 is completed by the next forget, whatever tha
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -64,13 +64,16 @@ def _forget(config: ForgetConfig, log: PartLog) -> dict[str, Any]:
     nameless = move_earlier(location, log)
     if nameless:
         _logger.info("removed %d embeddings without a name that a killed run had left", nameless)
-    begun = _find_deletions(log)
-    gone = [rows for _, deletion in begun for rows in _apply(log, deletion)]
-    planned = plan_deletion(config, lambda: _read_planned(log))
+    parts = list(_read_all(log, PLANNED_COLUMNS))
+    begun = [(part, rows) for part, rows in parts if isinstance(rows, Deletion)]
+    gone = []
+    for _, deletion in begun:
+        gone += _apply(log, parts, deletion)
+        parts = list(_read_all(log, PLANNED_COLUMNS))
+    planned = plan_deletion(config, _images(parts))
     if planned is not None:
-        part = log.append(planned.to_parquet())
-        begun.append((part, planned))
-        gone += _apply(log, planned)
+        begun.append((log.append(planned.to_parquet()), planned))
+        gone += _apply(log, parts, planned)
     searched = _search(log, [deletion for _, deletion in begun])
     for part, _ in begun:
         log.replace(part, b"")
@@ -99,12 +102,9 @@ def _forget(config: ForgetConfig, log: PartLog) -> dict[str, Any]:
 def _preview(config: ForgetConfig, location: Location) -> dict[str, Any]:
     """Say what would be deleted; nothing is changed."""
     log = PartLog(location)
-
-    def read() -> Iterator[PartRows]:
-        yield from _read_planned(log)
-        yield from (file.rows for file in read_earlier(location))
-
-    planned = plan_deletion(config, read)
+    parts = _images(_read_all(log, PLANNED_COLUMNS))
+    parts += [file.rows for file in read_earlier(location)]
+    planned = plan_deletion(config, parts)
     if planned is None:
         raise _nothing_found(config, location)
     _logger.info(
@@ -119,7 +119,7 @@ def _preview(config: ForgetConfig, location: Location) -> dict[str, Any]:
         "images": planned.images,
         "embeddings": planned.embeddings,
         "files": planned.files,
-        "names": sorted({name for rows in read() for name in names_going(planned, rows)}),
+        "names": sorted({name for rows in parts for name in names_going(planned, rows)}),
     }
 
 
@@ -153,28 +153,27 @@ def _read_all(
         yield part, log.read(part, lambda file: read_rows(file, columns))
 
 
-def _read_planned(log: PartLog) -> Iterator[PartRows]:
-    """Read the images of a store, and which of them have an embedding."""
-    for _, rows in _read_all(log, PLANNED_COLUMNS):
-        if isinstance(rows, PartRows):
-            yield rows
+def _images(parts: Iterable[tuple[Part, PartRows | Deletion]]) -> list[PartRows]:
+    """The rows of parts that are no deletions."""
+    return [rows for _, rows in parts if isinstance(rows, PartRows)]
 
 
-def _find_deletions(log: PartLog) -> list[tuple[Part, Deletion]]:
-    """The deletions that are not complete."""
-    found = _read_all(log, ["content"])
-    return [(part, rows) for part, rows in found if isinstance(rows, Deletion)]
-
-
-def _apply(log: PartLog, deletion: Deletion) -> list[PartRows]:
+def _apply(
+    log: PartLog, parts: Iterable[tuple[Part, PartRows | Deletion]], deletion: Deletion
+) -> list[PartRows]:
     """Rewrite the parts that hold some of what shall go.
+
+    Args:
+        log: the store.
+        parts: of it, with the images' columns and `doubt`.
+        deletion: what shall go.
 
     Returns:
         The rows whose embeddings were deleted.
     """
     write_begun(log.location, _entry_of(deletion))
     gone = []
-    for part, images in _read_all(log, PLANNED_COLUMNS):
+    for part, images in parts:
         if isinstance(images, Deletion) or not deletion.concerns(images):
             continue
         rows = log.read(part, read_rows)
@@ -192,7 +191,7 @@ def _search(log: PartLog, deletions: Sequence[Deletion]) -> int:
         RuntimeError: it is still there.
     """
     searched = 0
-    for rows in _read_planned(log):
+    for rows in _images(_read_all(log, PLANNED_COLUMNS)):
         searched += len(rows.table)
         if any(deletion.concerns(rows) for deletion in deletions):
             raise RuntimeError(f"{log.uri}: still holds what was to be forgotten")

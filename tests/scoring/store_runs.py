@@ -1,0 +1,167 @@
+"""Runs over a store of drawn embeddings, which can be killed, and a search of all that is left."""
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import struct
+import sys
+from contextlib import suppress
+from functools import partial
+from io import BytesIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reidray.data.storage import Location
+from reidray.errors import UserError
+from reidray.scoring.config import ForgetConfig
+from reidray.scoring.forgetting import forget
+from reidray.scoring.parts import IMAGES_SCHEMA
+from reidray.scoring.predictions import Shape
+from reidray.scoring.store import EmbeddingStore, open_parts
+
+SHAPE = Shape(4, 2)
+
+
+def names_of(person):
+    """The images of a person."""
+    return [f"{person:04d}_c{camera}_001.jpg" for camera in (1, 2)]
+
+
+def digest(text):
+    return hashlib.sha256(text.encode()).digest()
+
+
+def value_of(person):
+    """Every number of the person's embeddings."""
+    return 1234.5 + person
+
+
+def image_rows(paths, stamp="s"):
+    rows = [("/data", path, stamp, digest(path), None) for path in paths]
+    return pa.Table.from_pylist(
+        [dict(zip(IMAGES_SCHEMA.names, row, strict=True)) for row in rows], IMAGES_SCHEMA
+    )
+
+
+def predictions_of(people):
+    predictions = SHAPE.empty(2 * len(people))
+    predictions.codes[:] = 1
+    predictions.doubt[:] = 0.5
+    predictions.embeddings[:] = np.repeat([value_of(person) for person in people], 2)[:, None]
+    return predictions
+
+
+def embed(uri, model, people, *, full=False):
+    """A night that embeds the images of some people, each in a part of its own."""
+    with open_parts(uri) as parts:
+        store = EmbeddingStore(parts, model, SHAPE, ["/data"], anew=full)
+        for person in people:
+            store.append(image_rows(names_of(person)), predictions_of([person]))
+        store.forget_earlier()
+
+
+def forget_person(uri, person):
+    return forget(ForgetConfig(store=uri, person=str(person)))
+
+
+STEPS = {"embed": embed, "full": partial(embed, full=True), "forget": forget_person}
+
+
+def take_steps(uri, steps):
+    for name, arguments in steps:
+        with suppress(UserError):  # nobody of this name
+            STEPS[name](uri, *arguments)
+
+
+def _die_at(uri, steps, at):
+    """Take some steps, and die before the operation of this number on the store's disk."""
+    done = 0
+
+    def count(event, arguments):
+        nonlocal done
+        if event == "open" or event.startswith("os."):
+            touched = [
+                os.fsdecode(a) for a in arguments if isinstance(a, str | bytes | os.PathLike)
+            ]
+            if any(path.startswith(uri) for path in touched):
+                done += 1
+                if done == at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+    take_steps(uri, steps)
+
+
+def run_killed(uri, steps, at):
+    """Take steps in a process that is killed; whether it was before they ended."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["reidray.scoring.forgetting", "reidray.scoring.store"])
+    child = context.Process(target=_die_at, args=(uri, steps, at))
+    child.start()
+    child.join()
+    assert child.exitcode in (0, -signal.SIGKILL)
+    return child.exitcode != 0
+
+
+def find_traces(files, person):
+    """Names of files, of which each has some bytes, that still tell of a person."""
+    words = [name.encode() for name in names_of(person)]
+    words += [digest(name) for name in names_of(person)]
+    words.append(struct.pack("<f", value_of(person)) * SHAPE.embedding_size)
+    return [name for name, data in files if _holds(data, words)]
+
+
+def _holds(data, words):
+    decoded = b""
+    if data:
+        with suppress(pa.ArrowException):
+            table = pq.ParquetFile(BytesIO(data)).read()
+            plain = BytesIO()
+            with pa.ipc.new_stream(plain, table.schema) as stream:
+                stream.write_table(table)
+            decoded = plain.getvalue()
+    return any(word in data or word in decoded for word in words)
+
+
+def files_on_disk(folder):
+    """Every file under a folder, hidden ones too."""
+    return [(str(path), path.read_bytes()) for path in folder.rglob("*") if path.is_file()]
+
+
+def files_in_bucket(s3, bucket):
+    """Every version of every object of a bucket."""
+    found = s3.call_s3("list_object_versions", Bucket=bucket)
+    for version in found.get("Versions", []):
+        body = s3.open(
+            f"{bucket}/{version['Key']}", version_id=version["VersionId"], mode="rb"
+        ).read()
+        yield version["Key"], body
+
+
+def write_earlier(uri, images, embeddings, day="2026-01-31"):
+    """A store of the earlier layout: one file of names, and one of each person's embeddings."""
+    location = Location(uri)
+    if images:
+        paths = [name for person in images for name in names_of(person)]
+        _write_table(location, f"images/day={day}/a.parquet", image_rows(paths))
+    for number, person in enumerate(embeddings):
+        predictions = predictions_of([person])
+        values = pa.array(predictions.embeddings.ravel())
+        table = pa.table(
+            {
+                "content": pa.array(map(digest, names_of(person)), pa.binary(32)),
+                "embedding": pa.FixedSizeListArray.from_arrays(values, SHAPE.embedding_size),
+                "codes": pa.array(predictions.codes.tolist(), pa.list_(pa.int8())),
+                "doubt": predictions.doubt,
+            }
+        )
+        _write_table(location, f"embeddings/model=m/day={day}/{number}.parquet", table)
+
+
+def _write_table(location, path, table):
+    data = BytesIO()
+    pq.write_table(table, data)
+    location.write_bytes(path, data.getvalue())
