@@ -1,13 +1,13 @@
 """Which rows of a store a forget means, and how many they are."""
 
 import posixpath
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reidray.data.identities import read_number
 from reidray.data.layouts.names import person_and_camera_of
 from reidray.scoring.config import ForgetConfig
 from reidray.scoring.parts import CONTENT, NO_CONTENTS, Deletion, PartRows
@@ -63,15 +63,13 @@ def _is_meant(config: ForgetConfig, folder: str, path: str) -> bool:
     if config.image is not None:
         return config.image in (path, posixpath.join(folder, path))
     person = config.person or ""
+    number = NOBODY.get(person, read_number(person))
     known = person_and_camera_of(path)
-    if known is not None and known[0] == _number_of(person):
+    if known is not None and known.person == person:
+        return True
+    if known is not None and number is not None and read_number(known.person) == number:
         return True
     return posixpath.basename(posixpath.dirname(path)) == person
-
-
-def _number_of(person: str) -> int | None:
-    """The number that stands for a person in the names of images."""
-    return int(person) if re.fullmatch(r"[0-9]{1,99}", person) else NOBODY.get(person)
 
 
 def _contents_before(day: str, parts: Sequence[PartRows]) -> pa.Array:
