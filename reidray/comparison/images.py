@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +33,7 @@ class ComparedImages:
     Attributes:
         location: the folder their names are relative to.
         fingerprint: of the whole manifest.
+        dataset: its layout, counts and notes.
         train: what the baselines learn from.
         sets: query and gallery of the ranking; where that gallery has one image of each person,
             also a query and a gallery of validation people with several.
@@ -41,6 +43,7 @@ class ComparedImages:
 
     location: Location
     fingerprint: str
+    dataset: Mapping[str, Any]
     train: ImageLabels
     sets: tuple[ImageLabels, ...]
     protocol: str
@@ -81,7 +84,15 @@ def read_images(config: CompareConfig) -> ComparedImages:
     if usual == "single_shot":
         sets += _named_by_others(validation, root)
     names = id_files(manifest.person_ids, manifest.camera_ids)
-    return ComparedImages(manifest.location, manifest.fingerprint, train, sets, protocol, names)
+    return ComparedImages(
+        location=manifest.location,
+        fingerprint=manifest.fingerprint,
+        dataset=manifest.summary,
+        train=train,
+        sets=sets,
+        protocol=protocol,
+        id_files=names,
+    )
 
 
 def _training(manifest: Manifest, config: CompareConfig) -> tuple[ImageLabels, ImageLabels]:

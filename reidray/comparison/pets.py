@@ -85,7 +85,12 @@ def compare_pets(
                 name: _examine(model, manifest, truth, config) for name, model in models.items()
             }
         figures = [_figures(name, models[name], found) for name, found in examined.items()]
-        summary = {"task": config.task, "data": manifest.root, "methods": figures}
+        summary = {
+            "task": config.task,
+            "data": manifest.root,
+            "dataset": manifest.summary,
+            "methods": figures,
+        }
         record = summary | {"test": {n: e.examination.to_json() for n, e in examined.items()}}
         (staging / FIGURES_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         (staging / TABLE_FILE).write_text(as_csv(figures), encoding="utf-8")

@@ -50,6 +50,7 @@ def compare_reid(
         summary = {
             "task": config.task,
             "data": compared.images.location.uri,
+            "dataset": compared.images.dataset,
             "protocol": compared.images.protocol,
             "queries_used": compared.judged[0].ranking.num_valid_queries,
             **unmatched_figures(unmatched),

@@ -1,7 +1,7 @@
 """Find the images of a folder, and count the files in it that are none."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -85,6 +85,11 @@ def passed_over_note(passed_over: Mapping[str, int]) -> str:
     """Return counts of files as one line, such as `passed over: 3 .txt, 1 .csv`."""
     kinds = sorted(passed_over.items(), key=lambda kind: (-kind[1], kind[0]))
     return f"passed over: {', '.join(f'{count} {kind}' for kind, count in kinds)}"
+
+
+def passed_over_counts(names: Iterable[str]) -> Counter[str]:
+    """Count files by suffix, without those that systems leave by themselves."""
+    return Counter(suffix_of(name) or NO_SUFFIX for name in names if not _is_junk(name))
 
 
 def holds_images(location: Location) -> bool:

@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -65,6 +66,40 @@ class Manifest:
     def location(self) -> Location:
         """The folder that the images are read from."""
         return Location(self.root, self.follow_links)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Layout, counts of each split that has images, and notes, for a job's JSON line."""
+        splits = {name: self._counts(name) for name in SPLITS}
+        splits = {name: counts for name, counts in splits.items() if counts["images"]}
+        return {"root": self.root, "layout": self.layout, **splits, "notes": list(self.notes)}
+
+    @property
+    def description(self) -> str:
+        """Layout and counts of each split in one line."""
+        parts = []
+        for split in SPLITS:
+            counts = self._counts(split)
+            images = counts.pop("images")
+            more = ", ".join(_counted(count, name) for name, count in counts.items() if count)
+            if images:
+                parts.append(f"{split} {_counted(images, 'images')}{f' ({more})' if more else ''}")
+        return f"layout {self.layout}: {'; '.join(parts)}"
+
+    def _counts(self, split: str) -> dict[str, int]:
+        table = self.split(split)
+        person, camera = table["person"], table["camera"]
+        people = pc.count_distinct(person.filter(pc.greater(person, 0)), mode="only_valid")
+        counts = {
+            "images": table.num_rows,
+            "people": people.as_py(),
+            "cameras": pc.count_distinct(camera, mode="only_valid").as_py(),
+            "distractors": pc.sum(pc.equal(person, 0)).as_py() or 0,
+            "junk": pc.sum(pc.equal(person, -1)).as_py() or 0,
+        }
+        if "label" in table.column_names:
+            counts["classes"] = pc.count_distinct(table["label"], mode="only_valid").as_py()
+        return counts
 
     def split(self, name: str) -> pa.Table:
         """The rows of one split, sorted by path.
@@ -162,6 +197,17 @@ def keep_existing(manifest: Manifest, files: Iterable[str], *, strict: bool) -> 
             f"{beginning if manifest.layout == 'manifest' else ''}"
         )
     return replace(manifest, table=table.combine_chunks(), notes=(*manifest.notes, note))
+
+
+def _counted(count: int, what: str) -> str:
+    """Return `3 people`, or `1 person`.
+
+    >>> _counted(1, "people"), _counted(1, "classes"), _counted(1200, "images")
+    ('1 person', '1 class', '1,200 images')
+    """
+    if count != 1:
+        return f"{count:,} {what}"
+    return f"1 {({'people': 'person', 'classes': 'class'}).get(what, what.removesuffix('s'))}"
 
 
 def _typed_table(columns: Mapping[str, object], schema: AttributeSchema) -> pa.Table:

@@ -65,7 +65,7 @@ def judge_model(
         metric=config.metric or model.card.metric,
         source=manifest.root,
     )
-    figures = {"model": model.model_id, **judged.figures}
+    figures = {"model": model.model_id, "dataset": manifest.summary, **judged.figures}
     figures["quarantined"] = sum(len(part.bad) for part in found)
     kept = [table.take(part.rows) for table, part in zip(tables, found, strict=True)]
     figures |= _group_figures(kept[0], judged.queries, manifest.schema)

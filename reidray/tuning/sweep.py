@@ -154,7 +154,12 @@ def run_sweep(sweep: Sweep) -> dict[str, Any]:
     run = KINDS[config.task].finish(chosen, learned, crops, resources)
     best_config = replace(chosen.config, output=None)
     made = write_outputs(sweep.output, sweep.space, prepared.config, best_config, rows, best)
-    return made | {"model": run["model"], "at_once": at_once, "sweep_seconds": round(seconds, 1)}
+    return made | {
+        "model": run["model"],
+        "dataset": run["dataset"],
+        "at_once": at_once,
+        "sweep_seconds": round(seconds, 1),
+    }
 
 
 def _base(config: TuneConfig) -> TrainingConfig:

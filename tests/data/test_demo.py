@@ -60,7 +60,7 @@ def test_holds_as_many_crops_of_64_by_128_as_asked_for(demo):
 def test_is_read_as_the_trento_layout_without_a_finding(demo):
     manifest = read_layout(str(demo), strict=True)
     assert manifest.layout == "trento"
-    assert manifest.notes == ()
+    assert manifest.notes == ("folders passed over: truth/",)
     train = manifest.split("train")
     assert len(set(train["person"].to_pylist())) == 80
     assert set(train["camera"].to_pylist()) == {1, 2, 3, 4}

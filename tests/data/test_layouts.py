@@ -85,7 +85,7 @@ def test_trento_annotates_train_and_leaves_test_and_queries_unknown(tmp_path):
         ("train/0002_c1_016620005.jpg", "train", 2, 1, 3, 0),
         ("train/0007_c3_010187163.jpg", "train", 7, 3, 3, 0),
     ]
-    assert manifest.notes == ()
+    assert manifest.notes == ("folders passed over: truth/",)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_trento_annotates_train_and_leaves_test_and_queries_unknown(tmp_path):
 def test_annotations_that_do_not_fit_are_counted_or_refused(tmp_path, annotated, note):
     manifest = read(trento(tmp_path, annotated))
     assert note in manifest.notes[0]
-    assert len(manifest.notes) == 1
+    assert manifest.notes[1:] == ("folders passed over: truth/",)
     if "7" not in annotated:
         assert rows(manifest, "attr_age")[-1] == (-1,)
     with pytest.raises(UserError, match=re.escape(note)):
@@ -170,6 +170,7 @@ def test_folders_with_names_are_numbered_alike_in_every_split(tmp_path):
 
 def test_a_person_in_the_folders_of_train_and_val_is_refused(tmp_path):
     write_images(tmp_path, ["train/0001/a.jpg", "train/0002/b.jpg", "val/0002/c.jpg"])
+    write_images(tmp_path, ["val/0003/d.jpg"])
     with pytest.raises(UserError, match=r"val/0002/c\.jpg.*person 2 is in both"):
         read(tmp_path)
 
@@ -184,47 +185,55 @@ def test_images_outside_a_persons_folder_are_counted(tmp_path):
     write_images(tmp_path, ["train/0001/a.jpg", "train/stray.jpg", "other/0002/b.jpg"])
     manifest = read(tmp_path, "folders")
     assert rows(manifest, "path") == [("train/0001/a.jpg",)]
-    assert "left out: 2" in manifest.notes[0]
-    with pytest.raises(UserError, match="left out: 2"):
+    assert "left out: 1 (the first is 'train/stray.jpg')" in manifest.notes[0]
+    assert manifest.notes[1:] == ("folders passed over: other/",)
+    with pytest.raises(UserError, match="left out: 1"):
         read(tmp_path, "folders", strict=True)
 
 
-def msmt17(root):
+def msmt17(root, folders=("train", "test")):
+    train, test = folders
     images = {
         "train": [
             "0000/0000_000_01_0303morning_0015_0.jpg",
             "0001/0001_005_14_0303noon_0015_1.jpg",
         ],
-        "test": ["0000/0000_000_07_0303morning_0001_0.jpg", "0000/0000_001_02_0113noon_0002_1.jpg"],
+        "val": ["0001/0001_006_02_0303noon_0016_1.jpg"],
+        "query": ["0000/0000_000_07_0303morning_0001_0.jpg"],
+        "gallery": ["0000/0000_001_02_0113noon_0002_1.jpg"],
     }
-    write_images(root, [f"{folder}/{path}" for folder in images for path in images[folder]])
-    lists = {
-        "train": f"{images['train'][0]} 0\n",
-        "val": f"{images['train'][1]} 1\n",
-        "query": f"{images['test'][0]} 0\n",
-        "gallery": f"{images['test'][1]} 0\r\n",
-    }
-    for name, text in lists.items():
-        (root / f"list_{name}.txt").write_text(text)
+    for name, paths in images.items():
+        folder = train if name in ("train", "val") else test
+        write_images(root, [f"{folder}/{path}" for path in paths])
+        lines = [f"{path} {int(path[:4])}" for path in paths]
+        (root / f"list_{name}.txt").write_text("\r\n".join(lines) + "\n")
     return root
 
 
-def test_msmt17_keeps_the_people_of_train_and_test_apart(tmp_path):
-    manifest = read(msmt17(tmp_path))
+@pytest.mark.parametrize("folders", [("train", "test"), ("mask_train_v2", "mask_test_v2")])
+def test_msmt17_keeps_the_people_of_train_and_test_apart(tmp_path, folders):
+    manifest = read(msmt17(tmp_path, folders))
     assert manifest.layout == "msmt17"
-    assert rows(manifest, "split", "person", "camera") == [
-        ("query", 3, 7),
+    assert sorted(rows(manifest, "split", "person", "camera")) == [
         ("gallery", 3, 2),
+        ("query", 3, 7),
         ("train", 1, 1),
         ("train", 2, 14),
     ]
-    assert manifest.notes == ()
+
+
+def test_msmt17_leaves_its_validation_images_of_training_people_out_of_training(tmp_path):
+    (note,) = read(msmt17(tmp_path)).notes
+    assert note.endswith("all of people in train, left out of training and validation: 1")
+    (tmp_path / "list_val.txt").write_text("0007/0007_006_02_0303noon_0016_1.jpg 7\n")
+    write_images(tmp_path, ["train/0007/0007_006_02_0303noon_0016_1.jpg"])
+    assert ("val", 8, 2) in rows(read(tmp_path), "split", "person", "camera")
 
 
 def test_msmt17_counts_listed_images_that_are_not_there(tmp_path):
     gone = msmt17(tmp_path) / "train/0001/0001_005_14_0303noon_0015_1.jpg"
     gone.unlink()
-    assert "not there: 1" in read(tmp_path).notes[0]
+    assert any("not there: 1" in note for note in read(tmp_path).notes)
     with pytest.raises(UserError, match="0001_005_14"):
         read(tmp_path, strict=True)
 

@@ -1,30 +1,58 @@
 """The layouts of re-identification data: each turns a folder into a manifest."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from reidray.data.layouts import folders, manifest, market1501, msmt17, pets, qut, trento
+from reidray.data.image_folders import holds_images, passed_over_counts, passed_over_note
+from reidray.data.layouts import cameras, flat_splits, folders, manifest, msmt17, pets, trento
+from reidray.data.layouts.market1501 import LAYOUT as MARKET1501
+from reidray.data.layouts.names import ANNOTATIONS
+from reidray.data.layouts.qut import LAYOUT as QUT
+from reidray.data.layouts.structure import ReadOptions, folder_names
+from reidray.data.layouts.veri import LAYOUT as VERI
 from reidray.data.manifest import Manifest
 from reidray.data.storage import Location
 from reidray.errors import UserError
 
+log = logging.getLogger("reidray")
+
 
 class _Layout(Protocol):
-    """What a module of this folder offers: how it is called, what it looks for, and to read it."""
+    """What a module of this folder offers."""
 
-    NAME: str
-    EXPECTED: str
+    @property
+    def NAME(self) -> str:  # noqa: N802 - a constant of a module
+        """What the layout is called."""
 
-    def recognises(self, location: Location, names: Sequence[str], /) -> bool: ...
+    @property
+    def EXPECTED(self) -> str:  # noqa: N802 - a constant of a module
+        """What it looks for, for people."""
 
-    def read(self, location: Location, *, strict: bool) -> Manifest: ...
+    @property
+    def BESIDE(self) -> frozenset[str]:  # noqa: N802 - a constant of a module
+        """Folders, with their final slash, and files that it uses beside those of the images."""
+
+    def recognises(self, location: Location, names: Sequence[str], /) -> bool:
+        """Return whether a folder with these children looks like this layout."""
+
+    def read(self, location: Location, options: ReadOptions, /) -> Manifest:
+        """Return the manifest of a folder of this layout."""
 
 
 # In the order in which `auto` tries them: what has the plainest marks comes first.
-_LAYOUTS: tuple[_Layout, ...] = (manifest, market1501, qut, msmt17, pets, trento, folders)
+_LAYOUTS: tuple[_Layout, ...] = (
+    *(manifest, MARKET1501, VERI, QUT, msmt17, pets),
+    *(flat_splits, trento, cameras, folders),
+)
+
+_BY_STRUCTURE: tuple[_Layout, ...] = (flat_splits, trento, cameras, folders)
+"""Layouts without a mark of their own, which other data may resemble."""
 
 LAYOUTS: tuple[str, ...] = tuple(layout.NAME for layout in _LAYOUTS)
+
+_LOOKED_INTO = 20  # folders in a folder of no layout, to see whether they have one
 
 
 def read_layout(
@@ -35,7 +63,7 @@ def read_layout(
     root: str | None = None,
     follow_links: bool = False,
 ) -> Manifest:
-    """The manifest of a folder, or of a manifest file.
+    """The manifest of a folder, or of a manifest file. The log says what was read and what not.
 
     Args:
         uri: a local path or `s3://` address.
@@ -46,38 +74,104 @@ def read_layout(
         follow_links: read images that links out of the folder lead to.
 
     Raises:
-        UserError: there is no such folder, it is empty or of no known layout, or a file in it is
-            wrong; the message names it.
+        UserError: there is no such folder, it is empty or of no known layout, it may be read in two
+            ways, or a file in it is wrong; the message names it.
     """
     if layout != "auto" and layout not in LAYOUTS:
         raise UserError(f"layout {layout!r} is not known, expected auto, {', '.join(LAYOUTS)}")
     location = Location(uri, follow_links)
-    reader = _choose(location, layout)
-    if reader is manifest:
-        found = manifest.read(location, strict=strict, root=root)
-    elif root is None:
-        found = reader.read(location, strict=strict)
-    else:
+    reader, names = _choose(location, layout)
+    if root is not None and reader is not manifest:
         raise UserError(
             f"{location.uri}: is of the layout {reader.NAME}, and --root goes with a manifest file "
             "only: leave it out"
         )
-    return replace(found, follow_links=follow_links)
+    found = reader.read(location, ReadOptions(strict, layout != "auto", root))
+    notes = [] if reader is manifest else _passed_over(names, found, reader)
+    found = replace(found, follow_links=follow_links, notes=(*found.notes, *notes))
+    for line in (f"{location.uri}: {found.description}", *found.notes):
+        log.info("%s", line)
+    return found
 
 
-def _choose(location: Location, layout: str) -> _Layout:
-    """Return what reads this folder or file."""
+def _choose(location: Location, layout: str) -> tuple[_Layout, list[str]]:
+    """Return what reads this folder or file, and the children of a folder."""
     if location.is_file():
         if not location.name.endswith(manifest.SUFFIXES) or layout not in ("auto", manifest.NAME):
             raise UserError(f"{location.uri}: is a file, expected a folder or a manifest file")
-        return manifest
+        return manifest, []
     names = location.list_children()
     if not names:
         raise UserError(f"{location.uri}: the folder is empty; expected images in a known layout")
     candidates = [reader for reader in _LAYOUTS if layout in ("auto", reader.NAME)]
     for reader in candidates:
         if reader.recognises(location, names):
-            return reader
+            if layout == "auto" and reader in _BY_STRUCTURE:
+                _check_tables(location, names, reader)
+            return reader, names
+    other = next((each for each in _LAYOUTS if each.recognises(location, names)), None)
+    if other is not None:
+        raise UserError(
+            f"{location.uri}: is not of the layout {layout} ({candidates[0].EXPECTED}), and looks "
+            f"like {other.NAME}: leave --layout out, or give --layout {other.NAME}"
+        )
+    loose = _loose(location, names)
+    nearest = _nearest(location, names, candidates)
+    if nearest:
+        raise UserError(f"{location.uri}: is of no layout itself; {nearest}")
+    if loose:
+        raise UserError(f"{location.uri}: no layout recognised: {loose}")
     looked_for = "; ".join(f"{reader.NAME}: {reader.EXPECTED}" for reader in candidates)
     found = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     raise UserError(f"{location.uri}: no layout recognised; looked for {looked_for}; found {found}")
+
+
+def _check_tables(location: Location, names: Sequence[str], reader: _Layout) -> None:
+    """Refuse folders beside a table that has the columns of a manifest and another name."""
+    tables = [name for name in names if name.endswith(manifest.SUFFIXES) and name != ANNOTATIONS]
+    for table in tables[:_LOOKED_INTO]:
+        if manifest.has_columns(location, table):
+            raise UserError(
+                f"{location.uri}: {table} has the columns of a manifest, and the folders look like "
+                f"the layout {reader.NAME}: choose the first by --data {location.join(table).uri}, "
+                f"the second by --layout {reader.NAME}"
+            )
+
+
+def _nearest(location: Location, names: Sequence[str], candidates: Sequence[_Layout]) -> str:
+    """Return which folders within have a layout; empty where none has."""
+    inner = []
+    for folder in folder_names(names)[:_LOOKED_INTO]:
+        here = location.join(folder)
+        children = here.list_children()
+        reader = next((each for each in candidates if each.recognises(here, children)), None)
+        if reader is not None:
+            inner.append(f"--data {here.uri} (layout {reader.NAME})")
+    return f"give {' or '.join(inner)}" if inner else ""
+
+
+def _loose(location: Location, names: Sequence[str]) -> str:
+    """Return what to do with images of which nothing tells who is on them."""
+    loose = [
+        each for each in folder_names(names)[:_LOOKED_INTO] if holds_images(location.join(each))
+    ]
+    tables = [name for name in names if name.endswith(manifest.SUFFIXES)]
+    if not loose:
+        return ""
+    advice = f"give --data {location.join(tables[0]).uri}" if tables else "write a manifest"
+    return (
+        f"nothing tells who is on the images in {', '.join(f'{each}/' for each in loose[:3])}: "
+        f"{advice}, a table with the columns path, split and person"
+    )
+
+
+def _passed_over(names: Sequence[str], found: Manifest, reader: _Layout) -> list[str]:
+    """Return notes on the children of a folder that the layout does not use."""
+    tops = {path.partition("/")[0] for path in found.table["path"].to_pylist()}
+    rest = [name for name in names if name not in reader.BESIDE and name != ANNOTATIONS]
+    unused = [f"{name}/" for name in folder_names(rest) if name not in tops]
+    notes = [f"folders passed over: {', '.join(unused)}"] if unused else []
+    if reader in (folders, flat_splits) and not folders.splits_of(names):
+        return notes  # they were counted with those in the folders
+    files = passed_over_counts(name for name in rest if not name.endswith("/"))
+    return notes + ([f"files beside the folders {passed_over_note(files)}"] if files else [])

@@ -1,57 +1,172 @@
-"""One folder per person, at the top or below one folder per split."""
+"""One folder per person, at the top or below one folder per split, with cameras or tracklets."""
 
+import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from reidray.data.image_folders import holds_images, list_images
-from reidray.data.layouts.names import Crop, camera_of, crops_manifest
-from reidray.data.manifest import SPLITS, Manifest
+from reidray.data.image_folders import find_images, holds_images, passed_over_note
+from reidray.data.layouts.folder_doubts import check_people
+from reidray.data.layouts.names import Crop, crops_manifest
+from reidray.data.layouts.structure import (
+    ReadOptions,
+    are_whole,
+    camera_of_folder,
+    folder_names,
+    hold_images,
+    is_no_person,
+    split_folders,
+    stem,
+)
+from reidray.data.manifest import Manifest
 from reidray.data.storage import Location
 from reidray.errors import UserError
 
 NAME = "folders"
-EXPECTED = "one folder of images per person, at the top or in train/, val/, query/, gallery/"
+EXPECTED = (
+    "one folder per person, with images or with folders of cameras or tracklets, at the top or in "
+    "train/, val/, query/, gallery/ (or test/)"
+)
+BESIDE: frozenset[str] = frozenset()
 
 _LOOKED_INTO = 10  # of perhaps thousands of folders, before the layout is recognised
+_ALL = "train_all"  # what layumi's preparation calls train and val together
+# 0001_c1s1_000451_03.jpg, 0001_C1_F0001_X13180.jpg, 0001C1T0001F001.jpg
+_CAMERA = re.compile(r"(?:_[cC]|(?<=[0-9])C)(?P<id>[0-9]+)")
+
+
+@dataclass(frozen=True)
+class PlacedImage:
+    """An image and the folders it lies in.
+
+    Attributes:
+        path: relative to the root.
+        split: train, val, query or gallery.
+        person: the folder of the person.
+        below: the folders in that one.
+    """
+
+    path: str
+    split: str
+    person: str
+    below: tuple[str, ...]
 
 
 def recognises(location: Location, names: Sequence[str]) -> bool:
-    """Whether the folder looks like this layout."""
-    splits = _split_folders(names)
-    people = location.join(splits[0]) if splits else location
-    folders = [name for name in people.list_children() if name.endswith("/")]
-    return any(holds_images(people.join(folder)) for folder in folders[:_LOOKED_INTO])
+    """Return whether a folder with these children looks like this layout."""
+    splits = splits_of(names)
+    for split in [*splits, *([] if are_whole(splits) else [""])]:
+        here = location.join(split) if split else location
+        people = folder_names(here.list_children() if split else names)
+        people = [folder for folder in people if not is_no_person(folder)]
+        if hold_images(here, people, most=_LOOKED_INTO):
+            return True
+    return False
 
 
-def read(location: Location, *, strict: bool) -> Manifest:
-    """The manifest of a folder of this layout.
+def read(location: Location, options: ReadOptions) -> Manifest:
+    """Return the manifest of a folder of this layout.
 
     A folder's name is the person's number, or a name where one of them is no number (see
-    `number_people`). The camera is taken from names such as `0002_c1s1_000451`.
+    `number_people`). The camera is taken from a folder such as `cam1` in the person's, or from file
+    names such as `0002_c1s1_000451`.
 
     Raises:
-        UserError: an image lies in no person's folder, where `strict` or where all do.
+        UserError: an image lies in no person's folder, where `strict` or where all of a split do;
+            or it is not clear which folders are people.
     """
-    splits = _split_folders(location.list_children())
-    found = [(path, path.split("/")) for path in list_images(location)]
-    depth = 1 if splits else 0
-    placed = [
-        (path, parts[0] if splits else "train", parts[depth])
-        for path, parts in found
-        if len(parts) > depth + 1 and (not splits or parts[0] in splits)
-    ]
-    notes = []
-    if len(placed) < len(found):
-        taken = {path for path, _, _ in placed}
-        first = next(path for path, _ in found if path not in taken)
+    names = location.list_children()
+    splits = splits_of(names)
+    _check_splits(location, names, splits)
+    placed: list[PlacedImage] = []
+    outside: list[str] = []
+    passed_over: Counter[str] = Counter()
+    for folder, split in (splits or {"": "train"}).items():
+        found = find_images(location, folder)
+        passed_over.update(found.passed_over)
+        images = [_place(path, folder, split) for path in found.paths]
+        placed += [image for image in images if image is not None]
+        lost = [path for path, image in zip(found.paths, images, strict=True) if image is None]
+        if len(lost) == len(images):
+            raise UserError(
+                f"{location.join(folder).uri if folder else location.uri}: its images lie in no "
+                f"person's folder (the first is {lost[0]!r}); expected {EXPECTED}"
+            )
+        outside += lost
+    check_people(location, [(i.path, i.person, i.below) for i in placed], chosen=options.chosen)
+    notes = [passed_over_note(passed_over)] if passed_over else []
+    if outside:
         notes.append(
-            f"images outside a person's folder, left out: {len(found) - len(placed)} "
-            f"(the first is {first!r})"
+            f"images outside a person's folder, left out: {len(outside)} "
+            f"(the first is {outside[0]!r})"
         )
-        if strict or not placed:
-            raise UserError(f"{location.uri}: {notes[0]}; expected {EXPECTED}")
-    crops = [Crop(path, split, person, camera_of(path)) for path, split, person in placed]
-    return crops_manifest(location, crops, NAME, notes, strict=strict)
+        if options.strict:
+            raise UserError(f"{location.uri}: {notes[-1]}; expected {EXPECTED}")
+    if _ALL in splits and split_folders(names).keys() - splits.keys():
+        notes.append(f"{_ALL}/ is read for train: train/ and val/ hold the same images")
+    return crops_manifest(location, _crops(placed), NAME, notes, strict=options.strict)
 
 
-def _split_folders(names: Sequence[str]) -> list[str]:
-    return [split for split in SPLITS if f"{split}/" in names]
+def splits_of(names: Sequence[str]) -> dict[str, str]:
+    """Return folder to split; what layumi's preparation copies twice is taken once."""
+    splits = split_folders(names)
+    if f"{_ALL}/" not in names:
+        return splits
+    kept = {folder: split for folder, split in splits.items() if split not in ("train", "val")}
+    return {_ALL: "train"} | kept
+
+
+def _check_splits(location: Location, names: Sequence[str], splits: dict[str, str]) -> None:
+    """Refuse a split's folder among folders that seem to be people."""
+    if not splits or are_whole(splits):
+        return
+    people = [
+        folder
+        for folder in folder_names(names)
+        if folder not in splits and not is_no_person(folder) and holds_images(location.join(folder))
+    ]
+    if people:
+        split = next(iter(splits))
+        raise UserError(
+            f"{location.uri}: {split}/ has the name of a split, and beside it {people[0]}/ and "
+            f"{len(people) - 1} others seem to be people: if {split}/ is a person too, rename it; "
+            "if it is a split, put the people into train/"
+        )
+
+
+def _place(path: str, folder: str, split: str) -> PlacedImage | None:
+    """Return where an image lies in the folder of a split; None where that is no person's."""
+    *folders, _ = path.removeprefix(f"{folder}/" if folder else "").split("/")
+    if not folders or not folders[0]:
+        return None
+    return PlacedImage(path, split, folders[0], tuple(folders[1:]))
+
+
+def _crops(images: Sequence[PlacedImage]) -> list[Crop]:
+    """Return the images with person and camera."""
+    in_train = {image.person for image in images if image.split == "train"}
+    everyone = {image.person for image in images}
+    # Folders counted from 0: the first is a person as the others are, and no distractor.
+    numbers = {int(person) for person in everyone if re.fullmatch("[0-9]{1,18}", person)}
+    from_zero = (
+        len(numbers) == len(everyone) > 1
+        and numbers == set(range(len(numbers)))
+        and any(int(person) == 0 for person in in_train)
+    )
+    return [
+        Crop(
+            image.path,
+            image.split,
+            f"person_{image.person}" if from_zero else image.person,
+            _camera_of(image),
+        )
+        for image in images
+    ]
+
+
+def _camera_of(image: PlacedImage) -> str | None:
+    for folder in image.below:
+        if (camera := camera_of_folder(folder, below_person=True)) is not None:
+            return camera
+    found = _CAMERA.search(stem(image.path))
+    return found["id"] if found else None

@@ -23,6 +23,7 @@ from reidray.data.layouts.columns import (
     read_whole_numbers,
 )
 from reidray.data.layouts.manifest_paths import find_listed, find_root, relative_paths
+from reidray.data.layouts.structure import ReadOptions
 from reidray.data.manifest import Manifest, build_manifest, keep_existing
 from reidray.data.storage import Location
 from reidray.errors import UserError
@@ -30,8 +31,10 @@ from reidray.errors import UserError
 NAME = "manifest"
 EXPECTED = "manifest.csv or manifest.parquet with the columns path and split"
 SUFFIXES = (".csv", ".parquet")
+BESIDE: frozenset[str] = frozenset()
 
 _FILES = ("manifest.parquet", "manifest.csv")
+_HEAD_BYTES = 4096
 _PATHS = ("path", "mask_path")
 _TEXT = (*_PATHS, "split")
 _IDS: dict[str, Callable[[Iterable[str], str], dict[str, int]]] = {
@@ -57,11 +60,24 @@ def recognises(_location: Location, names: Sequence[str]) -> bool:
     return any(file in names for file in _FILES)
 
 
-def read(location: Location, *, strict: bool, root: str | None = None) -> Manifest:
+def has_columns(location: Location, file: str) -> bool:
+    """Return whether a CSV or Parquet file has the columns that a manifest needs."""
+    try:
+        if file.endswith(".parquet"):
+            names = location.read_with(file, papq.read_schema).names
+        else:
+            head = location.read_head(file, _HEAD_BYTES).decode(errors="replace")
+            names = [name.strip().strip('"') for name in head.partition("\n")[0].split(",")]
+    except (pa.ArrowException, OSError):
+        return False
+    return {"path", "split"} <= set(names)
+
+
+def read(location: Location, options: ReadOptions) -> Manifest:
     """The manifest in a folder, or in the CSV or Parquet file itself.
 
-    Relative paths begin at `root`, at the folder that the metadata of a Parquet file name as
-    `root`, or at the folder of the file. Absolute ones must lie below it.
+    Relative paths begin at `options.root`, at the folder that the metadata of a Parquet file name
+    as `root`, or at the folder of the file. Absolute ones must lie below it.
 
     `path` and `split` are needed; `person`, `camera`, `label`, `mask_path` and `attr_<name>` are
     taken where there are. A person or camera is a number or a name (see `number_people`), an
@@ -75,7 +91,7 @@ def read(location: Location, *, strict: bool, root: str | None = None) -> Manife
     folder, file = _find(location)
     table = _read_table(folder.read_bytes(file), file)
     _check_columns(table.schema, file)
-    base = find_root(folder, table.schema.metadata, root)
+    base = find_root(folder, table.schema.metadata, options.root)
     columns: dict[str, object] = {}
     paths: dict[str, list[str | None]] = {}
     attributes: list[Attribute] = []
@@ -114,7 +130,7 @@ def read(location: Location, *, strict: bool, root: str | None = None) -> Manife
         person_ids=names.get("person", NO_NAMES),
         camera_ids=names.get("camera", NO_NAMES),
     )
-    return keep_existing(manifest, files, strict=strict)
+    return keep_existing(manifest, files, strict=options.strict)
 
 
 def _check_columns(schema: pa.Schema, file: str) -> None:

@@ -1,23 +1,13 @@
-"""Market-1501 as Zheng et al. (2015) gave it out; junk is person -1, a distractor person 0."""
+"""Market-1501 (Zheng et al. 2015), and DukeMTMC-reID and CUHK03-NP, which follow it.
 
-from collections.abc import Sequence
+Junk is person -1, a distractor person 0.
+"""
 
-from reidray.data.layouts.names import crops_manifest, read_named_crops
-from reidray.data.manifest import Manifest
-from reidray.data.storage import Location
+from reidray.data.layouts.named_folders import NamedFolders
 
-NAME = "market1501"
-EXPECTED = "bounding_box_train/, bounding_box_test/, query/"
-
-_FOLDERS = {"bounding_box_train": "train", "bounding_box_test": "gallery", "query": "query"}
-
-
-def recognises(_location: Location, names: Sequence[str]) -> bool:
-    """Whether the folder looks like this layout."""
-    return "bounding_box_train/" in names or "bounding_box_test/" in names
-
-
-def read(location: Location, *, strict: bool) -> Manifest:
-    """The manifest of a folder of this layout, with `annotations_train.csv` where it has one."""
-    crops, notes = read_named_crops(location, _FOLDERS, strict=strict)
-    return crops_manifest(location, crops, NAME, notes, strict=strict)
+LAYOUT = NamedFolders(
+    NAME="market1501",
+    EXPECTED="bounding_box_train/, bounding_box_test/, query/",
+    folders={"bounding_box_train": "train", "bounding_box_test": "gallery", "query": "query"},
+    marks=frozenset({"bounding_box_train", "bounding_box_test"}),
+)

@@ -6,43 +6,55 @@ from collections.abc import Sequence
 from reidray.data.identities import read_number
 from reidray.data.image_folders import list_images
 from reidray.data.layouts.names import Crop, crops_manifest
+from reidray.data.layouts.structure import ReadOptions
 from reidray.data.manifest import Manifest, keep_existing
 from reidray.data.storage import Location
 from reidray.errors import UserError
 
 NAME = "msmt17"
-EXPECTED = "list_train.txt, list_val.txt, list_query.txt, list_gallery.txt, train/, test/"
+EXPECTED = (
+    "list_train.txt, list_val.txt, list_query.txt, list_gallery.txt, train/, test/ (or "
+    "mask_train_v2/, mask_test_v2/)"
+)
 
-# The people of list_val.txt are those of list_train.txt, so it cannot serve as a validation set.
+_LEARNT = ("train", "val")
+_TRAIN, _VAL = "list_train.txt", "list_val.txt"
+_FOLDERS = {"train": ("train", "mask_train_v2"), "test": ("test", "mask_test_v2")}
 _LISTS = {
-    "list_train.txt": ("train", "train"),
-    "list_val.txt": ("train", "train"),
+    _TRAIN: ("train", "train"),
+    _VAL: ("train", "val"),
     "list_query.txt": ("test", "query"),
     "list_gallery.txt": ("test", "gallery"),
 }
+BESIDE = frozenset(_LISTS)
 
 
 def recognises(_location: Location, names: Sequence[str]) -> bool:
     """Whether the folder looks like this layout."""
-    return "list_train.txt" in names
+    return _TRAIN in names
 
 
-def read(location: Location, *, strict: bool) -> Manifest:
+def read(location: Location, options: ReadOptions) -> Manifest:
     """The manifest of a folder of this layout; listed images that are not there are counted.
 
     The labels of train and test both start at 0 and are other people: train becomes 1 .. n and
-    test follows on.
+    test follows on. In the released lists the people of list_val.txt are those of list_train.txt,
+    so that they cannot serve for validation. Published figures, and Torchreid by default, do not
+    train on them either: they are left out and counted.
     """
+    names = location.list_children()
     crops: list[Crop] = []
-    for name, (folder, split) in _LISTS.items():
-        if location.join(name).is_file():
+    for name, (part, split) in _LISTS.items():
+        if name in names:
+            known = _FOLDERS[part]
+            folder = next((each for each in known if f"{each}/" in names), known[0])
             crops += _read_list(location, name, folder, split)
-    last_train = max((int(c.person or 0) for c in crops if c.split == "train"), default=0)
+    last_train = max((int(c.person or 0) for c in crops if c.split in _LEARNT), default=0)
     crops = [
-        crop if crop.split == "train" else crop._replace(person=int(crop.person or 0) + last_train)
+        crop if crop.split in _LEARNT else crop._replace(person=int(crop.person or 0) + last_train)
         for crop in crops
     ]
-    manifest = crops_manifest(location, crops, NAME, (), strict=strict)
+    manifest = crops_manifest(location, crops, NAME, (), strict=options.strict)
     folders = {crop.path.split("/")[0] for crop in crops}
     files = [
         path
@@ -50,7 +62,7 @@ def read(location: Location, *, strict: bool) -> Manifest:
         if location.join(folder).is_folder()
         for path in list_images(location, folder)
     ]
-    return keep_existing(manifest, files, strict=strict)
+    return keep_existing(manifest, files, strict=options.strict)
 
 
 def _read_list(location: Location, name: str, folder: str, split: str) -> list[Crop]:

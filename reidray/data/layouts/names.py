@@ -9,7 +9,7 @@ from typing import NamedTuple
 from reidray.data.annotations import annotate_people, read_annotations
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
 from reidray.data.identities import number_cameras, number_people, renumbered
-from reidray.data.image_folders import list_images
+from reidray.data.image_folders import find_images, passed_over_note
 from reidray.data.manifest import NO_ATTRIBUTES, Manifest, build_manifest
 from reidray.data.storage import Location
 from reidray.errors import UserError
@@ -71,11 +71,13 @@ def read_named_crops(
 
     Args:
         location: the root.
-        folders: folder within the root to split; a folder that is not there is passed over.
+        folders: folder within the root, empty for the root itself, to split; a folder that is not
+            there is passed over.
         strict: a name of another form is an error, not a note.
 
     Returns:
-        The crops, and a note for each folder that has names of another form, which are left out.
+        The crops, and a note for each folder that has names of another form, or files that are no
+        images, which are left out.
 
     Raises:
         UserError: a folder has no image with such a name, or one without it where `strict`.
@@ -83,11 +85,14 @@ def read_named_crops(
     crops: list[Crop] = []
     notes: list[str] = []
     for folder, split in folders.items():
-        if not location.join(folder).is_folder():
+        if folder and not location.join(folder).is_folder():
             continue
         unnamed = []
         named = len(crops)
-        for path in list_images(location, folder):
+        images = find_images(location, folder)
+        if images.passed_over:
+            notes.append(f"{folder or '.'}/: {passed_over_note(images.passed_over)}")
+        for path in images.paths:
             if found := person_and_camera_of(path):
                 crops.append(Crop(path, split, found.person, found.camera))
             else:
@@ -108,10 +113,15 @@ def crops_manifest(
 ) -> Manifest:
     """The manifest of these crops, with the attributes of an annotation file where there is one.
 
+    Where everybody in val is in train too, val is left out: it cannot say how well a network tells
+    people whom it has not seen.
+
     Raises:
         UserError: two people are one number, or the annotation file is wrong, or does not fit the
             train people where `strict`.
     """
+    crops, known = _without_known_validation(crops)
+    notes = (*notes, *known)
     people, cameras = ([_written(getattr(c, kind)) for c in crops] for kind in ("person", "camera"))
     person_of = number_people(filter(None, people), location.uri)
     camera_of = number_cameras(filter(None, cameras), location.uri)
@@ -141,6 +151,18 @@ def crops_manifest(
         person_ids=renumbered(person_of),
         camera_ids=renumbered(camera_of),
     )
+
+
+def _without_known_validation(crops: Sequence[Crop]) -> tuple[Sequence[Crop], list[str]]:
+    learnt = {crop.person for crop in crops if crop.split == "train"}
+    validation = {crop.person for crop in crops if crop.split == "val"}
+    if not validation or not validation <= learnt:
+        return crops, []
+    kept = [crop for crop in crops if crop.split != "val"]
+    return kept, [
+        f"validation images, all of people in train, left out of training and validation: "
+        f"{len(crops) - len(kept)}"
+    ]
 
 
 def _written(name: str | int | None) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from reidray.data.identities import read_number
 from reidray.data.image_folders import list_images
+from reidray.data.layouts.structure import ReadOptions
 from reidray.data.manifest import Manifest, build_manifest
 from reidray.data.storage import Location
 from reidray.errors import UserError
@@ -15,12 +16,17 @@ EXPECTED = "images/, annotations/trainval.txt, annotations/test.txt, annotations
 _LISTS = {"annotations/trainval.txt": "train", "annotations/test.txt": "gallery"}
 
 
-def recognises(_location: Location, names: Sequence[str]) -> bool:
+BESIDE = frozenset({"annotations/"})
+
+
+def recognises(location: Location, names: Sequence[str]) -> bool:
     """Whether the folder looks like this layout."""
-    return {"images/", "annotations/"} <= set(names)
+    if not {"images/", "annotations/"} <= set(names):
+        return False
+    return bool({"trainval.txt", "test.txt"} & set(location.join("annotations").list_children()))
 
 
-def read(location: Location, *, strict: bool) -> Manifest:
+def read(location: Location, options: ReadOptions) -> Manifest:
     """The manifest of a folder of this layout: `label`, counted from 0, and `mask_path`.
 
     Labels are the class ids of the lists in their order, closed up where a class is absent. Listed
@@ -47,7 +53,7 @@ def read(location: Location, *, strict: bool) -> Manifest:
         )
         if which
     )
-    if strict and notes:
+    if options.strict and notes:
         raise UserError(f"{location.uri}: {'; '.join(notes)}; mend the lists")
     rows = [row for row in listed if row[0] in images and row[0] in masks]
     labels, classes = _number_classes(rows)

@@ -1,33 +1,42 @@
 """The course layout: a train folder with names, and test and query images that say nothing."""
 
+from collections import Counter
 from collections.abc import Sequence
 
-from reidray.data.image_folders import holds_images, list_images
+from reidray.data.image_folders import find_images, holds_images, passed_over_note
 from reidray.data.layouts.names import Crop, crops_manifest, read_named_crops
+from reidray.data.layouts.structure import ReadOptions, folder_names, is_no_person
 from reidray.data.manifest import Manifest
 from reidray.data.storage import Location
 
 NAME = "trento"
 EXPECTED = "images in train/, with or without test/, queries/ and annotations_train.csv"
+BESIDE: frozenset[str] = frozenset()
 
 _ANONYMOUS = {"test": "gallery", "queries": "query"}
 
 
 def recognises(location: Location, names: Sequence[str]) -> bool:
-    """Whether the folder looks like this layout."""
+    """Return whether a folder with these children looks like this layout."""
     if "queries/" in names:
         return True
-    folder = next((name for name in ("train/", "test/") if name in names), None)
+    alone = all(map(is_no_person, folder_names(names)))
+    folder = next((n for n in ("train/", "test/") if n in names and (alone or n == "train/")), None)
     return folder is not None and holds_images(location.join(folder))
 
 
-def read(location: Location, *, strict: bool) -> Manifest:
-    """The manifest of a folder of this layout.
+def read(location: Location, options: ReadOptions) -> Manifest:
+    """Return the manifest of a folder of this layout.
 
     Person and camera are null in test and queries.
     """
-    crops, notes = read_named_crops(location, {"train": "train"}, strict=strict)
+    crops, notes = read_named_crops(location, {"train": "train"}, strict=options.strict)
+    passed_over: Counter[str] = Counter()
     for folder, split in _ANONYMOUS.items():
         if location.join(folder).is_folder():
-            crops += [Crop(path, split) for path in list_images(location, folder)]
-    return crops_manifest(location, crops, NAME, notes, strict=strict)
+            found = find_images(location, folder)
+            crops += [Crop(path, split) for path in found.paths]
+            passed_over.update(found.passed_over)
+    if passed_over:
+        notes.append(f"test, queries: {passed_over_note(passed_over)}")
+    return crops_manifest(location, crops, NAME, notes, strict=options.strict)

@@ -88,11 +88,12 @@ def prepare_multitask(
     Raises:
         UserError: the data, the network or the output do not allow it.
     """
-    manifest = _split(read_data(config), config)
+    labelled = read_data(config)
+    manifest = _split(labelled, config)
     images = {split: _labelled(manifest, split) for split in PARTS}
     images = {split: part for split, part in images.items() if len(part.rows)}
     config, spec, labelling = _settle(config, manifest, images["train"])
-    for note in manifest.notes:
+    for note in manifest.notes[len(labelled.notes) :]:
         log.info("%s", note)
     run = run or new_run(config)
     check_model_place(run)

@@ -103,4 +103,5 @@ def finish_multitask(
         "training_seconds": round(learned.seconds, 1),
         "inference_seconds": round(judged.seconds, 3),
         "bad_images": len(crops.bad),
+        "dataset": prepared.manifest.summary,
     }

@@ -113,7 +113,7 @@ def prepare_reid(config: TrainReidConfig, run: RunDirectory | None = None) -> Pr
     check_validation(config, labelled, validation)
     notes = (*manifest.notes, *validation_notes(validation, manifest))
     manifest = replace(manifest, notes=notes)
-    for note in manifest.notes:
+    for note in manifest.notes[len(labelled.notes) :]:
         log.info("%s", note)
     run = run or new_run(config)
     check_model_place(run)

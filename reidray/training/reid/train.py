@@ -81,4 +81,5 @@ def finish_reid(prepared: PreparedReid, learned: Learned, crops: IngestedCrops) 
         **{name: round(value, 4) for name, value in figures.items()},
         "protocol": standing.best["protocol"],
         "bad_images": len(summary.bad_images),
+        "dataset": prepared.manifest.summary,
     }

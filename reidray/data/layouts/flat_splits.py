@@ -1,0 +1,69 @@
+"""One folder per split, or none, full of images whose names tell person and camera."""
+
+from collections.abc import Sequence
+
+from reidray.data.image_folders import find_images, holds_images
+from reidray.data.layouts.names import Crop, crops_manifest, person_and_camera_of, read_named_crops
+from reidray.data.layouts.structure import (
+    ReadOptions,
+    are_whole,
+    folder_names,
+    split_folders,
+)
+from reidray.data.manifest import Manifest
+from reidray.data.storage import Location
+
+NAME = "flat_splits"
+EXPECTED = (
+    "images named as 0002_c1s1_000451_03.jpg in train/, val/, query/ and gallery/ (or test/), "
+    "or all in one folder"
+)
+BESIDE: frozenset[str] = frozenset()
+
+
+def recognises(location: Location, names: Sequence[str]) -> bool:
+    """Return whether a folder with these children looks like this layout.
+
+    `train/` and `test/` alone are the layout trento, unless the names in `test/` tell people.
+    """
+    splits = split_folders(names)
+    if not splits:
+        return not folder_names(names) and _tell_people(names)
+    if (
+        "queries" in splits
+        or not are_whole(splits)
+        or not all(holds_images(location.join(each)) for each in splits)
+    ):
+        return False
+    test = next((each for each in splits if each.lower() in ("test", "testing")), None)
+    if test is not None and set(splits.values()) == {"train", "gallery"}:
+        return _tell_people(location.join(test).list_children())
+    return set(splits.values()) != {"train"}
+
+
+def read(location: Location, options: ReadOptions) -> Manifest:
+    """Return the manifest of a folder of this layout.
+
+    Where no name in the query or gallery folder tells a person, all of them are unknown.
+
+    Raises:
+        UserError: the names in another folder tell no people.
+    """
+    splits = split_folders(location.list_children()) or {"": "train"}
+    named, crops, notes = dict(splits), list[Crop](), list[str]()
+    for folder, split in splits.items():
+        if split not in ("query", "gallery"):
+            continue
+        found = find_images(location, folder)
+        if not any(person_and_camera_of(path) for path in found.paths):
+            crops += [Crop(path, split) for path in found.paths]
+            notes.append(f"{folder}/: its names tell no person, so that nobody on them is known")
+            del named[folder]
+    more, more_notes = read_named_crops(location, named, strict=options.strict)
+    return crops_manifest(
+        location, [*crops, *more], NAME, [*notes, *more_notes], strict=options.strict
+    )
+
+
+def _tell_people(names: Sequence[str]) -> bool:
+    return any(not name.endswith("/") and person_and_camera_of(name) for name in names)

@@ -1,0 +1,136 @@
+"""Tell by their names which folders are splits, cameras, people, or none of these."""
+
+import posixpath
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from reidray.data.image_folders import holds_images, is_junk_folder
+from reidray.data.storage import Location
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How a layout is to be read.
+
+    Attributes:
+        strict: refuse what would be counted in the manifest's notes.
+        chosen: the user named the layout, which settles what is ambiguous.
+        root: folder where the relative paths of a manifest file begin.
+    """
+
+    strict: bool = False
+    chosen: bool = False
+    root: str | None = None
+
+
+SPLIT_FOLDERS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "query": ("query", "queries", "probe"),
+    "gallery": ("gallery", "test", "testing"),
+}
+"""Names of a split's folder, in small letters; the first that exists is taken."""
+
+_SPLIT = "train|training|trainval|val|valid|validation|test|testing|query|queries|probe|gallery"
+_SPLIT_LIKE = re.compile(
+    rf"(?:(?:bounding_box|bbox|images?|img|masks?|gt|multi|crops?)[_-]?)?(?:{_SPLIT}|eval)"
+    r"(?:[_-]?(?:all|set|split|v?[0-9]+|images|imgs|bbox))?",
+    re.IGNORECASE,
+)
+_CAMERA_LIKE = re.compile(r"(?:cam(?:era)?|view)[_-]?(?P<id>[0-9]+|[a-z])", re.IGNORECASE)
+_SHORT_CAMERA = re.compile(r"c[_-]?(?P<id>[0-9]{1,3})", re.IGNORECASE)
+_KIND_OF_FILE = re.compile(
+    r"(?:images?|imgs?|crops?|pictures?|photos?|frames?|masks?|jpe?gs?|pngs?)(?:[_-][a-z]+)?"
+    r"|data(?:set)?|annotations?|labels?|gt_(?:bbox|query)",
+    re.IGNORECASE,
+)
+_TRACKLET = re.compile(
+    r"(?:t|tr|track|tracklet|seq|sequence|clip|video|scene|session|day|s)?[_-]?[0-9]+(?:[_-][0-9]+)*",
+    re.IGNORECASE,
+)
+
+
+def split_folders(names: Iterable[str]) -> dict[str, str]:
+    """Return folder to split of the folders that are called as a split is.
+
+    Args:
+        names: children of a folder, as `Location.list_children` returns them.
+    """
+    folders = {name.rstrip("/").lower(): name.rstrip("/") for name in names if name.endswith("/")}
+    chosen = {}
+    for split, known in SPLIT_FOLDERS.items():
+        found = next((folders[name] for name in known if name in folders), None)
+        if found is not None:
+            chosen[found] = split
+    return chosen
+
+
+def are_whole(splits: Mapping[str, str]) -> bool:
+    """Return whether some folders of splits are a set to train on or to evaluate on."""
+    return "train" in splits.values() or {"query", "gallery"} <= set(splits.values())
+
+
+def folder_names(names: Iterable[str]) -> list[str]:
+    """Return the folders among children, without the final slash; those of systems are left out."""
+    return [name[:-1] for name in names if name.endswith("/") and not is_junk_folder(name)]
+
+
+def is_no_person(folder: str) -> bool:
+    """Return whether a folder has the name of a split, a camera or a kind of file."""
+    return any(pattern.fullmatch(folder) for pattern in (_SPLIT_LIKE, _CAMERA_LIKE, _KIND_OF_FILE))
+
+
+def camera_of_folder(folder: str, *, below_person: bool = False) -> str | None:
+    """Return the camera that a folder such as `cam_a` or `camera2` is of, if it is of one.
+
+    Args:
+        folder: its name.
+        below_person: it lies in a person's folder, where `c1` is a camera too.
+    """
+    found = _CAMERA_LIKE.fullmatch(folder)
+    if found is None and below_person:
+        found = _SHORT_CAMERA.fullmatch(folder)
+    if found is None:
+        return None
+    return found["id"] if found["id"].isdigit() else folder.lower()
+
+
+def is_split_like(folder: str) -> bool:
+    """Return whether a folder has the name of a split, such as `image_train` or `val`."""
+    return _SPLIT_LIKE.fullmatch(folder) is not None
+
+
+def may_be_short_camera(folder: str) -> bool:
+    """Return whether a folder is called `c1`, as a camera may be and a person may be."""
+    return _SHORT_CAMERA.fullmatch(folder) is not None
+
+
+def is_tracklet(folder: str) -> bool:
+    """Return whether a folder in a person's folder is called as a tracklet is: `0001`, `seq_2`."""
+    return _TRACKLET.fullmatch(folder) is not None
+
+
+def hold_images(location: Location, folders: Sequence[str], *, most: int) -> bool:
+    """Return whether one of some folders, or of the folders in these, holds images.
+
+    Folders in them that have the name of a split do not count.
+
+    Args:
+        location: where the folders lie.
+        folders: their names.
+        most: folders to look into on each level.
+    """
+    for folder in folders[:most]:
+        here = location.join(folder)
+        if holds_images(here):
+            return True
+        inner = [name for name in folder_names(here.list_children()) if not is_split_like(name)]
+        if any(holds_images(here.join(name)) for name in inner[:most]):
+            return True
+    return False
+
+
+def stem(path: str) -> str:
+    """Return the name of a file without its suffix."""
+    return posixpath.splitext(posixpath.basename(path))[0]
