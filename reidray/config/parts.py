@@ -271,10 +271,13 @@ class ReidValidationConfig(ValidationConfig):
         select_by: figure that names the best epoch.
         patience: validations without a better figure before training stops; 0 never stops.
         metric: distance between embeddings; scoring uses the same by default.
+        protocol: what a query does not see, as in jobs/evaluate.py; by default market1501 where
+            every image has a camera and somebody is seen by several, else all.
     """
 
     select_by: Literal["mean_ap", "rank1", "attribute_accuracy"] = "mean_ap"
     metric: Literal["cosine", "euclidean"] = "cosine"
+    protocol: Literal["market1501", "cuhk03", "all"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,11 @@ from reidray.training.loop import Task
 from reidray.training.place import Place
 from reidray.training.reid.task import ReidTask
 from reidray.training.reid.validation import LabelledCrops, label_crops
-from reidray.training.reid.validation_people import check_validation, validation_notes
+from reidray.training.reid.validation_people import (
+    check_validation,
+    validation_crops,
+    validation_notes,
+)
 from reidray.training.run import Prepared, check_model_place, choose_network, image_files, read_data
 from reidray.training.run_directory import RunDirectory, new_run
 
@@ -108,7 +112,7 @@ def prepare_reid(config: TrainReidConfig, run: RunDirectory | None = None) -> Pr
     manifest = _known_people(
         split_people(labelled, val_fraction=config.val_fraction, seed=config.split_seed)
     )
-    train, validation = label_crops(manifest, "train"), label_crops(manifest, "val")
+    train, validation = label_crops(manifest, "train"), validation_crops(config, manifest)
     config, spec = _settle(config, manifest, train)
     check_validation(config, labelled, validation)
     notes = (*manifest.notes, *validation_notes(validation, manifest))

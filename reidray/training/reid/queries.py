@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reidray.retrieval.protocols import ProtocolName, default_protocol
+from reidray.retrieval.protocols import CAMERA_PROTOCOLS, ProtocolName, default_protocol
 
 Labels = NDArray[np.int64]
 
@@ -17,7 +17,7 @@ class RankingPlan:
     Attributes:
         queries: (N,) bool.
         gallery: (N,) bool; an image may be both.
-        protocol: that of `default_protocol` for these queries and this gallery.
+        protocol: the one asked for, or that of `default_protocol` for these images.
         judged: how many queries have a match in the gallery.
         unmatched: indices of the queries that have none.
     """
@@ -29,7 +29,9 @@ class RankingPlan:
     unmatched: Labels
 
 
-def plan_ranking(people: Labels, cameras: Labels) -> RankingPlan:
+def plan_ranking(
+    people: Labels, cameras: Labels, protocol: ProtocolName | None = None
+) -> RankingPlan:
     """Choose the queries and the gallery among labelled images.
 
     The first image of each person in each camera is a query, and the others are gallery. That
@@ -43,8 +45,9 @@ def plan_ranking(people: Labels, cameras: Labels) -> RankingPlan:
     Args:
         people: (N,) int64, who each image shows.
         cameras: (N,) int64, -1 where unknown.
+        protocol: `market1501`, `cuhk03` or `all`; the last makes nothing of cameras.
     """
-    known = bool((cameras >= 0).all())
+    known = bool((cameras >= 0).all()) and protocol != "all"
     seen = cameras if known else np.zeros_like(cameras)
     pairs, first, images = np.unique(
         np.stack([people, seen]), axis=1, return_index=True, return_counts=True
@@ -56,14 +59,14 @@ def plan_ranking(people: Labels, cameras: Labels) -> RankingPlan:
     queries[first] = True
     gallery = ~queries
     unmatched = first[seen_by == 1]
-    if seen_by.max(initial=0) > 1:
+    if seen_by.max(initial=0) > 1 or protocol in CAMERA_PROTOCOLS:
         with_others = np.bincount(person, weights=~only)[person]
         gallery[first[only & (with_others < 2)]] = True
     else:
         queries[first[only]] = False
         gallery[first[only]] = True
         unmatched = unmatched[:0]
-    protocol = default_protocol(
+    protocol = protocol or default_protocol(
         people[queries],
         people[gallery],
         seen[queries] if known else None,

@@ -1,6 +1,6 @@
 """How good a network is on people it never saw: ranking across cameras, and attributes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from reidray.data.manifest import Manifest
 from reidray.data.transforms import image_tensor
 from reidray.groups import group_figures
 from reidray.retrieval import evaluate
+from reidray.retrieval.protocols import ProtocolName
 from reidray.training.reid.queries import RankingPlan, plan_ranking
 
 BATCH = 256
@@ -33,6 +34,7 @@ class LabelledCrops:
         cameras: (N,) int64, -1 where unknown.
         codes: (N, A) int8 attribute codes, -1 where unknown.
         schema: the A attributes.
+        protocol: of their ranking; by default that of `default_protocol`.
     """
 
     rows: NDArray[np.int64]
@@ -40,23 +42,26 @@ class LabelledCrops:
     cameras: NDArray[np.int64]
     codes: NDArray[np.int8]
     schema: AttributeSchema
+    protocol: ProtocolName | None = None
 
     def take(self, keep: NDArray[np.bool_]) -> "LabelledCrops":
         """Some of the images."""
-        return LabelledCrops(
-            self.rows[keep],
-            self.people[keep],
-            self.cameras[keep],
-            self.codes[keep],
-            self.schema,
+        return replace(
+            self,
+            rows=self.rows[keep],
+            people=self.people[keep],
+            cameras=self.cameras[keep],
+            codes=self.codes[keep],
         )
 
     def ranking_plan(self) -> RankingPlan:
         """Choose the queries and the gallery among the images."""
-        return plan_ranking(self.people, self.cameras)
+        return plan_ranking(self.people, self.cameras, self.protocol)
 
 
-def label_crops(manifest: Manifest, split: str) -> LabelledCrops:
+def label_crops(
+    manifest: Manifest, split: str, protocol: ProtocolName | None = None
+) -> LabelledCrops:
     """Return what a manifest says of the images of a split, which show known people."""
     rows = np.flatnonzero(pa.compute.equal(manifest.table["split"], split).to_numpy())
     table = manifest.table.take(rows)
@@ -67,6 +72,7 @@ def label_crops(manifest: Manifest, split: str) -> LabelledCrops:
         cameras=table["camera"].fill_null(UNKNOWN).to_numpy().astype(np.int64),
         codes=np.stack(columns, axis=1) if columns else np.zeros((len(rows), 0), dtype=np.int8),
         schema=manifest.schema,
+        protocol=protocol,
     )
 
 

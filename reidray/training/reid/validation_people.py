@@ -6,6 +6,7 @@ from reidray.config import TrainReidConfig
 from reidray.data.manifest import Manifest
 from reidray.data.split import split_people
 from reidray.errors import UserError
+from reidray.retrieval.protocols import CAMERA_PROTOCOLS
 from reidray.training.reid.validation import LabelledCrops, label_crops
 
 MOST_NAMED = 10
@@ -13,6 +14,27 @@ MOST_NAMED = 10
 
 SEEDS_TRIED = 50
 """Splits that are tried, to name one that has queries with a match."""
+
+
+def validation_crops(config: TrainReidConfig, manifest: Manifest) -> LabelledCrops:
+    """Return the validation images, which are ranked by the protocol that is asked for.
+
+    Args:
+        config: may ask for one.
+        manifest: the images, split.
+
+    Raises:
+        UserError: the protocol needs cameras and some image has none.
+    """
+    protocol = config.validation.protocol
+    crops = label_crops(manifest, "val", protocol)
+    unknown = int((crops.cameras < 0).sum())
+    if protocol in CAMERA_PROTOCOLS and unknown:
+        raise UserError(
+            f"{config.data}: --validation.protocol {protocol} needs cameras, and {unknown} of "
+            f"{len(crops.rows)} validation images have none: leave it out, or choose all"
+        )
+    return crops
 
 
 def check_validation(
@@ -80,6 +102,6 @@ def _seed_with_queries(config: TrainReidConfig, labelled: Manifest) -> int | Non
     """Find a split whose validation people have a query with a match."""
     for seed in range(SEEDS_TRIED):
         split = split_people(labelled, val_fraction=config.val_fraction, seed=seed)
-        if label_crops(split, "val").ranking_plan().judged:
+        if label_crops(split, "val", config.validation.protocol).ranking_plan().judged:
             return seed
     return None

@@ -134,6 +134,12 @@ def test_how_many_queries_validation_has_is_told(tmp_path, cameras, queries):
     assert not prepared.manifest.notes
 
 
+def test_a_protocol_that_needs_cameras_is_refused_without_them(tmp_path):
+    data = folders(tmp_path, [(p, None) for p in range(1, 13) for _ in range(3)])
+    with pytest.raises(UserError, match=r"--validation.protocol market1501 needs cameras"):
+        prepare_folders(data, validation=ReidValidationConfig(protocol="market1501"))
+
+
 def test_queries_of_people_seen_by_one_camera_are_counted_among_the_findings(tmp_path):
     cameras = {person: (1, 1) if person % 2 else (1, 2) for person in range(1, 13)}
     data = folders(tmp_path, [(p, c) for p, pair in cameras.items() for c in pair])

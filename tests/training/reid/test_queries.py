@@ -87,3 +87,23 @@ def test_figures_tell_of_all_queries_of_people_with_one_image_a_camera(cameras, 
     figures = judge(features.float(), none, truth, majority=np.zeros(0, np.int64), metric="cosine")
     assert f"{judged} queries used, 0 without a match" in figures["protocol"]
     assert figures["mean_ap"] == 1
+
+
+@pytest.mark.parametrize(("protocol", "queries"), [("all", 3), ("market1501", 6), ("cuhk03", 6)])
+def test_the_protocol_that_is_asked_for_plans_and_judges_the_validation(protocol, queries):
+    people = np.repeat(np.arange(1, 4), 4)
+    truth = LabelledCrops(
+        rows=np.arange(12),
+        people=people,
+        cameras=np.tile([1, 1, 2, 2], 3),
+        codes=np.zeros((12, 0), np.int8),
+        schema=AttributeSchema(),
+        protocol=protocol,
+    )
+    plan = truth.take(np.ones(12, np.bool_)).ranking_plan()
+    assert (plan.protocol, plan.judged) == (protocol, queries)
+    features = torch.from_numpy(np.random.default_rng(0).normal(size=(12, 8))).float()
+    none = np.zeros((12, 0), np.int64)
+    figures = judge(features, none, truth, majority=np.zeros(0, np.int64), metric="cosine")
+    assert f"({protocol}, " in figures["protocol"]
+    assert f"{queries} queries used" in figures["protocol"]
