@@ -27,7 +27,7 @@ def train() -> dict[str, Any]:
         from reidray.training.multitask.train import train_multitask
         from reidray.training.run import CONFIG_FILE
 
-        prepared = prepare_multitask(asked.config, run)
+        prepared = prepare_multitask(asked.config, run, asked.sources)
         offer_resume(asked.arguments_to_resume(run.location.uri), once=run.folder / CONFIG_FILE)
         with ray_session(asked.session.ray_address, verbose=asked.session.verbose):
             return train_multitask(prepared, started=started)

@@ -27,7 +27,7 @@ def train() -> dict[str, Any]:
         from reidray.training.reid.train import train_reid
         from reidray.training.run import CONFIG_FILE
 
-        prepared = prepare_reid(asked.config, run)
+        prepared = prepare_reid(asked.config, run, asked.sources)
         offer_resume(asked.arguments_to_resume(run.location.uri), once=run.folder / CONFIG_FILE)
         with ray_session(asked.session.ray_address, verbose=asked.session.verbose):
             return train_reid(prepared, started=started)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import jsonargparse
 
+from reidray.config.sources import Sources, read_sources
 from reidray.errors import UserError
 from reidray.flags import Flag, as_number, check_flags, fits, flags_of, in_words
 from reidray.guesses import advise, nearest, quoted
@@ -53,12 +54,14 @@ class Invocation(Generic[Config]):
         session: how it meets Ray.
         resume: the run directory to go on with.
         s3_endpoint: the store that speaks S3, if a flag names it.
+        sources: where the values of the configuration come from.
     """
 
     config: Config
     session: SessionConfig
     resume: str | None
     s3_endpoint: str | None
+    sources: Sources
 
     def arguments_to_resume(self, run: str) -> list[str]:
         """Return the command line that goes on with a run directory as this one would."""
@@ -122,7 +125,8 @@ def parse_arguments(
     if named["s3-endpoint"]:  # before a run is looked for in that store
         os.environ["AWS_ENDPOINT_URL"] = check_endpoint(named["s3-endpoint"][-1])
     with TemporaryDirectory() as folder:
-        layers = _layers(named, recipes(trains) if trains else {}, Path(folder))
+        known_recipes = recipes(trains) if trains else {}
+        layers = _layers(named, known_recipes, Path(folder))
         values = {file: checked_values(config_class, read_settings(file), file) for file in layers}
         _check_complete(config_class, typed, values, example)
         given = []
@@ -141,8 +145,13 @@ def parse_arguments(
 
     keep_to_loopback(session.ray_address)
     resume, endpoint = named.get("resume"), named["s3-endpoint"]
+    own_layers = [layer for file, layer in values.items() if file not in known_recipes.values()]
     return Invocation(
-        config, session, resume[-1] if resume else None, endpoint[-1] if endpoint else None
+        config,
+        session,
+        resume[-1] if resume else None,
+        endpoint[-1] if endpoint else None,
+        read_sources((f"--{name}" for name in typed), own_layers),
     )
 
 

@@ -30,14 +30,25 @@ def check_identity_batch(people: Rows, batch_people: int, batch_crops: int, work
     if available < batch_people:
         raise UserError(
             f"a batch of {batch_people} people x {batch_crops} crops needs {batch_people} people "
-            f"and the training images show {available}: lower --batch.people"
+            f"and the training images show {available}: "
+            f"{_fitting_batch(available, batch_people, workers)}"
         )
     if batch_people % workers or batch_people // workers < 2:
         raise UserError(
             f"a batch of {batch_people} people cannot be shared by {workers} workers: each needs "
-            f"the same number, at least 2: make --batch.people a multiple of {workers}, "
-            f"{2 * workers} or more"
+            f"the same number, at least 2: {_fitting_batch(available, batch_people, workers)}"
         )
+
+
+def _fitting_batch(available: int, asked: int, workers: int) -> str:
+    """Say which flags make a batch that these people can fill and these workers can share."""
+    if available < 2:
+        return "add people, for training needs 2 or more"
+    most = max(min(available, asked) // workers, 2) * workers
+    if most <= available:
+        return f"use --batch.people {most}" + (" or fewer" if workers == 1 else "")
+    fewer = available // 2
+    return f"use --num-workers {fewer} and --batch.people {2 * fewer}"
 
 
 def identity_batches(

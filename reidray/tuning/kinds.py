@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reidray.config import TrainingConfig, TrainMultitaskConfig, TrainReidConfig
+from reidray.config.sources import Sources
 from reidray.data.ingest import IngestedCrops
 from reidray.training.multitask.prepare import prepare_multitask
 from reidray.training.multitask.train import finish_multitask
@@ -21,12 +22,13 @@ class Kind:
 
     Attributes:
         config: what it may be told.
-        prepare: reads and checks what it needs, for a new run directory or one to go on with.
+        prepare: reads and checks what it needs, for a new run directory or one to go on with; what
+            nobody asked for is adapted to the data.
         finish: leaves its best epoch as a run directory, and says what was made.
     """
 
     config: type[TrainingConfig]
-    prepare: Callable[[Any, RunDirectory | None], Prepared]
+    prepare: Callable[[Any, RunDirectory | None, Sources], Prepared]
     finish: Callable[[Any, Learned, IngestedCrops, Resources], dict[str, Any]]
 
 

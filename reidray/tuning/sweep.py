@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from ray import tune
 
+from reidray.arguments import Invocation
 from reidray.config import TrainingConfig
 from reidray.data.ingest import choose_way
 from reidray.data.object_store import open_for_ray
@@ -80,7 +81,8 @@ def prepare_sweep(config: TuneConfig, output: RunDirectory | None = None) -> Swe
     if output is None:
         output = RunDirectory.at(config.output)
         check_sweep(output, config)
-    base = _base(config)
+    asked = _base(config)
+    base = asked.config
     space = read_space(config.space, config.task, base)
     check_search(config, space, base.num_workers)
     best = output.uri(BEST_FOLDER)
@@ -93,7 +95,8 @@ def prepare_sweep(config: TuneConfig, output: RunDirectory | None = None) -> Swe
         output=best,
         max_minutes=None,
     )
-    prepared = KINDS[config.task].prepare(base, RunDirectory.at(best) if config.resume else None)
+    run = RunDirectory.at(best) if config.resume else None
+    prepared = KINDS[config.task].prepare(base, run, asked.sources)
     sweep = Sweep(config, output, space, prepared)
     if config.resume:
         _check_same(sweep)
@@ -162,13 +165,13 @@ def run_sweep(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def _base(config: TuneConfig) -> TrainingConfig:
+def _base(config: TuneConfig) -> Invocation[TrainingConfig]:
     """The configuration of the recipe that is varied."""
     arguments = ["--recipe", config.recipe, "--data", config.data]
     if config.base is not None:
         arguments += ["--config", config.base]
     kind = KINDS[config.task].config
-    return parse_config(kind, arguments, trains=config.task).config
+    return parse_config(kind, arguments, trains=config.task)
 
 
 def _identity(sweep: Sweep) -> dict[str, Any]:

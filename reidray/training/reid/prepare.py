@@ -11,14 +11,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reidray.config import TrainReidConfig
+from reidray.config.sources import Sources
 from reidray.data.ingest import ImageFiles, IngestedCrops
 from reidray.data.manifest import Manifest
 from reidray.data.sampling import check_identity_batch
 from reidray.data.split import split_people
 from reidray.errors import UserError
 from reidray.models.registry import NetworkSpec
+from reidray.training.adaptation import adaptation_notes
 from reidray.training.loop import Task
 from reidray.training.place import Place
+from reidray.training.reid.adaptation import adapt_reid
 from reidray.training.reid.task import ReidTask
 from reidray.training.reid.validation import LabelledCrops, label_crops
 from reidray.training.reid.validation_people import (
@@ -98,24 +101,34 @@ class PreparedReid(Prepared):
         return self.train, self.validation
 
 
-def prepare_reid(config: TrainReidConfig, run: RunDirectory | None = None) -> PreparedReid:
+def prepare_reid(
+    config: TrainReidConfig, run: RunDirectory | None = None, sources: Sources | None = None
+) -> PreparedReid:
     """Read and check what a training needs. No Ray, and nothing is written yet.
 
     Args:
         config: what to train.
         run: the run directory; by default the new one that the configuration names.
+        sources: where the values come from: those that nobody asked for are adapted to the data.
+            None adapts nothing that has a value.
 
     Raises:
         UserError: the data, the network or the output do not allow it.
     """
     labelled = read_data(config)
+    _check_people(config, labelled)
     manifest = _known_people(
         split_people(labelled, val_fraction=config.val_fraction, seed=config.split_seed)
     )
     train, validation = label_crops(manifest, "train"), validation_crops(config, manifest)
+    config, changes = adapt_reid(config, train, validation, sources)
     config, spec = _settle(config, manifest, train)
     check_validation(config, labelled, validation)
-    notes = (*manifest.notes, *validation_notes(validation, manifest))
+    notes = (
+        *manifest.notes,
+        *validation_notes(validation, manifest),
+        *adaptation_notes(changes),
+    )
     manifest = replace(manifest, notes=notes)
     for note in manifest.notes[len(labelled.notes) :]:
         log.info("%s", note)
@@ -128,6 +141,19 @@ def prepare_reid(config: TrainReidConfig, run: RunDirectory | None = None) -> Pr
         spec=spec,
         train=train,
         validation=validation,
+    )
+
+
+def _check_people(config: TrainReidConfig, labelled: Manifest) -> None:
+    """Refuse a set that does not tell who is in its training images."""
+    people = labelled.split("train")["person"]
+    if pc.any(pc.greater(people, 0)).as_py():
+        return
+    classes = "; jobs/train_multitask.py trains on its classes" if labelled.classes else ""
+    raise UserError(
+        f"{config.data}: layout {labelled.layout} names nobody in its {len(people)} training "
+        "images: expected a folder for each person, or a manifest with a column person"
+        f"{classes}"
     )
 
 
@@ -152,7 +178,7 @@ def _settle(
     _check_batch(config, train)
     known = {"num_people": len(np.unique(train.people)), "schema": manifest.schema}
     network, spec = choose_network(config.network, "reid", known)
-    _check_something_to_learn(config, spec)
+    _check_something_to_learn(config, spec, labelled=bool(manifest.schema.attributes))
     return replace(config, network=network), spec
 
 
@@ -177,8 +203,16 @@ def _check_batch(config: TrainReidConfig, train: LabelledCrops) -> None:
         )
 
 
-def _check_something_to_learn(config: TrainReidConfig, spec: NetworkSpec) -> None:
-    """Refuse a network none of whose outputs has a loss, or a figure that it cannot have."""
+def _check_something_to_learn(
+    config: TrainReidConfig, spec: NetworkSpec, *, labelled: bool
+) -> None:
+    """Refuse a network none of whose outputs has a loss, or a figure that it cannot have.
+
+    Args:
+        config: what to train.
+        spec: the network.
+        labelled: whether the data have attributes.
+    """
     weights, knows_attributes = config.loss, bool(spec.schema.attributes)
     if not (
         weights.triplet
@@ -190,7 +224,8 @@ def _check_something_to_learn(config: TrainReidConfig, spec: NetworkSpec) -> Non
             "weight 0: raise --loss.triplet"
         )
     if config.validation.select_by == "attribute_accuracy" and not knows_attributes:
+        other = "use --network.name apr, or " if labelled else ""
         raise UserError(
-            f"network {spec.name!r} predicts no attributes: --validation.select-by "
-            "attribute_accuracy needs --network.name apr, or choose mean_ap"
+            f"network {spec.name!r} predicts no attributes, as --validation.select-by "
+            f"attribute_accuracy needs it: {other}use --validation.select-by mean_ap"
         )

@@ -40,7 +40,10 @@ def validation_crops(config: TrainReidConfig, manifest: Manifest) -> LabelledCro
 def check_validation(
     config: TrainReidConfig, labelled: Manifest, validation: LabelledCrops
 ) -> None:
-    """Refuse validation people of whom nobody is there twice, so that no query has a match.
+    """Refuse validation people who cannot tell which epoch is the best.
+
+    Nobody is there twice, so that no query has a match, or the attributes that are to be compared
+    are unknown.
 
     Args:
         config: says how the people were split.
@@ -50,6 +53,11 @@ def check_validation(
     Raises:
         UserError: no query has a match; says what would give one.
     """
+    if config.validation.select_by == "attribute_accuracy" and not (validation.codes >= 0).any():
+        raise UserError(
+            f"{config.data}: no attribute of the validation people is known, and the best epoch is "
+            "to be that of the best attribute_accuracy: use --validation.select-by mean_ap"
+        )
     if validation.ranking_plan().judged:
         return
     people = len(np.unique(validation.people))
