@@ -1,7 +1,7 @@
 """Bring a ranking and its truth together: choose how both are read, and pair their names."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reidray.data.layouts.names import person_and_camera_of
@@ -26,6 +26,7 @@ class MatchedRanking:
         unknown_names: ranked names that the truth does not have.
         never_ranked: gallery names of the truth that are in no line.
         missing: queries of the truth without a line.
+        gallery: how many images the gallery has; None where a truth file does not say it.
     """
 
     ranking: Mapping[str, Sequence[str]]
@@ -37,6 +38,12 @@ class MatchedRanking:
     unknown_names: tuple[str, ...]
     never_ranked: tuple[str, ...]
     missing: tuple[str, ...]
+    gallery: int | None = None
+
+    @property
+    def longest(self) -> int:
+        """How many names the longest line has."""
+        return max(map(len, self.ranking.values()))
 
     def figures(self) -> dict[str, Any]:
         """How it was read and how much does not match, for a JSON line."""
@@ -47,6 +54,8 @@ class MatchedRanking:
             "unknown_queries": len(self.unknown_queries),
             "unknown_names": len(self.unknown_names),
             "never_ranked": len(self.never_ranked),
+            "longest_line": self.longest,
+            **({} if self.gallery is None else {"gallery": self.gallery}),
         }
 
     def notes(self) -> list[str]:
@@ -64,6 +73,12 @@ class MatchedRanking:
             f"names of ranking and truth that differ in {what}: {count}"
             for what, count in self.differences.items()
         ]
+        if self.gallery is not None and self.longest < self.gallery:
+            lines.append(
+                f"the longest line names {self.longest} of {self.gallery} gallery images, and a "
+                "match beyond its end counts as missed: for the mAP of the whole ranking, which "
+                f"that of the model or its features is, score with --top-k {self.gallery}"
+            )
         return [f"the ranking was read as `{self.form}`", *lines]
 
 
@@ -144,7 +159,8 @@ def match_gallery(
     if not reading.names.known_as:
         raise nothing_in_common("name", file, _ranked(reading.form), folder, gallery)
     truth = truth_from_names(asked, gallery, protocol)
-    return _matched(reading, truth, file, folder, asked, gallery, None)
+    matched = _matched(reading, truth, file, folder, asked, gallery, None)
+    return replace(matched, gallery=len(gallery))
 
 
 def _best_reading(

@@ -250,7 +250,10 @@ def test_a_whole_ranking_has_the_figures_of_its_features(tmp_path, protocol, cam
     assert "0009_c" in "".join(figures["without_match"])
 
 
-def test_a_gallery_of_one_image_per_person_is_judged_single_shot_whatever_the_cameras(tmp_path):
+def test_a_gallery_of_one_image_per_person_is_judged_single_shot_whatever_the_cameras(
+    tmp_path, caplog
+):
+    caplog.set_level("INFO", "reidray")
     (tmp_path / "gallery").mkdir()
     for name in ("0001_c1_1.jpg", "0002_c1_1.jpg", "0003_c2_1.jpg"):
         (tmp_path / "gallery" / name).touch()
@@ -259,6 +262,8 @@ def test_a_gallery_of_one_image_per_person_is_judged_single_shot_whatever_the_ca
     judged = judge(tmp_path, ranking, gallery=gallery).figures
     assert "(single_shot, ranking file" in judged["protocol"]
     assert (judged["mean_ap"], judged["queries_used"]) == (0.75, 2)
+    assert "the longest line names 2 of 3 gallery images" in caplog.text
+    assert (judged["longest_line"], judged["gallery"]) == (2, 3)
     across = judge(tmp_path, ranking, gallery=gallery, protocol="market1501").figures
     assert (across["mean_ap"], across["queries_used"]) == (0.5, 1)
     assert across["without_match"] == ["0001_c1_7.jpg"]
