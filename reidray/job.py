@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from reidray.errors import UserError
+from reidray.errors import MachineError, UserError
 from reidray.interrupts import end_interrupted, interrupted, watch_signals
 from reidray.terminal import (
     give_up_broken_streams,
@@ -31,9 +31,9 @@ def run_job(job: Callable[[], dict[str, Any]]) -> None:
     """Run a job, and end the process where it did not succeed.
 
     The last line of stdout is one JSON object: what the job returned, and the seconds it took. The
-    process exits with 0, with 2 after one line for a mistake of the user's, or with 1 after the
-    traceback of a failure. A signal ends it with 128 and its number after one line: 130 for Ctrl-C,
-    143 for SIGTERM, 129 for SIGHUP.
+    process exits with 0, with 2 after one line for a mistake of the user's, or with 1 after one
+    line for a failure of machines or the traceback of any other failure. A signal ends it with 128
+    and its number after one line: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
     """
     watch_signals()
     try:
@@ -90,6 +90,9 @@ def _run(job: Callable[[], dict[str, Any]]) -> int:
         if isinstance(error, UserError):
             tell(f"error: {error}")
             return 2
+        if isinstance(error, MachineError):
+            tell(f"error: {error}")
+            return 1
         tell_traceback()
         return 1
     result["seconds"] = round(time.perf_counter() - start, 2)

@@ -2,7 +2,10 @@
 
 import logging
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -10,6 +13,36 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 log = logging.getLogger("reidray")
+
+
+SLOW_SECONDS = 60.0
+"""After so long without an answer a line says what is waited for."""
+
+
+def describe_seconds(seconds: float) -> str:
+    """Return a time as a person would say it: `90 s`, `15 minutes`."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+
+
+@contextmanager
+def told_when_slow(what: str, *arguments: object) -> Iterator[None]:
+    """Say in one line what is waited for, where the block takes a minute or more.
+
+    Args:
+        what: is done in the block, as a format of `logging`.
+        arguments: of the format.
+    """
+    timer = threading.Timer(
+        SLOW_SECONDS,
+        log.warning,
+        (f"{what}: no answer for %s", *arguments, describe_seconds(SLOW_SECONDS)),
+    )
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Counter:

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from typing import Literal
 
 Metric = Literal["euclidean", "cosine"]
+STALL_MINUTES = 15.0
 ProtocolName = Literal["market1501", "all", "single_shot", "cuhk03"]
 
 
@@ -36,6 +37,8 @@ class ScoreConfig:
         keep_missing: give a gallery image that does not decode a row of -1 among the attributes.
         num_workers: embedding processes; by default one for each GPU, or each CPU.
         use_gpu: auto takes GPUs where the cluster has them.
+        stall_timeout: minutes without an answer after which an embedding process is started again,
+            on another machine where there is one; at the fifth time the job ends.
     """
 
     model: str
@@ -54,6 +57,7 @@ class ScoreConfig:
     keep_missing: bool = False
     num_workers: int | None = None
     use_gpu: Literal["auto", "yes", "no"] = "auto"
+    stall_timeout: float = STALL_MINUTES
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -61,7 +65,7 @@ class ScoreConfig:
         for name in ("max_distance", "max_distractor_score"):
             if math.isnan(getattr(self, name) or 0):
                 raise ValueError(f"{name.replace('_', '-')} must be a number")
-        _check_shared(self.max_bad, self.num_workers)
+        _check_shared(self.max_bad, self.num_workers, self.stall_timeout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +108,8 @@ class EvaluateConfig:
         max_bad: share of the images of either split that may fail to decode.
         num_workers: embedding processes; by default one for each GPU, or each CPU.
         use_gpu: auto takes GPUs where the cluster has them.
+        stall_timeout: minutes without an answer after which an embedding process is started again,
+            on another machine where there is one; at the fifth time the job ends.
     """
 
     ranking: str | None = None
@@ -130,9 +136,10 @@ class EvaluateConfig:
     max_bad: float = 0.01
     num_workers: int | None = None
     use_gpu: Literal["auto", "yes", "no"] = "auto"
+    stall_timeout: float = STALL_MINUTES
 
     def __post_init__(self) -> None:
-        _check_shared(self.max_bad, self.num_workers)
+        _check_shared(self.max_bad, self.num_workers, self.stall_timeout)
         if self.max_rank < 1:
             raise ValueError("max-rank must be 1 or more")
         if self.false_accept_rate is not None and not 0 <= self.false_accept_rate < 1:
@@ -235,7 +242,9 @@ _GOES_WITH: dict[str, tuple[str, ...]] = {
         ("query_features", "model"),
     ),
     "follow_links": ("model", "gallery"),
-    **dict.fromkeys(("layout", "root", "max_bad", "num_workers", "use_gpu"), ("model",)),
+    **dict.fromkeys(
+        ("layout", "root", "max_bad", "num_workers", "use_gpu", "stall_timeout"), ("model",)
+    ),
 }
 
 
@@ -244,7 +253,9 @@ def _flags(options: Sequence[str], joint: str = "") -> str:
     return f" {joint} ".join(f"--{option.replace('_', '-')}" for option in options)
 
 
-def _check_shared(max_bad: float, num_workers: int | None) -> None:
+def _check_shared(max_bad: float, num_workers: int | None, stall_timeout: float) -> None:
+    if not 0 < stall_timeout < math.inf:
+        raise ValueError("stall-timeout must be above 0 minutes")
     if not 0 <= max_bad <= 1:
         raise ValueError("max-bad must lie in 0..1")
     if num_workers is not None and num_workers < 1:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from reidray.data.decoding import BadImage
 from reidray.models import LoadedModel
+from reidray.scoring.config import STALL_MINUTES
 from reidray.scoring.embedder import shape_of
 from reidray.scoring.embedding_pass import Pool, embed_images
 from reidray.scoring.image_batches import EmbeddedBatch, ImageSet
@@ -30,13 +31,19 @@ class EmbeddedSet:
     bad: tuple[BadImage, ...]
 
 
-def embed_sets(model: LoadedModel, sets: Sequence[ImageSet], pool: Pool) -> list[EmbeddedSet]:
+def embed_sets(
+    model: LoadedModel,
+    sets: Sequence[ImageSet],
+    pool: Pool,
+    stall_minutes: float = STALL_MINUTES,
+) -> list[EmbeddedSet]:
     """Embed every image of some sets once, in one pass.
 
     Args:
         model: what embeds.
         sets: the images.
         pool: the processes.
+        stall_minutes: a worker that has given no answer for so long is started again.
 
     Returns:
         One for each set.
@@ -44,7 +51,9 @@ def embed_sets(model: LoadedModel, sets: Sequence[ImageSet], pool: Pool) -> list
     shape = shape_of(model)
     parts = [_Part(images.paths, shape) for images in sets]
     wanted = [np.arange(len(images.paths)) for images in sets]
-    for batch in chain.from_iterable(embed_images(model, sets, wanted, pool)):
+    for batch in chain.from_iterable(
+        embed_images(model, sets, wanted, pool, stall_minutes=stall_minutes)
+    ):
         parts[batch.set].take(batch)
     return [part.finish() for part in parts]
 

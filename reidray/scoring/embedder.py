@@ -12,6 +12,7 @@ from torch import Tensor
 from reidray.models import LoadedModel, NetworkSpec
 from reidray.models.networks import Network
 from reidray.models.striped_resnet import StripedResNet
+from reidray.progress import told_when_slow
 from reidray.retrieval.distractors import attribute_doubt
 from reidray.retrieval.sums import one_thread
 from reidray.scoring.image_batches import (
@@ -19,6 +20,7 @@ from reidray.scoring.image_batches import (
     EmbeddedBatch,
     ImageSet,
     decode_batches,
+    describe_images,
     plan_batches,
     read_batch,
 )
@@ -47,7 +49,11 @@ def embed_here(
     embedder = Embedder(model.network, model.spec, "cpu")
     size = (model.spec.height, model.spec.width)
     with one_thread():
-        for batches in decode_batches(plan_batches(sets, wanted), size, known):
+        plan = plan_batches(sets, wanted)
+        decoded = decode_batches(plan, size, known)
+        for planned in plan:
+            with told_when_slow("reading %s", describe_images([planned])):
+                batches = next(decoded)
             embedded = embedder.embed(batches).to_pylist()
             yield [read_batch(row, shape_of(model)) for row in embedded]
 

@@ -5,9 +5,10 @@ size: batches are those of `image_batches`, and an actor computes in one thread.
 used: its own processes and imports take a night on two CPUs eight seconds more.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+import socket
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from reidray.models import LoadedModel, NetworkSpec
 from reidray.models.registry import build_network
 from reidray.nodes import cluster_cpus, cluster_gpus
 from reidray.progress import Counter
+from reidray.scoring.config import STALL_MINUTES
 from reidray.scoring.decoding_task import decode_planned, decode_task
 from reidray.scoring.embedder import Embedder, shape_of
 from reidray.scoring.image_batches import (
@@ -30,22 +32,24 @@ from reidray.scoring.image_batches import (
     plan_batches,
     read_batch,
 )
+from reidray.scoring.watched_workers import (
+    RESTARTS,
+    Block,
+    Reference,
+    Start,
+    Task,
+    Whereabouts,
+    Worker,
+    run_blocks,
+)
 
 CPUS_EACH = 0.5
 """What an actor asks for, so that those of a machine that goes away find a place on another."""
-
-RESTARTS = 4
-"""So often a process is started again, and its block done again; then something kills it."""
 
 BLOCKS_EACH = 8
 LARGEST_BLOCK = 8
 AHEAD = 2
 """Blocks that are given to an actor at once, so that it never waits for the next."""
-
-Reference = Any
-"""To what lies in Ray's store. In a list it is not fetched before a task begins."""
-
-Work = Callable[[Sequence[PlannedBatch]], Reference]
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ def embed_images(
     wanted: Sequence[NDArray[np.int64]],
     pool: Pool,
     known: NDArray[np.bytes_] | None = None,
+    stall_minutes: float = STALL_MINUTES,
 ) -> Iterator[list[EmbeddedBatch]]:
     """Embed images of some sets in one pass; batches come a few at a time, in no order.
 
@@ -96,33 +101,26 @@ def embed_images(
         wanted: of each set the rows to embed.
         pool: the processes.
         known: sorted digests, (N,) S32, of contents that need not be decoded, whatever their name.
+        stall_minutes: a worker that has given no answer for so long is started again, on another
+            machine where there is one, and its images are embedded again.
+
+    Raises:
+        MachineError: a worker gives no answer though it was started again several times.
     """
     shape = shape_of(model)
     blocks = _in_blocks(plan_batches(sets, wanted), pool.workers * BLOCKS_EACH)
-    work = _start(model, pool, [] if known is None else [ray.put(known)])
-    under_way: dict[Reference, Work] = {}
-
-    def begin(one: Work) -> None:
-        for block in islice(blocks, 1):
-            under_way[one(block)] = one
-
+    start = _starter(model, pool, [] if known is None else [ray.put(known)])
+    at_once = AHEAD + (cluster_cpus() // pool.workers if pool.on_gpu else 0)
+    answers = run_blocks(start, pool.workers, at_once, blocks, stall_minutes * 60)
     with Counter("embedding", total=sum(map(len, wanted)), unit="images") as counter:
-        for one in work:
-            begin(one)
-        while under_way:
-            (done,), _ = ray.wait(list(under_way))
-            begin(under_way.pop(done))
-            batches = [read_batch(row, shape) for row in ray.get(done).to_pylist()]
+        for answer in answers:
+            batches = [read_batch(row, shape) for row in answer.to_pylist()]
             counter.advance(sum(len(batch.rows) for batch in batches))
             yield batches
 
 
-def _start(model: LoadedModel, pool: Pool, known: list[Reference]) -> list[Work]:
-    """Start the processes.
-
-    Returns:
-        What gives a block to a process, as often as each should have blocks at once.
-    """
+def _starter(model: LoadedModel, pool: Pool, known: list[Reference]) -> Start:
+    """Return what starts a process."""
     weights = [ray.put(model.network.state_dict())]
     size = (model.spec.height, model.spec.width)
     decode = ray.remote(num_cpus=1, max_retries=RESTARTS)(decode_task)
@@ -131,17 +129,24 @@ def _start(model: LoadedModel, pool: Pool, known: list[Reference]) -> list[Work]
         num_gpus=1 if pool.on_gpu else 0,
         max_restarts=RESTARTS,
         max_task_retries=RESTARTS,
-        scheduling_strategy="SPREAD",
     )(_EmbeddingActor)
 
-    def work_of(embedder: Any) -> Work:
-        if pool.on_gpu:
-            return lambda block: embedder.embed.remote(decode.remote(block, size, known), weights)
-        return lambda block: embedder.decode_and_embed.remote(block, known, weights)
+    def start(strategy: Any) -> Worker:
+        embedder = actor.options(scheduling_strategy=strategy).remote(
+            model.spec, "cuda" if pool.on_gpu else "cpu"
+        )
 
-    device = "cuda" if pool.on_gpu else "cpu"
-    work = [work_of(actor.remote(model.spec, device)) for _ in range(pool.workers)]
-    return work * (AHEAD + (cluster_cpus() // pool.workers if pool.on_gpu else 0))
+        def decode_and_embed(block: Block) -> Task:
+            return Task(block, embedder.decode_and_embed.remote(block, known, weights))
+
+        def embed_decoded(block: Block) -> Task:
+            decoded = decode.remote(block, size, known)
+            return Task(block, embedder.embed_decoded.remote(decoded, weights), (decoded,))
+
+        give = embed_decoded if pool.on_gpu else decode_and_embed
+        return Worker(embedder, give, embedder.whereabouts.remote())
+
+    return start
 
 
 class _EmbeddingActor:
@@ -152,22 +157,31 @@ class _EmbeddingActor:
         self._spec, self._device = spec, device
         self._embedder: Embedder | None = None
 
-    def embed(self, decoded: pa.Table, weights: list[Reference]) -> pa.Table:
+    def whereabouts(self) -> Whereabouts:
+        """Return where this process runs."""
+        node = ray.get_runtime_context().get_node_id()
+        return Whereabouts(socket.gethostname(), node, os.getpid())
+
+    @ray.method(num_returns="streaming")  # type: ignore[untyped-decorator]
+    def embed_decoded(self, decoded: pa.Table, weights: list[Reference]) -> Iterator[pa.Table]:
         """Embed decoded batches; the weights lie in Ray's store."""
+        yield self._embed(decoded, weights)
+
+    @ray.method(num_returns="streaming")  # type: ignore[untyped-decorator]
+    def decode_and_embed(
+        self, plan: Sequence[PlannedBatch], known: list[Reference], weights: list[Reference]
+    ) -> Iterator[pa.Table]:
+        """Decode and embed planned batches, one after the other."""
+        size = (self._spec.height, self._spec.width)
+        for decoded in decode_planned(plan, size, known):
+            yield self._embed(decoded, weights)
+
+    def _embed(self, decoded: pa.Table, weights: list[Reference]) -> pa.Table:
         if self._embedder is None:
             network = build_network(self._spec)
             network.load_state_dict(ray.get(weights[0]))
             self._embedder = Embedder(network, self._spec, self._device)
         return self._embedder.embed(decoded)
-
-    def decode_and_embed(
-        self, plan: Sequence[PlannedBatch], known: list[Reference], weights: list[Reference]
-    ) -> pa.Table:
-        """Decode and embed planned batches, one after the other."""
-        size = (self._spec.height, self._spec.width)
-        return pa.concat_tables(
-            self.embed(decoded, weights) for decoded in decode_planned(plan, size, known)
-        )
 
 
 def _in_blocks(plan: list[PlannedBatch], target: int) -> Iterator[list[PlannedBatch]]:

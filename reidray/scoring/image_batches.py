@@ -4,6 +4,7 @@ The same images give the same embeddings, bit by bit, in batches of any make-up:
 network runs over exactly `BATCH` crops, each of which is computed alike wherever it stands.
 """
 
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,6 +90,16 @@ class EmbeddedBatch:
     bad: Sequence[int]
     reasons: Sequence[str]
     retries: int
+
+
+def describe_images(batches: Sequence[PlannedBatch]) -> str:
+    """Return the images of some batches by their number, the first and the last."""
+    first, last = batches[0], batches[-1]
+    return (
+        f"{sum(len(batch.paths) for batch in batches)} images, "
+        f"{posixpath.join(first.location.uri, first.paths[0])} to "
+        f"{posixpath.join(last.location.uri, last.paths[-1])}"
+    )
 
 
 def plan_batches(

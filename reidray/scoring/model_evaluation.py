@@ -87,7 +87,7 @@ def _embed(
 ) -> list[EmbeddedSet]:
     with session or nullcontext():
         pool = plan_pool(config.num_workers, config.use_gpu)
-        found = embed_sets(model, sets, pool)
+        found = embed_sets(model, sets, pool, config.stall_timeout)
     for images, embedded in zip(sets, found, strict=True):
         check_bad(images, embedded.bad, config.max_bad)
     return found

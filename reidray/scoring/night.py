@@ -18,6 +18,7 @@ from reidray.data.publishing import published_folder
 from reidray.data.retries import retries_so_far
 from reidray.data.storage import Location
 from reidray.models import load_person_model
+from reidray.progress import told_when_slow
 from reidray.retrieval.search import top_k_of_parts
 from reidray.scoring.config import ScoreConfig
 from reidray.scoring.embedder import shape_of
@@ -73,15 +74,20 @@ def score_night(config: ScoreConfig, cluster: NightCluster | None = None) -> dic
     watch, retries = Stopwatch(), retries_so_far()
     cluster = cluster or NightCluster(nullcontext(), alone=False)
     with published_folder(config.output, OUTPUT_FILES, SUMMARY_FILE) as staging:
-        model = load_person_model(config.model)
-        sets = tuple(list_set(uri, config.follow_links) for uri in (config.queries, config.gallery))
+        with told_when_slow("reading the model %s", config.model):
+            model = load_person_model(config.model)
+        with told_when_slow("listing %s and %s", config.queries, config.gallery):
+            sets = tuple(
+                list_set(uri, config.follow_links) for uri in (config.queries, config.gallery)
+            )
         watch.lap("check")
         with _open_store(config, staging) as parts:
             folders = [folder_of(images) for images in sets]
             store = EmbeddingStore(
                 parts, model.model_id, shape_of(model), folders, anew=config.full
             )
-            increment = Increment(sets, store)
+            with told_when_slow("looking up what the store knows of the images"):
+                increment = Increment(sets, store)
             watch.lap("look up")
             embedding = embed_missing(model, sets, increment, config, cluster, watch)
             images = _complete(increment, sets, config.max_bad)

@@ -73,7 +73,8 @@ def embed_missing(
     with cluster.session:
         pool = plan_pool(config.num_workers, config.use_gpu)
         watch.lap("ray start")
-        pace = _take_all(embed_images(model, sets, missing, pool, increment.known()), increment)
+        blocks = embed_images(model, sets, missing, pool, increment.known(), config.stall_timeout)
+        pace = _take_all(blocks, increment)
         watch.lap("embed")
     watch.lap("ray stop")
     return EmbeddingPass(pool.workers, pace)
