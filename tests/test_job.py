@@ -253,7 +253,7 @@ def run_job_file(job, *arguments):
 
 def run_script(body):
     script = f"""
-        from reidray.errors import UserError
+        from reidray.errors import MachineError, UserError
         from reidray.job import run_job
         def job():
             print("chatter")
@@ -282,6 +282,12 @@ def test_a_mistake_is_one_line_without_traceback_and_exits_2():
 def test_a_mistake_is_one_line_whatever_the_name_it_speaks_of_holds():
     done = run_script(r"raise UserError('file two\nlines\x1b[31m.jpg is not there')")
     assert done.stderr == "error: file two lines\\x1b[31m.jpg is not there\n"
+
+
+def test_a_failure_of_machines_is_one_line_without_traceback_and_exits_1():
+    done = run_script("raise MachineError('the worker on b gives no answer')")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: the worker on b gives no answer\n"
 
 
 def test_a_failure_shows_its_traceback_and_exits_1():

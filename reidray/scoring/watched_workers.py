@@ -178,7 +178,12 @@ def _look_at(slot: _Slot, start: Start, stall_seconds: float) -> None:
             )
             slot.told = True
         return
+    where, tasks = _whereabouts(slot.worker), list(slot.tasks.values())
     silence = f"no answer for {describe_seconds(stall_seconds)} from {_describe(slot)}"
+    ray.kill(slot.worker.actor, no_restart=True)
+    for task in tasks:
+        for part in task.parts:
+            ray.cancel(part, force=True)
     if slot.restarts == RESTARTS:
         raise MachineError(
             f"embedding: {silence}, though it was started again {RESTARTS} times; look for a "
@@ -189,12 +194,6 @@ def _look_at(slot: _Slot, start: Start, stall_seconds: float) -> None:
     log.warning(
         "embedding: %s; it is started again, %d of %d times", silence, slot.restarts, RESTARTS
     )
-    where = _whereabouts(slot.worker)
-    tasks = list(slot.tasks.values())
-    ray.kill(slot.worker.actor, no_restart=True)
-    for task in tasks:
-        for part in task.parts:
-            ray.cancel(part, force=True)
     slot.worker = start(_elsewhere(where))
     slot.tasks, slot.silent, slot.told = {}, 0.0, False
     slot.give(task.left for task in tasks if task.left)
