@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from reidray.data.depth import read_levels
 from reidray.data.disk import OutsideLinkError
 from reidray.data.jpeg import decode_plain_jpeg
 from reidray.data.masks import decode_mask
@@ -86,8 +87,9 @@ class DecodedImages:
 def decode_image(data: bytes, size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
     """The pixels of an image file, upright as its EXIF orientation says.
 
-    CMYK, palette, grey, 16-bit and transparent images (over white) all become RGB. A JPEG larger
-    than asked for is decoded at a lower scale from the start.
+    CMYK, palette, grey, 16-bit and transparent images (over white) all become RGB; the module
+    `depth` has the rule for levels of more than 8 bits. Of several pictures in a file the first is
+    decoded. A JPEG larger than asked for is decoded at a lower scale from the start.
 
     Args:
         data: the file's bytes; the format is told from them and not from a name.
@@ -228,6 +230,9 @@ def _decode_any(
         sideways = orientation(image) in _SIDEWAYS
         if size is not None and image.format == "JPEG":
             image.draft(None, size if sideways else size[::-1])
+        levels = read_levels(image, data)
         image.load()
-        pixels = np.array(to_rgb(upright(image)))
-    return pixels, (width, height) if sideways else (height, width)
+        pixels = np.array(to_rgb(upright(image), levels))
+        scaled = image.format == "JPEG"
+    shape = (width, height) if sideways else (height, width)
+    return pixels, shape if scaled else pixels.shape[:2]

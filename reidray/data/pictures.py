@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from reidray.data.depth import DEEP_MODES, Levels, UnusableLevelsError, check_colours, grey_of
 from reidray.data.image_formats import FORMATS, is_cut_jpeg2000
 from reidray.data.jpeg import too_many_scans
 
@@ -20,6 +21,10 @@ MAX_SIDE = 65_535
 MAX_BYTES = 8 * MAX_PIXELS
 """The largest file that is read: four channels of 16 bits, not compressed."""
 
+_COLOURS = frozenset(
+    "1 L LA La P PA RGB RGBA RGBa RGBX CMYK YCbCr HSV".split()  # noqa: SIM905 - reads as a list
+)
+_COLOURS_SHOWN = "grey, RGB, CMYK or YCbCr"
 _LONGEST_REASON = 200
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -91,20 +96,32 @@ def upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, levels: Levels) -> Image.Image:
     """The image in RGB of 8 bits; what is transparent is white.
 
+    Args:
+        image: the image, decoded.
+        levels: what its file says of the depth.
+
     Raises:
-        UndecodableImage: its pixels are floating-point numbers.
+        UndecodableImage: its levels have no scale, would come out black, or are of no colour that
+            is known here.
     """
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I"):
-        levels = np.asarray(image) >> 8  # 16 bits, or 16 bits in an array of 32
-        return Image.fromarray(levels.clip(0, 255).astype(np.uint8)).convert("RGB")
+    try:
+        check_colours(image, levels)
+        if image.mode == "RGB" and "transparency" not in image.info:
+            return image
+        if image.mode.startswith(DEEP_MODES):
+            grey = grey_of(image, levels)
+            if isinstance(image.info.get("transparency"), int):
+                grey = np.where(np.asarray(image) == image.info["transparency"], 255, grey)
+            return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    except UnusableLevelsError as error:
+        raise UndecodableImage(str(error)) from None
+    if image.mode not in _COLOURS:
+        raise UndecodableImage(f"colours in mode {image.mode}, expected one of {_COLOURS_SHOWN}")
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
+        plain = image.convert("LA") if image.mode == "La" else image
+        rgba = plain.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    if image.mode == "F":
-        raise UndecodableImage("pixels are floating-point numbers, expected 8 or 16 bits")
     return image.convert("RGB")

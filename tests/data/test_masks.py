@@ -45,12 +45,25 @@ def greys(indices, first, second):
         png(ANIMAL * 255, "1"),
         png(ANIMAL * 255, "RGB"),
         encoded(Image.fromarray(TRIMAP), "TIFF"),
+        encoded(Image.fromarray(TRIMAP.astype(np.uint16)), "PNG"),
         coloured(TRIMAP),
         coloured(ANIMAL),
         greys(ANIMAL, 0, 255),
         greys(1 - ANIMAL, 255, 0),
     ],
-    ids=["trimap", "0/1", "0/255", "bits", "rgb", "tiff", "colours", "two", "greys", "turned"],
+    ids=[
+        "trimap",
+        "0/1",
+        "0/255",
+        "bits",
+        "rgb",
+        "tiff",
+        "16",
+        "colours",
+        "two",
+        "greys",
+        "turned",
+    ],
 )
 def test_trimaps_and_masks_of_two_values_say_the_same(data):
     mask = decode_mask(data, (2, 3), None)
@@ -69,7 +82,7 @@ def test_trimaps_and_masks_of_two_values_say_the_same(data):
         (png(np.arange(9, dtype=np.uint8)[None]), r"values 0, 1, 2, 3, 4, \.\.\., expected"),
         (encoded(halves(3, 2), "PNG"), "mode RGB, expected a mask of one grey channel"),
         (png(ANIMAL * 255, "RGBA"), "mode RGBA"),
-        (encoded(Image.fromarray(TRIMAP.astype(np.uint16)), "PNG"), "mode I;16"),
+        (encoded(Image.fromarray(TRIMAP.astype(np.float32)), "TIFF"), "mode F"),
         (png(TRIMAP.T), "2 x 3 pixels, expected 3 x 2 as its image has"),
     ],
 )
