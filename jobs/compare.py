@@ -14,8 +14,9 @@ def compare() -> dict[str, Any]:
 
     asked = parse_config(CompareConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
-    from reidray.comparison.files import check_compare_places
+    from reidray.comparison.files import check_compare_inputs, check_compare_places
 
+    check_compare_inputs(asked.config)
     check_compare_places(asked.config)  # before PyTorch loads
 
     from reidray.session import ray_session

@@ -16,8 +16,10 @@ def evaluate() -> dict[str, Any]:
     asked = parse_config(EvaluateConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
     config = asked.config
 
+    from reidray.scoring.input_files import check_evaluate_inputs
     from reidray.scoring.output_files import check_evaluate_places
 
+    check_evaluate_inputs(config)
     check_evaluate_places(config)  # before PyTorch loads
 
     from reidray.scoring.evaluation_folder import publish

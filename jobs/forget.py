@@ -14,6 +14,10 @@ def forget_embeddings() -> dict[str, Any]:
 
     asked = parse_config(ForgetConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
+    from reidray.scoring.input_files import check_forget_inputs
+
+    check_forget_inputs(asked.config)  # before PyTorch loads
+
     from reidray.scoring.forgetting import forget
 
     return forget(asked.config)

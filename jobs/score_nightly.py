@@ -14,8 +14,10 @@ def score_nightly() -> dict[str, Any]:
 
     asked = parse_config(ScoreConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
+    from reidray.scoring.input_files import check_score_inputs
     from reidray.scoring.output_files import check_score_places
 
+    check_score_inputs(asked.config)
     check_score_places(asked.config)  # before PyTorch loads
 
     from reidray.scoring.night import score_night

@@ -18,8 +18,10 @@ def train() -> dict[str, Any]:
         TrainMultitaskConfig, sys.argv[1:], description=__doc__, example=EXAMPLE, trains="multitask"
     )
 
+    from reidray.training.input_files import check_training_inputs
     from reidray.training.run_directory import claimed_run
 
+    check_training_inputs(asked.config)
     with claimed_run(asked.config, asked.resume) as run:  # before PyTorch and Ray load
         from reidray.interrupts import offer_resume
         from reidray.session import ray_session

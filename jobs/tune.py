@@ -14,8 +14,10 @@ def tune() -> dict[str, Any]:
 
     asked = parse_config(TuneConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
+    from reidray.tuning.base import check_tune_inputs
     from reidray.tuning.sweep_folder import SWEEP_FILE, claimed_sweep
 
+    check_tune_inputs(asked.config)
     with claimed_sweep(asked.config) as output:  # before PyTorch and Ray load
         from reidray.interrupts import offer_resume
         from reidray.session import ray_session

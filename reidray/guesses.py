@@ -11,9 +11,14 @@ LONGEST_VALUE = 80
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most like a name, or None where none is near."""
-    found = get_close_matches(name[:LONGEST_VALUE], list(known), n=1, cutoff=NEAR)
-    return found[0] if found else None
+    """Return the known name that is most like a name, or None where none is near.
+
+    A known name with dots may be meant by its last part.
+    """
+    names = list(known)
+    meant = {each.rpartition(".")[2]: each for each in names} | {each: each for each in names}
+    found = get_close_matches(name[:LONGEST_VALUE], meant, n=1, cutoff=NEAR)
+    return meant[found[0]] if found else None
 
 
 def advise(name: str, known: Iterable[str]) -> str:

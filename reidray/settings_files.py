@@ -25,12 +25,15 @@ class _BoundedLoader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, "too many keys", node.start_mark)
 
 
-def read_settings(file: Path, kind: str = "configuration") -> dict[str, Any]:
+def read_settings(
+    file: Path, kind: str = "configuration", example: str = "epochs: 60"
+) -> dict[str, Any]:
     """Return the keys and values of a YAML file.
 
     Args:
         file: on this machine's disk.
         kind: what messages call it.
+        example: a line that such a file may hold.
 
     Raises:
         UserError: it cannot be read, is no YAML, holds no keys, or is larger than a file of
@@ -55,7 +58,7 @@ def read_settings(file: Path, kind: str = "configuration") -> dict[str, Any]:
     if count > MOST_VALUES:
         raise UserError(f"{kind} {file} holds more than {MOST_VALUES:,} values: expected settings")
     if not isinstance(values, dict) or not values:
-        raise UserError(f"{kind} {file} holds no keys: expected lines such as `epochs: 60`")
+        raise UserError(f"{kind} {file} holds no keys: expected lines such as `{example}`")
     return values
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -242,12 +243,56 @@ def test_a_job_without_arguments_shows_how_it_is_called(job):
     assert all(flag in explained for flag in flags)
 
 
-def run_job_file(job, *arguments):
+@pytest.mark.parametrize(
+    ("job", "arguments", "complaint"),
+    [
+        ("train_reid.py", "--data none", "--data /.*/none: no such folder or manifest"),
+        ("train_reid.py", "--data jobs --network.name yolo", "--network.name 'yolo' does not"),
+        (
+            "train_reid.py",
+            "--data jobs --network.weights none.bin",
+            "--network.weights /.*: no such",
+        ),
+        ("train_multitask.py", "--task pets --data none", "--data /.*: no such folder"),
+        ("tune.py", "--data none --recipe demo --space loss --output o", "--data .*: no such"),
+        ("tune.py", "--data jobs --recipe yolo --space loss --output o", "recipe 'yolo' does not"),
+        ("tune.py", "--data jobs --recipe demo --space yolo --output o", "space 'yolo' is no file"),
+        (
+            "score_nightly.py",
+            "--model none --queries q --gallery g --output o",
+            "--model .*: no such",
+        ),
+        ("score_nightly.py", "--model jobs --queries q --gallery g --output o", ".* no model.json"),
+        ("evaluate.py", "--ranking none --truth t", "--ranking .*: no such file"),
+        ("evaluate.py", "--model none --data jobs", "--model .*: no such folder"),
+        ("compare.py", "--data none --output o", "--data .*: no such folder"),
+        ("compare.py", "--data jobs --models a=none --output o", "--models a .*: no such folder"),
+        ("recommend.py", "--ratings none --movies none", "--ratings .*: no such file"),
+        ("forget.py", "--store none --image x", "--store .*: no such folder"),
+    ],
+)
+def test_a_wrong_path_is_told_before_pytorch_and_ray_load(tmp_path, job, arguments, complaint):
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "a.jpg").touch()
+    environment = os.environ | {"PYTHONPROFILEIMPORTTIME": "1"}
+    done = run_job_file(job, *arguments.split(), cwd=tmp_path, env=environment)
+    assert done.returncode == 2
+    told = done.stderr.splitlines()
+    imported = {line.rpartition("|")[2].strip() for line in told if line.startswith("import time")}
+    assert "pyarrow" in imported or "jsonargparse" in imported
+    assert not imported & {"torch", "ray", "sklearn", "timm"}
+    messages = [line for line in told if not line.startswith("import time")]
+    assert len(messages) == 1
+    assert re.match(f"error: {complaint}", messages[0]), messages
+
+
+def run_job_file(job, *arguments, **settings):
     return subprocess.run(
         [sys.executable, ROOT / "jobs" / job, *arguments],
         capture_output=True,
         text=True,
         check=False,
+        **settings,
     )
 
 

@@ -1,6 +1,7 @@
 """The files that a comparison leaves, and where it may leave them."""
 
 from reidray.comparison.config import CompareConfig
+from reidray.data.input_checks import check_data, check_folder
 from reidray.data.output_checks import check_apart
 from reidray.data.publishing import check_output
 
@@ -18,3 +19,14 @@ def check_compare_places(config: CompareConfig) -> None:
     models = {f"--models {name}": folder for name, folder in config.model_folders.items()}
     check_apart(("--output", config.output), {"--data": config.data, **models})
     check_output(config.output)
+
+
+def check_compare_inputs(config: CompareConfig) -> None:
+    """Refuse a comparison whose images or models are missing.
+
+    Raises:
+        UserError: names the flag.
+    """
+    check_data("--data", config.data)
+    for name, folder in config.model_folders.items():
+        check_folder(f"--models {name}", folder, holds=("model.json",))

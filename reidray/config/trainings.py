@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from reidray.config.networks import require_network
 from reidray.config.parts import (
     AugmentConfig,
     BatchConfig,
@@ -108,6 +109,7 @@ class TrainReidConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_network(self.network.name, "reid")
         require(
             self.loss.triplet == 0 or self.batch.crops >= 2,
             "the triplet loss needs batch.crops of 2 or more",
@@ -133,6 +135,7 @@ class TrainMultitaskConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_network(self.network.name, self.task)
         require(self.batch_size >= 2, "batch-size must be 2 or more")
         require(
             self.batch_size >= 2 * self.num_workers,

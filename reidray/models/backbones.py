@@ -3,7 +3,6 @@
 timm is imported where one of its models is built: it takes a process seconds.
 """
 
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from reidray.errors import UserError
+from reidray.guesses import nearest, quoted
 from reidray.models.striped_resnet import StripedResNet
 
 PRESETS = {"resnet_tiny": (24, 48, 96, 192), "resnet_small": (32, 64, 128, 256)}
@@ -74,10 +74,10 @@ def create_timm_body(name: str, weights: str) -> nn.Module:
     import timm
 
     if not timm.is_model(name):
-        near = get_close_matches(name, [*PRESETS, *timm.list_models()], n=1, cutoff=0.0)
+        near = nearest(name, [*PRESETS, *timm.list_models()])
+        advice = f": did you mean {near!r}?" if near else ""
         raise UserError(
-            f"backbone {name!r} is neither {', '.join(PRESETS)} nor a timm model: "
-            f"did you mean {near[0]!r}?"
+            f"backbone {quoted(name)} is neither {', '.join(PRESETS)} nor a timm model{advice}"
         )
     try:
         body: nn.Module = timm.create_model(name, pretrained=weights == "imagenet", num_classes=0)

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Literal
 
 from reidray.data.attributes import PEDESTRIAN_SCHEMA, AttributeSchema
 from reidray.errors import UserError
+from reidray.guesses import advise, quoted
 from reidray.models.backbones import Backbone
 from reidray.models.networks import Network
 from reidray.models.networks.attributes import CLOTHING_SCHEMA, ClothingNetwork
@@ -253,10 +253,7 @@ def build_network(spec: NetworkSpec, *, weights: str = "none") -> Network:
 
 def _blueprint(name: str) -> Blueprint:
     if name not in NETWORKS:
-        near = get_close_matches(name, NETWORKS, n=1, cutoff=0.0)[0]
-        raise UserError(
-            f"network {name!r} is not one of {', '.join(NETWORKS)}: did you mean {near!r}?"
-        )
+        raise UserError(f"network {quoted(name)} does not exist: {advise(name, NETWORKS)}")
     return NETWORKS[name]
 
 

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-import yaml
-
 from reidray.config import TrainingConfig
 from reidray.errors import UserError
+from reidray.flags import in_words
+from reidray.guesses import advise, quoted
+from reidray.settings_files import read_settings
 
 Way = Literal["choice", "uniform", "loguniform", "randint"]
 Config = TypeVar("Config", bound=TrainingConfig)
@@ -75,10 +75,9 @@ def read_space(names: tuple[str, ...], task: str, base: TrainingConfig) -> tuple
     for name in names:
         file = known.get(name, Path(name))
         if name not in known and not file.exists():
-            near = get_close_matches(name, known, n=1, cutoff=0.0)
             raise UserError(
-                f"space {name!r} is no file and does not come with reidray: did you mean "
-                f"{near[0]!r}?"
+                f"space {quoted(name)} is no file and does not come with reidray: "
+                f"{advise(name, known)}"
             )
         for variation in _read(file):
             if variation.key in found:
@@ -112,16 +111,7 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
 
 def _read(file: Path) -> Iterator[Variation]:
     """The variations of a file."""
-    try:
-        content = yaml.safe_load(file.read_text())
-    except OSError as error:
-        raise UserError(f"space {file} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"space {file} is not YAML: {' '.join(str(error).split())}") from error
-    if content is None:
-        return
-    if not isinstance(content, dict):
-        raise UserError(f"space {file} holds no keys: expected `batch.people: {{choice: [8, 16]}}`")
+    content = read_settings(file, "space", "batch.people: {choice: [8, 16]}")
     for key, drawn in content.items():
         if not (isinstance(drawn, dict) and len(drawn) == 1):
             raise UserError(
@@ -135,19 +125,21 @@ def _read(file: Path) -> Iterator[Variation]:
 def _variation(key: str, way: Any, values: Any, file: Path) -> Variation:
     """A line of a file, checked for itself."""
     if way not in get_args(Way):
-        near = get_close_matches(str(way), get_args(Way), n=1, cutoff=0.0)[0]
-        raise UserError(f"{file}: {key}: {way!r} is no way to draw: did you mean {near!r}?")
+        advice = advise(str(way), get_args(Way))
+        raise UserError(f"{file}: {key}: {quoted(way)} is no way to draw: {advice}")
     if not isinstance(values, list) or not values:
         raise UserError(f"{file}: {key}: {way} needs a list of values, as in [1, 2]")
     if way == "choice":
         return Variation(key, way, tuple(tuple(v) if isinstance(v, list) else v for v in values))
     numbers = [value for value in values if isinstance(value, int | float) and value is not True]
     if len(values) != 2 or len(numbers) != 2 or not numbers[0] < numbers[1]:
-        raise UserError(f"{file}: {key}: {way} needs two numbers, the lower one first: {values}")
+        raise UserError(
+            f"{file}: {key}: {way} needs two numbers, the lower one first: {quoted(values)}"
+        )
     if way == "loguniform" and numbers[0] <= 0:
-        raise UserError(f"{file}: {key}: loguniform needs numbers above 0: {values}")
+        raise UserError(f"{file}: {key}: loguniform needs numbers above 0: {quoted(values)}")
     if way == "randint" and not all(isinstance(number, int) for number in numbers):
-        raise UserError(f"{file}: {key}: randint needs whole numbers: {values}")
+        raise UserError(f"{file}: {key}: randint needs whole numbers: {quoted(values)}")
     return Variation(key, way, tuple(numbers))
 
 
@@ -156,14 +148,16 @@ def _check(variation: Variation, base: TrainingConfig, file: Path) -> None:
     known = dict(_keys(type(base)))
     key = variation.key
     if key not in known:
-        near = get_close_matches(key, known, n=1, cutoff=0.0)[0]
-        raise UserError(f"{file}: key {key!r} does not exist: did you mean {near!r}?")
+        raise UserError(f"{file}: key {quoted(key)} does not exist: {advise(key, known)}")
     if key in FIXED:
         raise UserError(f"{file}: key {key!r} cannot vary: {FIXED[key]}")
     for value in variation.values:
         drawn = float(value) if variation.way in ("uniform", "loguniform") else value
         if not _fits(drawn, known[key]):
-            raise UserError(f"{file}: {key}: {value!r} is not a value it can have: {known[key]}")
+            expected = in_words(known[key])
+            raise UserError(
+                f"{file}: {key}: {quoted(drawn)} is not a value it can have: expected {expected}"
+            )
         try:
             with_values(base, {key: drawn})
         except ValueError as error:

@@ -10,18 +10,16 @@ from typing import Any
 import yaml
 from ray import tune
 
-from reidray.arguments import Invocation
-from reidray.config import TrainingConfig
 from reidray.data.ingest import choose_way
 from reidray.data.object_store import open_for_ray
 from reidray.data.outputs import write_whole
 from reidray.errors import UserError
 from reidray.interrupts import interrupted, restore_handler
-from reidray.job import parse_config
 from reidray.nodes import node_resources
 from reidray.training.run import Prepared, have_images, open_run, plain, read_learned
 from reidray.training.run_directory import RunDirectory
 from reidray.training.trainer import SHARE_BESIDE_DECODING, Resources
+from reidray.tuning.base import read_base
 from reidray.tuning.config import TuneConfig
 from reidray.tuning.kinds import KINDS
 from reidray.tuning.outcome import TrialRow, best_of, rows_of
@@ -81,7 +79,7 @@ def prepare_sweep(config: TuneConfig, output: RunDirectory | None = None) -> Swe
     if output is None:
         output = RunDirectory.at(config.output)
         check_sweep(output, config)
-    asked = _base(config)
+    asked = read_base(config)
     base = asked.config
     space = read_space(config.space, config.task, base)
     check_search(config, space, base.num_workers)
@@ -163,15 +161,6 @@ def run_sweep(sweep: Sweep) -> dict[str, Any]:
         "at_once": at_once,
         "sweep_seconds": round(seconds, 1),
     }
-
-
-def _base(config: TuneConfig) -> Invocation[TrainingConfig]:
-    """The configuration of the recipe that is varied."""
-    arguments = ["--recipe", config.recipe, "--data", config.data]
-    if config.base is not None:
-        arguments += ["--config", config.base]
-    kind = KINDS[config.task].config
-    return parse_config(kind, arguments, trains=config.task)
 
 
 def _identity(sweep: Sweep) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def test_a_space_is_what_its_file_says(space):
         ({"lerning_rate": {"choice": [8]}}, "'lerning_rate' does not exist: did you mean 'optimiz"),
         ({"batch__people": {"choice": [8, 1]}}, "people must be 2 or more"),
         ({"batch__people": {"choice": [8, 9.5]}}, "batch.people: 9.5 is not a value it can have"),
-        ({"batch__people": {"uniform": [8, 16]}}, "batch.people: 8 is not a value it can have"),
+        ({"batch__people": {"uniform": [8, 16]}}, "batch.people: 8.0 is not a value it can have"),
         ({"batch__spread_cameras": {"choice": [1]}}, "1 is not a value it can have"),
         ({"loss__mining": {"choice": ["hardest"]}}, "'hardest' is not a value it can have"),
         ({"augment__flip": {"uniform": [0, 2]}}, "augment.flip must lie in 0..1"),
@@ -95,7 +95,7 @@ def test_a_space_that_cannot_be_is_one_line(space, lines, complaint):
 
 def test_an_empty_space_and_one_that_is_no_file_are_mistakes(tmp_path):
     (tmp_path / "empty.yaml").write_text("# nothing\n")
-    with pytest.raises(UserError, match="is empty"):
+    with pytest.raises(UserError, match="holds no keys"):
         read_space((str(tmp_path / "empty.yaml"),), "reid", BASE)
     with pytest.raises(UserError, match="did you mean 'batch'"):
         read_space(("bach",), "reid", BASE)

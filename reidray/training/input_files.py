@@ -1,0 +1,17 @@
+"""What the trainings read, checked before PyTorch and Ray load."""
+
+from reidray.config import TrainingConfig
+from reidray.data.input_checks import check_data, check_file
+
+NAMED_WEIGHTS = ("none", "imagenet")
+
+
+def check_training_inputs(config: TrainingConfig) -> None:
+    """Refuse a training whose images or first weights are missing.
+
+    Raises:
+        UserError: names the flag.
+    """
+    check_data("--data", config.data)
+    if config.network.weights not in NAMED_WEIGHTS:
+        check_file("--network.weights", config.network.weights)

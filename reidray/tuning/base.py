@@ -1,0 +1,36 @@
+"""What a sweep varies and how, read and checked before PyTorch and Ray load."""
+
+from reidray.arguments import Invocation
+from reidray.config import TrainingConfig, TrainMultitaskConfig, TrainReidConfig
+from reidray.data.input_checks import check_data
+from reidray.job import parse_config
+from reidray.tuning.config import TuneConfig
+from reidray.tuning.space import read_space
+
+CONFIGS: dict[str, type[TrainingConfig]] = {
+    "reid": TrainReidConfig,
+    "multitask": TrainMultitaskConfig,
+}
+"""The configuration of each kind of training that a sweep can vary."""
+
+
+def read_base(config: TuneConfig) -> Invocation[TrainingConfig]:
+    """Return the configuration of the recipe that is varied.
+
+    Raises:
+        UserError: there is no such recipe, or the file of the base is wrong.
+    """
+    arguments = [f"--recipe={config.recipe}", f"--data={config.data}"]
+    if config.base is not None:
+        arguments.append(f"--config={config.base}")
+    return parse_config(CONFIGS[config.task], arguments, trains=config.task)
+
+
+def check_tune_inputs(config: TuneConfig) -> None:
+    """Refuse a sweep whose images, recipe, base or space are missing or wrong.
+
+    Raises:
+        UserError: names what is wrong.
+    """
+    check_data("--data", config.data)
+    read_space(config.space, config.task, read_base(config).config)

@@ -1,0 +1,28 @@
+import pytest
+
+from reidray.config import NetworkConfig, TrainMultitaskConfig, TrainReidConfig
+from reidray.config.networks import NETWORK_NAMES
+from reidray.models.registry import NETWORKS
+
+
+def test_the_networks_that_are_named_are_those_that_there_are():
+    named = {name: task for task, names in NETWORK_NAMES.items() for name in names}
+    assert named == {name: blueprint.task for name, blueprint in NETWORKS.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("pets_autoencoder", "is for pets, not for reid: choose one of apr, baseline"),
+        ("vgg_triplet_rbg", "does not exist: did you mean 'vgg_triplet_rgb'"),
+        ("yolo", "does not exist: choose one of apr, baseline"),
+    ],
+)
+def test_a_network_that_cannot_be_trained_is_refused(name, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        TrainReidConfig(data="-", network=NetworkConfig(name=name))
+
+
+def test_a_network_of_another_task_is_refused():
+    with pytest.raises(ValueError, match="is for reid, not for pets"):
+        TrainMultitaskConfig(data="-", task="pets", network=NetworkConfig(name="apr"))
