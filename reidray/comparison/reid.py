@@ -57,7 +57,8 @@ def compare_reid(
             "methods": figures,
         }
         _write_files(staging, compared, summary)
-    log.info("protocol %s\n%s", summary["protocol"], _readable(figures))
+    for line in (f"protocol {summary['protocol']}", *_readable(figures).splitlines()):
+        log.info("%s", line)
     return {"output": Location(config.output).uri, **summary}
 
 
