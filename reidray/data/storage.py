@@ -139,11 +139,17 @@ class Location:
             with self._reading(), os.scandir(self.uri) as entries:
                 shown = [entry for entry in entries if not entry.name.startswith(".")]
             return sorted(entry.name + "/" * disk.is_folder(entry) for entry in shown)
-        return sorted(
-            info.base_name + "/" * (info.type == pafs.FileType.Directory)
-            for info in self._select("", recursive=False)
-            if info.base_name and not info.base_name.startswith(".")
-        )
+        children = (self._child(info) for info in self._select("", recursive=False))
+        return sorted(name for names in children for name in names if not name.startswith("."))
+
+    def _child(self, info: pafs.FileInfo) -> list[str]:
+        """Return the name of a child in an object store, or the files of one without a name."""
+        prefix = f"{self.path}/"
+        name = info.path[len(prefix) :]
+        if name:
+            return [name + "/" * (info.type == pafs.FileType.Directory)]
+        inner = object_store.list_objects(self.uri, prefix, recursive=False)
+        return [each.path.removeprefix(prefix) for each in inner if each.is_file]
 
     def list_files(
         self, recursive: bool = True, under: str = "", hidden: bool = False

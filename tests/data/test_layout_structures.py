@@ -1,11 +1,14 @@
 """Which folders are splits, cameras and people: what is read, and what is refused with why."""
 
 import logging
+import os
 
+import boto3
 import pytest
 from tiny_images import tiny_jpeg, write_images
 
 from reidray.data.layouts import read_layout
+from reidray.data.storage import Location
 from reidray.errors import UserError
 
 PEOPLE = range(1, 7)
@@ -317,8 +320,6 @@ def test_the_layout_taken_is_said_with_counts_of_each_split(tmp_path, caplog):
 
 
 def test_layouts_in_a_bucket_are_recognised_as_on_a_disk(bucket):
-    from reidray.data.storage import Location
-
     root = Location(f"{bucket}/set")
     for person in PEOPLE:
         for camera in ("cam1", "cam2"):
@@ -327,8 +328,20 @@ def test_layouts_in_a_bucket_are_recognised_as_on_a_disk(bucket):
     manifest = read_layout(root.uri)
     assert counts(manifest, "train") == (12, 6, 2)
     assert manifest.notes == ("passed over: 1 .txt",)
-    outer = read_layout_refusal(bucket)
-    assert f"--data {bucket}/set" in outer
+    assert f"--data {bucket}/set" in read_layout_refusal(bucket)
+    for person in PEOPLE:
+        put_key(f"{bucket}/keys/{person}//a.jpg")
+        put_key(f"{bucket}/keys/{person}/./b.jpg")
+    put_key(f"{bucket}/keys/./c.jpg")
+    manifest = read_layout(f"{bucket}/keys")
+    assert counts(manifest, "train") == (12, 6, 0)
+    assert "left out: 1 (the first is './c.jpg')" in manifest.notes[0]
+
+
+def put_key(uri):
+    store = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    store.put_object(Bucket=bucket, Key=key, Body=tiny_jpeg())
 
 
 def read_layout_refusal(uri):

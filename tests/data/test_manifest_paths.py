@@ -2,6 +2,7 @@ import os
 import re
 from pathlib import Path
 
+import boto3
 import pyarrow as pa
 import pyarrow.parquet as papq
 import pytest
@@ -161,8 +162,6 @@ def test_a_root_above_everything_lists_only_the_folders_of_the_images(tmp_path, 
 
 
 def test_keys_of_a_bucket_are_read_as_they_are_listed(bucket):
-    import boto3
-
     store = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
     name = bucket.removeprefix("s3://")
     for key in KEYS:
@@ -186,8 +185,6 @@ def test_keys_of_a_bucket_are_read_as_they_are_listed(bucket):
 def test_a_manifest_names_keys_exactly_or_in_their_plain_form(bucket, tmp_path):
     for key in ("a.jpg", "sub/c.jpg"):
         Location(f"{bucket}/set").write_bytes(key, tiny_jpeg())
-    import boto3
-
     store = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
     store.put_object(Bucket=bucket.removeprefix("s3://"), Key="set/sub//b.jpg", Body=tiny_jpeg())
     paths = ["./a.jpg", "sub//b.jpg", "sub//c.jpg", f"{bucket}/set/sub/c.jpg"]

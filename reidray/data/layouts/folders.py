@@ -30,6 +30,7 @@ EXPECTED = (
 BESIDE: frozenset[str] = frozenset()
 
 _LOOKED_INTO = 10  # of perhaps thousands of folders, before the layout is recognised
+_NO_FOLDERS = ("", ".", "..")  # parts of keys in an object store
 _ALL = "train_all"  # what layumi's preparation calls train and val together
 # 0001_c1s1_000451_03.jpg, 0001_C1_F0001_X13180.jpg, 0001C1T0001F001.jpg
 _CAMERA = re.compile(r"(?:_[cC]|(?<=[0-9])C)(?P<id>[0-9]+)")
@@ -137,9 +138,10 @@ def _check_splits(location: Location, names: Sequence[str], splits: dict[str, st
 def _place(path: str, folder: str, split: str) -> PlacedImage | None:
     """Return where an image lies in the folder of a split; None where that is no person's."""
     *folders, _ = path.removeprefix(f"{folder}/" if folder else "").split("/")
-    if not folders or not folders[0]:
+    if not folders or folders[0] in _NO_FOLDERS:
         return None
-    return PlacedImage(path, split, folders[0], tuple(folders[1:]))
+    below = tuple(each for each in folders[1:] if each not in _NO_FOLDERS)
+    return PlacedImage(path, split, folders[0], below)
 
 
 def _crops(images: Sequence[PlacedImage]) -> list[Crop]:
