@@ -9,14 +9,11 @@ import pytest
 JOBS = Path(__file__).parents[1] / "jobs"
 
 COMMANDS = [
-    "score_nightly.py --model m --queries q --gallery g --output file",
     "score_nightly.py --model m --queries q --gallery g --output out --store out/store",
-    "score_nightly.py --model m --queries q --gallery g --output out --store file",
     "evaluate.py --ranking q --truth g --output file",
     "compare.py --data q --output file",
     "recommend.py --ratings q --movies g --output file",
     "train_reid.py --data q --output q/run",
-    "train_multitask.py --task pets --data q --output file",
     "tune.py --data q --recipe vgg_triplet_rgb --space epochs --output file",
     "quickstart.py --folder file",
 ]

@@ -19,7 +19,7 @@ from uuid import uuid4
 from reidray.data import object_store
 from reidray.data.outputs import foreign_file
 from reidray.data.storage import Location, path_leaves_root
-from reidray.data.store_lock import LOCK_FILE
+from reidray.data.store_lock import LOCK_FILE, is_lock
 from reidray.errors import UserError
 
 log = logging.getLogger("reidray")
@@ -75,7 +75,7 @@ def check_contents(
             foreign = foreign_file(frozenset(latest.files), replaces, summary)
             if foreign is not None:
                 raise _holds(location, foreign)
-        elif name != LOCK_FILE or not _is_lock(location):
+        elif name != LOCK_FILE or not is_lock(location):
             raise _holds(location, name)
 
 
@@ -148,17 +148,6 @@ def _read_json(location: Location, path: str) -> dict[str, Any]:
     except (FileNotFoundError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _is_lock(location: Location) -> bool:
-    """Whether the object with a lock's name is a lock, or has gone meanwhile."""
-    try:
-        found = json.loads(location.read_bytes(LOCK_FILE))
-    except FileNotFoundError:
-        return True
-    except ValueError:
-        return False
-    return isinstance(found, dict) and "run" in found
 
 
 def _describe(file: Path) -> dict[str, Any]:

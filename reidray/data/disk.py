@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import BinaryIO
 
 from reidray.data.image_formats import is_image_name
@@ -99,6 +100,22 @@ def read_head(root: str, path: str, count: int, follow_links: bool = False) -> b
     """
     with _open(root, path, follow_links) as file:
         return file.read(count)
+
+
+def write(file: Path, data: bytes | memoryview) -> None:
+    """Write a file that is at no moment seen half written; the one before is replaced.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    staged = file.with_name(f".{file.name}.{token_hex(4)}.part")
+    try:
+        with staged.open("xb") as stream:
+            stream.write(data)
+        staged.replace(file)
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
 
 
 def stamp(file: str, settled: int) -> str:

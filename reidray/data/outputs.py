@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from secrets import token_hex
 
+from reidray.data import disk
 from reidray.data.file_lock import FolderLock, only_writer
 from reidray.data.output_checks import check_replaced_folder
 from reidray.errors import UserError
@@ -50,15 +51,7 @@ def require_new(output: Path, otherwise: str) -> None:
 
 def write_whole(path: Path, data: str | bytes) -> None:
     """Write a file that is at no moment seen half written; the one before is replaced."""
-    data = data.encode("utf-8") if isinstance(data, str) else data
-    staged = path.with_name(f".{path.name}.{token_hex(4)}.part")
-    try:
-        with staged.open("xb") as file:
-            file.write(data)
-        staged.replace(path)
-    except BaseException:
-        staged.unlink(missing_ok=True)
-        raise
+    disk.write(path, data.encode() if isinstance(data, str) else data)
 
 
 @contextmanager

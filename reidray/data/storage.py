@@ -242,9 +242,7 @@ class Location:
             return
         file = Path(self.uri, inside)
         file.parent.mkdir(parents=True, exist_ok=True)
-        staged = file.with_name(f".{file.name}.part")
-        staged.write_bytes(data)
-        staged.replace(file)
+        disk.write(file, data)
 
     def delete_file(self, path: str) -> None:
         """Remove a file, if it is there.

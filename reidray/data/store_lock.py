@@ -50,6 +50,17 @@ def writing_alone(location: Location) -> Iterator["StoreLock"]:
         renewing.join()
 
 
+def is_lock(location: Location) -> bool:
+    """Whether the object with a lock's name is a lock, or is not there."""
+    try:
+        found = json.loads(location.read_bytes(LOCK_FILE))
+    except FileNotFoundError:
+        return True
+    except ValueError:
+        return False
+    return isinstance(found, dict) and "run" in found
+
+
 class StoreLock:
     """The right to write a folder of an object store."""
 
@@ -68,9 +79,14 @@ class StoreLock:
         """Take the lock.
 
         Raises:
-            UserError: another run holds it.
+            UserError: another run holds it, or an object of another kind has its name.
         """
         while not self._write():
+            if not is_lock(self._location):
+                raise UserError(
+                    f"{self._uri}: is not the lock of a run; move this object away, or name "
+                    "another place"
+                )
             stale = self._stale_tag()
             if stale is not None and self._write(stale):
                 return

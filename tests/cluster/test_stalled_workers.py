@@ -85,6 +85,7 @@ def test_a_worker_that_hangs_is_told_of_and_its_images_are_done_by_another(
     assert "it is started again, 1 of 4 times" in told[-1]
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_every_time_ends_the_job_with_one_line(
     tmp_path,
     monkeypatch,

@@ -6,6 +6,7 @@ import pytest
 from tiny_images import write_images
 
 from reidray.data.outputs import staged_directory, write_whole
+from reidray.data.storage import Location
 from reidray.errors import UserError
 
 
@@ -89,6 +90,13 @@ def test_a_place_that_cannot_be_written_is_said_before_the_work(tmp_path):
     for destination in (tmp_path / "file", tmp_path / "file" / "out", "/proc/out"):
         with pytest.raises(UserError), staged_directory(type(tmp_path)(destination)):
             pytest.fail("work began")
+
+
+def test_a_hidden_file_of_others_beside_one_that_is_written_is_never_lost(tmp_path):
+    (tmp_path / ".a.txt.part").write_text("mine")
+    write_whole(tmp_path / "a.txt", "new")
+    Location(str(tmp_path)).write_bytes("a.txt", b"newer")
+    assert contents(tmp_path) == {".a.txt.part": "mine", "a.txt": "newer"}
 
 
 def contents_below(folder):

@@ -107,6 +107,19 @@ def test_what_others_have_at_an_address_is_refused_and_stays(bucket, other):
         check_output(uri, EARLIER)
 
 
+def test_an_object_of_others_with_the_name_of_the_lock_is_never_overwritten(bucket):
+    location = Location(f"{bucket}/store")
+    location.write_bytes("writing.json", b'{"essay": "mine"}')
+    with pytest.raises(UserError, match=r"writing\.json: is not the lock of a run"):
+        take_and_release(location)
+    assert all_objects(location.uri) == {"writing.json": b'{"essay": "mine"}'}
+
+
+def take_and_release(location):
+    with only_writer_of(location):
+        pass
+
+
 def test_what_others_put_among_the_runs_of_a_bucket_is_never_deleted(bucket):
     uri = f"{bucket}/out"
     publish(uri, a="one")
