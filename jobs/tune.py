@@ -1,6 +1,7 @@
 """Train a recipe many times under settings that vary, and keep the best."""
 
 import sys
+import time
 from typing import Any
 
 from reidray.job import parse_config, run_job
@@ -12,6 +13,7 @@ def tune() -> dict[str, Any]:
     """What the command line asks for."""
     from reidray.tuning.config import TuneConfig
 
+    started = time.time()
     asked = parse_config(TuneConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
     from reidray.tuning.base import check_tune_inputs
@@ -32,7 +34,7 @@ def tune() -> dict[str, Any]:
             dashboard=sweep.prepared.config.num_workers > 1,
         )
         with session:
-            return run_sweep(sweep)
+            return run_sweep(sweep, started=started)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ class TrainingConfig:
             metadata name, or its own folder.
         follow_links: read images that links out of the data lead to.
         epochs: passes over the training images.
-        max_minutes: end the whole job within this time, learning rate included.
+        max_minutes: end the whole job within this time, from its start to the report; the learning
+            rate falls with it.
         seed: of weights, batches and augmentation.
         num_workers: training processes, one for each GPU or share of the CPUs.
         use_gpu: auto takes GPUs where the cluster has them.

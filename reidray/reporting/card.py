@@ -3,7 +3,13 @@
 from typing import Any
 
 from reidray.reporting.rendering import render
-from reidray.reporting.summary import DataSummary, headlines, small_group_note, weak_attributes
+from reidray.reporting.summary import (
+    DataSummary,
+    describe_epoch,
+    headlines,
+    small_group_note,
+    weak_attributes,
+)
 
 
 def model_card(
@@ -35,6 +41,6 @@ def model_card(
             for name in ("identity", "triplet", "attributes")
             if config["loss"][name] > 0
         },
-        best_epoch=best_epoch,
+        best_epoch=describe_epoch(best_epoch, config["epochs"], figures),
         data=data,
     )

@@ -11,6 +11,7 @@ from reidray.data.outputs import write_whole
 from reidray.reporting.charts import learning_curves
 from reidray.reporting.confusion import confusion_chart
 from reidray.reporting.rendering import duration, percent, render
+from reidray.reporting.summary import describe_epoch, describe_epochs
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class MultitaskFindings:
     Attributes:
         root: folder or URI of the images.
         layout: which layout read them.
-        epochs: how many were trained.
+        records: rows of metrics.jsonl, one for each epoch.
         best_epoch: the one whose weights were kept.
         training_seconds: spent in training and validation.
         parts: training, validation and, where there is one, test.
@@ -47,7 +48,7 @@ class MultitaskFindings:
 
     root: str
     layout: str
-    epochs: int
+    records: list[dict[str, Any]]
     best_epoch: int
     training_seconds: float
     parts: dict[str, PartFindings]
@@ -76,7 +77,6 @@ def write_multitask_report(
     path: Path,
     *,
     config: dict[str, Any],
-    records: list[dict[str, Any]],
     findings: MultitaskFindings,
 ) -> None:
     """Write the page of a training; it appears whole or not at all.
@@ -84,7 +84,6 @@ def write_multitask_report(
     Args:
         path: the HTML file; its folder exists.
         config: the whole configuration.
-        records: rows of metrics.jsonl, one for each epoch.
         findings: what came of it.
     """
     page = render(
@@ -92,10 +91,10 @@ def write_multitask_report(
         name=Path(str(config.get("output", ""))).name or "run",
         config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
         seconds=findings.training_seconds,
-        epochs=findings.epochs,
+        epochs=describe_epochs(config["epochs"], findings.records),
         has_test="test" in findings.parts,
-        curves=learning_curves(records, findings.best_epoch),
-        **_shown(findings, charts=True),
+        curves=learning_curves(findings.records, findings.best_epoch),
+        **_shown(config, findings, charts=True),
     )
     write_whole(path, page)
 
@@ -110,19 +109,20 @@ def multitask_card(config: dict[str, Any], findings: MultitaskFindings) -> str:
     return render(
         "multitask_card.md",
         config=config,
-        epochs=findings.epochs,
         judged=findings.parts[findings.judged_on].summary,
         training=duration(findings.training_seconds),
-        **_shown(findings, charts=False),
+        **_shown(config, findings, charts=False),
     )
 
 
-def _shown(findings: MultitaskFindings, *, charts: bool) -> dict[str, Any]:
+def _shown(config: dict[str, Any], findings: MultitaskFindings, *, charts: bool) -> dict[str, Any]:
     """What page and card both show."""
     parts = findings.parts
     return {
         "data": findings,
-        "best_epoch": findings.best_epoch,
+        "best_epoch": describe_epoch(
+            findings.best_epoch, config["epochs"], findings.records[findings.best_epoch - 1]
+        ),
         "judged_on": findings.judged_on,
         "parts": [
             {"name": name, "images": part.images, "inference": f"{part.seconds:.2f} s"}

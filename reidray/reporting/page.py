@@ -11,6 +11,8 @@ from reidray.reporting.rendering import render
 from reidray.reporting.summary import (
     FEW_QUERIES,
     DataSummary,
+    describe_epoch,
+    describe_epochs,
     headlines,
     small_group_note,
     weak_attributes,
@@ -47,7 +49,7 @@ def write_run_report(
         name=Path(str(config.get("output", ""))).name or "run",
         config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
         data=data,
-        best_epoch=best_epoch,
+        best_epoch=describe_epoch(best_epoch, config["epochs"], best),
         best=best,
         headlines=headlines(best),
         groups=best.get("groups", []),
@@ -57,7 +59,7 @@ def write_run_report(
         weak_attributes=weak_attributes(best),
         attribute_chart=attribute_bars(attributes) if attributes else None,
         curves=learning_curves(records, best_epoch),
-        epochs=len(records),
+        epochs=describe_epochs(config["epochs"], records),
         seconds=sum(row["seconds"] + row.get("validation_seconds", 0.0) for row in records),
     )
     write_whole(path, page)

@@ -1,5 +1,6 @@
 """What page and card both say of a model: its figures, for whom it is worse, and its data."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,30 @@ _HEADLINES = (
     ("attribute_accuracy", "Attribute accuracy", "images named rightly, mean over the attributes"),
     ("attribute_majority", "Majority guess", "accuracy of always naming the commonest value"),
 )
+
+
+def describe_epoch(epoch: int, planned: int, record: dict[str, Any]) -> str:
+    """Return an epoch of so many, and how much of it was trained where time ended it.
+
+    Args:
+        epoch: from 1.
+        planned: epochs that were asked for.
+        record: figures of the epoch; `epoch_share`, in 0..1, is there where it ended early.
+    """
+    share = record.get("epoch_share")
+    part = "" if share is None else f", {share:.0%} of it"
+    return f"{epoch} of {planned}{part}"
+
+
+def describe_epochs(planned: int, records: Sequence[dict[str, Any]]) -> str:
+    """Return how many epochs were trained of those that were asked for.
+
+    Args:
+        planned: epochs that were asked for.
+        records: one of each epoch; the last may have ended early.
+    """
+    trained = sum(record.get("epoch_share", 1.0) for record in records)
+    return f"{trained:.2f}".rstrip("0").rstrip(".") + f" of {planned} epochs"
 
 
 def headlines(figures: dict[str, Any]) -> list[Headline]:

@@ -119,6 +119,11 @@ def settle_checkpoints(run: Location) -> None:
         folder.write_bytes(SNAPSHOT_FILE, json.dumps(_list_of(newest)).encode())
 
 
+def has_checkpoints(run: Location) -> bool:
+    """Tell whether a run directory holds a checkpoint."""
+    return bool(_folders_in(run.join(CHECKPOINTS)))
+
+
 def _folders_in(folder: Location) -> list[str]:
     """Return the names of the folders in a folder, links left out; checkpoints sort by age."""
     children = folder.list_children() if folder.is_folder() else []

@@ -16,7 +16,7 @@ from reidray.config import OptimizerConfig, ValidationConfig
 from reidray.errors import UserError
 from reidray.training.ahead import made_ahead
 from reidray.training.checkpoint import TrainingState, copy_weights
-from reidray.training.clock import Clock
+from reidray.training.clock import Clock, TimeLimit
 from reidray.training.optimizers import build_optimizer, learning_rate
 from reidray.training.place import Place
 
@@ -27,6 +27,7 @@ class Task(Protocol):
     """What is learned: it makes batches, turns one into losses, and judges a network."""
 
     steps_per_epoch: int
+    validation_images: int
 
     def batches(self, epoch: int) -> Iterator[Any]:
         """This process's share of each global batch of an epoch, from 0, on its device."""
@@ -81,8 +82,8 @@ class LoopPlan:
         epochs: at most so many.
         seed: of what the network itself draws, such as dropout; anew for each epoch and rank, so
             that a resumed training goes on as if it had not been stopped.
-        deadline: seconds since 1970 at which training must have ended; None sets no limit. The
-            learning rate then falls by whichever ends first, the epochs or the time.
+        limit: of the job's time; None sets none. The learning rate then falls by whichever ends
+            first, the epochs or the time.
         bf16: whether the forward pass runs in bfloat16.
     """
 
@@ -90,7 +91,7 @@ class LoopPlan:
     seed: int
     optimizer: OptimizerConfig
     validation: ValidationConfig
-    deadline: float | None = None
+    limit: TimeLimit | None = None
     bf16: bool = False
 
 
@@ -119,7 +120,8 @@ def fit(
         The state at the end; `best_weights` are those of the best epoch.
 
     Raises:
-        UserError: the checkpoint belongs to another configuration.
+        UserError: the checkpoint belongs to another configuration, the loss is not finite, or the
+            limit leaves no time for a step.
     """
     return _Training(task, network, plan, reporter, place, settings or {}, checkpoint).run()
 
@@ -189,47 +191,65 @@ class _Training:
         self.clock = Clock(
             total_steps,
             first_step=self.state.standing.step,
-            deadline=plan.deadline,
+            limit=plan.limit,
+            validation_images=task.validation_images,
             place=place,
         )
 
     def run(self) -> TrainingState:
         """Epoch after epoch until nothing is left to do."""
         standing = self.state.standing
+        late = not standing.finished and self.clock.progress(standing.step) >= 1
+        if late and not standing.step:
+            raise self.clock.nothing_trained()
+        # A training that is resumed without time for a step ends with the epochs it has.
+        last_record = standing.records.pop() if late else None
         if self.place.leads:
             self.reporter.begin(standing.records)
+        if last_record is not None:
+            self._end_epoch(last_record)
         while not standing.finished:
             record = self._epoch()
             standing.epoch += 1
-            last = self.clock.progress(standing.step) >= 1
-            if last or standing.epoch % self.plan.validation.every == 0:
-                record |= self._validate()
-            standing.finished = last or 0 < self.plan.validation.patience <= standing.stale
-            record = {"epoch": standing.epoch, "step": standing.step, **record}
-            standing.records.append(record)
-            self.reporter.epoch(record, self.state.save)
+            self._end_epoch({"epoch": standing.epoch, "step": standing.step, **record})
         return self.state
 
+    def _end_epoch(self, record: Metrics) -> None:
+        """Judge the network where it is due, and tell of the epoch."""
+        standing, validation = self.state.standing, self.plan.validation
+        last = self.clock.progress(standing.step) >= 1 or "epoch_share" in record
+        judged = validation.select_by in record
+        if not judged and (last or standing.epoch % validation.every == 0):
+            record |= self._validate(record)
+            last = self.clock.progress(standing.step) >= 1 or last
+        standing.finished = last or 0 < validation.patience <= standing.stale
+        standing.records.append(record)
+        self.reporter.epoch(record, self.state.save)
+
     def _epoch(self) -> Metrics:
-        """One pass over the training images, or what time allows of it."""
+        """One pass over the training images, or what time allows of it, a step at least."""
         self.parallel.train()
         standing = self.state.standing
         torch.manual_seed(_seed_of(self.plan.seed, standing.epoch, self.place.rank))
         tally, last_report = _EpochTally(), 0.0
         with closing(made_ahead(self.task.batches(standing.epoch))) as batches:
-            while (done := self.clock.progress(standing.step)) < 1:
+            while (done := self.clock.progress(standing.step)) < 1 or not tally.steps:
                 asked = time.perf_counter()
                 batch = next(batches, None)
                 if batch is None:
                     break
                 waited = time.perf_counter() - asked
                 losses = self._step(batch, done)
-                tally.add(losses, self.task.batch_size(batch) * self.place.world_size, waited)
+                images = self.task.batch_size(batch)
+                tally.add(losses, images * self.place.world_size, waited)
+                self.clock.count_step(time.perf_counter() - asked, images)
                 standing.step += 1
                 if self.place.leads and tally.seconds - last_report > 1:
                     last_report = tally.seconds
                     self._report_step(tally, done)
-        return {"learning_rate": self._set_learning_rate(done), **tally.record()}
+        share = tally.steps / self.task.steps_per_epoch
+        part = {"epoch_share": share} if share < 1 else {}
+        return {"learning_rate": self._set_learning_rate(done), **part, **tally.record()}
 
     def _step(self, batch: Any, done: float) -> dict[str, Tensor]:
         """Forward, backward and one step of the optimiser."""
@@ -266,15 +286,20 @@ class _Training:
         )
         self.reporter.step(progress)
 
-    def _validate(self) -> Metrics:
-        """Judge the network; where it is the best so far, keep its weights."""
+    def _validate(self, record: Metrics) -> Metrics:
+        """Judge the network after an epoch; where it is the best so far, keep its weights."""
         start = time.perf_counter()
         self.network.eval()
         metrics = self.place.from_leader(self.task.validate(self.network))
         standing, figure = self.state.standing, self.plan.validation.select_by
         goodness = self.plan.validation.goodness
         if not standing.best or goodness(metrics[figure]) > goodness(standing.best[figure]):
-            standing.best, standing.best_epoch, standing.stale = metrics, standing.epoch, 0
+            reached = {key: record[key] for key in ("step", "epoch_share") if key in record}
+            standing.best, standing.best_epoch, standing.stale = (
+                metrics | reached,
+                standing.epoch,
+                0,
+            )
             self.state.best_weights = copy_weights(self.network)
         else:
             standing.stale += 1

@@ -18,22 +18,23 @@ from reidray.data.ingest import ImageFiles, IngestedCrops, Way, choose_way, inge
 from reidray.data.layouts import read_layout
 from reidray.data.manifest import Manifest
 from reidray.data.outputs import check_replaceable, staged_directory, write_whole
+from reidray.errors import UserError
 from reidray.models.directory import MODEL_FILES, ModelCard, save_model
 from reidray.models.networks import Network
 from reidray.models.registry import NETWORKS, NetworkSpec, build_network, describe_for_task
 from reidray.training.checkpoint import Standing, read_best
+from reidray.training.checkpoint_files import CHECKPOINTS, has_checkpoints
+from reidray.training.clock import TimeLimit
 from reidray.training.loop import Task
 from reidray.training.place import Place
 from reidray.training.progress import Journal
-from reidray.training.run_directory import RunDirectory
+from reidray.training.run_directory import RUN_FILES, RunDirectory
 from reidray.training.trainer import Resources, place_workers, train_on_cluster
 from reidray.training.worker import Assignment
 
 log = logging.getLogger("reidray")
 
 CONFIG_FILE = "config.yaml"
-WRAP_UP_SECONDS = 15.0
-"""Kept back from a time limit for the model directory, the report and Ray's own end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,18 +74,27 @@ class Prepared(ABC):
         """What makes the task in a training process."""
 
     @abstractmethod
+    def time_limit(self, started: float, seconds: float) -> TimeLimit:
+        """Return the limit of a job, with what follows its training.
+
+        Args:
+            started: seconds since 1970 at which the job began.
+            seconds: that it may take.
+        """
+
+    @abstractmethod
     def counts(self) -> str:
         """How much there is to learn from, for a person."""
 
     def assignment(
-        self, crops: IngestedCrops, resources: Resources, deadline: float | None
+        self, crops: IngestedCrops, resources: Resources, limit: TimeLimit | None
     ) -> Assignment:
         """What a training process is told.
 
         Args:
             crops: the images.
             resources: what it is given.
-            deadline: seconds since 1970 at which training must have ended.
+            limit: of the job's time.
         """
         precision = self.config.precision
         return Assignment(
@@ -92,7 +102,7 @@ class Prepared(ABC):
             spec=self.spec,
             training_data=self.manifest.fingerprint,
             make_task=self.task_maker(crops),
-            deadline=deadline,
+            limit=limit,
             bf16=precision == "bf16" or (precision == "auto" and resources.use_gpu),
             threads=resources.cpus,
         )
@@ -237,8 +247,9 @@ def train(prepared: Ready, *, started: float) -> Trained[Ready]:
         started: seconds since 1970 at which the job began, for its time limit.
 
     Raises:
-        UserError: the cluster has no room for the images or the workers, or too many images do not
-            decode.
+        UserError: the cluster has no room for the images or the workers, too many images do not
+            decode, the time limit leaves no time to train, or the loss is not finite. A new run
+            that has no checkpoint is then removed.
     """
     config = prepared.config
     files = prepared.image_files()
@@ -247,11 +258,19 @@ def train(prepared: Ready, *, started: float) -> Trained[Ready]:
     crops = have_images(files, way, config.max_bad)
     prepared = prepared.decoded(crops)
     log.info("%s; %s", prepared.counts(), resources.described(config.num_workers))
+    limit = None
+    if config.max_minutes is not None:
+        limit = prepared.time_limit(started, config.max_minutes * 60)
+        limit.check_room()
+    is_new = not prepared.run.location.join(CONFIG_FILE).is_file()
     journal = open_run(prepared)
-    limit = config.max_minutes
-    deadline = started + limit * 60 - WRAP_UP_SECONDS if limit else None
-    assignment = prepared.assignment(crops, resources, deadline)
-    checkpoint = train_on_cluster(assignment, resources, prepared.run.location, journal)
+    assignment = prepared.assignment(crops, resources, limit)
+    try:
+        checkpoint = train_on_cluster(assignment, resources, prepared.run.location, journal)
+    except UserError:
+        if is_new and not has_checkpoints(prepared.run.location):
+            prepared.run.clear((*RUN_FILES, f"{CHECKPOINTS}/*"))
+        raise
     return Trained(prepared, crops, resources, read_learned(prepared.spec, checkpoint))
 
 

@@ -14,6 +14,7 @@ from ray.util.queue import Queue
 from reidray.config import TrainingConfig
 from reidray.errors import UserError
 from reidray.models.registry import NetworkSpec, build_network
+from reidray.training.clock import TimeLimit
 from reidray.training.failures import bug_behind
 from reidray.training.loop import (
     LoopPlan,
@@ -48,7 +49,7 @@ class Assignment:
         spec: the network.
         training_data: fingerprint of the images and what is known of them.
         make_task: makes what is learned, in each process for its own part of it.
-        deadline: seconds since 1970 at which training must have ended.
+        limit: of the job's time.
         bf16: whether the forward pass runs in bfloat16.
         threads: CPU threads of this process.
         changeable: keys of the configuration that may differ from the checkpoint's.
@@ -58,7 +59,7 @@ class Assignment:
     spec: NetworkSpec
     training_data: str
     make_task: Callable[[Place], Task]
-    deadline: float | None
+    limit: TimeLimit | None
     bf16: bool
     threads: int
     changeable: tuple[str, ...] = RESUMABLE_KEYS
@@ -78,7 +79,7 @@ class Assignment:
             seed=config.seed,
             optimizer=config.optimizer,
             validation=config.validation,
-            deadline=self.deadline,
+            limit=self.limit,
             bf16=self.bf16,
         )
         settings = settings_of(config, without=self.changeable)

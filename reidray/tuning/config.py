@@ -26,7 +26,8 @@ class TuneConfig:
         base: YAML file of a training's keys, over those of the recipe.
         task: what is trained; multitask is pets and attributes, as the recipe says.
         num_samples: trials to start.
-        budget_minutes: end the sweep after this time.
+        budget_minutes: end the whole job within this time, from its start to the report; trials
+            that then still train are stopped.
         search: random draws each trial anew, tpe learns from those before it, pbt changes the
             settings of weak trials while they train.
         stop_early: whether trials that fall behind are stopped (ASHA).

@@ -39,6 +39,8 @@ log = logging.getLogger("reidray")
 
 STATE_FOLDER = "tune"
 BEST_FOLDER = "best"
+WRAP_UP_SECONDS = 25.0
+"""Kept back from a budget for the end of the trials, the report and Ray's own end."""
 
 SNAPSHOT_SECONDS = "1"
 """How often Tune keeps how the sweep stands. A sweep that is killed goes on from there, and from
@@ -101,8 +103,12 @@ def prepare_sweep(config: TuneConfig, output: RunDirectory | None = None) -> Swe
     return sweep
 
 
-def run_sweep(sweep: Sweep) -> dict[str, Any]:
+def run_sweep(sweep: Sweep, *, started: float | None = None) -> dict[str, Any]:
     """Train trial after trial, and leave their table and the best of them. Ray is connected.
+
+    Args:
+        sweep: what to train.
+        started: seconds since 1970 at which the job began, for its time limit; by default now.
 
     Returns:
         What was made and its figures.
@@ -111,10 +117,10 @@ def run_sweep(sweep: Sweep) -> dict[str, Any]:
 
     Raises:
         KeyboardInterrupt: a signal ended the sweep.
-        UserError: the cluster has no place for a trial, too many images are bad, or no trial came
-            to the end of an epoch.
+        UserError: the cluster has no place for a trial, too many images are bad, the budget leaves
+            no time, or no trial came to the end of an epoch.
     """
-    config = sweep.config
+    config, started = sweep.config, started or time.time()
     workers = sweep.prepared.config.num_workers
     resources, at_once = _place_trials(config, workers)
     files = sweep.prepared.image_files()
@@ -129,6 +135,7 @@ def run_sweep(sweep: Sweep) -> dict[str, Any]:
     log.info(
         "%d trials of %s, %d at once", config.num_samples, resources.described(workers), at_once
     )
+    budget = _seconds_to_train(config, started)
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own messages would go to stdout
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", SNAPSHOT_SECONDS)
     folder = sweep.output.folder
@@ -136,7 +143,7 @@ def run_sweep(sweep: Sweep) -> dict[str, Any]:
     write_whole(folder / SWEEP_FILE, yaml.safe_dump(_identity(sweep), sort_keys=False))
     sweep.output.share()
     begun = time.perf_counter()
-    found = _tuner(sweep, trials, at_once).fit()
+    found = _tuner(sweep, trials, at_once, budget).fit()
     seconds = time.perf_counter() - begun
     rows = rows_of(found, sweep.space, trials)
     if interrupted():  # Tune has ended its trials, and the job ends here
@@ -230,8 +237,26 @@ def _place_trials(config: TuneConfig, workers: int) -> tuple[Resources, int]:
     return Resources(gpus > 0, cpus, share), min(at_once, config.concurrent or at_once)
 
 
-def _tuner(sweep: Sweep, trials: Trials, at_once: int) -> tune.Tuner:
-    """Tune, from the start or from where the sweep was left."""
+def _seconds_to_train(config: TuneConfig, started: float) -> float | None:
+    """Return what the budget of a sweep leaves for its trials; None where it has no budget.
+
+    Raises:
+        UserError: it leaves nothing.
+    """
+    if config.budget_minutes is None:
+        return None
+    spent = time.time() - started
+    left = config.budget_minutes * 60 - spent - WRAP_UP_SECONDS
+    if left <= 0:
+        raise UserError(
+            f"starting took {spent:.0f} s and the report needs {WRAP_UP_SECONDS:.0f} s, so that no "
+            f"trial can train within {config.budget_minutes:g} minutes: raise --budget-minutes"
+        )
+    return left
+
+
+def _tuner(sweep: Sweep, trials: Trials, at_once: int, budget: float | None) -> tune.Tuner:
+    """Tune, from the start or from where the sweep was left, for `budget` seconds."""
     config, base = sweep.config, trials.prepared.config
     held = trials.resources.held if base.num_workers == 1 else {"CPU": 0.01}
     shared = tune.with_parameters(run_trial, trials=trials)
@@ -251,7 +276,6 @@ def _tuner(sweep: Sweep, trials: Trials, at_once: int) -> tune.Tuner:
                 f"{trials.folder.uri}: Tune's state of the sweep is damaged ({_one_line(error)}): "
                 "begin a new sweep"
             ) from error
-    budget = config.budget_minutes * 60 if config.budget_minutes else None
     return tune.Tuner(
         trainable,
         param_space=domains(sweep.space),

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -169,8 +170,18 @@ def test_a_mistake_of_the_user_s_is_not_tried_again(crops, ray_address, tmp_path
     assert (code, output) == (2, ""), messages
     assert messages.splitlines()[-1].startswith("error: the loss is ")
     assert messages.count("lower --optimizer.learning-rate") == 1
-    tried = [file for file in (tmp_path / "run").rglob("*") if "checkpoint_" in file.name]
-    assert not tried
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_limit_that_starting_uses_up_leaves_no_model(crops, ray_address, tmp_path):
+    asked = ("--data", crops, "--output", tmp_path / "run", *SHORT, "--max-minutes", 0.15)
+    code, output, messages = finish(start(*asked, "--ray-address", ray_address))
+    assert (code, output) == (2, ""), messages
+    last = messages.splitlines()[-1]
+    assert re.search(
+        r"error: starting took \d+ s, .* nothing was trained: give --max-minutes", last
+    )
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(tmp_path):

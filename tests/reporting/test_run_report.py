@@ -108,7 +108,7 @@ def report(tmp_path):
 
 def test_figures_are_those_of_the_best_epoch(report):
     page = Page(report([epoch_row(1, 0.4111), epoch_row(2, 0.6222), epoch_row(3, 0.5333)], 2))
-    assert page.row("Figure")[1] == "Epoch 2"
+    assert page.row("Figure")[1] == "Epoch 2 of 60"
     values = {row[0]: row[1] for row in page.rows[1:8]}
     assert values == {
         "mAP": "62.2%",
@@ -153,7 +153,7 @@ def test_a_single_epoch_without_attributes_and_groups(report):
     written = report([epoch_row(1, 0.25, attributes=False, groups=False)], 1)
     page = Page(written)
     assert page.row("mAP")[1] == "25.0%"
-    assert "1 epoch in 90 s" in written
+    assert "1 of 60 epochs in 90 s" in written
     assert page.tags.count("svg") == 5
     assert "For whom" not in written
     assert "Majority" not in written

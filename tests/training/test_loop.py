@@ -1,3 +1,4 @@
+import re
 import time
 from dataclasses import replace
 
@@ -7,9 +8,12 @@ from made_people import CONFIG, fresh_network, made_task, network
 
 from reidray.config import OptimizerConfig
 from reidray.errors import UserError
-from reidray.training.checkpoint import read_best
+from reidray.training.checkpoint import read_best, read_standing
+from reidray.training.clock import TimeLimit
 from reidray.training.loop import LoopPlan, fit
+from reidray.training.optimizers import build_optimizer
 from reidray.training.place import Place
+from reidray.training.reid.task import ReidTask
 
 
 class Recorder:
@@ -96,13 +100,82 @@ def test_training_stops_when_patience_ends():
     assert len(recorder.records) < 10
 
 
-def test_training_ends_by_its_deadline_with_the_learning_rate_at_its_end():
+def limit(seconds, **settings):
+    return TimeLimit(started=time.time(), seconds=seconds, **settings)
+
+
+def test_training_ends_by_its_limit_with_the_learning_rate_at_its_end():
     start = time.time()
     recorder = Recorder()
-    fit(made_task(), network(), plan(100_000, deadline=start + 4), recorder)
-    assert time.time() - start < 8
+    fit(made_task(), network(), plan(100_000, limit=limit(4)), recorder)
+    assert time.time() - start < 6
     assert "mean_ap" in recorder.records[-1]
     assert recorder.records[-1]["learning_rate"] < 0.0003
+
+
+def test_a_first_validation_and_what_follows_fit_into_the_limit():
+    """A slow validation is seen coming by its share of images, and so is judging afterwards."""
+
+    class Slow(ReidTask):
+        def losses(self, *arguments):
+            time.sleep(0.05 * 8)
+            return super().losses(*arguments)
+
+        def validate(self, network):
+            time.sleep(0.02 * self.validation_images)
+            return super().validate(network)
+
+    task = made_task()
+    task.__class__ = Slow
+    assert task.validation_images == 24
+    asked = limit(12, planned=time.time() - 4, wrap_up_share=0.25, judged_after=48)
+    recorder = Recorder()
+    fit(task, network(), plan(100_000, limit=asked), recorder)
+    judging, report = 0.02 * 48, 8.0
+    assert time.time() < asked.end - judging - 0.9 * report
+    assert recorder.records[-1]["step"] >= 1
+
+
+def test_an_epoch_that_time_cuts_says_how_much_of_it_was_trained(tmp_path):
+    class Slow(ReidTask):
+        def losses(self, *arguments):
+            time.sleep(0.5)
+            return super().losses(*arguments)
+
+    task, fresh = made_task(), network()
+    task.__class__ = Slow
+    build_optimizer(OptimizerConfig(), fresh)  # slow the first time
+    state = fit(task, fresh, plan(30, limit=limit(2.5)), Recorder(tmp_path))
+    record = state.standing.records[-1]
+    assert record["epoch"] == 1
+    assert record["epoch_share"] == record["step"] / task.steps_per_epoch
+    assert 0 < record["epoch_share"] < 1
+    assert state.standing.best["epoch_share"] == record["epoch_share"]
+    assert read_standing(tmp_path / "1").best["step"] == record["step"]
+
+
+@pytest.mark.parametrize("started", [60, 3.5])
+def test_a_limit_that_leaves_no_time_for_a_step_trains_nothing(started):
+    recorder = Recorder()
+    late = replace(limit(started), started=time.time() - started)
+    with pytest.raises(UserError, match=f"starting took {started:.0f} s") as caught:
+        fit(made_task(), network(), plan(3, limit=late), recorder)
+    assert recorder.records == []
+    enough = float(re.search(r"give --max-minutes ([\d.]+) or more", str(caught.value))[1])
+    assert started / 60 < enough <= (started + 60) / 60 + 0.5
+
+
+def test_a_training_resumed_without_time_for_a_step_ends_with_what_it_has(tmp_path):
+    fit(made_task(), network(), plan(4), Recorder(tmp_path))
+    recorder = Recorder()
+    late = replace(limit(5), started=time.time() - 60)
+    state = fit(
+        made_task(), fresh_network(), plan(4, limit=late), recorder, checkpoint=tmp_path / "2"
+    )
+    assert [record["epoch"] for record in recorder.begun_after] == [1]
+    assert [record["epoch"] for record in recorder.records] == [2]
+    assert state.standing.finished
+    assert state.standing.best_epoch in (1, 2)
 
 
 def test_a_loss_that_is_not_finite_stops_with_advice():

@@ -19,6 +19,7 @@ from reidray.data.split import split_images, split_people
 from reidray.errors import UserError
 from reidray.models.registry import DEFAULT_NETWORKS, NETWORKS, NetworkSpec
 from reidray.training.adaptation import adapt_network, adaptation_notes, is_free
+from reidray.training.clock import TimeLimit
 from reidray.training.loop import Task
 from reidray.training.multitask.examination import LabelledImages, Labelling
 from reidray.training.multitask.task import MultitaskTask
@@ -27,6 +28,10 @@ from reidray.training.run import Prepared, check_model_place, choose_network, im
 from reidray.training.run_directory import RunDirectory, new_run
 
 log = logging.getLogger("reidray")
+
+WRAP_UP_SHARE = 0.8
+"""What follows the training takes this share of what starting the workers took: a new process
+judges the images."""
 
 PARTS = {"train": "training", "val": "validation", "gallery": "test"}
 WITHOUT_MASKS = "pets_mobilenet_dense"
@@ -81,6 +86,15 @@ class PreparedMultitask(Prepared):
     def task_maker(self, crops: IngestedCrops) -> Callable[[Place], Task]:
         """What makes the task in a training process."""
         return partial(_make_task, self, crops)
+
+    def time_limit(self, started: float, seconds: float) -> TimeLimit:
+        """Return the limit of a job: judging all images and the report follow its training."""
+        return TimeLimit(
+            started=started,
+            seconds=seconds,
+            wrap_up_share=WRAP_UP_SHARE,
+            judged_after=sum(len(part.rows) for part in self.images.values()),
+        )
 
     def counts(self) -> str:
         """How much there is to learn from."""

@@ -56,6 +56,7 @@ class MultitaskTask:
         self._config, self._labelling, self._source = config, labelling, source
         self._train, self._validation, self._place = train, validation, place
         self.steps_per_epoch = -(-len(train.rows) // config.batch_size)
+        self.validation_images = len(validation.rows)
 
     def batches(self, epoch: int) -> Iterator[ImageBatch]:
         """This rank's images of each global batch of an epoch."""

@@ -71,7 +71,7 @@ def finish_multitask(
     findings = MultitaskFindings(
         root=prepared.manifest.root,
         layout=prepared.manifest.layout,
-        epochs=standing.epoch,
+        records=learned.records,
         best_epoch=standing.best_epoch,
         training_seconds=learned.seconds,
         parts={
@@ -83,9 +83,7 @@ def finish_multitask(
     )
     page = multitask_card(card.recipe, findings)
     write_model(run, learned.network, prepared.spec, card, page)
-    write_multitask_report(
-        run.folder / "report.html", config=card.recipe, records=learned.records, findings=findings
-    )
+    write_multitask_report(run.folder / "report.html", config=card.recipe, findings=findings)
     run.share()
     judged = examined.get("test", examined["validation"])
     return {
@@ -93,6 +91,7 @@ def finish_multitask(
         "model": run.uri("model"),
         "report": run.uri("report.html"),
         "epochs": standing.epoch,
+        "steps": standing.step,
         "best_epoch": standing.best_epoch,
         "judged_on": "test" if "test" in examined else "validation",
         **{

@@ -19,6 +19,7 @@ from reidray.data.split import split_people
 from reidray.errors import UserError
 from reidray.models.registry import NetworkSpec
 from reidray.training.adaptation import adaptation_notes
+from reidray.training.clock import TimeLimit
 from reidray.training.loop import Task
 from reidray.training.place import Place
 from reidray.training.reid.adaptation import adapt_reid
@@ -33,6 +34,9 @@ from reidray.training.run import Prepared, check_model_place, choose_network, im
 from reidray.training.run_directory import RunDirectory, new_run
 
 log = logging.getLogger("reidray")
+
+WRAP_UP_SHARE = 0.5
+"""What follows the training takes this share of what starting the workers took."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +91,10 @@ class PreparedReid(Prepared):
     def task_maker(self, crops: IngestedCrops) -> Callable[[Place], Task]:
         """What makes the task in a training process."""
         return partial(_make_task, self.config, crops, self.train, self.validation)
+
+    def time_limit(self, started: float, seconds: float) -> TimeLimit:
+        """Return the limit of a job: the report follows its training."""
+        return TimeLimit(started=started, seconds=seconds, wrap_up_share=WRAP_UP_SHARE)
 
     def counts(self) -> str:
         """How much there is to learn from."""

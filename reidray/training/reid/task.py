@@ -58,6 +58,7 @@ class ReidTask:
         self._train, self._validation = train, validation
         _, self._people = np.unique(train.people, return_inverse=True)
         self.steps_per_epoch = sum(1 for _ in self._plan(0))
+        self.validation_images = len(validation.rows)
 
     def batches(self, epoch: int) -> Iterator[ReidBatch]:
         """This rank's people of each global batch of an epoch."""

@@ -77,6 +77,7 @@ def finish_reid(prepared: PreparedReid, learned: Learned, crops: IngestedCrops) 
         "model": run.uri("model"),
         "report": run.uri("report.html"),
         "epochs": standing.epoch,
+        "steps": standing.step,
         "best_epoch": standing.best_epoch,
         **{name: round(value, 4) for name, value in figures.items()},
         "protocol": standing.best["protocol"],
