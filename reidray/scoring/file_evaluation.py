@@ -58,8 +58,8 @@ def judge_ranking(
         ]
         queries.append(_judge_query(query, kept[query], truth))
     length = max(1, *map(len, kept.values()))
-    if truth.drawn is not None:
-        found = truth.drawn.curve(kept, length)
+    if truth.curve is not None:
+        found = truth.curve(kept, length)
     else:
         firsts = np.array([query.first_match_rank or np.inf for query in queries])
         found = np.array([(firsts <= rank).mean() for rank in range(1, length + 1)])

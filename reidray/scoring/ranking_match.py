@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reidray.data.layouts.names import person_and_camera_of
-from reidray.retrieval.protocols import ProtocolName
+from reidray.scoring.config import ProtocolName
 from reidray.scoring.name_matching import NamePairs, nothing_in_common, pair_names
 from reidray.scoring.ranking_file import collect_rows
 from reidray.scoring.ranking_forms import ReadForm
-from reidray.scoring.ranking_truth import RankingTruth, truth_from_names, truth_of
+from reidray.scoring.ranking_truth import RankingTruth, truth_of
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,8 @@ def match_gallery(
     asked = [row.query for row in reading.form.rows]
     if not reading.names.known_as:
         raise nothing_in_common("name", file, _ranked(reading.form), folder, gallery)
+    from reidray.scoring.named_truth import truth_from_names  # which loads PyTorch
+
     truth = truth_from_names(asked, gallery, protocol)
     matched = _matched(reading, truth, file, folder, asked, gallery, None)
     return replace(matched, gallery=len(gallery))

@@ -124,3 +124,24 @@ def test_what_does_not_go_together_is_one_line(arguments, named):
     with pytest.raises(UserError, match=named) as caught:
         parse_config(EvaluateConfig, list(arguments))
     assert "\n" not in str(caught.value)
+
+
+def test_a_ranking_that_matches_nothing_is_refused_before_pytorch_loads(tmp_path):
+    (tmp_path / "reid_test.txt").write_text("0001_c1_1.jpg: 0007_c1_1.jpg\n")
+    (tmp_path / "truth.json").write_text(json.dumps({"q.jpg": ["a.jpg"]}))
+    (tmp_path / "gallery").mkdir()
+    (tmp_path / "gallery" / "0002_c1_1.jpg").touch()
+    script = (
+        "import sys; sys.argv[0] = 'jobs/evaluate.py'; sys.path.insert(0, 'jobs')\n"
+        "import evaluate\n"
+        "try: evaluate.evaluate()\n"
+        "finally: print('torch' in sys.modules)"
+    )
+    for truth in (("--truth", "truth.json"), ("--gallery", "gallery")):
+        arguments = ("--ranking", tmp_path / "reid_test.txt", truth[0], tmp_path / truth[1])
+        command = [sys.executable, "-c", script, *map(str, arguments)]
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert "in common: '0" in done.stderr
+        assert done.stdout.splitlines()[-1] == "False"
