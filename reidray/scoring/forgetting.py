@@ -24,6 +24,7 @@ from reidray.data.storage import Location
 from reidray.data.store_lock import LOCK_FILE
 from reidray.errors import UserError
 from reidray.retrieval.search import top_k_of_parts
+from reidray.retrieval.sums import one_thread
 from reidray.scoring.audit import AuditEntry, complete_all, write_begun
 from reidray.scoring.config import ForgetConfig
 from reidray.scoring.deletion_plan import names_going, plan_deletion
@@ -212,7 +213,8 @@ def _nearest(log: PartLog, gone: Sequence[PartRows]) -> float | None:
         )
         for first in islice(left, 1):
             parts = ((np.arange(len(part)), part) for part in chain([first], left))
-            distances, _ = top_k_of_parts(query, parts, 1)
+            with one_thread():  # parts are small: threads cost more than they save
+                distances, _ = top_k_of_parts(query, parts, 1)
             least.append(float(distances.min()))
     return min(least, default=None)
 
