@@ -150,8 +150,15 @@ def _root(location: Location) -> str:
 def _needs(location: Location, right: str, what: str) -> Iterator[None]:
     try:
         yield
-    except PermissionError:
+    except PermissionError as error:
+        reason = " ".join(str(error).split())
         raise UserError(
-            f"{location.uri}: the object store does not let {what}; what is to be forgotten may "
-            f"still be there: grant {right} and run it again"
+            f"{location.uri}: the object store does not let {what} ({reason}), so what is to be "
+            f"forgotten may still be there: grant {right} and run it again"
+        ) from None
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{location.uri}: the object store failed ({reason}); check the address and the AWS_ "
+            "variables, and run it again"
         ) from None

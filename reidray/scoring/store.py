@@ -122,6 +122,8 @@ class EmbeddingStore:
                 self._keep(part, rows.table["content"].filter(rows.embedded).combine_chunks())
             if isinstance(rows, PartRows) and not anew:
                 self._see(rows.table)
+        # In one piece, so that the memory of what was seen beside it can be given back.
+        self._contents = [pa.concat_arrays([NO_CONTENTS, *self._contents])]
 
     @property
     def contents(self) -> pa.ChunkedArray:
@@ -213,9 +215,10 @@ class EmbeddingStore:
         self._contents.append(contents)
 
     def _see(self, table: pa.Table) -> None:
-        table = table.filter(pc.not_equal(table["stamp"], ""))
+        stamped = pc.not_equal(table["stamp"], "")
         for folder, tables in self._seen.items():
-            tables.append(table.filter(pc.equal(table["folder"], folder)).select(SEEN_COLUMNS))
+            chosen = pc.and_(stamped, pc.equal(table["folder"], folder))
+            tables.append(table.select(SEEN_COLUMNS).filter(chosen))
 
 
 def _embedded_contents(rows: PartRows) -> pa.Array:

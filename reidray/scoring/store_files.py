@@ -46,15 +46,17 @@ def find_files(location: Location) -> StoreFiles:
     """List every file under a store.
 
     Raises:
-        UserError: the object store does not let old versions be listed.
-        OSError: the disk or the object store failed.
+        UserError: a folder cannot be read, or the object store does not let old versions be listed.
     """
     versions: list[ObjectVersion] = []
     if location.is_remote:
         versions = list_versions(location)
         paths = [version.path for version in versions if version.is_current]
     else:
-        paths = sorted(_walk(Path(location.uri)))
+        try:
+            paths = sorted(_walk(Path(location.uri)))
+        except OSError as error:
+            raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
     known = [path for path in paths if _is_own(path)]
     return StoreFiles(
         tuple(path for path in known if not _TEMPORARY.fullmatch(path)),

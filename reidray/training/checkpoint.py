@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -64,8 +64,8 @@ class TrainingState:
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint, with the checksums of its files, into an existing folder."""
-        save_file(copy_weights(self.network), folder / NETWORK_FILE)
-        save_file(self.best_weights, folder / BEST_FILE)
+        (folder / NETWORK_FILE).write_bytes(save(copy_weights(self.network)))
+        (folder / BEST_FILE).write_bytes(save(self.best_weights))
         optimizer = self.optimizer.state_dict()
         tensors = {
             f"{index}.{name}": value.detach().cpu().contiguous()
@@ -73,7 +73,7 @@ class TrainingState:
             for name, value in entry.items()
             if isinstance(value, Tensor)
         }
-        save_file(tensors, folder / OPTIMIZER_FILE)
+        (folder / OPTIMIZER_FILE).write_bytes(save(tensors))
         state = {"format": FORMAT, "standing": vars(self.standing), "settings": self.settings}
         (folder / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n")
         write_checksums(folder)

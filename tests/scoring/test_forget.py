@@ -204,6 +204,72 @@ def test_every_forget_fails_until_old_versions_can_be_removed(
     assert all(json.loads(line)["completed"] for line in lines)
 
 
+def test_a_night_that_stood_still_while_a_person_was_forgotten_writes_nothing_back(store):
+    late = open_store(store, "one")
+    forget(ForgetConfig(store=store, person="1"))
+    with pytest.raises(UserError, match="another run began to write it"):
+        append(late, PATHS[:2], range(2))
+    assert left(store)[1] == [set(PATHS[2:])] * 2
+
+
+def test_a_forget_that_stood_still_while_another_ran_writes_nothing_back(bucket):
+    store = fill(f"{bucket}/store")
+    log = PartLog(Location(store))
+    part = log.find()[0]
+    rows = log.read(part, read_rows)
+    forget(ForgetConfig(store=store, person="1"))
+    with pytest.raises(UserError, match="another run began to write it"):
+        log.replace(part, rows.to_parquet())
+    assert left(store)[1] == [set(PATHS[2:])] * 2
+
+
+LEFT_BY_KILLS = (
+    *("parts/.00000009.parquet.part", ".forgotten.jsonl.part"),
+    *("images/day=2026-01-31/.a.parquet.part", "embeddings/model=m/day=2026-01-31/.b.parquet.part"),
+)
+
+
+@pytest.mark.parametrize("next_run", ["forget", "night"])
+def test_what_a_killed_run_left_half_written_is_removed_by_the_next(tmp_path, next_run):
+    store = fill(str(tmp_path / "store"))
+    for name in LEFT_BY_KILLS:
+        (tmp_path / "store" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "store" / name).write_bytes(b"half")
+    if next_run == "forget":
+        assert forget(ForgetConfig(store=store, person="1"))["removed"] >= 3
+    else:
+        with open_parts(store):
+            pass
+    files = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    assert not [path for path in files if path.name.startswith(".")]
+
+
+def test_files_that_a_store_did_not_write_are_named_and_not_deleted(tmp_path, caplog):
+    store = fill(str(tmp_path / "store"))
+    (tmp_path / "store" / "notes.txt").write_text("mine")
+    (tmp_path / "store" / "sub").mkdir()
+    (tmp_path / "store" / "sub" / "mine.parquet").write_text("mine")
+    assert forget(ForgetConfig(store=store, person="anna"))["images"] == 2
+    assert "2 files there are no part of the store and are left alone" in caplog.text
+    copy = tmp_path / "store" / "parts" / "00000001 (copy).txt"
+    copy.write_bytes(b"a copy of a part")
+    before = left(store)
+    with pytest.raises(UserError, match=r"copy\).txt: lies among the parts.*delete it"):
+        forget(ForgetConfig(store=store, person="1"))
+    assert left(store) == before
+    assert copy.exists()
+    assert (tmp_path / "store" / "notes.txt").exists()
+
+
+def test_a_store_that_cannot_be_looked_through_is_named_in_one_line(bucket, unreliable):
+    with pytest.raises(UserError, match=r"s3://no-such-bucket-here/store: .*check the address"):
+        forget(ForgetConfig(store="s3://no-such-bucket-here/store", person="1"))
+    store = fill(f"{bucket}/store")
+    unreliable.left = 0
+    with pytest.raises(UserError, match="grant s3:ListBucketVersions"):
+        forget(ForgetConfig(store=store, person="1", dry_run=True))
+
+
 def run_job(*arguments):
     command = [sys.executable, ROOT / "jobs" / "forget.py", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
