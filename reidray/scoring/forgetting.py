@@ -23,8 +23,6 @@ from reidray.data.publishing import only_writer_of
 from reidray.data.storage import Location
 from reidray.data.store_lock import LOCK_FILE
 from reidray.errors import UserError
-from reidray.retrieval.search import top_k_of_parts
-from reidray.retrieval.sums import one_thread
 from reidray.scoring.audit import AuditEntry, complete_all, write_begun
 from reidray.scoring.config import ForgetConfig
 from reidray.scoring.deletion_plan import names_going, plan_deletion
@@ -201,6 +199,9 @@ def _search(log: PartLog, deletions: Sequence[Deletion]) -> int:
 
 def _nearest(log: PartLog, gone: Sequence[PartRows]) -> float | None:
     """The least distance of an embedding that stayed to one of the same model that is gone."""
+    from reidray.retrieval.search import top_k_of_parts  # imports PyTorch
+    from reidray.retrieval.sums import one_thread
+
     least: list[float] = []
     for model in {rows.model for rows in gone if len(rows.table)}:
         query = np.concatenate(

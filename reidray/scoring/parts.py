@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from reidray.retrieval.arrow_features import as_matrix
 from reidray.scoring.digests import HASH_BYTES
 from reidray.scoring.predictions import Predictions, Shape
 
@@ -193,6 +192,8 @@ def read_predictions(rows: PartRows, shape: Shape) -> Predictions:
 
 def embeddings_of(table: pa.Table) -> NDArray[np.float32]:
     """(N, D) float32, those of rows that all have one."""
+    from reidray.retrieval.arrow_features import as_matrix  # imports PyTorch
+
     column = table["embedding"]
     matrix = as_matrix(column.combine_chunks(), column.type.list_size)
     return matrix.astype(np.float32, copy=False)
