@@ -12,11 +12,13 @@ def quickstart() -> dict[str, Any]:
 
     asked = parse_config(QuickstartConfig, sys.argv[1:], description=__doc__)
 
+    from reidray.progress import Activity
     from reidray.quickstart_folder import claimed_folder
 
     with claimed_folder(asked.config.folder) as folder:  # before PyTorch and Ray load
-        from reidray.quickstart import run_quickstart
-        from reidray.session import ray_session
+        with Activity("loading PyTorch and Ray"):
+            from reidray.quickstart import run_quickstart
+            from reidray.session import ray_session
 
         demo = parse_config(TrainReidConfig, ["--recipe", "demo", "--data", "demo"], trains="reid")
         session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)

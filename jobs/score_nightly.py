@@ -14,15 +14,17 @@ def score_nightly() -> dict[str, Any]:
 
     asked = parse_config(ScoreConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
+    from reidray.progress import SAID_AFTER, Activity
     from reidray.scoring.input_files import check_score_inputs
     from reidray.scoring.output_files import check_score_places
 
     check_score_inputs(asked.config)
     check_score_places(asked.config)  # before PyTorch loads
 
-    from reidray.scoring.night import score_night
-    from reidray.scoring.night_embedding import NightCluster
-    from reidray.session import ray_session, starts_own
+    with Activity("loading PyTorch", delay=SAID_AFTER):
+        from reidray.scoring.night import score_night
+        from reidray.scoring.night_embedding import NightCluster
+        from reidray.session import ray_session, starts_own
 
     address = asked.session.ray_address
     session = ray_session(address, verbose=asked.session.verbose)

@@ -18,18 +18,21 @@ def train() -> dict[str, Any]:
         TrainMultitaskConfig, sys.argv[1:], description=__doc__, example=EXAMPLE, trains="multitask"
     )
 
+    from reidray.progress import SAID_AFTER, Activity
     from reidray.training.input_files import check_training_inputs
     from reidray.training.run_directory import claimed_run
 
     check_training_inputs(asked.config)
     with claimed_run(asked.config, asked.resume) as run:  # before PyTorch and Ray load
-        from reidray.interrupts import offer_resume
-        from reidray.session import ray_session
-        from reidray.training.multitask.prepare import prepare_multitask
-        from reidray.training.multitask.train import train_multitask
-        from reidray.training.run import CONFIG_FILE
+        with Activity("loading PyTorch and Ray", delay=SAID_AFTER):
+            from reidray.interrupts import offer_resume
+            from reidray.session import ray_session
+            from reidray.training.multitask.prepare import prepare_multitask
+            from reidray.training.multitask.train import train_multitask
+            from reidray.training.run import CONFIG_FILE
 
-        prepared = prepare_multitask(asked.config, run, asked.sources)
+        with Activity(f"reading {asked.config.data}", delay=SAID_AFTER):
+            prepared = prepare_multitask(asked.config, run, asked.sources)
         offer_resume(asked.arguments_to_resume(run.location.uri), once=run.folder / CONFIG_FILE)
         with ray_session(asked.session.ray_address, verbose=asked.session.verbose):
             return train_multitask(prepared, started=started)

@@ -16,16 +16,19 @@ def tune() -> dict[str, Any]:
     started = time.time()
     asked = parse_config(TuneConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
+    from reidray.progress import SAID_AFTER, Activity
     from reidray.tuning.base import check_tune_inputs
     from reidray.tuning.sweep_folder import SWEEP_FILE, claimed_sweep
 
     check_tune_inputs(asked.config)
     with claimed_sweep(asked.config) as output:  # before PyTorch and Ray load
-        from reidray.interrupts import offer_resume
-        from reidray.session import ray_session
-        from reidray.tuning.sweep import prepare_sweep, run_sweep
+        with Activity("loading PyTorch and Ray", delay=SAID_AFTER):
+            from reidray.interrupts import offer_resume
+            from reidray.session import ray_session
+            from reidray.tuning.sweep import prepare_sweep, run_sweep
 
-        sweep = prepare_sweep(asked.config, output)
+        with Activity(f"reading {asked.config.data}", delay=SAID_AFTER):
+            sweep = prepare_sweep(asked.config, output)
         again = [argument for argument in sys.argv[1:] if argument != "--resume"]
         offer_resume([*again, "--resume"], once=sweep.output.folder / SWEEP_FILE)
         session = ray_session(

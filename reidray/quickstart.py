@@ -16,6 +16,7 @@ from reidray.data.decoding import decode_files
 from reidray.data.demo import draw_demo_set
 from reidray.data.image_folders import list_images
 from reidray.data.storage import Location
+from reidray.progress import Activity
 from reidray.quickstart_folder import DATA_FOLDER, RUN_FOLDER, SCORES_FOLDER
 from reidray.retrieval import evaluate
 from reidray.scoring.config import EvaluateConfig, ScoreConfig
@@ -53,7 +54,8 @@ def run_quickstart(
     data, run, scores = (folder / name for name in (DATA_FOLDER, RUN_FOLDER, SCORES_FOLDER))
     seconds: dict[str, float] = {}
     started = time.time()
-    draw_demo_set(data, seed=config.seed)
+    with Activity("drawing people"):
+        draw_demo_set(data, seed=config.seed)
     seconds["draw"] = time.time() - started
     log.info("drew a demo set into %s in %.1f s", data, seconds["draw"])
     training = replace(
@@ -75,7 +77,8 @@ def run_quickstart(
         )
         seconds["score"] = time.time() - scoring_started
     figures = _judge(data, scores)
-    pca = pca_rank1(data)
+    with Activity("comparing with PCA of the pixels"):
+        pca = pca_rank1(data)
     _advise(figures, pca, trained, scores, data)
     return {
         "data": str(data),

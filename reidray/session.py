@@ -6,10 +6,12 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from reidray.data.object_store import ENDPOINT_VARIABLE
 from reidray.errors import UserError
 from reidray.interrupts import interrupted
+from reidray.progress import Activity
 
 CONNECT_SECONDS = 10
 LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -44,9 +46,30 @@ def ray_session(
         UserError: no cluster answers at the address, or it has no dashboard that is needed.
     """
     keep_to_loopback(address)
+    address = _chosen(address)
+    with Activity("starting Ray" if address == "local" else f"joining Ray at {address}"):
+        joined = _connect(address, verbose=verbose, dashboard=dashboard)
+    try:
+        if dashboard and not joined.dashboard_url:
+            raise UserError(
+                f"Ray at {address!r} has no dashboard, which trials of several workers need to be "
+                "stopped: start one with cluster/local/up, or use --ray-address local"
+            )
+        yield
+    finally:
+        if not interrupted():  # the job is about to end, and all that Ray started with it
+            import ray
+
+            with Activity("stopping Ray" if address == "local" else "leaving Ray"):
+                ray.shutdown()
+        if address == "local" and dashboard:
+            del os.environ[DASHBOARD_VARIABLE]
+
+
+def _connect(address: str, *, verbose: bool, dashboard: bool) -> Any:
+    """Connect to Ray at an address, and return what it says of the connection."""
     import ray  # takes a second, which a night with little to embed does without
 
-    address = _chosen(address)
     _quieten(verbose)
     _check_reachable(address)
     here: dict[str, object] = {}
@@ -69,18 +92,7 @@ def ray_session(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = verbose
     context.print_on_execution_start = verbose
-    try:
-        if dashboard and not joined.dashboard_url:
-            raise UserError(
-                f"Ray at {address!r} has no dashboard, which trials of several workers need to be "
-                "stopped: start one with cluster/local/up, or use --ray-address local"
-            )
-        yield
-    finally:
-        if not interrupted():  # the job is about to end, and all that Ray started with it
-            ray.shutdown()
-        if address == "local" and dashboard:
-            del os.environ[DASHBOARD_VARIABLE]
+    return joined
 
 
 def keep_to_loopback(address: str | None) -> None:

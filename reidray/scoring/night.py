@@ -18,7 +18,7 @@ from reidray.data.publishing import published_folder
 from reidray.data.retries import retries_so_far
 from reidray.data.storage import Location
 from reidray.models import load_person_model
-from reidray.progress import told_when_slow
+from reidray.progress import SAID_AFTER, Stages, told_when_slow
 from reidray.retrieval.search import top_k_of_parts
 from reidray.scoring.config import ScoreConfig
 from reidray.scoring.embedder import shape_of
@@ -73,14 +73,18 @@ def score_night(config: ScoreConfig, cluster: NightCluster | None = None) -> dic
     check_score_places(config)
     watch, retries = Stopwatch(), retries_so_far()
     cluster = cluster or NightCluster(nullcontext(), alone=False)
-    with published_folder(config.output, OUTPUT_FILES, SUMMARY_FILE) as staging:
+    with published_folder(config.output, OUTPUT_FILES, SUMMARY_FILE) as staging, Stages() as stages:
+        stages.begin("reading the model", delay=SAID_AFTER)
         with told_when_slow("reading the model %s", config.model):
             model = load_person_model(config.model)
+        stages.begin(f"listing {config.queries} and {config.gallery}", delay=SAID_AFTER)
         with told_when_slow("listing %s and %s", config.queries, config.gallery):
             sets = tuple(
                 list_set(uri, config.follow_links) for uri in (config.queries, config.gallery)
             )
         watch.lap("check")
+        known = "the images" if config.store is None else f"the images in the store {config.store}"
+        stages.begin(f"looking up {known}")
         with _open_store(config, staging) as parts:
             folders = [folder_of(images) for images in sets]
             store = EmbeddingStore(
@@ -89,11 +93,14 @@ def score_night(config: ScoreConfig, cluster: NightCluster | None = None) -> dic
             with told_when_slow("looking up what the store knows of the images"):
                 increment = Increment(sets, store)
             watch.lap("look up")
+            stages.end()
             embedding = embed_missing(model, sets, increment, config, cluster, watch)
+            stages.begin("ranking")
             images = _complete(increment, sets, config.max_bad)
             ranked = rank(images, store, config, config.metric or model.card.metric)
             store.forget_earlier()
             watch.lap("rank")
+        stages.begin("writing")
         write_files(staging, model, ranked, config)
         watch.lap("write")
         summary = {

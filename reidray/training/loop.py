@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,7 +49,7 @@ class Reporter(Protocol):
         """Once, on rank 0, with the figures of the epochs that a checkpoint had behind it."""
 
     def step(self, progress: "StepProgress") -> None:
-        """Now and then within an epoch, on rank 0."""
+        """Now and then within an epoch, and before it is judged, on rank 0."""
 
     def epoch(self, record: Metrics, save: Callable[[Path], None]) -> None:
         """After each epoch, on every rank; `save` writes the checkpoint, which rank 0 keeps."""
@@ -61,17 +61,21 @@ class StepProgress:
 
     Attributes:
         epoch: from 1.
+        epoch_done: share of the epoch, in 0..1.
         done: share of the whole training, in 0..1.
         images_per_second: of all processes.
         seconds_left: until the end of the training at this pace.
         loss: mean of the epoch so far.
+        validating: whether the epoch has been trained and is judged.
     """
 
     epoch: int
+    epoch_done: float
     done: float
     images_per_second: float
     seconds_left: float
     loss: float
+    validating: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +185,7 @@ class _Training:
         self.state = TrainingState(network, build_optimizer(plan.optimizer, network), settings)
         if checkpoint is not None:
             self.state.restore(checkpoint)
+        self.progress: StepProgress | None = None
         self.parallel: nn.Module = network
         if place.world_size > 1:
             on_gpu = place.device.type == "cuda"
@@ -279,16 +284,20 @@ class _Training:
         by_steps = pace * (self.clock.total_steps - self.state.standing.step)
         progress = StepProgress(
             epoch=self.state.standing.epoch + 1,
+            epoch_done=tally.steps / self.task.steps_per_epoch,
             done=done,
             images_per_second=tally.images / tally.seconds,
             seconds_left=min(by_steps, self.clock.seconds_left()),
             loss=tally.losses()["loss"],
         )
+        self.progress = progress
         self.reporter.step(progress)
 
     def _validate(self, record: Metrics) -> Metrics:
         """Judge the network after an epoch; where it is the best so far, keep its weights."""
         start = time.perf_counter()
+        if self.progress is not None:
+            self.reporter.step(replace(self.progress, validating=True))
         self.network.eval()
         metrics = self.place.from_leader(self.task.validate(self.network))
         standing, figure = self.state.standing, self.plan.validation.select_by

@@ -2,19 +2,16 @@
 
 import json
 import logging
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
 
 from ray.util.queue import Empty, Queue
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from torch.utils.tensorboard import SummaryWriter
 
 from reidray.data.outputs import write_whole
+from reidray.progress import Activity, duration
 from reidray.training.loop import Metrics, StepProgress
 from reidray.training.run_directory import RunDirectory
 
@@ -32,6 +29,52 @@ SHOWN = (
 """The figures of an epoch that are told, where there are such."""
 
 
+class TrainingProgress(Activity):
+    """The moving line of a training, from the start of its workers to their end.
+
+    Args:
+        workers: what computes, for a person.
+        epochs: that were asked for.
+    """
+
+    def __init__(self, workers: str, epochs: int) -> None:
+        super().__init__(f"starting {workers}")
+        self._epochs = epochs
+        self._step: StepProgress | None = None
+        self._state: str | None = None
+        self._state_began = 0.0
+
+    def show_step(self, step: StepProgress) -> None:
+        """Show how an epoch goes."""
+        self._step, self._state = step, None
+        if step.validating:
+            self._begin(f"epoch {step.epoch}/{self._epochs}, validating")
+
+    def show_epoch(self, epoch: int) -> None:
+        """Show that an epoch has ended."""
+        self._begin(f"epoch {epoch}/{self._epochs} ended")
+
+    def describe(self) -> str:
+        """Return the epoch, the loss, the pace and the time left."""
+        if self._state is not None:
+            return f"{self._state}, {self.seconds - self._state_began:.0f} s"
+        step = self._step
+        if step is None:
+            return super().describe()
+        return (
+            f"epoch {step.epoch}/{self._epochs}, {step.epoch_done:.0%} of it, "
+            f"loss {step.loss:.3f}, {step.images_per_second:,.0f} images/s, "
+            f"{duration(max(step.seconds_left, 0))} left"
+        )
+
+    def done_share(self) -> float | None:
+        """Return the share of the training that is done."""
+        return None if self._step is None else self._step.done
+
+    def _begin(self, state: str) -> None:
+        self._state, self._state_began = state, self.seconds
+
+
 class Journal:
     """Writes what training tells of itself.
 
@@ -39,20 +82,11 @@ class Journal:
         records: a row of figures for each epoch, those of earlier parts of the run included.
     """
 
-    def __init__(self, run: RunDirectory) -> None:
-        self._run = run
+    def __init__(self, run: RunDirectory, epochs: int) -> None:
+        self._run, self._epochs = run, epochs
         self._file = run.folder / METRICS_FILE
         self.records: list[Metrics] = []
         self._board = SummaryWriter(str(run.folder / "tensorboard"))
-        self._bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
-            TextColumn("{task.fields[pace]}"),
-            TextColumn("{task.fields[left]} left"),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-            transient=True,
-        )
 
     def copy(self, records: list[Metrics]) -> None:
         """Write down a training that has ended elsewhere, by the figures of each epoch."""
@@ -61,11 +95,17 @@ class Journal:
         self._board.close()
 
     @contextmanager
-    def follow(self, queue: Queue) -> Iterator[None]:
-        """Write down what arrives in a queue until the block ends."""
+    def follow(self, queue: Queue, workers: str) -> Iterator[None]:
+        """Write down what arrives in a queue until the block ends.
+
+        Args:
+            queue: of what a training process tells.
+            workers: what computes, for a person.
+        """
         ended = threading.Event()
-        with self._bar, ThreadPoolExecutor(1) as thread:
-            reading = thread.submit(self._read, queue, ended)
+        shown = TrainingProgress(workers, self._epochs)
+        with shown, ThreadPoolExecutor(1) as thread:
+            reading = thread.submit(self._read, queue, ended, shown)
             try:
                 yield
             finally:
@@ -73,8 +113,7 @@ class Journal:
             reading.result()
             self._board.close()
 
-    def _read(self, queue: Queue, ended: threading.Event) -> None:
-        row = self._bar.add_task("training", total=1.0, epoch="-", pace="", left="")
+    def _read(self, queue: Queue, ended: threading.Event, shown: TrainingProgress) -> None:
         while True:
             try:
                 event = queue.get(timeout=0.5)
@@ -83,21 +122,13 @@ class Journal:
                     return
                 continue
             if isinstance(event, StepProgress):
-                self._show(row, event)
+                shown.show_step(event)
             elif isinstance(event, list):
                 self._begin(event)
             else:
+                shown.show_epoch(event["epoch"])
                 self._write([*self.records, event])
-                log.info("%s", _line(event))
-
-    def _show(self, row: TaskID, progress: StepProgress) -> None:
-        self._bar.update(
-            row,
-            completed=progress.done,
-            epoch=progress.epoch,
-            pace=f"loss {progress.loss:.3f}, {progress.images_per_second:,.0f} images/s",
-            left=str(timedelta(seconds=round(progress.seconds_left))),
-        )
+                log.info("%s", _line(event, self._epochs))
 
     def _begin(self, records: list[Metrics]) -> None:
         """Take over the epochs of the checkpoint that training starts from, and no others."""
@@ -117,9 +148,10 @@ class Journal:
         self._run.share()
 
 
-def _line(record: Metrics) -> str:
-    """An epoch's figures for a person."""
-    parts = [f"epoch {record['epoch']}", f"loss {record['loss']:.3f}"]
+def _line(record: Metrics, epochs: int) -> str:
+    """Return an epoch's figures for a person."""
+    share = f", {record['epoch_share']:.0%} of it" if "epoch_share" in record else ""
+    parts = [f"epoch {record['epoch']}/{epochs}{share}", f"loss {record['loss']:.3f}"]
     parts += [f"{name} {record[key]:.3f}" for key, name in SHOWN if key in record]
     if "attribute_accuracy" in record:
         majority = record["attribute_majority"]

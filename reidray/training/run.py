@@ -287,7 +287,7 @@ def open_run(prepared: Prepared) -> Journal:
     for name, text in id_files(manifest.person_ids, manifest.camera_ids).items():
         write_whole(run.folder / name, text)
     run.share()
-    return Journal(run)
+    return Journal(run, prepared.config.epochs)
 
 
 def read_learned(spec: NetworkSpec, checkpoint: Path) -> Learned:

@@ -1,13 +1,12 @@
 """Where a run lies: a folder on a disk, or one in an object store with a mirror here."""
 
 import atexit
-import logging
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,9 +20,8 @@ from reidray.data.publishing import only_writer_of
 from reidray.data.storage import Location
 from reidray.data.store_lock import LOCK_FILE, StoreLock, writing_alone
 from reidray.errors import UserError
+from reidray.progress import SAID_AFTER, Activity
 from reidray.training.checkpoint_files import settle_checkpoints
-
-log = logging.getLogger("reidray")
 
 RUN_FILES = (
     "config.yaml",
@@ -86,13 +84,11 @@ class RunDirectory:
             with only_writer_of(Location(os.path.realpath(self.location.uri))):
                 yield
             return
-        log.info("taking the lock of %s", self.location.uri)
-        with writing_alone(self.location) as lock:
-            _locks[self.location.uri] = lock
-            try:
-                yield
-            finally:
-                del _locks[self.location.uri]
+        with ExitStack() as stack:
+            with Activity(f"taking the lock of {self.location.uri}", delay=SAID_AFTER):
+                _locks[self.location.uri] = stack.enter_context(writing_alone(self.location))
+            stack.callback(_locks.pop, self.location.uri)
+            yield
 
     def check_new(self, otherwise: str) -> None:
         """Refuse a place that holds something, or cannot be written.

@@ -109,7 +109,7 @@ def train_on_cluster(
     """
     events = Queue(actor_options={"num_cpus": 0})
     trainer = torch_trainer(assignment, resources, run, events=events)
-    with journal.follow(events):
+    with journal.follow(events, resources.described(assignment.config.num_workers)):
         return fit(trainer)
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reidray.config import TrainingConfig
+from reidray.progress import Activity
 
 log = logging.getLogger("reidray")
 
@@ -44,6 +45,18 @@ class _Trial:
         return 1.0 if self.ended else self.epoch / self.epochs
 
 
+class _SweepLines(Activity):
+    """The lines of a sweep in a log file, while no trial ends."""
+
+    def __init__(self, log: "TrialLog") -> None:
+        super().__init__("starting the trials")
+        self._log = log
+
+    def describe(self) -> str:
+        """Return how the sweep stands."""
+        return self._log.summary()
+
+
 class TrialLog(tune.Callback):  # type: ignore[misc]
     """Follows the trials of a sweep.
 
@@ -56,6 +69,7 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
         self._done_before = 0.0
         self._trials: dict[str, _Trial] = {}
         self._live: Live | None = None
+        self._lines: _SweepLines | None = None
 
     def get_state(self) -> dict[str, Any] | None:
         """How the trials stand."""
@@ -76,6 +90,9 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
             console = Console(stderr=True)
             self._live = Live(console=console, get_renderable=self._table, transient=True)
             self._live.start()
+        else:
+            self._lines = _SweepLines(self)
+            self._lines.__enter__()
 
     def on_trial_start(self, *, trials: list[Any], trial: Any, **_: Any) -> None:
         """A trial begins, or goes on, perhaps under other values."""
@@ -110,6 +127,17 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
         if self._live is not None:
             self._live.stop()
             self._live = None
+        if self._lines is not None:
+            self._lines.__exit__(None, None, None)
+            self._lines = None
+
+    def summary(self) -> str:
+        """Return how many trials ended, the best figure and the time left."""
+        trials = list(self._trials.values())
+        ended = sum(trial.ended for trial in trials)
+        bests = [trial.best for trial in trials if trial.best is not None]
+        best = f", best {max(bests, key=self._base.validation.goodness):.3f}" if bests else ""
+        return f"{ended} of {self._count} trials{best}, {self._time_left()}"
 
     @property
     def _done(self) -> float:
@@ -132,10 +160,7 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
 
     def _table(self) -> Table:
         validation, trials = self._base.validation, list(self._trials.values())
-        ended = sum(trial.ended for trial in trials)
-        bests = [trial.best for trial in trials if trial.best is not None]
-        best = f", best {max(bests, key=validation.goodness):.3f}" if bests else ""
-        table = Table(title=f"{ended} of {self._count} trials{best}, {self._time_left()}")
+        table = Table(title=self.summary())
         for name in ("trial", "state", "epoch", validation.select_by, "its best"):
             table.add_column(name, no_wrap=True)
         table.add_column("values")

@@ -7,6 +7,7 @@ import torch
 from reidray.data.ingest import IngestedCrops
 from reidray.models.directory import ModelCard
 from reidray.models.networks import Network
+from reidray.progress import Activity
 from reidray.reporting.multitask import (
     MultitaskFindings,
     PartFindings,
@@ -59,7 +60,9 @@ def finish_multitask(
     Returns:
         What was made and its figures.
     """
-    examined = resources.run(_examine, prepared, crops, learned.network, resources)
+    images = sum(len(part.rows) for part in prepared.images.values())
+    with Activity(f"judging the best epoch on {images:,} images"):
+        examined = resources.run(_examine, prepared, crops, learned.network, resources)
     run, standing = prepared.run, learned.standing
     parts = {name: part.to_json() for name, part in examined.items()}
     card = ModelCard(
@@ -82,9 +85,10 @@ def finish_multitask(
         notes=prepared.manifest.notes,
     )
     page = multitask_card(card.recipe, findings)
-    write_model(run, learned.network, prepared.spec, card, page)
-    write_multitask_report(run.folder / "report.html", config=card.recipe, findings=findings)
-    run.share()
+    with Activity("writing the model and the report"):
+        write_model(run, learned.network, prepared.spec, card, page)
+        write_multitask_report(run.folder / "report.html", config=card.recipe, findings=findings)
+        run.share()
     judged = examined.get("test", examined["validation"])
     return {
         "run": run.location.uri,

@@ -6,6 +6,7 @@ import numpy as np
 
 from reidray.data.ingest import IngestedCrops
 from reidray.models.directory import ModelCard
+from reidray.progress import Activity
 from reidray.reporting import DataSummary, model_card, write_run_report
 from reidray.training.reid.prepare import PreparedReid
 from reidray.training.run import Learned, plain, train, write_model
@@ -60,15 +61,16 @@ def finish_reid(prepared: PreparedReid, learned: Learned, crops: IngestedCrops) 
         metrics=standing.best | {"training_seconds": learned.seconds},
     )
     page = model_card(config, standing.best, standing.best_epoch, summary)
-    write_model(run, learned.network, prepared.spec, card, page)
-    write_run_report(
-        run.folder / "report.html",
-        config=config,
-        records=learned.records,
-        best_epoch=standing.best_epoch,
-        data=summary,
-    )
-    run.share()
+    with Activity("writing the model and the report"):
+        write_model(run, learned.network, prepared.spec, card, page)
+        write_run_report(
+            run.folder / "report.html",
+            config=config,
+            records=learned.records,
+            best_epoch=standing.best_epoch,
+            data=summary,
+        )
+        run.share()
     shown = ("mean_ap", "rank1", "rank5", "rank10", "mean_inp")
     optional = ("attribute_accuracy", "attribute_majority")
     figures = {name: standing.best[name] for name in (*shown, *optional) if name in standing.best}
