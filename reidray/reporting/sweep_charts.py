@@ -35,7 +35,7 @@ COLOURS = colormaps["viridis_r"]
 
 
 def curves_chart(
-    curves: dict[int, tuple[Sequence[int], Sequence[float]]], chosen: int, figure_name: str
+    curves: dict[str, tuple[Sequence[int], Sequence[float]]], chosen: str, figure_name: str
 ) -> Chart:
     """A line for each trial over its epochs, that of the chosen one marked.
 
@@ -47,8 +47,8 @@ def curves_chart(
     with rc_context(LOOK):
         figure = Figure(figsize=(2 * WIDTH, HEIGHT), layout="constrained")
         axes = figure.subplots()
-        for number, (epochs, figures) in curves.items():
-            if number != chosen:
+        for name, (epochs, figures) in curves.items():
+            if name != chosen:
                 axes.plot(epochs, figures, color=LIGHT_GREY, linewidth=1)
                 axes.plot(epochs[-1:], figures[-1:], color=GREY, marker=".", markersize=3)
         epochs, figures = curves[chosen]

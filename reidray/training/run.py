@@ -86,6 +86,10 @@ class Prepared(ABC):
     def counts(self) -> str:
         """How much there is to learn from, for a person."""
 
+    @abstractmethod
+    def judged_on(self) -> str:
+        """Return what the best epoch is chosen by, such as `8 queries of 2 validation people`."""
+
     def assignment(
         self, crops: IngestedCrops, resources: Resources, limit: TimeLimit | None
     ) -> Assignment:

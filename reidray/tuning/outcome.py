@@ -2,7 +2,8 @@
 
 import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import isnan, nan
 from pathlib import Path
 from typing import Any, Literal
@@ -18,33 +19,37 @@ from reidray.training.checkpoint import Standing, read_standing
 from reidray.training.checkpoint_files import CHECKPOINTS
 from reidray.training.run import seconds_of
 from reidray.training.trainer import on_this_disk
+from reidray.tuning.populations import Population, TrialPart
+from reidray.tuning.progress import NUMBERS_FILE
 from reidray.tuning.space import Variation
 from reidray.tuning.trial import Trials
 
 log = logging.getLogger("reidray")
 
-State = Literal["finished", "stopped early", "unfinished", "failed"]
+State = Literal["finished", "stopped early", "unfinished", "failed", "replaced"]
 
 
 @dataclass(frozen=True)
 class TrialRow:
-    """A trial.
+    """A trial under one configuration.
 
-    A population changes what a weak trial trains under and gives it the weights of a strong one,
-    with their history: `values` are then the last that it trained under, `epochs` and `best` those
-    of its weights, of which another trial may have trained the first.
+    A population changes what a weak trial trains under and gives it the weights of a strong one.
+    Each configuration of a trial is then a row of its own, with the epochs that it trained itself.
 
     Attributes:
-        number: from 0, in the order of drawing.
+        number: of the trial, from 0, in the order in which trials began.
         state: stopped early by the sweep; unfinished where the sweep itself ended; failed where it
-            crashed.
+            crashed; replaced where the trial went on under the configuration of its next row.
         values: what it drew, by key.
         asked_epochs: that the configuration would have had.
         epochs: figures of each epoch up to its last checkpoint, judged or not.
         best: those of the best one; empty where none was judged.
         error: why it failed, in a line; None where it did not.
         checkpoint: folder of its last epoch, with the weights of the best; None where there is
-            none.
+            none, or where the best are those of an epoch before the row's.
+        part: of a population, which of the trial's configurations it is, from 0; else None.
+        copied_from: the trial whose weights it began with; None where these were random.
+        copied_epoch: the epoch these weights had come to.
     """
 
     number: int
@@ -55,6 +60,14 @@ class TrialRow:
     best: dict[str, float]
     error: str | None
     checkpoint: Path | None
+    part: int | None = None
+    copied_from: int | None = None
+    copied_epoch: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The trial's number, and behind a point which configuration after the first it is."""
+        return f"{self.number}.{self.part}" if self.part else str(self.number)
 
     @property
     def spent_epochs(self) -> int:
@@ -68,18 +81,28 @@ class TrialRow:
 
 
 def rows_of(found: tune.ResultGrid, space: tuple[Variation, ...], trials: Trials) -> list[TrialRow]:
-    """The trials that began, in the order of drawing.
+    """The trials that began, by their numbers, which are those of the log.
 
     Args:
         found: what Tune found.
         space: what varied.
         trials: what all trials shared.
     """
-    return [
-        _row(number, result, values, space, trials)
-        for number, result in enumerate(found)
-        if (values := _drawn(result, trials.folder))
-    ]
+    numbers = _numbers_of(trials.folder)
+    results = {Path(result.path).name: result for result in found}
+    began = sorted((numbers[name], name) for name in results if name in numbers)
+    if trials.mutates:
+        population = Population(trials, tuple(v.key for v in space), numbers)
+        parts = {name: population.parts(name) for _, name in began}
+    rows: list[TrialRow] = []
+    for number, name in began:
+        drawn = _drawn(results[name], trials.folder)
+        if trials.mutates and parts[name]:
+            rows += _rows_of_parts(number, results[name], parts[name], trials)
+        elif drawn:
+            row = _row(number, results[name], drawn, space, trials)
+            rows.append(replace(row, part=0) if trials.mutates else row)
+    return rows
 
 
 def best_of(rows: list[TrialRow], validation: ValidationConfig) -> TrialRow | None:
@@ -87,6 +110,45 @@ def best_of(rows: list[TrialRow], validation: ValidationConfig) -> TrialRow | No
     judged = [row for row in rows if row.best and row.checkpoint]
     figure = validation.select_by
     return max(judged, key=lambda row: validation.goodness(row.best[figure]), default=None)
+
+
+def equals_of(best: TrialRow, rows: list[TrialRow], validation: ValidationConfig) -> list[TrialRow]:
+    """The other rows that are as good as the best."""
+    figure = validation.select_by
+    return [
+        row
+        for row in rows
+        if row is not best and row.best and row.best[figure] == best.best[figure]
+    ]
+
+
+def _numbers_of(folder: Location) -> dict[str, int]:
+    """The numbers of the trials that began, by their ids."""
+    if not folder.join(NUMBERS_FILE).is_file():
+        return {}
+    numbers: dict[str, int] = json.loads(folder.read_bytes(NUMBERS_FILE))
+    return numbers
+
+
+def _rows_of_parts(
+    number: int, result: Any, parts: Sequence[TrialPart], trials: Trials
+) -> Iterator[TrialRow]:
+    """A row for each configuration of a trial of a population."""
+    for index, part in enumerate(parts):
+        last = index == len(parts) - 1
+        yield TrialRow(
+            number=number,
+            state=_state(result, part.standing) if last else "replaced",
+            values=part.values,
+            asked_epochs=trials.prepared.config.epochs,
+            epochs=tuple(_numbers(record) for record in part.records),
+            best=_numbers(part.best),
+            error=_line(result.error) if last and result.error else None,
+            checkpoint=part.checkpoint if part.holds_best else None,
+            part=index,
+            copied_from=part.copied_from,
+            copied_epoch=part.start or None,
+        )
 
 
 def _drawn(result: Any, folder: Location) -> dict[str, Any]:

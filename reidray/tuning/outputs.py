@@ -7,13 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from reidray.config import TrainingConfig
+from reidray.config import TrainingConfig, ValidationConfig
 from reidray.data.outputs import write_whole
 from reidray.reporting.sweep import SweptTrial, sweep_page
 from reidray.reporting.tables import as_csv
 from reidray.training.run import plain
 from reidray.training.run_directory import RunDirectory
-from reidray.tuning.outcome import TrialRow
+from reidray.tuning.outcome import TrialRow, equals_of
 from reidray.tuning.space import Variation
 
 TABLE_FILE = "trials.csv"
@@ -29,14 +29,25 @@ def write_outputs(
     best_config: TrainingConfig,
     rows: list[TrialRow],
     best: TrialRow,
+    judged_on: str,
 ) -> dict[str, Any]:
     """Write the table of trials, the best configuration and the page into the sweep's folder.
+
+    Args:
+        output: the sweep's folder.
+        space: what varied.
+        base: the configuration that was varied.
+        best_config: that of the best trial.
+        rows: the trials.
+        best: the best of them.
+        judged_on: how many queries or images decided.
 
     Returns:
         What was made, and the sweep in figures.
     """
     figure = base.validation.select_by
     folder = output.folder
+    equals = equals_of(best, rows, base.validation)
     _write_table(folder, rows)
     write_whole(folder / BEST_FILE, yaml.safe_dump(plain(best_config), sort_keys=False))
     page = sweep_page(
@@ -47,6 +58,8 @@ def write_outputs(
         trials=[
             SweptTrial(
                 number=row.number,
+                part=row.part or 0,
+                copied=_copied(row),
                 state=row.state,
                 values=row.values,
                 epochs=[int(epoch["epoch"]) for epoch in row.epochs if figure in epoch],
@@ -58,23 +71,31 @@ def write_outputs(
             for row in rows
         ],
         chosen=best.number,
+        chosen_part=best.part or 0,
+        equals=[row.name for row in equals],
+        judged_on=judged_on,
     )
     write_whole(folder / REPORT_FILE, page)
     output.share()
     states = [row.state for row in rows]
+    population = {"configurations": len(rows)} if best.part is not None else {}
     return {
         "output": output.location.uri,
         "report": output.uri(REPORT_FILE),
         "table": output.uri(TABLE_FILE),
         "best_config": output.uri(BEST_FILE),
-        "trials": len(rows),
+        "trials": len({row.number for row in rows}),
+        **population,
         "stopped_early": states.count("stopped early"),
         "failed": states.count("failed"),
         "unfinished": states.count("unfinished"),
         "epochs_spent": sum(row.spent_epochs for row in rows),
-        "epochs_asked": sum(row.asked_epochs for row in rows),
+        "epochs_asked": sum(row.asked_epochs for row in rows if row.state != "replaced"),
         "training_seconds": round(sum(row.seconds for row in rows), 1),
         "best_trial": best.number,
+        **({"best_part": best.part} if population else {}),
+        "equal_trials": [row.name for row in equals],
+        "judged_on": judged_on,
         figure: round(best.best[figure], 4),
         "best_values": best.values,
     }
@@ -95,12 +116,37 @@ def _write_table(folder: Path, rows: list[TrialRow]) -> None:
     write_whole(folder / PARQUET_FILE, parquet.getvalue().to_pybytes())
 
 
+def told_best(
+    best: TrialRow, rows: list[TrialRow], validation: ValidationConfig, judged_on: str
+) -> str:
+    """Say in a line which trial is the best, which are as good, and what decided."""
+    figure = validation.select_by
+    equals = [row.name for row in equals_of(best, rows, validation)]
+    others = f"; as good are {', '.join(equals)}, and the first of them was taken" if equals else ""
+    return (
+        f"the best is trial {best.name}, with {figure} {best.best[figure]:.3f} over "
+        f"{judged_on}{others}"
+    )
+
+
+def _copied(row: TrialRow) -> str:
+    """Whose weights a row began with, in some words; nothing where they were random."""
+    if row.copied_epoch is None:
+        return ""
+    source = "its own" if row.copied_from is None else f"trial {row.copied_from}"
+    return f"{source}, epoch {row.copied_epoch}"
+
+
 def _table(rows: list[TrialRow]) -> list[dict[str, Any]]:
-    """A row for each trial: how it ended, what it drew, and the figures of its best epoch."""
+    """A row for each trial: how it ended, what it drew, and the figures of its best epoch.
+
+    Of a population it has a row for each configuration of a trial, with whose weights it began.
+    """
     named = {key: None for row in rows for key in row.best if key not in ("epoch", "seconds")}
     return [
         {
             "trial": row.number,
+            **_origin(row),
             "state": row.state,
             **{key: _cell(value) for key, value in row.values.items()},
             "epochs": row.spent_epochs,
@@ -112,6 +158,17 @@ def _table(rows: list[TrialRow]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def _origin(row: TrialRow) -> dict[str, Any]:
+    """The columns of a population."""
+    if row.part is None:
+        return {}
+    return {
+        "part": row.part,
+        "copied_from": row.copied_from,
+        "copied_epoch": row.copied_epoch,
+    }
 
 
 def _cell(value: Any) -> Any:

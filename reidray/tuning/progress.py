@@ -1,10 +1,13 @@
 """What a person sees of a sweep: a live table on a terminal, else a line as each trial ends."""
 
+import json
 import logging
+import posixpath
 import sys
 import time
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from math import isnan
 from typing import Any
 
 from ray import tune
@@ -22,13 +25,25 @@ SHOWN = 12
 """Trials in the live table: those that run, and the best of the others."""
 
 
+NUMBERS_FILE = "numbers.json"
+"""By the id that Tune gives a trial its number, as the log has it."""
+
+
 @dataclass
 class _Trial:
-    """How a trial stands."""
+    """How a trial stands.
+
+    Attributes:
+        number: from 0, in the order in which trials begin; it stays when a sweep is resumed.
+        values: that it was last judged under.
+        coming: that it trains under now; a population changes them.
+        best: the best figure under `values`.
+    """
 
     number: int
     epochs: int
     values: dict[str, Any] = field(default_factory=dict)
+    coming: dict[str, Any] | None = None
     state: str = "runs"
     epoch: int = 0
     now: float | None = None
@@ -94,11 +109,15 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
             self._lines = _SweepLines(self)
             self._lines.__enter__()
 
-    def on_trial_start(self, *, trials: list[Any], trial: Any, **_: Any) -> None:
+    def on_trial_start(self, *, trial: Any, **_: Any) -> None:
         """A trial begins, or goes on, perhaps under other values."""
         epochs = trial.config.get("epochs", self._base.epochs)
-        known = self._trials.setdefault(trial.trial_id, _Trial(trials.index(trial), epochs))
-        known.values, known.state = dict(trial.config), "runs"
+        known = self._trials.setdefault(trial.trial_id, _Trial(len(self._trials), epochs))
+        known.coming, known.state = dict(trial.config), "runs"
+        if known.best is None:
+            known.values = known.coming
+        elif known.coming != known.values:
+            self._say_copied(known, trial)
 
     def on_step_end(self, *, trials: list[Any], **_: Any) -> None:
         """Trials of a population take turns."""
@@ -109,9 +128,11 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
     def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
         """A trial was judged after an epoch."""
         known, validation = self._trials[trial.trial_id], self._base.validation
+        if known.coming is not None and known.coming != known.values:
+            known.values, known.best = known.coming, None
         known.epoch, known.now = int(result["epoch"]), float(result[validation.select_by])
-        seen = [known.now] if known.best is None else [known.best, known.now]
-        known.best = max(seen, key=validation.goodness)
+        seen = [x for x in (known.best, known.now) if x is not None and not isnan(x)]
+        known.best = max(seen, key=validation.goodness, default=None)
 
     def on_trial_complete(self, *, trial: Any, **_: Any) -> None:
         """A trial ended, or was stopped."""
@@ -122,14 +143,20 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
         """A trial crashed."""
         self._end(self._trials[trial.trial_id], "failed")
 
-    def on_experiment_end(self, **_: Any) -> None:
-        """No trial is left, or the sweep was interrupted."""
+    def on_experiment_end(self, *, trials: list[Any], **_: Any) -> None:
+        """No trial is left, or the sweep was interrupted: write down the trials' numbers."""
         if self._live is not None:
             self._live.stop()
             self._live = None
         if self._lines is not None:
             self._lines.__exit__(None, None, None)
             self._lines = None
+        if trials:
+            storage = trials[0].storage
+            numbers = {name: known.number for name, known in self._trials.items()}
+            place = posixpath.join(storage.experiment_fs_path, NUMBERS_FILE)
+            with storage.storage_filesystem.open_output_stream(place) as file:
+                file.write(json.dumps(numbers, indent=2).encode())
 
     def summary(self) -> str:
         """Return how many trials ended, the best figure and the time left."""
@@ -144,6 +171,19 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
         """The share of the sweep that is behind."""
         return sum(trial.done for trial in self._trials.values()) / self._count
 
+    def _say_copied(self, known: _Trial, trial: Any) -> None:
+        """Tell that a trial of a population goes on from the weights of another."""
+        if self._live is not None or trial.checkpoint is None:
+            return
+        copied = self._trials.get(posixpath.basename(posixpath.dirname(trial.checkpoint.path)))
+        if copied is not None and copied is not known:
+            log.info(
+                "trial %d goes on from the weights of trial %d, under %s",
+                known.number,
+                copied.number,
+                _listed(known.coming or {}),
+            )
+
     def _end(self, known: _Trial, state: str) -> None:
         known.state = state
         if self._live is not None:
@@ -155,7 +195,7 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
             known.epoch,
             self._base.validation.select_by,
             "nothing" if known.best is None else f"{known.best:.3f}",
-            ", ".join(f"{key} {_short(value)}" for key, value in known.values.items()),
+            _listed(known.values),
         )
 
     def _table(self) -> Table:
@@ -184,6 +224,10 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
         left = [elapsed * (1 - done) / new] if new > 0 else []
         left += [self._budget - elapsed] if self._budget else []
         return f"{timedelta(seconds=round(max(min(left), 0)))} left" if left else "begun"
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {_short(value)}" for key, value in values.items())
 
 
 def _short(value: Any) -> str:

@@ -23,7 +23,7 @@ from reidray.tuning.base import read_base
 from reidray.tuning.config import TuneConfig
 from reidray.tuning.kinds import KINDS
 from reidray.tuning.outcome import TrialRow, best_of, rows_of
-from reidray.tuning.outputs import write_outputs, write_trials
+from reidray.tuning.outputs import told_best, write_outputs, write_trials
 from reidray.tuning.progress import TrialLog
 from reidray.tuning.search import (
     check_search,
@@ -161,7 +161,11 @@ def run_sweep(sweep: Sweep, *, started: float | None = None) -> dict[str, Any]:
     open_run(chosen).copy(learned.records)
     run = KINDS[config.task].finish(chosen, learned, crops, resources)
     best_config = replace(chosen.config, output=None)
-    made = write_outputs(sweep.output, sweep.space, prepared.config, best_config, rows, best)
+    judged_on = prepared.judged_on()
+    made = write_outputs(
+        sweep.output, sweep.space, prepared.config, best_config, rows, best, judged_on
+    )
+    log.info("%s", told_best(best, rows, prepared.config.validation, judged_on))
     return made | {
         "model": run["model"],
         "dataset": run["dataset"],

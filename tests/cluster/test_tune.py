@@ -119,9 +119,20 @@ def test_a_killed_population_goes_on_and_weak_trials_take_over(given, ray_addres
     code, said, messages = finish(start(given, output, *asked, "--resume", **settings))
     assert code == 0, messages
     rows = list(csv.DictReader((output / "trials.csv").open()))
-    assert [row["state"] for row in rows] == ["finished"] * 4
-    assert [row["epochs"] for row in rows] == [str(EPOCHS)] * 4
-    assert json.loads(said.splitlines()[-1])["epochs_spent"] == 4 * EPOCHS
+    result = json.loads(said.splitlines()[-1])
+    assert (result["trials"], result["configurations"]) == (4, len(rows))
+    assert [row["trial"] for row in rows if row["part"] == "0"] == list("0123")
+    assert all(int(row["copied_from"]) < 4 for row in rows if row["part"] != "0")
+    for row in rows:  # each with the figures that its own values reached
+        told = (output / "tune").glob("*/result.json")
+        lines = [json.loads(line) for file in told for line in file.read_text().splitlines()]
+        rate, figure = float(row["optimizer.learning_rate"]), float(row["attribute_accuracy"])
+        own = [line for line in lines if line["config"]["optimizer.learning_rate"] == rate]
+        assert figure == max(line["attribute_accuracy"] for line in own)
+        assert int(row["epochs"]) == len({line["epoch"] for line in own})
+    model = load_model(str(output / "best" / "model"))
+    best = [row for row in rows if int(row["trial"]) == result["best_trial"]][result["best_part"]]
+    assert model.card.metrics["attribute_accuracy"] == float(best["attribute_accuracy"])
     records = (output / "best" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in records] == list(range(1, EPOCHS + 1))
     taken = [json.loads(line)[-1] for line in changes.read_text().splitlines()]
@@ -196,6 +207,18 @@ def test_an_interrupted_sweep_leaves_its_table(given, ray_address, tmp_path):
     assert messages.rstrip().endswith("--resume")
     rows = list(csv.DictReader((output / "trials.csv").open()))
     assert "unfinished" in {row["state"] for row in rows}
+
+    resumed = ("--num-samples", 6, "--resume", "--ray-address", ray_address)
+    code, said, after = finish(start(given, output, *resumed))
+    assert code == 0, after
+    rates = {
+        row["trial"]: f"{float(row['optimizer.learning_rate']):.3g}"
+        for row in csv.DictReader((output / "trials.csv").open())
+    }
+    told = re.findall(r"^trial (\d+) .* optimizer\.learning_rate (\S+)$", messages + after, re.M)
+    assert len(told) == len(rates) == 6
+    assert dict(told) == rates
+    assert f"the best is trial {json.loads(said.splitlines()[-1])['best_trial']}, " in after
 
 
 @pytest.mark.slow

@@ -101,6 +101,11 @@ class PreparedMultitask(Prepared):
         parts = [f"{len(part.rows):,} {PARTS[split]}" for split, part in self.images.items()]
         return f"{', '.join(parts)} images"
 
+    def judged_on(self) -> str:
+        """Return how many images choose the best epoch."""
+        count = len(self.images["val"].rows)
+        return "1 validation image" if count == 1 else f"{count:,} validation images"
+
 
 def prepare_multitask(
     config: TrainMultitaskConfig, run: RunDirectory | None = None, sources: Sources | None = None

@@ -103,6 +103,17 @@ class PreparedReid(Prepared):
         queries = self.validation.ranking_plan().judged
         return f"training on {train}, validating on {validation}, {queries:,} queries"
 
+    def judged_on(self) -> str:
+        """Return how many queries, or images with attributes, choose the best epoch."""
+        validation = self.validation
+        people = len(np.unique(validation.people))
+        if self.config.validation.select_by == "attribute_accuracy":
+            counted, what = int((validation.codes >= 0).any(axis=1).sum()), ("image", "images")
+        else:
+            counted, what = validation.ranking_plan().judged, ("query", "queries")
+        persons = "1 validation person" if people == 1 else f"{people:,} validation people"
+        return f"{counted:,} {what[counted != 1]} of {persons}"
+
     @property
     def parts(self) -> tuple[LabelledCrops, LabelledCrops]:
         """Training and validation."""

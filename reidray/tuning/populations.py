@@ -1,0 +1,177 @@
+"""What each trial of a population trained itself, under each of its configurations.
+
+Population based training gives a weak trial the weights of a strong one and other values. Tune
+keeps every checkpoint, and writes down with each result the values it was reached under.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import ray.train
+
+from reidray.data.object_store import open_for_ray
+from reidray.data.storage import Location
+from reidray.errors import UserError
+from reidray.training.checkpoint import Standing, read_standing
+from reidray.training.trainer import on_this_disk
+from reidray.tuning.trial import Trials
+
+RESULTS_FILE = "result.json"
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrialPart:
+    """What a trial trained under one configuration.
+
+    Attributes:
+        values: what varied, by key.
+        start: the epoch that its first weights had come to; 0 where they were random.
+        records: the figures of each epoch that it trained.
+        best: of these the best; empty where none was judged.
+        copied_from: the number of the trial that it took these weights from; None for random
+            weights, and for the trial's own.
+        checkpoint: folder of its last epoch.
+        standing: how far that had come.
+    """
+
+    values: dict[str, Any]
+    start: int
+    records: tuple[Result, ...]
+    best: Result
+    copied_from: int | None
+    checkpoint: Path
+    standing: Standing
+
+    @property
+    def holds_best(self) -> bool:
+        """Whether the checkpoint's best weights are those of the part's best epoch."""
+        return bool(self.best) and self.standing.best_epoch == self.best["epoch"]
+
+
+@dataclass(frozen=True)
+class Population:
+    """The trials of a population.
+
+    Attributes:
+        trials: what all of them shared.
+        keys: what varied.
+        numbers: of the trials, by their ids.
+    """
+
+    trials: Trials
+    keys: tuple[str, ...]
+    numbers: Mapping[str, int]
+
+    def parts(self, name: str) -> list[TrialPart]:
+        """Return what a trial trained, one part for each of its configurations.
+
+        What was lost when a sweep was killed, and trained again, is left out.
+        """
+        stretches = split_results(self._results[name], self.keys)
+        parts = [self._part(name, stretch) for stretch in stretches]
+        return [part for part in parts if part is not None]
+
+    @cached_property
+    def _results(self) -> dict[str, list[Result]]:
+        """What each trial told of, by its id."""
+        return {name: read_results(self.trials.folder, name) for name in self.numbers}
+
+    @cached_property
+    def _trained_by(self) -> dict[tuple[int, float], str]:
+        """Which trial trained an epoch, by its number and the seconds it took."""
+        return {
+            _identity(result): name for name, results in self._results.items() for result in results
+        }
+
+    def _part(self, name: str, results: Sequence[Result]) -> TrialPart | None:
+        """Return what a trial trained between two changes; None where no checkpoint shows it."""
+        validation = self.trials.prepared.config.validation
+        figure = validation.select_by
+        found = self._checkpoint(name, results)
+        if found is None:
+            return None
+        checkpoint, standing = found
+        before = [
+            record
+            for record in standing.records
+            if figure in record and record["epoch"] < results[0]["epoch"]
+        ]
+        start = before[-1]["epoch"] if before else 0
+        donor = self._trained_by.get(_identity(before[-1])) if before else None
+        records = tuple(record for record in standing.records if record["epoch"] > start)
+        judged = [r for r in records if figure in r and not isnan(r[figure])]
+        return TrialPart(
+            values=values_of(results[0], self.keys),
+            start=start,
+            records=records,
+            best=max(judged, key=lambda r: validation.goodness(r[figure]), default={}),
+            copied_from=None if donor in (None, name) else self.numbers[donor],
+            checkpoint=checkpoint,
+            standing=standing,
+        )
+
+    def _checkpoint(self, name: str, results: Sequence[Result]) -> tuple[Path, Standing] | None:
+        """Return the last whole checkpoint that belongs to one of the results."""
+        folder = self.trials.folder
+        storage = open_for_ray(folder.uri)
+        for result in reversed(results):
+            told = result.get("checkpoint_dir_name")
+            if not told or not folder.join(f"{name}/{told}").is_folder():
+                continue
+            path = f"{folder.path}/{name}/{told}"
+            place = on_this_disk(ray.train.Checkpoint(path, storage))
+            try:
+                standing = read_standing(place)
+            except UserError:
+                continue
+            if standing.records and _identity(standing.records[-1]) == _identity(result):
+                return place, standing
+        return None
+
+
+def read_results(folder: Location, name: str) -> list[Result]:
+    """Return what a trial told of, in order; nothing where it told of nothing."""
+    file = f"{name}/{RESULTS_FILE}"
+    if not folder.join(file).is_file():
+        return []
+    results = []
+    for line in folder.read_bytes(file).splitlines():
+        try:
+            results.append(json.loads(line))
+        except ValueError:
+            continue  # the last line of a sweep that was killed
+    return results
+
+
+def values_of(result: Result, keys: Iterable[str]) -> dict[str, Any]:
+    """Return the values that a result was reached under."""
+    values = {key: result["config"][key] for key in keys}
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+
+
+def split_results(results: Iterable[Result], keys: tuple[str, ...]) -> list[list[Result]]:
+    """Split the results of a trial where its values change.
+
+    Of an epoch that was trained twice under the same values, since a sweep was killed in between,
+    the second result stays.
+    """
+    stretches: list[list[Result]] = []
+    for result in results:
+        same = stretches and values_of(stretches[-1][0], keys) == values_of(result, keys)
+        if not same:
+            stretches.append([])
+        kept = [earlier for earlier in stretches[-1] if earlier["epoch"] < result["epoch"]]
+        stretches[-1] = [*kept, result]
+    return stretches
+
+
+def _identity(record: Mapping[str, Any]) -> tuple[int, float]:
+    """Tell one training of an epoch from another: no two take as long, to the nanosecond."""
+    return int(record["epoch"]), float(record["seconds"])
