@@ -63,9 +63,9 @@ def check_contents(
     Raises:
         UserError: names what else is there.
     """
-    for name in _list_level(location, ""):
+    for name in list_level(location, ""):
         if name == f"{RUNS_FOLDER}/":
-            for run in _list_level(location, name):
+            for run in list_level(location, name):
                 if not run.endswith("/") or RUN_NAME.fullmatch(run[:-1]) is None:
                     raise _holds(location, name + run)
         elif name == LATEST_FILE:
@@ -114,9 +114,29 @@ def read_latest(location: Location) -> PublishedRun | None:
     return _read_run(location, LATEST_FILE)
 
 
+def list_level(location: Location, under: str) -> Iterator[str]:
+    """Yield the names in one folder of an address, hidden ones too; a folder's ends in `/`.
+
+    Args:
+        location: the address.
+        under: a folder below it that ends in `/`, or empty for itself.
+    """
+    prefix = f"{location.path.partition('/')[2]}/{under}".removeprefix("/")
+    page: dict[str, Any] = {"NextContinuationToken": None}
+    while "NextContinuationToken" in page:
+        token = page["NextContinuationToken"]
+        more = {} if token is None else {"ContinuationToken": token}
+        page = object_store.call_s3(
+            location.uri, "list_objects_v2", Prefix=prefix, Delimiter="/", **more
+        )
+        keys = [entry["Prefix"] for entry in page.get("CommonPrefixes", [])]
+        keys += [entry["Key"] for entry in page.get("Contents", [])]
+        yield from (key.removeprefix(prefix) for key in keys if key != prefix)
+
+
 def _delete_runs(location: Location, kept: set[str]) -> None:
     """Delete the files that the manifests of other runs name."""
-    for name in list(_list_level(location, f"{RUNS_FOLDER}/")):
+    for name in list(list_level(location, f"{RUNS_FOLDER}/")):
         folder = f"{RUNS_FOLDER}/{name.rstrip('/')}"
         if folder in kept or RUN_NAME.fullmatch(name[:-1]) is None:
             continue
@@ -153,26 +173,6 @@ def _read_json(location: Location, path: str) -> dict[str, Any]:
 def _describe(file: Path) -> dict[str, Any]:
     data = file.read_bytes()
     return {"bytes": len(data), "sha256": sha256(data).hexdigest()}
-
-
-def _list_level(location: Location, under: str) -> Iterator[str]:
-    """Yield the names in one folder of an address, hidden ones too; a folder's ends in `/`.
-
-    Args:
-        location: the address.
-        under: a folder below it that ends in `/`, or empty for itself.
-    """
-    prefix = f"{location.path.partition('/')[2]}/{under}".removeprefix("/")
-    page: dict[str, Any] = {"NextContinuationToken": None}
-    while "NextContinuationToken" in page:
-        token = page["NextContinuationToken"]
-        more = {} if token is None else {"ContinuationToken": token}
-        page = object_store.call_s3(
-            location.uri, "list_objects_v2", Prefix=prefix, Delimiter="/", **more
-        )
-        keys = [entry["Prefix"] for entry in page.get("CommonPrefixes", [])]
-        keys += [entry["Key"] for entry in page.get("Contents", [])]
-        yield from (key.removeprefix(prefix) for key in keys if key != prefix)
 
 
 def _holds(location: Location, name: str) -> UserError:

@@ -41,7 +41,7 @@ def only_writer(folder: Path) -> Iterator[FolderLock]:
         UserError: somebody else is writing it, there is no writing beside it, or a file of another
             kind has the lock's name.
     """
-    name = folder.with_name(f".{folder.name}.lock")
+    name = _lock_file(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         file = _lock(name)
@@ -63,6 +63,28 @@ def only_writer(folder: Path) -> Iterator[FolderLock]:
     finally:
         name.unlink(missing_ok=True)
         os.close(file)
+
+
+def check_lock_file(folder: Path) -> None:
+    """Refuse a folder beside which a file of another kind has the name of its lock.
+
+    Raises:
+        UserError: names the file.
+        OSError: it cannot be read.
+    """
+    name = _lock_file(folder)
+    try:
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return
+    try:
+        _earlier_note(file, name)
+    finally:
+        os.close(file)
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
 
 
 def _earlier_note(file: int, name: Path) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from reidray.data.file_lock import check_lock_file
 from reidray.data.storage import Location
 from reidray.errors import UserError
 
@@ -14,8 +15,8 @@ ADDED_TO_NAME = len("..12345678.staging.old")
 """Characters by which the name of a folder beside an output may be longer than the output's."""
 
 LONGEST_KEY = 1024
-ADDED_TO_KEY = len("/runs/20260101T000000000000Z-12345678/classification_test.csv")
-LONGEST_PATH_WITHIN = 128
+LONGEST_PATH_WITHIN = 200
+"""Characters that the path of a file within an output may have at most."""
 
 
 def check_replaced_folder(folder: Path) -> None:
@@ -35,6 +36,7 @@ def check_replaced_folder(folder: Path) -> None:
                 f"in it, such as {folder / 'scores'}"
             )
         _try_to_write(_nearest(target.parent), target.name)
+        check_lock_file(target)
 
 
 def check_filled_folder(folder: Path, *, locked: bool) -> None:
@@ -52,6 +54,7 @@ def check_filled_folder(folder: Path, *, locked: bool) -> None:
         _try_to_write(_nearest(target), target.name)
         if locked:
             _try_to_write(_nearest(target.parent), target.name)
+            check_lock_file(target)
 
 
 @contextmanager
@@ -66,14 +69,18 @@ def _told_in_a_line(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def check_key_length(location: Location) -> None:
-    """Refuse an address of an object store that is too long for the keys below it.
+def check_key(location: Location) -> None:
+    """Refuse an address of an object store below which keys cannot be written.
 
     Raises:
-        UserError: says so.
+        UserError: it is too long, or a part of it is empty.
     """
     key = location.path.partition("/")[2]
-    if len(key.encode()) + ADDED_TO_KEY > LONGEST_KEY:
+    if "//" in f"/{key}":
+        raise UserError(
+            f"{location.uri}: a folder in this address has no name; write single slashes"
+        )
+    if len(key.encode()) + LONGEST_PATH_WITHIN > LONGEST_KEY:
         raise UserError(
             f"{location.uri}: is too long, the keys of an object store have at most "
             f"{LONGEST_KEY} bytes; choose a shorter one"

@@ -1,18 +1,22 @@
 """Where a job's output goes: a folder that changes in one step, on a disk or in an object store."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from reidray.data import object_store
-from reidray.data.bucket_runs import check_contents, publish_run
+from reidray.data.bucket_runs import check_contents, list_level, publish_run, read_latest
 from reidray.data.file_lock import only_writer
-from reidray.data.output_checks import check_key_length, check_replaced_folder
+from reidray.data.output_checks import check_filled_folder, check_key, check_replaced_folder
 from reidray.data.outputs import check_replaceable, staged_directory
 from reidray.data.storage import Location
 from reidray.data.store_lock import writing_alone
 from reidray.errors import UserError
+
+OUTPUT_MARKS = (("scoring.json", "reid_test.txt"), ("evaluation.json", "per_query.csv"))
+"""Files that tell the output of a nightly run, and of an evaluation, on a disk."""
 
 
 @contextmanager
@@ -39,13 +43,74 @@ def check_output(
         UserError: the place cannot be written, or holds something else than an earlier output.
     """
     location = Location(uri)
+    check_outside_outputs(location)
     if not location.is_remote:
         check_replaced_folder(Path(location.uri))
         check_replaceable(Path(location.uri), replaces, summary)
         return
-    check_key_length(location)
-    try:
+    with _told_in_a_line(location):
         check_contents(location, replaces, summary)
+
+
+def check_store(uri: str) -> None:
+    """Refuse, before any work, a place where files cannot be kept from run to run.
+
+    Raises:
+        UserError: says what is wrong with the place.
+    """
+    location = Location(uri)
+    check_outside_outputs(location)
+    if not location.is_remote:
+        check_filled_folder(Path(location.uri), locked=True)
+        return
+    with _told_in_a_line(location):
+        next(list_level(location, ""), None)
+
+
+def check_outside_outputs(location: Location) -> None:
+    """Refuse a place within an output, which the next run would replace, or would refuse to.
+
+    Raises:
+        UserError: names the output.
+    """
+    if location.is_remote:
+        check_key(location)
+        found = next(
+            (folder.uri for folder in _folders_above(location) if _is_remote_output(folder)), None
+        )
+    else:
+        parents = Path(os.path.realpath(location.uri)).parents
+        found = next((str(folder) for folder in parents if _is_output(folder)), None)
+    if found is not None:
+        raise UserError(
+            f"{location.uri}: lies in {found}, an output that is replaced as a whole; choose a "
+            "folder outside"
+        )
+
+
+def _folders_above(location: Location) -> Iterator[Location]:
+    while "/" in location.path:
+        location = location.parent
+        yield location
+
+
+def _is_remote_output(location: Location) -> bool:
+    """Whether runs are published at an address; of one that may not be read nobody can tell."""
+    try:
+        return read_latest(location) is not None
+    except OSError:
+        return False
+
+
+def _is_output(folder: Path) -> bool:
+    return any(all((folder / name).is_file() for name in names) for names in OUTPUT_MARKS)
+
+
+@contextmanager
+def _told_in_a_line(location: Location) -> Iterator[None]:
+    """Tell of an object store's error as of a user's mistake."""
+    try:
+        yield
     except OSError as error:
         reason = object_store.without_secrets(" ".join(str(error).split()))
         raise UserError(

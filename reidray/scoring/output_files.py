@@ -3,12 +3,9 @@
 Nothing here loads PyTorch or Ray, so that a wrong place is refused at once.
 """
 
-from pathlib import Path
-
 from reidray.data.identities import CAMERA_IDS_FILE, PERSON_IDS_FILE
-from reidray.data.output_checks import check_apart, check_filled_folder, check_key_length
-from reidray.data.publishing import check_output
-from reidray.data.storage import Location
+from reidray.data.output_checks import check_apart
+from reidray.data.publishing import check_output, check_store
 from reidray.scoring.config import EvaluateConfig, ScoreConfig
 
 RANKING_FILE = "reid_test.txt"
@@ -38,7 +35,7 @@ def check_score_places(config: ScoreConfig) -> None:
     check_apart(("--output", config.output), {"--store": config.store, **inputs})
     if config.store is not None:
         check_apart(("--store", config.store), inputs)
-        _check_store(Location(config.store))
+        check_store(config.store)
     check_output(config.output, OUTPUT_FILES, SUMMARY_FILE)
 
 
@@ -63,11 +60,3 @@ def check_evaluate_places(config: EvaluateConfig) -> None:
     }
     check_apart(("--output", config.output), inputs)
     check_output(config.output, EVALUATION_FILES, FIGURES_FILE)
-
-
-def _check_store(location: Location) -> None:
-    """Refuse a store that cannot be written."""
-    if location.is_remote:
-        check_key_length(location)
-    else:
-        check_filled_folder(Path(location.uri), locked=True)

@@ -14,9 +14,9 @@ from typing import Self
 
 from reidray.config import TrainingConfig
 from reidray.data.object_store import without_secrets
-from reidray.data.output_checks import check_apart, check_filled_folder, check_key_length
+from reidray.data.output_checks import check_apart, check_filled_folder
 from reidray.data.outputs import require_new
-from reidray.data.publishing import only_writer_of
+from reidray.data.publishing import check_outside_outputs, only_writer_of
 from reidray.data.storage import Location
 from reidray.data.store_lock import LOCK_FILE, StoreLock, writing_alone
 from reidray.errors import UserError
@@ -99,11 +99,11 @@ class RunDirectory:
         Raises:
             UserError: says so.
         """
+        check_outside_outputs(self.location)
         if not self.location.is_remote:
             _check_new_folder(self.folder, otherwise)
             return
         uri = self.location.uri
-        check_key_length(self.location)
         if self.location.exists() and set(self.location.list_files()) - {LOCK_FILE}:
             raise UserError(f"output {uri} exists and is not empty: name a new one, or {otherwise}")
         try:

@@ -8,7 +8,8 @@ import pytest
 from s3_server import all_objects
 
 from reidray.data.output_checks import check_apart, check_filled_folder, is_mount_point
-from reidray.data.publishing import check_output
+from reidray.data.publishing import check_output, published_folder
+from reidray.data.publishing import check_store as check_store_place
 from reidray.errors import UserError
 from reidray.scoring.config import ScoreConfig
 from reidray.scoring.output_files import check_score_places
@@ -192,6 +193,34 @@ def test_no_folder_of_a_night_is_written_within_another(tmp_path, bucket, name, 
             check_score_places(scored(root, store=f"{root}/{name}/store"))
 
 
+@pytest.mark.parametrize("place", ["disk", "bucket"])
+def test_nothing_is_written_within_the_output_of_another_run(tmp_path, bucket, place):
+    scores = f"{tmp_path if place == 'disk' else bucket}/deep/scores"
+    files = frozenset({"scoring.json", "reid_test.txt"})
+    with published_folder(scores, files) as folder:
+        for name in files:
+            (folder / name).write_text("{}")
+    check_output(scores, files)
+    for check in (check_output, check_store_place, check_run):
+        check(f"{scores}-judged")
+        for within in ("judged", "deep/judged"):
+            with pytest.raises(UserError, match=rf"{within}: lies in .*scores, an output that is"):
+                check(f"{scores}/{within}")
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket//out", "s3://bucket/a//out"])
+def test_an_address_with_an_empty_part_is_refused(uri):
+    for check in (check_output, check_store_place, check_run):
+        with pytest.raises(UserError, match="a folder in this address has no name"):
+            check(uri)
+
+
+@pytest.mark.parametrize("check", [check_scores, check_store])
+def test_a_file_of_others_with_the_name_of_the_lock_is_refused(tmp_path, check):
+    (tmp_path / ".out.lock").write_text("mine")
+    refused(tmp_path, check, "out", r"\.out\.lock: is not the lock of a run")
+
+
 def test_a_store_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "store").write_text("x")
     with pytest.raises(UserError, match="store: is a file, expected a folder"):
@@ -201,11 +230,7 @@ def test_a_store_that_is_a_file_is_refused(tmp_path):
 def test_a_bucket_that_is_missing_and_a_key_that_is_too_long_are_refused(bucket):
     for place, said in (("s3://no-such-bucket/out", "cannot be written"), ("long", "too long")):
         uri = f"{bucket}/{'k' * 1000}" if place == "long" else place
-        for check in (check_scores_at, check_run):
+        for check in (check_output, check_store_place, check_run):
             with pytest.raises(UserError, match=said):
                 check(uri)
     assert all_objects(f"{bucket}/k") == {}
-
-
-def check_scores_at(uri):
-    check_output(uri)
