@@ -135,4 +135,4 @@ def _folded(path: str) -> str:
 
 
 def _example(names: Iterable[str]) -> str:
-    return repr(min(names, default="nothing"))
+    return repr(first) if (first := min(names, default=None)) is not None else "nothing"

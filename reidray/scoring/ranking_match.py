@@ -43,7 +43,7 @@ class MatchedRanking:
     @property
     def longest(self) -> int:
         """How many names the longest line has."""
-        return max(map(len, self.ranking.values()))
+        return max(map(len, self.ranking.values()), default=0)
 
     def figures(self) -> dict[str, Any]:
         """How it was read and how much does not match, for a JSON line."""
@@ -73,7 +73,9 @@ class MatchedRanking:
             f"names of ranking and truth that differ in {what}: {count}"
             for what, count in self.differences.items()
         ]
-        if self.gallery is not None and self.longest < self.gallery:
+        if not self.longest:
+            lines.append("no line names a gallery image: every query counts 0")
+        elif self.gallery is not None and self.longest < self.gallery:
             lines.append(
                 f"the longest line names {self.longest} of {self.gallery} gallery images, and a "
                 "match beyond its end counts as missed: for the mAP of the whole ranking, which "
@@ -156,7 +158,7 @@ def match_gallery(
         readings.append(_Reading(form, queries, pair_names(_ranked(form), gallery)))
     reading = max(readings, key=lambda reading: reading.fit)
     asked = [row.query for row in reading.form.rows]
-    if not reading.names.known_as:
+    if not reading.names.known_as and _ranked(reading.form):
         raise nothing_in_common("name", file, _ranked(reading.form), folder, gallery)
     from reidray.scoring.named_truth import truth_from_names  # which loads PyTorch
 
@@ -196,7 +198,7 @@ def _matched(
         ("gallery name", reading.names, ranked, names),
     ):
         pairs.check(file, other)
-        if not pairs.known_as:
+        if not pairs.known_as and (ranked or what == "query"):
             raise nothing_in_common(what, file, mine, other, known)
     known_as = reading.names.known_as
     ranking = {

@@ -179,6 +179,12 @@ def test_what_matches_in_part_is_counted(tmp_path, caplog):
         assert line in caplog.text
 
 
+def test_a_ranking_without_any_name_counts_zero_and_that_is_said(tmp_path, caplog):
+    caplog.set_level("INFO", "reidray")
+    assert judge(tmp_path, "q0.jpg:\nq1.jpg:\n").figures["mean_ap"] == 0
+    assert "no line names a gallery image: every query counts 0" in caplog.text
+
+
 def test_names_that_look_like_another_form_stay_names(tmp_path):
     ranking = "q 0.jpg: a;b.jpg, [c].jpg, d 0.5\n"
     truth = json.dumps({"q 0.jpg": ["d 0.5", "a;b.jpg"]})
