@@ -64,6 +64,12 @@ def test_numbers_are_what_they_say(name, number):
     assert read_number(name) == number
 
 
+@pytest.mark.parametrize("names", [["007", "7"], ["007", "7", "anna"], ["1", "01", "20" * 10]])
+def test_two_names_of_one_number_are_refused(names):
+    with pytest.raises(UserError, match=r"data: persons .* are the same number"):
+        number_people(names, "data")
+
+
 @pytest.mark.parametrize(
     "names",
     [

@@ -104,3 +104,12 @@ def test_a_row_of_minus_ones_is_a_missing_prediction():
 def test_attribute_files_without_a_common_image_are_an_error():
     with pytest.raises(UserError, match="no id in common: 'a' is in the one, 'b' in the other"):
         judge_attributes({"a": person()}, {"b": person()})
+
+
+def test_attribute_files_pair_names_that_differ_a_little_unless_it_is_not_clear_which():
+    predicted = {"g/a.jpg": person(), "g/c.jpg": person()}
+    figures = judge_attributes(predicted, {"a.jpg": person(), "b.jpg": person()})
+    assert (figures["column_accuracy"], figures["missing_images"]) == (0.5, 1)
+    assert figures["unknown_images"] == 1
+    with pytest.raises(UserError, match=r"could both be 'a\.jpg'"):
+        judge_attributes(predicted | {"h/a.jpg": person()}, {"a.jpg": person()})

@@ -193,6 +193,12 @@ def test_names_that_look_like_another_form_stay_names(tmp_path):
     assert figures["mean_ap"] == pytest.approx((1 + 2 / 3) / 2)
 
 
+def test_a_form_whose_names_hold_the_separator_of_another_is_not_taken(tmp_path):
+    figures = judge(tmp_path, "q0.jpg: x.jpg, a g0.jpg\nq1.jpg: g2.jpg\n").figures
+    assert (figures["ranking_form"], figures["unknown_names"]) == ("query: name, name", 2)
+    assert figures["mean_ap"] == 0.5
+
+
 PATHS = st.lists(st.sampled_from(["a", "b", "c.jpg", "d.png", "E.JPG"]), min_size=1, max_size=3)
 
 
@@ -208,7 +214,7 @@ def test_pairs_are_one_to_one_and_equal_names_are_always_pairs(names, known):
 def drawn_set(folder, cameras):
     """A gallery folder of empty files, queries, their labels, and features of them all."""
     rng = np.random.default_rng(0)
-    people = {"q": [1, 2, 3, 4, 9], "g": [1, 1, 2, 2, 3, 3, 4, 4, 0, 0, -1]}
+    people = {"q": [1, 2, 3, 4, 9], "g": [*[1, 2, 3, 4] * 4, 0, 0, -1]}
     seen = {side: rng.integers(1, cameras + 1, len(ids)).tolist() for side, ids in people.items()}
     names = {
         side: [

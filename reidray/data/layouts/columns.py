@@ -9,8 +9,6 @@ import pyarrow.compute as pc
 from reidray.data.identities import MISSING, id_text
 from reidray.errors import UserError
 
-_EXACT = 2**53
-
 
 @dataclass(frozen=True)
 class Ids:
@@ -67,12 +65,11 @@ def read_whole_numbers(column: pa.ChunkedArray, file: str, name: str) -> pa.Chun
     """
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-        whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), _EXACT))
-        if not pc.all(pc.fill_null(whole, True)).as_py():
-            row = pc.index(pc.fill_null(whole, True), False).as_py()
+        whole = pc.fill_null(pc.equal(pc.floor(column), column), True)
+        if not pc.all(whole).as_py():
+            row = pc.index(whole, False).as_py()
             raise UserError(
-                f"{file}, row {row + 1}: {name} is {column[row].as_py()!r}, "
-                "expected a whole number below 2^53"
+                f"{file}, row {row + 1}: {name} is {column[row].as_py()!r}, expected a whole number"
             )
     try:
         return column.cast(pa.int64())

@@ -1,5 +1,8 @@
 """What a training is checked for before a cluster is asked for."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,6 +17,7 @@ from reidray.config import (
 from reidray.data.annotations import ANNOTATION_COLUMNS
 from reidray.errors import UserError
 from reidray.training.reid.prepare import prepare_reid
+from reidray.training.run import open_run
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +134,20 @@ def test_how_many_queries_validation_has_is_told(tmp_path, cameras, queries):
     prepared = prepare_folders(data, val_fraction=0.25)
     assert prepared.counts().endswith(f"validating on 6 images of 3 people, {queries} queries")
     assert not prepared.manifest.notes
+
+
+def test_a_run_directory_says_which_person_has_which_number(tmp_path):
+    data = folders(tmp_path / "data", [(p, c) for p in range(1, 13) for c in (1, 2)])
+    for name in ("11_1", "1_11", "9" * 20):
+        shutil.copytree(data / "train" / "5", data / "train" / name)
+    prepared = prepare_folders(data, output=str(tmp_path / "run"))
+    open_run(prepared)
+    told = json.loads((tmp_path / "run" / "person_ids.json").read_text())
+    assert len(told) == len(set(told.values())) == 15
+    table = prepared.manifest.table
+    for path, person in zip(table["path"].to_pylist(), table["person"].to_pylist(), strict=True):
+        assert told[path.split("/")[1]] == person
+    assert not (tmp_path / "run" / "camera_ids.json").exists()
 
 
 def test_a_protocol_that_needs_cameras_is_refused_without_them(tmp_path):
