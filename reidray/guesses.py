@@ -43,7 +43,7 @@ def _short_repr(value: object) -> str:
     if isinstance(value, dict):
         return f"{len(value)} keys" if len(value) > 3 else "keys of its own"
     if isinstance(value, list | tuple | set):
-        return f"{len(value)} values" if len(value) > 3 else str([quoted(v) for v in value])
+        return f"{len(value)} values" if len(value) > 3 else f"[{', '.join(map(quoted, value))}]"
     if isinstance(value, int) and value.bit_length() > 256:
         return "a number of too many digits"
     return repr(value)

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,14 @@ from reidray.progress import Activity
 CONNECT_SECONDS = 10
 LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 DASHBOARD_VARIABLE = "RAY_API_SERVER_ADDRESS"
+
+SOCKET_PATH_BYTES = 103
+"""The longest address of a socket on any system."""
+
+SOCKET_NAME_BYTES = len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1")
+"""By how much Ray's own are longer than the folder for temporary files."""
+
+SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 
 WORKER_SETTINGS = {
     # OpenMP threads that spin while they wait make a shared machine twenty times slower.
@@ -47,26 +56,27 @@ def ray_session(
     """
     keep_to_loopback(address)
     address = _chosen(address)
-    with Activity("starting Ray" if address == "local" else f"joining Ray at {address}"):
-        joined = _connect(address, verbose=verbose, dashboard=dashboard)
-    try:
-        if dashboard and not joined.dashboard_url:
-            raise UserError(
-                f"Ray at {address!r} has no dashboard, which trials of several workers need to be "
-                "stopped: start one with cluster/local/up, or use --ray-address local"
-            )
-        yield
-    finally:
-        if not interrupted():  # the job is about to end, and all that Ray started with it
-            import ray
+    with _folder_for_sockets(address) as folder:
+        with Activity("starting Ray" if address == "local" else f"joining Ray at {address}"):
+            joined = _connect(address, folder, verbose=verbose, dashboard=dashboard)
+        try:
+            if dashboard and not joined.dashboard_url:
+                raise UserError(
+                    f"Ray at {address!r} has no dashboard, which trials of several workers need to "
+                    "be stopped: start one with cluster/local/up, or use --ray-address local"
+                )
+            yield
+        finally:
+            if not interrupted():  # the job is about to end, and all that Ray started with it
+                import ray
 
-            with Activity("stopping Ray" if address == "local" else "leaving Ray"):
-                ray.shutdown()
-        if address == "local" and dashboard:
-            del os.environ[DASHBOARD_VARIABLE]
+                with Activity("stopping Ray" if address == "local" else "leaving Ray"):
+                    ray.shutdown()
+            if address == "local" and dashboard:
+                del os.environ[DASHBOARD_VARIABLE]
 
 
-def _connect(address: str, *, verbose: bool, dashboard: bool) -> Any:
+def _connect(address: str, folder: str | None, *, verbose: bool, dashboard: bool) -> Any:
     """Connect to Ray at an address, and return what it says of the connection."""
     import ray  # takes a second, which a night with little to embed does without
 
@@ -85,14 +95,45 @@ def _connect(address: str, *, verbose: bool, dashboard: bool) -> Any:
             log_to_driver=verbose,
             logging_level=logging.INFO if verbose else logging.ERROR,
             configure_logging=True,
+            _temp_dir=folder,
             **here,
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise _unreachable(address, str(error).strip().splitlines()[0]) from error
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = verbose
     context.print_on_execution_start = verbose
     return joined
+
+
+@contextmanager
+def _folder_for_sockets(address: str) -> Iterator[str | None]:
+    """Make a folder for the Ray that a session starts, where its usual one has too long a name.
+
+    Yields:
+        The folder, which is removed afterwards; None where Ray's usual one will do.
+
+    Raises:
+        UserError: there is no folder of a short name to make it in.
+    """
+    usual = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    if address != "local" or len(os.fsencode(usual)) + SOCKET_NAME_BYTES <= SOCKET_PATH_BYTES:
+        yield None
+        return
+    above = next(
+        (place for place in SHORT_FOLDERS if os.access(place, os.W_OK | os.X_OK)),
+        None,
+    )
+    if above is None:
+        raise UserError(
+            f"TMPDIR {usual} has too long a name for Ray's sockets, and nothing can be written in "
+            f"{', '.join(SHORT_FOLDERS)}: set RAY_TMPDIR to a folder of "
+            f"{SOCKET_PATH_BYTES - SOCKET_NAME_BYTES} characters or fewer"
+        )
+    with tempfile.TemporaryDirectory(
+        prefix="reidray-", dir=above, ignore_cleanup_errors=True
+    ) as folder:
+        yield folder
 
 
 def keep_to_loopback(address: str | None) -> None:
@@ -148,6 +189,11 @@ def _check_reachable(address: str) -> None:
 
 
 def _unreachable(address: str, reason: str) -> UserError:
+    if address == "local":
+        return UserError(
+            f"Ray cannot start on this machine ({reason}): see to the disk and the memory, or join "
+            "a running cluster by --ray-address; --verbose shows Ray's own messages"
+        )
     return UserError(
         f"Ray at {address!r} cannot be joined ({reason}): start one with cluster/local/up, "
         "check the address and the token, or use --ray-address local"

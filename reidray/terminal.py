@@ -8,6 +8,8 @@ import traceback
 from pathlib import PurePath
 
 CLOSED = os.devnull
+LONGEST_LINE = 4000
+"""Characters of a line about a mistake."""
 
 
 def printable(text: str) -> str:
@@ -44,10 +46,19 @@ def set_up_streams() -> None:
     logging.getLogger("reidray").setLevel(logging.INFO)
 
 
+def shortened(line: str) -> str:
+    """Return a line of bounded length: what is left out of its middle is counted."""
+    left_out = len(line) - LONGEST_LINE
+    if left_out <= 0:
+        return line
+    half = LONGEST_LINE // 2
+    return f"{line[:half]} [... {left_out:,} characters ...] {line[-half:]}"
+
+
 def tell(line: str) -> None:
     """Write a line to stderr, if anybody reads it."""
     with contextlib.suppress(OSError, ValueError):
-        print(printable(line), file=sys.stderr, flush=True)
+        print(printable(shortened(line)), file=sys.stderr, flush=True)
 
 
 def tell_traceback() -> None:

@@ -7,6 +7,9 @@ MOST_SEED = 2**32 - 1
 """The largest seed that NumPy, PyTorch and scikit-learn all accept."""
 
 MOST_PIXELS_A_SIDE = 4096
+MOST_PIXELS = 1024 * 1024
+"""The most pixels of an image that a network takes; a batch of them is 800 MB."""
+
 MOST_FEATURES = 65_536
 MOST_IMAGES_A_BATCH = 65_536
 MOST_WEIGHT = 1e6
@@ -72,6 +75,10 @@ class NetworkConfig:
                 value is None or 16 <= value <= MOST_PIXELS_A_SIDE,
                 f"network.{name} must lie in 16..{MOST_PIXELS_A_SIDE}",
             )
+        require(
+            (self.height or 1) * (self.width or 1) <= MOST_PIXELS,
+            f"network.height x network.width must be {MOST_PIXELS:,} pixels or fewer",
+        )
         require(
             self.dropout is None or 0 <= self.dropout < 1,
             "network.dropout must be 0 or more and under 1",

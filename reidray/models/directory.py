@@ -2,30 +2,29 @@
 
 import json
 import posixpath
-from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from reidray.data.attributes import AttributeSchema
+from reidray.data.object_store import without_secrets
 from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.guesses import quoted
 from reidray.models.networks import Network
-from reidray.models.registry import NetworkSpec, build_network, check_spec
+from reidray.models.registry import NetworkSpec, build_network, check_spec, lay_out_network
 
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "model.json"
 CARD_FILE = "README.md"
 EMBEDDING_METRICS = ("euclidean", "cosine")
+MOST_DESCRIPTION_BYTES = 16 * 1024**2
 MODEL_FILES = frozenset({WEIGHTS_FILE, DESCRIPTION_FILE, CARD_FILE})
 PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib"})
 
@@ -117,7 +116,7 @@ def load_model(directory: str | Path) -> LoadedModel:
         card = ModelCard(**description["card"])
         expected_hash = description["weights_sha256"]
     except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
-        reason = error if isinstance(error, UserError) else repr(error)
+        reason = error if isinstance(error, UserError) else repr(error)[:200]
         raise UserError(
             f"model {described} is damaged ({reason}): train or copy it again"
         ) from error
@@ -158,8 +157,7 @@ def _build(spec: NetworkSpec, weights: bytes, uri: str) -> Network:
     """
     try:
         tensors = load(weights)
-        with torch.device("meta"), _NothingDrawn():
-            build_network(spec).load_state_dict(tensors, assign=True)
+        lay_out_network(spec).load_state_dict(tensors, assign=True)
         network = build_network(spec)
         network.load_state_dict(tensors)
     except (
@@ -170,26 +168,12 @@ def _build(spec: NetworkSpec, weights: bytes, uri: str) -> Network:
         ValueError,
         UserError,
     ) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"model {uri} is not of the architecture in {DESCRIPTION_FILE} "
             f"({reason}): copy both again"
         ) from error
     return network
-
-
-class _NothingDrawn(TorchFunctionMode):
-    """Leaves out the drawing of weights that have no memory, for which PyTorch imports much."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Call what was called, but for the drawing."""
-        return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
 
 
 def _read_files(folder: Location) -> dict[str, bytes]:
@@ -212,7 +196,12 @@ def _read_files(folder: Location) -> dict[str, bytes]:
                 f"model {folder.uri} has no {name}: give a model directory, RUN/model of a "
                 "training run"
             )
-    return {name: folder.read_bytes(name) for name in (DESCRIPTION_FILE, WEIGHTS_FILE)}
+    try:
+        description = folder.read_bytes(DESCRIPTION_FILE, MOST_DESCRIPTION_BYTES)
+        return {DESCRIPTION_FILE: description, WEIGHTS_FILE: folder.read_bytes(WEIGHTS_FILE)}
+    except OSError as error:
+        reason = without_secrets(error.strerror or str(error))
+        raise UserError(f"model {folder.uri} cannot be read ({reason}): copy it again") from error
 
 
 def _read_description(folder: Location, data: bytes) -> dict[str, Any]:
@@ -226,7 +215,7 @@ def _read_description(folder: Location, data: bytes) -> dict[str, Any]:
     found = description.get("format") if isinstance(description, dict) else None
     if found != FORMAT_VERSION:
         raise UserError(
-            f"model {folder.uri} has format {found!r}, this reidray reads {FORMAT_VERSION}: "
+            f"model {folder.uri} has format {quoted(found)}, this reidray reads {FORMAT_VERSION}: "
             "use the reidray it was trained with, or train it again"
         )
     return dict(description)

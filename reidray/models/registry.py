@@ -1,9 +1,15 @@
 """Networks by name, and the description from which one can be built again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from typing import Any, Literal
 
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from reidray.config.parts import MOST_FEATURES, MOST_PIXELS, MOST_PIXELS_A_SIDE
 from reidray.data.attributes import PEDESTRIAN_SCHEMA, AttributeSchema
 from reidray.errors import UserError
 from reidray.guesses import advise, quoted
@@ -164,6 +170,21 @@ NETWORKS: dict[str, Blueprint] = {
     ),
 }
 
+MOST_WEIGHTS = 2**30
+"""4 GiB of float32; training holds them four times."""
+
+MOST_ATTRIBUTE_VALUES = 10_000
+
+MOST = {
+    "height": MOST_PIXELS_A_SIDE,
+    "width": MOST_PIXELS_A_SIDE,
+    "num_people": 10_000_000,
+    "num_classes": 1_000_000,
+    "feature_size": MOST_FEATURES,
+    "embedding_size": MOST_FEATURES,
+}
+"""The largest values of a network's fields; what is larger is a mistake, or an attack."""
+
 DEFAULT_NETWORKS = {"reid": "apr", "pets": "pets_scratch_transpose", "attributes": "attributes_vgg"}
 DEFAULT_BACKBONE = "resnet_tiny"
 """What a training takes where nothing is said; unlike a paper's ResNet-50 it suits a CPU."""
@@ -194,7 +215,9 @@ def describe_network(name: str, **overrides: object) -> NetworkSpec:
         if field not in fields:
             raise UserError(f"network {name!r} has no {field}: it has {', '.join(fields)}")
         _check_value(field, value, like=fields[field])
-    return NetworkSpec(name=name, **(fields | overrides))
+    spec = NetworkSpec(name=name, **(fields | overrides))
+    _check_pixels(spec)
+    return spec
 
 
 def check_spec(spec: NetworkSpec) -> None:
@@ -203,8 +226,14 @@ def check_spec(spec: NetworkSpec) -> None:
     Raises:
         UserError: there is no such network, or a value cannot be.
     """
-    for field, value in _blueprint(spec.name).fields.items():
-        _check_value(field, getattr(spec, field), like=value)
+    has = _blueprint(spec.name).fields
+    for field in dataclass_fields(spec):
+        value = getattr(spec, field.name)
+        if field.name in has:
+            _check_value(field.name, value, like=has[field.name])
+        elif field.name != "name" and value != field.default:
+            raise UserError(f"network {spec.name!r} has no {field.name}: it has {', '.join(has)}")
+    _check_pixels(spec)
 
 
 def describe_for_task(
@@ -251,20 +280,67 @@ def build_network(spec: NetworkSpec, *, weights: str = "none") -> Network:
     return blueprint.build(spec, weights)
 
 
+def lay_out_network(spec: NetworkSpec) -> Network:
+    """Build the network of a description without memory for its weights."""
+    with torch.device("meta"), _NothingDrawn():
+        return build_network(spec)
+
+
+def check_weights(spec: NetworkSpec) -> None:
+    """Refuse a network of more weights than a machine has memory for, before they are made.
+
+    Raises:
+        UserError: says how many they are.
+    """
+    count = sum(weight.numel() for weight in lay_out_network(spec).parameters())
+    if count > MOST_WEIGHTS:
+        raise UserError(
+            f"network {spec.name!r} of {spec.height} x {spec.width} pixels has {count:,} weights, "
+            f"more than {MOST_WEIGHTS:,}: lower --network.height and --network.width"
+        )
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves out the drawing of weights that have no memory, for which PyTorch imports much."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call what was called, but for the drawing."""
+        return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
+
+
 def _blueprint(name: str) -> Blueprint:
     if name not in NETWORKS:
         raise UserError(f"network {quoted(name)} does not exist: {advise(name, NETWORKS)}")
     return NETWORKS[name]
 
 
+def _check_pixels(spec: NetworkSpec) -> None:
+    """Refuse images of which a batch does not fit into memory."""
+    if spec.height * spec.width > MOST_PIXELS:
+        raise UserError(
+            f"height {spec.height} x width {spec.width}: expected {MOST_PIXELS:,} pixels or fewer"
+        )
+
+
 def _check_value(field: str, value: object, *, like: object) -> None:
     """Refuse a value that is not like the one a network has where nothing is said."""
     if isinstance(like, int):
-        possible, expected = type(value) is int and value > 0, "a whole number from 1"
+        most = MOST[field]
+        possible = type(value) is int and 0 < value <= most
+        expected = f"a whole number from 1 to {most}"
+    elif isinstance(like, AttributeSchema):
+        possible = isinstance(value, AttributeSchema) and sum(value.sizes) <= MOST_ATTRIBUTE_VALUES
+        expected = f"attributes of at most {MOST_ATTRIBUTE_VALUES} values in all"
     elif isinstance(like, float):
         possible = isinstance(value, int | float) and 0 <= value < 1
         expected = "0 or more and under 1"
     else:
         possible, expected = isinstance(value, type(like)), type(like).__name__
     if not possible:
-        raise UserError(f"{field} {value!r}: expected {expected}")
+        raise UserError(f"{field} {quoted(value)}: expected {expected}")

@@ -21,7 +21,13 @@ from reidray.data.outputs import check_replaceable, staged_directory, write_whol
 from reidray.errors import UserError
 from reidray.models.directory import MODEL_FILES, ModelCard, save_model
 from reidray.models.networks import Network
-from reidray.models.registry import NETWORKS, NetworkSpec, build_network, describe_for_task
+from reidray.models.registry import (
+    NETWORKS,
+    NetworkSpec,
+    build_network,
+    check_weights,
+    describe_for_task,
+)
 from reidray.training.checkpoint import Standing, read_best
 from reidray.training.checkpoint_files import CHECKPOINTS, has_checkpoints
 from reidray.training.clock import TimeLimit
@@ -203,6 +209,7 @@ def choose_network(
     said = {key: value for key, value in asdict(asked).items() if value is not None}
     weights = said.pop("weights")
     spec = describe_for_task(task, said.pop("name", None), said, known)
+    check_weights(spec)
     build_network(spec, weights=weights)
     has = NETWORKS[spec.name].fields
     resolved: dict[str, Any] = {key: getattr(spec, key) for key in asdict(asked) if key in has}

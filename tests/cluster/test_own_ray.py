@@ -1,6 +1,7 @@
 """The Ray that a job starts for itself: only where it is needed, and reached by nobody else."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -65,9 +66,12 @@ def test_a_scheduler_ends_a_night_and_its_ray_within_five_seconds(command, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
-def test_the_ray_of_a_job_listens_to_this_machine_alone(command):
+def test_the_ray_of_a_job_listens_to_this_machine_alone(command, tmp_path):
+    folder = tmp_path / ("long" * 25)  # longer than the address of a socket may be
+    folder.mkdir()
     job = subprocess.Popen(
         [sys.executable, *map(str, command), "--num-workers", "1"],
+        env=os.environ | {"TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
