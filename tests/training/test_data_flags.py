@@ -1,0 +1,80 @@
+"""Whether every job that takes data reads it from the root, and through the links, it is told."""
+
+import pytest
+import yaml
+from PIL import Image
+
+from reidray.comparison.config import CompareConfig
+from reidray.comparison.images import read_images
+from reidray.config import (
+    BatchConfig,
+    NetworkConfig,
+    TrainMultitaskConfig,
+    TrainReidConfig,
+)
+from reidray.data.decoding import decode_files
+from reidray.training.multitask.prepare import prepare_multitask
+from reidray.training.reid.prepare import prepare_reid
+from reidray.tuning.config import TuneConfig
+from reidray.tuning.sweep import prepare_sweep
+
+
+@pytest.fixture
+def told(tmp_path):
+    """A manifest of absolute paths of links into a cache, and the flags that it needs."""
+    rows = []
+    for number in range(64):
+        person, split = 1 + number % 8, ("train", "query", "gallery")[number // 16 % 3]
+        cached, link = tmp_path / "cache" / f"{number}", tmp_path / "set" / f"{number}.png"
+        for file in (cached, link):
+            file.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (16, 32), (9 * person, number, 0)).save(cached, "PNG")
+        link.symlink_to(cached)
+        person += 0 if split == "train" else 100
+        rows.append(f"{link},{split},{person},{number % 3},{'ab'[number % 2]}")
+    (tmp_path / "lists").mkdir()
+    file = tmp_path / "lists" / "spring.csv"
+    file.write_text("\n".join(["path,split,person,camera,label", *rows]) + "\n")
+    return {"data": str(file), "root": str(tmp_path / "set"), "follow_links": True}
+
+
+def train_reid(told, output):
+    config = TrainReidConfig(
+        **told,
+        output=output,
+        network=NetworkConfig(name="reid_small"),
+        batch=BatchConfig(people=2, crops=2),
+    )
+    return prepare_reid(config).image_files()
+
+
+def train_multitask(told, output):
+    network = NetworkConfig(name="pets_mobilenet_dense")
+    config = TrainMultitaskConfig(**told, output=output, task="pets", batch_size=4, network=network)
+    return prepare_multitask(config).image_files()
+
+
+def tune(told, output):
+    base = output + ".yaml"
+    with open(base, "w") as file:  # noqa: PTH123
+        yaml.safe_dump({"batch": {"people": 2, "crops": 2}}, file)
+    config = TuneConfig(
+        **told, output=output, recipe="reid_small", space=("learning_rate",), base=base
+    )
+    return prepare_sweep(config).prepared.image_files()
+
+
+@pytest.mark.parametrize("job", [train_reid, train_multitask, tune])
+def test_a_training_reads_from_the_root_and_through_the_links_it_is_told(told, tmp_path, job):
+    files = job(told, str(tmp_path / "run"))
+    paths = files.paths.to_pylist()
+    assert paths
+    assert files.location.uri == told["root"]
+    assert not decode_files(files.location, paths, (32, 16)).bad
+
+
+def test_a_comparison_reads_from_the_root_and_through_the_links_it_is_told(told, tmp_path):
+    images = read_images(CompareConfig(**told, output=str(tmp_path / "out"), pca=(4,)))
+    names = [name for labels in images.sets for name in labels.names]
+    assert not decode_files(images.location, names, (32, 16)).bad
+    assert images.dataset["layout"] == "manifest"
