@@ -144,7 +144,7 @@ def annotate_people(
         people: who is on each image; None, junk (-1) and distractors (0) have no annotation.
         annotations: person to codes, as `read_annotations` gives them.
         name: the file's name, for notes and errors.
-        person_ids: the numbers of people who have names.
+        person_ids: the numbers of people who have names; the name `0002` is also found as `2`.
         strict: an annotation without images or a person without annotation is an error.
 
     Returns:
@@ -154,8 +154,14 @@ def annotate_people(
         UserError: an id is not a number, or is there twice; or a mismatch where `strict`.
     """
     by_person: dict[int | str, Mapping[str, int]] = {}
+    by_number = {read_number(name): person for name, person in person_ids.items()}
     for identity, codes in annotations.items():
-        person = _person_of(identity, person_ids, name)
+        if not person_ids:
+            person: int | str = _number_of(identity, name)
+        elif identity in person_ids or (number := read_number(identity)) is None:
+            person = person_ids.get(identity, identity)
+        else:
+            person = by_number.get(number, identity)
         if person in by_person:
             raise UserError(f"{name}: person {person} has two rows; keep one of them")
         by_person[person] = codes
@@ -175,10 +181,8 @@ def annotate_people(
     return {f"attr_{name}": [row[name] for row in rows] for name in PEDESTRIAN_SCHEMA.names}, notes
 
 
-def _person_of(identity: str, person_ids: Mapping[str, int], name: str) -> int | str:
-    """The number of an annotated person; the name of one who is on no image."""
-    if person_ids:
-        return person_ids.get(identity, identity)
+def _number_of(identity: str, name: str) -> int:
+    """The number of an annotated person, where people are numbers."""
     try:
         number = read_number(id_text(identity) or "")
     except ValueError as error:

@@ -226,6 +226,17 @@ def test_annotations_find_people_by_name_and_never_by_a_rounded_number(tmp_path)
     assert any("without images: 1 (the first is person 2023" in note for note in manifest.notes)
 
 
+def test_a_name_among_numbers_does_not_part_the_others_from_their_annotations(tmp_path):
+    codes = dict.fromkeys(PEDESTRIAN_SCHEMA.names, 0)
+    write_images(tmp_path, ["train/0002_c1_1.jpg", "train/0007_c1_1.jpg", "train/photo_c1.jpg"])
+    ages = {"2": 1, "7": 2, "bob": 3, "99": 3}
+    data = write_annotations((name, codes | {"age": age}) for name, age in ages.items())
+    (tmp_path / "annotations_train.csv").write_bytes(data)
+    manifest = read_layout(str(tmp_path), "trento")
+    assert any("annotated people without images: 2" in note for note in manifest.notes)
+    assert manifest.table["attr_age"].to_pylist() == [1, 2, -1]
+
+
 @pytest.mark.parametrize("identity", ["1_2", "nan", "20231105123456781.0", "\u0661\u0662"])
 def test_an_annotated_id_that_is_no_number_is_refused_beside_numbers(tmp_path, identity):
     codes = dict.fromkeys(PEDESTRIAN_SCHEMA.names, 0)
