@@ -14,6 +14,9 @@ from typing import BinaryIO
 from reidray.data.image_formats import is_image_name
 from reidray.errors import UserError
 
+_SYSTEM_FOLDERS = frozenset({"lost+found", "System Volume Information", "$RECYCLE.BIN"})
+"""Folders of a file system's own at its top, which its users may often not read."""
+
 
 class OutsideLinkError(UserError):
     """A path within a folder is a symbolic link, or lies behind one, that leads out of it."""
@@ -54,7 +57,8 @@ def walk(
             seen.add(real)
         with os.scandir(posixpath.join(root, folder)) as entries:
             for entry in entries:
-                if entry.name.startswith(".") and not (hidden and entry.is_file()):
+                is_shown = not entry.name.startswith(".") or (hidden and entry.is_file())
+                if not is_shown or entry.name in _SYSTEM_FOLDERS:
                     continue
                 path = posixpath.join(folder, entry.name)
                 if recursive and entry.is_dir(follow_symlinks=False):

@@ -19,7 +19,9 @@ from reidray.errors import UserError
 
 NO_SUFFIX, HIDDEN, LINKS = "without a suffix", "hidden", "links that leave the folder"
 
-_JUNK_FOLDERS = frozenset({"@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information"})
+_JUNK_FOLDERS = frozenset(
+    {"@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+)
 _JUNK_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store", "icon\r"})
 _CONCURRENT_READS = 16
 _LOOKED_AT = 5  # files of a folder whose first bytes are read to see whether it holds images

@@ -109,7 +109,8 @@ def test_no_image_vanishes_for_its_name_and_other_files_are_counted(place):
         put(name, b"no image, but some bytes of text")
     for junk in ("Thumbs.db", ".DS_Store", "._c.jpg", "desktop.ini", "@eaDir/c.jpg/M.jpg"):
         put(junk, tiny_jpeg())
-    put("__MACOSX/x.jpg", tiny_jpeg())
+    for folder in ("__MACOSX", "lost+found"):
+        put(f"{folder}/x.jpg", tiny_jpeg())
     found = find_images(location)
     assert found.paths == tuple(sorted((*NAMES, "f.ppm", "g.jp2", "h.avif")))
     expected = {".txt": 2, ".csv": 1, "without a suffix": 1, ".thing": 1, ".eps": 1, "hidden": 1}

@@ -367,7 +367,7 @@ def test_images_a_manifest_lists_in_vain_are_counted(tmp_path):
         ("path,split,split\nd.jpg,train,val\n", "'split' is there twice"),
         ("path,split\nd.jpg,test\n", "split is 'test', expected one of train, val, query, gallery"),
         ("path,split\nd.jpg\n", "cannot be read as a table"),
-        ("path,split\n../d.jpg,train\n", "'../d.jpg' is not a path within"),
+        ("path,split\n../d.jpg,train\n", "'../d.jpg' lies outside"),
         ("path,split\n/etc/passwd,train\n", "'/etc/passwd' lies outside"),
         ("path,split\nd.jpg,train\nd.jpg,val\n", "row 2 ('d.jpg'): the path is in row 1"),
         ("path,split,person\nd.jpg,train,1.5\n", "manifest.csv, row 1: person is 1.5, which"),
@@ -395,7 +395,7 @@ def test_images_a_manifest_lists_in_vain_are_counted(tmp_path):
             "manifest.csv, row 2: label is 2000000000, expected a code from 0 to 32767",
         ),
         ("path,split,label\nd.jpg,train,0.5\n", "manifest.csv, row 1: label is 0.5, expected"),
-        ("path,split,mask_path\nd.jpg,train,../d.png\n", "mask_path '../d.png' is not a path"),
+        ("path,split,mask_path\nd.jpg,train,../d.png\n", "mask_path '../d.png' lies outside"),
     ],
 )
 def test_a_manifest_file_that_cannot_be_right_says_why_in_one_line(tmp_path, text, message):

@@ -73,6 +73,17 @@ def test_absolute_paths_elsewhere_are_refused_in_a_line_that_names_the_root_to_g
     assert not decode_files(manifest.location, paths_of(manifest), (16, 8)).bad
 
 
+def test_paths_that_climb_do_so_from_the_folder_of_the_manifest(tmp_path, crops):
+    file = write_manifest(tmp_path / "lists" / "m.csv", ["../crops/1/a.jpg", "../crops/2/b.jpg"])
+    with pytest.raises(UserError, match=f"'../crops/1/a.jpg' lies outside .*such as {crops}$"):
+        read_layout(file)
+    for root, paths in (
+        (crops, ["1/a.jpg", "2/b.jpg"]),
+        (tmp_path, ["crops/1/a.jpg", "crops/2/b.jpg"]),
+    ):
+        assert paths_of(read_layout(file, root=str(root))) == paths
+
+
 def test_relative_paths_and_masks_begin_at_the_root_that_is_named(tmp_path, crops):
     file = tmp_path / "lists" / "m.csv"
     file.parent.mkdir()
@@ -197,7 +208,10 @@ def test_a_manifest_names_keys_exactly_or_in_their_plain_form(bucket, tmp_path):
     with pytest.raises(UserError, match=re.escape(f"--root, such as {bucket}/other")):
         read_layout(outside, root=f"{bucket}/set")
     climbing = write_manifest(tmp_path / "m.csv", ["../other/a.jpg"])
+    Location(f"{bucket}/set").write_bytes("m.csv", Path(climbing).read_bytes())
     with pytest.raises(UserError, match=r"'\.\./other/a\.jpg' is not a path within"):
+        read_layout(f"{bucket}/set/m.csv")
+    with pytest.raises(UserError, match=r"'\.\./other/a\.jpg' lies outside"):
         read_layout(climbing, root=f"{bucket}/set")
 
 

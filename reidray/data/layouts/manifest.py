@@ -102,7 +102,8 @@ def read(location: Location, options: ReadOptions) -> Manifest:
         if _is_read(name) and (note := missing_note(table[name], file, name)):
             notes.append(note)
         if name in _PATHS:
-            paths[name] = relative_paths(_text(table[name], file, name), base, file, name)
+            texts = _text(table[name], file, name)
+            paths[name] = relative_paths(texts, folder, base, file, name)
         elif name in _TEXT:
             columns[name] = _text(table[name], file, name)
         elif name in _IDS:

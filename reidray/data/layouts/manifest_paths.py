@@ -48,27 +48,37 @@ def find_root(folder: Location, metadata: dict[bytes, bytes] | None, root: str |
 
 
 def relative_paths(
-    column: pa.ChunkedArray, root: Location, file: str, name: str
+    column: pa.ChunkedArray, folder: Location, root: Location, file: str, name: str
 ) -> list[str | None]:
-    """Return the paths of a column of this name, absolute ones made relative to the root.
+    """Return the paths of a column, absolute ones made relative to the root.
+
+    Args:
+        column: of texts.
+        folder: the one that holds the manifest. A path on a disk that climbs, such as
+            `../crops/a.jpg`, does so from there.
+        root: where other relative paths begin.
+        file: the manifest's name, for the message of an error.
+        name: the column's.
 
     Raises:
-        UserError: an absolute path lies outside the root.
+        UserError: an absolute path, or one that climbs, lies outside the root.
     """
     paths: list[str | None] = column.to_pylist()
-    absolute = [path for path in paths if path and _ABSOLUTE.match(path)]
-    if not absolute:
-        return paths
-    relative = list(paths)
-    for row, path in enumerate(paths):
-        if path and _ABSOLUTE.match(path):
-            relative[row] = inside = _relative(path, root)
-            if inside is None:
-                raise UserError(
-                    f"{file}, row {row + 1}: {name} {path!r} lies outside {root.uri}: name the "
-                    f"folder that holds the images with --root, such as {_common_folder(absolute)}"
-                )
-    return relative
+    absolute = {
+        row: path if _ABSOLUTE.match(path) else posixpath.join(folder.uri, path)
+        for row, path in enumerate(paths)
+        if path and (_ABSOLUTE.match(path) or (not folder.is_remote and _climbs(path)))
+    }
+    for row, path in absolute.items():
+        inside = _relative(path, root)
+        if inside is None:
+            raise UserError(
+                f"{file}, row {row + 1}: {name} {paths[row]!r} lies outside {root.uri}: name the "
+                "folder that holds the images with --root, such as "
+                f"{_common_folder(list(absolute.values()))}"
+            )
+        paths[row] = inside
+    return paths
 
 
 def list_beside(root: Location, paths: Sequence[str | None]) -> list[str]:
@@ -123,6 +133,10 @@ def find_listed(root: Location, paths: Sequence[str | None]) -> tuple[list[str |
     return list(paths), files
 
 
+def _climbs(path: str) -> bool:
+    return posixpath.normpath(path).startswith("../")
+
+
 def _relative(path: str, root: Location) -> str | None:
     """Return an absolute path relative to the root; None where it lies elsewhere."""
     if root.is_remote:
@@ -142,7 +156,8 @@ def _relative(path: str, root: Location) -> str | None:
 
 def _common_folder(paths: Sequence[str]) -> str:
     """Return the deepest folder that holds all of these absolute paths, as far as there is one."""
-    parts = _common_parts([posixpath.dirname(path).split("/") for path in paths])
+    plain = [path if "://" in path else posixpath.normpath(path) for path in paths]
+    parts = _common_parts([posixpath.dirname(path).split("/") for path in plain])
     return "/".join(parts) or "/"
 
 

@@ -1,10 +1,11 @@
 """MSMT17 (Wei et al. 2018): images in train/ and test/, and files that list them."""
 
 import posixpath
+from collections import Counter
 from collections.abc import Sequence
 
 from reidray.data.identities import read_number
-from reidray.data.image_folders import list_images
+from reidray.data.image_folders import find_images, passed_over_note
 from reidray.data.layouts.names import Crop, crops_manifest
 from reidray.data.layouts.structure import ReadOptions
 from reidray.data.manifest import Manifest, keep_existing
@@ -54,14 +55,18 @@ def read(location: Location, options: ReadOptions) -> Manifest:
         crop if crop.split in _LEARNT else crop._replace(person=int(crop.person or 0) + last_train)
         for crop in crops
     ]
-    manifest = crops_manifest(location, crops, NAME, (), strict=options.strict)
-    folders = {crop.path.split("/")[0] for crop in crops}
-    files = [
-        path
-        for folder in folders
-        if location.join(folder).is_folder()
-        for path in list_images(location, folder)
-    ]
+    files: list[str] = []
+    passed_over: Counter[str] = Counter()
+    for folder in sorted({crop.path.split("/")[0] for crop in crops}):
+        if location.join(folder).is_folder():
+            found = find_images(location, folder)
+            files += found.paths
+            passed_over.update(found.passed_over)
+    unlisted = sorted({*files} - {crop.path for crop in crops})
+    notes = [passed_over_note(passed_over)] if passed_over else []
+    if unlisted:
+        notes.append(f"images in no list: {len(unlisted)} (the first is {unlisted[0]!r})")
+    manifest = crops_manifest(location, crops, NAME, notes, strict=options.strict)
     return keep_existing(manifest, files, strict=options.strict)
 
 

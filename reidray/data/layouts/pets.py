@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from reidray.data.identities import read_number
-from reidray.data.image_folders import list_images
+from reidray.data.image_folders import find_images, list_images, passed_over_note
 from reidray.data.layouts.structure import ReadOptions
 from reidray.data.manifest import Manifest, build_manifest
 from reidray.data.storage import Location
@@ -35,7 +35,8 @@ def read(location: Location, options: ReadOptions) -> Manifest:
     Raises:
         UserError: a list is wrong, or something does not pair up where `strict`.
     """
-    images = {_stem(path): path for path in list_images(location, "images")}
+    found = find_images(location, "images")
+    images = {_stem(path): path for path in found.paths}
     masks = {_stem(path): path for path in list_images(location, "annotations/trimaps")}
     listed = [
         (name, class_id, split)
@@ -55,6 +56,8 @@ def read(location: Location, options: ReadOptions) -> Manifest:
     )
     if options.strict and notes:
         raise UserError(f"{location.uri}: {'; '.join(notes)}; mend the lists")
+    if found.passed_over:
+        notes += (f"images/: {passed_over_note(found.passed_over)}",)
     rows = [row for row in listed if row[0] in images and row[0] in masks]
     labels, classes = _number_classes(rows)
     return build_manifest(
