@@ -86,7 +86,7 @@ from pathlib import Path
 sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
 import test_output_checks as checks
 from reidray.errors import UserError
-for place in ("whole", "part", "part/in", "readonly", "readonly/in", "new"):
+for place in ("whole", "part", "part/in", "readonly", "readonly/in", "readonly/new", "new"):
     for check in checks.CHECKS:
         try:
             check(Path(sys.argv[2], place))
@@ -122,7 +122,7 @@ def test_a_mount_point_and_a_read_only_place_are_refused_where_they_must_be(tmp_
     said = {
         tuple(line.split(" ", 2)[:2]): line.split(" ", 2)[2] for line in done.stdout.splitlines()
     }
-    assert len(said) == 18, done.stderr
+    assert len(said) == 21, done.stderr
     assert {place for (_, place), what in said.items() if what == "mount point"} == {
         "whole",
         "part",
@@ -133,7 +133,7 @@ def test_a_mount_point_and_a_read_only_place_are_refused_where_they_must_be(tmp_
     assert said["check_run", "whole"] == said["check_store", "part"] == "passes"
     assert said["check_store", "readonly/in"] == "refused"  # its lock lies beside it
     assert said["check_run", "readonly/in"] == "passes"
-    assert said["check_run", "readonly"] == "refused"
+    assert {said[check.__name__, "readonly/new"] for check in CHECKS} == {"refused"}
     assert all(
         said[check.__name__, place] == "passes" for check in CHECKS for place in ("part/in", "new")
     )

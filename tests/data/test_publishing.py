@@ -175,15 +175,17 @@ def test_an_output_of_an_earlier_version_is_replaced_and_later_deleted(bucket):
     assert read(uri) == {"a.txt": "three"}
 
 
-def test_what_an_upload_that_was_killed_left_goes_with_the_next(bucket):
+def test_what_an_upload_that_broke_off_left_goes_with_the_next(bucket, unreliable):
     uri = f"{bucket}/out"
-    left = "runs/20260101T000000000000Z-01234567"
-    files = {"a.txt": {"bytes": 1, "sha256": ""}, "b.txt": {"bytes": 1, "sha256": ""}}
-    manifest = json.dumps({"run": left, "published": "", "files": files}).encode()
-    Location(uri).write_bytes(f"{left}/.manifest.json", manifest)
-    Location(uri).write_bytes(f"{left}/a.txt", b"1")
+    unreliable.denied = ("b.txt",)
+    with pytest.raises(OSError, match=r"b\.txt"):
+        publish(uri, a="half", b="half")
+    unreliable.denied = ()
+    assert [name for name in all_objects(uri) if name.endswith("a.txt")]
     publish(uri, a="one")
-    assert not [name for name in all_objects(uri) if name.startswith(left)]
+    assert {name.split("/")[1] for name in all_objects(uri) if "/" in name} == {
+        latest_run(uri).name
+    }
     assert read(uri) == {"a.txt": "one"}
 
 
