@@ -12,7 +12,7 @@ from typing import Any
 from reidray.data.object_store import ENDPOINT_VARIABLE
 from reidray.errors import UserError
 from reidray.interrupts import interrupted
-from reidray.progress import Activity
+from reidray.progress import SAID_AFTER, Activity
 
 CONNECT_SECONDS = 10
 LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -56,8 +56,10 @@ def ray_session(
     """
     keep_to_loopback(address)
     address = _chosen(address)
+    alone = address == "local"
+    doing = "starting Ray" if alone else f"joining Ray at {address}"
     with _folder_for_sockets(address) as folder:
-        with Activity("starting Ray" if address == "local" else f"joining Ray at {address}"):
+        with Activity(doing, delay=0.0 if alone else SAID_AFTER):
             joined = _connect(address, folder, verbose=verbose, dashboard=dashboard)
         try:
             if dashboard and not joined.dashboard_url:
