@@ -14,7 +14,7 @@ from ray.util.queue import Queue
 
 from reidray.data.object_store import open_for_ray
 from reidray.data.storage import Location
-from reidray.errors import UserError
+from reidray.errors import MachineError, UserError
 from reidray.nodes import cluster_gpus, node_resources
 from reidray.training.checkpoint_files import CHECKPOINTS
 from reidray.training.failures import EndAtMistakes, TrainingBugError
@@ -26,6 +26,9 @@ Result = TypeVar("Result")
 SHARE_BESIDE_DECODING = 0.5
 """Share of its CPUs that training holds where crops are streamed: Ray Data waits for ever where it
 holds all."""
+
+MOST_REASON = 300
+"""Characters of the reason of a lost process that are told."""
 
 POLL_SECONDS = "0.2"
 """How often Ray asks the workers for news; each epoch ends by waiting to be asked."""
@@ -160,7 +163,7 @@ def fit(trainer: TorchTrainer) -> Path:
     Raises:
         UserError: a worker met a mistake of the user's.
         TrainingBugError: the program failed in a worker.
-        TrainingFailedError: machines failed more often than the configuration allows.
+        MachineError: training processes were lost more often than the configuration allows.
     """
     try:
         result = trainer.fit()
@@ -169,6 +172,13 @@ def fit(trainer: TorchTrainer) -> Path:
         if isinstance(cause, UserError | TrainingBugError):
             raise cause from None
         raise
+    except ray.train.WorkerGroupError as error:
+        failure = next(iter(error.worker_failures.values()), error)
+        reason = " ".join(str(failure).split())[:MOST_REASON]
+        raise MachineError(
+            f"training processes were lost, more often than --max-failures allows ({reason}): go "
+            "on from the last checkpoint with --resume"
+        ) from error
     return on_this_disk(result.checkpoint)
 
 
