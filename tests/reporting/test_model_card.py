@@ -68,6 +68,11 @@ def test_the_card_says_how_good_the_model_is_and_by_which_protocol():
     assert r"commonest value: upper\_colour." in text
 
 
+def test_the_card_says_how_much_of_its_epoch_was_trained():
+    card = model_card(CONFIG, FIGURES | {"epoch_share": 0.05}, 1, DATA)
+    assert f"Measured at epoch 1 of {CONFIG['epochs']}, 5% of it, whose weights" in card
+
+
 def test_the_card_says_for_whom_the_model_is_worse_with_counts_and_intervals():
     text = section(model_card(CONFIG, FIGURES, 1, DATA), "For whom it is worse")
     male = "| gender male | 80 | 40 | 64.2% | 60.1 to 68.4% | +2.0 | 71.0% | 66.0 to 100.0% |"

@@ -106,6 +106,13 @@ def report(tmp_path):
     return write
 
 
+def test_an_epoch_that_time_cut_is_told_with_its_share(report):
+    written = report([epoch_row(1), epoch_row(2, 0.4) | {"epoch_share": 0.4}], 2)
+    assert "1.4 of 60 epochs in" in written
+    assert "kept are those of epoch 2 of 60, 40% of it." in written
+    assert Page(written).row("Figure")[1] == "Epoch 2 of 60, 40% of it"
+
+
 def test_figures_are_those_of_the_best_epoch(report):
     page = Page(report([epoch_row(1, 0.4111), epoch_row(2, 0.6222), epoch_row(3, 0.5333)], 2))
     assert page.row("Figure")[1] == "Epoch 2 of 60"
