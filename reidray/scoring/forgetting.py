@@ -23,13 +23,13 @@ from reidray.data.publishing import only_writer_of
 from reidray.data.storage import Location
 from reidray.data.store_lock import LOCK_FILE
 from reidray.errors import UserError
-from reidray.scoring.audit import AuditEntry, complete_all, write_begun
+from reidray.scoring.audit import AUDIT_FILE, AuditEntry, complete_all, write_begun
 from reidray.scoring.config import ForgetConfig
 from reidray.scoring.deletion_plan import names_going, plan_deletion
 from reidray.scoring.earlier_store import move_earlier, read_earlier
 from reidray.scoring.part_log import Part, PartLog
 from reidray.scoring.parts import IMAGES_SCHEMA, Deletion, PartRows, embeddings_of, read_rows
-from reidray.scoring.store_files import check_others, find_files, remove_old
+from reidray.scoring.store_files import check_others, find_files, remove_old, remove_old_versions
 
 PLANNED_COLUMNS = [*IMAGES_SCHEMA.names, "doubt"]
 
@@ -78,6 +78,7 @@ def _forget(config: ForgetConfig, log: PartLog) -> dict[str, Any]:
         log.replace(part, b"")
     removed = remove_old(location)
     completed = complete_all(location)
+    remove_old_versions(location, AUDIT_FILE)
     if planned is None:
         matching = [entry for entry in completed if entry.forgot == config.kind]
         if not matching:

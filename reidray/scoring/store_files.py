@@ -115,6 +115,17 @@ def remove_old(location: Location) -> int:
     return len(found.temporary) + len(found.old) + len(uploads)
 
 
+def remove_old_versions(location: Location, path: str) -> None:
+    """Remove the old versions of one file of a store.
+
+    Raises:
+        UserError: the object store does not let old versions be listed or removed.
+    """
+    if location.is_remote:
+        old = find_files(location).old
+        delete_versions(location, [version for version in old if version.path == path])
+
+
 def _walk(root: Path) -> Iterator[str]:
     """The relative paths of all files, links to folders included.
 
