@@ -164,8 +164,8 @@ def versioned(s3_server):
 @pytest.mark.parametrize(
     ("earlier", "apart"),
     [
-        *((False, 43), (True, 47)),
-        *(pytest.param(each, 1, marks=pytest.mark.slow) for each in (False, True)),
+        *((False, 61), (True, 71)),
+        *(pytest.param(each, 7, marks=pytest.mark.slow) for each in (False, True)),
     ],
 )
 def test_a_run_cut_off_from_a_bucket_anywhere_leaves_nothing_of_a_person(
