@@ -60,7 +60,7 @@ def test_a_cut_picture_is_refused_or_nothing_of_it_was_lost(kind):
     for options in WRITTEN.get(kind, ({},)):
         whole = encoded(Image.fromarray(noise), kind, **options)
         pixels = decode_image(whole, None)
-        for length in range(0, len(whole), 1 + len(whole) // 500):
+        for length in (*range(300), *range(300, len(whole), 1 + len(whole) // 300)):
             try:
                 decoded = decode_image(whole[:length], None)
             except UndecodableImage:

@@ -290,6 +290,9 @@ def test_people_counted_from_0_keep_the_first(tmp_path):
     assert {row[2] for row in facts(read(tmp_path))} == {1, 2, 3, 4}
     fill(tmp_path, "9", ["1.jpg"])
     assert {row[2] for row in facts(read(tmp_path))} == {0, 1, 2, 3, 9}
+    for folder in ("train/1", "train/2", "query/3", "gallery/3", "gallery/0000"):
+        fill(tmp_path / "distractors", folder, ["1.jpg"])
+    assert {row[2] for row in facts(read(tmp_path / "distractors"))} == {0, 1, 2, 3}
 
 
 def test_pets_are_recognised_by_their_lists_alone(tmp_path):

@@ -230,6 +230,16 @@ def test_msmt17_leaves_its_validation_images_of_training_people_out_of_training(
     assert ("val", 8, 2) in rows(read(tmp_path), "split", "person", "camera")
 
 
+def test_msmt17_counts_images_in_no_list_and_files_that_are_none(tmp_path):
+    write_images(msmt17(tmp_path), ["train/0009/0009_000_01_0303noon_0016_1.jpg"])
+    (tmp_path / "train" / "notes.txt").write_text("x")
+    notes = read(tmp_path).notes
+    assert notes[:2] == (
+        "passed over: 1 .txt",
+        "images in no list: 1 (the first is 'train/0009/0009_000_01_0303noon_0016_1.jpg')",
+    )
+
+
 def test_msmt17_counts_listed_images_that_are_not_there(tmp_path):
     gone = msmt17(tmp_path) / "train/0001/0001_005_14_0303noon_0015_1.jpg"
     gone.unlink()
@@ -282,6 +292,11 @@ def test_pets_have_labels_and_masks_and_count_what_does_not_pair_up(tmp_path):
         assert f"left out: 1 (the first is '{name}')" in note
     with pytest.raises(UserError, match=r"gone_1.*pug_3.*pug_77"):
         read(tmp_path, strict=True)
+
+
+def test_files_among_the_pets_that_are_no_images_are_counted(tmp_path):
+    (pets(tmp_path) / "images" / "Abyssinian_1.mat").write_bytes(b"x")
+    assert "images/: passed over: 1 .mat" in read(tmp_path).notes
 
 
 def test_pets_in_both_lists_are_refused(tmp_path):

@@ -1,5 +1,6 @@
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
@@ -191,6 +192,18 @@ def test_keys_of_a_bucket_are_read_as_they_are_listed(bucket):
         for gone in ("a/b.jpg", "gone//x.jpg"):
             (bad,) = decode_files(location, [gone], (16, 8)).bad
             assert bad.reason == "No such file or directory"
+
+
+def test_more_keys_than_one_answer_holds_are_listed_below_an_unusual_prefix(bucket):
+    store = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+
+    def put(number):
+        key = f"a//set/{number}.jpg"
+        store.put_object(Bucket=bucket.removeprefix("s3://"), Key=key, Body=b"x")
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(put, range(1001)))
+    assert len(Location(f"{bucket}/a//set").list_files()) == 1001
 
 
 def test_a_manifest_names_keys_exactly_or_in_their_plain_form(bucket, tmp_path):

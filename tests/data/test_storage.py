@@ -15,7 +15,11 @@ from reidray.errors import UserError
 
 def test_images_are_listed_sorted_relative_and_without_hidden_ones(tmp_path):
     write_images(
-        tmp_path, ["b/x, y.JPG", "a z.png", "c.jpeg", ".DS_Store", "._c.jpg", ".git/d.jpg"]
+        tmp_path,
+        [
+            *("b/x, y.JPG", "a z.png", "c.jpeg", ".DS_Store", "._c.jpg", ".git/d.jpg"),
+            "lost+found/e.jpg",
+        ],
     )
     (tmp_path / "notes.txt").write_text("no image")
     location = Location(str(tmp_path))
@@ -23,7 +27,7 @@ def test_images_are_listed_sorted_relative_and_without_hidden_ones(tmp_path):
     assert list_images(location, "b") == ["b/x, y.JPG"]
     assert location.list_files() == ["a z.png", "b/x, y.JPG", "c.jpeg", "notes.txt"]
     assert location.list_files(recursive=False) == ["a z.png", "c.jpeg", "notes.txt"]
-    assert location.list_children() == ["a z.png", "b/", "c.jpeg", "notes.txt"]
+    assert location.list_children() == ["a z.png", "b/", "c.jpeg", "lost+found/", "notes.txt"]
 
 
 def test_a_folder_that_is_missing_empty_or_a_file_is_named(tmp_path):
