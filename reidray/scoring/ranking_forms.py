@@ -108,7 +108,7 @@ def _read_lines_alike(lines: Lines, name: str) -> list[ReadForm]:
         if not forms:
             raise
         return forms
-    if any(_is_doubtful(token) for row in plain.rows for token in (row.query, *row.names)):
+    if any(map(_is_doubtful, {token for row in plain.rows for token in (row.query, *row.names)})):
         return [plain, *(form for form in _line_forms(lines) if form is not None)]
     return [plain]
 
