@@ -18,7 +18,7 @@ import jsonargparse
 
 from reidray.config.sources import Sources, read_sources
 from reidray.errors import UserError
-from reidray.flags import Flag, as_number, check_flags, fits, flags_of, in_words
+from reidray.flags import Flag, as_number, check_flags, expected, fits, flags_of
 from reidray.guesses import advise, nearest, quoted
 from reidray.interrupts import command_of_this_script
 from reidray.settings_files import read_settings
@@ -354,5 +354,5 @@ def checked_values(
             found[key] = as_number(kind, value)
         else:
             shown = "empty" if value is None else quoted(value)
-            raise UserError(f"{file}: key {name!r} is {shown}: expected {in_words(kind)}")
+            raise UserError(f"{file}: key {name!r} is {shown}: expected {expected(kind, value)}")
     return found

@@ -99,8 +99,11 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 }
 """What other tools call a flag, and the flags of ours that mean it, the likeliest first."""
 
-WHOLE_NUMBER = re.compile(r"[+-]?\d{1,30}")
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+MOST_DIGITS = 18
+"""Of a whole number, so that it fits into 64 bits."""
+
+WHOLE_NUMBER = re.compile(rf"[+-]?[0-9]{{1,{MOST_DIGITS}}}")
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ class Flag:
             UserError: names the flag, and says what was expected.
         """
         if not _fits_text(self.type, text):
-            raise UserError(f"--{self.name} {quoted(text)}: expected {in_words(self.type)}")
+            raise UserError(f"--{self.name} {quoted(text)}: expected {expected(self.type, text)}")
 
 
 def flags_of(*classes: type[Any]) -> dict[str, Flag]:
@@ -228,6 +231,14 @@ def in_words(kind: Any) -> str:
     return _WORDS.get(kind, "another value")
 
 
+def expected(kind: Any, value: object) -> str:
+    """Return what was expected in place of a value that is not of a type, in words."""
+    words = in_words(kind)
+    if words == _WORDS[int] and re.fullmatch("[+-]?[0-9]+", str(value)[: MOST_DIGITS + 2]):
+        return f"{words} of at most {MOST_DIGITS} digits"
+    return words
+
+
 def fits(kind: Any, value: object) -> bool:
     """Return whether a value of a configuration file is of a type."""
     origin, inner = get_origin(kind), get_args(kind)
@@ -239,6 +250,8 @@ def fits(kind: Any, value: object) -> bool:
         return isinstance(value, list) and all(fits(inner[0], each) for each in value)
     if kind is float:
         return type(value) in (int, float) or (isinstance(value, str) and _fits_text(kind, value))
+    if kind is int:
+        return type(value) is int and abs(value) < 10**MOST_DIGITS
     return type(value) is kind
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from reidray.config.networks import require_network
 from reidray.config.parts import (
+    MOST_IMAGES_A_BATCH,
     AugmentConfig,
     BatchConfig,
     LossConfig,
@@ -137,7 +138,10 @@ class TrainMultitaskConfig(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_network(self.network.name, self.task)
-        require(self.batch_size >= 2, "batch-size must be 2 or more")
+        require(
+            2 <= self.batch_size <= MOST_IMAGES_A_BATCH,
+            f"batch-size must lie in 2..{MOST_IMAGES_A_BATCH}",
+        )
         require(
             self.batch_size >= 2 * self.num_workers,
             "batch-size must give each worker 2 images or more",

@@ -116,7 +116,7 @@ def test_what_may_be_asked_for_together(arguments):
         ((*ATTRIBUTES, "--output", "out"), "--output goes with --ranking or --query-features"),
         ((*FEATURES, "--layout", "qut"), "--layout goes with --model"),
         ((*FEATURES, "--truth", "t.json"), "--truth goes with --ranking"),
-        ((*FEATURES, "--max-rank", "0"), "max-rank must be 1 or more"),
+        ((*FEATURES, "--max-rank", "0"), "max-rank must lie in 1.."),
         ((*FEATURES, "--metric", "manhattan"), "manhattan"),
     ],
 )
