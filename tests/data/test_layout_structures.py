@@ -271,7 +271,7 @@ def test_folders_in_people_that_may_be_people_are_ambiguous(tmp_path):
         for person in ("anna", "ben"):
             fill(tmp_path, f"{site}/{person}", ["1.jpg"])
     said = refusal(tmp_path)
-    assert "north/anna/ may be a tracklet of person 'north', or person 'anna'" in said
+    assert "anna/ in north/ may be a camera or tracklet of person 'north'" in said
     assert "--layout folders" in said
     assert f"--data {tmp_path}/north" in said
     assert counts(read(tmp_path, "folders"), "train") == (4, 2, 0)
@@ -279,8 +279,30 @@ def test_folders_in_people_that_may_be_people_are_ambiguous(tmp_path):
         for person in range(20):
             fill(tmp_path / "numbers", f"{camera}/{person:04d}", ["1.jpg"])
             fill(tmp_path / "short", f"c{camera}/{person:04d}", ["1.jpg"])
-    assert "may be a tracklet" in refusal(tmp_path / "numbers")
+    assert "may be a camera or tracklet" in refusal(tmp_path / "numbers")
     assert "c1/ may be a camera or a person" in refusal(tmp_path / "short")
+
+
+@pytest.mark.parametrize("shots", [("multi",), ("single",), ("multi", "single")])
+def test_folders_above_cameras_of_several_people_are_no_people(tmp_path, shots):
+    for camera in ("cam_a", "cam_b"):
+        for person in PEOPLE:
+            if "multi" in shots:
+                fill(tmp_path, f"multi_shot/{camera}/person_{person:04d}", ["1.png", "2.png"])
+            if "single" in shots:
+                write_images(tmp_path, [f"single_shot/{camera}/person_{person:04d}.png"])
+    assert f"--data {tmp_path}/{shots[0]}_shot" in refusal(tmp_path)
+    for site in ("north", "south"):
+        for camera in ("cam1", "cam2"):
+            names = [f"person_{person:04d}.png" for person in PEOPLE]
+            fill(tmp_path / "sites", f"{site}/{camera}", names)
+    assert "north/ may be one person of 2, or hold several" in refusal(tmp_path / "sites")
+
+
+def test_a_persons_images_may_lie_in_a_folder_of_that_name(tmp_path):
+    for person in PEOPLE:
+        fill(tmp_path, f"{person}/images", ["1.jpg"])
+    assert counts(read(tmp_path), "train") == (6, 6, 0)
 
 
 def test_people_counted_from_0_keep_the_first(tmp_path):

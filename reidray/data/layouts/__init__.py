@@ -52,6 +52,7 @@ _BY_STRUCTURE: tuple[_Layout, ...] = (flat_splits, trento, cameras, folders)
 
 LAYOUTS: tuple[str, ...] = tuple(layout.NAME for layout in _LAYOUTS)
 
+_SHOWN = 3  # of these
 _LOOKED_INTO = 20  # folders in a folder of no layout, to see whether they have one
 
 
@@ -147,7 +148,8 @@ def _nearest(location: Location, names: Sequence[str], candidates: Sequence[_Lay
         reader = next((each for each in candidates if each.recognises(here, children)), None)
         if reader is not None:
             inner.append(f"--data {here.uri} (layout {reader.NAME})")
-    return f"give {' or '.join(inner)}" if inner else ""
+    more = f" or one of {len(inner) - _SHOWN} others" if len(inner) > _SHOWN else ""
+    return f"give {' or '.join(inner[:_SHOWN])}{more}" if inner else ""
 
 
 def _loose(location: Location, names: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from reidray.data.layouts.structure import (
 from reidray.data.storage import Location
 from reidray.errors import UserError
 
-_NUMBERED = re.compile(r"0*(?P<person>[0-9]+)_c[0-9]")
+_NUMBERED = re.compile(r"(?:person_)?0*(?P<person>[0-9]+)(?:_c[0-9]|(?<=person_[0-9]{4})$)")
 _REPEATED = 1.5  # images per person of a folder whose file names tell people
 
 Placed = tuple[str, str, tuple[str, ...]]
@@ -65,21 +65,33 @@ def check_people(location: Location, images: Sequence[Placed], *, chosen: bool) 
 
 def _check_levels(location: Location, images: Sequence[Placed], people: Sequence[str]) -> None:
     """Refuse folders in people's folders that may themselves be people."""
-    lower = {(person, below[0]) for _, person, below in images if below}
-    names = {name for _, name in lower if camera_of_folder(name, below_person=True) is None}
+    lower = {(p, name) for _, p, below in images if (name := _first_unclear(below)) is not None}
+    names = {name for _, name in lower}
+    below_cameras = {(person, below[0]) for _, person, below in images if below}
+    if len(people) == 1 and not names and below_cameras and all(below for _, _, below in images):
+        lower = below_cameras  # one person before cameras, or the cameras' folder of many people
+        names = {name for _, name in lower}
     if not names or 2 * sum(bool(below) for _, _, below in images) < len(images):
         return
     tracklets = all(map(is_tracklet, names))
-    shared = len(names) < len({pair for pair in lower if pair[1] in names})
+    shared = len(names) < len(lower)
     few = 2 * len(names) <= len(people) or not shared
     if tracklets and few and len(people) > 1:
         return
-    person, name = min(pair for pair in lower if pair[1] in names)
+    person, name = min(lower)
     raise UserError(
-        f"{location.uri}: {person}/{name}/ may be a tracklet of person {person!r}, or person "
-        f"{name!r}: choose the first by --layout folders, the second by --data "
-        f"{location.join(person).uri} or by moving the people's folders up"
+        f"{location.uri}: {name}/ in {person}/ may be a camera or tracklet of person {person!r}, "
+        f"or {person}/ may hold other people: choose the first by --layout folders, the second by "
+        f"--data {location.join(person).uri} or by moving the people's folders up"
     )
+
+
+def _first_unclear(below: Sequence[str]) -> str | None:
+    """Return the first folder in a person's that is neither a camera nor a kind of file."""
+    for name in below:
+        if camera_of_folder(name, below_person=True) is None and not is_no_person(name):
+            return name
+    return None
 
 
 def _check_file_names(location: Location, images: Sequence[Placed], people: int) -> None:
