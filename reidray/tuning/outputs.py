@@ -133,7 +133,7 @@ def _copied(row: TrialRow) -> str:
     """Whose weights a row began with, in some words; nothing where they were random."""
     if row.copied_epoch is None:
         return ""
-    source = "its own" if row.copied_from is None else f"trial {row.copied_from}"
+    source = "unknown trial" if row.copied_from is None else f"trial {row.copied_from}"
     return f"{source}, epoch {row.copied_epoch}"
 
 
