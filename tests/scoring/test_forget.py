@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import s3fs
+from store_runs import files_on_disk, write_earlier
 
 from reidray.data.publishing import only_writer_of
 from reidray.data.storage import Location
@@ -210,6 +211,32 @@ def test_a_night_that_stood_still_while_a_person_was_forgotten_writes_nothing_ba
     with pytest.raises(UserError, match="another run began to write it"):
         append(late, PATHS[:2], range(2))
     assert left(store)[1] == [set(PATHS[2:])] * 2
+
+
+def test_a_forget_that_finds_nobody_keeps_earlier_writers_out_as_well(tmp_path):
+    store = fill(str(tmp_path / "store"))
+    late = open_store(store, "one")
+    with pytest.raises(UserError, match="holds no person of this name"):
+        forget(ForgetConfig(store=store, person="nobody"))
+    with pytest.raises(UserError, match="another run began to write it"):
+        append(late, ["nobody/a.jpg"], [1])
+
+
+def test_a_dry_run_changes_nothing_of_a_store_of_either_layout(tmp_path):
+    fill(str(tmp_path / "parts"))
+    write_earlier(str(tmp_path / "earlier"), images=[1, 2], embeddings=[1, 2])
+    before = files_on_disk(tmp_path)
+    for name, images, embeddings in (("parts", 3, 4), ("earlier", 2, 2)):
+        store = str(tmp_path / name)
+        told = forget(ForgetConfig(store=store, person="1", dry_run=True))
+        assert (told["images"], told["embeddings"], len(told["names"])) == (
+            images,
+            embeddings,
+            images,
+        )
+        with pytest.raises(UserError, match="holds no person of this name"):
+            forget(ForgetConfig(store=store, person="nobody", dry_run=True))
+    assert files_on_disk(tmp_path) == before
 
 
 def test_a_forget_that_stood_still_while_another_ran_writes_nothing_back(bucket):
