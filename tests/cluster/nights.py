@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from reidray.models import ModelCard, NetworkSpec, save_model
-from reidray.models.registry import build_network
+from reidray.models import ModelCard, save_model
+from reidray.models.registry import build_network, describe_for_task
 from reidray.scoring.config import ScoreConfig
 from reidray.scoring.night import score_night
 from reidray.scoring.night_embedding import NightCluster
@@ -20,9 +20,9 @@ SAME_EVERY_NIGHT = ("reid_test.txt", "classification_test.csv", "quarantine.csv"
 
 def make_model(folder, name, schema):
     torch.manual_seed(0)
-    described = {"backbone": "resnet_tiny", "num_people": 3, "schema": schema}
-    described |= {"feature_size": 16, "height": 32, "width": 16}
-    spec = NetworkSpec(name=name, **described)
+    sizes = {"feature_size": 16, "height": 32, "width": 16}
+    known = {"num_people": 3, "schema": schema, **sizes}
+    spec = describe_for_task("reid", name, {"backbone": "resnet_tiny"}, known)
     network = build_network(spec)
     save_model(folder, network, spec, ModelCard(metric="cosine"), "# Model\n")
     return folder
