@@ -30,7 +30,9 @@ def only_writer_of(location: Location) -> Iterator[None]:
         with writing_alone(location):
             yield
     else:
-        with only_writer(Path(location.uri)):
+        with only_writer(
+            Path(os.path.realpath(location.uri))
+        ):  # one lock, whichever link leads here
             yield
 
 
@@ -62,9 +64,16 @@ def check_store(uri: str) -> None:
     check_outside_outputs(location)
     if not location.is_remote:
         check_filled_folder(Path(location.uri), locked=True)
-        return
-    with _told_in_a_line(location):
-        next(list_level(location, ""), None)
+        holds_output = _is_output(Path(location.uri))
+    else:
+        with _told_in_a_line(location):
+            next(list_level(location, ""), None)
+            holds_output = _is_remote_output(location)
+    if holds_output:
+        raise UserError(
+            f"{location.uri}: is an output of scoring or evaluation, which the next run could not "
+            "replace; choose another folder"
+        )
 
 
 def check_outside_outputs(location: Location) -> None:

@@ -179,8 +179,9 @@ class ForgetConfig:
         image: name of an image, as the ranking has it, or its whole address. The same picture
             under other names is forgotten too.
         person: who is on the images: the number that their names begin with, as
-            0002_c1s1_000451_03.jpg does, or the name of the folder they lie in; distractors and
-            junk stand for the images whose names begin with 0 and with -1.
+            0002_c1s1_000451_03.jpg does, or the name or number of a folder they lie in, within the
+            folder that was scored; distractors and junk stand for the images whose names begin
+            with 0 and with -1.
         before: a day, as 2026-11-21 (UTC); embeddings made on earlier days are deleted.
         dry_run: only say what would be deleted, and change nothing.
     """

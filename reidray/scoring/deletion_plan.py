@@ -65,11 +65,12 @@ def _is_meant(config: ForgetConfig, folder: str, path: str) -> bool:
     person = config.person or ""
     number = NOBODY.get(person, read_number(person))
     known = person_and_camera_of(path)
-    if known is not None and known.person == person:
+    names = [] if known is None else [known.person]
+    folders = posixpath.dirname(path).split("/")  # PERSON/CAMERA/x.png lies in both
+    if person in names or person in folders:
         return True
-    if known is not None and number is not None and read_number(known.person) == number:
-        return True
-    return posixpath.basename(posixpath.dirname(path)) == person
+    numbers = map(read_number, names if person in NOBODY else [*names, *folders])
+    return number is not None and number in numbers
 
 
 def _contents_before(day: str, parts: Sequence[PartRows]) -> pa.Array:

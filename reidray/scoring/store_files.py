@@ -20,8 +20,11 @@ _DAY = r"day=\d{4}-\d\d-\d\d"
 _FOLDERS = rf"(parts|images/{_DAY}|embeddings/model=[^/]+/{_DAY})/"
 """Folders that are a store's own; the last two are those of stores of the earlier layout."""
 
-_OWN = re.compile(rf"{_FOLDERS}[^/.][^/]*\.parquet|forgotten\.jsonl|writing\.json")
-_TEMPORARY = re.compile(rf"({_FOLDERS})?\.[^/]+\.part")
+_OWN = re.compile(
+    rf"parts/[0-9]{{8}}\.parquet|(?!parts/){_FOLDERS}[^/.][^/]*\.parquet"
+    r"|forgotten\.jsonl|writing\.json"
+)
+_TEMPORARY = re.compile(rf"{_FOLDERS}\.[^/]+\.part|\.forgotten\.jsonl(\.[^/]+)?\.part")
 _INSIDE = re.compile(_FOLDERS)
 
 

@@ -206,6 +206,8 @@ def test_nothing_is_written_within_the_output_of_another_run(tmp_path, bucket, p
         for within in ("judged", "deep/judged"):
             with pytest.raises(UserError, match=rf"{within}: lies in .*scores, an output that is"):
                 check(f"{scores}/{within}")
+    with pytest.raises(UserError, match="scores: is an output of scoring or evaluation"):
+        check_store_place(scores)
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket//out", "s3://bucket/a//out"])

@@ -300,6 +300,21 @@ def test_trouble_that_stays_is_told_at_once_without_credentials(bucket, unreliab
     assert time.monotonic() - begun < 5
 
 
+def test_a_store_has_one_lock_by_whatever_links_it_is_reached(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "link").symlink_to(tmp_path / "store")
+    link = Location(str(tmp_path / "elsewhere" / "link"))
+    with (
+        only_writer_of(Location(str(tmp_path / "store"))),
+        pytest.raises(UserError, match="another run is writing it"),
+        only_writer_of(link),
+    ):
+        pass
+    with only_writer_of(link):
+        pass
+
+
 def test_a_store_is_changed_by_one_at_a_time_on_a_disk_and_in_a_bucket(bucket, tmp_path):
     for location in (Location(f"{bucket}/store"), Location(str(tmp_path / "store"))):
         with only_writer_of(location):

@@ -278,14 +278,24 @@ def test_files_that_a_store_did_not_write_are_named_and_not_deleted(tmp_path, ca
     (tmp_path / "store" / "sub" / "mine.parquet").write_text("mine")
     assert forget(ForgetConfig(store=store, person="anna"))["images"] == 2
     assert "2 files there are no part of the store and are left alone" in caplog.text
-    copy = tmp_path / "store" / "parts" / "00000001 (copy).txt"
-    copy.write_bytes(b"a copy of a part")
     before = left(store)
-    with pytest.raises(UserError, match=r"copy\).txt: lies among the parts.*delete it"):
-        forget(ForgetConfig(store=store, person="1"))
-    assert left(store) == before
-    assert copy.exists()
+    for name in ("00000001 (copy).txt", "00000001-copy.parquet"):
+        copy = tmp_path / "store" / "parts" / name
+        copy.write_bytes(b"a copy of a part")
+        with pytest.raises(UserError, match=r"copy.*: lies among the parts.*delete it"):
+            forget(ForgetConfig(store=store, person="1"))
+        assert left(store) == before
+        copy.unlink()
     assert (tmp_path / "store" / "notes.txt").exists()
+
+
+def test_a_download_of_others_is_neither_a_store_nor_removed(tmp_path):
+    (tmp_path / ".film.mp4.part").write_bytes(b"half of a film")
+    with pytest.raises(UserError, match="is no store of embeddings"):
+        forget(ForgetConfig(store=str(tmp_path), person="1"))
+    fill(str(tmp_path))
+    assert forget(ForgetConfig(store=str(tmp_path), person="1"))["images"] == 3
+    assert (tmp_path / ".film.mp4.part").read_bytes() == b"half of a film"
 
 
 def test_a_store_that_cannot_be_looked_through_is_named_in_one_line(bucket, unreliable):
@@ -330,6 +340,17 @@ def test_distractors_and_junk_are_deleted_by_their_own_words(tmp_path):
     assert forget(ForgetConfig(store=store, person="distractors"))["images"] == 1
     assert forget(ForgetConfig(store=store, person="junk"))["images"] == 2
     assert left(store)[0] == {names[2]}
+
+
+@pytest.mark.parametrize("person", ["7", "0007", "anna"])
+def test_a_person_is_forgotten_from_every_folder_that_the_person_has(tmp_path, person):
+    store = str(tmp_path / "store")
+    folder = "0007" if person != "anna" else person
+    meant = [f"{folder}/a.png", f"{folder}/cam2/b.png", f"day1/{folder}/tracklet3/c.png"]
+    others = [f"0008/{person}.png", "8/cam7/d.png", "annabel/e.png", f"{folder}_/f.png"]
+    append(open_store(store, "one"), meant + others, range(7))
+    assert forget(ForgetConfig(store=store, person=person))["images"] == 3
+    assert left(store)[0] == set(others)
 
 
 NOT_MEANT = {
