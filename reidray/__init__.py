@@ -1,1 +1,44 @@
-"""Person re-identification and multi-task image models on a Ray cluster."""
+"""Person re-identification and multi-task image models on a Ray cluster.
+
+The names below are loaded when they are first used, so that `import reidray` is quick:
+
+    >>> import reidray
+    >>> model = reidray.load_model("RUN/model")  # doctest: +SKIP
+    >>> embeddings = reidray.embed(model, ["a.jpg", "b.jpg"])  # doctest: +SKIP
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reidray.errors import UserError
+    from reidray.inference.in_memory import embed
+    from reidray.models.directory import load_model
+    from reidray.retrieval.metrics import evaluate
+    from reidray.retrieval.ranking import top_k
+
+    __version__: str
+
+__all__ = ["UserError", "__version__", "embed", "evaluate", "load_model", "top_k"]
+
+_HOMES = {
+    "UserError": "reidray.errors",
+    "embed": "reidray.inference.in_memory",
+    "evaluate": "reidray.retrieval.metrics",
+    "load_model": "reidray.models.directory",
+    "top_k": "reidray.retrieval.ranking",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("reidray")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'reidray' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

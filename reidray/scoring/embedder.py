@@ -74,7 +74,9 @@ class Embedder:
     def embed(self, batches: pa.Table) -> pa.Table:
         """Replace the crops by what the model says of them."""
         found = [
-            self._embed(np.frombuffer(crops.as_buffer(), dtype=np.uint8)).to_bytes()
+            self.predict(
+                np.frombuffer(crops.as_buffer(), dtype=np.uint8).reshape(-1, *self._size, 3)
+            ).to_bytes()
             for crops in batches["crops"]
         ]
         done = batches.drop_columns(["crops"])
@@ -83,8 +85,12 @@ class Embedder:
             done = done.append_column(name, column)
         return done
 
-    def _embed(self, pixels: NDArray[np.uint8]) -> Predictions:
-        crops = pixels.reshape(-1, *self._size, 3)
+    def predict(self, crops: NDArray[np.uint8]) -> Predictions:
+        """Return the predictions of at most `BATCH` crops.
+
+        Args:
+            crops: (N, H, W, 3) uint8 RGB, of the network's height and width.
+        """
         padded = np.zeros((BATCH, *self._size, 3), dtype=np.uint8)
         padded[: len(crops)] = crops
         with torch.inference_mode():

@@ -1,0 +1,1 @@
+"""Embeddings of images that a caller holds, without Ray."""

@@ -1,0 +1,123 @@
+"""Embed paths, PIL images and arrays in this process, on a CPU or a GPU."""
+
+import os
+import posixpath
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from reidray.data.decoding import decode_image
+from reidray.data.pictures import MAX_BYTES, UndecodableImage, upright
+from reidray.data.storage import Location
+from reidray.errors import UserError
+from reidray.models import LoadedModel
+from reidray.scoring.embedder import Embedder
+from reidray.scoring.image_batches import BATCH
+
+ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8]"
+"""A local path, an `s3://` URI, a PIL image, or (H, W, 3) RGB or (H, W) grey uint8 pixels."""
+
+_PLAIN_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"})
+
+
+def embed(
+    model: LoadedModel, images: Iterable[ImageLike], *, device: str = "auto"
+) -> NDArray[np.float32]:
+    """Return the embeddings of images.
+
+    Images are decoded, resized and embedded in batches, so that `images` may be a generator of
+    more than memory holds. The embeddings of a file are those of a nightly run, up to the rounding
+    of float32.
+
+    Args:
+        model: of `reidray.load_model`, with a network that embeds.
+        images: local paths, `s3://` URIs, PIL images, or uint8 arrays of shape (H, W, 3) in RGB or
+            (H, W) in grey.
+        device: "auto" for a GPU where PyTorch finds one, else the CPU; or a device of PyTorch.
+
+    Returns:
+        (N, D) float32, one row for each image, not normalised.
+
+    Raises:
+        UserError: the network gives no embedding, the device is not to be had, or an image cannot
+            be decoded; the message names the image.
+    """
+    if not model.network.embedding_size:
+        raise UserError(f"network {model.spec.name!r} gives no embedding")
+    if isinstance(images, str | os.PathLike | np.ndarray | Image.Image):
+        raise TypeError("images is one image: give a list of images")
+    embedder = Embedder(model.network, model.spec, _choose_device(device))
+    size = (model.spec.height, model.spec.width)
+    batches = _batches(_pixels_of(images, size))
+    found = [embedder.predict(np.stack(crops)).embeddings for crops in batches]
+    return np.concatenate(found or [np.empty((0, model.network.embedding_size), np.float32)])
+
+
+def _choose_device(device: str) -> str:
+    """Return a device that PyTorch has.
+
+    Raises:
+        UserError: PyTorch does not know the device or cannot reach it.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"device {device!r} is not available ({reason}): use 'auto'") from None
+    return device
+
+
+def _pixels_of(images: Iterable[ImageLike], size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
+    """Yield the (H, W, 3) uint8 RGB pixels of each image, resized.
+
+    Raises:
+        UserError: an image cannot be decoded.
+    """
+    for index, image in enumerate(images):
+        try:
+            yield _resized(_decode(image, size), size)
+        except (UndecodableImage, OSError) as error:
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            shown = f" ({image})" if isinstance(image, str | os.PathLike) else ""
+            raise UserError(f"image {index}{shown} cannot be read: {reason}") from None
+
+
+def _decode(image: ImageLike, size: tuple[int, int]) -> NDArray[np.uint8]:
+    if isinstance(image, str | os.PathLike):
+        file = Location(os.fspath(image))
+        name = posixpath.basename(file.path)
+        return decode_image(file.parent.read_bytes(name, MAX_BYTES), size)
+    if isinstance(image, Image.Image):
+        if image.mode not in _PLAIN_MODES:
+            raise UndecodableImage(f"PIL mode {image.mode}, expected 8 bits a channel, as in RGB")
+        return np.asarray(upright(image).convert("RGB"))
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8 or not (
+        pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
+    ):
+        raise UndecodableImage(
+            f"an array of {pixels.dtype} and shape {pixels.shape}, "
+            "expected uint8 and (height, width, 3) or (height, width)"
+        )
+    if not pixels.size:
+        raise UndecodableImage(f"an array of shape {pixels.shape} has no pixels")
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+
+
+def _resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    if pixels.shape[:2] == size:
+        return pixels
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR))
+
+
+def _batches(crops: Iterator[NDArray[np.uint8]]) -> Iterator[Sequence[NDArray[np.uint8]]]:
+    while batch := list(islice(crops, BATCH)):
+        yield batch

@@ -1,0 +1,130 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import reidray
+from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.models import ModelCard, save_model
+from reidray.models.registry import build_network, describe_network
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    spec = describe_network(
+        "apr", backbone="resnet_tiny", num_people=3, height=32, width=16, schema=PEDESTRIAN_SCHEMA
+    )
+    save_model(folder, build_network(spec), spec, ModelCard(metric="cosine"), "# Model\n")
+    return reidray.load_model(folder)
+
+
+def pixels(seed, height=40, width=20):
+    return np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+
+
+def test_importing_the_package_loads_neither_torch_nor_ray():
+    script = (
+        "import sys, reidray; assert {'embed', 'top_k'} <= set(dir(reidray)); "
+        "print(reidray.__version__, *(m for m in ('torch', 'ray', 'numpy') if m in sys.modules))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert found.stdout.split() == [reidray.__version__]
+
+
+def test_every_public_name_is_there_and_no_other():
+    for name in reidray.__all__:
+        assert getattr(reidray, name)
+    with pytest.raises(AttributeError, match="no attribute 'embedd'"):
+        _ = reidray.embedd
+
+
+def test_paths_pictures_and_arrays_of_the_same_pixels_have_the_same_embedding(model, tmp_path):
+    array = pixels(0)
+    picture = Image.fromarray(array)
+    picture.save(tmp_path / "crop.png")
+    found = reidray.embed(
+        model, [tmp_path / "crop.png", str(tmp_path / "crop.png"), picture, array]
+    )
+    assert found.shape == (4, model.network.embedding_size)
+    assert found.dtype == np.float32
+    assert (found == found[0]).all()
+
+
+def test_a_generator_longer_than_a_batch_keeps_its_order(model):
+    found = reidray.embed(model, (pixels(seed) for seed in range(70)), device="cpu")
+    alone = reidray.embed(model, [pixels(69)], device="cpu")
+    assert found.shape[0] == 70
+    np.testing.assert_allclose(found[69], alone[0], rtol=1e-5, atol=1e-6)
+    assert not np.allclose(found[0], found[69])
+
+
+def test_no_images_give_no_rows(model):
+    assert reidray.embed(model, []).shape == (0, model.network.embedding_size)
+
+
+def test_an_image_in_a_bucket_is_embedded(model, bucket, tmp_path):
+    from reidray.data.storage import Location
+
+    Image.fromarray(pixels(1)).save(tmp_path / "crop.png")
+    Location(bucket).write_bytes("crops/a b.png", (tmp_path / "crop.png").read_bytes())
+    found = reidray.embed(model, [f"{bucket}/crops/a b.png", tmp_path / "crop.png"])
+    assert (found[0] == found[1]).all()
+
+
+def test_grey_and_transparent_pictures_are_read(model):
+    grey = pixels(2)[:, :, 0]
+    found = reidray.embed(
+        model, [grey, Image.fromarray(grey), Image.fromarray(pixels(2)).convert("P")]
+    )
+    assert (found[0] == found[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        ("missing.jpg", r"image 1 \(.*missing.jpg\) cannot be read: No such file"),
+        (np.zeros((4, 4, 3), dtype=np.float32), "image 1 cannot be read: an array of float32"),
+        (np.zeros((4, 4, 4), dtype=np.uint8), r"image 1 .* shape \(4, 4, 4\)"),
+        (np.zeros((0, 4, 3), dtype=np.uint8), "has no pixels"),
+        (Image.new("I", (4, 4)), "PIL mode I"),
+    ],
+)
+def test_an_image_that_cannot_be_read_is_named(model, image, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(reidray.UserError, match=said):
+        reidray.embed(model, [pixels(0), image])
+
+
+def test_a_file_that_is_no_picture_is_named(model, tmp_path):
+    (tmp_path / "text.jpg").write_text("no picture")
+    with pytest.raises(reidray.UserError, match=r"text.jpg\) cannot be read: not an image"):
+        reidray.embed(model, [tmp_path / "text.jpg"])
+
+
+def test_one_image_in_place_of_a_list_is_refused(model):
+    with pytest.raises(TypeError, match="give a list of images"):
+        reidray.embed(model, "a.jpg")
+
+
+def test_a_device_that_is_not_there_is_named(model):
+    with pytest.raises(reidray.UserError, match="device 'warp:1' is not available"):
+        reidray.embed(model, [pixels(0)], device="warp:1")
+
+
+def test_embeddings_are_ranked_and_judged(model):
+    crops = [pixels(seed) for seed in (1, 2, 3)]
+    embeddings = reidray.embed(model, crops)
+    _, indices = reidray.top_k(embeddings, embeddings, k=1, metric=model.card.metric)
+    assert indices[:, 0].tolist() == [0, 1, 2]
+    people = np.array([1, 2, 3])
+    found = reidray.evaluate(
+        embeddings, embeddings, people, people, metric="cosine", protocol="all"
+    )
+    assert found.mean_ap == 1
