@@ -373,3 +373,60 @@ def read_layout_refusal(uri):
     with pytest.raises(UserError) as error:
         read_layout(uri)
     return str(error.value)
+
+
+def test_cameras_and_tracklets_of_a_person_may_lie_in_each_other(tmp_path):
+    for person in PEOPLE:
+        for camera in ("cam1", "cam2"):
+            for day in ("2024-05-01", "2024-05-02"):
+                fill(tmp_path / "inner", f"{person:04d}/{camera}/{day}", ["1.jpg"])
+                fill(tmp_path / "outer", f"{person:04d}/{day}/{camera}", ["1.jpg"])
+    for name in ("inner", "outer"):
+        assert counts(read(tmp_path / name), "train") == (24, 6, 2)
+
+
+def test_folders_of_people_who_are_in_one_group_only_are_ambiguous(tmp_path):
+    for group, people in (("fold1", PEOPLE), ("fold2", range(7, 13))):
+        for person in people:
+            fill(tmp_path / "folds", f"{group}/{person:04d}", ["1.jpg"])
+    assert "0001/ in fold1/ may be a camera or tracklet" in refusal(tmp_path / "folds")
+    for day in range(1, 10):
+        for person in (1, 2):
+            fill(tmp_path / "days", f"2024-05-0{day}/{person:04d}", ["1.jpg"])
+    assert "0001/ in 2024-05-01/ may be a camera or tracklet" in refusal(tmp_path / "days")
+
+
+def test_folders_above_the_people_of_one_split_are_ambiguous(tmp_path):
+    for person in range(1, 9):
+        fill(tmp_path, f"train/{person:03d}", ["A_rgb001.jpg", "B_rgb001.jpg"])
+    for clothes in ("A", "B"):
+        for person in (11, 12):
+            fill(tmp_path, f"test/{clothes}/{person:03d}", ["rgb001.jpg"])
+    said = refusal(tmp_path)
+    assert "011/ in A/ may be a camera or tracklet" in said
+    assert f"--data {tmp_path}/test/A " in said
+
+
+def test_lists_of_msmt17_without_the_training_part_are_read(tmp_path):
+    for file, camera in (("list_query.txt", 1), ("list_gallery.txt", 2)):
+        names = [f"{p:04d}/{p:04d}_000_{camera:02d}_0303morning_0015_0.jpg" for p in range(3)]
+        write_images(tmp_path, [f"test/{name}" for name in names])
+        (tmp_path / file).write_text("".join(f"{name} {name[:4]}\n" for name in names))
+    manifest = read(tmp_path)
+    assert manifest.layout == "msmt17"
+    assert counts(manifest, "query") == counts(manifest, "gallery") == (3, 3, 1)
+
+
+def test_splits_in_a_test_folder_are_not_taken_for_one_gallery(tmp_path):
+    write_images(tmp_path, [f"train/{name}" for name in market_names()])
+    for split in ("query", "gallery"):
+        write_images(tmp_path, [f"test/{split}/{name}" for name in market_names(range(7, 10))])
+    assert f"--data {tmp_path}/test (layout flat_splits)" in refusal(tmp_path)
+
+
+def test_prid_is_named_only_where_its_rule_told_people_apart(tmp_path):
+    for camera in ("cam_a", "cam_b"):
+        write_images(tmp_path / "viper", [f"{camera}/316_45.bmp", f"{camera}/001_0.bmp"])
+        write_images(tmp_path / "prid", [f"{camera}/person_0201.png", f"{camera}/person_0001.png"])
+    assert not any("PRID" in note for note in read(tmp_path / "viper").notes)
+    assert any("PRID" in note for note in read(tmp_path / "prid").notes)

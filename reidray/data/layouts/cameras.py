@@ -49,6 +49,7 @@ def read(location: Location, options: ReadOptions) -> Manifest:
     crops: list[Crop] = []
     unknown: list[str] = []
     passed_over: Counter[str] = Counter()
+    told_apart = False
     is_prid = set(cameras) == {"cam_a", "cam_b"}
     for folder, camera in cameras.items():
         found = find_images(location, folder)
@@ -58,12 +59,17 @@ def read(location: Location, options: ReadOptions) -> Manifest:
             if person is None:
                 unknown.append(path)
                 continue
-            if is_prid and (number := _PRID_PERSON.fullmatch(person)):
-                person += f"_{folder}" if int(number["id"]) > _PRID_SHARED else ""
+            number = _PRID_PERSON.fullmatch(person) if is_prid else None
+            if number and int(number["id"]) > _PRID_SHARED:
+                person += f"_{folder}"
+                told_apart = True
             crops.append(Crop(path, "train", person, camera))
     notes = [passed_over_note(passed_over)] if passed_over else []
-    if is_prid:
-        notes.append("cam_a/ and cam_b/ as PRID 2011: person_0001 to person_0200 are in both")
+    if told_apart:
+        notes.append(
+            "cam_a/ and cam_b/ as PRID 2011: person_0001 to person_0200 are in both, and those "
+            "above are others before each camera"
+        )
     if unknown:
         notes.append(
             f"images that tell no person, left out: {len(unknown)} (the first is {unknown[0]!r})"

@@ -16,10 +16,11 @@ from reidray.data.storage import Location
 from reidray.errors import UserError
 
 _NUMBERED = re.compile(r"(?:person_)?0*(?P<person>[0-9]+)(?:_c[0-9]|(?<=person_[0-9]{4})$)")
+_DATE = re.compile(r"[0-9]{4}[-_][0-9]{2}[-_][0-9]{2}")
 _REPEATED = 1.5  # images per person of a folder whose file names tell people
 
-Placed = tuple[str, str, tuple[str, ...]]
-"""The path of an image, its person's folder, and the folders in that one."""
+Placed = tuple[str, str, str, tuple[str, ...]]
+"""The path of an image, its split, its person's folder, and the folders in that one."""
 
 
 def check_people(location: Location, images: Sequence[Placed], *, chosen: bool) -> None:
@@ -34,7 +35,7 @@ def check_people(location: Location, images: Sequence[Placed], *, chosen: bool) 
         UserError: a folder has the name of a split, a camera or a kind of file; or another reading
             is as good, and the user has not chosen.
     """
-    people = sorted({person for _, person, _ in images})
+    people = sorted({person for _, _, person, _ in images})
     strange = [person for person in people if is_no_person(person)]
     if strange:
         raise UserError(
@@ -44,7 +45,7 @@ def check_people(location: Location, images: Sequence[Placed], *, chosen: bool) 
             "with the columns path, split and person"
         )
     wrapped = next(
-        ((p, below[0]) for _, p, below in images if below and is_split_like(below[0])), None
+        ((p, below[0]) for _, _, p, below in images if below and is_split_like(below[0])), None
     )
     if wrapped is not None:
         raise UserError(
@@ -59,30 +60,50 @@ def check_people(location: Location, images: Sequence[Placed], *, chosen: bool) 
             f"{location.uri}: {people[0]}/ may be a camera or a person: choose the second by "
             "--layout folders; for the first name it cam1/ and so on"
         )
-    _check_levels(location, images, people)
+    _check_lone_person(location, images, people)
+    for split in sorted({split for _, split, _, _ in images}):
+        _check_levels(location, [image for image in images if image[1] == split])
     _check_file_names(location, images, len(people))
 
 
-def _check_levels(location: Location, images: Sequence[Placed], people: Sequence[str]) -> None:
-    """Refuse folders in people's folders that may themselves be people."""
-    lower = {(p, name) for _, p, below in images if (name := _first_unclear(below)) is not None}
-    names = {name for _, name in lower}
-    below_cameras = {(person, below[0]) for _, person, below in images if below}
-    if len(people) == 1 and not names and below_cameras and all(below for _, _, below in images):
-        lower = below_cameras  # one person before cameras, or the cameras' folder of many people
-        names = {name for _, name in lower}
-    if not names or 2 * sum(bool(below) for _, _, below in images) < len(images):
+def _check_lone_person(location: Location, images: Sequence[Placed], people: Sequence[str]) -> None:
+    """Refuse a folder of cameras that is one person, or holds the cameras of many."""
+    if len(people) > 1 or any(not below or _first_unclear(below) for _, _, _, below in images):
         return
-    tracklets = all(map(is_tracklet, names))
-    shared = len(names) < len(lower)
-    few = 2 * len(names) <= len(people) or not shared
-    if tracklets and few and len(people) > 1:
+    first = min(images, key=lambda image: image[3])
+    raise _doubt(location, first, first[3][0])
+
+
+def _check_levels(location: Location, images: Sequence[Placed]) -> None:
+    """Refuse folders in the people's folders of a split that may themselves be people."""
+    people = {person for _, _, person, _ in images}
+    lower = {(p, name) for _, _, p, below in images if (name := _first_unclear(below)) is not None}
+    names = {name for _, name in lower}
+    if not names or 2 * sum(bool(below) for _, _, _, below in images) < len(images):
+        return
+    tracklets = all(map(is_tracklet, names)) and not all(map(_DATE.fullmatch, people))
+    repeated = len(names) < len(lower) or any(name.isdecimal() for name in names)
+    if tracklets and len(people) > 1 and (2 * len(names) <= len(people) or not repeated):
         return
     person, name = min(lower)
-    raise UserError(
+    first = next(i for i in images if i[2] == person and _first_unclear(i[3]) == name)
+    raise _doubt(location, first, name)
+
+
+def _doubt(location: Location, image: Placed, name: str) -> UserError:
+    """Return the error of a folder that may be a person, or hold the folders of people.
+
+    Args:
+        location: the root.
+        image: one in the folder.
+        name: the folder in it that may be a person.
+    """
+    path, _, person, below = image
+    upper = "/".join(path.split("/")[: -1 - len(below)])
+    return UserError(
         f"{location.uri}: {name}/ in {person}/ may be a camera or tracklet of person {person!r}, "
         f"or {person}/ may hold other people: choose the first by --layout folders, the second by "
-        f"--data {location.join(person).uri} or by moving the people's folders up"
+        f"--data {location.join(upper).uri} or by moving the people's folders up"
     )
 
 
@@ -98,7 +119,7 @@ def _check_file_names(location: Location, images: Sequence[Placed], people: int)
     """Refuse folders of many people, going by what the names of the images tell."""
     told = sorted(
         (folder, found["person"])
-        for path, folder, _ in images
+        for path, _, folder, _ in images
         if (found := _NUMBERED.match(stem(path)))
     )
     if 2 * len(told) < len(images):

@@ -60,7 +60,7 @@ def recognises(location: Location, names: Sequence[str]) -> bool:
         here = location.join(split) if split else location
         people = folder_names(here.list_children() if split else names)
         people = [folder for folder in people if not is_no_person(folder)]
-        if hold_images(here, people, most=_LOOKED_INTO):
+        if hold_images(here, people, most=_LOOKED_INTO, tracklets=True):
             return True
     return False
 
@@ -94,7 +94,9 @@ def read(location: Location, options: ReadOptions) -> Manifest:
                 f"person's folder (the first is {lost[0]!r}); expected {EXPECTED}"
             )
         outside += lost
-    check_people(location, [(i.path, i.person, i.below) for i in placed], chosen=options.chosen)
+    check_people(
+        location, [(i.path, i.split, i.person, i.below) for i in placed], chosen=options.chosen
+    )
     notes = [passed_over_note(passed_over)] if passed_over else []
     if outside:
         notes.append(

@@ -31,8 +31,8 @@ BESIDE = frozenset(_LISTS)
 
 
 def recognises(_location: Location, names: Sequence[str]) -> bool:
-    """Whether the folder looks like this layout."""
-    return _TRAIN in names
+    """Return whether a folder with these children looks like this layout."""
+    return _TRAIN in names or {"list_query.txt", "list_gallery.txt"} <= set(names)
 
 
 def read(location: Location, options: ReadOptions) -> Manifest:

@@ -99,7 +99,7 @@ def read_named_crops(
                 unnamed.append(path)
         if unnamed:
             note = (
-                f"{folder}: names without person and camera, left out: {len(unnamed)} "
+                f"{folder or '.'}/: names without person and camera, left out: {len(unnamed)} "
                 f"(the first is {unnamed[0]!r})"
             )
             if strict or len(crops) == named:

@@ -111,7 +111,9 @@ def is_tracklet(folder: str) -> bool:
     return _TRACKLET.fullmatch(folder) is not None
 
 
-def hold_images(location: Location, folders: Sequence[str], *, most: int) -> bool:
+def hold_images(
+    location: Location, folders: Sequence[str], *, most: int, tracklets: bool = False
+) -> bool:
     """Return whether one of some folders, or of the folders in these, holds images.
 
     Folders in them that have the name of a split do not count.
@@ -120,15 +122,28 @@ def hold_images(location: Location, folders: Sequence[str], *, most: int) -> boo
         location: where the folders lie.
         folders: their names.
         most: folders to look into on each level.
+        tracklets: look into cameras and tracklets on a third level too, as in `anna/cam1/0001/`.
     """
     for folder in folders[:most]:
         here = location.join(folder)
         if holds_images(here):
             return True
-        inner = [name for name in folder_names(here.list_children()) if not is_split_like(name)]
-        if any(holds_images(here.join(name)) for name in inner[:most]):
+        names = [name for name in folder_names(here.list_children()) if not is_split_like(name)]
+        inner = [here.join(name) for name in names[:most]]
+        if any(map(holds_images, inner)):
+            return True
+        if tracklets and any(_hold_tracklets(each, most) for each in inner):
             return True
     return False
+
+
+def _hold_tracklets(location: Location, most: int) -> bool:
+    names = [
+        name
+        for name in folder_names(location.list_children())
+        if is_tracklet(name) or camera_of_folder(name, below_person=True) is not None
+    ]
+    return any(holds_images(location.join(name)) for name in names[:most])
 
 
 def stem(path: str) -> str:

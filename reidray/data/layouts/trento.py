@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from reidray.data.image_folders import find_images, holds_images, passed_over_note
 from reidray.data.layouts.names import Crop, crops_manifest, read_named_crops
-from reidray.data.layouts.structure import ReadOptions, folder_names, is_no_person
+from reidray.data.layouts.structure import ReadOptions, folder_names, is_no_person, is_split_like
 from reidray.data.manifest import Manifest
 from reidray.data.storage import Location
 
@@ -20,6 +20,10 @@ def recognises(location: Location, names: Sequence[str]) -> bool:
     """Return whether a folder with these children looks like this layout."""
     if "queries/" in names:
         return True
+    if "test/" in names and any(
+        map(is_split_like, folder_names(location.join("test").list_children()))
+    ):
+        return False
     alone = all(map(is_no_person, folder_names(names)))
     folder = next((n for n in ("train/", "test/") if n in names and (alone or n == "train/")), None)
     return folder is not None and holds_images(location.join(folder))
