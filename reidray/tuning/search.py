@@ -97,10 +97,11 @@ def scheduler_of(
         )
     if not config.stop_early:
         return FIFOScheduler()
+    most = most_epochs(space, base)
     return ASHAScheduler(
         time_attr="epoch",
-        max_t=most_epochs(space, base),
-        grace_period=config.first_rung,
+        max_t=most,
+        grace_period=min(config.first_rung, most),
         reduction_factor=KEEP_ONE_IN,
     )
 

@@ -31,7 +31,7 @@ from reidray.tuning.search import (
     scheduler_of,
     search_of,
 )
-from reidray.tuning.space import Variation, read_space
+from reidray.tuning.space import Variation, read_space, with_values
 from reidray.tuning.sweep_folder import SWEEP_FILE, check_sweep
 from reidray.tuning.trial import Trials, run_trial
 
@@ -46,6 +46,9 @@ SNAPSHOT_SECONDS = "1"
 """How often Tune keeps how the sweep stands. A sweep that is killed goes on from there, and from
 checkpoints that are still there: so a trial's last but one is kept too."""
 
+
+DEPENDS_ON_DATA = ("batch", "batch_size", "loss", "network")
+"""Parts of a configuration that the images or the network may refuse."""
 
 _HOW_TO_READ = ("layout", "root", "follow_links")
 """Keys that say how the images are read. That they are the same images their fingerprint tells."""
@@ -97,10 +100,29 @@ def prepare_sweep(config: TuneConfig, output: RunDirectory | None = None) -> Swe
     )
     run = RunDirectory.at(best) if config.resume else None
     prepared = KINDS[config.task].prepare(base, run, asked.sources)
+    _check_values(space, prepared)
     sweep = Sweep(config, output, space, prepared)
     if config.resume:
         _check_same(sweep)
     return sweep
+
+
+def _check_values(space: tuple[Variation, ...], prepared: Prepared) -> None:
+    """Refuse values that the images or the network do not allow: each choice, the ends of ranges.
+
+    Raises:
+        UserError: a trial that draws the value would fail.
+    """
+    for variation in space:
+        if variation.key.partition(".")[0] not in DEPENDS_ON_DATA:
+            continue
+        for value in variation.values:
+            try:
+                prepared.under(with_values(prepared.config, {variation.key: value}))
+            except UserError as error:
+                raise UserError(
+                    f"space: {variation.key} {value}: {error}; take it out of the space"
+                ) from error
 
 
 def run_sweep(sweep: Sweep, *, started: float | None = None) -> dict[str, Any]:

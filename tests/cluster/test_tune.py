@@ -242,6 +242,23 @@ def test_a_mistake_is_found_before_ray_starts(given, tmp_path, more, complaint):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("drawn", "complaint"),
+    [
+        ({"choice": [12, 64]}, r"batch\.people 64: a batch of 64 people x 4 crops needs 64 people"),
+        ({"randint": [6, 31]}, r"batch\.people 31: .* show 30"),
+    ],
+)
+def test_values_that_the_images_cannot_satisfy_are_refused_before_ray_starts(
+    given, tmp_path, drawn, complaint
+):
+    (tmp_path / "crowds.yaml").write_text(yaml.safe_dump({"batch.people": drawn}))
+    asked = flags(given, tmp_path / "out", space=tmp_path / "crowds.yaml")
+    with pytest.raises(UserError, match=complaint):
+        prepare_sweep(parse_config(TuneConfig, [str(flag) for flag in asked]).config)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_cluster_on_which_trials_of_several_workers_would_hang_is_refused(
     given, ray_address, tmp_path
 ):

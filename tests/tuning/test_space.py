@@ -10,7 +10,7 @@ from reidray.config import TrainMultitaskConfig, TrainReidConfig
 from reidray.errors import UserError
 from reidray.job import parse_config
 from reidray.tuning.config import TuneConfig
-from reidray.tuning.search import check_search, domains, kept_within, most_epochs
+from reidray.tuning.search import check_search, domains, kept_within, most_epochs, scheduler_of
 from reidray.tuning.space import Variation, read_space, spaces, with_values
 
 BASE = TrainReidConfig(data="-")
@@ -148,6 +148,14 @@ def test_a_population_cannot_change_what_a_network_is():
     with pytest.raises(UserError, match="leave out --concurrent"):
         check_search(replace(asked, concurrent=1), flips, 1)
     check_search(replace(asked, search="tpe", concurrent=1), people, 2)
+
+
+@pytest.mark.parametrize("first_rung", [1, 2, 40])
+@pytest.mark.parametrize("search", ["random", "pbt"])
+def test_trials_may_be_shorter_than_the_first_rung(first_rung, search):
+    asked = TuneConfig(data="-", output="-", recipe="demo", space=("x",), first_rung=first_rung)
+    rates = (Variation("optimizer.learning_rate", "loguniform", (1e-4, 1e-2)),)
+    assert scheduler_of(replace(asked, search=search), rates, replace(BASE, epochs=1))
 
 
 @given(st.floats(0, 1), st.integers(0, 50), st.sampled_from([0.8, 1.2]))
