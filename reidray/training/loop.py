@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -124,8 +125,8 @@ def fit(
         The state at the end; `best_weights` are those of the best epoch.
 
     Raises:
-        UserError: the checkpoint belongs to another configuration, the loss is not finite, or the
-            limit leaves no time for a step.
+        UserError: the checkpoint belongs to another configuration, the loss, the weights or every
+            validation figure are not finite, or the limit leaves no time for a step.
     """
     return _Training(task, network, plan, reporter, place, settings or {}, checkpoint).run()
 
@@ -217,6 +218,11 @@ class _Training:
             record = self._epoch()
             standing.epoch += 1
             self._end_epoch({"epoch": standing.epoch, "step": standing.step, **record})
+        if self._goodness(standing.best) == -inf:
+            raise UserError(
+                f"no validation gave a finite {self.plan.validation.select_by}: "
+                "lower --optimizer.learning-rate or use --precision fp32"
+            )
         return self.state
 
     def _end_epoch(self, record: Metrics) -> None:
@@ -299,10 +305,10 @@ class _Training:
         if self.progress is not None:
             self.reporter.step(replace(self.progress, validating=True))
         self.network.eval()
+        self._check_weights()
         metrics = self.place.from_leader(self.task.validate(self.network))
-        standing, figure = self.state.standing, self.plan.validation.select_by
-        goodness = self.plan.validation.goodness
-        if not standing.best or goodness(metrics[figure]) > goodness(standing.best[figure]):
+        standing = self.state.standing
+        if not standing.best or self._goodness(metrics) > self._goodness(standing.best):
             reached = {key: record[key] for key in ("step", "epoch_share") if key in record}
             standing.best, standing.best_epoch, standing.stale = (
                 metrics | reached,
@@ -314,6 +320,21 @@ class _Training:
             standing.stale += 1
         self.clock.validation_seconds = self.place.from_leader(time.perf_counter() - start)
         return metrics | {"validation_seconds": self.clock.validation_seconds}
+
+    def _goodness(self, metrics: Metrics) -> float:
+        """Return how good the figures of a validation are; -inf where theirs is not finite."""
+        validation = self.plan.validation
+        value = float(metrics[validation.select_by])
+        return validation.goodness(value) if isfinite(value) else -inf
+
+    def _check_weights(self) -> None:
+        """Refuse weights that a last step made infinite or NaN, which no loss has shown."""
+        for name, values in self.network.state_dict().items():
+            if not torch.isfinite(values).all():
+                raise UserError(
+                    f"weights {name} are not finite after step {self.state.standing.step}: "
+                    "lower --optimizer.learning-rate or use --precision fp32"
+                )
 
 
 def _seed_of(*numbers: int) -> int:

@@ -186,6 +186,53 @@ def test_a_loss_that_is_not_finite_stops_with_advice():
         fit(made_task(), broken, plan(1), Recorder())
 
 
+@pytest.mark.parametrize(
+    ("weight", "complaint"),
+    [(float("nan"), "weights dense.0.weight are not finite after step"), (1e38, "embeddings")],
+)
+def test_weights_that_the_last_step_broke_are_not_judged(weight, complaint, tmp_path):
+    task, fresh = made_task(), network()
+    steps_left = list(range(task.steps_per_epoch))
+
+    class LastStepBreaks(ReidTask):
+        def batch_size(self, batch):
+            if steps_left.pop() == 0:
+                with torch.no_grad():
+                    fresh.dense[0].weight.fill_(weight)
+            return super().batch_size(batch)
+
+    task.__class__ = LastStepBreaks
+    with pytest.raises(UserError, match=f"{complaint}.*lower --optimizer.learning-rate"):
+        fit(task, fresh, plan(1), Recorder(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("undefined", [float("nan"), float("inf"), float("-inf")])
+def test_a_figure_that_is_not_finite_is_never_the_best(undefined):
+    figures = [undefined, 0.2, undefined, 0.1]
+
+    class Judged(ReidTask):
+        def validate(self, network):
+            return super().validate(network) | {"mean_ap": figures.pop(0)}
+
+    task = made_task()
+    task.__class__ = Judged
+    state = fit(task, network(), plan(4), Recorder())
+    assert (state.standing.best_epoch, state.standing.best["mean_ap"]) == (2, 0.2)
+
+
+def test_a_training_without_a_finite_figure_is_refused_and_so_is_going_on_with_it(tmp_path):
+    class Undefined(ReidTask):
+        def validate(self, network):
+            return super().validate(network) | {"mean_ap": float("nan")}
+
+    task = made_task()
+    task.__class__ = Undefined
+    for checkpoint in (None, tmp_path / "2"):
+        with pytest.raises(UserError, match="no validation gave a finite mean_ap"):
+            fit(task, network(), plan(2), Recorder(tmp_path), checkpoint=checkpoint)
+
+
 @pytest.mark.parametrize("workers", [2, 4])
 def test_workers_share_the_batches_that_one_would_have(workers):
     whole = list(made_task().batches(1))

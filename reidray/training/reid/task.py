@@ -14,6 +14,7 @@ from reidray.config import TrainReidConfig
 from reidray.data.crops import CropSource
 from reidray.data.sampling import identity_batches
 from reidray.data.transforms import augment, image_tensor, plan_augmentation
+from reidray.errors import UserError
 from reidray.losses import (
     attribute_loss,
     batch_hard_triplet_loss,
@@ -106,12 +107,21 @@ class ReidTask:
         return terms
 
     def validate(self, network: nn.Module) -> dict[str, object]:
-        """Figures on people that are not trained on; complete on rank 0 alone."""
+        """Figures on people that are not trained on; complete on rank 0 alone.
+
+        Raises:
+            UserError: the embeddings are not finite.
+        """
         validation, place = self._validation, self._place
         mine = validation.rows[place.rank :: place.world_size]
         embeddings, attributes = embed(network, self._source, mine, place.device)
         embeddings = place.gather_rows(embeddings, len(validation.rows)).cpu()
         attributes = place.gather_rows(attributes, len(validation.rows)).cpu()
+        if not torch.isfinite(embeddings).all():
+            raise UserError(
+                "the embeddings of the validation images are not finite: "
+                "lower --optimizer.learning-rate or use --precision fp32"
+            )
         if not place.leads:
             return {}
         return judge(
