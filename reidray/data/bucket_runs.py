@@ -68,6 +68,11 @@ def check_contents(
             for run in list_level(location, name):
                 if not run.endswith("/") or RUN_NAME.fullmatch(run[:-1]) is None:
                     raise _holds(location, name + run)
+                published = _read_run(location, f"{name}{run}{MANIFEST_FILE}")
+                if published and (
+                    foreign := foreign_file(frozenset(published.files), replaces, summary)
+                ):
+                    raise _holds(location, f"{name}{run}{foreign}")
         elif name == LATEST_FILE:
             latest = read_latest(location)
             if latest is None:
@@ -165,7 +170,7 @@ def _read_json(location: Location, path: str) -> dict[str, Any]:
     """Return the keys of a JSON object at a path; none where there is no such object."""
     try:
         found = json.loads(location.read_bytes(path))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

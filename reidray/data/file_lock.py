@@ -101,7 +101,7 @@ def _earlier_note(file: int, name: Path) -> str:
         found = json.loads(data)
         if found["locked_by"] == "reidray":
             return str(found["note"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         pass
     raise UserError(f"{name}: is not the lock of a run; move this file away, or name another place")
 

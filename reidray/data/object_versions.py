@@ -48,6 +48,8 @@ class Upload:
 def list_versions(location: Location) -> list[ObjectVersion]:
     """Return every version of every object of a location, and every mark of deletion.
 
+    Empty objects whose keys end in `/`, which some tools make for folders, are left out.
+
     Raises:
         UserError: the store does not let versions be listed.
         OSError: the store failed.
@@ -65,6 +67,7 @@ def list_versions(location: Location) -> list[ObjectVersion]:
         for page in pages
         for kind in ("Versions", "DeleteMarkers")
         for entry in page.get(kind, [])
+        if not (entry["Key"].endswith("/") and entry.get("Size", 0) == 0)
     ]
 
 

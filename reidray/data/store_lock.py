@@ -56,7 +56,7 @@ def is_lock(location: Location) -> bool:
         found = json.loads(location.read_bytes(LOCK_FILE))
     except FileNotFoundError:
         return True
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(found, dict) and "run" in found
 

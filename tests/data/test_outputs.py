@@ -152,7 +152,7 @@ def test_hidden_files_of_others_beside_an_output_are_never_lost(tmp_path):
     assert left == before
 
 
-@pytest.mark.parametrize("text", ["my notes", '{"locked_by": "me", "note": ""}', "[1]"])
+@pytest.mark.parametrize("text", ["my notes", '{"locked_by": "me", "note": ""}', "[1]", "[" * 5000])
 def test_a_file_of_others_with_the_name_of_the_lock_is_never_lost(tmp_path, text):
     (tmp_path / ".out.lock").write_text(text)
     with pytest.raises(UserError, match=r"\.out\.lock: is not the lock of a run"):

@@ -107,6 +107,13 @@ def test_what_others_have_at_an_address_is_refused_and_stays(bucket, other):
         check_output(uri, EARLIER)
 
 
+@pytest.mark.parametrize("name", ["latest.json", "writing.json"])
+def test_json_that_is_nested_too_deep_is_of_others(bucket, name):
+    Location(f"{bucket}/out").write_bytes(name, b"[" * 100_000)
+    with pytest.raises(UserError, match=rf"out: holds '{name}'"):
+        publish(f"{bucket}/out", a="new")
+
+
 def test_an_object_of_others_with_the_name_of_the_lock_is_never_overwritten(bucket):
     location = Location(f"{bucket}/store")
     location.write_bytes("writing.json", b'{"essay": "mine"}')
@@ -193,8 +200,12 @@ def test_an_output_of_another_job_is_not_replaced_in_a_bucket(bucket):
     uri = f"{bucket}/out"
     publish(uri, a="one")
     for replaces, summary in ((frozenset(), None), (EARLIER, "b.txt")):
-        with pytest.raises(UserError, match=r"holds 'a\.txt'"):
+        with pytest.raises(UserError, match=r"holds '.*a\.txt'"):
             check_output(uri, replaces, summary)
+    check_output(uri, EARLIER, "a.txt")
+    Location(uri).delete_file("latest.json")
+    with pytest.raises(UserError, match=r"holds 'runs/.*a\.txt'"):
+        check_output(uri, frozenset({"b.txt"}))
     check_output(uri, EARLIER, "a.txt")
 
 

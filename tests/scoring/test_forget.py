@@ -176,6 +176,7 @@ def test_versions_that_a_bucket_keeps_are_gone_too(bucket, s3):
     s3.call_s3("create_multipart_upload", Bucket=bucket[5:], Key="elsewhere")
     for data in (b"one", b"two"):
         Location(f"{bucket}/store").write_bytes("notes.txt", data)
+    s3.call_s3("put_object", Bucket=bucket[5:], Key="store/parts/", Body=b"")  # stands for a folder
     told = forget(ForgetConfig(store=store, person="1"))
     assert told["removed"] >= 3
     assert old_versions(s3, bucket) == {"store/notes.txt"}
