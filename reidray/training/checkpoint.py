@@ -87,7 +87,7 @@ class TrainingState:
         """
         check_whole(Location(str(folder)))
         state = read_state(Location(str(folder)))
-        _refuse_other_settings(state["settings"], json.loads(json.dumps(self.settings)), folder)
+        check_settings(state, self.settings, str(folder))
         self.standing = _standing_of(state, folder)
         network = _read_tensors(folder / NETWORK_FILE)
         tensors = _read_tensors(folder / OPTIMIZER_FILE)
@@ -101,6 +101,28 @@ class TrainingState:
             raise UserError(
                 f"checkpoint {folder} is damaged, or of another network ({reason}): train again"
             ) from error
+
+
+def check_settings(state: dict[str, Any], settings: dict[str, Any], folder: str) -> None:
+    """Refuse a checkpoint that was written under another configuration.
+
+    Args:
+        state: what its `state.json` holds.
+        settings: the configuration to go on under.
+        folder: of the checkpoint, for the message.
+
+    Raises:
+        UserError: names the first difference.
+    """
+    then = _without_unset(state["settings"])
+    now = _without_unset(json.loads(json.dumps(settings)))
+    for key in sorted({*then, *now}):
+        if then.get(key) != now.get(key):
+            raise UserError(
+                f"checkpoint {folder} was trained with {key} = {then.get(key)!r}, "
+                f"not {now.get(key)!r}: "
+                "resume with the configuration it began with"
+            )
 
 
 def _optimizer_state(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
@@ -152,11 +174,8 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _refuse_other_settings(then: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    for key in sorted({*then, *now}):
-        if then.get(key) != now.get(key):
-            raise UserError(
-                f"checkpoint {folder} was trained with {key} = {then.get(key)!r}, "
-                f"not {now.get(key)!r}: "
-                "resume with the configuration it began with"
-            )
+def _without_unset(settings: Any) -> Any:
+    """Return settings less those that are None, which an earlier version may not have known."""
+    if not isinstance(settings, dict):
+        return settings
+    return {key: _without_unset(value) for key, value in settings.items() if value is not None}

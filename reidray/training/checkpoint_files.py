@@ -124,6 +124,13 @@ def has_checkpoints(run: Location) -> bool:
     return bool(_folders_in(run.join(CHECKPOINTS)))
 
 
+def newest_checkpoint(run: Location) -> Location | None:
+    """Return the checkpoint that a settled run goes on from; None where it has none."""
+    folder = run.join(CHECKPOINTS)
+    names = _read_list(folder) or _folders_in(folder)
+    return folder.join(names[-1]) if names else None
+
+
 def _folders_in(folder: Location) -> list[str]:
     """Return the names of the folders in a folder, links left out; checkpoints sort by age."""
     children = folder.list_children() if folder.is_folder() else []

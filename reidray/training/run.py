@@ -28,15 +28,20 @@ from reidray.models.registry import (
     check_weights,
     describe_for_task,
 )
-from reidray.training.checkpoint import Standing, read_best
-from reidray.training.checkpoint_files import CHECKPOINTS, has_checkpoints
+from reidray.training.checkpoint import Standing, check_settings, read_best
+from reidray.training.checkpoint_files import (
+    CHECKPOINTS,
+    has_checkpoints,
+    newest_checkpoint,
+    read_state,
+)
 from reidray.training.clock import TimeLimit
 from reidray.training.loop import Task
 from reidray.training.place import Place
 from reidray.training.progress import Journal
 from reidray.training.run_directory import RUN_FILES, RunDirectory
 from reidray.training.trainer import Resources, place_workers, train_on_cluster
-from reidray.training.worker import Assignment
+from reidray.training.worker import Assignment, settings_to_keep
 
 log = logging.getLogger("reidray")
 
@@ -188,6 +193,18 @@ def check_model_place(run: RunDirectory) -> None:
         UserError: names one of the files that would be lost.
     """
     check_replaceable(run.folder / "model", MODEL_FILES)
+
+
+def check_resumable(prepared: Prepared) -> None:
+    """Refuse to go on with a run that was begun under another configuration, or on other images.
+
+    Raises:
+        UserError: names the first difference, or a file that is damaged.
+    """
+    checkpoint = newest_checkpoint(prepared.run.location)
+    if checkpoint is not None:
+        settings = settings_to_keep(prepared.config, prepared.manifest.fingerprint)
+        check_settings(read_state(checkpoint), settings, checkpoint.uri)
 
 
 def choose_network(

@@ -82,16 +82,28 @@ class Assignment:
             limit=self.limit,
             bf16=self.bf16,
         )
-        settings = settings_of(config, without=self.changeable)
         fit(
             self.make_task(place),
             network,
             plan,
             reporter,
             place=place,
-            settings=settings | {"training data": self.training_data},
+            settings=settings_to_keep(config, self.training_data, changeable=self.changeable),
             checkpoint=checkpoint,
         )
+
+
+def settings_to_keep(
+    config: TrainingConfig, training_data: str, *, changeable: tuple[str, ...] = RESUMABLE_KEYS
+) -> Metrics:
+    """Return what must be the same where a training goes on from a checkpoint.
+
+    Args:
+        config: that it trains under.
+        training_data: fingerprint of the images and what is known of them.
+        changeable: keys of the configuration that may differ.
+    """
+    return settings_of(config, without=changeable) | {"training data": training_data}
 
 
 def run_assignment(assignment: Assignment, events: Queue | None) -> None:

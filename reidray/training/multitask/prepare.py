@@ -24,7 +24,14 @@ from reidray.training.loop import Task
 from reidray.training.multitask.examination import LabelledImages, Labelling
 from reidray.training.multitask.task import MultitaskTask
 from reidray.training.place import Place
-from reidray.training.run import Prepared, check_model_place, choose_network, image_files, read_data
+from reidray.training.run import (
+    Prepared,
+    check_model_place,
+    check_resumable,
+    choose_network,
+    image_files,
+    read_data,
+)
 from reidray.training.run_directory import RunDirectory, new_run
 
 log = logging.getLogger("reidray")
@@ -132,7 +139,7 @@ def prepare_multitask(
         log.info("%s", note)
     run = run or new_run(config)
     check_model_place(run)
-    return PreparedMultitask(
+    prepared = PreparedMultitask(
         config=replace(config, output=run.location.uri),
         run=run,
         manifest=manifest,
@@ -140,6 +147,8 @@ def prepare_multitask(
         images=images,
         labelling=labelling,
     )
+    check_resumable(prepared)
+    return prepared
 
 
 def _used_images(

@@ -30,7 +30,14 @@ from reidray.training.reid.validation_people import (
     validation_crops,
     validation_notes,
 )
-from reidray.training.run import Prepared, check_model_place, choose_network, image_files, read_data
+from reidray.training.run import (
+    Prepared,
+    check_model_place,
+    check_resumable,
+    choose_network,
+    image_files,
+    read_data,
+)
 from reidray.training.run_directory import RunDirectory, new_run
 
 log = logging.getLogger("reidray")
@@ -153,7 +160,7 @@ def prepare_reid(
         log.info("%s", note)
     run = run or new_run(config)
     check_model_place(run)
-    return PreparedReid(
+    prepared = PreparedReid(
         config=replace(config, output=run.location.uri),
         run=run,
         manifest=manifest,
@@ -161,6 +168,8 @@ def prepare_reid(
         train=train,
         validation=validation,
     )
+    check_resumable(prepared)
+    return prepared
 
 
 def _check_people(config: TrainReidConfig, labelled: Manifest) -> None:

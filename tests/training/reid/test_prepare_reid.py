@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,8 +17,11 @@ from reidray.config import (
 )
 from reidray.data.annotations import ANNOTATION_COLUMNS
 from reidray.errors import UserError
+from reidray.job import parse_config
 from reidray.training.reid.prepare import prepare_reid
 from reidray.training.run import open_run
+from reidray.training.run_directory import RunDirectory
+from reidray.training.worker import settings_to_keep
 
 
 @pytest.fixture(scope="module")
@@ -213,3 +217,23 @@ def test_junk_and_distractors_of_the_users_own_validation_are_not_people(tmp_pat
     assert {*prepared.train.people} == {1, 2, 3}
     assert {*prepared.validation.people} == {8, 9}
     assert any(note.endswith("in train and val, left out: 10") for note in prepared.manifest.notes)
+
+
+def test_a_run_of_an_earlier_version_goes_on_and_one_of_other_settings_is_refused(
+    annotated, tmp_path
+):
+    """A setting that came later has no value there; no worker is started to see a difference."""
+    flags = ("--data", str(annotated), "--output", str(tmp_path / "run"), "--layout", "trento")
+    config = parse_config(TrainReidConfig, [*flags, "--batch.people", "4"], trains="reid").config
+    prepared = prepare_reid(config)
+    settings = settings_to_keep(prepared.config, prepared.manifest.fingerprint)
+    del settings["validation"]["protocol"]
+    place = tmp_path / "run" / "checkpoints" / "checkpoint_2026-05-01_10-01-00.0"
+    place.mkdir(parents=True)
+    state = {"standing": {}, "settings": settings}
+    (place / "state.json").write_text(json.dumps(state))
+    run = RunDirectory.at(str(tmp_path / "run"))
+    assert prepare_reid(config, run).config == prepared.config
+    longer = replace(config, epochs=config.epochs + 1)
+    with pytest.raises(UserError, match=f"with epochs = {config.epochs}, not {longer.epochs}"):
+        prepare_reid(longer, run)
