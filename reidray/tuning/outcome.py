@@ -48,8 +48,8 @@ class TrialRow:
         checkpoint: folder of its last epoch, with the weights of the best; None where there is
             none, or where the best are those of an epoch before the row's.
         part: of a population, which of the trial's configurations it is, from 0; else None.
-        copied_from: the trial whose weights it began with; None where these were random, or where
-            a kill of the sweep lost what tells it.
+        copied_from: the trial that trained the weights it began with, which may be its own; None
+            where these were random, or of a sweep that an earlier version began.
         copied_epoch: the epoch these weights had come to.
     """
 

@@ -19,7 +19,7 @@ from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.training.checkpoint import Standing, read_standing
 from reidray.training.trainer import on_this_disk
-from reidray.tuning.trial import Trials
+from reidray.tuning.trial import TRIAL, Trials
 
 RESULTS_FILE = "result.json"
 
@@ -35,8 +35,8 @@ class TrialPart:
         start: the epoch that its first weights had come to; 0 where they were random.
         records: the figures of each epoch that it trained.
         best: of these the best; empty where none was judged.
-        copied_from: the number of the trial that it took these weights from; None for random
-            weights, and for the trial's own.
+        copied_from: the number of the trial that trained these weights, which may be its own; None
+            for random weights, and for those of a sweep that an earlier version began.
         checkpoint: folder of its last epoch.
         standing: how far that had come.
     """
@@ -83,13 +83,6 @@ class Population:
         """What each trial told of, by its id."""
         return {name: read_results(self.trials.folder, name) for name in self.numbers}
 
-    @cached_property
-    def _trained_by(self) -> dict[tuple[int, float], str]:
-        """Which trial trained an epoch, by its number and the seconds it took."""
-        return {
-            _identity(result): name for name, results in self._results.items() for result in results
-        }
-
     def _part(self, name: str, results: Sequence[Result]) -> TrialPart | None:
         """Return what a trial trained between two changes; None where no checkpoint shows it."""
         validation = self.trials.prepared.config.validation
@@ -104,7 +97,7 @@ class Population:
             if figure in record and record["epoch"] < results[0]["epoch"]
         ]
         start = before[-1]["epoch"] if before else 0
-        donor = self._trained_by.get(_identity(before[-1])) if before else None
+        donor = before[-1].get(TRIAL, "") if before else ""
         records = tuple(record for record in standing.records if record["epoch"] > start)
         judged = [r for r in records if figure in r and not isnan(r[figure])]
         return TrialPart(
@@ -112,7 +105,7 @@ class Population:
             start=start,
             records=records,
             best=max(judged, key=lambda r: validation.goodness(r[figure]), default={}),
-            copied_from=None if donor in (None, name) else self.numbers[donor],
+            copied_from=self.numbers.get(donor),
             checkpoint=checkpoint,
             standing=standing,
         )

@@ -24,6 +24,9 @@ from reidray.tuning.space import with_values
 MUTABLE = ("augment", "loss", "optimizer")
 """Parts of a configuration that may change while a network trains."""
 
+TRIAL = "trial"
+"""Key of an epoch's figures: the id of the trial that trained it."""
+
 
 @dataclass(frozen=True)
 class Trials:
@@ -84,7 +87,11 @@ def run_trial(values: dict[str, Any], trials: Trials) -> None:
 
 
 class TrialReporter:
-    """Tells Tune how a trial goes, whenever it was judged."""
+    """Tells Tune how a trial goes, whenever it was judged.
+
+    Each epoch keeps the id of the trial that trained it: a population copies checkpoints, and what
+    Tune knows of the copies ends with a sweep that is killed.
+    """
 
     def __init__(self, figure: str) -> None:
         self._figure = figure
@@ -97,6 +104,7 @@ class TrialReporter:
 
     def epoch(self, record: Metrics, save: Callable[[Path], None]) -> None:
         """Tell of the epoch, and hand over its checkpoint."""
+        record[TRIAL] = tune.get_context().get_trial_id()
         if self._figure not in record:
             return
         figures = {k: v for k, v in record.items() if isinstance(v, int | float)}

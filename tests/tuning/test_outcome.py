@@ -54,6 +54,7 @@ class Sweep:
         """A trial tells of an epoch, and keeps the checkpoint of these epochs."""
         place = self.folder / name
         place.mkdir(exist_ok=True)
+        record |= {"trial": name}
         told = f"checkpoint_{len(list(place.glob('checkpoint_*'))):06d}"
         if checkpoint:
             self.save(place / told, [*lineage, record])
@@ -148,6 +149,13 @@ def test_what_was_lost_when_a_population_was_killed_is_in_no_row(population):
     rows = population.rows("strong", "weak")
     assert [row.name for row in rows] == ["0", "1", "1.1"]
     assert best_of(rows, VALIDATION).best["mean_ap"] == 0.8
+
+
+def test_whose_weights_were_copied_is_known_without_the_results_that_a_kill_lost(population):
+    results = population.folder / "strong" / "result.json"
+    results.write_text("".join(results.read_text().splitlines(keepends=True)[1:]))
+    row = population.rows("strong", "weak")[-1]
+    assert (row.name, row.copied_from, row.copied_epoch) == ("1.1", 0, 1)
 
 
 def test_an_epoch_trained_twice_counts_once():
