@@ -16,6 +16,8 @@ PERSON_IDS_FILE = "person_ids.json"
 CAMERA_IDS_FILE = "camera_ids.json"
 LAST_PERSON, LAST_CAMERA = 2**63 - 1, 2**15 - 1
 NO_NAMES: Mapping[str, int] = {}
+WHOLE_BELOW = {16: 2**11, 32: 2**24, 64: 2**53}
+"""Floats of 16, 32 or 64 bits hold each whole number below this."""
 
 # What pandas reads as missing, so that a table means the same here.
 MISSING = frozenset(
@@ -27,7 +29,6 @@ MISSING = frozenset(
 
 _DIGITS = re.compile(r"-1|0*[0-9]{1,19}")
 _FLOAT = re.compile(r"-?[0-9]+(?:\.[0-9]*(?:[eE][+-]?[0-9]+)?|[eE][+-][0-9]+)")
-_EXACT = 2**53  # the floats below it hold every whole number
 
 
 def read_number(text: str) -> int | None:
@@ -42,17 +43,23 @@ def read_number(text: str) -> int | None:
     return number if number <= LAST_PERSON else None
 
 
-def id_text(value: object) -> str | None:
+def id_text(value: object, float_bits: int = 64) -> str | None:
     """Return the text of an id in a table, or None where it is missing.
 
-    A float, or a text that looks like one, is read where it is a whole number below 2^53, which a
-    float holds exactly.
+    A float, or a text that looks like one, is read where it is a whole number that a float holds
+    exactly: below 2^53, or below 2^24 where floats have 32 bits. A text such as `2.02E+11`, as
+    spreadsheets shorten numbers, may have lost digits and is refused.
+
+    Args:
+        value: a cell.
+        float_bits: of the column's type, 16, 32 or 64.
 
     >>> id_text("0012"), id_text(12.0), id_text("12.0"), id_text("anna"), id_text("nan")
     ('0012', '12', '12', 'anna', None)
 
     Raises:
-        ValueError: a float that is not whole or not exact, or neither a number nor a text.
+        ValueError: a float that is not whole or not exact, a text with an exponent, or neither a
+            number nor a text.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
@@ -64,10 +71,15 @@ def id_text(value: object) -> str | None:
     if not isinstance(value, float) and not _FLOAT.fullmatch(text):
         return text
     number = float(text)
-    if not number.is_integer() or abs(number) >= _EXACT:
+    if not number.is_integer() or abs(number) >= WHOLE_BELOW[float_bits]:
+        power = WHOLE_BELOW[float_bits].bit_length() - 1
         raise ValueError(
-            f"{text}, which is no whole number that a float holds exactly (below 2^53): "
-            "write ids as whole numbers or as text"
+            f"{text}, which is no whole number that a float of {float_bits} bits holds exactly "
+            f"(below 2^{power}): write ids as whole numbers or as text"
+        )
+    if not isinstance(value, float) and "e" in text.lower():
+        raise ValueError(
+            f"{text}, which may have lost digits: write ids as whole numbers or as text"
         )
     return str(int(number))
 

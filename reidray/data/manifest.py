@@ -251,6 +251,7 @@ def _plain_paths(paths: pa.ChunkedArray, column: str, *, is_remote: bool) -> pa.
             raise UserError(
                 f"row {row + 1}: {column} {path!r} is not a path within the root; "
                 "expected one such as train/0002_c1_000451.jpg"
+                f"{', with / in place of each backslash' if chr(92) in path else ''}"
             )
         plain[row] = path if is_remote else posixpath.normpath(path)
     return pa.chunked_array([pa.array(plain, pa.string())])

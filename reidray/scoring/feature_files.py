@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from reidray.data.identities import (
     MISSING,
     NO_NAMES,
+    WHOLE_BELOW,
     id_text,
     number_cameras,
     number_people,
@@ -172,10 +173,19 @@ def _number(
 def _are_whole(values: Array) -> bool:
     """Whether a column holds numbers that an int64 holds exactly."""
     if values.dtype.kind == "f":  # of a column that had empty cells, or of MATLAB
-        return bool(((np.trunc(values) == values) & (np.abs(values) < 2**53)).all())
+        return bool(
+            (
+                (np.trunc(values) == values) & (np.abs(values) < WHOLE_BELOW[_float_bits(values)])
+            ).all()
+        )
     return values.dtype.kind == "i" or (
         values.dtype.kind == "u" and not (values > np.iinfo(np.int64).max).any()
     )
+
+
+def _float_bits(values: Array) -> int:
+    """Return how many bits the floats of a column have, and 64 where it holds none."""
+    return min(64, 8 * values.dtype.itemsize) if values.dtype.kind == "f" else 64
 
 
 def _texts(values: Array, name: str, file: str) -> list[str]:
@@ -186,10 +196,11 @@ def _texts(values: Array, name: str, file: str) -> list[str]:
     """
     known: dict[object, str] = {}
     texts = []
+    bits = _float_bits(values)
     for row, value in enumerate(values.tolist(), start=1):
         if value not in known:
             try:
-                text = id_text(value)
+                text = id_text(value, bits)
             except ValueError as error:
                 raise UserError(f"{file}, row {row}: {name} is {error}") from None
             if text is None:

@@ -96,6 +96,7 @@ def numbered_lines(data: bytes, name: str) -> list[tuple[int, str]]:
         text = data.decode(encoding)
     except UnicodeDecodeError:
         raise UserError(f"{name}: not a UTF-8 text file; expected a ranking") from None
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     lines = enumerate(text.split("\n"), start=1)
     return [(number, line.strip()) for number, line in lines if line.strip()]
 
@@ -124,7 +125,10 @@ def collect_rows(rows: Iterable[RankingRow], name: str) -> dict[str, tuple[str, 
     for row in rows:
         where = f"{name}, line {row.line}"
         if row.query in ranking:
-            raise UserError(f"{where}: query {row.query!r} has an earlier line; keep one of them")
+            raise UserError(
+                f"{where}: query {row.query!r} has an earlier line; keep one of them, "
+                "or write all its names in one line"
+            )
         if len(set(row.names)) < len(row.names):
             twice = next(part for part, count in Counter(row.names).items() if count > 1)
             raise UserError(f"{where}: {twice!r} is ranked twice; keep one of them")

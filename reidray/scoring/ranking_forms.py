@@ -29,6 +29,8 @@ _SCORED = re.compile(rf"(?P<name>.+?)(?:\s*[:=|]\s*|\s+|(?=\())\(?(?P<score>{_NU
 _FOREIGN = re.compile(r"[,;\t\"\[\]{}]")
 _DOUBTFUL = re.compile(r"[\s;\"'\[\](){}:=|]")
 
+_OBJECT = re.compile(r"\{\s*(?:[\"']|\}?$)|\[\s*(?:[\[{(\"']|$)")
+
 Lines = Sequence[tuple[int, str]]
 
 
@@ -78,10 +80,14 @@ def read_forms(data: bytes, name: str) -> list[ReadForm]:
         UserError: no form fits; the message is that of the form of `write_ranking`.
     """
     lines = numbered_lines(data, name)
-    if lines and lines[0][1].startswith("{"):
+    if lines and _OBJECT.match(lines[0][1]):
         found = _read_json("\n".join(line for _, line in lines), name)
-        if found is not None:
-            return [found]
+        if found is None:
+            raise UserError(
+                f"{name}: begins like JSON or Python and is not one JSON object; write "
+                '{"query": ["name", "name"], ...}, or a line `query: name, name` for each query'
+            )
+        return [found]
     without_comments = [line for line in lines if not line[1].startswith("#")]
     if not 0 < len(without_comments) < len(lines):
         return _read_lines_alike(lines, name)
@@ -119,10 +125,10 @@ def _is_doubtful(token: str) -> bool:
 
 
 def _read_json(text: str, name: str) -> ReadForm | None:
-    """An object, query to list of names or of names with scores; None where it is not JSON.
+    """An object, query to list of names or of names with scores; None where it is none.
 
     Raises:
-        UserError: it is another object, or has a query twice.
+        UserError: it is an object of another kind, or has a query twice.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -136,6 +142,8 @@ def _read_json(text: str, name: str) -> ReadForm | None:
     try:
         entries = json.loads(text, object_pairs_hook=once)
     except (ValueError, RecursionError):
+        return None
+    if not isinstance(entries, dict):
         return None
     rows = []
     for query, names in entries.items():

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -178,6 +179,22 @@ def test_a_float_that_is_not_exact_is_refused_with_its_row(tmp_path, suffix, wro
     with pytest.raises(UserError) as caught:
         read_layout(str(folder))
     assert f"row 3: person is {wrong!r}, which is no whole number" in str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "first"), [(pa.float32(), 2**24), (pa.float16(), 2**11)])
+def test_ids_that_a_short_float_merges_are_refused(tmp_path, kind, first):
+    ids = pa.array(np.array([first, first + 1, 7], kind.to_pandas_dtype()))
+    with pytest.raises(UserError, match=f"row 1: person is {first}.0, which is no whole number"):
+        read_layout(str(table(tmp_path / "long", ids, ".parquet")))
+    ids = pa.array(np.array([first - 1, 8, 7], kind.to_pandas_dtype()))
+    people, _ = people_of(table(tmp_path / "short", ids, ".parquet"))
+    assert sorted(people.values()) == [7, 8, first - 1]
+
+
+@pytest.mark.parametrize("text", ["2.02311E+11", "2e+05", "1.0e5"])
+def test_a_number_that_a_spreadsheet_shortened_is_refused(tmp_path, text):
+    with pytest.raises(UserError, match=re.escape(f"row 2: person is {text}, which may have lost")):
+        read_layout(str(table(tmp_path, ["7", text], ".csv")))
 
 
 def test_an_unsigned_number_beyond_64_bits_is_a_name(tmp_path):

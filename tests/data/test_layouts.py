@@ -1,6 +1,7 @@
 import re
 from collections import Counter
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -363,6 +364,30 @@ def test_a_manifest_may_leave_labels_attributes_and_masks_open(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_csv_of_a_spreadsheet_in_another_language_is_a_layout(tmp_path, mark):
+    rows = "path,split,person,camera\na/1.jpg,train,anna,c1\n2.jpg,train,ben,c2\n"
+    write_images(tmp_path, ["a/1.jpg", "2.jpg"])
+    text = rows.replace(",", mark).replace("\n", "\r\n")
+    (tmp_path / "manifest.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    manifest = read_layout(str(tmp_path))
+    assert manifest.table["path"].to_pylist() == ["2.jpg", "a/1.jpg"]
+    assert manifest.person_ids == {"anna": 1, "ben": 2}
+    for name in ("anna", "ben"):
+        write_images(tmp_path / "people", [f"{name}/1.jpg"])
+    (tmp_path / "manifest.csv").rename(tmp_path / "people/spring.csv")
+    with pytest.raises(UserError, match=r"spring\.csv has the columns of a manifest"):
+        read_layout(str(tmp_path / "people"))
+
+
+def test_labels_may_be_floats_of_16_bits(tmp_path):
+    write_images(tmp_path, ["1.jpg", "2.jpg"])
+    labels = pa.array(np.array([1, 2], np.float16))
+    columns = {"path": ["1.jpg", "2.jpg"], "split": ["train", "train"], "label": labels}
+    pa.parquet.write_table(pa.table(columns), tmp_path / "manifest.parquet")
+    assert read_layout(str(tmp_path)).classes == ("1", "2")
+
+
 def test_images_a_manifest_lists_in_vain_are_counted(tmp_path):
     csv_set(tmp_path, "path,split\nd.jpg,train\ncrops/gone.jpg,train\nnowhere/x.jpg,train\n")
     assert "not there: 2" in read(tmp_path).notes[0]
@@ -383,6 +408,11 @@ def test_images_a_manifest_lists_in_vain_are_counted(tmp_path):
         ("path,split\nd.jpg,test\n", "split is 'test', expected one of train, val, query, gallery"),
         ("path,split\nd.jpg\n", "cannot be read as a table"),
         ("path,split\n../d.jpg,train\n", "'../d.jpg' lies outside"),
+        (
+            "path,split\nhttps://x.org/d.jpg,train\n",
+            "row 1: path 'https://x.org/d.jpg' is an address",
+        ),
+        ("path,split\na\\d.jpg,train\n", "with / in place of each backslash"),
         ("path,split\n/etc/passwd,train\n", "'/etc/passwd' lies outside"),
         ("path,split\nd.jpg,train\nd.jpg,val\n", "row 2 ('d.jpg'): the path is in row 1"),
         ("path,split,person\nd.jpg,train,1.5\n", "manifest.csv, row 1: person is 1.5, which"),

@@ -71,6 +71,14 @@ def test_whole_numbers_may_be_floats(tmp_path):
     assert labels.cameras.tolist() == CAMERA.tolist()
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_people_whom_a_float_of_32_bits_merges_are_refused(tmp_path, suffix):
+    person = np.array([2**24, 2**24 + 1, 7], np.float32)
+    file = write_features(tmp_path / f"f{suffix}", EMBEDDING, person=person)
+    with pytest.raises(UserError, match=r"row 1: person is 16777216.0, which is no whole number"):
+        read_one(file)
+
+
 RAGGED = [[1.0, 2.0], [1.0, 2.0, 3.0], [1.0]]
 EMPTY = pa.array([], pa.list_(pa.float32()))
 OBJECTS = np.array([[1.0], [2.0, 3.0], None], dtype=object)

@@ -50,6 +50,7 @@ PAIRS = [(query, name, 9 - n) for query, names in RANKING.items() for n, name in
         (PLAIN.replace(", ", "\t"), "query: name<tab>name"),
         (PLAIN.replace(", ", " "), "query: name<space>name"),
         (rows("\t"), "query<tab>name<tab>name"),
+        (rows("\t").replace("\n", "\r"), "query<tab>name<tab>name"),
         (rows(" "), "query<space>name<space>name"),
         (rows(","), "query,name,name"),
         (rows(";"), "query;name;name"),
@@ -286,3 +287,24 @@ def test_a_ranking_of_another_gallery_is_refused(tmp_path):
     (tmp_path / "gallery" / "0001_c1_1.jpg").touch()
     with pytest.raises(UserError, match=r"no name in common: '0007_c1_1\.jpg' is in"):
         judge(tmp_path, "0001_c2_1.jpg: 0007_c1_1.jpg\n", gallery=str(tmp_path / "gallery"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join(json.dumps({query: names}) for query, names in RANKING.items()),
+        "\n".join(json.dumps({"query": q, "names": names}) for q, names in RANKING.items()),
+        json.dumps(list(RANKING.items())),
+        json.dumps([{"query": query, "names": names} for query, names in RANKING.items()]),
+        repr(RANKING),
+        json.dumps(RANKING, indent=1)[:-1],
+    ],
+)
+def test_json_of_another_form_is_refused_with_the_form_that_is_read(tmp_path, text):
+    with pytest.raises(UserError, match="is not one JSON object; write"):
+        judge(tmp_path, text)
+
+
+def test_a_query_whose_name_begins_with_a_brace_is_no_json(tmp_path):
+    truth = json.dumps({"{a}.jpg": ["[b].jpg"]})
+    assert judge(tmp_path, "{a}.jpg: [b].jpg\n", truth).figures["mean_ap"] == 1

@@ -45,10 +45,11 @@ def read_ids(
     encoded = column.dictionary_encode().combine_chunks()
     if isinstance(encoded, pa.ChunkedArray):  # of no rows
         encoded = pa.DictionaryArray.from_arrays(pa.array([], pa.int32()), pa.array([], pa.null()))
+    bits = column.type.bit_width if pa.types.is_floating(column.type) else 64
     texts: list[str | None] = []
     for place, value in enumerate(encoded.dictionary.to_pylist()):
         try:
-            texts.append(id_text(value))
+            texts.append(id_text(value, bits))
         except ValueError as error:
             row = pc.index(encoded.indices, place).as_py()
             raise UserError(f"{file}, row {row + 1}: {name} is {error}") from None
@@ -64,6 +65,7 @@ def read_whole_numbers(column: pa.ChunkedArray, file: str, name: str) -> pa.Chun
         UserError: a value is no whole number; the message has its row.
     """
     if pa.types.is_floating(column.type):
+        column = column.cast(pa.float64())
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
         whole = pc.fill_null(pc.equal(pc.floor(column), column), True)
         if not pc.all(whole).as_py():

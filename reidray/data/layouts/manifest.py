@@ -66,8 +66,9 @@ def has_columns(location: Location, file: str) -> bool:
         if file.endswith(".parquet"):
             names = location.read_with(file, papq.read_schema).names
         else:
-            head = location.read_head(file, _HEAD_BYTES).decode(errors="replace")
-            names = [name.strip().strip('"') for name in head.partition("\n")[0].split(",")]
+            head = location.read_head(file, _HEAD_BYTES)
+            line = head.partition(b"\n")[0].decode("utf-8-sig", errors="replace")
+            names = [name.strip().strip('"') for name in line.split(_delimiter(head))]
     except (pa.ArrowException, OSError):
         return False
     return {"path", "split"} <= set(names)
@@ -175,13 +176,21 @@ def _read_table(data: bytes, file: str) -> pa.Table:
         else:
             types = dict.fromkeys((*_TEXT, *_IDS), pa.string())
             options = pacsv.ConvertOptions(column_types=types, null_values=sorted(MISSING))
-            table = pacsv.read_csv(io.BytesIO(data), convert_options=options)
+            parsing = pacsv.ParseOptions(delimiter=_delimiter(data))
+            table = pacsv.read_csv(io.BytesIO(data), parse_options=parsing, convert_options=options)
         table.validate(full=True)
         _ = table.column_names  # which are decoded only now
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{file}: cannot be read as a table ({reason})") from None
     return table
+
+
+def _delimiter(data: bytes) -> str:
+    """Return what separates the columns of a CSV file: a comma, unless its header has none."""
+    header = data[:_HEAD_BYTES].partition(b"\n")[0]
+    others = [mark for mark in (b";", b"\t") if mark in header]
+    return others[0].decode() if others and b"," not in header else ","
 
 
 def _text(column: pa.ChunkedArray, file: str, name: str) -> pa.ChunkedArray:

@@ -16,6 +16,7 @@ ROOT_KEY = b"root"
 """Key of a Parquet file's metadata that names the folder where its paths begin."""
 
 _ABSOLUTE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*://")
+_ADDRESS = re.compile(r"(?!s3://|file://)[A-Za-z][A-Za-z0-9+.-]+://", re.IGNORECASE)
 _MANY_FOLDERS = 50
 
 
@@ -61,9 +62,16 @@ def relative_paths(
         name: the column's.
 
     Raises:
-        UserError: an absolute path, or one that climbs, lies outside the root.
+        UserError: an absolute path, or one that climbs, lies outside the root; or an address is
+            none of a disk or a bucket.
     """
     paths: list[str | None] = column.to_pylist()
+    for row, path in enumerate(paths, start=1):
+        if path and _ADDRESS.match(path):
+            raise UserError(
+                f"{file}, row {row}: {name} {path!r} is an address of a kind that is not read: "
+                "bring the images to a disk or to s3://"
+            )
     absolute = {
         row: path if _ABSOLUTE.match(path) else posixpath.join(folder.uri, path)
         for row, path in enumerate(paths)
