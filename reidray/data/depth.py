@@ -23,9 +23,9 @@ DEPTHS = (8, 10, 12, 14, 16, 24, 32)
 _TWELVE_OF_SIXTEEN = 16
 """The brightest that remains of 12 bits in 16 where the upper 8 are read."""
 
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 258, 262, 284, 339
 _MAXIMUM_TAGS = (341, 281)
-_WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
+_WHITE_IS_ZERO, _UNSIGNED, _SIGNED, _SEPARATE = 0, 1, 2, 2
 
 
 class UnusableLevelsError(ValueError):
@@ -42,6 +42,7 @@ class Levels:
         stored: bits that a level takes in the file; 0 where unknown.
         white_is_zero: whether dark levels are high.
         sign: whether integer levels have one; None where the file does not say.
+        planes: whether each colour is stored by itself.
     """
 
     bits: int = 0
@@ -49,6 +50,7 @@ class Levels:
     stored: int = 0
     white_is_zero: bool = False
     sign: bool | None = None
+    planes: bool = False
 
     @property
     def declared(self) -> int:
@@ -78,6 +80,7 @@ def read_levels(image: Image.Image, data: bytes) -> Levels:
         stored=stored,
         white_is_zero=_first(tags.get(_PHOTOMETRIC, 1)) == _WHITE_IS_ZERO,
         sign={_UNSIGNED: False, _SIGNED: True}.get(int(_first(tags.get(_SAMPLE_FORMAT, 1)))),
+        planes=_first(tags.get(_PLANES, 1)) == _SEPARATE,
     )
 
 
@@ -100,13 +103,18 @@ def grey_of(image: Image.Image, levels: Levels) -> npt.NDArray[np.uint8]:
 
 
 def check_colours(image: Image.Image, levels: Levels) -> None:
-    """Refuse colours of 16 bits that come out black, as their upper 8 bits are read.
+    """Refuse colours of 16 bits that come out black, as their upper 8 bits are read, or wrong.
 
     Raises:
-        UnusableLevelsError: fewer than 16 bits of them are used.
+        UnusableLevelsError: fewer than 16 bits of them are used, or each colour is stored by
+            itself, of which Pillow takes every byte for a level.
     """
     if levels.stored != 16 or image.mode.startswith(DEEP_MODES):
         return
+    if levels.planes:
+        raise UnusableLevelsError(
+            "colours of 16 bits, each stored by itself: write the colours of a pixel side by side"
+        )
     brightest = max(
         high
         for name, (_, high) in zip(image.getbands(), _extrema(image), strict=True)

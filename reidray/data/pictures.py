@@ -80,7 +80,13 @@ def open_picture(data: bytes) -> Iterator[Image.Image]:
 
 
 def orientation(image: Image.Image) -> int:
-    """How an image lies, as EXIF counts: 1 is upright, 5 to 8 lie on their side."""
+    """Return how an image lies, as EXIF counts: 1 is upright, 5 to 8 lie on their side.
+
+    Raises:
+        OSError: a PNG file is broken. The pixels are decoded, as its EXIF data may follow them.
+    """
+    if image.format == "PNG":
+        image.load()  # here, for `getexif` would do it where no error is raised
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:

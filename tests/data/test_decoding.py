@@ -1,3 +1,4 @@
+import io
 import struct
 import zlib
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 from tiny_images import encoded, halves, tiny_jpeg, write_images
 
 from reidray.data.decoding import (
@@ -146,6 +147,19 @@ def test_damaged_bytes_decode_or_are_refused_and_nothing_else(place, damage):
     except UndecodableImage:
         return
     assert pixels.shape == (16, 8, 3)
+
+
+@pytest.mark.parametrize("size", [None, (8, 4)])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_png_whose_stream_is_broken_is_refused_and_not_black(orientation, size):
+    buffer, note = io.BytesIO(), Image.Exif()
+    note[ExifTags.Base.Orientation] = orientation
+    halves(16, 32).save(buffer, "PNG", exif=note)
+    data = bytearray(buffer.getvalue())
+    assert decode_image(bytes(data), size).any()
+    data[data.index(b"IDAT") + 6] = 0xFF  # a kind of block that there is not
+    with pytest.raises(UndecodableImage, match="broken image"):
+        decode_image(bytes(data), size)
 
 
 def test_bad_files_are_set_apart_and_the_others_keep_their_places(tmp_path):

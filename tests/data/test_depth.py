@@ -188,6 +188,28 @@ def test_colours_declared_to_have_14_of_16_bits_are_set_aside():
         decode_image(png(colours, significant=14), None)
 
 
+def test_colours_of_16_bits_that_are_stored_apart_are_set_aside():
+    height, width, data = 4, 2, bytes(range(48))
+    numbers, start = {}, 8 + 2 + 12 * 10 + 4
+    numbers |= {256: width, 257: height, 259: 1, 262: 2, 277: 3, 278: height, 284: 2}
+    arrays = {258: ("H", [16] * 3), 273: ("I", [0] * 3), 279: ("I", [16] * 3)}
+    entries, extra = [], b""
+    for tag in sorted([*numbers, *arrays]):
+        if tag in numbers:
+            entries.append(struct.pack("<HHIHH", tag, 3, 1, numbers[tag], 0))
+            continue
+        kind, values = arrays[tag]
+        if tag == 273:
+            values = [start + 30 + 16 * n for n in range(3)]
+        code = 3 if kind == "H" else 4
+        entries.append(struct.pack("<HHII", tag, code, 3, start + len(extra)))
+        extra += struct.pack(f"<3{kind}", *values)
+    head = struct.pack("<4sIH", b"II*\0", 8, len(entries))
+    file = head + b"".join(entries) + bytes(4) + extra + data
+    with pytest.raises(UndecodableImage, match="colours of 16 bits, each stored by itself"):
+        decode_image(file, None)
+
+
 def test_portable_maps_of_16_bits_are_read_by_their_maximum():
     for white in (4095, 65535):
         levels = ramp() * white // 255
