@@ -109,11 +109,12 @@ def _tell(found: Recommendation, asked: Sequence[UserList]) -> None:
         ", ".join(map(str, found.clusters.sizes)),
     )
     for entry in asked:
-        log.info("%s", _describe(entry))
+        for line in _describe(entry):
+            log.info("%s", line)
 
 
-def _describe(entry: UserList) -> str:
-    """A user's list as lines of text."""
+def _describe(entry: UserList) -> list[str]:
+    """Return a user's list as lines of text."""
     shares = ", ".join(f"{share:.1%}" for share in entry.probabilities)
     place = f"cluster {entry.cluster} (probabilities {shares})" if entry.cluster else ""
     lines = [f"user {entry.user}: {'; '.join(filter(None, (place, entry.note)))}"]
@@ -121,4 +122,4 @@ def _describe(entry: UserList) -> str:
         lines.append(
             f"  {rank}. {film.title}: rated above 4 by {film.liked_by}, mean {film.mean_rating:.2f}"
         )
-    return "\n".join(lines)
+    return lines

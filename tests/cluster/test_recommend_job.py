@@ -51,7 +51,11 @@ def test_two_tastes_become_two_clusters_with_lists_of_their_own(done):
     assert {film["film"] % 2 for film in likes_dramas["films"]} == {1}
     assert len(stranger["films"]) == 5
     assert "no ratings" in stranger["note"]
-    assert f"user {STRANGER}: no ratings" in messages
+    lines = messages.splitlines()
+    told_of = lines.index(next(line for line in lines if line.startswith(f"user {STRANGER}: ")))
+    assert "no ratings" in lines[told_of]
+    listed = [line.split(": ")[0] for line in lines[told_of + 1 : told_of + 6]]
+    assert listed == [f"  {n}. {film['title']}" for n, film in enumerate(stranger["films"], 1)]
     with (output / "recommendations.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {int(row["user"]) for row in rows} == {*range(1, 61), STRANGER}
