@@ -15,20 +15,19 @@ def compare() -> dict[str, Any]:
     asked = parse_config(CompareConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
     from reidray.comparison.files import check_compare_inputs, check_compare_places
+    from reidray.progress import SAID_AFTER, Activity
 
     check_compare_inputs(asked.config)
     check_compare_places(asked.config)  # before PyTorch loads
 
-    from reidray.session import ray_session
+    with Activity("loading PyTorch and Ray", delay=SAID_AFTER):
+        from reidray.comparison.pets import compare_pets
+        from reidray.comparison.reid import compare_reid
+        from reidray.session import ray_session
 
     session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)
     if asked.config.task == "pets":
-        from reidray.comparison.pets import compare_pets
-
         return compare_pets(asked.config, session)
-
-    from reidray.comparison.reid import compare_reid
-
     return compare_reid(asked.config, session)
 
 

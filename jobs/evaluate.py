@@ -16,6 +16,7 @@ def evaluate() -> dict[str, Any]:
     asked = parse_config(EvaluateConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
     config = asked.config
 
+    from reidray.progress import SAID_AFTER, Activity
     from reidray.scoring.input_files import check_evaluate_inputs
     from reidray.scoring.output_files import check_evaluate_places
 
@@ -25,8 +26,9 @@ def evaluate() -> dict[str, Any]:
     from reidray.scoring.evaluation_folder import publish
 
     if config.model is not None:
-        from reidray.scoring.model_evaluation import judge_model
-        from reidray.session import ray_session
+        with Activity("loading PyTorch and Ray", delay=SAID_AFTER):
+            from reidray.scoring.model_evaluation import judge_model
+            from reidray.session import ray_session
 
         session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)
         return publish(config.output, partial(judge_model, config, session))

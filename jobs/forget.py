@@ -14,13 +14,15 @@ def forget_embeddings() -> dict[str, Any]:
 
     asked = parse_config(ForgetConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
+    from reidray.progress import SAID_AFTER, Activity
     from reidray.scoring.input_files import check_forget_inputs
 
     check_forget_inputs(asked.config)  # before PyTorch loads
 
     from reidray.scoring.forgetting import forget
 
-    return forget(asked.config)
+    with Activity(f"forgetting in {asked.config.store}", delay=SAID_AFTER):
+        return forget(asked.config)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,16 @@ def recommend() -> dict[str, Any]:
     asked = parse_config(RecommendConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
     from reidray.data.input_checks import check_file
+    from reidray.progress import SAID_AFTER, Activity
     from reidray.recommendation.output_folder import check_recommend_places
 
     check_file("--ratings", asked.config.ratings)
     check_file("--movies", asked.config.movies)
     check_recommend_places(asked.config)  # before Ray loads
 
-    from reidray.recommendation.run import recommend_films
-    from reidray.session import ray_session
+    with Activity("loading Ray", delay=SAID_AFTER):
+        from reidray.recommendation.run import recommend_films
+        from reidray.session import ray_session
 
     session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)
     return recommend_films(asked.config, session)

@@ -2,6 +2,7 @@
 
 from reidray.comparison.config import CompareConfig
 from reidray.data.input_checks import check_data, check_folder
+from reidray.data.layouts import check_layout
 from reidray.data.output_checks import check_apart
 from reidray.data.publishing import check_output
 
@@ -30,3 +31,4 @@ def check_compare_inputs(config: CompareConfig) -> None:
     check_data("--data", config.data)
     for name, folder in config.model_folders.items():
         check_folder(f"--models {name}", folder, holds=("model.json",))
+    check_layout(config.data, config.layout, follow_links=config.follow_links)

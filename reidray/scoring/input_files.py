@@ -1,6 +1,7 @@
 """What the scoring, evaluation and forgetting jobs read, checked before PyTorch and Ray load."""
 
 from reidray.data.input_checks import check_data, check_file, check_folder
+from reidray.data.layouts import check_layout
 from reidray.scoring.config import EvaluateConfig, ForgetConfig, ScoreConfig
 
 MODEL_FILES = ("model.json",)
@@ -25,6 +26,7 @@ def check_evaluate_inputs(config: EvaluateConfig) -> None:
     """
     check_folder("--model", config.model, holds=MODEL_FILES)
     check_data("--data", config.data)
+    check_layout(config.data, config.layout, follow_links=config.follow_links)
     check_folder("--gallery", config.gallery)
     for name in ("ranking", "truth", "attributes", "attributes_truth"):
         check_file(f"--{name.replace('_', '-')}", getattr(config, name))

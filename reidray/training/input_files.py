@@ -2,12 +2,13 @@
 
 from reidray.config import TrainingConfig
 from reidray.data.input_checks import check_data, check_file
+from reidray.data.layouts import check_layout
 
 NAMED_WEIGHTS = ("none", "imagenet")
 
 
 def check_training_inputs(config: TrainingConfig) -> None:
-    """Refuse a training whose images or first weights are missing.
+    """Refuse a training whose images or first weights are missing, or of no known layout.
 
     Raises:
         UserError: names the flag.
@@ -15,3 +16,4 @@ def check_training_inputs(config: TrainingConfig) -> None:
     check_data("--data", config.data)
     if config.network.weights not in NAMED_WEIGHTS:
         check_file("--network.weights", config.network.weights)
+    check_layout(config.data, config.layout, follow_links=config.follow_links)

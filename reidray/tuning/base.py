@@ -3,6 +3,7 @@
 from reidray.arguments import Invocation
 from reidray.config import TrainingConfig, TrainMultitaskConfig, TrainReidConfig
 from reidray.data.input_checks import check_data
+from reidray.data.layouts import check_layout
 from reidray.job import parse_config
 from reidray.tuning.config import TuneConfig
 from reidray.tuning.space import read_space
@@ -33,4 +34,6 @@ def check_tune_inputs(config: TuneConfig) -> None:
         UserError: names what is wrong.
     """
     check_data("--data", config.data)
-    read_space(config.space, config.task, read_base(config).config)
+    base = read_base(config).config
+    read_space(config.space, config.task, base)
+    check_layout(config.data, config.layout or base.layout, follow_links=base.follow_links)

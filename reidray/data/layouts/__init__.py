@@ -78,8 +78,6 @@ def read_layout(
         UserError: there is no such folder, it is empty or of no known layout, it may be read in two
             ways, or a file in it is wrong; the message names it.
     """
-    if layout != "auto" and layout not in LAYOUTS:
-        raise UserError(f"layout {layout!r} is not known, expected auto, {', '.join(LAYOUTS)}")
     location = Location(uri, follow_links)
     reader, names = _choose(location, layout)
     if root is not None and reader is not manifest:
@@ -95,8 +93,28 @@ def read_layout(
     return found
 
 
+def check_layout(uri: str | None, layout: str = "auto", *, follow_links: bool = False) -> None:
+    """Refuse a folder on a disk that is of no layout, before anything in it is read.
+
+    Args:
+        uri: a local path or `s3://` address; None, and what lies in a bucket, is not checked.
+        layout: one of `LAYOUTS`, or `auto`.
+        follow_links: as in `read_layout`.
+
+    Raises:
+        UserError: as `read_layout` for such a folder.
+    """
+    if uri is None:
+        return
+    location = Location(uri, follow_links)
+    if not location.is_remote:
+        _choose(location, layout)
+
+
 def _choose(location: Location, layout: str) -> tuple[_Layout, list[str]]:
     """Return what reads this folder or file, and the children of a folder."""
+    if layout != "auto" and layout not in LAYOUTS:
+        raise UserError(f"layout {layout!r} is not known, expected auto, {', '.join(LAYOUTS)}")
     if location.is_file():
         if not location.name.endswith(manifest.SUFFIXES) or layout not in ("auto", manifest.NAME):
             raise UserError(f"{location.uri}: is a file, expected a folder or a manifest file")
