@@ -1,7 +1,7 @@
 """A training stopped in the middle, as safetensors and JSON: nothing in it can run."""
 
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +159,9 @@ def read_best(folder: Path) -> tuple[Standing, dict[str, Tensor]]:
 
 
 def _standing_of(state: dict[str, Any], folder: Path) -> Standing:
-    standing = state["standing"]
-    if not standing.keys() <= {field.name for field in fields(Standing)}:
+    standing, kinds = state["standing"], {k: type(value) for k, value in vars(Standing()).items()}
+    sound = all(isinstance(value, kinds.get(key, ())) for key, value in standing.items())
+    if not (sound and all(isinstance(record, dict) for record in standing.get("records", []))):
         raise UserError(f"checkpoint file {folder / STATE_FILE} is damaged: train again")
     return Standing(**standing)
 

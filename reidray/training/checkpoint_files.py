@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
+from safetensors import SafetensorError, deserialize
 
 from reidray.data.storage import Location
 from reidray.errors import UserError
@@ -43,7 +44,7 @@ def check_whole(folder: Location) -> None:
     """Refuse a checkpoint that is not as it was written.
 
     One of before checksums is known by its state; its files have to be there, and to be JSON and
-    safetensors, which is seen when they are read.
+    safetensors.
 
     Raises:
         UserError: a file is missing, or damaged; the message names it.
@@ -60,6 +61,11 @@ def check_whole(folder: Location) -> None:
         return
     if read_state(folder).get("format", 1) >= FORMAT:
         raise UserError(f"checkpoint file {folder.join(SUMS_FILE).uri} is missing")
+    for name in (NETWORK_FILE, BEST_FILE, OPTIMIZER_FILE):
+        try:
+            deserialize(folder.read_bytes(name))  # type: ignore[no-untyped-call]
+        except SafetensorError as error:
+            raise _damaged(folder, name, str(error)) from error
 
 
 def read_state(folder: Location) -> dict[str, Any]:

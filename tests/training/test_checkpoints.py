@@ -157,12 +157,18 @@ def test_a_run_that_has_no_checkpoint_yet_begins_at_its_first_epoch(tmp_path, ca
     assert "has no checkpoint yet: training begins at epoch 1" in caplog.text
 
 
-def test_a_checkpoint_of_before_checksums_is_still_read(run):
+def without_checksums(run):
+    """The newest checkpoint as earlier versions wrote it."""
     last = run / "checkpoints" / names_of(run)[-1]
     (last / "SHA256SUMS").unlink()
     state = json.loads((last / "state.json").read_text())
     del state["format"]
     (last / "state.json").write_text(json.dumps(state))
+    return last
+
+
+def test_a_checkpoint_of_before_checksums_is_still_read(run):
+    last = without_checksums(run)
     settle_checkpoints(Location(str(run)))
     assert newest(run) == last.name
     standing, weights = read_best(last)
@@ -172,6 +178,25 @@ def test_a_checkpoint_of_before_checksums_is_still_read(run):
     cut(last / "state.json")
     settle_checkpoints(Location(str(run)))
     assert newest(run) == names_of(run)[0]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_cut_checkpoint_of_before_checksums_leaves_the_one_before_it(run, name):
+    cut(without_checksums(run) / name)
+    settle_checkpoints(Location(str(run)))
+    assert newest(run) == names_of(run)[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("epoch", "3"), ("records", [[]]), ("best", None), ("pace", 1)]
+)
+def test_a_standing_of_other_types_is_refused(run, key, value):
+    last = without_checksums(run)
+    state = json.loads((last / "state.json").read_text())
+    state["standing"][key] = value
+    (last / "state.json").write_text(json.dumps(state))
+    with pytest.raises(UserError, match=r"state\.json is damaged"):
+        read_standing(last)
 
 
 @pytest.mark.parametrize("name", ["../../treasure", "/treasure", "linked", "..", ""])
