@@ -115,7 +115,7 @@ def _column(
 
 
 def _person_and_camera(name: str) -> CropName:
-    found = person_and_camera_of(name)
+    found = person_and_camera_of(name.replace("\\", "/"))
     if found is None:
         raise UserError(
             f"file name {name!r} tells no person and camera as 0002_c1s1_000451_03.jpg does; "

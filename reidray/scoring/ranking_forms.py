@@ -188,10 +188,15 @@ def _read_lines(
             row = read(number, line)
         except (UserError, ValueError, SyntaxError, RecursionError, MemoryError, csv.Error):
             return None
-        if row is None or any(_FOREIGN.search(name) for name in (row.query, *row.names)):
+        if row is None or not all(map(_may_be_name, (row.query, *row.names))):
             return None
         rows.append(row)
     return ReadForm(form, tuple(rows))
+
+
+def _may_be_name(text: str) -> bool:
+    """Whether a text holds a letter or a digit, as `->` does not, and no separator."""
+    return _FOREIGN.search(text) is None and re.search(r"\w", text) is not None
 
 
 def _after_colon(separator: str) -> Callable[[int, str], RankingRow]:

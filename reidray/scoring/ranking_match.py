@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reidray.data.layouts.names import person_and_camera_of
+from reidray.errors import UserError
 from reidray.scoring.config import ProtocolName
 from reidray.scoring.name_matching import NamePairs, nothing_in_common, pair_names
 from reidray.scoring.ranking_file import collect_rows
-from reidray.scoring.ranking_forms import ReadForm
+from reidray.scoring.ranking_forms import PLAIN, ReadForm
 from reidray.scoring.ranking_truth import RankingTruth, truth_of
 
 
@@ -158,6 +159,8 @@ def match_gallery(
         readings.append(_Reading(form, queries, pair_names(_ranked(form), gallery)))
     reading = max(readings, key=lambda reading: reading.fit)
     asked = [row.query for row in reading.form.rows]
+    if not asked:
+        raise UserError(f"{file}: is empty, expected lines of a ranking, `{PLAIN}`")
     if not reading.names.known_as and _ranked(reading.form):
         raise nothing_in_common("name", file, _ranked(reading.form), folder, gallery)
     from reidray.scoring.named_truth import truth_from_names  # which loads PyTorch

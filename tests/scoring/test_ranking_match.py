@@ -154,6 +154,8 @@ def test_names_that_differ_a_little_are_paired_and_that_is_said(tmp_path, change
         ("q0.jpg; g0.jpg; g1.jpg; g0.jpg\n", "line 1: 'g0.jpg' is ranked twice"),
         ("q0.jpg: g0.jpg 1, g1.jpg 3, g2.jpg 2\n", "line 1: the numbers beside the names rise"),
         ("", "no query in common"),
+        (rows(" ", "{query} -> {names}"), "line 1: expected `query: name, name`, found 'q0.jpg ->"),
+        (rows(" | "), "line 1: expected `query: name, name`, found 'q0.jpg |"),
     ],
 )
 def test_what_does_not_match_is_refused_in_a_line_with_a_name_of_each_side(
@@ -287,6 +289,8 @@ def test_a_ranking_of_another_gallery_is_refused(tmp_path):
     (tmp_path / "gallery" / "0001_c1_1.jpg").touch()
     with pytest.raises(UserError, match=r"no name in common: '0007_c1_1\.jpg' is in"):
         judge(tmp_path, "0001_c2_1.jpg: 0007_c1_1.jpg\n", gallery=str(tmp_path / "gallery"))
+    with pytest.raises(UserError, match=r"ranking\.txt: is empty, expected lines of a ranking"):
+        judge(tmp_path, "\n", gallery=str(tmp_path / "gallery"))
 
 
 @pytest.mark.parametrize(
@@ -308,3 +312,13 @@ def test_json_of_another_form_is_refused_with_the_form_that_is_read(tmp_path, te
 def test_a_query_whose_name_begins_with_a_brace_is_no_json(tmp_path):
     truth = json.dumps({"{a}.jpg": ["[b].jpg"]})
     assert judge(tmp_path, "{a}.jpg: [b].jpg\n", truth).figures["mean_ap"] == 1
+
+
+def test_slashes_of_either_kind_stand_before_the_names_that_tell_a_person(tmp_path):
+    (tmp_path / "gallery").mkdir()
+    for name in ("0001_c1_1.jpg", "0002_c1_1.jpg"):
+        (tmp_path / "gallery" / name).touch()
+    for slash in "/\\":
+        names = [f"data{slash}{name}" for name in ("0001_c2_1.jpg", "0001_c1_1.jpg")]
+        text = "{}: {}\n".format(*names)
+        assert judge(tmp_path, text, gallery=str(tmp_path / "gallery")).figures["rank1"] == 1
