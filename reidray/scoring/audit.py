@@ -1,4 +1,4 @@
-"""What was forgotten from a store: a line each time, written before and completed afterwards."""
+"""The audit of a store: a line for each forget, written as it begins and completed as it ends."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ class AuditEntry:
         images: how many files.
         embeddings: how many embeddings.
         files: how many parts held them.
-        completed: when it was searched for in vain; None where that is still to be done.
+        completed: when a search found nothing of it any more; None where that is to be done yet.
     """
 
     when: str

@@ -1,4 +1,4 @@
-"""Which rows of a store a forget means, and how many they are."""
+"""Find the rows of a store that are to be forgotten, and count them."""
 
 import posixpath
 from collections.abc import Sequence

@@ -1,10 +1,10 @@
-"""Deleting what a store knows of an image, of a person or of a time, and proving it.
+"""Delete what a store holds of an image, of a person or of a time, and check that it is gone.
 
 A forget goes through steps, each of which a later run can go on with:
 
-1. It claims a number, so that no earlier writer can add a part any more.
-2. It commits what shall go, as a part of the store, and writes the audit entry as begun.
-3. It rewrites every part that holds some of it, and searches all of them.
+1. It claims the next part number, so that no earlier writer can add a part any more.
+2. It adds a part that lists what is to be deleted, and writes the audit entry as begun.
+3. It rewrites every part that holds some of it, and searches all parts.
 4. It empties the part of step 2, and removes old versions, temporary files and unfinished uploads.
 5. It completes the audit entry.
 
@@ -29,7 +29,13 @@ from reidray.scoring.deletion_plan import names_going, plan_deletion
 from reidray.scoring.earlier_store import move_earlier, read_earlier
 from reidray.scoring.part_log import Part, PartLog
 from reidray.scoring.parts import IMAGES_SCHEMA, Deletion, PartRows, embeddings_of, read_rows
-from reidray.scoring.store_files import check_others, find_files, remove_old, remove_old_versions
+from reidray.scoring.store_files import (
+    check_links,
+    check_others,
+    find_files,
+    remove_old,
+    remove_old_versions,
+)
 
 PLANNED_COLUMNS = [*IMAGES_SCHEMA.names, "doubt"]
 
@@ -37,7 +43,7 @@ _logger = logging.getLogger(__name__)
 
 
 def forget(config: ForgetConfig) -> dict[str, Any]:
-    """Delete what was asked for from a store, search for it in vain, and write an audit line.
+    """Delete what was asked for from a store, check that it is gone, and write an audit line.
 
     Returns:
         How many images and embeddings were deleted and how many parts rewritten; how many rows were
@@ -130,6 +136,7 @@ def _check_store(location: Location) -> None:
         UserError: says so, or that an object store does not let old versions be listed.
     """
     files = find_files(location)
+    check_links(location, files.others)
     known = {*files.own, *files.temporary, *(version.path for version in files.old)}
     if not known - {LOCK_FILE}:
         raise UserError(

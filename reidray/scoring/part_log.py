@@ -1,8 +1,9 @@
 """The parts of a store, in the order of their numbers, each of which only one writer can claim.
 
-A writer adds a part under the next number. Whoever claims a number keeps every other writer from
-it, also one that stood still and does not know that it has lost the lock of the store: nothing of
-what it writes appears. A number is never free again; a part of which nothing stays becomes empty.
+A writer adds a part under the next number. Only one writer can claim a number. A writer that was
+paused, and does not know that it has lost the lock of the store, finds its next number taken, and
+nothing of what it writes appears. A number is never free again: a part of which nothing is left
+becomes empty.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Embeddings kept from night to night: what a file holds, and what a model makes of it.
+"""Embeddings kept from night to night, by the content of an image and the model.
 
 A store is a sequence of parts, `parts/NUMBER.parquet`. A part has images that were seen and, of
 those whose content was new to a model, the embedding and the attribute codes; one write commits

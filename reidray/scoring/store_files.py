@@ -73,6 +73,20 @@ def find_files(location: Location) -> StoreFiles:
     )
 
 
+def check_links(location: Location, others: Sequence[str]) -> None:
+    """Refuse links in the place of a store's own folders.
+
+    Raises:
+        UserError: there is one; what it leads to is not searched.
+    """
+    for path in others:
+        if _INSIDE.fullmatch(f"{path}/"):
+            raise UserError(
+                f"{location.join(path).uri}: is a link, or a file, where a store has a folder, and "
+                "is not searched; put the folder itself there"
+            )
+
+
 def check_others(location: Location, others: Sequence[str]) -> None:
     """Refuse files among the parts that the store did not write.
 

@@ -290,6 +290,14 @@ def test_files_that_a_store_did_not_write_are_named_and_not_deleted(tmp_path, ca
     assert (tmp_path / "store" / "notes.txt").exists()
 
 
+def test_a_link_in_the_place_of_the_parts_is_refused(tmp_path):
+    store = fill(str(tmp_path / "store"))
+    (tmp_path / "store" / "parts").rename(tmp_path / "elsewhere")
+    (tmp_path / "store" / "parts").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"store/parts: is a link.* put the folder itself there"):
+        forget(ForgetConfig(store=store, person="1"))
+
+
 def test_a_download_of_others_is_neither_a_store_nor_removed(tmp_path):
     (tmp_path / ".film.mp4.part").write_bytes(b"half of a film")
     with pytest.raises(UserError, match="is no store of embeddings"):
