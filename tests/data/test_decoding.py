@@ -150,10 +150,11 @@ def test_damaged_bytes_decode_or_are_refused_and_nothing_else(place, damage):
 
 
 @pytest.mark.parametrize("size", [None, (8, 4)])
-@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("orientation", [None, 6])
 def test_a_png_whose_stream_is_broken_is_refused_and_not_black(orientation, size):
     buffer, note = io.BytesIO(), Image.Exif()
-    note[ExifTags.Base.Orientation] = orientation
+    if orientation is not None:
+        note[ExifTags.Base.Orientation] = orientation
     halves(16, 32).save(buffer, "PNG", exif=note)
     data = bytearray(buffer.getvalue())
     assert decode_image(bytes(data), size).any()
