@@ -7,6 +7,7 @@ whose ids are numbers keeps them; in any other every id is a name, and names are
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
@@ -95,7 +96,8 @@ def number_people(names: Iterable[str], source: str) -> dict[str, int]:
         source: where they come from, for the message of an error.
 
     Raises:
-        UserError: two of them are one number, such as `007` and `7`.
+        UserError: two of them are one number, such as `007` and `7`, or one name in two forms of
+            Unicode.
     """
     return _number(set(names), f"{source}: person", LAST_PERSON)
 
@@ -161,6 +163,14 @@ def _number(names: set[str], what: str, most: int) -> dict[str, int]:
             raise UserError(
                 f"{what}s {first[number]!r} and {name!r} are the same number; "
                 "rename one, or write both alike"
+            )
+    forms: dict[str, str] = {}
+    for name in sorted(names):
+        plain = unicodedata.normalize("NFC", name)
+        if forms.setdefault(plain, name) != name:
+            raise UserError(
+                f"{what}s {forms[plain]!r} and {name!r} are one name, whose letters are written in "
+                "two ways of Unicode (NFC and NFD): write both alike"
             )
     if len(numbers) == len(own) and max(numbers.values(), default=0) <= most:
         return numbers

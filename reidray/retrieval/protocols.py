@@ -145,7 +145,7 @@ def _cameras(
         if given is None:
             raise ValueError(
                 f"{name} is None: protocol {protocol!r} leaves out images of the query's own "
-                "camera and needs cameras; without them use protocol='all'"
+                "camera and needs cameras; without them use the protocol 'all'"
             )
     assert query_cameras is not None
     assert gallery_cameras is not None
@@ -173,6 +173,6 @@ def _check_some_match(truth: Truth, protocol: str) -> None:
         raise ValueError(
             "gallery_cameras leave no query a match: every gallery image of these people comes "
             f"from the query's own camera, which protocol {protocol!r} leaves out; "
-            "use protocol='all'"
+            "use the protocol 'all'"
         )
     raise ValueError("gallery_ids hold no person of query_ids: expected at least one in common")

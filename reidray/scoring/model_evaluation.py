@@ -127,11 +127,18 @@ def labelled_images(table: pa.Table, split: str, root: str) -> pa.Table:
     """The images of a split, now that it is known who is on them.
 
     Raises:
-        UserError: there are none, or it is not known.
+        UserError: there are none, or it is not known of each.
     """
     if not table.num_rows:
         raise UserError(f"{root}: has no {split} images; evaluation needs query and gallery")
-    if table["person"].null_count:
+    unknown = table.filter(table["person"].is_null())["path"]
+    if 0 < len(unknown) < table.num_rows:
+        raise UserError(
+            f"{root}: does not tell who is on {len(unknown)} of {table.num_rows} {split} images "
+            f"(the first is {unknown[0].as_py()!r}); say who it is, write -1 for junk or 0 for a "
+            "distractor, or leave these images out"
+        )
+    if len(unknown):
         raise UserError(
             f"{root}: does not tell who is on its {split} images; score them with score_nightly "
             "and judge the files with --ranking and --truth"

@@ -197,6 +197,12 @@ def test_a_number_that_a_spreadsheet_shortened_is_refused(tmp_path, text):
         read_layout(str(table(tmp_path, ["7", text], ".csv")))
 
 
+def test_one_name_in_two_forms_of_unicode_is_refused():
+    assert number_people(["Jos\u00e9", "Jose"], "data") == {"Jose": 1, "Jos\u00e9": 2}
+    with pytest.raises(UserError, match=r"data: persons .* are one name, whose letters"):
+        number_people(["Jos\u00e9", "Jose\u0301", "12"], "data")
+
+
 def test_an_unsigned_number_beyond_64_bits_is_a_name(tmp_path):
     column = pa.array(np.array([2**63 + 1, 2**63 + 2, 5], np.uint64))
     people, manifest = people_of(table(tmp_path, column, ".parquet"))

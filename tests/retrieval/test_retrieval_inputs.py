@@ -50,8 +50,8 @@ def test_top_k_says_which_argument_is_wrong(changed, message):
         ({"gallery_ids": [1] * 6}, r"gallery_ids has shape \(6,\)"),
         ({"gallery_cameras": [1]}, r"gallery_cameras has shape \(1,\)"),
         ({"query_ids": [1.0, 2.0, 3.0]}, "query_ids is float64: expected whole numbers"),
-        ({"query_cameras": None}, "query_cameras is None.*protocol='all'"),
-        ({"gallery_cameras": None}, "gallery_cameras is None.*protocol='all'"),
+        ({"query_cameras": None}, "query_cameras is None.*protocol 'all'"),
+        ({"gallery_cameras": None}, "gallery_cameras is None.*protocol 'all'"),
         ({"query_ids": [7, 8, 9]}, "gallery_ids hold no person of query_ids"),
         (
             {"gallery_cameras": [1, 1, 1, 1, 1]},

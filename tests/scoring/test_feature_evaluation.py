@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from feature_sets import two_people, write_features
 
@@ -10,6 +11,7 @@ from reidray.errors import UserError
 from reidray.scoring.config import EvaluateConfig
 from reidray.scoring.evaluation_folder import publish
 from reidray.scoring.feature_evaluation import judge_feature_files
+from reidray.scoring.model_evaluation import labelled_images
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 
@@ -257,3 +259,11 @@ def test_an_evaluation_of_people_with_names_says_who_has_which_number(tmp_path):
     with (tmp_path / "out" / "per_query.csv").open(newline="", encoding="utf-8") as file:
         assert {row["person"] for row in csv.DictReader(file)} == {"1", "3"}
     publish(config.output, lambda: judge_feature_files(config))
+
+
+def test_images_of_nobody_known_among_others_are_counted_and_named():
+    table = pa.table({"path": ["a.jpg", "b.jpg", "c.jpg"], "person": pa.array([1, None, 2])})
+    with pytest.raises(UserError, match=r"on 1 of 3 query images \(the first is 'b.jpg'\)"):
+        labelled_images(table, "query", "data")
+    with pytest.raises(UserError, match="does not tell who is on its query images; score them"):
+        labelled_images(table.slice(1, 1), "query", "data")
