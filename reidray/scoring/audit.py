@@ -89,8 +89,8 @@ def _read(location: Location) -> list[AuditEntry]:
         for line in location.read_bytes(AUDIT_FILE).decode().splitlines():
             values = json.loads(line)
             entries.append(AuditEntry(**{"completed": values["when"]} | values))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(
-            f"{location.join(AUDIT_FILE).uri}: is damaged ({error!r}); put it right, or elsewhere"
+            f"{location.join(AUDIT_FILE).uri}: is damaged ({error!r}); repair it, or move it away"
         ) from error
     return entries

@@ -21,6 +21,9 @@ from reidray.errors import UserError
 Answer = TypeVar("Answer")
 
 PARTS_FOLDER = "parts"
+_DAMAGE = (pa.ArrowException, KeyError, TypeError, ValueError, RecursionError, OSError)
+"""What reading a file that is damaged, or is no part, ends in."""
+
 _PART = re.compile(rf"{PARTS_FOLDER}/([0-9]{{8}})\.parquet")
 
 
@@ -115,7 +118,7 @@ class PartLog(Parts):
 
         try:
             return self.location.read_with(path, read)
-        except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
+        except _DAMAGE as error:
             if isinstance(error, OSError):  # as Arrow calls damage too: what cannot be read at all?
                 self.location.read_bytes(path)
             reason = " ".join(str(error).split())

@@ -141,6 +141,8 @@ def read_rows(file: pa.NativeFile, columns: Sequence[str] | None = None) -> Part
         contents = opened.read(use_threads=False)["content"].cast(CONTENT)
         return Deletion(**described["forgets"], contents=contents.combine_chunks())
     there = opened.schema_arrow.names
+    if missing := sorted(IMAGE_FIELDS.keys() - set(there)):
+        raise KeyError(f"it has no column {missing[0]!r}")
     wanted = there if columns is None else [name for name in columns if name in there]
     table = opened.read(columns=wanted, use_threads=False).select(wanted)
     fields = [

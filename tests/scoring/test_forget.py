@@ -290,6 +290,14 @@ def test_files_that_a_store_did_not_write_are_named_and_not_deleted(tmp_path, ca
     assert (tmp_path / "store" / "notes.txt").exists()
 
 
+@pytest.mark.parametrize("text", ["not JSON", "{}", "[" * 9999])
+def test_a_damaged_audit_is_named(tmp_path, text):
+    store = fill(str(tmp_path / "store"))
+    (tmp_path / "store" / "forgotten.jsonl").write_text(text)
+    with pytest.raises(UserError, match=r"forgotten\.jsonl: is damaged .*repair it"):
+        forget(ForgetConfig(store=store, person="1"))
+
+
 def test_a_link_in_the_place_of_the_parts_is_refused(tmp_path):
     store = fill(str(tmp_path / "store"))
     (tmp_path / "store" / "parts").rename(tmp_path / "elsewhere")

@@ -3,6 +3,7 @@ import os
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -161,6 +162,16 @@ def test_a_damaged_part_is_named_with_what_to_do(tmp_path):
     append(open_store(tmp_path), [1])
     (part,) = tmp_path.rglob("*.parquet")
     part.write_bytes(part.read_bytes()[:-20])
+    with pytest.raises(UserError, match=rf"{part.name}: is not a part of a store.*remove it"):
+        open_store(tmp_path)
+
+
+@pytest.mark.parametrize("described", ["", "{}", '{"model": "m", "day": "2026-01-01"}', "[" * 9999])
+def test_a_table_of_others_in_the_place_of_a_part_is_named(tmp_path, described):
+    append(open_store(tmp_path), [1])
+    (part,) = tmp_path.rglob("*.parquet")
+    table = pa.table({"a": [1]}).replace_schema_metadata({"reidray": described})
+    pq.write_table(table, part)
     with pytest.raises(UserError, match=rf"{part.name}: is not a part of a store.*remove it"):
         open_store(tmp_path)
 
