@@ -1,7 +1,7 @@
 """What each trial of a population trained itself, under each of its configurations.
 
 Population based training gives a weak trial the weights of a strong one and other values. Tune
-keeps every checkpoint, and writes down with each result the values it was reached under.
+keeps every checkpoint, and each result is written down with the values it was reached under.
 """
 
 import json
@@ -15,13 +15,11 @@ from typing import Any
 import ray.train
 
 from reidray.data.object_store import open_for_ray
-from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.training.checkpoint import Standing, read_standing
 from reidray.training.trainer import on_this_disk
+from reidray.tuning.progress import RESULTS_FILE
 from reidray.tuning.trial import TRIAL, Trials
-
-RESULTS_FILE = "result.json"
 
 Result = dict[str, Any]
 
@@ -74,14 +72,18 @@ class Population:
 
         What was lost when a sweep was killed, and trained again, is left out.
         """
-        stretches = split_results(self._results[name], self.keys)
+        stretches = split_results(self._results.get(name, []), self.keys)
         parts = [self._part(name, stretch) for stretch in stretches]
         return [part for part in parts if part is not None]
 
     @cached_property
     def _results(self) -> dict[str, list[Result]]:
         """What each trial told of, by its id."""
-        return {name: read_results(self.trials.folder, name) for name in self.numbers}
+        folder = self.trials.folder
+        if not folder.join(RESULTS_FILE).is_file():
+            return {}
+        results: dict[str, list[Result]] = json.loads(folder.read_bytes(RESULTS_FILE))
+        return results
 
     def _part(self, name: str, results: Sequence[Result]) -> TrialPart | None:
         """Return what a trial trained between two changes; None where no checkpoint shows it."""
@@ -127,20 +129,6 @@ class Population:
             if standing.records and _identity(standing.records[-1]) == _identity(result):
                 return place, standing
         return None
-
-
-def read_results(folder: Location, name: str) -> list[Result]:
-    """Return what a trial told of, in order; nothing where it told of nothing."""
-    file = f"{name}/{RESULTS_FILE}"
-    if not folder.join(file).is_file():
-        return []
-    results = []
-    for line in folder.read_bytes(file).splitlines():
-        try:
-            results.append(json.loads(line))
-        except ValueError:
-            continue  # the last line of a sweep that was killed
-    return results
 
 
 def values_of(result: Result, keys: Iterable[str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import logging
 import posixpath
 import sys
 import time
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from math import isnan
@@ -27,6 +28,12 @@ SHOWN = 12
 
 NUMBERS_FILE = "numbers.json"
 """By the id that Tune gives a trial its number, as the log has it."""
+
+RESULTS_FILE = "results.json"
+"""By the id of each trial of a population what it told of, in order."""
+
+TOLD = ("epoch", "seconds", "config", "checkpoint_dir_name")
+"""Keys of a result that are written down."""
 
 
 @dataclass
@@ -76,10 +83,26 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
     """Follows the trials of a sweep.
 
     Tune keeps what it knows with the sweep's state, for a sweep that is resumed.
+
+    Args:
+        base: the configuration that is varied.
+        count: of trials.
+        budget: seconds that they have; None for no limit.
+        keeps_results: whether to write down what each trial told of. Tune's own file loses results
+            of trials that take turns: it is fetched again, as it was uploaded last, at each turn.
     """
 
-    def __init__(self, base: TrainingConfig, count: int, budget: float | None) -> None:
+    def __init__(
+        self,
+        base: TrainingConfig,
+        count: int,
+        budget: float | None,
+        *,
+        keeps_results: bool = False,
+    ) -> None:
         self._base, self._count, self._budget = base, count, budget
+        self._keeps_results = keeps_results
+        self._results: dict[str, list[dict[str, Any]]] = {}
         self._start = time.time()
         self._done_before = 0.0
         self._trials: dict[str, _Trial] = {}
@@ -88,7 +111,7 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
 
     def get_state(self) -> dict[str, Any] | None:
         """How the trials stand."""
-        return {"trials": self._trials}
+        return {"trials": self._trials, "results": self._results}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """The sweep goes on; trials that had not ended wait to be started again."""
@@ -96,6 +119,7 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
             key: trial if trial.ended else replace(trial, state="waits")
             for key, trial in state["trials"].items()
         }
+        self._results = state.get("results", {})
         self._done_before = self._done
 
     def setup(self, **_: Any) -> None:
@@ -127,6 +151,9 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
 
     def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
         """A trial was judged after an epoch."""
+        if self._keeps_results:
+            told = {key: deepcopy(result[key]) for key in TOLD if key in result}
+            self._results.setdefault(trial.trial_id, []).append(told)
         known, validation = self._trials[trial.trial_id], self._base.validation
         if known.coming is not None and known.coming != known.values:
             known.values, known.best = known.coming, None
@@ -144,7 +171,7 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
         self._end(self._trials[trial.trial_id], "failed")
 
     def on_experiment_end(self, *, trials: list[Any], **_: Any) -> None:
-        """No trial is left, or the sweep was interrupted: write down the trials' numbers."""
+        """No trial is left, or the sweep was interrupted: write down numbers and results."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -153,10 +180,15 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
             self._lines = None
         if trials:
             storage = trials[0].storage
-            numbers = {name: known.number for name, known in self._trials.items()}
-            place = posixpath.join(storage.experiment_fs_path, NUMBERS_FILE)
-            with storage.storage_filesystem.open_output_stream(place) as file:
-                file.write(json.dumps(numbers, indent=2).encode())
+            contents: dict[str, Any] = {
+                NUMBERS_FILE: {name: known.number for name, known in self._trials.items()}
+            }
+            if self._keeps_results:
+                contents[RESULTS_FILE] = self._results
+            for name, content in contents.items():
+                place = posixpath.join(storage.experiment_fs_path, name)
+                with storage.storage_filesystem.open_output_stream(place) as file:
+                    file.write(json.dumps(content, indent=2).encode())
 
     def summary(self) -> str:
         """Return how many trials ended, the best figure and the time left."""

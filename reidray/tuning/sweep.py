@@ -323,7 +323,9 @@ def _tuner(sweep: Sweep, trials: Trials, at_once: int, budget: float | None) -> 
             checkpoint_config=tune.CheckpointConfig(
                 num_to_keep=None if config.search == "pbt" else 2
             ),
-            callbacks=[TrialLog(base, config.num_samples, budget)],
+            callbacks=[
+                TrialLog(base, config.num_samples, budget, keeps_results=config.search == "pbt")
+            ],
             verbose=0,
         ),
     )

@@ -124,6 +124,7 @@ def test_a_killed_population_goes_on_and_weak_trials_take_over(given, ray_addres
     assert [row["trial"] for row in rows if row["part"] == "0"] == list("0123")
     assert all(row["copied_from"] in tuple("0123") for row in rows if row["part"] != "0")
     assert all(1 <= int(row["epochs"]) <= EPOCHS for row in rows)
+    assert {row["trial"]: row["state"] for row in rows} == dict.fromkeys("0123", "finished")
     model = load_model(str(output / "best" / "model"))
     best = [row for row in rows if int(row["trial"]) == result["best_trial"]][result["best_part"]]
     assert model.card.metrics["attribute_accuracy"] == float(best["attribute_accuracy"])

@@ -21,7 +21,7 @@ from reidray.training.trainer import Resources
 from reidray.tuning.outcome import best_of, equals_of, rows_of
 from reidray.tuning.outputs import told_best, write_outputs
 from reidray.tuning.populations import split_results
-from reidray.tuning.progress import NUMBERS_FILE, TrialLog
+from reidray.tuning.progress import NUMBERS_FILE, RESULTS_FILE, TrialLog
 from reidray.tuning.space import Variation
 from reidray.tuning.trial import Trials
 
@@ -44,6 +44,7 @@ class Sweep:
         self.trials = Trials(prepared, None, Resources(False, 1), Location(str(folder)), mutates)
         self.seconds = 0.0
         self.numbers = {}
+        self.results = {}
 
     def epoch(self, number, figure, **more):
         self.seconds += 0.25
@@ -59,8 +60,7 @@ class Sweep:
         if checkpoint:
             self.save(place / told, [*lineage, record])
         line = record | {"config": {RATE: rate}, "checkpoint_dir_name": told}
-        with (place / "result.json").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        self.results.setdefault(name, []).append(line)
         (place / "params.json").write_text(json.dumps({RATE: rate}))
         return [*lineage, record]
 
@@ -83,6 +83,7 @@ class Sweep:
     def rows(self, *order, errors=()):
         """The rows, of results that come in this order."""
         (self.folder / NUMBERS_FILE).write_text(json.dumps(self.numbers))
+        (self.folder / RESULTS_FILE).write_text(json.dumps(self.results))
         found = [self.result(name, name in errors) for name in order]
         return rows_of(found, SPACE, self.trials)
 
@@ -152,8 +153,7 @@ def test_what_was_lost_when_a_population_was_killed_is_in_no_row(population):
 
 
 def test_whose_weights_were_copied_is_known_without_the_results_that_a_kill_lost(population):
-    results = population.folder / "strong" / "result.json"
-    results.write_text("".join(results.read_text().splitlines(keepends=True)[1:]))
+    del population.results["strong"][0]
     row = population.rows("strong", "weak")[-1]
     assert (row.name, row.copied_from, row.copied_epoch) == ("1.1", 0, 1)
 
@@ -285,6 +285,22 @@ def test_a_trial_keeps_its_number_when_a_sweep_is_resumed(tmp_path, prepared, ca
     numbers = json.loads((tmp_path / NUMBERS_FILE).read_text())
     assert numbers == {"first": 0, "second": 1, "third": 2, "fourth": 3}
     assert "trial 2 stopped after epoch 1 with mean_ap 0.700" in caplog.text
+
+
+def test_results_of_a_population_are_kept_over_a_resumed_sweep(tmp_path, prepared):
+    """Tune's own file of them is fetched as it was uploaded last when trials take turns."""
+    begun, changing = TrialLog(prepared.config, 2, None, keeps_results=True), {RATE: 0.1}
+    each = trial(tmp_path, "a", changing)
+    begun.on_trial_start(trial=each)
+    told = {"epoch": 1, "seconds": 0.5, "config": changing, "checkpoint_dir_name": "c"}
+    begun.on_trial_result(trial=each, result=told | {"mean_ap": 0.7})
+    changing[RATE] = 0.2
+    resumed = TrialLog(prepared.config, 2, None, keeps_results=True)
+    resumed.set_state(begun.get_state())
+    resumed.on_trial_result(trial=each, result=told | {"epoch": 2, "mean_ap": 0.8})
+    resumed.on_experiment_end(trials=[each])
+    results = json.loads((tmp_path / RESULTS_FILE).read_text())["a"]
+    assert [(result["epoch"], result["config"][RATE]) for result in results] == [(1, 0.1), (2, 0.2)]
 
 
 def test_the_log_tells_figures_of_the_values_they_were_reached_under(tmp_path, prepared, caplog):
