@@ -209,3 +209,6 @@ def _quieten(verbose: bool) -> None:
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("ray.tune.tune", "ray.tune.execution.tune_controller"):
+        # A sweep tells itself which trials failed, and of a user's mistake no traceback.
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -20,7 +20,7 @@ from reidray.training.checkpoint_files import CHECKPOINTS
 from reidray.training.run import seconds_of
 from reidray.training.trainer import on_this_disk
 from reidray.tuning.populations import Population, TrialPart
-from reidray.tuning.progress import NUMBERS_FILE
+from reidray.tuning.progress import NUMBERS_FILE, reason_of
 from reidray.tuning.space import Variation
 from reidray.tuning.trial import Trials
 
@@ -229,5 +229,4 @@ def _numbers(record: dict[str, Any]) -> dict[str, float]:
 
 def _line(error: Exception) -> str:
     """The last line of what was raised, which says what it was."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return reason_of(str(error)) or type(error).__name__

@@ -9,6 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from math import isnan
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -18,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reidray.config import TrainingConfig
+from reidray.errors import UserError
 from reidray.progress import Activity
 
 log = logging.getLogger("reidray")
@@ -31,6 +33,9 @@ NUMBERS_FILE = "numbers.json"
 
 RESULTS_FILE = "results.json"
 """By the id of each trial of a population what it told of, in order."""
+
+MISTAKE = f"{UserError.__module__}.{UserError.__name__}: "
+"""What a traceback says before a user's mistake."""
 
 TOLD = ("epoch", "seconds", "config", "checkpoint_dir_name")
 """Keys of a result that are written down."""
@@ -167,8 +172,12 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
         self._end(known, "ended" if known.epoch >= known.epochs else "stopped")
 
     def on_trial_error(self, *, trial: Any, **_: Any) -> None:
-        """A trial crashed."""
-        self._end(self._trials[trial.trial_id], "failed")
+        """A trial crashed: tell a user's mistake in a line, and a bug with its traceback."""
+        known = self._trials[trial.trial_id]
+        self._end(known, "failed")
+        text = Path(trial.error_file).read_text()
+        told = reason_of(text) if MISTAKE in text else text
+        log.warning("trial %d failed: %s", known.number, told)
 
     def on_experiment_end(self, *, trials: list[Any], **_: Any) -> None:
         """No trial is left, or the sweep was interrupted: write down numbers and results."""
@@ -256,6 +265,12 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
         left = [elapsed * (1 - done) / new] if new > 0 else []
         left += [self._budget - elapsed] if self._budget else []
         return f"{timedelta(seconds=round(max(min(left), 0)))} left" if left else "begun"
+
+
+def reason_of(error: str) -> str:
+    """Return the last line of a traceback, of a user's mistake without the name of its class."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    return lines[-1].removeprefix(MISTAKE) if lines else ""
 
 
 def _listed(values: dict[str, Any]) -> str:

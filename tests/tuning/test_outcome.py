@@ -303,6 +303,21 @@ def test_results_of_a_population_are_kept_over_a_resumed_sweep(tmp_path, prepare
     assert [(result["epoch"], result["config"][RATE]) for result in results] == [(1, 0.1), (2, 0.2)]
 
 
+def test_a_mistake_in_a_trial_is_told_in_a_line_and_a_bug_with_its_traceback(
+    tmp_path, prepared, caplog
+):
+    log, broken = TrialLog(prepared.config, 2, None), trial(tmp_path, "a", {RATE: 0.1})
+    broken.error_file = str(tmp_path / "error.txt")
+    log.on_trial_start(trial=broken)
+    traceback = 'Traceback:\n  File "trial.py"\n'
+    (tmp_path / "error.txt").write_text(f"{traceback}reidray.errors.UserError: lower the rate\n")
+    log.on_trial_error(trial=broken)
+    assert caplog.messages[-1] == "trial 0 failed: lower the rate"
+    (tmp_path / "error.txt").write_text(f"{traceback}KeyError: 'a'\n")
+    log.on_trial_error(trial=broken)
+    assert caplog.messages[-1] == f"trial 0 failed: {traceback}KeyError: 'a'\n"
+
+
 def test_the_log_tells_figures_of_the_values_they_were_reached_under(tmp_path, prepared, caplog):
     caplog.set_level(logging.INFO, "reidray")
     log = TrialLog(prepared.config, 2, None)
