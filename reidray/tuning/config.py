@@ -35,8 +35,9 @@ class TuneConfig:
         concurrent: most trials at once; by default as many as the cluster has places for.
         cpus_per_trial: CPUs of each training process, where it has no GPU.
         seed: of the draws; the trainings keep the recipe's seed.
-        resume: go on with the sweep in the output folder, with the same time again. Ray Tune keeps
-            a sweep as pickles, which run code when read: resume none that you did not begin.
+        resume: go on with the sweep in the output folder, with the same time again; trials that the
+            budget stopped stay stopped. Ray Tune keeps a sweep as pickles, which run code when
+            read: resume none that you did not begin.
     """
 
     data: str
