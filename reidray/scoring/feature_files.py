@@ -2,7 +2,7 @@
 
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -198,7 +198,7 @@ def _texts(values: Array, name: str, file: str) -> list[str]:
     texts = []
     bits = _float_bits(values)
     for row, value in enumerate(values.tolist(), start=1):
-        if value not in known:
+        if not isinstance(value, Hashable) or value not in known:  # lists and the like are no ids
             try:
                 text = id_text(value, bits)
             except ValueError as error:

@@ -79,6 +79,13 @@ def test_people_whom_a_float_of_32_bits_merges_are_refused(tmp_path, suffix):
         read_one(file)
 
 
+@pytest.mark.parametrize("person", [[[2], [7], [-1]], [{"id": 2}, {"id": 7}, {"id": -1}]])
+def test_people_who_are_lists_or_objects_are_refused(tmp_path, person):
+    file = write_features(tmp_path / "f.parquet", EMBEDDING, person=pa.array(person))
+    with pytest.raises(UserError, match=r"row 1: person is .*, expected a whole number or a name"):
+        read_one(file)
+
+
 RAGGED = [[1.0, 2.0], [1.0, 2.0, 3.0], [1.0]]
 EMPTY = pa.array([], pa.list_(pa.float32()))
 OBJECTS = np.array([[1.0], [2.0, 3.0], None], dtype=object)
