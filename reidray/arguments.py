@@ -1,6 +1,7 @@
 """A job's configuration, from flags over files over recipes."""
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from reidray.flags import Flag, as_number, check_flags, expected, fits, flags_of
 from reidray.guesses import advise, nearest, quoted
 from reidray.interrupts import command_of_this_script
 from reidray.settings_files import read_settings
+from reidray.terminal import print_result
 
 Config = TypeVar("Config")
 
@@ -112,7 +114,7 @@ def parse_arguments(
     if not arguments and example is not None:
         _show_usage(description, example)
     if "--version" in arguments:
-        print(f"reidray {version('reidray')}")
+        print_result(f"reidray {version('reidray')}")
         sys.exit(0)
     sources = _sources(trains)
     parser = _parser(config_class, description, sources)
@@ -209,11 +211,13 @@ def _take_sources(
 def _show_usage(description: str | None, example: str) -> NoReturn:
     """Say briefly how a job is called, and end the process: nothing was asked for."""
     script = command_of_this_script()
-    print(
-        f"{description or ''}\n\nusage:   {script} FLAGS\nexample: {script} {example}\n\n"
-        "--help explains every flag.",
-        file=sys.stderr,
-    )
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it
+        print(
+            f"{description or ''}\n\nusage:   {script} FLAGS\nexample: {script} {example}\n\n"
+            "--help explains every flag.",
+            file=sys.stderr,
+            flush=True,
+        )
     sys.exit(2)
 
 

@@ -247,6 +247,14 @@ def test_a_job_without_arguments_shows_how_it_is_called(job):
     assert all(flag in explained for flag in flags)
 
 
+def test_usage_and_version_that_nobody_can_read_change_no_status():
+    job = ROOT / "jobs" / "train_reid.py"
+    with Path("/dev/full").open("w") as full:
+        usage = subprocess.run([sys.executable, job], stderr=full, check=False)
+        told = subprocess.run([sys.executable, job, "--version"], stdout=full, check=False)
+    assert (usage.returncode, told.returncode) == (2, 0)
+
+
 @pytest.mark.parametrize(
     ("job", "arguments", "complaint"),
     [
