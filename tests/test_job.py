@@ -284,6 +284,7 @@ def test_usage_and_version_that_nobody_can_read_change_no_status():
         ),
         ("score_nightly.py", "--model jobs --queries q --gallery g --output o", ".* no model.json"),
         ("evaluate.py", "--ranking none --truth t", "--ranking .*: no such file"),
+        ("evaluate.py", "--ranking /dev/null --truth t", "--ranking .*: is a pipe or a device"),
         ("evaluate.py", "--model none --data jobs", "--model .*: no such folder"),
         ("compare.py", "--data none --output o", "--data .*: no such folder"),
         ("compare.py", "--data jobs --models a=none --output o", "--models a .*: no such folder"),

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from reidray.data.storage import Location
 from reidray.errors import UserError
@@ -85,6 +86,8 @@ def _missing(flag: str, location: Location, kind: str) -> UserError:
         if bucket.is_folder():
             return UserError(f"{flag} {location.uri}: no such {kind} in the bucket {bucket.path}")
         return UserError(f"{flag} {location.uri}: no such bucket as {bucket.path}")
+    if Path(location.path).exists():
+        return UserError(f"{flag} {location.uri}: is a pipe or a device, expected a {kind}")
     lacking = location
     while not lacking.parent.exists():
         lacking = lacking.parent
