@@ -180,8 +180,9 @@ class ForgetConfig:
             under other names is forgotten too.
         person: who is on the images: the number that their names begin with, as
             0002_c1s1_000451_03.jpg does, or the name or number of a folder they lie in, within the
-            folder that was scored; distractors and junk stand for the images whose names begin
-            with 0 and with -1.
+            folder that was scored. A folder below others, which may be a camera's, is given with
+            these, as people/2, or as a whole address. distractors and junk stand for the images
+            whose names begin with 0 and with -1.
         before: a day, as 2026-11-21 (UTC); embeddings made on earlier days are deleted.
         dry_run: only say what would be deleted, and change nothing.
     """

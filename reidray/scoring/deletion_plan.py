@@ -7,13 +7,9 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reidray.data.identities import read_number
-from reidray.data.layouts.names import person_and_camera_of
 from reidray.scoring.config import ForgetConfig
 from reidray.scoring.parts import CONTENT, NO_CONTENTS, Deletion, PartRows
-
-NOBODY = {"distractors": 0, "junk": -1}
-"""Words for the numbers that name nobody in particular."""
+from reidray.scoring.person_images import find_images_of
 
 
 def plan_deletion(config: ForgetConfig, parts: Sequence[PartRows]) -> Deletion | None:
@@ -25,6 +21,9 @@ def plan_deletion(config: ForgetConfig, parts: Sequence[PartRows]) -> Deletion |
 
     Returns:
         None where the store holds nothing of the kind.
+
+    Raises:
+        UserError: a folder that is called as the person is may be something else.
     """
     before = config.before or ""
     contents = _contents_before(before, parts) if before else _contents_named(config, parts)
@@ -52,25 +51,14 @@ def _contents_named(config: ForgetConfig, parts: Sequence[PartRows]) -> pa.Array
     """The contents of an image, or of the images of a person."""
     found: set[bytes] = set()
     for rows in parts:
-        columns = (rows.table[name].to_pylist() for name in ("folder", "path"))
-        meant = [_is_meant(config, folder, path) for folder, path in zip(*columns, strict=True)]
+        folders, paths = (rows.table[name].to_pylist() for name in ("folder", "path"))
+        if config.person is not None:
+            meant = find_images_of(config.person, folders, paths)
+        else:
+            addresses = zip(folders, paths, strict=True)
+            meant = [config.image in (path, posixpath.join(at, path)) for at, path in addresses]
         found.update(rows.table["content"].filter(pa.array(meant, pa.bool_())).to_pylist())
     return pa.array(sorted(found), CONTENT)
-
-
-def _is_meant(config: ForgetConfig, folder: str, path: str) -> bool:
-    """Whether it is the image, or one of the person."""
-    if config.image is not None:
-        return config.image in (path, posixpath.join(folder, path))
-    person = config.person or ""
-    number = NOBODY.get(person, read_number(person))
-    known = person_and_camera_of(path)
-    names = [] if known is None else [known.person]
-    folders = posixpath.dirname(path).split("/")  # PERSON/CAMERA/x.png lies in both
-    if person in names or person in folders:
-        return True
-    numbers = map(read_number, names if person in NOBODY else [*names, *folders])
-    return number is not None and number in numbers
 
 
 def _contents_before(day: str, parts: Sequence[PartRows]) -> pa.Array:

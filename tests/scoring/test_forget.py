@@ -363,11 +363,42 @@ def test_distractors_and_junk_are_deleted_by_their_own_words(tmp_path):
 def test_a_person_is_forgotten_from_every_folder_that_the_person_has(tmp_path, person):
     store = str(tmp_path / "store")
     folder = "0007" if person != "anna" else person
-    meant = [f"{folder}/a.png", f"{folder}/cam2/b.png", f"day1/{folder}/tracklet3/c.png"]
+    meant = [f"{folder}/a.png", f"{folder}/cam2/b.png", f"query/cam1/{folder}/tracklet3/c.png"]
     others = [f"0008/{person}.png", "8/cam7/d.png", "annabel/e.png", f"{folder}_/f.png"]
     append(open_store(store, "one"), meant + others, range(7))
     assert forget(ForgetConfig(store=store, person=person))["images"] == 3
     assert left(store)[0] == set(others)
+
+
+@pytest.mark.parametrize(
+    ("asked", "going"),
+    [
+        ("*/2", {"7/2/a.png", "8/0002/b.png", "9/2/c.png"}),
+        ("7/2", {"7/2/a.png"}),
+        ("9/2/", {"9/2/c.png"}),
+        ("/data/8/2", {"8/0002/b.png"}),
+    ],
+)
+def test_a_folder_below_others_is_a_person_s_only_where_it_is_given_with_them(
+    tmp_path, asked, going
+):
+    store = str(tmp_path / "store")
+    kept = {"7/1/d.png", "12/e.png", "7/22/f.png"}
+    cameras = {"7/2/a.png", "8/0002/b.png", "9/2/c.png"}
+    append(open_store(store, "one"), sorted(cameras | kept), range(6))
+    with pytest.raises(UserError, match=r"7/2/ may be a person's, .* --person '\*/2' for all"):
+        forget(ForgetConfig(store=store, person="2"))
+    assert left(store)[0] == cameras | kept
+    forget(ForgetConfig(store=store, person=asked))
+    assert left(store)[0] == (cameras | kept) - going
+
+
+def test_a_scored_folder_that_is_called_as_the_person_is_has_to_be_given_whole(tmp_path):
+    store = str(tmp_path / "store")
+    append(open_store(store, "one"), ["a.png", "cam1/b.png"], range(2))
+    with pytest.raises(UserError, match="the scored folder /data is called so"):
+        forget(ForgetConfig(store=store, person="data"))
+    assert forget(ForgetConfig(store=store, person="/data"))["images"] == 2
 
 
 NOT_MEANT = {
