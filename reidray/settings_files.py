@@ -48,7 +48,7 @@ def read_settings(
     if len(data) > MOST_BYTES:
         raise UserError(f"{kind} {file} has more than {MOST_BYTES:,} bytes: expected settings")
     try:
-        values = yaml.load(data.decode(), _BoundedLoader)
+        values = _BoundedLoader(data.decode()).get_single_data()
         count = sum(1 for _ in zip(_values(values), range(MOST_VALUES + 1), strict=False))
     except RecursionError:
         raise UserError(f"{kind} {file} is not YAML: its values lie too deep") from None
