@@ -16,6 +16,7 @@ from reidray.comparison.config import LDA_NAME, CompareConfig
 from reidray.comparison.images import ComparedImages, image_names
 from reidray.data.decoding import BadImage, check_bad_images
 from reidray.models import LoadedModel, load_person_model
+from reidray.progress import Activity
 from reidray.scoring.embedded_set import embed_sets
 from reidray.scoring.embedding_pass import Pool
 from reidray.scoring.image_batches import ImageSet
@@ -84,7 +85,8 @@ def fit_baselines(config: CompareConfig, images: ComparedImages) -> FittedBaseli
     size = config.height, config.width
     moments, bad = sum_moments(images.location, names, size, grey=config.grey)
     _check_bad(images, bad, len(names), config.max_bad)
-    whole = PCABaseline.from_moments(moments, min(moments.count, len(moments.sums)))
+    with Activity("fitting PCA"):
+        whole = PCABaseline.from_moments(moments, min(moments.count, len(moments.sums)))
     projections: dict[str, PixelProjection] = {
         name: whole.keep(components) for name, components in config.pca_names.items()
     }
@@ -92,7 +94,8 @@ def fit_baselines(config: CompareConfig, images: ComparedImages) -> FittedBaseli
     base = whole.keep(SHARE)
     learnt = embed_images(base, images.location, names)
     people = images.train.people[learnt.rows]
-    projections[LDA_NAME] = LDABaseline.fit(base, learnt.embeddings, people)
+    with Activity("fitting LDA"):
+        projections[LDA_NAME] = LDABaseline.fit(base, learnt.embeddings, people)
     seconds[LDA_NAME] = time.perf_counter() - start
     return FittedBaselines(projections, seconds, whole.cumulative_variance, bad)
 

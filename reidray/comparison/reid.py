@@ -14,6 +14,7 @@ from reidray.comparison.methods import embed_baselines, embed_model, fit_baselin
 from reidray.comparison.page import Compared, build_page
 from reidray.data.publishing import published_folder
 from reidray.data.storage import Location
+from reidray.progress import Activity
 from reidray.reporting.comparison import comparison_page
 from reidray.reporting.tables import as_csv
 from reidray.scoring.embedding_pass import plan_pool
@@ -56,7 +57,8 @@ def compare_reid(
             **unmatched_figures(unmatched),
             "methods": figures,
         }
-        _write_files(staging, compared, summary)
+        with Activity("writing the page"):
+            _write_files(staging, compared, summary)
     for line in (f"protocol {summary['protocol']}", *_readable(figures).splitlines()):
         log.info("%s", line)
     return {"output": Location(config.output).uri, **summary}
@@ -73,7 +75,8 @@ def _embed_and_judge(
         methods, images = embed_baselines(config, images, fitted)
         for name, model in models.items():
             methods.append(embed_model(name, model, config, images, pool))
-    judged = tuple(judge(method, images) for method in methods)
+    with Activity("judging the methods"):
+        judged = tuple(judge(method, images) for method in methods)
     return Compared(config, images, judged, fitted)
 
 
