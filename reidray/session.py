@@ -160,7 +160,7 @@ def _own_dashboard() -> dict[str, object]:
 
 
 def starts_own(address: str | None) -> bool:
-    """Whether a session with this address starts a cluster of its own."""
+    """Tell whether a session with this address starts a cluster of its own."""
     return _chosen(address) == "local"
 
 

@@ -140,7 +140,7 @@ def running_cluster() -> LocalCluster:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether nothing outside this machine can reach `host`."""
+    """Tell whether nothing outside this machine can reach `host`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -240,7 +240,7 @@ def end_processes(processes: list[Any]) -> None:
 
 
 def is_alive(process: Any) -> bool:
-    """Whether this very process runs; one that has ended and waits for its parent does not."""
+    """Tell whether this very process runs; one that has ended and waits for its parent does not."""
     psutil = load_psutil()
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)

@@ -261,7 +261,7 @@ class ValidationConfig:
 
     @property
     def better(self) -> Literal["max", "min"]:
-        """Whether more of the figure is better, or less, as of a loss."""
+        """Tell whether more of the figure is better, or less, as of a loss."""
         return "min" if self.select_by == "validation_loss" else "max"
 
     def goodness(self, value: float) -> float:

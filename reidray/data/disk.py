@@ -23,7 +23,7 @@ class OutsideLinkError(UserError):
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one; a link to itself is none."""
+    """Tell whether an entry is a folder or a link to one; a link to itself is none."""
     return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
@@ -170,7 +170,7 @@ def _real_folder(folder: str) -> str:
 
 
 def _leaves(root: str, path: str) -> bool:
-    """Whether a path leads elsewhere than it says, through a link out of the root."""
+    """Tell whether a path leads elsewhere than it says, through a link out of the root."""
     folder, name = posixpath.split(path)
     linked = os.path.islink(path)  # noqa: PTH114 - once per image: a Path costs more than the call
     target = os.path.realpath(path) if linked else posixpath.join(_real_folder(folder), name)

@@ -9,7 +9,7 @@ _MOST_SCANS = 100
 
 
 def too_many_scans(data: bytes) -> bool:
-    """Whether a JPEG comes in more scans than any encoder makes.
+    """Tell whether a JPEG comes in more scans than any encoder makes.
 
     Each paints over the whole image, so that a few kilobytes of them would take minutes.
     """

@@ -118,7 +118,7 @@ def check_apart(output: tuple[str, str], others: Mapping[str, str | None]) -> No
 
 
 def is_mount_point(folder: Path) -> bool:
-    """Whether a folder is one at which a disk, or another folder, is mounted."""
+    """Tell whether a folder is one at which a disk, or another folder, is mounted."""
     if os.path.ismount(folder):
         return True
     mounts = _mount_of(folder), _mount_of(folder.parent)

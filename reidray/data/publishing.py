@@ -104,7 +104,7 @@ def _folders_above(location: Location) -> Iterator[Location]:
 
 
 def _is_remote_output(location: Location) -> bool:
-    """Whether runs are published at an address; of one that may not be read nobody can tell."""
+    """Tell whether runs are published at an address; if it may not be read, nobody can tell."""
     try:
         return read_latest(location) is not None
     except OSError:

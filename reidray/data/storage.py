@@ -23,7 +23,7 @@ FRESH_NS = 2_000_000_000
 
 
 def path_leaves_root(path: str) -> bool:
-    """Whether a relative path, by its text alone, is absolute or climbs out of its root."""
+    """Tell whether a relative path, by its text alone, is absolute or climbs out of its root."""
     normal = posixpath.normpath(path)
     return (
         not path
@@ -90,7 +90,7 @@ class Location:
 
     @property
     def is_remote(self) -> bool:
-        """Whether the folder is in an object store, where each read waits for the network."""
+        """Tell whether the folder is in an object store, where each read waits for the network."""
         return self.uri.startswith("s3://")
 
     @property
@@ -112,18 +112,18 @@ class Location:
         return self._with_path(f"{self.path}/{self._inside(part.rstrip('/'))}")
 
     def exists(self) -> bool:
-        """Whether there is a folder or a file of this name."""
+        """Tell whether there is a folder or a file of this name."""
         return self.is_folder() or self.is_file()
 
     def is_folder(self) -> bool:
-        """Whether there is a folder of this name."""
+        """Tell whether there is a folder of this name."""
         if not self.is_remote:
             with self._reading():
                 return Path(self.uri).is_dir()
         return bool(self._remote_type() == pafs.FileType.Directory)
 
     def is_file(self) -> bool:
-        """Whether there is a file of this name."""
+        """Tell whether there is a file of this name."""
         if not self.is_remote:
             with self._reading():
                 return Path(self.uri).is_file()

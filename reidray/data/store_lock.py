@@ -51,7 +51,7 @@ def writing_alone(location: Location) -> Iterator["StoreLock"]:
 
 
 def is_lock(location: Location) -> bool:
-    """Whether the object with a lock's name is a lock, or is not there."""
+    """Tell whether the object with a lock's name is a lock, or is not there."""
     try:
         found = json.loads(location.read_bytes(LOCK_FILE))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Whether to name anyone: a distance beyond which the nearest image is not the person.
+"""Tell whether to name anyone: a distance beyond which the nearest image is not the person.
 
 Grother and Ngan (2014, "Face Recognition Vendor Test", NISTIR 8009) define the rates. A genuine
 distance is one to the query's own person, an impostor's one to somebody else.

@@ -1,4 +1,4 @@
-"""Whether the content of a file, told by its SHA-256, is one of many."""
+"""Tell whether the content of a file, told by its SHA-256, is one of many."""
 
 from collections.abc import Callable
 

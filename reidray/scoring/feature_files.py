@@ -171,7 +171,7 @@ def _number(
 
 
 def _are_whole(values: Array) -> bool:
-    """Whether a column holds numbers that an int64 holds exactly."""
+    """Tell whether a column holds numbers that an int64 holds exactly."""
     if values.dtype.kind == "f":  # of a column that had empty cells, or of MATLAB
         return bool(
             (

@@ -125,7 +125,7 @@ def _without_suffix(path: str) -> str:
 
 
 def _suffixes_agree(name: str, other: str) -> bool:
-    """Whether two names have one suffix, or one of them has none."""
+    """Tell whether two names have one suffix, or one of them has none."""
     suffixes = {posixpath.splitext(each)[1].lower() for each in (name, other)}
     return len(suffixes & IMAGE_SUFFIXES) < 2
 

@@ -53,7 +53,7 @@ class RankedNight:
 
 
 def predicts_pedestrians(model: LoadedModel) -> bool:
-    """Whether the model's attributes are those of `classification_test.csv`."""
+    """Tell whether the model's attributes are those of `classification_test.csv`."""
     return model.spec.schema == PEDESTRIAN_SCHEMA
 
 

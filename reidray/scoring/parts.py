@@ -106,7 +106,7 @@ class Deletion:
         return pc.and_(going, rows.embedded)
 
     def concerns(self, rows: PartRows) -> bool:
-        """Whether a part holds something that is to be forgotten."""
+        """Tell whether a part holds something that is to be forgotten."""
         going = pc.or_(self.images_going(rows), self.embeddings_going(rows))
         return bool(pc.any(going).as_py())
 

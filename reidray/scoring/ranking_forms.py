@@ -120,7 +120,7 @@ def _read_lines_alike(lines: Lines, name: str) -> list[ReadForm]:
 
 
 def _is_doubtful(token: str) -> bool:
-    """Whether a name may be more than a name, or none."""
+    """Tell whether a name may be more than a name, or none."""
     return _DOUBTFUL.search(token) is not None or _NUMBER.fullmatch(token) is not None
 
 
@@ -195,7 +195,7 @@ def _read_lines(
 
 
 def _may_be_name(text: str) -> bool:
-    """Whether a text holds a letter or a digit, as `->` does not, and no separator."""
+    """Tell whether a text holds a letter or a digit, as `->` does not, and no separator."""
     return _FOREIGN.search(text) is None and re.search(r"\w", text) is not None
 
 

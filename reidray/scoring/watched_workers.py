@@ -123,7 +123,7 @@ class _Slot:
         return answer
 
     def is_waiting(self) -> bool:
-        """Whether none of the answers is there."""
+        """Tell whether none of the answers is there."""
         return bool(self.tasks) and not ray.wait(list(self.tasks), timeout=0)[0]
 
 

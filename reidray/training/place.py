@@ -25,7 +25,7 @@ class Place:
 
     @property
     def leads(self) -> bool:
-        """Whether this is rank 0."""
+        """Tell whether this is rank 0."""
         return self.rank == 0
 
     def from_leader(self, value: Value) -> Value:

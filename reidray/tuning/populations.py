@@ -49,7 +49,7 @@ class TrialPart:
 
     @property
     def holds_best(self) -> bool:
-        """Whether the checkpoint's best weights are those of the part's best epoch."""
+        """Tell whether the checkpoint's best weights are those of the part's best epoch."""
         return bool(self.best) and self.standing.best_epoch == self.best["epoch"]
 
 

@@ -63,7 +63,7 @@ class _Trial:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Tell whether nothing more will come of it."""
         return self.state not in ("runs", "waits")
 
     @property

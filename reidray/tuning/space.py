@@ -176,7 +176,7 @@ def _keys(config: type[Any], above: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of a type, as the configuration's keys have them."""
+    """Tell whether a value is of a type, as the configuration's keys have them."""
     if get_origin(kind) is Literal:
         return value in get_args(kind)
     if get_origin(kind) is tuple:

@@ -1,4 +1,4 @@
-"""Whether every job that takes data reads it from the root, and through the links, it is told."""
+"""Every job that takes data reads it from the root, and through the links, that it is told."""
 
 import pytest
 import yaml

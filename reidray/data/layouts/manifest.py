@@ -56,7 +56,7 @@ _LAST_LABEL, _LAST_VALUE = 32_767, 127  # the manifest's int16 and int8
 
 
 def recognises(_location: Location, names: Sequence[str]) -> bool:
-    """Whether the folder looks like this layout."""
+    """Tell whether the folder looks like this layout."""
     return any(file in names for file in _FILES)
 
 

@@ -20,7 +20,7 @@ BESIDE = frozenset({"annotations/"})
 
 
 def recognises(location: Location, names: Sequence[str]) -> bool:
-    """Whether the folder looks like this layout."""
+    """Tell whether the folder looks like this layout."""
     if not {"images/", "annotations/"} <= set(names):
         return False
     return bool({"trainval.txt", "test.txt"} & set(location.join("annotations").list_children()))

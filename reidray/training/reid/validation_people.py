@@ -1,4 +1,4 @@
-"""Whether the validation people can judge a network: somebody must be there twice."""
+"""Tell whether the validation people can judge a network: somebody must be there twice."""
 
 import numpy as np
 

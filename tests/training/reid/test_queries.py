@@ -17,7 +17,7 @@ def columns(images):
 
 
 def with_a_match(people, cameras, plan):
-    """Whether each query has a gallery image that its protocol shows it as a match."""
+    """Tell whether each query has a gallery image that its protocol shows it as a match."""
     return [
         any(
             plan.gallery[other]
