@@ -35,7 +35,7 @@ ENDPOINT_HELP = (
 
 @dataclass(frozen=True, kw_only=True)
 class SessionConfig:
-    """How the job meets Ray, and what it says.
+    """Set how the job connects to Ray, and what it prints.
 
     Attributes:
         ray_address: local starts Ray in this process, auto or HOST:PORT joins a running cluster;
@@ -49,7 +49,7 @@ class SessionConfig:
 
 @dataclass(frozen=True)
 class Invocation(Generic[Config]):
-    """What a command line asks for.
+    """Hold what a command line asks for.
 
     Attributes:
         config: of the job.

@@ -97,7 +97,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "work-dir": ("output", "folder"),
     "workers": ("num-workers",),
 }
-"""What other tools call a flag, and the flags of ours that mean it, the likeliest first."""
+"""Names of flags in other tools, and our flags that mean the same, the likeliest first."""
 
 MOST_DIGITS = 18
 """Of a whole number, so that it fits into 64 bits."""

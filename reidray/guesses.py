@@ -1,4 +1,4 @@
-"""What a mistyped name may have meant, and values short enough for a line."""
+"""Guess what a mistyped name meant, and shorten values to fit a line."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

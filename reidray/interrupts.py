@@ -21,7 +21,7 @@ from reidray.terminal import printable
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WAKING_SIGNAL = signal.SIGUSR1
-"""What interrupts the main thread; Ray Tune, too, ends a sweep in good order when it arrives."""
+"""Signal that interrupts the main thread; Ray Tune, too, ends a sweep cleanly on it."""
 SECONDS_TO_CLEAN_UP = 2.25
 """Ray kills a submitted job that is stopped 3 seconds after its SIGTERM."""
 

@@ -1,4 +1,4 @@
-"""What every job script shares: flags from a configuration, one JSON line, and exit statuses.
+"""Run a job script: flags from a configuration, one JSON line, and exit statuses.
 
 A script imports this module and nothing else at its top, so that a signal that arrives while the
 others load is met like any other, and a mistake on the command line is told within a second.

@@ -1,4 +1,4 @@
-"""What a person sees of long work, all on stderr: at once what is done, then how far it is.
+"""Show long work on stderr: at once what is done, then how far it is.
 
 A terminal shows a line that moves and is gone at the end. A log file gets a line whenever nothing
 else was said for some seconds, without escape codes.

@@ -1,4 +1,4 @@
-"""Where the quickstart writes, checked before PyTorch and Ray load."""
+"""Check the folder of the quickstart before PyTorch and Ray load."""
 
 import os
 import time

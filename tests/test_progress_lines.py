@@ -1,4 +1,4 @@
-"""What long work says on a terminal and in a log file."""
+"""Lines of long work on a terminal and in a log file."""
 
 import logging
 import os

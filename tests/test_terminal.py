@@ -1,4 +1,4 @@
-"""What reaches a terminal, and streams that nobody reads."""
+"""Text that reaches a terminal, and streams that nobody reads."""
 
 import json
 import os

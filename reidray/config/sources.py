@@ -1,4 +1,4 @@
-"""Where each value of a configuration comes from, so that only what nobody asked for is adapted."""
+"""Record the source of each value of a configuration, so that only defaults are adapted."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Source(IntEnum):
-    """Where a value comes from; a later one overrides an earlier one."""
+    """Name the source of a value; a later one overrides an earlier one."""
 
     RECIPE = 0
     """The recipe, or the default of the configuration."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, TiffImagePlugin
 
 DEEP_MODES = ("I", "F")
-"""What the names of Pillow's modes of more than 8 bits begin with."""
+"""Beginnings of the names of Pillow's modes of more than 8 bits."""
 
 DEPTHS = (8, 10, 12, 14, 16, 24, 32)
 """Bits of a level that cameras and programs write."""
@@ -34,7 +34,7 @@ class UnusableLevelsError(ValueError):
 
 @dataclass(frozen=True)
 class Levels:
-    """What a file says of its levels.
+    """Hold what a file says of its levels.
 
     Attributes:
         bits: of a level; 0 where the file declares none.
@@ -155,7 +155,7 @@ def _maximum_of_map(image: Image.Image) -> int:
 
 
 def _bits_of(values: npt.NDArray[np.integer], levels: Levels) -> int:
-    """How many bits a level has."""
+    """Return the number of bits of a level."""
     brightest, declared = int(values.max()), levels.declared
     found = _depth_of(brightest)
     believed = brightest < 1 << declared and not declared > 16 >= found

@@ -8,7 +8,7 @@ from reidray.data.depth import DEPTHS, Levels, UnusableLevelsError, check_colour
 from reidray.data.pictures import UndecodableImage, open_picture, upright
 
 WHITES = tuple((1 << bits) - 1 for bits in DEPTHS)
-"""What stands for white in each depth."""
+"""Value of white in each depth."""
 
 _FOREGROUND, _BACKGROUND, _BORDER = 1, 2, 3
 

@@ -145,7 +145,7 @@ def _pages(location: Location, method: str, markers: Sequence[str]) -> Iterator[
 
 
 def _root(location: Location) -> str:
-    """What the keys of a location begin with."""
+    """Return the prefix of the keys of a location."""
     return key_of(location.join("x").uri)[:-1]
 
 

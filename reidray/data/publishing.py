@@ -1,4 +1,4 @@
-"""Where a job's output goes: a folder that changes in one step, on a disk or in an object store."""
+"""Publish a job's output as a folder that changes in one step, on a disk or in an object store."""
 
 import os
 from collections.abc import Iterator

@@ -14,7 +14,7 @@ AUDIT_FILE = "forgotten.jsonl"
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """What kind was forgotten, how much of it, and when; not whose it was.
+    """Record what kind was forgotten, how much of it, and when; not whose it was.
 
     Attributes:
         when: it was begun.

@@ -1,4 +1,4 @@
-"""What the scoring, evaluation and forgetting jobs read, checked before PyTorch and Ray load."""
+"""Check the inputs of scoring, evaluation and forgetting before PyTorch and Ray load."""
 
 from reidray.data.input_checks import check_data, check_file, check_folder
 from reidray.data.layouts import check_layout

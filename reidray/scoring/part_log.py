@@ -22,7 +22,7 @@ Answer = TypeVar("Answer")
 
 PARTS_FOLDER = "parts"
 _DAMAGE = (pa.ArrowException, KeyError, TypeError, ValueError, RecursionError, OSError)
-"""What reading a file that is damaged, or is no part, ends in."""
+"""Errors of reading a file that is damaged or is no part."""
 
 _PART = re.compile(rf"{PARTS_FOLDER}/([0-9]{{8}})\.parquet")
 
@@ -57,7 +57,7 @@ class Parts(ABC):
 
     @abstractmethod
     def read(self, part: Part, reader: Callable[[pa.NativeFile], Answer]) -> Answer:
-        """What a reader makes of a part.
+        """Return what a reader makes of a part.
 
         Raises:
             UserError: the part is damaged, holds something else, or was emptied meanwhile.
@@ -83,7 +83,7 @@ class Parts(ABC):
         """
 
     def taken_over(self) -> UserError:
-        """What to raise where another run has changed the parts."""
+        """Return the error for parts that another run has changed."""
         return UserError(
             f"{self.uri}: another run began to write it, as this one had not been heard of; run it "
             "again"

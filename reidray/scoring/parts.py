@@ -76,7 +76,7 @@ class PartRows:
 
 @dataclass(frozen=True)
 class Deletion:
-    """What is to be forgotten, for as long as it is not yet gone everywhere.
+    """Record what is to be forgotten until it is gone everywhere.
 
     Attributes:
         kind: image, person or before.
@@ -111,7 +111,7 @@ class Deletion:
         return bool(pc.any(going).as_py())
 
     def applied_to(self, rows: PartRows) -> PartRows:
-        """What stays of a part."""
+        """Return what stays of a part."""
         left = rows.where(pc.invert(self.images_going(rows)))
         return left.without_embeddings() if self._is_old(rows) else left
 
@@ -177,7 +177,7 @@ def new_part(images: pa.Table, predictions: Predictions, shape: Shape, model: st
 
 
 def read_predictions(rows: PartRows, shape: Shape) -> Predictions:
-    """What a model says of the rows that have an embedding.
+    """Return what a model says of the rows that have an embedding.
 
     Raises:
         pa.ArrowInvalid: the embeddings are not those of such a model.

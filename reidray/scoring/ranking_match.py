@@ -43,11 +43,11 @@ class MatchedRanking:
 
     @property
     def longest(self) -> int:
-        """How many names the longest line has."""
+        """Return the number of names of the longest line."""
         return max(map(len, self.ranking.values()), default=0)
 
     def figures(self) -> dict[str, Any]:
-        """How it was read and how much does not match, for a JSON line."""
+        """Return how it was read and how much does not match, for a JSON line."""
         return {
             "ranking_form": self.form,
             **({} if self.truth_form is None else {"truth_form": self.truth_form}),
@@ -60,7 +60,7 @@ class MatchedRanking:
         }
 
     def notes(self) -> list[str]:
-        """What does not match, in a line each."""
+        """Return a line for each thing that does not match."""
         kinds = (
             ("queries of the truth without a line", self.missing),
             ("queries that the truth does not have, left out", self.unknown_queries),
@@ -95,7 +95,7 @@ class _Reading:
 
     @property
     def fit(self) -> tuple[int, int]:
-        """How many names the truth knows, and then how few it does not; the more the better.
+        """Count the names that the truth knows, then how few it does not; more is better.
 
         The first is 0 where it knows no query or no gallery name.
         """

@@ -1,4 +1,4 @@
-"""Which gallery images are right answers to a query."""
+"""Read which gallery images are right answers to a query."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ TRUTH_FILE = "truth file"
 
 @dataclass(frozen=True)
 class RankingTruth:
-    """What is right.
+    """Hold the right answers.
 
     Attributes:
         correct: query name to the names of the gallery images of the same person.

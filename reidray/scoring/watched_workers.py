@@ -35,7 +35,7 @@ Block = Sequence[PlannedBatch]
 
 @dataclass(frozen=True)
 class Whereabouts:
-    """Where a worker runs."""
+    """Name the machine and process of a worker."""
 
     host: str
     node: str

@@ -9,7 +9,7 @@ from reidray.errors import UserError
 from reidray.training.place import Place
 
 VALIDATION_SHARE = 0.5
-"""What an image costs in validation, as a share of what it costs in a training step. It stands for
+"""Cost of an image in validation, as a share of its cost in a training step. It stands for
 the first validation, until that was measured."""
 
 VALIDATION_MARGIN = 1.2
@@ -77,7 +77,7 @@ class TimeLimit:
 
 
 class Clock:
-    """How much of a training is done, by steps and by time; the same on every rank.
+    """Measure how much of a training is done, by steps and by time, alike on every rank.
 
     Args:
         total_steps: of the whole training.

@@ -1,4 +1,4 @@
-"""Which failures of a training process Ray Train repeats: those of machines, not of programs.
+"""Choose which failures Ray Train retries: those of machines, not of programs.
 
 Ray Train starts its workers again whatever they raised. A mistake of the user's and a bug would
 happen again each time. This module imports no PyTorch: Ray Train's controller loads it.

@@ -1,4 +1,4 @@
-"""What the trainings read, checked before PyTorch and Ray load."""
+"""Check the inputs of a training before PyTorch and Ray load."""
 
 from reidray.config import TrainingConfig
 from reidray.data.input_checks import check_data, check_file

@@ -1,4 +1,4 @@
-"""What a sweep varies and how, read and checked before PyTorch and Ray load."""
+"""Read and check what a sweep varies, before PyTorch and Ray load."""
 
 from reidray.arguments import Invocation
 from reidray.config import TrainingConfig, TrainMultitaskConfig, TrainReidConfig

@@ -130,7 +130,7 @@ def told_best(
 
 
 def _copied(row: TrialRow) -> str:
-    """Whose weights a row began with, in some words; nothing where they were random."""
+    """Say whose weights a row began with; nothing if they were random."""
     if row.copied_epoch is None:
         return ""
     source = "unknown trial" if row.copied_from is None else f"trial {row.copied_from}"

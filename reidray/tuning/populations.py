@@ -1,4 +1,4 @@
-"""What each trial of a population trained itself, under each of its configurations.
+"""Split a trial of a population into what it trained under each of its configurations.
 
 Population based training gives a weak trial the weights of a strong one and other values. Tune
 keeps every checkpoint, and each result is written down with the values it was reached under.
@@ -26,7 +26,7 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class TrialPart:
-    """What a trial trained under one configuration.
+    """Hold what a trial trained under one configuration.
 
     Attributes:
         values: what varied, by key.
@@ -78,7 +78,7 @@ class Population:
 
     @cached_property
     def _results(self) -> dict[str, list[Result]]:
-        """What each trial told of, by its id."""
+        """Return what each trial reported, by its id."""
         folder = self.trials.folder
         if not folder.join(RESULTS_FILE).is_file():
             return {}

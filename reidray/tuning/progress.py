@@ -35,7 +35,7 @@ RESULTS_FILE = "results.json"
 """By the id of each trial of a population what it told of, in order."""
 
 MISTAKE = f"{UserError.__module__}.{UserError.__name__}: "
-"""What a traceback says before a user's mistake."""
+"""Text that a traceback has before a user's mistake."""
 
 TOLD = ("epoch", "seconds", "config", "checkpoint_dir_name")
 """Keys of a result that are written down."""
@@ -43,7 +43,7 @@ TOLD = ("epoch", "seconds", "config", "checkpoint_dir_name")
 
 @dataclass
 class _Trial:
-    """How a trial stands.
+    """Hold the state of a trial.
 
     Attributes:
         number: from 0, in the order in which trials begin; it stays when a sweep is resumed.

@@ -1,4 +1,4 @@
-"""Where a sweep writes, checked before PyTorch and Ray load."""
+"""Check the folder of a sweep before PyTorch and Ray load."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

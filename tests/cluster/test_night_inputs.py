@@ -1,4 +1,4 @@
-"""What lies in the folders of a night beside images with common names. No Ray is started."""
+"""Files in the folders of a nightly run beside images with common names. No Ray is started."""
 
 import json
 import logging

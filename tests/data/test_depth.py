@@ -241,7 +241,7 @@ GREY = ("1", "L", "LA", "I", "I;16", "F")
 
 KINDS = ("PNG", "TIFF", "JPEG", "WEBP", "GIF", "BMP", "JPEG2000", "AVIF", "PPM")
 CUT = [(mode, kind) for mode in ("I", "I;16", "F") for kind in ("WEBP", "AVIF", "GIF")]
-"""What Pillow writes with other levels than it was given."""
+"""Modes that Pillow writes with other levels than it was given."""
 
 
 def written(mode, kind):

@@ -1,4 +1,4 @@
-"""Which folders are splits, cameras and people: what is read, and what is refused with why."""
+"""Folders of splits, cameras and people: what is read, and what is refused with why."""
 
 import logging
 import os

@@ -159,7 +159,7 @@ def s3(bucket):
 
 
 def old_versions(s3, bucket):
-    """What a bucket keeps of objects that were replaced or deleted, but for the lock."""
+    """Return what a bucket keeps of objects that were replaced or deleted, but for the lock."""
     found = s3.call_s3("list_object_versions", Bucket=bucket[5:])
     old = [each for each in found.get("Versions", []) if not each["IsLatest"]]
     old += found.get("DeleteMarkers", [])

@@ -1,4 +1,4 @@
-"""Whatever kills a run over a store, wherever: a forget afterwards leaves nothing of a person."""
+"""A forget after a run that was killed anywhere leaves nothing of a person."""
 
 import json
 from contextlib import suppress
@@ -37,7 +37,7 @@ step = st.one_of(
 
 
 def kept(uri, person, model="m"):
-    """How many images of a person a store has embeddings of."""
+    """Count the images of a person that a store has embeddings of."""
     store = EmbeddingStore(PartLog(Location(uri)), model, SHAPE)
     contents = pa.array(map(digest, names_of(person)), pa.binary(32))
     return int((store.rows_of(contents) >= 0).sum())
@@ -76,7 +76,7 @@ def test_a_run_killed_anywhere_leaves_nothing_of_a_person_once_a_forget_has_ende
 EVERY = pytest.mark.parametrize(
     ("first", "apart"), [(5, 11), pytest.param(1, 1, marks=pytest.mark.slow)]
 )
-"""Which operations of a run are the last one: some of them, or every one."""
+"""The operations that are a run's last: some of them, or every one."""
 
 
 @EVERY

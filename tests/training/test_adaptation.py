@@ -13,7 +13,7 @@ SMALL = ("--network.height", "32", "--network.width", "16")
 
 
 def adapted(prepared):
-    """What the one line says of an adaptation; nothing where there is none."""
+    """Return the line on an adaptation; nothing if there is none."""
     told = [note for note in prepared.manifest.notes if "the recipe is adapted" in note]
     assert len(told) <= 1
     return "".join(told)

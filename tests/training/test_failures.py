@@ -1,4 +1,4 @@
-"""Which failures of a training process are worth another attempt."""
+"""Failures of a training process that are worth another attempt."""
 
 import pickle
 

@@ -20,15 +20,15 @@ log = logging.getLogger("reidray")
 
 
 class _Layout(Protocol):
-    """What a module of this folder offers."""
+    """Describe what a module of this folder offers."""
 
     @property
     def NAME(self) -> str:  # noqa: N802 - a constant of a module
-        """What the layout is called."""
+        """Name of the layout."""
 
     @property
     def EXPECTED(self) -> str:  # noqa: N802 - a constant of a module
-        """What it looks for, for people."""
+        """Description of the files that it looks for."""
 
     @property
     def BESIDE(self) -> frozenset[str]:  # noqa: N802 - a constant of a module

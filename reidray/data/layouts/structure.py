@@ -11,7 +11,7 @@ from reidray.data.storage import Location
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a layout is to be read.
+    """Set how a layout is read.
 
     Attributes:
         strict: refuse what would be counted in the manifest's notes.

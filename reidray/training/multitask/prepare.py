@@ -37,7 +37,7 @@ from reidray.training.run_directory import RunDirectory, new_run
 log = logging.getLogger("reidray")
 
 WRAP_UP_SHARE = 0.8
-"""What follows the training takes this share of what starting the workers took: a new process
+"""Ending a job takes this share of the time that starting the workers took: a new process
 judges the images."""
 
 PARTS = {"train": "training", "val": "validation", "gallery": "test"}

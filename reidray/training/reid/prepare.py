@@ -43,7 +43,7 @@ from reidray.training.run_directory import RunDirectory, new_run
 log = logging.getLogger("reidray")
 
 WRAP_UP_SHARE = 0.5
-"""What follows the training takes this share of what starting the workers took."""
+"""Ending a job takes this share of the time that starting the workers took."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Which images of the validation people are queries, and which serve as gallery."""
+"""Choose the queries and the gallery among the images of the validation people."""
 
 from dataclasses import dataclass
 

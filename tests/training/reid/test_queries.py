@@ -1,4 +1,4 @@
-"""Which validation images are queries and which are gallery: nobody with a match is passed over."""
+"""Queries and gallery of validation images: nobody with a match is passed over."""
 
 import numpy as np
 import pytest
