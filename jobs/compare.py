@@ -3,14 +3,14 @@
 import sys
 from typing import Any
 
-from reidray.job import parse_config, run_job
+from reidray.cli.job import parse_config, run_job
 
 EXAMPLE = "--data CROPS --models mine=RUN/model --output compared"
 
 
 def compare() -> dict[str, Any]:
     """What the command line asks for."""
-    from reidray.comparison.config import CompareConfig
+    from reidray.config.comparison import CompareConfig
 
     asked = parse_config(CompareConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
@@ -21,9 +21,9 @@ def compare() -> dict[str, Any]:
     check_compare_places(asked.config)  # before PyTorch loads
 
     with Activity("loading PyTorch and Ray", delay=SAID_AFTER):
-        from reidray.comparison.pets import compare_pets
         from reidray.comparison.reid import compare_reid
-        from reidray.session import ray_session
+        from reidray.ray_runtime import ray_session
+        from reidray.studies.pets_comparison import compare_pets
 
     session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)
     if asked.config.task == "pets":

@@ -4,14 +4,14 @@ import sys
 from functools import partial
 from typing import Any
 
-from reidray.job import parse_config, run_job
+from reidray.cli.job import parse_config, run_job
 
 EXAMPLE = "--ranking scores/reid_test.txt --truth truth.json"
 
 
 def evaluate() -> dict[str, Any]:
     """What the command line asks for."""
-    from reidray.scoring.config import EvaluateConfig
+    from reidray.config.scoring import EvaluateConfig
 
     asked = parse_config(EvaluateConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
     config = asked.config
@@ -23,22 +23,22 @@ def evaluate() -> dict[str, Any]:
     check_evaluate_inputs(config)
     check_evaluate_places(config)  # before PyTorch loads
 
-    from reidray.scoring.evaluation_folder import publish
+    from reidray.evaluation.output_folder import publish
 
     if config.model is not None:
         with Activity("loading PyTorch and Ray", delay=SAID_AFTER):
-            from reidray.scoring.model_evaluation import judge_model
-            from reidray.session import ray_session
+            from reidray.evaluation.model_evaluation import judge_model
+            from reidray.ray_runtime import ray_session
 
         session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)
         return publish(config.output, partial(judge_model, config, session))
 
     if config.query_features is not None:
-        from reidray.scoring.feature_evaluation import judge_feature_files
+        from reidray.evaluation.feature_evaluation import judge_feature_files
 
         return publish(config.output, partial(judge_feature_files, config))
 
-    from reidray.scoring.file_evaluation import judge_files
+    from reidray.evaluation.ranking_evaluation import judge_files
 
     return publish(config.output, partial(judge_files, config))
 

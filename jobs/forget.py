@@ -3,14 +3,14 @@
 import sys
 from typing import Any
 
-from reidray.job import parse_config, run_job
+from reidray.cli.job import parse_config, run_job
 
 EXAMPLE = "--store embeddings --image 000123.jpg"
 
 
 def forget_embeddings() -> dict[str, Any]:
     """What the command line asks for."""
-    from reidray.scoring.config import ForgetConfig
+    from reidray.config.scoring import ForgetConfig
 
     asked = parse_config(ForgetConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
@@ -19,7 +19,7 @@ def forget_embeddings() -> dict[str, Any]:
 
     check_forget_inputs(asked.config)  # before PyTorch loads
 
-    from reidray.scoring.forgetting import forget
+    from reidray.scoring.store.forgetting import forget
 
     with Activity(f"forgetting in {asked.config.store}", delay=SAID_AFTER):
         return forget(asked.config)

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from reidray.job import parse_config, run_job
+from reidray.cli.job import parse_config, run_job
 
 
 def quickstart() -> dict[str, Any]:
@@ -18,7 +18,7 @@ def quickstart() -> dict[str, Any]:
     with claimed_folder(asked.config.folder) as folder:  # before PyTorch and Ray load
         with Activity("loading PyTorch and Ray"):
             from reidray.quickstart import run_quickstart
-            from reidray.session import ray_session
+            from reidray.ray_runtime import ray_session
 
         demo = parse_config(TrainReidConfig, ["--recipe", "demo", "--data", "demo"], trains="reid")
         session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)

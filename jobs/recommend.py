@@ -3,28 +3,28 @@
 import sys
 from typing import Any
 
-from reidray.job import parse_config, run_job
+from reidray.cli.job import parse_config, run_job
 
 EXAMPLE = "--ratings ratings.csv --movies movies.csv --users 4 42"
 
 
 def recommend() -> dict[str, Any]:
     """What the command line asks for."""
-    from reidray.recommendation.config import RecommendConfig
+    from reidray.config.films import RecommendConfig
 
     asked = parse_config(RecommendConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
-    from reidray.data.input_checks import check_file
     from reidray.progress import SAID_AFTER, Activity
-    from reidray.recommendation.output_folder import check_recommend_places
+    from reidray.storage.input_checks import check_file
+    from reidray.studies.films.output_folder import check_recommend_places
 
     check_file("--ratings", asked.config.ratings)
     check_file("--movies", asked.config.movies)
     check_recommend_places(asked.config)  # before Ray loads
 
     with Activity("loading Ray", delay=SAID_AFTER):
-        from reidray.recommendation.run import recommend_films
-        from reidray.session import ray_session
+        from reidray.ray_runtime import ray_session
+        from reidray.studies.films.run import recommend_films
 
     session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)
     return recommend_films(asked.config, session)

@@ -3,14 +3,14 @@
 import sys
 from typing import Any
 
-from reidray.job import parse_config, run_job
+from reidray.cli.job import parse_config, run_job
 
 EXAMPLE = "--model RUN/model --queries QUERIES --gallery GALLERY --output scores"
 
 
 def score_nightly() -> dict[str, Any]:
     """What the command line asks for."""
-    from reidray.scoring.config import ScoreConfig
+    from reidray.config.scoring import ScoreConfig
 
     asked = parse_config(ScoreConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
@@ -22,9 +22,9 @@ def score_nightly() -> dict[str, Any]:
     check_score_places(asked.config)  # before PyTorch loads
 
     with Activity("loading PyTorch", delay=SAID_AFTER):
+        from reidray.ray_runtime import ray_session, starts_own
         from reidray.scoring.night import score_night
         from reidray.scoring.night_embedding import NightCluster
-        from reidray.session import ray_session, starts_own
 
     address = asked.session.ray_address
     session = ray_session(address, verbose=asked.session.verbose)

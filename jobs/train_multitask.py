@@ -4,7 +4,7 @@ import sys
 import time
 from typing import Any
 
-from reidray.job import parse_config, run_job
+from reidray.cli.job import parse_config, run_job
 
 EXAMPLE = "--task pets --data PETS --recipe pets_mobilenet_transpose"
 
@@ -26,10 +26,10 @@ def train() -> dict[str, Any]:
     with claimed_run(asked.config, asked.resume) as run:  # before PyTorch and Ray load
         with Activity("loading PyTorch and Ray", delay=SAID_AFTER):
             from reidray.interrupts import offer_resume
-            from reidray.session import ray_session
-            from reidray.training.multitask.prepare import prepare_multitask
-            from reidray.training.multitask.train import train_multitask
+            from reidray.ray_runtime import ray_session
             from reidray.training.run import CONFIG_FILE
+            from reidray.training.tasks.multitask.prepare import prepare_multitask
+            from reidray.training.tasks.multitask.train import train_multitask
 
         with Activity(f"reading {asked.config.data}", delay=SAID_AFTER):
             prepared = prepare_multitask(asked.config, run, asked.sources)

@@ -4,7 +4,7 @@ import sys
 import time
 from typing import Any
 
-from reidray.job import parse_config, run_job
+from reidray.cli.job import parse_config, run_job
 
 EXAMPLE = "--data CROPS --recipe market_small"
 
@@ -26,10 +26,10 @@ def train() -> dict[str, Any]:
     with claimed_run(asked.config, asked.resume) as run:  # before PyTorch and Ray load
         with Activity("loading PyTorch and Ray", delay=SAID_AFTER):
             from reidray.interrupts import offer_resume
-            from reidray.session import ray_session
-            from reidray.training.reid.prepare import prepare_reid
-            from reidray.training.reid.train import train_reid
+            from reidray.ray_runtime import ray_session
             from reidray.training.run import CONFIG_FILE
+            from reidray.training.tasks.reid.prepare import prepare_reid
+            from reidray.training.tasks.reid.train import train_reid
 
         with Activity(f"reading {asked.config.data}", delay=SAID_AFTER):
             prepared = prepare_reid(asked.config, run, asked.sources)

@@ -4,14 +4,14 @@ import sys
 import time
 from typing import Any
 
-from reidray.job import parse_config, run_job
+from reidray.cli.job import parse_config, run_job
 
 EXAMPLE = "--data CROPS --recipe reid_small --space learning_rate --output sweep"
 
 
 def tune() -> dict[str, Any]:
     """What the command line asks for."""
-    from reidray.tuning.config import TuneConfig
+    from reidray.config.tuning import TuneConfig
 
     started = time.time()
     asked = parse_config(TuneConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
@@ -24,7 +24,7 @@ def tune() -> dict[str, Any]:
     with claimed_sweep(asked.config) as output:  # before PyTorch and Ray load
         with Activity("loading PyTorch and Ray", delay=SAID_AFTER):
             from reidray.interrupts import offer_resume
-            from reidray.session import ray_session
+            from reidray.ray_runtime import ray_session
             from reidray.tuning.sweep import prepare_sweep, run_sweep
 
         with Activity(f"reading {asked.config.data}", delay=SAID_AFTER):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reidray.errors import UserError
     from reidray.inference.in_memory import embed
+    from reidray.metrics.ranking import evaluate
     from reidray.models.directory import load_model
-    from reidray.retrieval.metrics import evaluate
     from reidray.retrieval.ranking import top_k
 
     __version__: str
@@ -24,7 +24,7 @@ __all__ = ["UserError", "__version__", "embed", "evaluate", "load_model", "top_k
 _HOMES = {
     "UserError": "reidray.errors",
     "embed": "reidray.inference.in_memory",
-    "evaluate": "reidray.retrieval.metrics",
+    "evaluate": "reidray.metrics.ranking",
     "load_model": "reidray.models.directory",
     "top_k": "reidray.retrieval.ranking",
 }

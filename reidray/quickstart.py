@@ -12,19 +12,19 @@ import numpy as np
 
 from reidray.baselines.pca import PCABaseline
 from reidray.config import QuickstartConfig, TrainReidConfig
-from reidray.data.decoding import decode_files
-from reidray.data.demo import draw_demo_set
+from reidray.config.scoring import EvaluateConfig, ScoreConfig
 from reidray.data.image_folders import list_images
-from reidray.data.storage import Location
+from reidray.data.images.decoding import decode_files
+from reidray.demo import draw_demo_set
+from reidray.evaluation.ranking_evaluation import judge_files
+from reidray.metrics import evaluate
 from reidray.progress import Activity
 from reidray.quickstart_folder import DATA_FOLDER, RUN_FOLDER, SCORES_FOLDER
-from reidray.retrieval import evaluate
-from reidray.scoring.config import EvaluateConfig, ScoreConfig
-from reidray.scoring.file_evaluation import judge_files
 from reidray.scoring.night import score_night
 from reidray.scoring.output_files import ATTRIBUTE_FILE, RANKING_FILE
-from reidray.training.reid.prepare import prepare_reid
-from reidray.training.reid.train import train_reid
+from reidray.storage.location import Location
+from reidray.training.tasks.reid.prepare import prepare_reid
+from reidray.training.tasks.reid.train import train_reid
 
 log = logging.getLogger("reidray")
 

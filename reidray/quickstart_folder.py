@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from reidray.data.demo import check_demo_folder
-from reidray.data.publishing import check_output
+from reidray.demo import check_demo_folder
 from reidray.scoring.output_files import OUTPUT_FILES, SUMMARY_FILE
+from reidray.storage.publishing import check_output
 from reidray.training.run_directory import RunDirectory
 
 DATA_FOLDER, RUN_FOLDER, SCORES_FOLDER = "data", "run", "scores"

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from reidray.cli.job import parse_config
 from reidray.config import TrainMultitaskConfig, TrainReidConfig
-from reidray.job import parse_config
-from reidray.training.multitask.prepare import PreparedMultitask, prepare_multitask
-from reidray.training.reid.prepare import PreparedReid, prepare_reid
+from reidray.training.tasks.multitask.prepare import PreparedMultitask, prepare_multitask
+from reidray.training.tasks.reid.prepare import PreparedReid, prepare_reid
 
 
 def save(file: Path, level: int) -> None:

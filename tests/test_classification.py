@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn import metrics
 
-from reidray.classification import (
+from reidray.metrics.classification import (
     ClassAverages,
     count_mask_pixels,
     judge_classes,

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reidray.data.attributes import NO_YES, Attribute, AttributeSchema
-from reidray.groups import group_figures
-from reidray.retrieval.bootstrap import people_intervals
+from reidray.metrics.bootstrap import people_intervals
+from reidray.metrics.subgroups import group_figures
 
 GENDER, HAT, AGE = 0, 1, 2
 SCHEMA = AttributeSchema(

@@ -16,7 +16,7 @@ STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 HEAD = """
 import os, pathlib, subprocess, sys, threading, time
 from reidray.interrupts import offer_resume
-from reidray.job import run_job
+from reidray.cli.job import run_job
 
 def ready(*more):
     print("ready", *more, flush=True)
@@ -197,7 +197,7 @@ def test_a_job_is_interrupted_while_it_imports():
         text=True,
     )
     assert job.stderr is not None
-    while "reidray.arguments" not in job.stderr.readline():
+    while "reidray.cli.arguments" not in job.stderr.readline():
         assert job.poll() is None
     job.send_signal(signal.SIGINT)
     _, messages = job.communicate(timeout=30)

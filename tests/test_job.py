@@ -12,15 +12,15 @@ from threading import Thread
 import pytest
 import yaml
 
-from reidray.arguments import SessionConfig, recipes
-from reidray.comparison.config import CompareConfig
+from reidray.cli.arguments import SessionConfig, recipes
+from reidray.cli.flags import SYNONYMS, flags_of
+from reidray.cli.job import parse_config
 from reidray.config import QuickstartConfig, TrainMultitaskConfig, TrainReidConfig
+from reidray.config.comparison import CompareConfig
+from reidray.config.films import RecommendConfig
+from reidray.config.scoring import EvaluateConfig, ForgetConfig, ScoreConfig
+from reidray.config.tuning import TuneConfig
 from reidray.errors import UserError
-from reidray.flags import SYNONYMS, flags_of
-from reidray.job import parse_config
-from reidray.recommendation.config import RecommendConfig
-from reidray.scoring.config import EvaluateConfig, ForgetConfig, ScoreConfig
-from reidray.tuning.config import TuneConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -320,7 +320,7 @@ def run_job_file(job, *arguments, **settings):
 def run_script(body):
     script = f"""
         from reidray.errors import MachineError, UserError
-        from reidray.job import run_job
+        from reidray.cli.job import run_job
         def job():
             print("chatter")
             {body}

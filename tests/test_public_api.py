@@ -70,7 +70,7 @@ def test_no_images_give_no_rows(model):
 
 
 def test_an_image_in_a_bucket_is_embedded(model, bucket, tmp_path):
-    from reidray.data.storage import Location
+    from reidray.storage.location import Location
 
     Image.fromarray(pixels(1)).save(tmp_path / "crop.png")
     Location(bucket).write_bytes("crops/a b.png", (tmp_path / "crop.png").read_bytes())

@@ -1,7 +1,7 @@
 import pytest
 
 from reidray.errors import UserError
-from reidray.session import ray_session
+from reidray.ray_runtime import ray_session
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere.invalid:6379"])

@@ -23,7 +23,7 @@ def start(body, **streams):
         import logging, sys, warnings
         from pathlib import Path
         from reidray.errors import UserError
-        from reidray.job import run_job
+        from reidray.cli.job import run_job
         log = logging.getLogger("reidray")
         name = "{NAME}"
         def job():
@@ -110,7 +110,7 @@ def test_streams_that_are_closed_take_no_file_s_place(closed, tmp_path):
     script = """
         import logging, sys
         from pathlib import Path
-        from reidray.job import run_job
+        from reidray.cli.job import run_job
         def job():
             file = Path(sys.argv[1]).open("w")
             logging.getLogger("reidray").info("working")

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from reidray.baselines.moments import PixelMoments
 from reidray.baselines.pixels import PixelProjection
-from reidray.data.decoding import BadImage, decode_files
+from reidray.cluster_resources import cluster_cpus
+from reidray.data.images.decoding import BadImage, decode_files
 from reidray.data.ingest.pixels import binary_views
-from reidray.data.storage import Location
-from reidray.nodes import cluster_cpus
 from reidray.progress import Counter
+from reidray.storage.location import Location
 
 BATCH = 256
 MOST_TASKS = 16

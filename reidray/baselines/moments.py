@@ -4,9 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reidray.baselines.pixels import flatten
-
-MOST_PIXELS = 8192
-"""Largest P: the products are P x P float64, 302 MB for 64x32 in colour, 537 MB for this."""
+from reidray.config.parts import MOST_BASELINE_PIXELS
 
 SUMMED_AT_ONCE = 1024
 
@@ -34,10 +32,10 @@ class PixelMoments:
             ValueError: there are too many pixels.
         """
         pixels = size[0] * size[1] * (1 if grey else 3)
-        if pixels > MOST_PIXELS:
+        if pixels > MOST_BASELINE_PIXELS:
             raise ValueError(
                 f"size is {size[0]}x{size[1]}: {pixels:,} values a crop, expected at most "
-                f"{MOST_PIXELS:,}"
+                f"{MOST_BASELINE_PIXELS:,}"
             )
         self.size, self.grey, self.count = size, grey, 0
         self.sums = np.zeros(pixels)

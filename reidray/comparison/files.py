@@ -1,10 +1,10 @@
 """The files that a comparison leaves, and where it may leave them."""
 
-from reidray.comparison.config import CompareConfig
-from reidray.data.input_checks import check_data, check_folder
+from reidray.config.comparison import CompareConfig
 from reidray.data.layouts import check_layout
-from reidray.data.output_checks import check_apart
-from reidray.data.publishing import check_output
+from reidray.storage.input_checks import check_data, check_folder
+from reidray.storage.output_checks import check_apart
+from reidray.storage.publishing import check_output
 
 FIGURES_FILE = "comparison.json"
 TABLE_FILE = "table.csv"

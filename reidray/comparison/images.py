@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from reidray.comparison.config import CompareConfig
+from reidray.config.comparison import CompareConfig
 from reidray.data.identities import id_files
 from reidray.data.layouts import read_layout
 from reidray.data.manifest import Manifest
 from reidray.data.split import split_people
-from reidray.data.storage import Location
 from reidray.errors import UserError
-from reidray.scoring.evaluation import ImageLabels
-from reidray.scoring.feature_evaluation import protocol_of, right_answers
-from reidray.scoring.model_evaluation import image_labels, labelled_images
+from reidray.evaluation.feature_evaluation import protocol_of, right_answers
+from reidray.evaluation.figures import ImageLabels
+from reidray.evaluation.model_evaluation import image_labels, labelled_images
+from reidray.storage.location import Location
 
 NAMED_IN_GALLERY = "query images, named by the gallery"
 NAMED_IN_VALIDATION = (

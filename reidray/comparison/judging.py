@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from reidray.comparison.images import ComparedImages, image_names
 from reidray.comparison.methods import Method
-from reidray.retrieval import RankingMetrics, classify, evaluate
-from reidray.retrieval.protocols import JUNK
+from reidray.metrics import RankingMetrics, evaluate
+from reidray.metrics.protocols import JUNK
+from reidray.retrieval import classify
 
 RANKS = range(1, 11)
 NEIGHBOURS = (3, 10)

@@ -12,14 +12,14 @@ from reidray.baselines.distributed import embed_images, sum_moments
 from reidray.baselines.lda import SHARE, LDABaseline
 from reidray.baselines.pca import PCABaseline
 from reidray.baselines.pixels import PixelProjection
-from reidray.comparison.config import LDA_NAME, CompareConfig
 from reidray.comparison.images import ComparedImages, image_names
-from reidray.data.decoding import BadImage, check_bad_images
+from reidray.config.comparison import LDA_NAME, CompareConfig
+from reidray.data.images.decoding import BadImage, check_bad_images
+from reidray.inference.embedded_set import embed_sets
+from reidray.inference.embedding_pass import Pool
+from reidray.inference.image_batches import ImageSet
 from reidray.models import LoadedModel, load_person_model
 from reidray.progress import Activity
-from reidray.scoring.embedded_set import embed_sets
-from reidray.scoring.embedding_pass import Pool
-from reidray.scoring.image_batches import ImageSet
 
 BASELINE_METRIC = "cosine"
 """On validation people of market-qut better than euclidean for PCA, than both others for LDA."""

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import yaml
 
-from reidray.comparison.config import CompareConfig
 from reidray.comparison.images import ComparedImages, image_names
 from reidray.comparison.judging import Judged, PersonRanks, person_ranks
 from reidray.comparison.methods import FittedBaselines
@@ -16,7 +15,8 @@ from reidray.comparison.samples import (
     people_to_map,
     triplet_distances,
 )
-from reidray.data.decoding import decode_files
+from reidray.config.comparison import CompareConfig
+from reidray.data.images.decoding import decode_files
 from reidray.reporting.comparison import ComparisonPage, PersonRow, ShownTriplet, ShownWin
 from reidray.reporting.comparison_charts import cmc_chart_of_methods, embedding_maps
 from reidray.reporting.pictures import crop_address, png_address

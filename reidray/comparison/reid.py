@@ -6,19 +6,19 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from reidray.comparison.config import CompareConfig
 from reidray.comparison.files import FIGURES_FILE, REPORT_FILE, TABLE_FILE
 from reidray.comparison.images import read_images
 from reidray.comparison.judging import NEIGHBOURS, judge, unmatched_queries
 from reidray.comparison.methods import embed_baselines, embed_model, fit_baselines, load_models
 from reidray.comparison.page import Compared, build_page
-from reidray.data.publishing import published_folder
-from reidray.data.storage import Location
+from reidray.config.comparison import CompareConfig
+from reidray.evaluation.figures import unmatched_figures, unmatched_notes
+from reidray.inference.embedding_pass import plan_pool
 from reidray.progress import Activity
 from reidray.reporting.comparison import comparison_page
 from reidray.reporting.tables import as_csv
-from reidray.scoring.embedding_pass import plan_pool
-from reidray.scoring.evaluation import unmatched_figures, unmatched_notes
+from reidray.storage.location import Location
+from reidray.storage.publishing import published_folder
 
 log = logging.getLogger("reidray")
 

@@ -9,8 +9,8 @@ from sklearn.manifold import TSNE
 from reidray.comparison.images import ComparedImages
 from reidray.comparison.judging import PersonRanks
 from reidray.comparison.methods import Method
+from reidray.metrics.protocols import Truth, read_truth
 from reidray.retrieval import top_k
-from reidray.retrieval.protocols import Truth, read_truth
 
 TRIPLETS = 6
 WINS = 4

@@ -10,6 +10,9 @@ MOST_PIXELS_A_SIDE = 4096
 MOST_PIXELS = 1024 * 1024
 """The most pixels of an image that a network takes; a batch of them is 800 MB."""
 
+MOST_BASELINE_PIXELS = 8192
+"""The most pixels P of a baseline: its products are P x P float64, 537 MB."""
+
 MOST_FEATURES = 65_536
 MOST_IMAGES_A_BATCH = 65_536
 MOST_WEIGHT = 1e6

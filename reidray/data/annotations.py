@@ -11,9 +11,9 @@ from reidray.data.attributes import (
     UNKNOWN,
     UPPER_COLOURS,
 )
-from reidray.data.csv_files import restore, write_csv
 from reidray.data.identities import NO_NAMES, id_text, read_number
 from reidray.errors import UserError
+from reidray.storage.csv_files import restore, write_csv
 
 _UPPER_COLUMNS = tuple(f"up{colour}" for colour in UPPER_COLOURS)
 _LOWER_COLUMNS = tuple(f"down{colour}" for colour in LOWER_COLOURS)

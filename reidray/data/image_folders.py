@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from reidray.data.disk import OutsideLinkError
-from reidray.data.image_formats import (
+from reidray.errors import UserError
+from reidray.storage.image_formats import (
     HEAD_BYTES,
     IMAGE_SUFFIXES,
     is_image_head,
@@ -14,8 +14,8 @@ from reidray.data.image_formats import (
     may_be_image,
     suffix_of,
 )
-from reidray.data.storage import Location
-from reidray.errors import UserError
+from reidray.storage.local_disk import OutsideLinkError
+from reidray.storage.location import Location
 
 NO_SUFFIX, HIDDEN, LINKS = "without a suffix", "hidden", "links that leave the folder"
 

@@ -14,8 +14,8 @@ import pyarrow.csv as pacsv
 
 from reidray.data.attributes import UNKNOWN, AttributeSchema
 from reidray.data.identities import NO_NAMES, describe_names
-from reidray.data.storage import Location, key_leaves_root, path_leaves_root
 from reidray.errors import UserError
+from reidray.storage.location import Location, key_leaves_root, path_leaves_root
 
 NO_ATTRIBUTES = AttributeSchema()
 SPLITS = ("train", "val", "query", "gallery")

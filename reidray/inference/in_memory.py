@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from reidray.data.decoding import decode_image
-from reidray.data.pictures import MAX_BYTES, UndecodableImage, upright
-from reidray.data.storage import Location
+from reidray.data.images.decoding import decode_image
+from reidray.data.images.pictures import MAX_BYTES, UndecodableImage, upright
 from reidray.errors import UserError
+from reidray.inference.embedder import Embedder
+from reidray.inference.image_batches import BATCH
 from reidray.models import LoadedModel
-from reidray.scoring.embedder import Embedder
-from reidray.scoring.image_batches import BATCH
+from reidray.storage.location import Location
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8]"
 """A local path, an `s3://` URI, a PIL image, or (H, W, 3) RGB or (H, W) grey uint8 pixels."""

@@ -12,12 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from reidray.data.attributes import AttributeSchema
-from reidray.data.object_store import without_secrets
-from reidray.data.storage import Location
 from reidray.errors import UserError
 from reidray.guesses import quoted
 from reidray.models.networks import Network
 from reidray.models.registry import NetworkSpec, build_network, check_spec, lay_out_network
+from reidray.storage.location import Location
+from reidray.storage.object_store import without_secrets
 
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"

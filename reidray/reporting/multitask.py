@@ -6,12 +6,12 @@ from typing import Any
 
 import yaml
 
-from reidray.classification import ClassFigures
-from reidray.data.outputs import write_whole
+from reidray.metrics.classification import ClassFigures
 from reidray.reporting.charts import learning_curves
 from reidray.reporting.confusion import confusion_chart
 from reidray.reporting.rendering import duration, percent, render
 from reidray.reporting.summary import describe_epoch, describe_epochs
+from reidray.storage.staging import write_whole
 
 
 @dataclass(frozen=True)

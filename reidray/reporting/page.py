@@ -5,7 +5,6 @@ from typing import Any
 
 import yaml
 
-from reidray.data.outputs import write_whole
 from reidray.reporting.charts import attribute_bars, learning_curves
 from reidray.reporting.rendering import render
 from reidray.reporting.summary import (
@@ -17,6 +16,7 @@ from reidray.reporting.summary import (
     small_group_note,
     weak_attributes,
 )
+from reidray.storage.staging import write_whole
 
 
 def write_run_report(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reidray.data.csv_files import write_csv
+from reidray.storage.csv_files import write_csv
 
 
 def as_csv(figures: list[dict[str, Any]]) -> str:

@@ -17,7 +17,7 @@ import ray.data
 import torch
 from numpy.typing import NDArray
 
-from reidray.nodes import cluster_cpus
+from reidray.cluster_resources import cluster_cpus
 from reidray.retrieval.arrow_features import FeatureFile, Paths, check_column, open_files
 from reidray.retrieval.distances import METRICS
 from reidray.retrieval.inputs import (

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reidray.data.csv_files import write_csv
 from reidray.errors import UserError
-from reidray.retrieval.distractors import neighbour_distance, separation
-from reidray.retrieval.protocols import DISTRACTOR, JUNK
+from reidray.metrics.distractors import neighbour_distance, separation
+from reidray.metrics.protocols import DISTRACTOR, JUNK
+from reidray.storage.csv_files import write_csv
 
 DISTRACTOR_SCORE = "distractor_score"
 ATTRIBUTE_DOUBT = "attribute_doubt"

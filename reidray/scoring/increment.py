@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reidray.data.decoding import BadImage
-from reidray.scoring.digests import HASH_BYTES
-from reidray.scoring.image_batches import EmbeddedBatch, ImageSet
-from reidray.scoring.parts import IMAGES_SCHEMA
-from reidray.scoring.predictions import Predictions, joined
-from reidray.scoring.store import EmbeddingStore, find_images
+from reidray.data.images.decoding import BadImage
+from reidray.inference.digests import HASH_BYTES
+from reidray.inference.image_batches import EmbeddedBatch, ImageSet
+from reidray.inference.predictions import Predictions, joined
+from reidray.scoring.store.embedding_store import EmbeddingStore, find_images
+from reidray.scoring.store.parts import IMAGES_SCHEMA
 
 PART_ROWS = 8192
 """Images whose embeddings are written together; a run that is killed loses fewer than these."""

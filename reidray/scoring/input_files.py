@@ -1,8 +1,8 @@
 """Check the inputs of scoring, evaluation and forgetting before PyTorch and Ray load."""
 
-from reidray.data.input_checks import check_data, check_file, check_folder
+from reidray.config.scoring import EvaluateConfig, ForgetConfig, ScoreConfig
 from reidray.data.layouts import check_layout
-from reidray.scoring.config import EvaluateConfig, ForgetConfig, ScoreConfig
+from reidray.storage.input_checks import check_data, check_file, check_folder
 
 MODEL_FILES = ("model.json",)
 

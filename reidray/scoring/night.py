@@ -12,17 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reidray.data.decoding import BadImage, check_bad_images
+from reidray.config.scoring import ScoreConfig
 from reidray.data.image_folders import find_images, passed_over_note
-from reidray.data.publishing import published_folder
-from reidray.data.retries import retries_so_far
-from reidray.data.storage import Location
+from reidray.data.images.decoding import BadImage, check_bad_images
+from reidray.inference.embedder import shape_of
+from reidray.inference.image_batches import ImageSet
+from reidray.inference.predictions import Predictions
 from reidray.models import load_person_model
 from reidray.progress import SAID_AFTER, Stages, told_when_slow
 from reidray.retrieval.search import top_k_of_parts
-from reidray.scoring.config import ScoreConfig
-from reidray.scoring.embedder import shape_of
-from reidray.scoring.image_batches import ImageSet
 from reidray.scoring.increment import Increment, folder_of
 from reidray.scoring.night_embedding import NightCluster, embed_missing
 from reidray.scoring.night_files import (
@@ -37,12 +35,14 @@ from reidray.scoring.output_files import (
     SUMMARY_FILE,
     check_score_places,
 )
-from reidray.scoring.part_log import Parts
-from reidray.scoring.predictions import Predictions
 from reidray.scoring.ranking_file import check_names
 from reidray.scoring.sifting import sift
 from reidray.scoring.stopwatch import Stopwatch
-from reidray.scoring.store import EmbeddingStore, open_parts, open_temporary_parts
+from reidray.scoring.store.embedding_store import EmbeddingStore, open_parts, open_temporary_parts
+from reidray.scoring.store.part_log import Parts
+from reidray.storage.location import Location
+from reidray.storage.publishing import published_folder
+from reidray.storage.retries import retries_so_far
 
 log = logging.getLogger("reidray")
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import torch
 
+from reidray.config.scoring import ScoreConfig
+from reidray.inference.embedder import embed_here
+from reidray.inference.image_batches import EmbeddedBatch, ImageSet
 from reidray.models import LoadedModel
-from reidray.scoring.config import ScoreConfig
-from reidray.scoring.embedder import embed_here
-from reidray.scoring.image_batches import EmbeddedBatch, ImageSet
 from reidray.scoring.increment import Increment
 from reidray.scoring.stopwatch import Stopwatch
 
@@ -68,7 +68,7 @@ def embed_missing(
         pace = _take_all(embed_here(model, sets, missing, increment.known()), increment)
         watch.lap("embed")
         return EmbeddingPass(pace=pace)
-    from reidray.scoring.embedding_pass import embed_images, plan_pool  # imports Ray
+    from reidray.inference.embedding_pass import embed_images, plan_pool  # imports Ray
 
     with cluster.session:
         pool = plan_pool(config.num_workers, config.use_gpu)

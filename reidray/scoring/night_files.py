@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from reidray.config.scoring import ScoreConfig
 from reidray.data.annotations import write_annotations
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.inference.image_batches import ImageSet
 from reidray.models import LoadedModel
-from reidray.scoring.config import ScoreConfig
 from reidray.scoring.distractors import distractor_table
-from reidray.scoring.image_batches import ImageSet
 from reidray.scoring.increment import StoredSet
 from reidray.scoring.output_files import (
     ATTRIBUTE_FILE,

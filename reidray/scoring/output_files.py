@@ -3,10 +3,10 @@
 Nothing here loads PyTorch or Ray, so that a wrong place is refused at once.
 """
 
+from reidray.config.scoring import EvaluateConfig, ScoreConfig
 from reidray.data.identities import CAMERA_IDS_FILE, PERSON_IDS_FILE
-from reidray.data.output_checks import check_apart
-from reidray.data.publishing import check_output, check_store
-from reidray.scoring.config import EvaluateConfig, ScoreConfig
+from reidray.storage.output_checks import check_apart
+from reidray.storage.publishing import check_output, check_store
 
 RANKING_FILE = "reid_test.txt"
 ATTRIBUTE_FILE = "classification_test.csv"

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
-from reidray.data.csv_files import write_csv
-from reidray.data.decoding import BadImage
+from reidray.data.images.decoding import BadImage
+from reidray.storage.csv_files import write_csv
 
 
 def attribute_rows(

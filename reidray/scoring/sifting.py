@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidray.errors import UserError
+from reidray.inference.predictions import Predictions
 from reidray.scoring.distractors import DISTRACTOR_SCORE, Scores, score_images
-from reidray.scoring.predictions import Predictions
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.storage.location import Location
 from reidray.training.checkpoint_files import (
     BEST_FILE,
     FORMAT,

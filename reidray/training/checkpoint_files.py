@@ -13,8 +13,8 @@ from typing import Any, cast
 import pyarrow as pa
 from safetensors import SafetensorError, deserialize
 
-from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.storage.location import Location
 
 log = logging.getLogger("reidray")
 

@@ -1,8 +1,8 @@
 """Check the inputs of a training before PyTorch and Ray load."""
 
 from reidray.config import TrainingConfig
-from reidray.data.input_checks import check_data, check_file
 from reidray.data.layouts import check_layout
+from reidray.storage.input_checks import check_data, check_file
 
 NAMED_WEIGHTS = ("none", "imagenet")
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from ray.util.queue import Empty, Queue
 from torch.utils.tensorboard import SummaryWriter
 
-from reidray.data.outputs import write_whole
 from reidray.progress import Activity, duration
+from reidray.storage.staging import write_whole
 from reidray.training.loop import Metrics, StepProgress
 from reidray.training.run_directory import RunDirectory
 

@@ -12,12 +12,11 @@ import yaml
 from numpy.typing import NDArray
 
 from reidray.config import NetworkConfig, TrainingConfig
-from reidray.data.decoding import check_bad_images
 from reidray.data.identities import id_files
+from reidray.data.images.decoding import check_bad_images
 from reidray.data.ingest import ImageFiles, IngestedCrops, Way, choose_way, ingest
 from reidray.data.layouts import read_layout
 from reidray.data.manifest import Manifest
-from reidray.data.outputs import check_replaceable, staged_directory, write_whole
 from reidray.errors import UserError
 from reidray.models.directory import MODEL_FILES, ModelCard, save_model
 from reidray.models.networks import Network
@@ -28,6 +27,7 @@ from reidray.models.registry import (
     check_weights,
     describe_for_task,
 )
+from reidray.storage.staging import check_replaceable, staged_directory, write_whole
 from reidray.training.checkpoint import Standing, check_settings, read_best
 from reidray.training.checkpoint_files import (
     CHECKPOINTS,

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Self
 
 from reidray.config import TrainingConfig
-from reidray.data.object_store import without_secrets
-from reidray.data.output_checks import check_apart, check_filled_folder
-from reidray.data.outputs import require_new
-from reidray.data.publishing import check_outside_outputs, only_writer_of
-from reidray.data.storage import Location
-from reidray.data.store_lock import LOCK_FILE, StoreLock, writing_alone
 from reidray.errors import UserError
 from reidray.progress import SAID_AFTER, Activity
+from reidray.storage.location import Location
+from reidray.storage.locks.object_lock import LOCK_FILE, StoreLock, writing_alone
+from reidray.storage.object_store import without_secrets
+from reidray.storage.output_checks import check_apart, check_filled_folder
+from reidray.storage.publishing import check_outside_outputs, only_writer_of
+from reidray.storage.staging import require_new
 from reidray.training.checkpoint_files import settle_checkpoints
 
 RUN_FILES = (

@@ -12,10 +12,10 @@ import ray.train
 from ray.train.torch import TorchTrainer
 from ray.util.queue import Queue
 
-from reidray.data.object_store import open_for_ray
-from reidray.data.storage import Location
+from reidray.cluster_resources import cluster_gpus, node_resources
 from reidray.errors import MachineError, UserError
-from reidray.nodes import cluster_gpus, node_resources
+from reidray.storage.location import Location
+from reidray.storage.object_store import open_for_ray
 from reidray.training.checkpoint_files import CHECKPOINTS
 from reidray.training.failures import EndAtMistakes, TrainingBugError
 from reidray.training.progress import Journal

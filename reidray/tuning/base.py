@@ -1,11 +1,11 @@
 """Read and check what a sweep varies, before PyTorch and Ray load."""
 
-from reidray.arguments import Invocation
+from reidray.cli.arguments import Invocation
+from reidray.cli.job import parse_config
 from reidray.config import TrainingConfig, TrainMultitaskConfig, TrainReidConfig
-from reidray.data.input_checks import check_data
+from reidray.config.tuning import TuneConfig
 from reidray.data.layouts import check_layout
-from reidray.job import parse_config
-from reidray.tuning.config import TuneConfig
+from reidray.storage.input_checks import check_data
 from reidray.tuning.space import read_space
 
 CONFIGS: dict[str, type[TrainingConfig]] = {

@@ -7,12 +7,12 @@ from typing import Any
 from reidray.config import TrainingConfig, TrainMultitaskConfig, TrainReidConfig
 from reidray.config.sources import Sources
 from reidray.data.ingest import IngestedCrops
-from reidray.training.multitask.prepare import prepare_multitask
-from reidray.training.multitask.train import finish_multitask
-from reidray.training.reid.prepare import prepare_reid
-from reidray.training.reid.train import finish_reid
 from reidray.training.run import Learned, Prepared
 from reidray.training.run_directory import RunDirectory
+from reidray.training.tasks.multitask.prepare import prepare_multitask
+from reidray.training.tasks.multitask.train import finish_multitask
+from reidray.training.tasks.reid.prepare import prepare_reid
+from reidray.training.tasks.reid.train import finish_reid
 from reidray.training.trainer import Resources
 
 

@@ -12,9 +12,9 @@ import ray.train
 from ray import tune
 
 from reidray.config import ValidationConfig
-from reidray.data.object_store import open_for_ray
-from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.storage.location import Location
+from reidray.storage.object_store import open_for_ray
 from reidray.training.checkpoint import Standing, read_standing
 from reidray.training.checkpoint_files import CHECKPOINTS
 from reidray.training.run import seconds_of

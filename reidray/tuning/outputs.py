@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import yaml
 
 from reidray.config import TrainingConfig, ValidationConfig
-from reidray.data.outputs import write_whole
 from reidray.reporting.sweep import SweptTrial, sweep_page
 from reidray.reporting.tables import as_csv
+from reidray.storage.staging import write_whole
 from reidray.training.run import plain
 from reidray.training.run_directory import RunDirectory
 from reidray.tuning.outcome import TrialRow, equals_of

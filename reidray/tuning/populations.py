@@ -14,8 +14,8 @@ from typing import Any
 
 import ray.train
 
-from reidray.data.object_store import open_for_ray
 from reidray.errors import UserError
+from reidray.storage.object_store import open_for_ray
 from reidray.training.checkpoint import Standing, read_standing
 from reidray.training.trainer import on_this_disk
 from reidray.tuning.progress import RESULTS_FILE

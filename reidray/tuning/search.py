@@ -15,8 +15,8 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.search.sample import Domain
 
 from reidray.config import TrainingConfig
+from reidray.config.tuning import TuneConfig
 from reidray.errors import UserError
-from reidray.tuning.config import TuneConfig
 from reidray.tuning.space import Variation
 from reidray.tuning.trial import MUTABLE
 

@@ -6,11 +6,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from reidray.cli.flags import in_words
 from reidray.config import TrainingConfig
+from reidray.config.settings_files import read_settings
 from reidray.errors import UserError
-from reidray.flags import in_words
 from reidray.guesses import advise, quoted
-from reidray.settings_files import read_settings
 
 Way = Literal["choice", "uniform", "loguniform", "randint"]
 Config = TypeVar("Config", bound=TrainingConfig)
@@ -54,7 +54,7 @@ class Variation:
 
 def spaces(task: str) -> dict[str, Path]:
     """The spaces that come with reidray for a kind of training, by name."""
-    folder = Path(str(files("reidray"))) / "recipes" / "spaces" / task
+    folder = Path(str(files("reidray.config"))) / "recipes" / "spaces" / task
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 

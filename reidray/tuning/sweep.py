@@ -10,17 +10,17 @@ from typing import Any
 import yaml
 from ray import tune
 
+from reidray.cluster_resources import node_resources
+from reidray.config.tuning import TuneConfig
 from reidray.data.ingest import choose_way
-from reidray.data.object_store import open_for_ray
-from reidray.data.outputs import write_whole
 from reidray.errors import UserError
 from reidray.interrupts import interrupted, restore_handler
-from reidray.nodes import node_resources
+from reidray.storage.object_store import open_for_ray
+from reidray.storage.staging import write_whole
 from reidray.training.run import Prepared, have_images, open_run, plain, read_learned
 from reidray.training.run_directory import RunDirectory
 from reidray.training.trainer import SHARE_BESIDE_DECODING, Resources
 from reidray.tuning.base import read_base
-from reidray.tuning.config import TuneConfig
 from reidray.tuning.kinds import KINDS
 from reidray.tuning.outcome import TrialRow, best_of, rows_of
 from reidray.tuning.outputs import told_best, write_outputs, write_trials

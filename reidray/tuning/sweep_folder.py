@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from reidray.data.output_checks import check_apart
+from reidray.config.tuning import TuneConfig
 from reidray.errors import UserError
+from reidray.storage.output_checks import check_apart
 from reidray.training.run_directory import RunDirectory
-from reidray.tuning.config import TuneConfig
 
 SWEEP_FILE = "sweep.yaml"
 

@@ -10,8 +10,8 @@ import torch
 from ray import tune
 
 from reidray.data.ingest import IngestedCrops
-from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.storage.location import Location
 from reidray.training.checkpoint_files import settle_checkpoints
 from reidray.training.loop import Metrics, StepProgress
 from reidray.training.place import Place

@@ -3,7 +3,7 @@ import pytest
 
 from reidray.baselines.lda import LDABaseline
 from reidray.baselines.pca import PCABaseline
-from reidray.retrieval import evaluate
+from reidray.metrics import evaluate
 
 
 def people_in_changing_light(people, images, seed):

@@ -21,12 +21,12 @@ from reidray.config import (
     TrainReidConfig,
 )
 from reidray.data.attributes import AttributeSchema
-from reidray.data.crops import CropTable
+from reidray.data.images.crops import CropTable
 from reidray.models import build_model
 from reidray.training.loop import LoopPlan, fit
 from reidray.training.place import Place
-from reidray.training.reid.task import ReidTask
-from reidray.training.reid.validation import LabelledCrops
+from reidray.training.tasks.reid.task import ReidTask
+from reidray.training.tasks.reid.validation import LabelledCrops
 
 BACKBONE, SIZE = "resnet50", (256, 128)
 PEOPLE, CROPS_OF_EACH = 512, 32

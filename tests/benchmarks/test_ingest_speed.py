@@ -29,16 +29,16 @@ from reidray.config import (
     ValidationConfig,
 )
 from reidray.data.attributes import AttributeSchema
-from reidray.data.demo import draw_demo_set
 from reidray.data.ingest import ImageFiles, ingest
 from reidray.data.layouts import read_layout
-from reidray.data.storage import Location
+from reidray.demo import draw_demo_set
 from reidray.models import build_model
+from reidray.storage.location import Location
 from reidray.training.ahead import made_ahead
 from reidray.training.loop import LoopPlan, fit
 from reidray.training.place import Place
-from reidray.training.reid.task import ReidTask
-from reidray.training.reid.validation import LabelledCrops
+from reidray.training.tasks.reid.task import ReidTask
+from reidray.training.tasks.reid.validation import LabelledCrops
 
 IMAGES, PEOPLE, BATCH, EPOCHS = 4096, 64, 64, 3
 TIMES = 4  # each image so many times, by as many people: a set as large as Market-1501's

@@ -18,22 +18,22 @@ import pyarrow as pa
 import pytest
 import torch
 
+from reidray.config.scoring import ScoreConfig
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
-from reidray.data.decoding import decode_files
-from reidray.data.demo import draw_demo_set
 from reidray.data.image_folders import list_images
-from reidray.data.storage import Location
+from reidray.data.images.decoding import decode_files
+from reidray.demo import draw_demo_set
+from reidray.inference.image_batches import ImageSet
+from reidray.inference.predictions import Shape
 from reidray.models import ModelCard, NetworkSpec, save_model
 from reidray.models.registry import build_network
-from reidray.scoring.config import ScoreConfig
-from reidray.scoring.image_batches import ImageSet
 from reidray.scoring.increment import Increment
 from reidray.scoring.night import rank
 from reidray.scoring.night_files import NightlySet
-from reidray.scoring.part_log import PartLog
-from reidray.scoring.parts import IMAGES_SCHEMA
-from reidray.scoring.predictions import Shape
-from reidray.scoring.store import EmbeddingStore
+from reidray.scoring.store.embedding_store import EmbeddingStore
+from reidray.scoring.store.part_log import PartLog
+from reidray.scoring.store.parts import IMAGES_SCHEMA
+from reidray.storage.location import Location
 
 ROOT = Path(__file__).parents[2]
 DRAWN, GALLERY, QUERIES, CHANGED = 2000, 20_000, 500, 200

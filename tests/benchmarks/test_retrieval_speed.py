@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from reidray.retrieval import evaluate, rerank, top_k
-from reidray.retrieval.comparisons import compare_rows
-from reidray.retrieval.protocols import read_truth
+from reidray.metrics import evaluate
+from reidray.metrics.comparisons import compare_rows
+from reidray.metrics.protocols import read_truth
+from reidray.retrieval import rerank, top_k
 
 QUERIES, IMAGES, VALUES, PEOPLE, DISTRACTORS = 3368, 15913, 2048, 750, 2798  # as Market-1501
 

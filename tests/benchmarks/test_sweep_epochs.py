@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reidray.data.demo import draw_demo_set
-from reidray.session import ray_session
-from reidray.tuning.config import TuneConfig
+from reidray.config.tuning import TuneConfig
+from reidray.demo import draw_demo_set
+from reidray.ray_runtime import ray_session
 from reidray.tuning.sweep import prepare_sweep, run_sweep
 
 TRIALS, EPOCHS = 12, 9

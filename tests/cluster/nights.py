@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from reidray.config.scoring import ScoreConfig
 from reidray.models import ModelCard, save_model
 from reidray.models.registry import build_network, describe_for_task
-from reidray.scoring.config import ScoreConfig
 from reidray.scoring.night import score_night
 from reidray.scoring.night_embedding import NightCluster
 

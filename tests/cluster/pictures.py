@@ -5,7 +5,7 @@ import pyarrow as pa
 from PIL import Image
 
 from reidray.data.ingest import ImageFiles
-from reidray.data.storage import Location
+from reidray.storage.location import Location
 
 SIZE = (8, 6)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from reidray.data.demo import draw_demo_set
-from reidray.data.storage import Location
+from reidray.demo import draw_demo_set
+from reidray.storage.location import Location
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 6

@@ -14,15 +14,15 @@ from bad_files import odd_pictures, put_bad_files
 from nights import Unreachable, draw, night, published, run_job
 from PIL import Image
 
-from reidray import job
+from reidray.cli import job
+from reidray.config.scoring import ScoreConfig
 from reidray.data.annotations import ANNOTATION_COLUMNS, read_annotations
 from reidray.data.image_folders import list_images
 from reidray.data.ingest import ImageFiles, ingest
-from reidray.data.storage import Location
-from reidray.scoring.config import ScoreConfig
 from reidray.scoring.night import score_night
 from reidray.scoring.night_embedding import NightCluster
 from reidray.scoring.ranking_file import read_ranking
+from reidray.storage.location import Location
 
 pytestmark = pytest.mark.cluster
 PEOPLE = 20

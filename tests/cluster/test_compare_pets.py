@@ -7,11 +7,11 @@ import pytest
 import torch
 from made_pets import BREEDS, draw_pets
 
-from reidray.comparison.config import CompareConfig
-from reidray.comparison.pets import compare_pets
+from reidray.config.comparison import CompareConfig
 from reidray.errors import UserError
 from reidray.models import ModelCard, describe_network, save_model
 from reidray.models.registry import build_network
+from reidray.studies.pets_comparison import compare_pets
 
 pytestmark = pytest.mark.cluster
 

@@ -7,8 +7,8 @@ from PIL import Image
 from reidray.baselines import distributed
 from reidray.baselines.distributed import embed_images, sum_moments
 from reidray.baselines.pca import PCABaseline
-from reidray.data.decoding import decode_files
-from reidray.data.storage import Location
+from reidray.data.images.decoding import decode_files
+from reidray.storage.location import Location
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_address")]
 SIZE = (8, 4)

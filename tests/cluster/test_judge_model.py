@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from nights import Unreachable, draw
 
+from reidray.config.scoring import EvaluateConfig
 from reidray.errors import UserError
-from reidray.scoring.config import EvaluateConfig
-from reidray.scoring.evaluation_folder import publish
-from reidray.scoring.model_evaluation import judge_model
+from reidray.evaluation.model_evaluation import judge_model
+from reidray.evaluation.output_folder import publish
 
 pytestmark = pytest.mark.cluster
 

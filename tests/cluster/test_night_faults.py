@@ -23,7 +23,7 @@ NIGHT = """
 import json, sys
 import ray
 import reidray.scoring.increment as increment
-from reidray.scoring.config import ScoreConfig
+from reidray.config.scoring import ScoreConfig
 from reidray.scoring.night import score_night
 
 settings, ray_settings, increment.PART_ROWS = json.loads(sys.argv[1]), json.loads(sys.argv[2]), 64

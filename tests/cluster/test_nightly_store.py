@@ -9,8 +9,8 @@ import pytest
 from nights import draw, night, night_without_ray, published, run_job
 from s3_server import latest_run
 
-from reidray.data.storage import Location
 from reidray.scoring.ranking_file import read_ranking
+from reidray.storage.location import Location
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_address")]
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_address")]
 @pytest.fixture
 def images(tmp_path, monkeypatch):
     """Twelve queries and thirty-six gallery images, old enough to be known by their times."""
-    monkeypatch.setattr("reidray.data.storage.FRESH_NS", 0)
+    monkeypatch.setattr("reidray.storage.location.FRESH_NS", 0)
     for person in range(12):
         draw(tmp_path / "images" / "queries" / f"{person:06d}.png", person, 0)
         for variant in range(1, 4):

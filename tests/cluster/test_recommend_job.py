@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from rating_files import write_two_tastes
 
-from reidray.recommendation.config import SweepConfig
-from reidray.recommendation.genres import genre_means
-from reidray.recommendation.mixtures import fit_random_state
-from reidray.recommendation.ratings import read_ratings
+from reidray.config.films import SweepConfig
+from reidray.studies.films.genres import genre_means
+from reidray.studies.films.mixtures import fit_random_state
+from reidray.studies.films.ratings import read_ratings
 
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from nights import Unreachable, draw, draw_night, make_model, night, published, run_job
 
+from reidray.config.scoring import ScoreConfig
 from reidray.data.annotations import read_annotations
 from reidray.data.attributes import AttributeSchema
 from reidray.errors import UserError
-from reidray.scoring.config import ScoreConfig
 from reidray.scoring.night import score_night
 from reidray.scoring.night_embedding import NightCluster
 from reidray.scoring.ranking_file import read_ranking

@@ -13,11 +13,11 @@ import pytest
 import ray
 from nights import draw_night, night, published
 
-from reidray.data.storage import Location
 from reidray.errors import MachineError
-from reidray.scoring import watched_workers
-from reidray.scoring.image_batches import PlannedBatch
-from reidray.scoring.watched_workers import Task, Whereabouts, Worker, run_blocks
+from reidray.inference import watched_workers
+from reidray.inference.image_batches import PlannedBatch
+from reidray.inference.watched_workers import Task, Whereabouts, Worker, run_blocks
+from reidray.storage.location import Location
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_address")]
 

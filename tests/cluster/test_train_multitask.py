@@ -13,7 +13,7 @@ from PIL import Image
 from reidray.config import TrainMultitaskConfig
 from reidray.errors import UserError
 from reidray.models import load_model
-from reidray.training.multitask.prepare import prepare_multitask
+from reidray.training.tasks.multitask.prepare import prepare_multitask
 
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]

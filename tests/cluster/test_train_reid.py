@@ -12,14 +12,14 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
+from reidray.cli.job import parse_config
 from reidray.config import TrainReidConfig
-from reidray.data.demo import draw_demo_set
-from reidray.data.storage import Location
+from reidray.demo import draw_demo_set
 from reidray.errors import UserError
-from reidray.job import parse_config
 from reidray.models import load_model
-from reidray.training.reid.prepare import prepare_reid
-from reidray.training.reid.train import train_reid
+from reidray.storage.location import Location
+from reidray.training.tasks.reid.prepare import prepare_reid
+from reidray.training.tasks.reid.train import train_reid
 from reidray.training.trainer import place_workers
 
 pytestmark = pytest.mark.cluster

@@ -15,11 +15,11 @@ import pytest
 import yaml
 from sweeps import BASE, EPOCHS, ROOT, SPACE, ended_trials, finish, flags, make_inputs, start
 
+from reidray.cli.job import parse_config
 from reidray.config import TrainReidConfig
+from reidray.config.tuning import TuneConfig
 from reidray.errors import UserError
-from reidray.job import parse_config
 from reidray.models import load_model
-from reidray.tuning.config import TuneConfig
 from reidray.tuning.sweep import prepare_sweep
 
 pytestmark = pytest.mark.cluster

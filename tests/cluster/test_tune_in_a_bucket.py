@@ -6,8 +6,8 @@ import time
 import pytest
 from sweeps import EPOCHS, ended_trials, finish, make_inputs, start
 
-from reidray.data.storage import Location
 from reidray.models import load_model
+from reidray.storage.location import Location
 
 pytestmark = pytest.mark.cluster
 

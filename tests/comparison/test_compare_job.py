@@ -7,9 +7,9 @@ import pytest
 import torch
 from drawn_crops import draw_crop
 
-from reidray.comparison.config import CompareConfig
 from reidray.comparison.images import read_images
 from reidray.comparison.reid import compare_reid
+from reidray.config.comparison import CompareConfig
 from reidray.errors import UserError
 from reidray.models import ModelCard, NetworkSpec, save_model
 from reidray.models.registry import build_network

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reidray.comparison.config import CompareConfig
 from reidray.config import QuickstartConfig, TrainMultitaskConfig, TrainReidConfig
-from reidray.recommendation.config import RecommendConfig
-from reidray.tuning.config import TuneConfig
+from reidray.config.comparison import CompareConfig
+from reidray.config.films import RecommendConfig
+from reidray.config.tuning import TuneConfig
 from reidray.tuning.space import with_values
 
 REID = TrainReidConfig(data="-")

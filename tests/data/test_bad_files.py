@@ -10,18 +10,18 @@ from bad_files import many_scans, odd_pictures, packed_bomb, put_bad_files
 from PIL import Image
 from tiny_images import encoded, halves, tiny_jpeg, write_images
 
-from reidray.data.decoding import decode_files, decode_image, decode_mask
 from reidray.data.image_folders import list_images
+from reidray.data.images.decoding import decode_files, decode_image, decode_mask
+from reidray.data.images.pictures import MAX_PIXELS, MAX_SIDE, UndecodableImage
 from reidray.data.layouts import read_layout
-from reidray.data.pictures import MAX_PIXELS, MAX_SIDE, UndecodableImage
-from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.storage.location import Location
 
 WITHIN_SECONDS = 20
 DECODE = """
 import resource, sys
 from pathlib import Path
-from reidray.data.decoding import UndecodableImage, decode_image
+from reidray.data.images.decoding import UndecodableImage, decode_image
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for name in sys.argv[1:]:

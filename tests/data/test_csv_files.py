@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from reidray.data.annotations import read_annotations, write_annotations
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
-from reidray.data.csv_files import neutralise, restore, write_csv
-from reidray.data.decoding import BadImage
-from reidray.recommendation.outputs import list_table
+from reidray.data.images.decoding import BadImage
+from reidray.evaluation.figures import QueryFigures
+from reidray.evaluation.output_folder import query_table
 from reidray.reporting.tables import as_csv
 from reidray.scoring.distractors import distractor_table
-from reidray.scoring.evaluation import QueryFigures
-from reidray.scoring.evaluation_folder import query_table
 from reidray.scoring.quarantine import write_quarantine
+from reidray.storage.csv_files import neutralise, restore, write_csv
+from reidray.studies.films.outputs import list_table
 
 STARTS = "=+-@\t\r"
 EVIL = "=HYPERLINK(1).jpg"

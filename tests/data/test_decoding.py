@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 from tiny_images import encoded, halves, tiny_jpeg, write_images
 
-from reidray.data.decoding import (
+from reidray.data.images.decoding import (
     BadImage,
     check_bad_images,
     decode_files,
     decode_image,
 )
-from reidray.data.pictures import UndecodableImage
-from reidray.data.storage import Location
+from reidray.data.images.pictures import UndecodableImage
 from reidray.errors import UserError
+from reidray.storage.location import Location
 
 RED, BLUE = (250, 10, 10), (10, 10, 250)
 

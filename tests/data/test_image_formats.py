@@ -3,19 +3,19 @@ import pytest
 from PIL import Image
 from tiny_images import encoded, halves, tiny_jpeg, write_images
 
-from reidray.data.decoding import decode_files, decode_image
 from reidray.data.image_folders import find_images, list_images, passed_over_note
-from reidray.data.image_formats import (
+from reidray.data.images.decoding import decode_files, decode_image
+from reidray.data.images.pictures import UndecodableImage
+from reidray.data.layouts import read_layout
+from reidray.errors import UserError
+from reidray.storage.image_formats import (
     FORMATS,
     HEAD_BYTES,
     IMAGE_SUFFIXES,
     OTHER_SUFFIXES,
     is_image_head,
 )
-from reidray.data.layouts import read_layout
-from reidray.data.pictures import UndecodableImage
-from reidray.data.storage import Location
-from reidray.errors import UserError
+from reidray.storage.location import Location
 
 WRITTEN = {"JPEG2000": ({}, {"no_jp2": True})}
 

@@ -1,8 +1,8 @@
 import pytest
 
-from reidray.data.input_checks import check_data, check_file, check_folder
-from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.storage.input_checks import check_data, check_file, check_folder
+from reidray.storage.location import Location
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_images import encoded, halves
 
-from reidray.data.jpeg import decode_plain_jpeg
+from reidray.data.images.jpeg import decode_plain_jpeg
 
 ENOUGH = 10**6
 

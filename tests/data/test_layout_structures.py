@@ -8,8 +8,8 @@ import pytest
 from tiny_images import tiny_jpeg, write_images
 
 from reidray.data.layouts import read_layout
-from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.storage.location import Location
 
 PEOPLE = range(1, 7)
 

@@ -9,10 +9,10 @@ from tiny_images import REAL_DATA, tiny_jpeg, write_images
 
 from reidray.data.annotations import write_annotations
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
-from reidray.data.decoding import decode_files
+from reidray.data.images.decoding import decode_files
 from reidray.data.layouts import LAYOUTS, read_layout
-from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.storage.location import Location
 
 PLAIN = dict.fromkeys(PEDESTRIAN_SCHEMA.names, 0)
 

@@ -6,13 +6,13 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 from tiny_images import REAL_DATA, encoded, halves
 
-from reidray.data.crops import CropGroup, CropTable
-from reidray.data.decoding import decode_files
+from reidray.data.images.crops import CropGroup, CropTable
+from reidray.data.images.decoding import decode_files
+from reidray.data.images.masks import decode_mask
+from reidray.data.images.pictures import UndecodableImage
 from reidray.data.layouts import read_layout
-from reidray.data.masks import decode_mask
-from reidray.data.pictures import UndecodableImage
-from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.storage.location import Location
 
 TRIMAP = np.array([[1, 2, 3], [2, 2, 1]], np.uint8)
 ANIMAL = np.array([[1, 0, 1], [0, 0, 1]], np.uint8)

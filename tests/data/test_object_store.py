@@ -6,11 +6,11 @@ import pytest
 from moto.server import ThreadedMotoServer
 from tiny_images import encoded, halves, tiny_jpeg
 
-from reidray.data.decoding import decode_files
 from reidray.data.image_folders import list_images
+from reidray.data.images.decoding import decode_files
 from reidray.data.layouts import read_layout
-from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.storage.location import Location
 
 SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
 

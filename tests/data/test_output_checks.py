@@ -7,12 +7,12 @@ import sys
 import pytest
 from s3_server import all_objects
 
-from reidray.data.output_checks import check_apart, check_filled_folder, is_mount_point
-from reidray.data.publishing import check_output, published_folder
-from reidray.data.publishing import check_store as check_store_place
+from reidray.config.scoring import ScoreConfig
 from reidray.errors import UserError
-from reidray.scoring.config import ScoreConfig
 from reidray.scoring.output_files import check_score_places
+from reidray.storage.output_checks import check_apart, check_filled_folder, is_mount_point
+from reidray.storage.publishing import check_output, published_folder
+from reidray.storage.publishing import check_store as check_store_place
 from reidray.training.run_directory import RunDirectory
 
 LONGEST_NAME = 255

@@ -5,9 +5,9 @@ import time
 import pytest
 from tiny_images import write_images
 
-from reidray.data.outputs import staged_directory, write_whole
-from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.storage.location import Location
+from reidray.storage.staging import staged_directory, write_whole
 
 
 def names(folder):
@@ -163,7 +163,7 @@ def test_a_file_of_others_with_the_name_of_the_lock_is_never_lost(tmp_path, text
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import reidray.data.outputs as outputs
+import reidray.storage.staging as outputs
 renames = []
 if sys.argv[2] != "none":  # a system that cannot exchange two folders in one step
     outputs.sys.platform = "other"

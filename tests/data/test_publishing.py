@@ -10,17 +10,17 @@ from hashlib import sha256
 import pytest
 from s3_server import all_objects, latest_run
 
-from reidray.data.decoding import BadImage, decode_files
-from reidray.data.publishing import check_output, only_writer_of, published_folder
-from reidray.data.retries import retries_so_far
-from reidray.data.storage import Location
+from reidray.data.images.decoding import BadImage, decode_files
 from reidray.errors import UserError
+from reidray.storage.location import Location
+from reidray.storage.publishing import check_output, only_writer_of, published_folder
+from reidray.storage.retries import retries_so_far
 
 HOLD = """
 import sys, time
-import reidray.data.store_lock
-from reidray.data.publishing import published_folder
-reidray.data.store_lock.RENEW_SECONDS = 0.5
+import reidray.storage.locks.object_lock
+from reidray.storage.publishing import published_folder
+reidray.storage.locks.object_lock.RENEW_SECONDS = 0.5
 with published_folder(sys.argv[1], frozenset({"a.txt"})) as folder:
     (folder / "a.txt").write_text("half")
     print("writing", flush=True)
@@ -155,7 +155,7 @@ def test_the_newest_run_stays_where_the_clock_went_back(bucket, monkeypatch):
     publish(uri, a="one")
     later = json.loads(Location(uri).read_bytes("latest.json"))["run"]
     for year in (2020, 2010):
-        monkeypatch.setattr("reidray.data.bucket_runs.datetime", clock_of(year))
+        monkeypatch.setattr("reidray.storage.bucket_runs.datetime", clock_of(year))
         publish(uri, a=f"of {year}")
         assert read(uri) == {"a.txt": f"of {year}"}
     assert f"{later}/a.txt" not in all_objects(uri)
@@ -213,8 +213,8 @@ def test_an_output_of_another_job_is_not_replaced_in_a_bucket(bucket):
 def test_a_second_run_stops_while_the_first_writes_and_not_once_it_was_killed(
     place, bucket, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("reidray.data.store_lock.RENEW_SECONDS", 0.5)
-    monkeypatch.setattr("reidray.data.store_lock.STALE_SECONDS", 3.0)
+    monkeypatch.setattr("reidray.storage.locks.object_lock.RENEW_SECONDS", 0.5)
+    monkeypatch.setattr("reidray.storage.locks.object_lock.STALE_SECONDS", 3.0)
     uri = f"{bucket}/out" if place == "bucket" else str(tmp_path / "out")
     publish(uri, a="old")
     first = subprocess.Popen(
@@ -251,7 +251,7 @@ def test_a_run_whose_lock_was_taken_over_publishes_nothing(bucket):
 
 
 def test_a_lock_is_kept_though_the_answers_to_its_writes_are_lost(bucket, unreliable, monkeypatch):
-    monkeypatch.setattr("reidray.data.store_lock.RENEW_SECONDS", 0.2)
+    monkeypatch.setattr("reidray.storage.locks.object_lock.RENEW_SECONDS", 0.2)
     unreliable.lost = ("writing.json",)
     uri = f"{bucket}/out"
     with published_folder(uri) as folder:
@@ -298,7 +298,7 @@ def test_an_object_that_is_denied_is_set_aside_as_a_file_of_others_is(bucket, un
 
 def test_trouble_that_stays_is_told_at_once_without_credentials(bucket, unreliable, monkeypatch):
     unreliable.busy = 1.0
-    monkeypatch.setattr("reidray.data.retries.LONGEST_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("reidray.storage.retries.LONGEST_WAIT_SECONDS", 0.2)
     with pytest.raises(OSError, match="HTTP status 503") as error:
         Location(bucket).read_bytes("a.txt")
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in str(error.value)

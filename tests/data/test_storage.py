@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_images import write_images
 
-from reidray.data.disk import OutsideLinkError
 from reidray.data.image_folders import list_images
-from reidray.data.storage import Location, path_leaves_root
 from reidray.errors import UserError
+from reidray.storage.local_disk import OutsideLinkError
+from reidray.storage.location import Location, path_leaves_root
 
 
 def test_images_are_listed_sorted_relative_and_without_hidden_ones(tmp_path):

@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as reference
 
 from reidray.config import AugmentConfig
-from reidray.data.transforms import AugmentPlan, augment, augment_masks, plan_augmentation
+from reidray.data.images.transforms import AugmentPlan, augment, augment_masks, plan_augmentation
 
 NONE = AugmentConfig(flip=0, shift=0)
 

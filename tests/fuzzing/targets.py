@@ -20,16 +20,16 @@ import table_files
 from mutations import mutate, with_right_checksums
 
 from reidray.data.annotations import read_annotations
-from reidray.data.decoding import decode_image
+from reidray.data.images.decoding import decode_image
+from reidray.data.images.masks import decode_mask
+from reidray.data.images.pictures import UndecodableImage
 from reidray.data.layouts import read_layout
-from reidray.data.masks import decode_mask
-from reidray.data.pictures import UndecodableImage
 from reidray.errors import UserError
+from reidray.evaluation.feature_files import read_features
+from reidray.evaluation.ranking_formats import read_forms
+from reidray.evaluation.ranking_truth import read_truth_forms, truth_of
 from reidray.models import load_model
-from reidray.scoring.feature_files import read_features
 from reidray.scoring.ranking_file import collect_rows
-from reidray.scoring.ranking_forms import read_forms
-from reidray.scoring.ranking_truth import read_truth_forms, truth_of
 
 SECONDS = 30
 """What reads one small file for longer hangs."""

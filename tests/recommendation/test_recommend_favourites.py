@@ -5,10 +5,10 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reidray.recommendation.favourites import NO_RATINGS, NOTHING_NEW, recommend_to_all
-from reidray.recommendation.genres import GenreMeans, genre_means
-from reidray.recommendation.mixtures import Clusters
-from reidray.recommendation.ratings import Ratings
+from reidray.studies.films.favourites import NO_RATINGS, NOTHING_NEW, recommend_to_all
+from reidray.studies.films.genres import GenreMeans, genre_means
+from reidray.studies.films.mixtures import Clusters
+from reidray.studies.films.ratings import Ratings
 
 STRANGER = 99
 TOP_K = 3

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from reidray.recommendation.config import SweepConfig
-from reidray.recommendation.mixtures import StateFits, choose, cluster_users, fit_random_state
-from reidray.recommendation.sweep import draw_random_states
-from reidray.recommendation.user_map import map_users
+from reidray.config.films import SweepConfig
+from reidray.studies.films.mixtures import StateFits, choose, cluster_users, fit_random_state
+from reidray.studies.films.sweep import draw_random_states
+from reidray.studies.films.user_map import map_users
 
 CONFIG = SweepConfig(max_clusters=4)
 

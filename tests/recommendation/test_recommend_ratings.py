@@ -3,12 +3,12 @@ from contextlib import nullcontext
 import pytest
 from rating_files import HEADER, MOVIES, write
 
+from reidray.cli.job import parse_config
+from reidray.config.films import RecommendConfig, SweepConfig
 from reidray.errors import UserError
-from reidray.job import parse_config
-from reidray.recommendation.config import RecommendConfig, SweepConfig
-from reidray.recommendation.genres import genre_means
-from reidray.recommendation.ratings import read_ratings
-from reidray.recommendation.run import recommend_films
+from reidray.studies.films.genres import genre_means
+from reidray.studies.films.ratings import read_ratings
+from reidray.studies.films.run import recommend_films
 
 GOOD = "1,1,4,0\n2,2,3,0\n"
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from reidray.retrieval.distractors import attribute_doubt, neighbour_distance, separation
+from reidray.metrics.distractors import attribute_doubt, neighbour_distance, separation
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from reidray.retrieval import evaluate, expand_queries
+from reidray.metrics import evaluate
+from reidray.retrieval import expand_queries
 
 
 def people(seed, persons=20, images=8, size=16, noise=1.1):

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reidray.retrieval import Reranking, evaluate, rerank, top_k
+from reidray.metrics import evaluate
+from reidray.retrieval import Reranking, rerank, top_k
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 SETS = ("osnet_market", "made_junk_distractors_orphans", "made_short_gallery", "made_ties")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from reidray.retrieval import evaluate, top_k
+from reidray.metrics import evaluate
+from reidray.retrieval import top_k
 
 QUERY = np.eye(3, 4, dtype=np.float32)
 GALLERY = np.eye(5, 4, dtype=np.float32)

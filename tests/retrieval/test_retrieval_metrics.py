@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidray.retrieval import comparisons, evaluate, feature_keys
+from reidray.metrics import comparisons, evaluate
+from reidray.retrieval import feature_keys
 
 
 def by_sorting(query, gallery, query_ids, gallery_ids, query_cameras, gallery_cameras, protocol):

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidray.retrieval import open_set, top_k
+from reidray.metrics import evaluate_open_set
+from reidray.retrieval import top_k
 
 
 def people(seed=0, queries=40, images=200, values=8, whole=False):
@@ -39,7 +40,7 @@ def pair_distances(problem, metric="euclidean"):
 def test_pairs_are_those_of_the_whole_matrix(metric, whole):
     problem = people(whole=whole)
     genuine, impostor = pair_distances(problem, metric)
-    found = open_set(*problem, unit="pair", metric=metric, max_rate=1)
+    found = evaluate_open_set(*problem, unit="pair", metric=metric, max_rate=1)
     np.testing.assert_allclose(found.genuine, np.sort(genuine[~np.isnan(genuine)]), atol=1e-9)
     np.testing.assert_allclose(found.impostor, np.sort(impostor[~np.isnan(impostor)]), atol=1e-9)
     assert found.num_impostors == len(found.impostor)
@@ -47,8 +48,8 @@ def test_pairs_are_those_of_the_whole_matrix(metric, whole):
 
 def test_only_the_impostors_up_to_the_highest_rate_are_kept():
     problem = people(queries=600, images=3000)  # so many pairs that the least are picked out twice
-    whole = open_set(*problem, unit="pair", max_rate=1)
-    part = open_set(*problem, unit="pair", max_rate=0.1, memory_mb=16)
+    whole = evaluate_open_set(*problem, unit="pair", max_rate=1)
+    part = evaluate_open_set(*problem, unit="pair", max_rate=0.1, memory_mb=16)
     np.testing.assert_array_equal(part.impostor, whole.impostor[: len(part.impostor)])
     assert part.num_impostors == whole.num_impostors
     assert len(part.impostor) == int(0.1 * whole.num_impostors) + 1
@@ -63,7 +64,7 @@ def test_queries_count_with_their_nearest_right_and_wrong_image(whole):
     problem = people(whole=whole)
     genuine, impostor = pair_distances(problem)
     has_match = ~np.isnan(genuine).all(axis=1)
-    found = open_set(*problem)
+    found = evaluate_open_set(*problem)
     expected = np.sort(np.nanmin(genuine[has_match], axis=1))
     np.testing.assert_allclose(found.genuine, expected, atol=1e-9)
     np.testing.assert_allclose(found.impostor, np.sort(np.nanmin(impostor, axis=1)), atol=1e-9)
@@ -73,7 +74,7 @@ def test_queries_count_with_their_nearest_right_and_wrong_image(whole):
 @given(st.integers(0, 1000), st.booleans(), st.sampled_from(["query", "pair"]), st.floats(0, 1))
 def test_a_threshold_accepts_no_more_than_asked_and_the_next_would(seed, whole, unit, rate):
     problem = people(seed, queries=20, images=60, values=3, whole=whole)
-    found = open_set(*problem, unit=unit, max_rate=1)
+    found = evaluate_open_set(*problem, unit=unit, max_rate=1)
     point = found.at(rate)
     accepted = (found.impostor <= point.threshold).mean()
     assert accepted == point.false_accept_rate
@@ -89,8 +90,10 @@ def test_a_threshold_accepts_no_more_than_asked_and_the_next_would(seed, whole, 
 def test_the_order_of_the_gallery_and_the_memory_change_nothing(seed, whole, unit):
     query, gallery, query_ids, gallery_ids, query_cameras, cameras = people(seed, whole=whole)
     order = np.random.default_rng(seed).permutation(len(gallery))
-    first = open_set(query, gallery, query_ids, gallery_ids, query_cameras, cameras, unit=unit)
-    second = open_set(
+    first = evaluate_open_set(
+        query, gallery, query_ids, gallery_ids, query_cameras, cameras, unit=unit
+    )
+    second = evaluate_open_set(
         query,
         gallery[order],
         query_ids,
@@ -105,7 +108,7 @@ def test_the_order_of_the_gallery_and_the_memory_change_nothing(seed, whole, uni
 
 
 def test_the_curve_rises_to_one():
-    false, true = open_set(*people(), unit="pair", max_rate=1).roc()
+    false, true = evaluate_open_set(*people(), unit="pair", max_rate=1).roc()
     assert (np.diff(false) > 0).all()
     assert (np.diff(true) >= 0).all()
     assert false[0] == 0
@@ -115,7 +118,7 @@ def test_the_curve_rises_to_one():
 def test_a_query_whose_person_is_unknown_is_a_stranger():
     query = np.array([[0.0], [10.0]], np.float32)
     gallery = np.array([[1.0], [14.0]], np.float32)
-    found = open_set(query, gallery, [1, 7], [1, 2], protocol="all")
+    found = evaluate_open_set(query, gallery, [1, 7], [1, 2], protocol="all")
     assert found.genuine.tolist() == [1.0]
     assert found.impostor.tolist() == [4.0, 14.0]
     point = found.at(0)
@@ -125,7 +128,7 @@ def test_a_query_whose_person_is_unknown_is_a_stranger():
 
 def test_a_ranking_within_the_threshold_names_as_many_strangers_as_allowed():
     query, gallery, query_ids, gallery_ids, *_ = people(3)
-    point = open_set(query, gallery, query_ids, gallery_ids, protocol="all").at(0.25)
+    point = evaluate_open_set(query, gallery, query_ids, gallery_ids, protocol="all").at(0.25)
     strangers = 0
     for row, person in zip(query, query_ids, strict=True):
         others = gallery[gallery_ids != person]
@@ -159,25 +162,25 @@ def test_top_k_gives_nothing_beyond_the_largest_distance():
 )
 def test_what_open_set_refuses(options, message):
     with pytest.raises(ValueError, match=message):
-        open_set(*people(), **options)
+        evaluate_open_set(*people(), **options)
 
 
 def test_a_rate_that_memory_cannot_hold_is_refused_with_the_highest_that_it_can():
     problem = people(queries=60, images=2000)
     with pytest.raises(ValueError, match=r"expected at most 0\.1\d? with memory_mb=1"):
-        open_set(*problem, unit="pair", max_rate=1, memory_mb=1)
+        evaluate_open_set(*problem, unit="pair", max_rate=1, memory_mb=1)
 
 
 def test_a_gallery_without_anybody_else_is_refused():
     one = np.ones((1, 2), np.float32)
     with pytest.raises(ValueError, match="gallery_ids hold nobody but"):
-        open_set(one, one, [1], [1], protocol="all")
+        evaluate_open_set(one, one, [1], [1], protocol="all")
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
 def test_a_rate_outside_of_0_and_1_is_refused(rate):
     with pytest.raises(ValueError, match="false_accept_rate is"):
-        open_set(*people()).at(rate)
+        evaluate_open_set(*people()).at(rate)
 
 
 def test_no_distance_is_no_limit():

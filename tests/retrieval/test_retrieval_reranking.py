@@ -4,7 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidray.retrieval import Reranking, evaluate, rerank, top_k
+from reidray.metrics import evaluate
+from reidray.retrieval import Reranking, rerank, top_k
 
 
 def people(seed, persons=8, images=6, size=16):

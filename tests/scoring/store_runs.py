@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reidray.data.storage import Location
+from reidray.config.scoring import ForgetConfig
 from reidray.errors import UserError
-from reidray.scoring.config import ForgetConfig
-from reidray.scoring.forgetting import forget
-from reidray.scoring.parts import IMAGES_SCHEMA
-from reidray.scoring.predictions import Shape
-from reidray.scoring.store import EmbeddingStore, open_parts
+from reidray.inference.predictions import Shape
+from reidray.scoring.store.embedding_store import EmbeddingStore, open_parts
+from reidray.scoring.store.forgetting import forget
+from reidray.scoring.store.parts import IMAGES_SCHEMA
+from reidray.storage.location import Location
 
 SHAPE = Shape(4, 2)
 
@@ -98,7 +98,9 @@ def _die_at(uri, steps, at):
 def run_killed(uri, steps, at):
     """Take steps in a process that is killed; whether it was before they ended."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["reidray.scoring.forgetting", "reidray.scoring.store"])
+    context.set_forkserver_preload(
+        ["reidray.scoring.store.forgetting", "reidray.scoring.store.embedding_store"]
+    )
     child = context.Process(target=_die_at, args=(uri, steps, at))
     child.start()
     child.join()

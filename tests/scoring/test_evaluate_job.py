@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from feature_sets import two_people, write_features
 
+from reidray.cli.job import parse_config
+from reidray.config.scoring import EvaluateConfig
 from reidray.data.annotations import write_annotations
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
 from reidray.errors import UserError
-from reidray.job import parse_config
-from reidray.scoring.config import EvaluateConfig
 
 ROOT = Path(__file__).parents[2]
 RANKING = ("--ranking", "r.txt", "--truth", "t.json")

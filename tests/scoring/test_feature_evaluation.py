@@ -7,11 +7,11 @@ import pyarrow as pa
 import pytest
 from feature_sets import two_people, write_features
 
+from reidray.config.scoring import EvaluateConfig
 from reidray.errors import UserError
-from reidray.scoring.config import EvaluateConfig
-from reidray.scoring.evaluation_folder import publish
-from reidray.scoring.feature_evaluation import judge_feature_files
-from reidray.scoring.model_evaluation import labelled_images
+from reidray.evaluation.feature_evaluation import judge_feature_files
+from reidray.evaluation.model_evaluation import labelled_images
+from reidray.evaluation.output_folder import publish
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 

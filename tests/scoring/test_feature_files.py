@@ -5,7 +5,7 @@ import pytest
 from feature_sets import write_features
 
 from reidray.errors import UserError
-from reidray.scoring.feature_files import read_features
+from reidray.evaluation.feature_files import read_features
 
 EMBEDDING = np.arange(12, dtype=np.float32).reshape(3, 4)
 NAMES = ["in/0002_c1s1_000451_03.jpg", "0007_c3_016620005.jpg", "-1_c2s1_000401_03.jpg"]

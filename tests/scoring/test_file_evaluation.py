@@ -3,9 +3,9 @@ import pytest
 from reidray.data.annotations import read_annotations, write_annotations
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
 from reidray.errors import UserError
-from reidray.scoring.file_evaluation import judge_attributes, judge_ranking
-from reidray.scoring.named_truth import truth_from_names
-from reidray.scoring.ranking_truth import RankingTruth, read_truth_forms
+from reidray.evaluation.named_truth import truth_from_names
+from reidray.evaluation.ranking_evaluation import judge_attributes, judge_ranking
+from reidray.evaluation.ranking_truth import RankingTruth, read_truth_forms
 
 
 def person(**codes):

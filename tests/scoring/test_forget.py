@@ -11,15 +11,15 @@ import pytest
 import s3fs
 from store_runs import files_on_disk, write_earlier
 
-from reidray.data.publishing import only_writer_of
-from reidray.data.storage import Location
+from reidray.config.scoring import ForgetConfig
 from reidray.errors import UserError
-from reidray.scoring.config import ForgetConfig
-from reidray.scoring.forgetting import forget
-from reidray.scoring.part_log import PartLog
-from reidray.scoring.parts import IMAGES_SCHEMA, read_rows
-from reidray.scoring.predictions import Shape
-from reidray.scoring.store import EmbeddingStore, open_parts
+from reidray.inference.predictions import Shape
+from reidray.scoring.store.embedding_store import EmbeddingStore, open_parts
+from reidray.scoring.store.forgetting import forget
+from reidray.scoring.store.part_log import PartLog
+from reidray.scoring.store.parts import IMAGES_SCHEMA, read_rows
+from reidray.storage.location import Location
+from reidray.storage.publishing import only_writer_of
 
 ROOT = Path(__file__).parents[2]
 PATHS = ["0001_c1_001.jpg", "0001_c2_002.jpg", "sub/0002_c1_003.jpg", "anna/a.jpg", "anna/b.jpg"]
@@ -117,9 +117,9 @@ def test_what_was_made_before_a_day_goes_and_the_names_of_which_nothing_is_left(
     tmp_path, monkeypatch
 ):
     store = str(tmp_path / "store")
-    monkeypatch.setattr("reidray.scoring.parts.datetime", Day("2026-01-31"))
+    monkeypatch.setattr("reidray.scoring.store.parts.datetime", Day("2026-01-31"))
     append(open_store(store, "one"), PATHS[:3], range(3), ("torn.jpg", "torn"))
-    monkeypatch.setattr("reidray.scoring.parts.datetime", Day("2026-02-01"))
+    monkeypatch.setattr("reidray.scoring.store.parts.datetime", Day("2026-02-01"))
     append(open_store(store, "one"), PATHS[3:], range(3, 5))
     append(open_store(store, "two"), PATHS[1:], range(1, 5))
     with pytest.raises(UserError, match="holds nothing of the days before 2026-01-31"):

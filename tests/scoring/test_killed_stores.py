@@ -24,10 +24,10 @@ from store_runs import (
     write_earlier,
 )
 
-from reidray.data.storage import Location
 from reidray.errors import UserError
-from reidray.scoring.part_log import PartLog
-from reidray.scoring.store import EmbeddingStore
+from reidray.scoring.store.embedding_store import EmbeddingStore
+from reidray.scoring.store.part_log import PartLog
+from reidray.storage.location import Location
 
 people = st.lists(st.integers(1, 3), min_size=1, max_size=3, unique=True)
 step = st.one_of(
@@ -171,7 +171,7 @@ def versioned(s3_server):
 def test_a_run_cut_off_from_a_bucket_anywhere_leaves_nothing_of_a_person(
     unreliable, versioned, monkeypatch, earlier, apart
 ):
-    monkeypatch.setattr("reidray.data.store_lock.STALE_SECONDS", 0.0)
+    monkeypatch.setattr("reidray.storage.locks.object_lock.STALE_SECONDS", 0.0)
     s3, make_bucket = versioned
     for at in count(4, apart):
         bucket = make_bucket()

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reidray.config.scoring import EvaluateConfig
 from reidray.errors import UserError
-from reidray.retrieval import evaluate
-from reidray.scoring.config import EvaluateConfig
-from reidray.scoring.file_evaluation import judge_files
-from reidray.scoring.name_matching import pair_names
+from reidray.evaluation.name_matching import pair_names
+from reidray.evaluation.ranking_evaluation import judge_files
+from reidray.metrics import evaluate
 
 TRUTH = {"q0.jpg": ["g0.jpg", "g1.jpg"], "q1.jpg": ["g2.jpg"]}
 RANKING = {"q0.jpg": ["g0.jpg", "g2.jpg", "g1.jpg"], "q1.jpg": ["g0.jpg", "g2.jpg", "g1.jpg"]}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from reidray.errors import UserError
-from reidray.scoring.predictions import Predictions
+from reidray.inference.predictions import Predictions
 from reidray.scoring.sifting import sift
 
 

@@ -8,20 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.inference.digests import HASH_BYTES, known_among
+from reidray.inference.predictions import Shape
 from reidray.retrieval import top_k
 from reidray.retrieval.search import top_k_of_parts
-from reidray.scoring.digests import HASH_BYTES, known_among
-from reidray.scoring.part_log import PartLog
-from reidray.scoring.parts import IMAGES_SCHEMA
-from reidray.scoring.predictions import Shape
-from reidray.scoring.store import (
+from reidray.scoring.store.embedding_store import (
     EmbeddingStore,
     find_images,
     open_parts,
     open_temporary_parts,
 )
+from reidray.scoring.store.part_log import PartLog
+from reidray.scoring.store.parts import IMAGES_SCHEMA
+from reidray.storage.location import Location
 
 SHAPE = Shape(4, 3)
 
@@ -209,7 +209,7 @@ def test_a_file_is_known_by_folder_name_and_stamp_as_it_was_seen_last(tmp_path):
 def test_a_stamp_changes_with_the_contents_even_where_size_and_times_are_put_back(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("reidray.data.storage.FRESH_NS", 0)
+    monkeypatch.setattr("reidray.storage.location.FRESH_NS", 0)
     file = tmp_path / "x.jpg"
     file.write_bytes(b"one")
     location = Location(str(tmp_path))

@@ -11,11 +11,11 @@ from reidray.config import (
     TrainReidConfig,
 )
 from reidray.data.attributes import Attribute, AttributeSchema
-from reidray.data.crops import CropTable
+from reidray.data.images.crops import CropTable
 from reidray.models import build_model
 from reidray.training.place import Place
-from reidray.training.reid.task import ReidTask
-from reidray.training.reid.validation import LabelledCrops
+from reidray.training.tasks.reid.task import ReidTask
+from reidray.training.tasks.reid.validation import LabelledCrops
 
 SCHEMA = AttributeSchema((Attribute("colour", ("dark", "light")),))
 CONFIG = TrainReidConfig(

@@ -5,7 +5,7 @@ import re
 import pytest
 from made_folders import attributed, labelled, manifest, multitask, people_folders, reid
 
-from reidray.arguments import recipes
+from reidray.cli.arguments import recipes
 from reidray.config.sources import Source, read_sources
 from reidray.errors import UserError
 

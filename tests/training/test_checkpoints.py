@@ -12,8 +12,8 @@ from listener import Listener
 from made_people import CONFIG, fresh_network, made_task, network
 
 from reidray.config import OptimizerConfig
-from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.storage.location import Location
 from reidray.training.checkpoint import read_best, read_standing
 from reidray.training.checkpoint_files import check_whole, settle_checkpoints
 from reidray.training.loop import LoopPlan, fit

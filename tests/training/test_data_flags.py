@@ -4,7 +4,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from reidray.comparison.config import CompareConfig
 from reidray.comparison.images import read_images
 from reidray.config import (
     BatchConfig,
@@ -12,10 +11,11 @@ from reidray.config import (
     TrainMultitaskConfig,
     TrainReidConfig,
 )
-from reidray.data.decoding import decode_files
-from reidray.training.multitask.prepare import prepare_multitask
-from reidray.training.reid.prepare import prepare_reid
-from reidray.tuning.config import TuneConfig
+from reidray.config.comparison import CompareConfig
+from reidray.config.tuning import TuneConfig
+from reidray.data.images.decoding import decode_files
+from reidray.training.tasks.multitask.prepare import prepare_multitask
+from reidray.training.tasks.reid.prepare import prepare_reid
 from reidray.tuning.sweep import prepare_sweep
 
 

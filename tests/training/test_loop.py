@@ -13,7 +13,7 @@ from reidray.training.clock import TimeLimit
 from reidray.training.loop import LoopPlan, fit
 from reidray.training.optimizers import build_optimizer
 from reidray.training.place import Place
-from reidray.training.reid.task import ReidTask
+from reidray.training.tasks.reid.task import ReidTask
 
 
 class Recorder:

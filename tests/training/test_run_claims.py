@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from reidray.config import TrainReidConfig
-from reidray.data.storage import Location
+from reidray.config.tuning import TuneConfig
 from reidray.errors import UserError
 from reidray.quickstart_folder import claimed_folder
+from reidray.storage.location import Location
 from reidray.training.run_directory import RunDirectory, claimed_run
-from reidray.tuning.config import TuneConfig
 from reidray.tuning.sweep_folder import claimed_sweep
 
 ROOT = Path(__file__).parents[2]

@@ -1,6 +1,6 @@
 import pytest
 
-from reidray.data.storage import Location
+from reidray.storage.location import Location
 from reidray.training.run_directory import RunDirectory
 
 MADE = [

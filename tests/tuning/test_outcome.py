@@ -13,7 +13,7 @@ from made_folders import people_folders, reid
 from ray.tune import Checkpoint, Result
 
 from reidray.config import OptimizerConfig, ReidValidationConfig
-from reidray.data.storage import Location
+from reidray.storage.location import Location
 from reidray.training.checkpoint import Standing, TrainingState
 from reidray.training.optimizers import build_optimizer
 from reidray.training.run_directory import RunDirectory

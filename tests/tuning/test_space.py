@@ -5,11 +5,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reidray.arguments import recipes
+from reidray.cli.arguments import recipes
+from reidray.cli.job import parse_config
 from reidray.config import TrainMultitaskConfig, TrainReidConfig
+from reidray.config.tuning import TuneConfig
 from reidray.errors import UserError
-from reidray.job import parse_config
-from reidray.tuning.config import TuneConfig
 from reidray.tuning.search import check_search, domains, kept_within, most_epochs, scheduler_of
 from reidray.tuning.space import Variation, read_space, spaces, with_values
 

@@ -7,9 +7,9 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from reidray.data.decoding import BadImage, DecodedImages, decode_files
-from reidray.data.storage import Location
-from reidray.nodes import cluster_cpus
+from reidray.cluster_resources import cluster_cpus
+from reidray.data.images.decoding import BadImage, DecodedImages, decode_files
+from reidray.storage.location import Location
 
 GROUP_LIMIT = 256
 """Most images of a group: one with more is cut in several, so that tasks stay even."""

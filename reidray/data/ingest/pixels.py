@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reidray.data.crops import CropGroup
-from reidray.data.decoding import DecodedImages
+from reidray.data.images.crops import CropGroup
+from reidray.data.images.decoding import DecodedImages
 
 PIXEL_FIELDS = (
     ("rows", pa.list_(pa.int64())),

@@ -13,8 +13,8 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from reidray.data.crops import CropGroup, CropTable
-from reidray.data.decoding import BadImage
+from reidray.data.images.crops import CropGroup, CropTable
+from reidray.data.images.decoding import BadImage
 from reidray.data.ingest.files import BAD_FIELDS, ImageFiles, bad_columns, bad_images
 from reidray.data.ingest.pixels import PIXEL_FIELDS, crop_groups, pixel_columns
 from reidray.progress import Counter

@@ -13,8 +13,8 @@ from reidray.data.layouts.qut import LAYOUT as QUT
 from reidray.data.layouts.structure import ReadOptions, folder_names
 from reidray.data.layouts.veri import LAYOUT as VERI
 from reidray.data.manifest import Manifest
-from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.storage.location import Location
 
 log = logging.getLogger("reidray")
 

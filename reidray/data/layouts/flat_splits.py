@@ -11,7 +11,7 @@ from reidray.data.layouts.structure import (
     split_folders,
 )
 from reidray.data.manifest import Manifest
-from reidray.data.storage import Location
+from reidray.storage.location import Location
 
 NAME = "flat_splits"
 EXPECTED = (

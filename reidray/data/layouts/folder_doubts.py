@@ -12,8 +12,8 @@ from reidray.data.layouts.structure import (
     may_be_short_camera,
     stem,
 )
-from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.storage.location import Location
 
 _NUMBERED = re.compile(r"(?:person_)?0*(?P<person>[0-9]+)(?:_c[0-9]|(?<=person_[0-9]{4})$)")
 _DATE = re.compile(r"[0-9]{4}[-_][0-9]{2}[-_][0-9]{2}")

@@ -19,8 +19,8 @@ from reidray.data.layouts.structure import (
     stem,
 )
 from reidray.data.manifest import Manifest
-from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.storage.location import Location
 
 NAME = "folders"
 EXPECTED = (

@@ -25,8 +25,8 @@ from reidray.data.layouts.columns import (
 from reidray.data.layouts.manifest_paths import find_listed, find_root, relative_paths
 from reidray.data.layouts.structure import ReadOptions
 from reidray.data.manifest import Manifest, build_manifest, keep_existing
-from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.storage.location import Location
 
 NAME = "manifest"
 EXPECTED = "manifest.csv or manifest.parquet with the columns path and split"

@@ -9,8 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
-from reidray.data.storage import Location, key_leaves_root, path_leaves_root
 from reidray.errors import UserError
+from reidray.storage.location import Location, key_leaves_root, path_leaves_root
 
 ROOT_KEY = b"root"
 """Key of a Parquet file's metadata that names the folder where its paths begin."""

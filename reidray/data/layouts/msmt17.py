@@ -9,8 +9,8 @@ from reidray.data.image_folders import find_images, passed_over_note
 from reidray.data.layouts.names import Crop, crops_manifest
 from reidray.data.layouts.structure import ReadOptions
 from reidray.data.manifest import Manifest, keep_existing
-from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.storage.location import Location
 
 NAME = "msmt17"
 EXPECTED = (

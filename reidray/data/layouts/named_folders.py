@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from reidray.data.layouts.names import crops_manifest, read_named_crops
 from reidray.data.layouts.structure import ReadOptions
 from reidray.data.manifest import Manifest
-from reidray.data.storage import Location
+from reidray.storage.location import Location
 
 
 @dataclass(frozen=True)

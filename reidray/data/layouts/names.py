@@ -11,8 +11,8 @@ from reidray.data.attributes import PEDESTRIAN_SCHEMA
 from reidray.data.identities import number_cameras, number_people, renumbered
 from reidray.data.image_folders import find_images, passed_over_note
 from reidray.data.manifest import NO_ATTRIBUTES, Manifest, build_manifest
-from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.storage.location import Location
 
 ANNOTATIONS = "annotations_train.csv"
 

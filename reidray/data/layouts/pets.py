@@ -7,8 +7,8 @@ from reidray.data.identities import read_number
 from reidray.data.image_folders import find_images, list_images, passed_over_note
 from reidray.data.layouts.structure import ReadOptions
 from reidray.data.manifest import Manifest, build_manifest
-from reidray.data.storage import Location
 from reidray.errors import UserError
+from reidray.storage.location import Location
 
 NAME = "pets"
 EXPECTED = "images/, annotations/trainval.txt, annotations/test.txt, annotations/trimaps/"

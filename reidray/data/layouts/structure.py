@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reidray.data.image_folders import holds_images, is_junk_folder
-from reidray.data.storage import Location
+from reidray.storage.location import Location
 
 
 @dataclass(frozen=True)

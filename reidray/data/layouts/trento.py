@@ -7,7 +7,7 @@ from reidray.data.image_folders import find_images, holds_images, passed_over_no
 from reidray.data.layouts.names import Crop, crops_manifest, read_named_crops
 from reidray.data.layouts.structure import ReadOptions, folder_names, is_no_person, is_split_like
 from reidray.data.manifest import Manifest
-from reidray.data.storage import Location
+from reidray.storage.location import Location
 
 NAME = "trento"
 EXPECTED = "images in train/, with or without test/, queries/ and annotations_train.csv"

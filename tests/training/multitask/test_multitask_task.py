@@ -14,12 +14,12 @@ from reidray.config import (
     TrainMultitaskConfig,
 )
 from reidray.data.attributes import Attribute, AttributeSchema
-from reidray.data.crops import CropGroup, CropTable
+from reidray.data.images.crops import CropGroup, CropTable
 from reidray.models import build_model
 from reidray.training.loop import LoopPlan, fit
-from reidray.training.multitask.examination import LabelledImages, Labelling, examine
-from reidray.training.multitask.task import MultitaskTask
 from reidray.training.place import Place
+from reidray.training.tasks.multitask.examination import LabelledImages, Labelling, examine
+from reidray.training.tasks.multitask.task import MultitaskTask
 
 CLASSES = ("red", "green", "blue")
 SCHEMA = AttributeSchema((Attribute("colour", CLASSES), Attribute("size", ("small", "large"))))

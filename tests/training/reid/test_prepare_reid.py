@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reidray.cli.job import parse_config
 from reidray.config import (
     BatchConfig,
     LossConfig,
@@ -17,10 +18,9 @@ from reidray.config import (
 )
 from reidray.data.annotations import ANNOTATION_COLUMNS
 from reidray.errors import UserError
-from reidray.job import parse_config
-from reidray.training.reid.prepare import prepare_reid
 from reidray.training.run import open_run
 from reidray.training.run_directory import RunDirectory
+from reidray.training.tasks.reid.prepare import prepare_reid
 from reidray.training.worker import settings_to_keep
 
 

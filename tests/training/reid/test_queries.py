@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reidray.data.attributes import AttributeSchema
-from reidray.training.reid.queries import plan_ranking
-from reidray.training.reid.validation import LabelledCrops, judge
+from reidray.training.tasks.reid.queries import plan_ranking
+from reidray.training.tasks.reid.validation import LabelledCrops, judge
 
 
 def columns(images):

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
-from reidray.training.reid.validation import LabelledCrops, judge
+from reidray.training.tasks.reid.validation import LabelledCrops, judge
 
 
 def test_groups_by_gender_add_up_to_the_figures_of_all():

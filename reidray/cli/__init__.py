@@ -1,0 +1,1 @@
+"""Parse the flags of a job, run it, and report its result."""

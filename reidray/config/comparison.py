@@ -1,0 +1,113 @@
+"""What the comparison may be told."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from reidray.config.parts import MOST_BASELINE_PIXELS, require_seed
+
+ComparedMetric = Literal["euclidean", "cosine", "l1"]
+LDA_NAME = "LDA"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Put classical baselines and trained models side by side on one gallery and its queries.
+
+    Attributes:
+        data: folder or s3:// URI of a set with train, query and gallery, or a CSV or Parquet
+            manifest.
+        output: folder or s3:// URI to write, a folder new or empty: comparison.json, table.csv and
+            report.html.
+        task: what is compared; reid ranks a gallery of people, beside baselines, pets names and
+            draws test images. What is said of baselines, people and distances is of reid.
+        models: trained models to compare, each NAME=DIR, DIR a model directory.
+        pca: a baseline of principal components for each value: under 1 the share of the variance
+            that they hold, else how many.
+        protocol: rules of the ranking, as in jobs/evaluate.py and with the same default.
+        metric: distance for all methods; by default cosine for the baselines, and for a model the
+            one it was validated with.
+        height: rows of the baselines' crops.
+        width: columns of the baselines' crops.
+        grey: let the baselines see luminance, not colour.
+        val_fraction: share of the training images whose people the baselines do not learn from,
+            as in training.
+        split_seed: of the choice of these people, as in training.
+        seed: of the people, triplets and maps that the page shows.
+        layout: how the data is laid out; auto recognises it.
+        root: folder or s3:// URI where the paths of a manifest begin; by default the one that its
+            metadata name, or its own folder.
+        follow_links: read images that links out of the data lead to.
+        max_bad: share of the images that may fail to decode.
+        num_workers: embedding processes; by default one for each GPU, or each CPU.
+        use_gpu: auto takes GPUs where the cluster has them.
+    """
+
+    data: str
+    output: str
+    task: Literal["reid", "pets"] = "reid"
+    models: tuple[str, ...] = ()
+    pca: tuple[float, ...] = (0.95,)
+    protocol: Literal["market1501", "all", "single_shot", "cuhk03"] | None = None
+    metric: ComparedMetric | None = None
+    height: int = 64
+    width: int = 32
+    grey: bool = False
+    val_fraction: float = 0.3
+    split_seed: int = 0
+    seed: int = 0
+    layout: str = "auto"
+    root: str | None = None
+    follow_links: bool = False
+    max_bad: float = 0.01
+    num_workers: int | None = None
+    use_gpu: Literal["auto", "yes", "no"] = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.pca:
+            raise ValueError("pca must have a value or more")
+        for components in self.pca:
+            if not (0 < components < 1 or (components >= 1 and float(components).is_integer())):
+                raise ValueError(f"pca {components} must be a share under 1 or a whole number")
+        if min(self.height, self.width) < 1:
+            raise ValueError("height and width must be 1 or more")
+        values = self.height * self.width * (1 if self.grey else 3)
+        if values > MOST_BASELINE_PIXELS:
+            raise ValueError(
+                f"height and width give {values:,} values a crop and the baselines take "
+                f"{MOST_BASELINE_PIXELS:,}: use smaller crops, or grey ones"
+            )
+        if not 0 < self.val_fraction < 1:
+            raise ValueError("val-fraction must lie between 0 and 1")
+        require_seed(self.seed, "seed")
+        require_seed(self.split_seed, "split-seed")
+        if not 0 <= self.max_bad <= 1:
+            raise ValueError("max-bad must lie in 0..1")
+        if self.num_workers is not None and self.num_workers < 1:
+            raise ValueError("num-workers must be 1 or more")
+        self._check_names()
+
+    @property
+    def model_folders(self) -> dict[str, str]:
+        """Directory of each model, by name."""
+        return dict(model.split("=", 1) for model in self.models)
+
+    @property
+    def pca_names(self) -> dict[str, float]:
+        """Components of each baseline of principal components, by name."""
+        return {pca_name(components): components for components in self.pca}
+
+    def _check_names(self) -> None:
+        names = [pca_name(components) for components in self.pca] + [LDA_NAME]
+        for model in self.models:
+            name, separator, folder = model.partition("=")
+            if not (name and separator and folder):
+                raise ValueError(f"models {model!r} must be NAME=DIR")
+            names.append(name)
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two methods are named {name!r}: give each a name of its own")
+
+
+def pca_name(components: float) -> str:
+    """`PCA 95%` for a share, `PCA 64` for a number."""
+    return f"PCA {100 * components:g}%" if components < 1 else f"PCA {int(components)}"

@@ -1,9 +1,0 @@
-"""The demo set: drawn pedestrians before drawn cameras, with a known truth.
-
-`people` says who there is, `scene` where the cameras hang and what they see, `figure` draws a
-person with a `pen`, `dataset` decides who walks past which camera and writes the files.
-"""
-
-from reidray.data.demo.dataset import check_demo_folder, draw_demo_set
-
-__all__ = ["check_demo_folder", "draw_demo_set"]

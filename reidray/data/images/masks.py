@@ -1,0 +1,104 @@
+"""From the bytes of a mask file to the foreground that somebody drew."""
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from reidray.data.images.depth import (
+    DEPTHS,
+    Levels,
+    UnusableLevelsError,
+    check_colours,
+    read_levels,
+)
+from reidray.data.images.pictures import UndecodableImage, open_picture, upright
+
+WHITES = tuple((1 << bits) - 1 for bits in DEPTHS)
+"""Value of white in each depth."""
+
+_FOREGROUND, _BACKGROUND, _BORDER = 1, 2, 3
+
+
+def decode_mask(
+    data: bytes, shape: tuple[int, int], size: tuple[int, int] | None
+) -> npt.NDArray[np.uint8]:
+    """The foreground in a mask file: a trimap of 1, 2 and 3, or 0 and 1, or 0 and 255.
+
+    A trimap (1 foreground, 2 background, 3 border) loses its border to the foreground. The authors
+    of the Pets left the border unclassified; it is drawn over fur and whiskers, and who trains two
+    classes on these trimaps commonly asks for what is not background.
+
+    A palette of greys is read as greys, and one of colours by its indices. In a mask of 16 or 32
+    bits the largest number of a depth is read as 255, and so is each level of 8 bits that has the
+    same 8 below it.
+
+    Args:
+        data: the file's bytes.
+        shape: (height, width) that the mask must have, upright: those of its image.
+        size: (height, width) to resize to, nearest; None keeps the mask's own.
+
+    Returns:
+        (H, W) uint8, 1 where the foreground is and 0 elsewhere.
+
+    Raises:
+        UndecodableImage: the bytes are no image, one of another size, or hold other values.
+    """
+    with open_picture(data) as image:
+        stored = read_levels(image, data)
+        image.load()
+        foreground = _foreground(_levels(upright(image), stored))
+    if foreground.shape != shape:
+        found, expected = (f"{width} x {height}" for height, width in (foreground.shape, shape))
+        raise UndecodableImage(f"{found} pixels, expected {expected} as its image has")
+    if size is None or size == shape:
+        return foreground
+    return np.array(Image.fromarray(foreground).resize(size[::-1], Image.Resampling.NEAREST))
+
+
+def _foreground(levels: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+    """1 where the foreground is in a mask of levels, (H, W) integers."""
+    found = (
+        np.flatnonzero(Image.fromarray(levels).histogram()).tolist()
+        if levels.dtype == np.uint8
+        else np.unique(levels).tolist()
+    )
+    if set(found) <= {_FOREGROUND, _BACKGROUND, _BORDER}:
+        background = _BACKGROUND
+    elif set(found) <= {0, 1} or set(found) <= {0, 255}:
+        background = 0
+    else:
+        shown = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
+        raise UndecodableImage(
+            f"values {shown}, expected 1, 2 and 3 of a trimap, or 0 and 1, or 0 and 255"
+        )
+    foreground: npt.NDArray[np.uint8] = np.not_equal(levels, background).astype(np.uint8)
+    return foreground
+
+
+def _levels(image: Image.Image, stored: Levels) -> npt.NDArray[np.integer]:
+    """The one channel of a mask, (H, W) uint8, or wider where its levels are not of 8 bits."""
+    if image.mode.startswith("I"):
+        return _narrowed(np.asarray(image).astype(np.int64))
+    try:
+        check_colours(image, stored)
+    except UnusableLevelsError as error:
+        raise UndecodableImage(str(error)) from None
+    if image.mode in ("1", "L"):
+        return np.array(image.convert("L"))
+    if image.mode in ("P", "RGB"):
+        red, green, blue = (np.array(band) for band in image.convert("RGB").split())
+        if np.array_equal(red, green) and np.array_equal(red, blue):
+            return red
+        if image.mode == "P":
+            return np.array(image)
+    raise UndecodableImage(f"a picture in mode {image.mode}, expected a mask of one grey channel")
+
+
+def _narrowed(levels: npt.NDArray[np.int64]) -> npt.NDArray[np.integer]:
+    """Levels of 16 or 32 bits as 8 bits, where the mask can be read so."""
+    most = int(levels.max())
+    if most in WHITES and np.isin(levels, (0, most)).all():
+        return np.where(levels == most, 255, 0).astype(np.uint8)
+    if (levels % 257 == 0).all():
+        levels = levels // 257
+    return levels.astype(np.uint8) if levels.min() >= 0 and levels.max() <= 255 else levels

@@ -1,0 +1,139 @@
+"""An image file, opened: what is taken for a picture, what it may cost, and which way is up."""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from reidray.data.images.depth import (
+    DEEP_MODES,
+    Levels,
+    UnusableLevelsError,
+    check_colours,
+    grey_of,
+)
+from reidray.data.images.jpeg import too_many_scans
+from reidray.storage.image_formats import FORMATS, is_cut_jpeg2000
+
+MAX_PIXELS = 64_000_000
+"""The largest image that is decoded, in pixels: 192 MB as RGB."""
+
+MAX_SIDE = 65_535
+"""The longest side that is decoded, which is a JPEG's: shrinking takes memory by its length."""
+
+MAX_BYTES = 8 * MAX_PIXELS
+"""The largest file that is read: four channels of 16 bits, not compressed."""
+
+_COLOURS = frozenset(
+    "1 L LA La P PA RGB RGBA RGBa RGBX CMYK YCbCr HSV".split()  # noqa: SIM905 - reads as a list
+)
+_COLOURS_SHOWN = "grey, RGB, CMYK or YCbCr"
+_LONGEST_REASON = 200
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Pillow warns of large images and of broken notes in them. The former are refused below, by their
+# header; the latter cost nothing.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class UndecodableImage(Exception):  # noqa: N818 - the field speaks of undecodable images
+    """The bytes are not an image that can be used; the message is the reason, in one line."""
+
+
+@contextmanager
+def open_picture(data: bytes) -> Iterator[Image.Image]:
+    """The image in these bytes, which the body of the `with` decodes.
+
+    Raises:
+        UndecodableImage: the bytes are empty, cut off, not an image, or one that would cost too
+            much memory or time.
+    """
+    if not data:
+        raise UndecodableImage("the file is empty")
+    if too_many_scans(data):
+        raise UndecodableImage("a JPEG that paints over itself too often")
+    if is_cut_jpeg2000(data):
+        raise UndecodableImage("broken image (the end of the JPEG 2000 stream is missing)")
+    # Pillow's parsers raise errors of any kind on broken bytes; each means the same here.
+    try:
+        with Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
+            if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+                raise UndecodableImage(
+                    f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels, "
+                    f"or than {MAX_SIDE:,} in a row"
+                )
+            yield image
+    except (UndecodableImage, MemoryError):
+        raise
+    except Image.DecompressionBombError:
+        raise UndecodableImage(f"more than {MAX_PIXELS:,} pixels") from None
+    except UnidentifiedImageError:
+        raise UndecodableImage("not an image of a known format") from None
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UndecodableImage(f"broken image ({reason[:_LONGEST_REASON]})") from None
+
+
+def orientation(image: Image.Image) -> int:
+    """Return how an image lies, as EXIF counts: 1 is upright, 5 to 8 lie on their side.
+
+    Raises:
+        OSError: a PNG file is broken. The pixels are decoded, as its EXIF data may follow them.
+    """
+    if image.format == "PNG":
+        image.load()  # here, for `getexif` would do it where no error is raised
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        return 1  # What viewers do: the picture is whole, only the note on it is broken.
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF orientation says that it stands.
+
+    `ImageOps.exif_transpose` writes the EXIF data anew, and fails where it is broken.
+    """
+    turn = _TURNS.get(orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def to_rgb(image: Image.Image, levels: Levels) -> Image.Image:
+    """The image in RGB of 8 bits; what is transparent is white.
+
+    Args:
+        image: the image, decoded.
+        levels: what its file says of the depth.
+
+    Raises:
+        UndecodableImage: its levels have no scale, would come out black, or are of no colour that
+            is known here.
+    """
+    try:
+        check_colours(image, levels)
+        if image.mode == "RGB" and "transparency" not in image.info:
+            return image
+        if image.mode.startswith(DEEP_MODES):
+            grey = grey_of(image, levels)
+            if isinstance(image.info.get("transparency"), int):
+                grey = np.where(np.asarray(image) == image.info["transparency"], 255, grey)
+            return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    except UnusableLevelsError as error:
+        raise UndecodableImage(str(error)) from None
+    if image.mode not in _COLOURS:
+        raise UndecodableImage(f"colours in mode {image.mode}, expected one of {_COLOURS_SHOWN}")
+    if image.has_transparency_data:
+        plain = image.convert("LA") if image.mode == "La" else image
+        rgba = plain.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")

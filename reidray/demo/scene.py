@@ -1,0 +1,205 @@
+"""Where the cameras hang: each one's surroundings, light and optics."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from reidray.demo.colours import Colour, shade, vary
+from reidray.demo.figure import draw_person
+from reidray.demo.pen import Pen
+from reidray.demo.people import Person
+from reidray.demo.skeleton import VIEWS, Pose
+
+WIDTH, HEIGHT = 64, 128
+"""A crop's size in pixels."""
+
+_FINE = 2
+"""Everything is drawn this many times larger and averaged down."""
+
+_WIDE, _TALL = 900, 320
+"""A camera's whole surroundings in fine pixels; a crop's background is a window of it."""
+
+_HAZE: Colour = (150, 152, 154)
+"""What the distance fades into, so that people stand out from it."""
+
+_GROUND = 0.45
+"""Where the ground begins, as a share of the surroundings' height."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What a camera looks at and how it renders it.
+
+    Attributes:
+        surroundings: the scene without people, in fine pixels.
+        light: the factor on red, green and blue.
+        blur: the radius of its blur, in pixels of the crop.
+        noise: the deviation of its noise, of 255.
+        zoom: how large it shows people.
+        views: how often it sees people from each of `VIEWS`.
+    """
+
+    surroundings: Image.Image
+    light: tuple[float, float, float]
+    blur: float
+    noise: float
+    zoom: float
+    views: tuple[float, ...]
+
+
+def hang_cameras(rng: np.random.Generator, count: int) -> list[Camera]:
+    """Cameras before different scenes, from the darkest light to the brightest in random order."""
+    brightness = rng.permutation(np.linspace(0.88, 1.08, count))
+    return [
+        Camera(
+            surroundings=_paint_surroundings(rng, _SCENES[number % len(_SCENES)]),
+            light=tuple((bright * rng.uniform(0.95, 1.05, 3)).tolist()),
+            blur=rng.uniform(0.0, 0.7),
+            noise=rng.uniform(2.0, 6.0),
+            zoom=rng.uniform(0.89, 0.95),
+            views=tuple(rng.dirichlet([3.0] * len(VIEWS)).tolist()),
+        )
+        for number, bright in enumerate(brightness)
+    ]
+
+
+def take_crop(camera: Camera, person: Person, rng: np.random.Generator) -> Image.Image:
+    """One picture of the person as a detector cut it from the camera's: (HEIGHT, WIDTH) RGB."""
+    wide, tall = WIDTH * _FINE, HEIGHT * _FINE
+    left = int(rng.integers(0, _WIDE - wide))
+    top = int(rng.integers(0, _TALL - tall))
+    picture = camera.surroundings.crop((left, top, left + wide, top + tall))
+    draw = ImageDraw.Draw(picture)
+    pose = Pose(VIEWS[rng.choice(len(VIEWS), p=camera.views)], rng.uniform(-1, 1))
+    pen = Pen(
+        draw=draw,
+        foot=(wide * (0.5 + rng.uniform(-0.08, 0.08)), tall * (0.97 + rng.uniform(-0.03, 0.02))),
+        height=tall * camera.zoom * rng.uniform(0.96, 1.03) * person.build.height,
+        mirrored=pose.view == "side" and bool(rng.random() < 0.5),
+    )
+    draw_person(pen, person, pose)
+    if rng.random() < 0.12:
+        _draw_obstacle(draw, rng)
+    return _expose(picture.reduce(_FINE), camera, rng)
+
+
+def _expose(picture: Image.Image, camera: Camera, rng: np.random.Generator) -> Image.Image:
+    """The picture in the camera's light, with its blur and noise."""
+    blurred = picture.filter(ImageFilter.GaussianBlur(camera.blur * rng.uniform(0.6, 1.4)))
+    light = np.array(camera.light, np.float32) * np.float32(rng.uniform(0.95, 1.05))
+    noise = rng.standard_normal((HEIGHT, WIDTH, 3), np.float32) * camera.noise
+    pixels = np.asarray(blurred, np.float32) * light + noise
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def _draw_obstacle(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
+    """Something between the camera and the person: a post, a bush or a parked bicycle's wheel."""
+    wide, tall = WIDTH * _FINE, HEIGHT * _FINE
+    kind = rng.integers(3)
+    x = float(rng.uniform(0, wide))
+    if kind == 0:
+        x = float(rng.choice([rng.uniform(0, 0.25), rng.uniform(0.75, 1)])) * wide
+        draw.rectangle((x - 6, 0, x + 6, tall), fill=(92, 98, 104))
+        draw.rectangle((x - 6, 0, x - 3, tall), fill=(132, 138, 144))
+    elif kind == 1:
+        for _ in range(14):
+            leaf, up = x + rng.normal(0, 24), tall - abs(rng.normal(0, 18))
+            green = vary(rng, (46, 96, 44))
+            draw.ellipse((leaf - 11, up - 10, leaf + 11, up + 10), fill=green)
+    else:
+        draw.ellipse((x - 30, tall - 62, x + 30, tall - 2), outline=(34, 34, 36), width=5)
+        draw.line((x, tall - 32, x + 30, tall - 84), fill=(170, 40, 40), width=5)
+
+
+Scene = Callable[[ImageDraw.ImageDraw, np.random.Generator, int], None]
+
+
+def _paint_surroundings(rng: np.random.Generator, scene: Scene) -> Image.Image:
+    picture = Image.new("RGB", (_WIDE, _TALL))
+    scene(ImageDraw.Draw(picture), rng, round(_TALL * _GROUND))
+    far = picture.filter(ImageFilter.GaussianBlur(_FINE))
+    return Image.blend(far, Image.new("RGB", far.size, _HAZE), 0.5)
+
+
+def _paint_square(draw: ImageDraw.ImageDraw, rng: np.random.Generator, ground: int) -> None:
+    """House fronts with windows before a paved square."""
+    _fill(draw, 0, ground, vary(rng, (204, 180, 150)))
+    for x in range(10, _WIDE, 62):
+        for y in range(8, ground - 30, 66):
+            glass = vary(rng, (78, 98, 124), 22)
+            draw.rectangle((x - 3, y - 3, x + 33, y + 47), fill=(238, 232, 220))
+            draw.rectangle((x, y, x + 30, y + 44), fill=glass)
+            draw.line((x + 15, y, x + 15, y + 44), fill=(238, 232, 220), width=3)
+    paving = vary(rng, (176, 172, 164))
+    _fill(draw, ground, _TALL, paving)
+    for row, y in enumerate(range(ground, _TALL, 22)):
+        draw.line((0, y, _WIDE, y), fill=shade(paving, 0.84), width=2)
+        for x in range(20 * (row % 2), _WIDE, 40):
+            draw.line((x, y, x - 6, y + 22), fill=shade(paving, 0.84), width=2)
+
+
+def _paint_park(draw: ImageDraw.ImageDraw, rng: np.random.Generator, ground: int) -> None:
+    """Trees and bushes behind a lawn with a path."""
+    _fill(draw, 0, ground, vary(rng, (150, 190, 214)))
+    for left in range(0, _WIDE, 46):
+        trunk = left + int(rng.integers(-10, 10))
+        draw.rectangle((trunk - 6, 30, trunk + 6, ground), fill=vary(rng, (84, 62, 44)))
+        for _ in range(5):
+            leaf_x, leaf_y = trunk + rng.normal(0, 18), 30 + rng.normal(0, 18)
+            leaves = vary(rng, (52, 104, 48), 18)
+            draw.ellipse((leaf_x - 24, leaf_y - 20, leaf_x + 24, leaf_y + 20), fill=leaves)
+        bush = vary(rng, (66, 116, 54), 12)
+        draw.ellipse((left - 34, ground - 36, left + 34, ground + 20), fill=bush)
+    grass = vary(rng, (104, 150, 72))
+    _fill(draw, ground, _TALL, grass)
+    for _ in range(900):
+        x, y = rng.uniform(0, _WIDE), rng.uniform(ground, _TALL)
+        draw.line((x, y, x + 2, y - 7), fill=shade(grass, rng.uniform(0.75, 1.2)), width=2)
+    draw.rectangle((0, ground + 92, _WIDE, ground + 130), fill=vary(rng, (196, 176, 138)))
+
+
+def _paint_street(draw: ImageDraw.ImageDraw, rng: np.random.Generator, ground: int) -> None:
+    """A brick wall with shop awnings, a kerb and the road with its white line."""
+    brick = vary(rng, (150, 82, 64))
+    _fill(draw, 0, ground, shade(brick, 0.72))
+    for row, y in enumerate(range(0, ground, 12)):
+        for x in range(-14 * (row % 2), _WIDE, 28):
+            draw.rectangle((x, y, x + 25, y + 9), fill=vary(rng, brick, 8))
+    for x in range(30, _WIDE, 150):
+        awning = vary(rng, (60, 70, 90), 40)
+        draw.rectangle((x, 50, x + 80, ground), fill=(46, 52, 62))
+        for stripe in range(x - 6, x + 86, 23):
+            draw.rectangle((stripe, 36, stripe + 11, 58), fill=awning)
+            draw.rectangle((stripe + 12, 36, stripe + 22, 58), fill=(232, 228, 220))
+    _fill(draw, ground, ground + 60, vary(rng, (148, 146, 144), 4))
+    _fill(draw, ground + 60, ground + 68, (196, 194, 190))
+    _fill(draw, ground + 68, _TALL, vary(rng, (82, 84, 90), 4))
+    for x in range(0, _WIDE, 110):
+        draw.rectangle((x, ground + 118, x + 60, ground + 126), fill=(226, 226, 222))
+
+
+def _paint_station(draw: ImageDraw.ImageDraw, rng: np.random.Generator, ground: int) -> None:
+    """A tiled wall with posters and a platform with its yellow line."""
+    tile = vary(rng, (92, 128, 140))
+    _fill(draw, 0, ground, shade(tile, 0.8))
+    for y in range(0, ground, 18):
+        for x in range(0, _WIDE, 18):
+            draw.rectangle((x, y, x + 15, y + 15), fill=vary(rng, tile, 5))
+    for x in range(40, _WIDE, 130):
+        draw.rectangle((x, 20, x + 64, 110), fill=(240, 238, 232))
+        draw.rectangle((x + 6, 26, x + 58, 74), fill=vary(rng, (170, 110, 90), 60))
+        draw.rectangle((x + 6, 84, x + 46, 90), fill=(70, 70, 76))
+    floor = vary(rng, (70, 68, 76), 5)
+    _fill(draw, ground, _TALL, floor)
+    for y in range(ground + 20, _TALL, 30):
+        draw.line((0, y, _WIDE, y), fill=shade(floor, 1.25), width=2)
+    _fill(draw, ground + 96, ground + 108, (222, 186, 60))
+
+
+def _fill(draw: ImageDraw.ImageDraw, top: int, bottom: int, colour: Colour) -> None:
+    draw.rectangle((0, top, _WIDE, bottom), fill=colour)
+
+
+_SCENES: tuple[Scene, ...] = (_paint_square, _paint_park, _paint_street, _paint_station)

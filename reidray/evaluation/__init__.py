@@ -1,0 +1,1 @@
+"""Evaluate rankings, features and models against the ground truth."""

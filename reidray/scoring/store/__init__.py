@@ -1,0 +1,1 @@
+"""Keep embeddings between nightly runs, and delete those of a person."""

@@ -1,0 +1,138 @@
+"""Stores of the earlier layout, with names and embeddings in files of their own, become parts.
+
+Such a store has `images/day=DAY/*.parquet` and `embeddings/model=ID/day=DAY/*.parquet`. A run that
+was killed left embeddings there that no name belongs to. Nobody can say whose they are, and they
+are removed.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from reidray.errors import UserError
+from reidray.scoring.store.part_log import PartLog
+from reidray.scoring.store.parts import CONTENT, EMBEDDED_COLUMNS, IMAGES_SCHEMA, PartRows
+from reidray.storage.location import Location
+from reidray.storage.locks.exclusive_files import list_tagged
+
+IMAGES_FOLDER, EMBEDDINGS_FOLDER = "images", "embeddings"
+_FILE = re.compile(r"(?:images|embeddings/model=([^/]+))/day=(\d{4}-\d\d-\d\d)/[^/.][^/]*\.parquet")
+
+
+@dataclass(frozen=True)
+class EarlierFile:
+    """A file of the earlier layout.
+
+    Attributes:
+        path: relative to the store.
+        rows: as a part has them.
+        nameless: how many embeddings of it no name belonged to.
+    """
+
+    path: str
+    rows: PartRows
+    nameless: int = 0
+
+
+def read_earlier(location: Location) -> Iterator[EarlierFile]:
+    """Read what a store has in the earlier layout, embeddings first.
+
+    Raises:
+        UserError: a file is damaged.
+        OSError: the disk or the object store failed.
+    """
+    images, embeddings = (_files(location, each) for each in (IMAGES_FOLDER, EMBEDDINGS_FOLDER))
+    seen = [_read(location, path, IMAGES_SCHEMA.names) for path in images]
+    if embeddings:
+        names = pa.concat_tables([IMAGES_SCHEMA.empty_table(), *reversed(seen)])
+        for path in embeddings:
+            table = _read(location, path, ["content", *EMBEDDED_COLUMNS])
+            yield _named(path, table, names)
+    for path, table in zip(images, seen, strict=True):
+        yield EarlierFile(path, PartRows(table, "", _match(path)[2]))
+
+
+def move_earlier(location: Location, log: PartLog) -> int:
+    """Make parts of what a store has in the earlier layout, file by file.
+
+    A run that is killed meanwhile loses nothing; the next one goes on with the files that are left.
+
+    Returns:
+        How many embeddings without a name were removed.
+
+    Raises:
+        UserError: a file is damaged, or another run has begun to write the store.
+        OSError: the disk or the object store failed.
+    """
+    nameless = 0
+    for file in read_earlier(location):
+        if len(file.rows.table):
+            log.append(file.rows.to_parquet())
+        location.delete_file(file.path)
+        nameless += file.nameless
+    if not location.is_remote:
+        _remove_empty(Path(location.uri))
+    return nameless
+
+
+def _named(path: str, table: pa.Table, names: pa.Table) -> EarlierFile:
+    """Embeddings with the latest name of each; a stamp that is empty keeps it from being found."""
+    places = pc.index_in(table["content"], value_set=names["content"])
+    found = pc.is_valid(places)
+    known = names.take(places.filter(found)).select(["folder", "path"])
+    table = table.filter(found)
+    columns = {
+        "folder": known["folder"],
+        "path": known["path"],
+        "stamp": pa.repeat("", len(table)),
+        "content": table["content"],
+        "reason": pa.nulls(len(table), pa.string()),
+        **{name: table[name] for name in EMBEDDED_COLUMNS},
+    }
+    model, day = _match(path).groups()
+    nameless = len(places) - len(table)
+    return EarlierFile(path, PartRows(pa.table(columns), model, day), nameless)
+
+
+def _files(location: Location, folder: str) -> list[str]:
+    paths = (file.path for file in list_tagged(location, folder))
+    return [path for path in paths if _FILE.fullmatch(path)]
+
+
+def _match(path: str) -> re.Match[str]:
+    found = _FILE.fullmatch(path)
+    assert found is not None
+    return found
+
+
+def _read(location: Location, path: str, columns: list[str]) -> pa.Table:
+    try:
+        table = location.read_with(
+            path,
+            lambda file: pq.ParquetFile(file).read(columns=columns, use_threads=False),
+        ).select(columns)
+        place = table.schema.get_field_index("content")
+        return table.set_column(place, "content", table["content"].cast(CONTENT))
+    except (pa.ArrowException, KeyError, OSError) as error:
+        if isinstance(error, OSError):  # as Arrow calls damage too: what cannot be read at all?
+            location.read_bytes(path)
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{location.join(path).uri}: is not a part of a store ({reason}); remove it, and what "
+            "it held is embedded again"
+        ) from error
+
+
+def _remove_empty(store: Path) -> None:
+    """Remove the folders of the earlier layout of which nothing is left."""
+    for name in (IMAGES_FOLDER, EMBEDDINGS_FOLDER):
+        folders = [*(store / name).rglob("model=*"), *(store / name).rglob("day=*")]
+        for folder in [*sorted(folders, reverse=True), store / name]:
+            with suppress(OSError):
+                folder.rmdir()

@@ -1,0 +1,203 @@
+"""The parts of a store, in the order of their numbers, each of which only one writer can claim.
+
+A writer adds a part under the next number. Only one writer can claim a number. A writer that was
+paused, and does not know that it has lost the lock of the store, finds its next number taken, and
+nothing of what it writes appears. A number is never free again: a part of which nothing is left
+becomes empty.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import BinaryIO, TypeVar
+
+import pyarrow as pa
+
+from reidray.errors import UserError
+from reidray.storage.location import Location
+from reidray.storage.locks import exclusive_files
+
+Answer = TypeVar("Answer")
+
+PARTS_FOLDER = "parts"
+_DAMAGE = (pa.ArrowException, KeyError, TypeError, ValueError, RecursionError, OSError)
+"""Errors of reading a file that is damaged or is no part."""
+
+_PART = re.compile(rf"{PARTS_FOLDER}/([0-9]{{8}})\.parquet")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a store.
+
+    Attributes:
+        number: its place in the order of writing.
+        size: in bytes; 0 where nothing stays of it.
+        tag: changes whenever the part is rewritten in an object store.
+    """
+
+    number: int
+    size: int
+    tag: str = ""
+
+
+class Parts(ABC):
+    """Parts that are added one after the other.
+
+    Attributes:
+        uri: where they are, for messages.
+    """
+
+    uri: str
+
+    @abstractmethod
+    def find(self) -> list[Part]:
+        """The parts that hold something, in the order of writing."""
+
+    @abstractmethod
+    def read(self, part: Part, reader: Callable[[pa.NativeFile], Answer]) -> Answer:
+        """Return what a reader makes of a part.
+
+        Raises:
+            UserError: the part is damaged, holds something else, or was emptied meanwhile.
+            OSError: the disk or the object store failed.
+        """
+
+    @abstractmethod
+    def append(self, data: bytes) -> Part:
+        """Add a part, which appears whole.
+
+        Raises:
+            UserError: another run has begun to write the store.
+            OSError: the disk or the object store failed.
+        """
+
+    @abstractmethod
+    def replace(self, part: Part, data: bytes) -> Part:
+        """Put other bytes in the place of those of a part; none leave it empty.
+
+        Raises:
+            UserError: another run has begun to write the store.
+            OSError: the disk or the object store failed.
+        """
+
+    def taken_over(self) -> UserError:
+        """Return the error for parts that another run has changed."""
+        return UserError(
+            f"{self.uri}: another run began to write it, as this one had not been heard of; run it "
+            "again"
+        )
+
+
+class PartLog(Parts):
+    """The parts of a store in a folder, on a disk or in an object store."""
+
+    def __init__(self, location: Location) -> None:
+        self.location, self.uri = location, location.uri
+        self._next = 0
+
+    def find(self) -> list[Part]:
+        """See `Parts`."""
+        parts = []
+        for file in exclusive_files.list_tagged(self.location, PARTS_FOLDER):
+            found = _PART.fullmatch(file.path)
+            if found:
+                parts.append(Part(int(found[1]), file.size, file.tag))
+        self._next = max((part.number for part in parts), default=0) + 1
+        return [part for part in parts if part.size]
+
+    def read(self, part: Part, reader: Callable[[pa.NativeFile], Answer]) -> Answer:
+        """See `Parts`."""
+        path = _path_of(part.number)
+
+        def read(file: pa.NativeFile) -> Answer:
+            if not file.size():
+                raise self.taken_over()
+            return reader(file)
+
+        try:
+            return self.location.read_with(path, read)
+        except _DAMAGE as error:
+            if isinstance(error, OSError):  # as Arrow calls damage too: what cannot be read at all?
+                self.location.read_bytes(path)
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{self.location.join(path).uri}: is not a part of a store ({reason}); remove it, "
+                "and what it held is embedded again"
+            ) from error
+
+    def append(self, data: bytes) -> Part:
+        """See `Parts`."""
+        part = self._claim(data)
+        if part is None:
+            raise self.taken_over()
+        return part
+
+    def replace(self, part: Part, data: bytes) -> Part:
+        """See `Parts`."""
+        path = _path_of(part.number)
+        tag = exclusive_files.replace(self.location, path, data, part.tag)
+        if tag is None:
+            raise self.taken_over()
+        return replace(part, size=len(data), tag=tag)
+
+    def fence(self) -> list[Part]:
+        """Claim a number, so that no earlier writer can add a part any more.
+
+        Returns:
+            The parts, which only the caller adds to from now on.
+        """
+        while True:
+            parts = self.find()
+            if self._claim(b"") is not None:
+                return parts
+
+    def _claim(self, data: bytes) -> Part | None:
+        if not self._next:
+            self.find()
+        path = _path_of(self._next)
+        tag = exclusive_files.create(self.location, path, data)
+        if tag is None:
+            return None
+        self._next += 1
+        return Part(self._next - 1, len(data), tag)
+
+
+class TemporaryParts(Parts):
+    """Parts for one run, in a temporary file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Begin without a part.
+
+        Args:
+            file: an empty one, such as `tempfile.TemporaryFile` makes.
+        """
+        self.uri = "the temporary store of this run"
+        self._file = file
+        self._places: list[tuple[int, int]] = []
+
+    def find(self) -> list[Part]:
+        """See `Parts`."""
+        return [Part(number, size) for number, (_, size) in enumerate(self._places) if size]
+
+    def read(self, part: Part, reader: Callable[[pa.NativeFile], Answer]) -> Answer:
+        """See `Parts`."""
+        start, size = self._places[part.number]
+        self._file.seek(start)
+        return reader(pa.BufferReader(self._file.read(size)))
+
+    def append(self, data: bytes) -> Part:
+        """See `Parts`."""
+        self._places.append((0, 0))
+        return self.replace(Part(len(self._places) - 1, 0), data)
+
+    def replace(self, part: Part, data: bytes) -> Part:
+        """See `Parts`."""
+        self._places[part.number] = (self._file.seek(0, 2), len(data))
+        self._file.write(data)
+        return Part(part.number, len(data))
+
+
+def _path_of(number: int) -> str:
+    return f"{PARTS_FOLDER}/{number:08d}.parquet"

@@ -1,0 +1,348 @@
+"""Folders on a disk or in an object store, and what may be read of them."""
+
+import os
+import posixpath
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import TypeVar
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from reidray.errors import UserError
+from reidray.storage import local_disk as disk
+from reidray.storage import object_store
+
+Answer = TypeVar("Answer")
+
+FRESH_NS = 2_000_000_000
+"""A file changed so lately may change once more and keep its times: some disks count in seconds."""
+
+
+def path_leaves_root(path: str) -> bool:
+    """Tell whether a relative path, by its text alone, is absolute or climbs out of its root."""
+    normal = posixpath.normpath(path)
+    return (
+        not path
+        or "\0" in path
+        or normal in (".", "..")
+        or normal.startswith(("/", "../"))
+        or PureWindowsPath(path).is_absolute()
+    )
+
+
+def key_leaves_root(key: str) -> bool:
+    """Return whether the key of an object, relative to a prefix, climbs out of it by `..` parts.
+
+    A store takes a key as it is, but not every proxy before one does.
+    """
+    depth = 0
+    for part in key.split("/"):
+        depth += 0 if part in ("", ".") else -1 if part == ".." else 1
+        if depth < 0:
+            return True
+    return not key.strip("/") or "\0" in key
+
+
+@dataclass(frozen=True)
+class Location:
+    """A folder, or a file, given as a local path or `s3://bucket/prefix`.
+
+    It can be pickled and costs nothing to make; the object store is opened at the first use in
+    each process and kept. `s3://bucket/prefix?endpoint_override=host:port&scheme=http` or the
+    variable `AWS_ENDPOINT_URL` names an S3-compatible store. Credentials come from the
+    environment and never from the address, for addresses end up in logs and model cards.
+
+    On a disk a path is normal: `a//b` is `a/b`. In an object store it is a key, of which nothing is
+    changed.
+
+    Attributes:
+        uri: the address; a local path is made absolute.
+        follow_links: whether files and folders are read that links out of the folder lead to.
+
+    Raises:
+        UserError: the address is of another kind, is not UTF-8, or holds credentials.
+    """
+
+    uri: str
+    follow_links: bool = False
+
+    def __post_init__(self) -> None:
+        if not _is_utf8(self.uri):
+            raise UserError(f"the name {self.uri!r} is not UTF-8; rename the folder")
+        scheme, separator, _ = self.uri.partition("://")
+        if separator and scheme == "s3":
+            object_store.check_address(self.uri)
+            return
+        if separator and scheme != "file":
+            raise UserError(
+                f"{scheme}:// addresses are not known; give a local path or s3://bucket/prefix"
+            )
+        if not self.uri.strip() or "\0" in self.uri:
+            raise UserError(
+                "the name of a folder is empty; give a local path or s3://bucket/prefix"
+            )
+        path = unquote(urlsplit(self.uri).path) if separator else self.uri
+        object.__setattr__(self, "uri", os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111 - text
+
+    @property
+    def is_remote(self) -> bool:
+        """Tell whether the folder is in an object store, where each read waits for the network."""
+        return self.uri.startswith("s3://")
+
+    @property
+    def name(self) -> str:
+        """The last part of the address."""
+        return posixpath.basename(self.path)
+
+    @property
+    def parent(self) -> "Location":
+        """The folder that holds this one."""
+        return self._with_path(posixpath.dirname(self.path))
+
+    def join(self, part: str) -> "Location":
+        """The folder `part` within this one.
+
+        Raises:
+            UserError: `part` leaves this folder.
+        """
+        return self._with_path(f"{self.path}/{self._inside(part.rstrip('/'))}")
+
+    def exists(self) -> bool:
+        """Tell whether there is a folder or a file of this name."""
+        return self.is_folder() or self.is_file()
+
+    def is_folder(self) -> bool:
+        """Tell whether there is a folder of this name."""
+        if not self.is_remote:
+            with self._reading():
+                return Path(self.uri).is_dir()
+        return bool(self._remote_type() == pafs.FileType.Directory)
+
+    def is_file(self) -> bool:
+        """Tell whether there is a file of this name."""
+        if not self.is_remote:
+            with self._reading():
+                return Path(self.uri).is_file()
+        return bool(self._remote_type() == pafs.FileType.File)
+
+    def list_children(self) -> list[str]:
+        """The names in this folder, sorted; a folder's ends in `/`. Hidden ones are left out.
+
+        Raises:
+            UserError: the folder is missing or cannot be read.
+        """
+        if not self.is_remote:
+            with self._reading(), os.scandir(self.uri) as entries:
+                shown = [entry for entry in entries if not entry.name.startswith(".")]
+            return sorted(entry.name + "/" * disk.is_folder(entry) for entry in shown)
+        children = (self._child(info) for info in self._select("", recursive=False))
+        return sorted(name for names in children for name in names if not name.startswith("."))
+
+    def _child(self, info: pafs.FileInfo) -> list[str]:
+        """Return the name of a child in an object store, or the files of one without a name."""
+        prefix = f"{self.path}/"
+        name = info.path[len(prefix) :]
+        if name:
+            return [name + "/" * (info.type == pafs.FileType.Directory)]
+        inner = object_store.list_objects(self.uri, prefix, recursive=False)
+        return [each.path.removeprefix(prefix) for each in inner if each.is_file]
+
+    def list_files(
+        self, recursive: bool = True, under: str = "", hidden: bool = False
+    ) -> list[str]:
+        """The files of this folder as relative POSIX paths, sorted.
+
+        Hidden folders are left out. Nothing outside the folder is looked at: a link to a
+        file is listed wherever it leads, and reading it may be refused; one to a folder within is
+        left out, for its files are listed where they lie; one to a folder elsewhere is an error,
+        for nobody knows what it hides. A folder that is named as an image is listed as one, so
+        that whoever reads the images finds that it is none.
+
+        Args:
+            recursive: go into the folders within.
+            under: list this folder within only; the paths are still relative to the root.
+            hidden: list hidden files too.
+
+        Raises:
+            OutsideLinkError: `under`, or a folder in it, is a link that leaves this folder.
+            UserError: the folder is missing or cannot be read.
+        """
+        inside = self._inside(under) if under else ""
+        if not self.is_remote:
+            with self._reading():
+                found = disk.walk(self.uri, inside, recursive, hidden, self.follow_links)
+                return sorted(found)
+        prefix = self.path + "/"
+        paths = (
+            info.path.removeprefix(prefix)
+            for info in self._select(inside, recursive)
+            if info.type == pafs.FileType.File
+        )
+        return sorted(path for path in paths if not _is_hidden(path, files=not hidden))
+
+    def read_bytes(self, path: str, limit: int | None = None) -> bytes:
+        """The contents of the file at a path relative to this folder.
+
+        Never waits for another process, as a pipe would.
+
+        Args:
+            path: of the file.
+            limit: the most bytes it may hold.
+
+        Raises:
+            OutsideLinkError: the path is a link, or lies behind one, that leaves the folder.
+            UserError: the path leaves the folder by its text.
+            OSError: the file cannot be read, is no regular one, or holds more than the limit.
+        """
+        inside = self._inside(path)
+        if self.is_remote:
+            return object_store.read_object(self.uri, f"{self.path}/{inside}", limit)
+        return disk.read(self.uri, inside, limit, self.follow_links)
+
+    def read_head(self, path: str, count: int) -> bytes:
+        """Return the first `count` bytes of the file at a path relative to this folder.
+
+        Raises:
+            OutsideLinkError: the path is a link, or lies behind one, that leaves the folder.
+            UserError: the path leaves the folder by its text.
+            OSError: the file cannot be read or is no regular one.
+        """
+        inside = self._inside(path)
+        if self.is_remote:
+            return self.read_with(path, lambda file: bytes(file.read(count)))
+        return disk.read_head(self.uri, inside, count, self.follow_links)
+
+    def read_with(self, path: str, reader: Callable[[pa.NativeFile], Answer]) -> Answer:
+        """What a reader makes of the file at a path, of which it may read a part.
+
+        Raises:
+            UserError: the path leaves the folder.
+            OSError: the file cannot be read.
+        """
+        inside = self._inside(path)
+        if self.is_remote:
+            return object_store.read_object_with(self.uri, f"{self.path}/{inside}", reader)
+        with pa.OSFile(posixpath.join(self.uri, inside)) as file:
+            return reader(file)
+
+    def write_bytes(self, path: str, data: bytes | memoryview) -> None:
+        """Write a file, which is at no moment seen half written; the one before is replaced.
+
+        Raises:
+            UserError: the path leaves the folder.
+            OSError: the disk or the object store failed.
+        """
+        inside = self._inside(path)
+        if self.is_remote:
+            object_store.write_object(self.uri, f"{self.path}/{inside}", data)
+            return
+        file = Path(self.uri, inside)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        disk.write(file, data)
+
+    def delete_file(self, path: str) -> None:
+        """Remove a file, if it is there.
+
+        Raises:
+            UserError: the path leaves the folder.
+            OSError: the disk or the object store failed.
+        """
+        inside = self._inside(path)
+        if self.is_remote:
+            object_store.delete_object(self.join(path).uri)
+            return
+        Path(self.uri, inside).unlink(missing_ok=True)
+
+    def delete_old_versions(self, path: str) -> None:
+        """Remove what a bucket that keeps versions has of a file that was replaced or deleted.
+
+        Raises:
+            UserError: the path leaves the folder.
+            OSError: the object store failed, or does not let this be done.
+        """
+        if self.is_remote:
+            object_store.delete_old_versions(self.join(path).uri)
+
+    def read_stamps(self, paths: Sequence[str]) -> list[str]:
+        """For each file a text that changes whenever its contents do, without reading them.
+
+        It is made of size and times; a file of which they cannot tell, as it was changed within the
+        last seconds or is not there, has an empty one.
+
+        Raises:
+            UserError: the folder cannot be read.
+        """
+        settled = time.time_ns() - FRESH_NS
+        if self.is_remote:
+            with self._reading():
+                infos = object_store.list_objects(self.uri, self.path, recursive=True)
+            prefix = self.path + "/"
+            found = {
+                info.path.removeprefix(prefix): f"{info.size:x}-{info.mtime_ns:x}"
+                for info in infos
+                if info.mtime_ns is not None and info.mtime_ns < settled
+            }
+            return [found.get(path, "") for path in paths]
+        return [disk.stamp(posixpath.join(self.uri, path), settled) for path in paths]
+
+    @property
+    def path(self) -> str:
+        """The path as the file system knows it: `bucket/prefix`, or the local path."""
+        if not self.is_remote:
+            return self.uri
+        return object_store.split_address(self.uri)[0].rstrip("/")
+
+    def _with_path(self, path: str) -> "Location":
+        if not self.is_remote:
+            return Location(path, self.follow_links)
+        options = object_store.split_address(self.uri)[1]
+        return Location(f"s3://{path}{f'?{options}' if options else ''}", self.follow_links)
+
+    def _inside(self, path: str) -> str:
+        leaves = key_leaves_root(path) if self.is_remote else path_leaves_root(path)
+        if leaves:
+            raise UserError(f"path {path!r} leaves {self.uri}; expected one within the folder")
+        return path if self.is_remote else posixpath.normpath(path)
+
+    def _remote_type(self) -> pafs.FileType:
+        with self._reading():
+            return object_store.describe_object(self.uri, self.path).type
+
+    def _select(self, under: str, recursive: bool) -> list[pafs.FileInfo]:
+        with self._reading():
+            path = f"{self.path}/{under}" if under else self.path
+            return object_store.list_objects(self.uri, path, recursive=recursive)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What goes wrong in finding a folder is the user's to mend, said in one line."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise UserError(f"{self.uri}: no such folder; check the name") from None
+        except NotADirectoryError:
+            raise UserError(f"{self.uri}: is a file, expected a folder") from None
+        except OSError as error:
+            advice = "; check the address and the AWS_ variables" if self.is_remote else ""
+            reason = object_store.without_secrets(str(error)).replace("\n", " ")
+            raise UserError(f"{self.uri}: cannot be read ({reason}){advice}") from None
+
+
+def _is_hidden(path: str, *, files: bool) -> bool:
+    """Return whether a file lies in a hidden folder or, where `files`, is hidden itself."""
+    folder, _, name = path.rpartition("/")
+    parts = {*folder.split("/")} - {".", ".."}  # which keys of an object store may have
+    return any(part.startswith(".") for part in parts) or (files and name.startswith("."))
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

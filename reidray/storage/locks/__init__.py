@@ -1,0 +1,1 @@
+"""Lock folders and claim files, on local disks and in object stores."""

@@ -1,0 +1,155 @@
+"""Files that one writer claims and only their owner may read, on a disk or in an object store.
+
+A file appears whole. `create` fails where the name is taken, and `replace` fails in an object store
+where somebody else has written the file since. A process that is killed on a disk leaves at most a
+hidden file, `.NAME.part`.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from reidray.storage.location import Location
+from reidray.storage.locks.conditional_writes import create_object, object_state, replace_object
+from reidray.storage.object_store import call_s3, key_of
+
+FILE_MODE, FOLDER_MODE = 0o600, 0o700
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+@dataclass(frozen=True)
+class TaggedFile:
+    """A file as it was listed.
+
+    Attributes:
+        path: relative to the location.
+        size: in bytes.
+        tag: changes whenever an object is written; empty on a disk.
+    """
+
+    path: str
+    size: int
+    tag: str
+
+
+def list_tagged(location: Location, folder: str) -> list[TaggedFile]:
+    """Return the files under a folder within a location, hidden ones too, sorted by path.
+
+    A folder that does not exist has no files.
+
+    Raises:
+        OSError: the disk or the object store failed.
+    """
+    if location.is_remote:
+        return sorted(_list_objects(location, folder), key=lambda file: file.path)
+    root = Path(location.uri)
+    return [
+        TaggedFile(file.relative_to(root).as_posix(), file.lstat().st_size, "")
+        for file in sorted((root / folder).rglob("*"))
+        if not file.is_dir()
+    ]
+
+
+def current_tag(location: Location, path: str) -> str | None:
+    """Return the tag of a file, which `replace` asks for; None where there is no file.
+
+    Raises:
+        OSError: the object store failed.
+    """
+    if location.is_remote:
+        state = object_state(location.join(path).uri)
+        return None if state is None else state.tag
+    return "" if Path(location.uri, path).exists() else None
+
+
+def create(location: Location, path: str, data: bytes) -> str | None:
+    """Write a file where there is none.
+
+    Returns:
+        The tag of the file; None where somebody else has claimed the name.
+
+    Raises:
+        OSError: the disk or the object store failed.
+    """
+    if location.is_remote:
+        return create_object(location.join(path).uri, data, uuid4().hex)
+    Path(location.uri).mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    file = Path(location.uri, path)
+    staged = _stage(file, data)
+    try:
+        _claim(staged, file)
+    except FileExistsError:
+        return None
+    finally:
+        staged.unlink(missing_ok=True)
+    _sync_folder(file.parent)
+    return ""
+
+
+def replace(location: Location, path: str, data: bytes, tag: str) -> str | None:
+    """Write a file in the place of one that was read.
+
+    On a disk the caller holds the lock of the folder, which a process keeps for its whole life.
+
+    Returns:
+        The new tag; None where somebody else has written the file since it had the tag `tag`.
+
+    Raises:
+        OSError: the disk or the object store failed.
+    """
+    if location.is_remote:
+        return replace_object(location.join(path).uri, data, tag, uuid4().hex)
+    file = Path(location.uri, path)
+    _stage(file, data).replace(file)
+    _sync_folder(file.parent)
+    return ""
+
+
+def _stage(file: Path, data: bytes) -> Path:
+    """Write the hidden file that becomes `file`, and wait until the disk has it."""
+    file.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    staged = file.with_name(f".{file.name}.part")
+    staged.unlink(missing_ok=True)
+    with open(staged, "xb", opener=lambda name, flags: os.open(name, flags, FILE_MODE)) as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return staged
+
+
+def _claim(staged: Path, file: Path) -> None:
+    """Give a staged file its name, which nobody may have taken."""
+    try:
+        file.hardlink_to(staged)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        if file.exists():  # the folder's lock keeps others from claiming it meanwhile
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(file)) from None
+        staged.rename(file)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the disk has the names of a folder."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _list_objects(location: Location, folder: str) -> Iterator[TaggedFile]:
+    uri = location.join(folder).uri
+    root = key_of(uri).removesuffix(folder)
+    more: dict[str, Any] = {}
+    while True:
+        found = call_s3(uri, "list_objects_v2", Prefix=f"{key_of(uri)}/", **more)
+        for entry in found.get("Contents", []):
+            yield TaggedFile(entry["Key"].removeprefix(root), entry["Size"], entry["ETag"])
+        if not found.get("IsTruncated"):
+            return
+        more = {"ContinuationToken": found["NextContinuationToken"]}

@@ -1,0 +1,1 @@
+"""Reproduce the source reports."""

@@ -1,0 +1,1 @@
+"""Define what a network is trained for: re-ID, or several tasks at once."""
