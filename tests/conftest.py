@@ -4,7 +4,7 @@ from uuid import uuid4
 import pyarrow.fs
 import pytest
 from hypothesis import settings
-from s3_server import UnreliableStore
+from support.s3_server import UnreliableStore
 
 # Before anything imports torch: threads that wait must not spin on a shared machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

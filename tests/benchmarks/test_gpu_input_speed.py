@@ -10,7 +10,7 @@ from itertools import repeat
 import numpy as np
 import pytest
 import torch
-from listener import Listener
+from support.listener import Listener
 
 from reidray.config import (
     AugmentConfig,

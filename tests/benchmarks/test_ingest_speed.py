@@ -15,8 +15,8 @@ import pyarrow as pa
 import pytest
 import ray
 import torch
-from listener import Listener
 from PIL import Image
+from support.listener import Listener
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 

@@ -11,12 +11,12 @@ import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from support.paths import ROOT
 
 from reidray.config.scoring import ScoreConfig
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
@@ -35,7 +35,6 @@ from reidray.scoring.store.part_log import PartLog
 from reidray.scoring.store.parts import IMAGES_SCHEMA
 from reidray.storage.location import Location
 
-ROOT = Path(__file__).parents[2]
 DRAWN, GALLERY, QUERIES, CHANGED = 2000, 20_000, 500, 200
 ROWS, SIZE, PART = 1_000_000, 256, 8192
 

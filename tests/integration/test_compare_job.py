@@ -1,0 +1,159 @@
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+import torch
+from support.drawn_crops import draw_crop
+from support.paths import ROOT
+
+from reidray.comparison.images import read_images
+from reidray.comparison.reid import compare_reid
+from reidray.config.comparison import CompareConfig
+from reidray.errors import UserError
+from reidray.models import ModelCard, NetworkSpec, save_model
+from reidray.models.registry import build_network
+
+draw = partial(draw_crop, noise=40)
+
+
+@pytest.fixture(scope="module")
+def single_shot(tmp_path_factory):
+    """Ten people to find, one image each, and eight to learn from, in three cameras."""
+    root = tmp_path_factory.mktemp("qut")
+    for person in range(1, 9):
+        for shot in range(6):
+            name = f"{person:04d}_c{1 + shot % 3}s1_{shot:06d}_00.png"
+            draw(root / "Training" / name, person, shot)
+    for person in range(101, 111):
+        draw(root / "Testing" / "Probe" / f"{person:04d}_c1s1_000001_00.png", person, 1)
+        draw(root / "Testing" / "Gallery" / f"{person:04d}_c2s1_000002_00.png", person, 2)
+    return root
+
+
+def run_job(*arguments):
+    command = [sys.executable, ROOT / "jobs" / "compare.py", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def asked(data, output, **changes):
+    return CompareConfig(data=str(data), output=str(output), height=8, width=4, **changes)
+
+
+class Unreachable:
+    def __enter__(self):
+        raise AssertionError("Ray was started before everything was checked")
+
+    def __exit__(self, *_):
+        pass
+
+
+def refused(data, output, **changes):
+    with pytest.raises(UserError) as caught:
+        compare_reid(asked(data, output, **changes), Unreachable())
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_validation_people_stand_in_for_a_gallery_of_one_image_each(single_shot, tmp_path):
+    images = read_images(asked(single_shot, tmp_path / "out"))
+    assert images.protocol == "single_shot"
+    assert [len(labels.people) for labels in images.sets[:2]] == [10, 10]
+    query, gallery = images.sets[-2:]
+    assert set(query.people) == set(gallery.people)
+    assert not set(query.people) & set(images.train.people)
+    cameras = list(zip(query.people, query.cameras, strict=True))
+    assert len(set(cameras)) == len(cameras)
+    assert len(query.people) + len(gallery.people) + len(images.train.people) == 48
+
+
+def test_a_gallery_of_several_images_names_people_itself(tmp_path):
+    for person in range(1, 9):
+        for shot in range(6):
+            name = f"{person:04d}_c{1 + shot % 3}s1_{shot:06d}_00.png"
+            draw(tmp_path / "bounding_box_train" / name, person, shot)
+            test = f"{person + 100:04d}_c{1 + shot % 3}s1_{shot:06d}_00.png"
+            draw(tmp_path / ("bounding_box_test" if shot else "query") / test, person, shot)
+    images = read_images(asked(tmp_path, tmp_path / "out"))
+    assert images.protocol == "market1501"
+    assert read_images(asked(tmp_path, tmp_path / "out", protocol="all")).protocol == "all"
+    assert [len(labels.people) for labels in images.sets] == [8, 40]
+    assert "gallery" in images.naming
+
+
+def test_a_set_without_query_is_refused(tmp_path):
+    for person in (1, 2):
+        draw(tmp_path / "data" / "train" / f"{person}" / "a.png", person, 1)
+        draw(tmp_path / "data" / "val" / f"{person + 5}" / "a.png", person, 1)
+    assert "no query images" in refused(tmp_path / "data", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_components_than_images_are_refused(single_shot, tmp_path):
+    learnt = len(read_images(asked(single_shot, tmp_path / "out")).train.people)
+    told = refused(single_shot, tmp_path / "out", pca=(0.9, 60))
+    assert "--pca 60" in told
+    assert f"{learnt} images" in told
+
+
+def test_an_output_that_holds_something_is_refused(single_shot, tmp_path):
+    (tmp_path / "table.csv").write_text("years of work")
+    assert "table.csv" in refused(single_shot, tmp_path)
+    assert (tmp_path / "table.csv").read_text() == "years of work"
+
+
+def test_a_folder_that_is_no_model_is_refused(single_shot, tmp_path):
+    told = refused(single_shot, tmp_path / "out", models=(f"night={single_shot}",))
+    assert "has no model.json" in told
+
+
+def test_a_model_that_embeds_nothing_is_refused(single_shot, tmp_path):
+    spec = NetworkSpec(name="pets_scratch_deep", height=32, width=32, num_classes=3)
+    torch.manual_seed(0)
+    (tmp_path / "pets").mkdir()
+    save_model(tmp_path / "pets", build_network(spec), spec, ModelCard(metric="cosine"), "# Pets\n")
+    told = refused(single_shot, tmp_path / "out", models=(f"pets={tmp_path / 'pets'}",))
+    assert "gives no embedding" in told
+    assert "pets_scratch_deep" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--models", "night=a", "night=b"), "two methods are named 'night'"),
+        (("--models", "LDA=a"), "two methods are named 'LDA'"),
+        (("--models", "folder"), "must be NAME=DIR"),
+        (("--pca", "1.5"), "pca 1.5"),
+        (("--height", "128", "--width", "64"), "24,576 values"),
+        (("--task", "birds"), "birds"),
+    ],
+)
+def test_the_job_says_what_is_wrong_in_one_line_and_exits_with_2(arguments, told, tmp_path):
+    done = run_job("--data", tmp_path, "--output", tmp_path / "out", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert told in done.stderr
+
+
+def qut_set(root, cameras):
+    """Ten people to find and eight to learn from, of whom each has one image in each camera."""
+    for person in range(1, 9):
+        for camera in cameras:
+            draw(root / "Training" / f"{person:04d}_c{camera}s1_000001_00.png", person, camera)
+    for person in range(101, 111):
+        draw(root / "Testing" / "Probe" / f"{person:04d}_c1s1_000001_00.png", person, 1)
+        draw(root / "Testing" / "Gallery" / f"{person:04d}_c2s1_000002_00.png", person, 2)
+    return root
+
+
+def test_people_with_one_image_in_each_camera_are_named_by_their_other_images(tmp_path):
+    images = read_images(asked(qut_set(tmp_path, (1, 2)), tmp_path / "out"))
+    query, gallery = images.sets[-2:]
+    assert sorted(query.people) == sorted(gallery.people)
+    assert len(set(query.people)) == len(query.people)
+
+
+def test_validation_people_with_one_image_each_are_refused_before_ray(tmp_path):
+    told = refused(qut_set(tmp_path, (1,)), tmp_path / "out")
+    assert "none of these has two images: raise --val-fraction" in told

@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import ray
+from support.pictures import SIZE, image_files, paint
+
+from reidray.data.ingest import choose_way, files, ingest
+from reidray.errors import UserError
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_address")]
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    return paint(tmp_path)
+
+
+@pytest.mark.parametrize("way", ["resident", "stream"])
+def test_masks_come_beside_their_crops_and_what_is_bad_is_set_aside(pictures, way):
+    masks = [f"{number}.mask.png" for number in range(40)]
+    masks[21] = None
+    crops = ingest(image_files(pictures, groups=np.arange(40) % 3 - 1, masks=masks), way)
+    assert {Path(image.path).stem: image.reason.partition(",")[0] for image in crops.bad} == {
+        "7": "mask 7.mask.png: No such file or directory",
+        "9": "mask 9.mask.png: values 45",
+        "21": "it has no mask",
+        "30": "not an image of a known format",
+    }
+    rows = np.setdiff1d(np.arange(40), [7, 9, 21, 30])
+    assert crops.rows.tolist() == rows.tolist()
+    (group,) = crops.open().read([rows])
+    assert group.crops[:, 3, 3, 1].tolist() == (5 * rows).tolist()
+    assert group.masks.sum(axis=2)[:, 2].tolist() == (rows % 6).tolist()
+
+
+@pytest.mark.parametrize("way", ["resident", "stream"])
+def test_without_masks_there_are_crops_alone(pictures, way):
+    crops = ingest(image_files(pictures), way)
+    assert [image.path for image in crops.bad] == ["30.png"]
+    (group,) = crops.open().read([crops.rows])
+    assert group.crops[:, 0, 0, 0].tolist() == (5 * crops.rows).tolist()
+    assert group.masks is None
+
+
+def test_both_ways_give_the_batches_asked_for_in_their_order(pictures):
+    random = np.random.default_rng(3)
+    rows = np.delete(np.arange(40), 30)
+    batches = [random.choice(rows, random.integers(1, 12)) for _ in range(50)]
+    resident, stream = (
+        list(ingest(image_files(pictures), way).open().read(batches))
+        for way in ("resident", "stream")
+    )
+    assert len(resident) == len(stream) == 50
+    for batch, kept, streamed in zip(batches, resident, stream, strict=True):
+        assert kept.rows.tolist() == streamed.rows.tolist() == batch.tolist()
+        assert np.array_equal(kept.crops, streamed.crops)
+
+
+def test_a_streamed_image_that_is_lost_on_the_way_stops_with_its_name(pictures):
+    crops = ingest(image_files(pictures), "stream")
+    (pictures / "12.png").unlink()
+    with pytest.raises(UserError, match=r"12\.png does not decode any more \(No such file"):
+        list(crops.open().read([crops.rows[:20]]))
+
+
+def test_a_group_beyond_the_limit_is_cut_and_loses_no_image(pictures, monkeypatch):
+    monkeypatch.setattr(files, "GROUP_LIMIT", 7)
+    crops = ingest(image_files(pictures, groups=np.zeros(40, np.int64)), "resident")
+    sizes = [len(rows) for block in ray.get(list(crops.blocks)) for rows in block["rows"]]
+    assert sorted(sizes) == [5, 6, 7, 7, 7, 7]
+    assert crops.rows.tolist() == np.delete(np.arange(40), 30).tolist()
+
+
+def test_the_way_is_chosen_by_size_against_memory_and_said_with_the_numbers(pictures, caplog):
+    caplog.set_level("INFO", logger="reidray")
+    held = ray.cluster_resources()["object_store_memory"]
+    side = int((0.8 * held / 40 / 4) ** 0.5) + 1
+    small = image_files(pictures)
+    large = image_files(pictures, size=(side, side), masks=["a.png"] * 40)
+    ways = [choose_way(*asked) for asked in ((small, "auto"), (small, "stream"), (large, "auto"))]
+    assert ways == ["resident", "stream", "stream"]
+    assert f"ingest stream: 40 crops of {side}x{side} take" in caplog.text
+    assert f"a node's object store holds {held / 1e9:.2f} GB" in caplog.text
+    with pytest.raises(UserError, match=r"take .* GB and .* holds .* GB: use --ingest stream"):
+        choose_way(large, "resident")
+
+
+def test_rows_are_those_of_the_paths(pictures):
+    chosen = image_files(pictures, numbers=[3, 8, 30, 5], groups=np.zeros(4, np.int64))
+    assert chosen.paths == pa.array(["3.png", "8.png", "30.png", "5.png"])
+    crops = ingest(chosen, "stream")
+    assert crops.rows.tolist() == [0, 1, 3]
+    (group,) = crops.open().read([np.array([3, 0])])
+    assert group.crops[:, 0, 0, 0].tolist() == [25, 15]
+    assert group.crops.shape == (2, *SIZE, 3)
+
+
+def test_a_worker_maps_resident_crops_and_copies_none(pictures):
+    def own_megabytes():
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1000
+
+    crops = ingest(image_files(pictures, size=(1024, 1024)), "resident")
+    before = own_megabytes()
+    table = crops.open()
+    assert own_megabytes() - before < 12  # of 123
+    (group,) = table.read([np.array([4])])
+    assert group.crops[0, 500, 500].tolist() == [20] * 3

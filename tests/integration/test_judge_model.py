@@ -1,0 +1,112 @@
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from support.nights import Unreachable, draw
+
+from reidray.config.scoring import EvaluateConfig
+from reidray.errors import UserError
+from reidray.evaluation.model_evaluation import judge_model
+from reidray.evaluation.output_folder import publish
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.mark.usefixtures("ray_address")
+def test_a_model_is_judged_on_a_labelled_set(model, tmp_path):
+    for person in range(1, 9):
+        draw(tmp_path / "query" / f"{person:04d}_c1s1_000001_00.png", person, 0)
+        draw(tmp_path / "bounding_box_test" / f"{person:04d}_c1s1_000002_00.png", person, 0)
+        draw(tmp_path / "bounding_box_test" / f"{person:04d}_c2s1_000003_00.png", person, 1)
+        draw(tmp_path / "bounding_box_train" / f"{person + 20:04d}_c1s1_000001_00.png", person, 2)
+    figures = judge_model(
+        EvaluateConfig(model=str(model), data=str(tmp_path), num_workers=1)
+    ).figures
+    assert (figures["queries"], figures["gallery"]) == (8, 16)
+    assert "market1501" in figures["protocol"]
+    assert figures["mean_ap"] > 0.8
+
+
+def draw_one_image_per_person(root):
+    for person in range(1, 9):
+        draw(root / "Testing" / "Probe" / f"{person:04d}_c1s1_000001_00.png", person, 0)
+        other = 1 + person % 2
+        draw(root / "Testing" / "Gallery" / f"{person:04d}_c{other}s1_000002_00.png", person, 1)
+    return root
+
+
+@pytest.mark.usefixtures("ray_address")
+def test_a_gallery_of_one_image_per_person_is_judged_whole_and_leaves_a_folder(model, tmp_path):
+    data = draw_one_image_per_person(tmp_path / "qut")
+    (data / "Testing" / "Probe" / "0003_c1s1_000001_00.png").write_bytes(b"no picture")
+    asked = {"model": str(model), "data": str(data), "num_workers": 1, "max_bad": 0.2}
+    config = EvaluateConfig(**asked, output=str(tmp_path / "out"))
+    figures = publish(config.output, lambda: judge_model(config))
+    assert "single_shot" in figures["protocol"]
+    counts = (figures["queries"], figures["queries_used"], figures["quarantined"])
+    assert counts == (7, 7, 1)
+    with (tmp_path / "out" / "per_query.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    people = {int(Path(row["query"]).name[:4]): row for row in rows}
+    assert sorted(people) == [1, 2, 4, 5, 6, 7, 8]
+    assert all(int(row["person"]) == person for person, row in people.items())
+    by_camera = judge_model(EvaluateConfig(**asked, protocol="market1501")).figures
+    assert (by_camera["queries_used"], by_camera["queries_without_match"]) == (3, 4)
+
+
+def test_labels_that_do_not_fit_the_protocol_are_found_before_ray_starts(model, tmp_path):
+    data = draw_one_image_per_person(tmp_path / "qut")
+    draw(data / "Testing" / "Gallery" / "0002_c4s1_000009_00.png", 2, 2)
+    config = EvaluateConfig(model=str(model), data=str(data), protocol="single_shot")
+    with pytest.raises(UserError, match="person 2 2 times") as caught:
+        judge_model(config, Unreachable())
+    assert str(data) in str(caught.value)
+
+
+def draw_labelled(root):
+    """Twelve men and two women by two cameras, and in the gallery an empty street thrice."""
+    rows = ["path,split,person,camera,attr_gender"]
+    for person in range(1, 15):
+        gender = "male" if person <= 12 else "female"
+        for split, camera in (("query", 1), ("gallery", 2)):
+            draw(root / split / f"{person}.png", person, camera)
+            rows.append(f"{split}/{person}.png,{split},{person},{camera},{gender}")
+    for number in range(3):
+        draw(root / "gallery" / f"street{number}.png", 100 + number, 0)
+        rows.append(f"gallery/street{number}.png,gallery,0,3,")
+    (root / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+@pytest.mark.usefixtures("ray_address")
+def test_a_judged_model_is_broken_down_by_gender_and_its_distractor_scores_are_judged(
+    model, tmp_path
+):
+    data = draw_labelled(tmp_path / "set")
+    asked = {"model": str(model), "data": str(data), "num_workers": 1}
+    config = EvaluateConfig(**asked, distractor_scores=True, output=str(tmp_path / "out"))
+    publish(config.output, lambda: judge_model(config))
+    figures = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    men, women = figures["groups"]
+    assert (men["group"], men["queries"], men["people"]) == ("gender male", 12, 12)
+    assert (women["group"], women["queries"], women["people"]) == ("gender female", 2, 2)
+    assert (12 * men["mean_ap"] + 2 * women["mean_ap"]) / 14 == pytest.approx(figures["mean_ap"])
+    low, high = men["mean_ap_interval"]
+    assert low <= men["mean_ap"] <= high
+    assert women["mean_ap_interval"] is None
+    assert "10 people" in figures["group_intervals"]
+    judged = figures["distractor_scores"]["distractors"]
+    assert judged.keys() == {"distractor_score", "attribute_doubt"}
+    for found in judged.values():
+        assert (found["distractors"], found["people"]) == (3, 14)
+        assert found["interval"][0] <= found["auc"] <= found["interval"][1]
+
+
+def test_distractor_scores_of_a_set_without_distractors_are_refused_before_ray_starts(
+    model, tmp_path
+):
+    data = draw_one_image_per_person(tmp_path / "qut")
+    config = EvaluateConfig(model=str(model), data=str(data), distractor_scores=True)
+    with pytest.raises(UserError, match="leave out --distractor-scores"):
+        judge_model(config, Unreachable())

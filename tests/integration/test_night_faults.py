@@ -1,0 +1,203 @@
+"""What goes wrong in a night, done for real: the files are those of a quiet one, or yesterday's."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+
+import psutil
+import pytest
+from ray.cluster_utils import Cluster
+from ray.exceptions import RayActorError
+from support.nights import draw_night, night, published
+
+pytestmark = pytest.mark.cluster
+
+NIGHT = """
+import json, sys
+import ray
+import reidray.scoring.increment as increment
+from reidray.config.scoring import ScoreConfig
+from reidray.scoring.night import score_night
+
+settings, ray_settings, increment.PART_ROWS = json.loads(sys.argv[1]), json.loads(sys.argv[2]), 64
+ray.init(**ray_settings, include_dashboard=False, log_to_driver=False)
+print(score_night(ScoreConfig(**settings))["embedded"])
+"""
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return draw_night(tmp_path_factory.mktemp("night"), people=40, variants=30)
+
+
+@pytest.fixture(scope="module")
+def quiet(ray_address, model, images, tmp_path_factory):  # noqa: ARG001 - it needs Ray
+    """The files of a night in which nothing goes wrong."""
+    out = tmp_path_factory.mktemp("quiet") / "out"
+    night(model, images, out)
+    return published(out)
+
+
+def embedders():
+    """The processes that embed."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        command = " ".join(process.info["cmdline"] or [])
+        if command.startswith("ray::") and "EmbeddingActor" in command:
+            found.append(process)
+    return found
+
+
+@contextmanager
+def once(condition, act):
+    """Act in another thread as soon as a condition holds; fail where it never does."""
+    done = []
+
+    def wait():
+        end = time.monotonic() + 100
+        while time.monotonic() < end and not done:
+            if condition():
+                act()
+                done.append(True)
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    yield
+    acted = bool(done)
+    done.append(True)
+    thread.join()
+    assert acted, "it ended before anything went wrong"
+
+
+def test_a_scoring_actor_that_is_killed_leaves_no_trace(quiet, model, images, tmp_path):
+    def kill_one():
+        time.sleep(random.uniform(0, 0.5))
+        embedders()[0].send_signal(signal.SIGKILL)
+
+    with once(embedders, kill_one):
+        told = night(model, images, tmp_path / "out", num_workers=2)
+    assert told["embedded"] == 1240
+    assert published(tmp_path / "out") == quiet
+
+
+@pytest.mark.slow
+def test_a_scoring_actor_that_dies_again_and_again_ends_the_night(quiet, model, images, tmp_path):
+    night(model, images, tmp_path / "out", top_k=3)
+    before, ended = published(tmp_path / "out"), threading.Event()
+    assert before != quiet
+
+    def kill_all():
+        while not ended.wait(0.05):
+            for process in embedders():
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_all)
+    killer.start()
+    try:
+        with pytest.raises(RayActorError):
+            night(model, images, tmp_path / "out")
+    finally:
+        ended.set()
+        killer.join()
+    assert published(tmp_path / "out") == before
+
+
+def start_night(model, images, output, ray_settings, **changes):
+    settings = {"model": str(model), "queries": str(images / "queries"), "num_workers": 1}
+    settings |= {"gallery": str(images / "gallery"), "output": str(output), **changes}
+    return subprocess.Popen(
+        [sys.executable, "-c", NIGHT, json.dumps(settings), json.dumps(ray_settings)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_loses_nothing_that_was_stored(quiet, model, images, tmp_path):
+    out, store = tmp_path / "out", tmp_path / "store"
+    yesterday = tmp_path / "yesterday"
+    night(model, images, yesterday, top_k=3)
+    shutil.copytree(yesterday, out)
+    first = start_night(model, images, out, {"num_cpus": 2}, store=str(store))
+    while first.poll() is None and len(list(store.rglob("parts/*.parquet"))) < 3:
+        time.sleep(0.02)
+    os.killpg(first.pid, signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL
+    assert published(out) == published(yesterday)
+    kept = len(list(store.rglob("parts/*.parquet"))) * 64
+    told = night(model, images, out, store=str(store))
+    assert 0 < told["embedded"] <= 1240 - kept
+    assert published(out) == quiet
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "store", "yesterday"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which("unshare") is None
+    or subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode != 0,
+    reason="this machine lets nobody mount a small disk",
+)
+def test_a_full_disk_ends_the_night_with_what_failed_and_leaves_the_one_before(
+    quiet, model, images, tmp_path, ray_address
+):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = (
+        f"mount -t tmpfs -o size=1m none {disk} && cp -r {tmp_path}/yesterday {disk}/out && "
+        f"head -c 850k /dev/zero > {disk}/full; "
+        f"{sys.executable} jobs/score_nightly.py --model {model} --queries {images}/queries "
+        f"--gallery {images}/gallery --output {disk}/out --num-workers 1 "
+        f"--ray-address {ray_address}; echo exit $?; cp -r {disk}/out {tmp_path}/after; "
+        f"ls -A {disk}"
+    )
+    night(model, images, tmp_path / "yesterday", top_k=3)
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert "exit 1" in done.stdout, done.stdout + done.stderr
+    assert "No space left on device" in done.stderr
+    assert published(tmp_path / "after") == published(tmp_path / "yesterday") != quiet
+    assert done.stdout.split("exit 1\n")[1].split() == ["full", "out"]
+
+
+@pytest.mark.slow
+def test_an_object_store_that_is_too_small_changes_nothing(quiet, model, images, tmp_path):
+    small = {"num_cpus": 2, "object_store_memory": 80 * 2**20}
+    done = start_night(model, images, tmp_path / "out", small)
+    _, errors = done.communicate(timeout=200)
+    assert done.returncode == 0, errors
+    assert published(tmp_path / "out") == quiet
+
+
+@pytest.mark.slow
+def test_a_machine_that_goes_away_changes_nothing(quiet, model, images, tmp_path):
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        node = cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        address = {"address": cluster.address}
+        run = start_night(model, images, tmp_path / "out", address, num_workers=2)
+        while len(embedders()) < 2 and run.poll() is None:
+            time.sleep(0.02)
+        assert run.poll() is None, "it ended before anything went wrong"
+        cluster.remove_node(node, allow_graceful=False)
+        _, errors = run.communicate(timeout=200)
+        assert run.returncode == 0, errors
+    finally:
+        cluster.shutdown()
+    assert published(tmp_path / "out") == quiet

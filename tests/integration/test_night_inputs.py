@@ -1,0 +1,59 @@
+"""Files in the folders of a nightly run beside images with common names. No Ray is started."""
+
+import json
+import logging
+import shutil
+
+import pytest
+from support.nights import draw_night, make_model, night_without_ray
+
+from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("model"), "apr", PEDESTRIAN_SCHEMA)
+
+
+def test_a_night_ranks_images_of_any_suffix_and_counts_what_it_passes_over(model, tmp_path, caplog):
+    images = draw_night(tmp_path, people=3, variants=1)
+    gallery = images / "gallery" / "day1"
+    (images / "queries" / "000000.jpg").rename(images / "queries" / "000000.jfif")
+    (gallery / "000001.png").rename(gallery / "000001")
+    for name in ("notes.txt", "more.txt", "list.csv", "Thumbs.db", "._000000.png"):
+        (gallery / name).write_text("no image")
+    caplog.set_level(logging.INFO, "reidray")
+    summary = night_without_ray(model, images, tmp_path / "out")
+    ranking = (tmp_path / "out" / "reid_test.txt").read_text().splitlines()
+    assert [line.partition(":")[0] for line in ranking] == [
+        "000000.jfif",
+        "000001.jpg",
+        "000002.jpg",
+    ]
+    assert all("day1/000001" in line.split(": ")[1].split(", ") for line in ranking)
+    written = json.loads((tmp_path / "out" / "scoring.json").read_text())
+    for told in (summary, written):
+        assert told["passed_over"] == {"queries": {}, "gallery": {".txt": 2, ".csv": 1}}
+        assert (told["gallery"], told["quarantined"]) == (3, 0)
+    assert f"{images / 'gallery'}: passed over: 2 .txt, 1 .csv" in caplog.messages
+
+
+def test_a_night_follows_links_out_of_its_folders_where_that_is_asked_for(model, tmp_path):
+    images = draw_night(tmp_path / "plain", people=3, variants=1)
+    for file in [path for path in images.rglob("*") if path.is_file()]:
+        link = tmp_path / "linked" / file.relative_to(images)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
+    with pytest.raises(UserError, match=r"3 of 3 images .* see --follow-links"):
+        night_without_ray(model, tmp_path / "linked", tmp_path / "out")
+    night_without_ray(model, tmp_path / "linked", tmp_path / "out", follow_links=True)
+    night_without_ray(model, images, tmp_path / "same")
+    for name in ("reid_test.txt", "classification_test.csv", "quarantine.csv"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "same" / name).read_bytes()
+    shutil.rmtree(tmp_path / "linked" / "gallery")
+    (tmp_path / "linked" / "gallery").mkdir()
+    (tmp_path / "linked" / "gallery" / "day1").symlink_to(images / "gallery" / "day1")
+    with pytest.raises(UserError, match=r"day1: is a link that leaves .*--follow-links"):
+        night_without_ray(model, tmp_path / "linked", tmp_path / "out")
+    night_without_ray(model, tmp_path / "linked", tmp_path / "out", follow_links=True)

@@ -1,0 +1,94 @@
+"""The Ray that a job starts for itself: only where it is needed, and reached by nobody else."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from support.nights import ROOT, draw_night
+from support.sockets import is_loopback, listening_addresses
+
+pytestmark = pytest.mark.cluster
+
+JOB = ROOT / "jobs" / "score_nightly.py"
+RUN_AND_TELL = """
+import runpy, sys
+runpy.run_path(sys.argv.pop(1), run_name="__main__")
+print(sorted({"ray", "timm", "rich", "sklearn", "torch._dynamo"} & set(sys.modules)))
+"""
+
+
+@pytest.fixture
+def command(model, tmp_path):
+    images = draw_night(tmp_path / "images", people=10, variants=3)
+    return [
+        *(JOB, "--model", model, "--queries", images / "queries"),
+        *("--gallery", images / "gallery", "--output", tmp_path / "out"),
+    ]
+
+
+def test_a_night_with_little_to_embed_imports_nothing_that_it_can_do_without(command):
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_AND_TELL, *map(str, command)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    told, imported = done.stdout.splitlines()
+    assert json.loads(told)["embedded"] == 40
+    assert imported == "[]"
+
+
+def test_a_scheduler_ends_a_night_and_its_ray_within_five_seconds(command, tmp_path):
+    job = subprocess.Popen(
+        [sys.executable, *map(str, command), "--num-workers", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    processes = []
+    while not any(each.name().startswith("ray::_Embed") for each in processes):
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.05)
+        processes = psutil.Process(job.pid).children(recursive=True)
+    began = time.monotonic()
+    job.send_signal(signal.SIGTERM)
+    said, messages = job.communicate(timeout=30)
+    assert time.monotonic() - began < 5
+    assert (job.returncode, said) == (143, "")
+    assert messages.splitlines()[-1] == "interrupted by SIGTERM"
+    assert "Traceback" not in messages
+    assert "stack trace" not in messages
+    assert psutil.wait_procs(processes, timeout=2)[1] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+def test_the_ray_of_a_job_listens_to_this_machine_alone(command, tmp_path):
+    folder = tmp_path / ("long" * 25)  # longer than the address of a socket may be
+    folder.mkdir()
+    job = subprocess.Popen(
+        [sys.executable, *map(str, command), "--num-workers", "1"],
+        env=os.environ | {"TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    addresses, names = set(), set()
+    while job.poll() is None:
+        try:
+            processes = psutil.Process(job.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            break
+        addresses |= listening_addresses(each.pid for each in processes)
+        names |= {each.name() for each in processes if each.is_running()}
+        time.sleep(0.5)
+    _, complaint = job.communicate()
+    assert job.returncode == 0, complaint
+    assert {"gcs_server", "raylet"} <= names
+    assert addresses
+    assert all(map(is_loopback, addresses)), addresses

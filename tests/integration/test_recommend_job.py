@@ -1,0 +1,129 @@
+import csv
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from support.paths import ROOT
+from support.rating_files import write_two_tastes
+
+from reidray.config.films import SweepConfig
+from reidray.studies.films.genres import genre_means
+from reidray.studies.films.mixtures import fit_random_state
+from reidray.studies.films.ratings import read_ratings
+
+pytestmark = pytest.mark.cluster
+MOVIELENS = ROOT / "../shared/data/movielens-small"
+SWEEP = SweepConfig(random_states=6, max_clusters=4)
+SHORT = ("--sweep.random-states", 6, "--sweep.max-clusters", 4)
+STRANGER = 1000
+
+
+def run_job(*arguments):
+    command = [sys.executable, ROOT / "jobs" / "recommend.py", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return write_two_tastes(tmp_path_factory.mktemp("ratings"))
+
+
+@pytest.fixture(scope="module")
+def done(ray_address, files, tmp_path_factory):
+    """A run of the job on a cluster with two CPUs: its folder, its JSON line, its messages."""
+    output = tmp_path_factory.mktemp("done") / "out"
+    inputs = ("--ratings", files["ratings"], "--movies", files["movies"], "--output", output)
+    run = run_job(*inputs, *SHORT, "--users", 3, STRANGER, "--ray-address", ray_address)
+    assert run.returncode == 0, run.stderr
+    return output, json.loads(run.stdout.splitlines()[-1]), run.stderr
+
+
+def test_two_tastes_become_two_clusters_with_lists_of_their_own(done):
+    output, told, messages = done
+    assert (told["clusters"], sorted(told["sizes"])) == (2, [30, 30])
+    likes_dramas, stranger = told["users"]
+    assert likes_dramas["cluster"] == np.argmax(likes_dramas["probabilities"]) + 1
+    assert likes_dramas["films"]
+    assert {film["film"] % 2 for film in likes_dramas["films"]} == {1}
+    assert len(stranger["films"]) == 5
+    assert "no ratings" in stranger["note"]
+    lines = messages.splitlines()
+    told_of = lines.index(next(line for line in lines if line.startswith(f"user {STRANGER}: ")))
+    assert "no ratings" in lines[told_of]
+    listed = [line.split(": ")[0] for line in lines[told_of + 1 : told_of + 6]]
+    assert listed == [f"  {n}. {film['title']}" for n, film in enumerate(stranger["films"], 1)]
+    with (output / "recommendations.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {int(row["user"]) for row in rows} == {*range(1, 61), STRANGER}
+    mine = [int(row["film"]) for row in rows if row["user"] == "3"]
+    assert mine == [film["film"] for film in likes_dramas["films"]]
+
+
+class References(HTMLParser):
+    """What a page refers to, and how many pictures it has."""
+
+    def __init__(self):
+        super().__init__()
+        self.addresses = []
+
+    def handle_starttag(self, tag, attributes):
+        assert tag not in ("script", "link")
+        self.addresses += [value for name, value in attributes if name in ("src", "href")]
+
+
+def test_the_page_needs_nothing_else(done):
+    output, _, _ = done
+    page = (output / "report.html").read_text()
+    references = References()
+    references.feed(page)
+    assert len(references.addresses) == 3
+    assert all(address.startswith("data:image/png;base64,") for address in references.addresses)
+    assert f"User {STRANGER}" in page
+    assert {path.name for path in output.iterdir()} == {
+        "recommendations.csv",
+        "clusters.json",
+        "report.html",
+    }
+
+
+def test_the_sweep_on_a_cluster_is_that_of_one_process(done, files):
+    output, told, _ = done
+    kept = json.loads((output / "clusters.json").read_text())
+    means = genre_means(read_ratings(files["ratings"], files["movies"])).means
+    for state in kept["sweep"]:
+        alone = fit_random_state(means, state["random_state"], SWEEP)
+        assert state["bic"] == alone.bic.round(6).tolist()
+    assert len({state["random_state"] for state in kept["sweep"]}) == 6
+    assert told["bic"] == min(state["bic"][1] for state in kept["sweep"])
+
+
+def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(files, tmp_path):
+    ratings = tmp_path / "ratings.csv"
+    ratings.write_text("userId,movieId,rating\n1,1,4\n1,2,eleven\n")
+    run = run_job(
+        *("--ratings", ratings, "--movies", files["movies"], "--output", tmp_path / "out")
+    )
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.startswith(f"error: {ratings}, line 3: rating is 'eleven'")
+    assert run.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [ratings]
+
+
+@pytest.mark.skipif(not MOVIELENS.is_dir(), reason="needs ../shared/data/movielens-small")
+def test_movielens_users_get_five_films_they_have_not_rated(ray_address):
+    inputs = ("--ratings", MOVIELENS / "ratings.csv", "--movies", MOVIELENS / "movies.csv")
+    run = run_job(*inputs, *SHORT, "--users", 4, 42, 314, "--ray-address", ray_address)
+    assert run.returncode == 0, run.stderr
+    told = json.loads(run.stdout.splitlines()[-1])
+    assert (told["ratings"], told["rating_users"], told["clusters"]) == (100836, 610, 3)
+    assert sum(told["sizes"]) == 610
+    table = read_ratings(*map(str, inputs[1::2])).table
+    pairs = set(zip(table["user"].to_pylist(), table["film"].to_pylist(), strict=True))
+    for entry in told["users"]:
+        films = [film["film"] for film in entry["films"]]
+        assert len(films) == len(set(films)) == 5
+        assert pairs.isdisjoint((entry["user"], film) for film in films)
+        assert sum(entry["probabilities"]) == pytest.approx(1, abs=1e-5)

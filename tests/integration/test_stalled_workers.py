@@ -1,0 +1,126 @@
+"""Workers that hang: a line says what is waited for, and another process does the work."""
+
+import logging
+import os
+import re
+import signal
+import socket
+import time
+
+import psutil
+import pyarrow as pa
+import pytest
+import ray
+from support.nights import draw_night, night, published
+
+from reidray.errors import MachineError
+from reidray.inference import watched_workers
+from reidray.inference.image_batches import PlannedBatch
+from reidray.inference.watched_workers import Task, Whereabouts, Worker, run_blocks
+from reidray.storage.location import Location
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_address")]
+
+ROWS = 24
+
+
+def hanging_worker():
+    """The class of a worker; Ray sends one that is made in a function whole."""
+
+    class HangingWorker:
+        """Answers with the row of each batch; stops itself at one row, so often as files allow."""
+
+        def __init__(self, folder, stops):
+            self._folder, self._stops = folder, stops
+
+        def whereabouts(self):
+            node = ray.get_runtime_context().get_node_id()
+            return Whereabouts(socket.gethostname(), node, os.getpid())
+
+        @ray.method(num_returns="streaming")
+        def work(self, block):
+            for batch in block:
+                stopped = len(list(self._folder.iterdir()))
+                if batch.rows == (5,) and stopped < self._stops:
+                    (self._folder / str(os.getpid())).touch()
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                yield pa.table({"row": [batch.rows[0]]})
+
+    return HangingWorker
+
+
+def run(folder, stops, stall_seconds=6.0):
+    """The rows that come back, where a worker stops so often."""
+    actor = ray.remote(num_cpus=0.5, max_restarts=4, max_task_retries=4)(hanging_worker())
+
+    def start(strategy):
+        worker = actor.options(scheduling_strategy=strategy).remote(folder, stops)
+        return Worker(
+            worker,
+            lambda block: Task(block, worker.work.remote(block)),
+            worker.whereabouts.remote(),
+        )
+
+    plan = [PlannedBatch(0, Location("/crops"), (row,), (f"{row}.jpg",)) for row in range(ROWS)]
+    blocks = (plan[first : first + 4] for first in range(0, ROWS, 4))
+    answers = run_blocks(start, 2, 2, blocks, stall_seconds)
+    return [row for answer in answers for row in answer["row"].to_pylist()]
+
+
+def test_a_worker_that_hangs_is_told_of_and_its_images_are_done_by_another(
+    tmp_path,
+    caplog,
+    monkeypatch,
+):
+    monkeypatch.setattr(watched_workers, "SLOW_SECONDS", 1.0)
+    with caplog.at_level(logging.WARNING, "reidray"):
+        rows = run(tmp_path, stops=1)
+    assert sorted(rows) == list(range(ROWS))
+    (stopped,) = [int(path.name) for path in tmp_path.iterdir()]
+    who = f"from the worker on {socket.gethostname()} (process {stopped}), which has "
+    told = [record.getMessage() for record in caplog.records]
+    told = [line for line in told if who in line and "jpg to /crops/7.jpg" in line]
+    assert re.search(r"no answer for [1-5] s .*; it is started again after 6 s", told[0])
+    assert "no answer for 6 s" in told[-1]
+    assert "it is started again, 1 of 4 times" in told[-1]
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_every_time_ends_the_job_with_one_line(
+    tmp_path,
+    monkeypatch,
+):
+    monkeypatch.setattr(watched_workers, "RESTARTS", 1)
+    with pytest.raises(
+        MachineError, match=r"no answer for 5 s from .*5\.jpg.*started again 1 times"
+    ):
+        run(tmp_path, stops=9, stall_seconds=5.0)
+    for path in tmp_path.iterdir():
+        try:
+            psutil.Process(int(path.name)).wait(30)  # Ray ends them once nobody needs them
+        except psutil.NoSuchProcess:
+            continue
+
+
+@pytest.mark.slow
+def test_a_night_whose_worker_is_stopped_has_the_files_of_a_quiet_one(
+    model,
+    tmp_path,
+    caplog,
+):
+    from test_night_faults import embedders, once
+
+    images = draw_night(tmp_path / "night", people=40, variants=30)
+    night(model, images, tmp_path / "quiet")
+
+    while embedders():  # those of the quiet night end once Ray has noticed that nobody needs them
+        time.sleep(0.1)
+
+    def stop_one():
+        embedders()[0].send_signal(signal.SIGSTOP)
+
+    with once(embedders, stop_one), caplog.at_level(logging.WARNING, "reidray"):
+        told = night(model, images, tmp_path / "out", num_workers=2, stall_timeout=20 / 60)
+    assert told["embedded"] == 1240
+    assert "it is started again, 1 of 4 times" in caplog.text
+    assert published(tmp_path / "out") == published(tmp_path / "quiet")

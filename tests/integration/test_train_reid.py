@@ -1,0 +1,261 @@
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from safetensors.numpy import load_file
+from support.paths import ROOT
+
+from reidray.cli.job import parse_config
+from reidray.config import TrainReidConfig
+from reidray.demo import draw_demo_set
+from reidray.errors import UserError
+from reidray.models import load_model
+from reidray.storage.location import Location
+from reidray.training.tasks.reid.prepare import prepare_reid
+from reidray.training.tasks.reid.train import train_reid
+from reidray.training.trainer import place_workers
+
+pytestmark = pytest.mark.cluster
+EPOCHS = 6
+SHORT = (
+    f"--recipe demo --epochs {EPOCHS} --batch.people 6 --network.height 32 --network.width 16 "
+    "--network.feature-size 32 --validation.every 1 --num-workers 2"
+).split()
+
+
+def start(*arguments):
+    command = [sys.executable, ROOT / "jobs" / "train_reid.py", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(job):
+    output, messages = job.communicate(timeout=200)
+    return job.returncode, output, messages
+
+
+def records(run):
+    file = run / "metrics.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def wait_for_epoch(job, run, epoch):
+    """Until a training has told of an epoch, and has more to do."""
+    while not any(record["epoch"] == epoch for record in records(run)):
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.05)
+    assert len(records(run)) < EPOCHS
+
+
+def flip_a_byte(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def training_processes():
+    below = psutil.Process().children(recursive=True)
+    return [process for process in below if "RayTrainWorker" in process.name()]
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "data"
+    draw_demo_set(folder, people=40, images=480)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_address, crops, tmp_path_factory):
+    """A training that nothing happens to: its run directory, and what it printed last."""
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    job = start("--data", crops, "--output", run, *SHORT, "--ray-address", ray_address)
+    code, output, messages = finish(job)
+    assert code == 0, messages
+    return run, json.loads(output.splitlines()[-1])
+
+
+def test_a_run_directory_holds_all_that_a_run_leaves(undisturbed):
+    run, result = undisturbed
+    assert Path(result["model"]) == run / "model"
+    assert [record["epoch"] for record in records(run)] == list(range(1, EPOCHS + 1))
+    assert records(run)[-1]["loss"] < records(run)[0]["loss"]
+    best = max(record["attribute_accuracy"] for record in records(run))
+    assert result["attribute_accuracy"] == pytest.approx(best, abs=1e-4)
+    assert yaml.safe_load((run / "config.yaml").read_text())["epochs"] == EPOCHS
+    assert list((run / "tensorboard").glob("events*"))
+    assert "</html>" in (run / "report.html").read_text()
+    groups = records(run)[result["best_epoch"] - 1]["groups"]
+    assert {group["group"].split()[0] for group in groups} == {"gender", "age"}
+    assert f"| {groups[0]['group']} | {groups[0]['queries']} | {groups[0]['people']} |" in (
+        (run / "model" / "README.md").read_text()
+    )
+    assert {path.name for path in (run / "model").iterdir()} == {
+        "README.md",
+        "model.json",
+        "model.safetensors",
+    }
+
+
+def test_no_kill_and_no_damaged_checkpoint_changes_what_is_learned(
+    undisturbed, ray_address, tmp_path
+):
+    whole, _ = undisturbed
+    run = tmp_path / "run"
+    on_cluster = ("--ray-address", ray_address)
+    job = start("--config", whole / "config.yaml", "--output", run, *on_cluster)
+    wait_for_epoch(job, run, 3)
+    job.kill()
+    job.communicate()
+    psutil.wait_procs(training_processes(), timeout=60)
+    listed = json.loads((run / "checkpoints" / "checkpoint_manager_snapshot.json").read_text())
+    newest = listed["latest_checkpoint_result"]["checkpoint_dir_name"]
+    flip_a_byte(run / "checkpoints" / newest / "network.safetensors")
+
+    job = start("--resume", run, *on_cluster)
+    wait_for_epoch(job, run, 4)
+    killed = training_processes()
+    killed[0].send_signal(signal.SIGKILL)
+    code, _, messages = finish(job)
+    assert code == 0, messages
+    assert messages.count("going on after epoch") == 2
+    assert messages.count("going on from the checkpoint before it") == 1
+    assert [record["epoch"] for record in records(run)] == list(range(1, EPOCHS + 1))
+    learned, expected = (load_file(at / "model" / "model.safetensors") for at in (run, whole))
+    assert learned.keys() == expected.keys()
+    assert all((learned[name] == expected[name]).all() for name in expected)
+
+
+@pytest.mark.slow
+def test_streamed_crops_teach_what_resident_ones_do(undisturbed, ray_address, tmp_path):
+    whole, _ = undisturbed
+    run = tmp_path / "run"
+    asked = ("--config", whole / "config.yaml", "--output", run, "--ingest", "stream")
+    code, _, messages = finish(start(*asked, "--ray-address", ray_address))
+    assert code == 0, messages
+    assert "ingest stream: 384 crops of 32x16" in messages
+    assert "checking: 384 images" in messages
+    learned, expected = (load_file(at / "model" / "model.safetensors") for at in (run, whole))
+    assert all((learned[name] == expected[name]).all() for name in expected)
+    assert all(0 <= record["input_wait"] < 1 for record in records(run))
+
+
+@pytest.mark.usefixtures("ray_address")
+@pytest.mark.parametrize("way", ["resident", "stream"])
+def test_a_training_person_without_an_image_left_stops_before_training(crops, tmp_path, way):
+    damaged = shutil.copytree(crops, tmp_path / "data")
+    asked = ["--data", str(damaged), *SHORT, "--ingest", way, "--max-bad", "0.2"]
+    asked += ["--output", str(tmp_path / "run")]
+    prepared = prepare_reid(parse_config(TrainReidConfig, asked, trains="reid").config)
+    person = prepared.train.people[0]
+    for row in prepared.train.rows[prepared.train.people == person].tolist():
+        path = damaged / prepared.manifest.table["path"][row].as_py()
+        path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UserError, match=f"no image of training person {person} decodes: mend"):
+        train_reid(prepared, started=time.time())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_mistake_of_the_user_s_is_not_tried_again(crops, ray_address, tmp_path):
+    wild = ("--optimizer.name", "sgd", "--optimizer.learning-rate", 100, "--loss.attributes", 1e6)
+    asked = ("--data", crops, "--output", tmp_path / "run", *SHORT, *wild)
+    code, output, messages = finish(start(*asked, "--ray-address", ray_address))
+    assert (code, output) == (2, ""), messages
+    assert messages.splitlines()[-1].startswith("error: the loss is ")
+    assert messages.count("lower --optimizer.learning-rate") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_limit_that_starting_uses_up_leaves_no_model(crops, ray_address, tmp_path):
+    asked = ("--data", crops, "--output", tmp_path / "run", *SHORT, "--max-minutes", 0.15)
+    code, output, messages = finish(start(*asked, "--ray-address", ray_address))
+    assert (code, output) == (2, ""), messages
+    last = messages.splitlines()[-1]
+    assert re.search(
+        r"error: starting took \d+ s, .* nothing was trained: give --max-minutes", last
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(tmp_path):
+    code, output, messages = finish(
+        start("--data", "no/such/folder", "--output", tmp_path / "run", *SHORT)
+    )
+    assert (code, output) == (2, "")
+    assert messages.startswith("error: ")
+    assert "no/such/folder: no such folder" in messages
+    assert messages.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--batch.people", "300"], "needs 300 people"),
+        (["--network.backbone", "resnet_tinny"], "did you mean 'resnet_tiny'"),
+        (["--output", "pyproject.toml"], "pyproject.toml"),
+    ],
+)
+def test_a_mistake_is_found_before_ray_starts(crops, arguments, complaint):
+    asked = parse_config(TrainReidConfig, ["--data", str(crops), *SHORT, *arguments], trains="reid")
+    with pytest.raises(UserError, match=complaint):
+        prepare_reid(asked.config)
+
+
+@pytest.mark.usefixtures("ray_address")
+def test_workers_that_the_cluster_cannot_place_are_refused_with_what_it_has():
+    with pytest.raises(UserError, match="3 workers need a CPU each and the cluster has 2"):
+        place_workers(3, "auto")
+    with pytest.raises(UserError, match="1 workers need a GPU each and the cluster has 0"):
+        place_workers(1, "yes")
+    assert place_workers(2, "no").cpus == 1
+    assert place_workers(2, "no").held == {"CPU": 1}
+    assert place_workers(2, "no", streams=True).held == {"CPU": 0.5}
+
+
+def records_of(uri):
+    location = Location(uri)
+    if not location.join("metrics.jsonl").exists():
+        return []
+    return [json.loads(line) for line in location.read_bytes("metrics.jsonl").splitlines()]
+
+
+@pytest.mark.slow
+def test_a_run_in_a_bucket_that_fails_now_and_then_is_gone_on_with_and_learns_the_same(
+    undisturbed, bucket, unreliable
+):
+    whole, _ = undisturbed
+    unreliable.busy = unreliable.cut = 0.03
+    uri = f"{bucket}/run"
+    job = start("--config", whole / "config.yaml", "--output", uri)
+    while len(records_of(uri)) < 2:
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.2)
+    job.kill()
+    job.communicate()
+    assert len(records_of(uri)) < EPOCHS
+
+    code, output, messages = finish(start("--resume", uri))
+    assert code == 0, messages
+    assert messages.count("going on after epoch") == 1
+    told = json.loads(output.splitlines()[-1])
+    assert (told["run"], told["model"]) == (uri, f"{uri}/model")
+    assert [record["epoch"] for record in records_of(uri)] == list(range(1, EPOCHS + 1))
+    files = Location(uri).list_files()
+    assert {"config.yaml", "report.html", "model/README.md", "model/model.json"} <= {*files}
+    assert any(file.startswith("tensorboard/events") for file in files)
+    learned, expected = load_model(f"{uri}/model"), load_model(whole / "model")
+    expected_weights = expected.network.state_dict()
+    for name, values in learned.network.state_dict().items():
+        assert values.equal(expected_weights[name])
+    assert unreliable.met["busy"] > 0
+    code, _, messages = finish(start("--config", whole / "config.yaml", "--output", uri))
+    assert code == 2
+    assert "go on with a run by --resume s3://" in messages

@@ -1,0 +1,77 @@
+"""A small model, pictures of people in their own colours, and nights of scoring them."""
+
+import subprocess
+import sys
+
+import numpy as np
+import torch
+from PIL import Image
+
+from reidray.config.scoring import ScoreConfig
+from reidray.models import ModelCard, save_model
+from reidray.models.registry import build_network, describe_for_task
+from reidray.scoring.night import score_night
+from reidray.scoring.night_embedding import NightCluster
+from support.paths import ROOT
+
+SAME_EVERY_NIGHT = ("reid_test.txt", "classification_test.csv", "quarantine.csv")
+
+
+def make_model(folder, name, schema):
+    torch.manual_seed(0)
+    sizes = {"feature_size": 16, "height": 32, "width": 16}
+    known = {"num_people": 3, "schema": schema, **sizes}
+    spec = describe_for_task("reid", name, {"backbone": "resnet_tiny"}, known)
+    network = build_network(spec)
+    save_model(folder, network, spec, ModelCard(metric="cosine"), "# Model\n")
+    return folder
+
+
+def draw(path, person, variant):
+    """A picture of noise in the person's own colours."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    colours = np.random.default_rng(person).integers(0, 200, (4, 1, 3))
+    noise = np.random.default_rng([person, variant]).integers(0, 30, (4, 16, 3))
+    pixels = np.repeat((colours + noise).astype(np.uint8), 8, axis=0)
+    Image.fromarray(pixels).save(path)
+
+
+def draw_night(root, people, variants):
+    """A query of each person, and so many gallery images, each of a day of its own."""
+    for person in range(people):
+        draw(root / "queries" / f"{person:06d}.jpg", person, 0)
+        for variant in range(1, variants + 1):
+            draw(root / "gallery" / f"day{variant}" / f"{person:06d}.png", person, variant)
+    return root
+
+
+def night(model, images, output, **changes):
+    settings = {"model": str(model), "queries": str(images / "queries")}
+    settings |= {"gallery": str(images / "gallery"), "output": str(output), "num_workers": 1}
+    return score_night(ScoreConfig(**(settings | changes)))
+
+
+def night_without_ray(model, images, output, **changes):
+    settings = {"model": str(model), "queries": str(images / "queries")}
+    settings |= {"gallery": str(images / "gallery"), "output": str(output)}
+    cluster = NightCluster(Unreachable(), alone=True)
+    return score_night(ScoreConfig(**(settings | changes)), cluster)
+
+
+def published(output):
+    return {name: (output / name).read_bytes() for name in SAME_EVERY_NIGHT}
+
+
+def run_job(*arguments):
+    command = [sys.executable, ROOT / "jobs" / "score_nightly.py", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+
+
+class Unreachable:
+    """A session that must not be opened."""
+
+    def __enter__(self):
+        raise AssertionError("Ray was started")
+
+    def __exit__(self, *details):
+        return None

@@ -1,0 +1,32 @@
+"""Tiny image files for the tests of this folder."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def encoded(image, kind="JPEG", **options):
+    data = io.BytesIO()
+    image.save(data, kind, **options)
+    return data.getvalue()
+
+
+def tiny_jpeg(colour=(200, 40, 90), width=8, height=16):
+    return encoded(Image.new("RGB", (width, height), colour), quality=95)
+
+
+def halves(width=64, height=128, left=(250, 10, 10), right=(10, 10, 250)):
+    """A picture of two colours, so that a turned or mirrored one is seen to be."""
+    pixels = np.empty((height, width, 3), np.uint8)
+    pixels[:, : width // 2], pixels[:, width // 2 :] = left, right
+    return Image.fromarray(pixels)
+
+
+def write_images(root, paths):
+    for path in paths:
+        file = Path(root) / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(tiny_jpeg())
+    return Path(root)

@@ -1,0 +1,136 @@
+"""No code of ours reads anything that runs code while it is read."""
+
+import ast
+
+import pytest
+from support.paths import ROOT
+
+RUNS_CODE = {
+    "cPickle",
+    "cloudpickle",
+    "dill",
+    "joblib",
+    "marshal",
+    "pickle",
+    "ray.cloudpickle",
+    "shelve",
+    "builtins.eval",
+    "builtins.exec",
+    "numpy.lib.format.read_array",
+    "pandas.read_pickle",
+    "ray.tune.Tuner.restore",
+    "sklearn.externals",
+    "torch.hub",
+    "torch.jit.load",
+    "torch.load",
+    "torch.package",
+    "yaml.full_load",
+    "yaml.full_load_all",
+    "yaml.load",
+    "yaml.load_all",
+    "yaml.unsafe_load",
+    "yaml.unsafe_load_all",
+}
+"""Modules and functions that do."""
+
+ONE_THAT_MUST = {
+    ("reidray/tuning/sweep.py", name)
+    for name in ("ray.tune.Tuner.restore", "pickle", "pickle.UnpicklingError")
+}
+"""Ray Tune keeps a sweep as pickles; `jobs/tune.py --resume` says so, and catches their error."""
+
+
+class Uses(ast.NodeVisitor):
+    """What a module's code names, in full: `torch.load`, however torch was imported."""
+
+    def __init__(self, source):
+        self._names, self.found = {"eval": "builtins.eval", "exec": "builtins.exec"}, set()
+        self.visit(ast.parse(source))
+
+    def visit_Import(self, node):
+        for alias in node.names:
+            self.found.add(alias.name)
+            top = alias.name.partition(".")[0]
+            self._names[alias.asname or top] = alias.name if alias.asname else top
+
+    def visit_ImportFrom(self, node):
+        for alias in node.names:
+            self._names[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+            self.found |= {node.module, f"{node.module}.{alias.name}"}
+
+    def visit_Name(self, node):
+        self.found.add(self._names.get(node.id, node.id))
+
+    def visit_Attribute(self, node):
+        self.found.add(self._in_full(node))
+        self.generic_visit(node)
+
+    def visit_Call(self, node):
+        if self._in_full(node.func) == "numpy.load":
+            settings = {setting.arg: setting.value for setting in node.keywords}
+            allowed = settings.get("allow_pickle")
+            if not (isinstance(allowed, ast.Constant) and allowed.value is False):
+                self.found.add("numpy.load without allow_pickle=False")
+        self.generic_visit(node)
+
+    def _in_full(self, node):
+        if isinstance(node, ast.Attribute):
+            return f"{self._in_full(node.value)}.{node.attr}"
+        return self._names.get(node.id, node.id) if isinstance(node, ast.Name) else "?"
+
+
+def dangers(source):
+    found = Uses(source).found
+    named = {name for name in found if name in RUNS_CODE or name.startswith("numpy.load without")}
+    return named | {name for name in found if name.partition(".")[0] in RUNS_CODE}
+
+
+def sources():
+    for folder in ("reidray", "jobs", "cluster"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            is_script = path.is_file() and path.read_bytes().startswith(b"#!/usr/bin/env python")
+            if path.suffix == ".py" or is_script:
+                yield path
+
+
+def test_nothing_reads_what_could_run_code_but_a_sweep_that_is_resumed():
+    read = {path.relative_to(ROOT).as_posix(): dangers(path.read_text()) for path in sources()}
+    assert len(read) > 100
+    assert "cluster/local/up" in read
+    assert {(file, name) for file, names in read.items() for name in names} == ONE_THAT_MUST
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        ("import pickle", "pickle"),
+        ("from pickle import loads as read", "pickle"),
+        ("import torch as t\nt.load('a')", "torch.load"),
+        ("from torch import load\nload('a', weights_only=True)", "torch.load"),
+        ("import torch\nread = torch.load", "torch.load"),
+        ("import yaml\nyaml.load(text, Loader=yaml.Loader)", "yaml.load"),
+        ("from yaml import unsafe_load", "yaml.unsafe_load"),
+        ("import ray\nray.cloudpickle.loads(b'')", "ray.cloudpickle"),
+        ("from joblib import load", "joblib"),
+        ("import numpy as np\nnp.load('a.npy')", "numpy.load without allow_pickle=False"),
+        ("import numpy as np\nnp.load('a', allow_pickle=x)", "numpy.load without"),
+        ("def f():\n    import dill\n    return dill", "dill"),
+        ("eval('1')", "builtins.eval"),
+        ("from ray import tune\ntune.Tuner.restore('a')", "ray.tune.Tuner.restore"),
+    ],
+)
+def test_what_runs_code_is_found_under_any_name(source, named):
+    assert any(found.startswith(named) for found in dangers(source))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import numpy as np\nnp.load('a', allow_pickle=False)",
+        "import yaml\nyaml.safe_load('a: 1')",
+        "from safetensors.torch import load_file\nload_file('a')",
+        "network.eval()",
+    ],
+)
+def test_what_is_harmless_is_not_found(source):
+    assert dangers(source) == set()

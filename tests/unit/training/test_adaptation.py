@@ -1,0 +1,171 @@
+"""A recipe gives way to the data where nobody asked for the value, and every advice works."""
+
+import re
+
+import pytest
+from support.made_folders import attributed, labelled, manifest, multitask, people_folders, reid
+
+from reidray.cli.arguments import recipes
+from reidray.config.sources import Source, read_sources
+from reidray.errors import UserError
+
+SMALL = ("--network.height", "32", "--network.width", "16")
+
+
+def adapted(prepared):
+    """Return the line on an adaptation; nothing if there is none."""
+    told = [note for note in prepared.manifest.notes if "the recipe is adapted" in note]
+    assert len(told) <= 1
+    return "".join(told)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """Thirty people of two cameras, without attributes."""
+    return people_folders(tmp_path_factory.mktemp("plain") / "data", 30)
+
+
+@pytest.mark.parametrize("recipe", [None, *recipes("reid")])
+@pytest.mark.parametrize("cameras", [0, 1, 2])
+def test_every_recipe_trains_on_few_people_without_attributes(tmp_path, recipe, cameras):
+    data = people_folders(tmp_path / "data", 8, cameras)
+    prepared = reid(data, *(["--recipe", recipe] if recipe else []))
+    assert prepared.config.batch.people <= 8
+    assert prepared.config.validation.select_by == "mean_ap"
+    assert not prepared.spec.schema.attributes
+    assert "batches of" in adapted(prepared)
+    assert reid(data, "--config", str(saved(prepared, tmp_path))).config == prepared.config
+
+
+def saved(prepared, folder):
+    """The configuration of a run, as a file."""
+    import yaml
+
+    from reidray.training.run import plain as as_plain
+
+    (folder / "config.yaml").write_text(yaml.safe_dump(as_plain(prepared.config)))
+    return folder / "config.yaml"
+
+
+@pytest.mark.parametrize("recipe", ["demo", "market_small"])
+def test_a_recipe_with_attributes_learns_identity_alone_where_there_are_none(plain, recipe):
+    prepared = reid(plain, "--recipe", recipe)
+    assert prepared.spec.name == "baseline"
+    assert prepared.spec.backbone == "resnet_tiny"
+    assert "identity alone" in adapted(prepared)
+    assert "feature_size" in adapted(prepared)
+
+
+def test_nothing_is_adapted_where_the_data_have_all_that_is_asked_for(tmp_path):
+    data = attributed(tmp_path / "data", 30)
+    prepared = reid(data, "--recipe", "demo")
+    assert (prepared.spec.name, prepared.config.batch.people) == ("apr", 16)
+    assert prepared.config.validation.select_by == "attribute_accuracy"
+    assert not adapted(prepared)
+
+
+def test_unknown_attributes_of_validation_people_choose_no_epoch(tmp_path):
+    data = attributed(tmp_path / "data", 30, val="")
+    prepared = reid(data, "--recipe", "demo")
+    assert (prepared.spec.name, prepared.config.validation.select_by) == ("apr", "mean_ap")
+    with pytest.raises(UserError, match="no attribute of the validation people is known"):
+        reid(data, "--recipe", "demo", "--validation.select-by", "attribute_accuracy")
+
+
+@pytest.mark.parametrize(
+    ("flags", "advice"),
+    [
+        (("--network.name", "apr"), ("--network.name", "baseline")),
+        (
+            ("--validation.select-by", "attribute_accuracy"),
+            ("--validation.select-by", "mean_ap"),
+        ),
+        (("--batch.people", "40"), ("--batch.people", r"\d+")),
+        (("--batch.people", "5", "--num-workers", "2"), ("--batch.people", r"\d+")),
+        (("--num-workers", "20"), ("--num-workers", r"\d+")),
+        (("--num-workers", "7", "--batch.people", "15"), ("--batch.people", r"\d+")),
+        (("--batch.people", "40", "--num-workers", "20"), ("--batch.people", r"\d+")),
+    ],
+)
+@pytest.mark.parametrize("recipe", ["demo", "market_small"])
+def test_what_a_refusal_advises_works(plain, recipe, flags, advice):
+    asked = ("--recipe", recipe, *flags)
+    with pytest.raises(UserError) as refused:
+        reid(plain, *asked)
+    assert re.search(" ".join(advice), str(refused.value))
+    advised = re.findall(r"(--[a-z.-]+) (\w+)", str(refused.value).rpartition(": ")[2])
+    assert advised
+    reid(plain, *asked, *(part for flag in advised for part in flag))
+
+
+def test_settings_of_a_recipe_give_way_to_a_network_that_is_named(tmp_path):
+    data = attributed(tmp_path / "data", 30)
+    prepared = reid(data, "--recipe", "demo", "--network.name", "vgg_triplet_rgb", *SMALL)
+    assert prepared.spec.name == "vgg_triplet_rgb"
+    assert "backbone, feature_size, dropout left out" in adapted(prepared)
+    with pytest.raises(UserError, match="'baseline' has no feature_size"):
+        reid(data, "--recipe", "demo", "--network.name", "baseline", "--network.feature-size", "64")
+
+
+def test_a_set_that_names_nobody_is_refused_with_what_would_train_on_it(tmp_path):
+    data = labelled(tmp_path / "data", 4)
+    with pytest.raises(UserError, match=r"names nobody .* jobs/train_multitask\.py trains"):
+        reid(data)
+    assert multitask(data, "--task", "pets").counts() == "9 training, 3 validation images"
+
+
+@pytest.mark.parametrize("recipe", [name for name in recipes("multitask") if "pets" in name])
+def test_classes_alone_are_learned_where_there_are_no_masks(tmp_path, recipe):
+    data = labelled(tmp_path / "data", 5)
+    prepared = multitask(data, "--recipe", recipe)
+    assert prepared.spec.name == "pets_mobilenet_dense"
+    assert not prepared.labelling.masks
+    assert "batches of 12 images instead of 32" in adapted(prepared)
+    network = ("--network.name", "pets_autoencoder")
+    with pytest.raises(UserError, match=r"or use --network\.name pets_mobilenet_dense"):
+        multitask(data, "--recipe", recipe, *network)
+    with pytest.raises(UserError, match="use --batch-size 12, or less"):
+        multitask(data, "--recipe", recipe, "--batch-size", "13")
+    with pytest.raises(UserError, match="use --num-workers 6 and --batch-size 12"):
+        multitask(data, "--recipe", recipe, "--num-workers", "8")
+    flags = ("--num-workers", "6", "--batch-size", "12")
+    assert multitask(data, "--recipe", recipe, *flags).config.num_workers == 6
+
+
+def test_images_of_which_nothing_is_known_are_not_decoded(tmp_path):
+    rows = [f"{p}_{i}.png,train,{p},male" for p in range(1, 9) for i in range(2)]
+    rows += [f"n{i}.png,train,{1 + i % 8}," for i in range(8)]
+    rows += [f"t{i}.png,gallery,77," for i in range(50)] + ["q.png,query,77,"]
+    data = manifest(tmp_path / "data", "path,split,person,attr_gender", rows)
+    prepared = multitask(data, "--recipe", "attributes_vgg")
+    assert len(prepared.image_files().paths) == 16
+    assert {*prepared.images} == {"train", "val"}
+    for part in prepared.images.values():
+        paths = prepared.image_files().paths.take(part.rows).to_pylist()
+        assert not any(path.startswith(("n", "t", "q")) for path in paths)
+    assert len(reid(data).image_files().paths) == 24
+
+
+def test_attributes_are_learned_beside_classes_that_the_set_names_too(tmp_path):
+    rows = [f"{p}_{i}.png,train,{p},male,{'ab'[p % 2]}" for p in range(1, 9) for i in range(2)]
+    data = manifest(tmp_path / "data", "path,split,person,attr_gender,label", rows)
+    prepared = multitask(data, "--recipe", "attributes_vgg")
+    assert prepared.images["train"].labels.shape[1] == 1
+    assert not prepared.labelling.classes
+    assert len(prepared.labelling.schema.names) == 1
+
+
+def test_validation_images_without_a_label_are_refused(tmp_path):
+    data = attributed(tmp_path / "data", 8, val="")
+    with pytest.raises(UserError, match=r"no label of a validation image is known: label some$"):
+        multitask(data, "--recipe", "attributes_vgg")
+
+
+def test_a_key_is_a_flags_before_a_files_before_a_recipes():
+    flags = ["--batch.people", "4", "--network.name=apr", "--no-gather-embeddings", "x"]
+    sources = read_sources(flags, [{"batch": {"people": 3, "crops": 2}, "epochs": 5}])
+    assert sources.of("batch.people") is Source.FLAG
+    assert sources.of("network.name") is sources.of("gather_embeddings") is Source.FLAG
+    assert sources.of("batch.crops") is sources.of("epochs") is Source.FILE
+    assert sources.of("network.height") is Source.RECIPE
+    assert read_sources(["--batch", "{people: 3}"], []).of("batch.people") is Source.FLAG

@@ -1,0 +1,227 @@
+"""Damaged checkpoints are found, and the whole one before them is gone on with."""
+
+import json
+import logging
+import re
+import shutil
+import subprocess
+
+import pytest
+import torch
+from support.listener import Listener
+from support.made_people import CONFIG, fresh_network, made_task, network
+
+from reidray.config import OptimizerConfig
+from reidray.errors import UserError
+from reidray.storage.location import Location
+from reidray.training.checkpoint import read_best, read_standing
+from reidray.training.checkpoint_files import check_whole, settle_checkpoints
+from reidray.training.loop import LoopPlan, fit
+
+FILES = ("network.safetensors", "best.safetensors", "optimizer.safetensors", "state.json")
+PLAN = LoopPlan(seed=0, epochs=3, optimizer=OptimizerConfig(), validation=CONFIG.validation)
+
+
+class Saver(Listener):
+    """Keeps the checkpoint of each epoch, as Ray Train would."""
+
+    def __init__(self, run):
+        super().__init__()
+        self.folder = run / "checkpoints"
+
+    def epoch(self, record, save):
+        place = self.folder / f"checkpoint_2026-05-01_10-0{record['epoch']}-00.0"
+        place.mkdir(parents=True)
+        save(place)
+
+
+def list_checkpoints(run, *names, **others):
+    """Write the list that Ray Train keeps."""
+    entries = [{"version": 0, "checkpoint_dir_name": name, "metrics": {}} for name in names]
+    content = {
+        "ray_version": "2.60.0",
+        "checkpoint_results": entries,
+        "checkpoint_report_indices": list(range(len(entries))),
+        "latest_checkpoint_result": entries[-1],
+        "pending_training_results": [],
+        "pending_validation_specs": [],
+        "current_report_index": 3,
+        "validated_checkpoint_dir_names": [],
+        "timed_out_validation_checkpoint_dir_names": [],
+        "failed_validation_checkpoint_dir_names": [],
+    }
+    file = run / "checkpoints" / "checkpoint_manager_snapshot.json"
+    file.write_text(json.dumps(content | others))
+    return file
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    run = tmp_path_factory.mktemp("trained")
+    fit(made_task(), network(), PLAN, Saver(run))
+    shutil.rmtree(next((run / "checkpoints").glob("*_10-01-*")))
+    return run
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A run directory with the checkpoints of epochs 2 and 3, as Ray Train leaves them."""
+    copy = shutil.copytree(trained, tmp_path / "run")
+    list_checkpoints(copy, *names_of(copy))
+    return copy
+
+
+def names_of(run):
+    return sorted(path.name for path in (run / "checkpoints").glob("checkpoint_2*"))
+
+
+def newest(run):
+    """The name of the checkpoint that Ray Train would go on from."""
+    text = (run / "checkpoints" / "checkpoint_manager_snapshot.json").read_text()
+    return json.loads(text)["latest_checkpoint_result"]["checkpoint_dir_name"]
+
+
+def flip(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 4
+    file.write_bytes(data)
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-20])
+
+
+def remove(file):
+    file.unlink()
+
+
+@pytest.mark.parametrize("damage", [flip, cut, remove])
+@pytest.mark.parametrize("name", [*FILES, "SHA256SUMS"])
+def test_any_damage_to_the_newest_checkpoint_is_found_and_the_one_before_it_taken(
+    run, caplog, name, damage
+):
+    before, last = names_of(run)
+    damage(run / "checkpoints" / last / name)
+    with pytest.raises(UserError, match=r"checkpoint file .* is (damaged|missing)"):
+        check_whole(Location(str(run / "checkpoints" / last)))
+    with pytest.raises(UserError, match=r"is damaged|is missing") as caught:
+        fit(made_task(), fresh_network(), PLAN, Listener(), checkpoint=run / "checkpoints" / last)
+    assert "\n" not in str(caught.value)
+    settle_checkpoints(Location(str(run)))
+    assert newest(run) == before
+    assert f"going on from the checkpoint before it, {before}" in caplog.text
+    assert read_standing(run / "checkpoints" / before).epoch == 2
+    caplog.clear()
+    settle_checkpoints(Location(str(run)))
+    assert not caplog.text
+
+
+def test_a_run_without_a_whole_checkpoint_is_refused_in_one_line(run):
+    for name in names_of(run):
+        flip(run / "checkpoints" / name / "best.safetensors")
+    with pytest.raises(UserError, match="no checkpoint before it is whole: train again") as caught:
+        settle_checkpoints(Location(str(run)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_folder_that_is_gone_leaves_the_one_before_it(run):
+    before, last = names_of(run)
+    shutil.rmtree(run / "checkpoints" / last)
+    settle_checkpoints(Location(str(run)))
+    assert newest(run) == before
+
+
+@pytest.mark.parametrize("text", [None, "", '{"checkpoint_results": [{"che', "[]", "{}", "null"])
+def test_a_damaged_list_of_checkpoints_is_made_again(run, caplog, text):
+    file = run / "checkpoints" / "checkpoint_manager_snapshot.json"
+    if text is None:
+        file.unlink()
+    else:
+        file.write_text(text)
+    settle_checkpoints(Location(str(run)))
+    assert newest(run) == names_of(run)[-1]
+    assert ("is damaged" in caplog.text) == (text is not None)
+
+
+def test_a_whole_list_is_left_alone(run):
+    file = run / "checkpoints" / "checkpoint_manager_snapshot.json"
+    before = file.read_bytes()
+    settle_checkpoints(Location(str(run)))
+    assert file.read_bytes() == before
+
+
+def test_a_run_that_has_no_checkpoint_yet_begins_at_its_first_epoch(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    (tmp_path / "config.yaml").write_text("epochs: 3\n")
+    settle_checkpoints(Location(str(tmp_path)))
+    assert "has no checkpoint yet: training begins at epoch 1" in caplog.text
+
+
+def without_checksums(run):
+    """The newest checkpoint as earlier versions wrote it."""
+    last = run / "checkpoints" / names_of(run)[-1]
+    (last / "SHA256SUMS").unlink()
+    state = json.loads((last / "state.json").read_text())
+    del state["format"]
+    (last / "state.json").write_text(json.dumps(state))
+    return last
+
+
+def test_a_checkpoint_of_before_checksums_is_still_read(run):
+    last = without_checksums(run)
+    settle_checkpoints(Location(str(run)))
+    assert newest(run) == last.name
+    standing, weights = read_best(last)
+    assert standing.epoch == 3
+    resumed = fit(made_task(), fresh_network(), PLAN, Listener(), checkpoint=last)
+    assert all(torch.equal(weights[key], value) for key, value in resumed.best_weights.items())
+    cut(last / "state.json")
+    settle_checkpoints(Location(str(run)))
+    assert newest(run) == names_of(run)[0]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_cut_checkpoint_of_before_checksums_leaves_the_one_before_it(run, name):
+    cut(without_checksums(run) / name)
+    settle_checkpoints(Location(str(run)))
+    assert newest(run) == names_of(run)[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("epoch", "3"), ("records", [[]]), ("best", None), ("pace", 1)]
+)
+def test_a_standing_of_other_types_is_refused(run, key, value):
+    last = without_checksums(run)
+    state = json.loads((last / "state.json").read_text())
+    state["standing"][key] = value
+    (last / "state.json").write_text(json.dumps(state))
+    with pytest.raises(UserError, match=r"state\.json is damaged"):
+        read_standing(last)
+
+
+@pytest.mark.parametrize("name", ["../../treasure", "/treasure", "linked", "..", ""])
+def test_a_list_that_names_another_place_is_refused(run, name):
+    """Ray Train would delete what it names in time."""
+    (run.parent / "treasure").mkdir()
+    (run / "checkpoints" / "linked").symlink_to(run.parent / "treasure")
+    pending = [{"version": 0, "checkpoint_dir_name": name, "metrics": {}}]
+    list_checkpoints(run, *names_of(run), pending_training_results=pending)
+    with pytest.raises(UserError, match=re.escape(f"names a checkpoint {name!r}")):
+        settle_checkpoints(Location(str(run)))
+
+
+def test_checksums_are_those_of_sha256sum(run):
+    folder = run / "checkpoints" / names_of(run)[-1]
+    done = subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=folder, check=False)
+    assert done.returncode == 0
+
+
+def test_a_damaged_checkpoint_in_a_bucket_leaves_the_one_before_it(run, bucket):
+    flip(run / "checkpoints" / names_of(run)[-1] / "optimizer.safetensors")
+    place = Location(f"{bucket}/run")
+    for file in run.rglob("*"):
+        if file.is_file():
+            place.write_bytes(file.relative_to(run).as_posix(), file.read_bytes())
+    settle_checkpoints(place)
+    listed = json.loads(place.read_bytes("checkpoints/checkpoint_manager_snapshot.json"))
+    assert listed["latest_checkpoint_result"]["checkpoint_dir_name"] == names_of(run)[0]

@@ -1,0 +1,137 @@
+"""Learning what made pictures show: a colour names the class, and a square is to be drawn."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from support.listener import Listener
+
+from reidray.config import (
+    AugmentConfig,
+    MultitaskValidationConfig,
+    OptimizerConfig,
+    TrainMultitaskConfig,
+)
+from reidray.data.attributes import Attribute, AttributeSchema
+from reidray.data.images.crops import CropGroup, CropTable
+from reidray.models import build_model
+from reidray.training.loop import LoopPlan, fit
+from reidray.training.place import Place
+from reidray.training.tasks.multitask.examination import LabelledImages, Labelling, examine
+from reidray.training.tasks.multitask.task import MultitaskTask
+
+CLASSES = ("red", "green", "blue")
+SCHEMA = AttributeSchema((Attribute("colour", CLASSES), Attribute("size", ("small", "large"))))
+CONFIG = TrainMultitaskConfig(
+    data="-", task="pets", batch_size=16, augment=AugmentConfig(flip=0.5, rotation=5, shift=0.05)
+)
+PETS = Labelling(CLASSES, AttributeSchema(), True, np.zeros(1, dtype=np.int64))
+WEAR = Labelling((), SCHEMA, False, np.zeros(2, dtype=np.int64))
+
+
+def pictures(count=96, side=32):
+    """Squares of three colours and two sizes on grey: the images, masks, colours and sizes."""
+    random = np.random.default_rng(0)
+    images = random.integers(100, 140, (count, side, side, 3)).astype(np.uint8)
+    masks = np.zeros((count, side, side), np.uint8)
+    colours, sizes = random.integers(0, 3, count), random.integers(0, 2, count)
+    for image, mask, colour, size in zip(images, masks, colours, sizes, strict=True):
+        width = 10 + 10 * size
+        top, left = random.integers(0, side - width, 2)
+        square = (slice(top, top + width), slice(left, left + width))
+        image[square] = 20
+        image[(*square, colour)] = 230
+        mask[square] = 1
+    return images, masks, colours, sizes
+
+
+def table(masked):
+    images, masks, _, _ = pictures()
+    return CropTable([CropGroup(np.arange(len(images)), images, masks if masked else None)])
+
+
+def parts(labels):
+    rows = np.arange(len(labels))
+    return tuple(LabelledImages(rows[at], labels[at]) for at in (slice(0, 64), slice(64, None)))
+
+
+def class_labels():
+    return pictures()[2][:, None].astype(np.int64)
+
+
+def made_task(labels, labelling, config=CONFIG, place=Place()):
+    return MultitaskTask(config, labelling, table(labelling.masks), *parts(labels), place)
+
+
+def plan(epochs, select_by):
+    return LoopPlan(
+        seed=0,
+        epochs=epochs,
+        optimizer=OptimizerConfig(name="adam", learning_rate=0.005, schedule="constant"),
+        validation=MultitaskValidationConfig(select_by=select_by),
+    )
+
+
+def pets_network():
+    torch.manual_seed(0)
+    return build_model("pets_scratch_transpose", height=32, width=32, num_classes=3)
+
+
+def test_classes_and_masks_are_learned_together():
+    listener, network = Listener(), pets_network()
+    state = fit(made_task(class_labels(), PETS), network, plan(26, "validation_loss"), listener)
+    best = min(listener.records, key=lambda record: record["validation_loss"])
+    assert state.standing.best_epoch == best["epoch"]
+    assert best["accuracy"] > 0.9
+    assert best["mask_iou"] > 0.6
+    assert set(listener.records[-1]) >= {"loss_labels", "loss_masks", "macro_f1", "mask_f1"}
+
+    network.load_state_dict(state.best_weights)
+    _, validation = parts(class_labels())
+    seen = examine(network.eval(), table(True), validation, PETS, CONFIG.loss, torch.device("cpu"))
+    assert seen.summary["accuracy"] == best["accuracy"]
+    assert seen.summary["mask_iou"] == pytest.approx(best["mask_iou"])
+    assert seen.labels["class"].confusion.sum() == seen.images == 32
+
+
+def test_attributes_are_learned_and_unknown_ones_count_nothing():
+    _, _, colours, sizes = pictures()
+    labels = np.stack([colours, sizes], axis=1).astype(np.int64)
+    labels[::5, 1] = -1
+    torch.manual_seed(0)
+    network = build_model("attributes_vgg", height=32, width=32, schema=SCHEMA, dropout=0.0)
+    listener = Listener()
+    fit(made_task(labels, WEAR), network, plan(16, "attribute_accuracy"), listener)
+    best = max(record["attribute_accuracy"] for record in listener.records)
+    assert best > 0.85
+    _, validation = parts(labels)
+    seen = examine(network.eval(), table(False), validation, WEAR, CONFIG.loss, torch.device("cpu"))
+    assert seen.labels["size"].support.sum() == (validation.labels[:, 1] >= 0).sum()
+    assert "mask_f1" not in seen.summary
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers_share_each_batch_of_one(workers):
+    config = replace(CONFIG, num_workers=workers)
+    alone = list(made_task(class_labels(), PETS).batches(3))
+    shared = [
+        list(made_task(class_labels(), PETS, config, Place(rank, workers)).batches(3))
+        for rank in range(workers)
+    ]
+    for step, batch in enumerate(alone):
+        for field in ("images", "labels", "masks"):
+            pieces = [getattr(of_rank[step], field) for of_rank in shared]
+            whole = torch.stack(pieces, dim=1).flatten(0, 1)
+            assert torch.equal(whole, getattr(batch, field))
+
+
+def test_every_image_comes_each_epoch_and_moves_with_its_mask():
+    config = replace(CONFIG, batch_size=24)
+    batches = list(made_task(class_labels(), PETS, config).batches(0))
+    assert [len(batch.labels) for batch in batches] == [24, 24, 24]
+    for batch in batches:
+        red, green, blue = batch.images.unbind(dim=1)
+        square = (red - green).abs() + (green - blue).abs() > 150
+        agreeing = (square == (batch.masks > 0)).float().mean(dim=(1, 2))
+        assert (agreeing > 0.9).all()

@@ -1,0 +1,334 @@
+"""The table of a sweep, from the files that Tune leaves: no Ray runs here."""
+
+import csv
+import json
+import logging
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pyarrow.fs
+import pytest
+import torch
+from ray.tune import Checkpoint, Result
+from support.made_folders import people_folders, reid
+
+from reidray.config import OptimizerConfig, ReidValidationConfig
+from reidray.storage.location import Location
+from reidray.training.checkpoint import Standing, TrainingState
+from reidray.training.optimizers import build_optimizer
+from reidray.training.run_directory import RunDirectory
+from reidray.training.trainer import Resources
+from reidray.tuning.outcome import best_of, equals_of, rows_of
+from reidray.tuning.outputs import told_best, write_outputs
+from reidray.tuning.populations import split_results
+from reidray.tuning.progress import NUMBERS_FILE, RESULTS_FILE, TrialLog
+from reidray.tuning.space import Variation
+from reidray.tuning.trial import Trials
+
+RATE = "optimizer.learning_rate"
+SPACE = (Variation(RATE, "loguniform", (1e-4, 1e-1)),)
+VALIDATION = ReidValidationConfig()
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    data = people_folders(tmp_path_factory.mktemp("people") / "data", 12)
+    return reid(data, "--epochs", "3", "--network.height", "32", "--network.width", "16")
+
+
+class Sweep:
+    """A sweep's folder as Tune leaves it, and what Tune would say of it."""
+
+    def __init__(self, folder, prepared, *, mutates):
+        self.folder = folder
+        self.trials = Trials(prepared, None, Resources(False, 1), Location(str(folder)), mutates)
+        self.seconds = 0.0
+        self.numbers = {}
+        self.results = {}
+
+    def epoch(self, number, figure, **more):
+        self.seconds += 0.25
+        record = {"epoch": number, "step": number, "seconds": self.seconds, **more}
+        return record if figure is None else record | {"mean_ap": figure}
+
+    def told(self, name, record, rate, lineage, *, checkpoint=True):
+        """A trial tells of an epoch, and keeps the checkpoint of these epochs."""
+        place = self.folder / name
+        place.mkdir(exist_ok=True)
+        record |= {"trial": name}
+        told = f"checkpoint_{len(list(place.glob('checkpoint_*'))):06d}"
+        if checkpoint:
+            self.save(place / told, [*lineage, record])
+        line = record | {"config": {RATE: rate}, "checkpoint_dir_name": told}
+        self.results.setdefault(name, []).append(line)
+        (place / "params.json").write_text(json.dumps({RATE: rate}))
+        return [*lineage, record]
+
+    def save(self, place, records):
+        place.mkdir()
+        network = torch.nn.Linear(2, 2)
+        state = TrainingState(network, build_optimizer(OptimizerConfig(), network), {})
+        judged = [r for r in records if "mean_ap" in r]
+        best = max(judged, key=lambda r: r["mean_ap"])
+        state.standing = Standing(
+            epoch=records[-1]["epoch"],
+            finished=records[-1]["epoch"] == 3,
+            best_epoch=best["epoch"],
+            best=best,
+            records=records,
+        )
+        state.best_weights = dict(network.state_dict())
+        state.save(place)
+
+    def rows(self, *order, errors=()):
+        """The rows, of results that come in this order."""
+        (self.folder / NUMBERS_FILE).write_text(json.dumps(self.numbers))
+        (self.folder / RESULTS_FILE).write_text(json.dumps(self.results))
+        found = [self.result(name, name in errors) for name in order]
+        return rows_of(found, SPACE, self.trials)
+
+    def result(self, name, failed):
+        place = self.folder / name
+        kept = sorted(place.glob("checkpoint_*"))
+        return Result(
+            metrics={"done": True},
+            checkpoint=None,
+            error=RuntimeError("it broke\nthe last line") if failed else None,
+            path=str(place),
+            best_checkpoints=[(Checkpoint.from_directory(str(each)), {}) for each in kept],
+        )
+
+
+@pytest.fixture
+def population(tmp_path, prepared):
+    """Trial 1 copies trial 0 after its first epoch, and is as good as that without being better."""
+    sweep = Sweep(tmp_path, prepared, mutates=True)
+    sweep.numbers = {"strong": 0, "weak": 1}
+    first = sweep.told("strong", sweep.epoch(1, 0.8), 0.01, [])
+    lineage = sweep.told("weak", sweep.epoch(1, 0.1), 0.0001, [])
+    sweep.told("weak", sweep.epoch(2, 0.2), 0.0001, lineage)
+    lineage = sweep.told("strong", sweep.epoch(2, 0.5), 0.01, first)
+    sweep.told("strong", sweep.epoch(3, 0.6), 0.01, lineage)
+    lineage = sweep.told("weak", sweep.epoch(2, 0.8), 0.02, first)
+    sweep.told("weak", sweep.epoch(3, 0.7), 0.02, lineage)
+    return sweep
+
+
+def test_a_row_of_a_population_is_one_configuration_with_its_own_epochs(population):
+    rows = population.rows("weak", "strong")
+    assert [(row.name, row.values[RATE], row.state) for row in rows] == [
+        ("0", 0.01, "finished"),
+        ("1", 0.0001, "replaced"),
+        ("1.1", 0.02, "finished"),
+    ]
+    own = [[(epoch["epoch"], epoch["mean_ap"]) for epoch in row.epochs] for row in rows]
+    assert own == [
+        [(1, 0.8), (2, 0.5), (3, 0.6)],
+        [(1, 0.1), (2, 0.2)],
+        [(2, 0.8), (3, 0.7)],
+    ]
+    assert [(row.copied_from, row.copied_epoch) for row in rows] == [
+        (None, None),
+        (None, None),
+        (0, 1),
+    ]
+    assert [row.best["mean_ap"] for row in rows] == [0.8, 0.2, 0.8]
+    assert sum(row.spent_epochs for row in rows) == 7
+
+
+def test_the_best_row_is_the_one_whose_epoch_the_weights_are_of(population):
+    rows = population.rows("weak", "strong")
+    best = best_of(rows[::-1], VALIDATION)
+    assert best.name == "0"
+    assert [row.name for row in equals_of(best, rows, VALIDATION)] == ["1.1"]
+    state = json.loads((best.checkpoint / "state.json").read_text())
+    assert state["standing"]["best_epoch"] == best.best["epoch"] == 1
+
+
+def test_what_was_lost_when_a_population_was_killed_is_in_no_row(population):
+    population.told("weak", population.epoch(3, 0.99), 0.03, [], checkpoint=False)
+    rows = population.rows("strong", "weak")
+    assert [row.name for row in rows] == ["0", "1", "1.1"]
+    assert best_of(rows, VALIDATION).best["mean_ap"] == 0.8
+
+
+def test_whose_weights_were_copied_is_known_without_the_results_that_a_kill_lost(population):
+    del population.results["strong"][0]
+    row = population.rows("strong", "weak")[-1]
+    assert (row.name, row.copied_from, row.copied_epoch) == ("1.1", 0, 1)
+
+
+def test_an_epoch_trained_twice_counts_once():
+    results = [
+        {"epoch": epoch, "seconds": seconds, "config": {RATE: rate}}
+        for epoch, seconds, rate in [(1, 1.0, 0.1), (2, 2.0, 0.1), (2, 3.0, 0.1), (2, 4.0, 0.2)]
+    ]
+    stretches = split_results(results, (RATE,))
+    assert [[r["seconds"] for r in each] for each in stretches] == [[1.0, 3.0], [4.0]]
+
+
+def write(sweep, rows, output):
+    best = best_of(rows, VALIDATION)
+    base = sweep.trials.prepared.config
+    run = RunDirectory.at(str(output))
+    output.mkdir()
+    made = write_outputs(run, SPACE, base, base, rows, best, sweep.trials.prepared.judged_on())
+    return made, list(csv.DictReader((output / "trials.csv").open()))
+
+
+def test_the_files_of_a_population_keep_who_copied_whom(population, tmp_path):
+    made, table = write(population, population.rows("weak", "strong"), tmp_path / "out")
+    columns = ("trial", "part", "copied_from", "copied_epoch", RATE, "epochs", "mean_ap")
+    assert [tuple(row[column] for column in columns) for row in table] == [
+        ("0", "0", "", "", "0.01", "3", "0.8"),
+        ("1", "0", "", "", "0.0001", "2", "0.2"),
+        ("1", "1", "0", "1", "0.02", "2", "0.8"),
+    ]
+    assert (made["trials"], made["configurations"], made["best_trial"]) == (2, 3, 0)
+    assert (made["epochs_spent"], made["epochs_asked"]) == (7, 6)
+    assert made["equal_trials"] == ["1.1"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "2 trials under 3 configurations" in page
+    assert "trial 0, epoch 1" in page
+    assert "as good is trial 1.1" in page
+
+
+@pytest.fixture
+def tied(tmp_path, prepared):
+    """Three trials as good as each other, one that failed, and one without a figure."""
+    sweep = Sweep(tmp_path, prepared, mutates=False)
+    sweep.numbers = {"d": 0, "c": 1, "b": 2, "a": 3, "e": 4}
+    for name, figures in {"d": [0.5], "c": [1.0, 0.4], "b": [1.0], "a": [0.3, 1.0]}.items():
+        lineage = []
+        for epoch, figure in enumerate(figures, start=1):
+            rate = (1 + sweep.numbers[name]) / 1000
+            lineage = sweep.told(name, sweep.epoch(epoch, figure), rate, lineage)
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "params.json").write_text(json.dumps({RATE: 0.09}))
+    (tmp_path / "never").mkdir()
+    return sweep
+
+
+@pytest.mark.parametrize("order", ["abcde", "edcba", "cebda"])
+def test_numbers_are_those_of_the_log_in_whatever_order_tune_lists_trials(tied, order, tmp_path):
+    rows = tied.rows(*order, "never", errors=("e",))
+    assert [(row.name, row.values[RATE]) for row in rows] == [
+        ("0", 0.001),
+        ("1", 0.002),
+        ("2", 0.003),
+        ("3", 0.004),
+        ("4", 0.09),
+    ]
+    assert (rows[4].state, rows[4].best, rows[4].error) == ("failed", {}, "the last line")
+    made, table = write(tied, rows, tmp_path / "out")
+    assert [row["trial"] for row in table] == list("01234")
+    assert "part" not in table[0]
+    assert (made["best_trial"], made["equal_trials"]) == (1, ["2", "3"])
+    assert made["judged_on"] == "6 queries of 3 validation people"
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "The best is trial 1" in page
+    assert "as good are trials 2, 3" in page
+    assert "decided by 6 queries of 3 validation people" in page
+
+
+def test_ties_and_what_decided_are_told(tied):
+    rows = tied.rows(*"abcde")
+    line = told_best(best_of(rows, VALIDATION), rows, VALIDATION, "6 queries of 3 people")
+    assert line == (
+        "the best is trial 1, with mean_ap 1.000 over 6 queries of 3 people; as good are 2, 3, and "
+        "the first of them was taken"
+    )
+
+
+def test_a_trial_whose_figures_are_no_numbers_is_never_the_best(tied):
+    rows = tied.rows(*"abcde")
+    rows[1] = replace(rows[1], best={})
+    assert best_of(rows, VALIDATION).number == 2
+    assert best_of([rows[4]], VALIDATION) is None
+
+
+def test_figures_of_a_population_that_are_no_numbers_are_passed_over(tmp_path, prepared):
+    sweep = Sweep(tmp_path, prepared, mutates=True)
+    sweep.numbers = {"a": 0}
+    lineage = sweep.told("a", sweep.epoch(1, 0.5), 0.01, [])
+    sweep.told("a", sweep.epoch(2, float("nan")), 0.01, lineage)
+    (row,) = sweep.rows("a")
+    assert row.best["mean_ap"] == 0.5
+    assert row.spent_epochs == 2
+
+
+def trial(folder, name, values, copied=None):
+    """A trial as Tune shows it to callbacks."""
+    checkpoint = copied and SimpleNamespace(path=f"{folder}/{copied}/checkpoint_000000")
+    storage = SimpleNamespace(
+        storage_filesystem=pyarrow.fs.LocalFileSystem(), experiment_fs_path=str(folder)
+    )
+    return SimpleNamespace(
+        trial_id=name, config=values, checkpoint=checkpoint, storage=storage, status="RUNNING"
+    )
+
+
+def test_a_trial_keeps_its_number_when_a_sweep_is_resumed(tmp_path, prepared, caplog):
+    caplog.set_level(logging.INFO, "reidray")
+    begun = TrialLog(prepared.config, 4, None)
+    names = ["first", "second", "third"]
+    for rate, name in enumerate(names):
+        begun.on_trial_start(trial=trial(tmp_path, name, {RATE: float(rate)}))
+    begun.on_trial_result(trial=trial(tmp_path, "third", {}), result={"epoch": 1, "mean_ap": 0.7})
+    resumed = TrialLog(prepared.config, 4, None)
+    resumed.set_state(begun.get_state())
+    others = [trial(tmp_path, name, {RATE: 9.0}) for name in ("fourth", "third", "first")]
+    for each in others:
+        resumed.on_trial_start(trial=each)
+    resumed.on_trial_complete(trial=others[1])
+    resumed.on_experiment_end(trials=others)
+    numbers = json.loads((tmp_path / NUMBERS_FILE).read_text())
+    assert numbers == {"first": 0, "second": 1, "third": 2, "fourth": 3}
+    assert "trial 2 stopped after epoch 1 with mean_ap 0.700" in caplog.text
+
+
+def test_results_of_a_population_are_kept_over_a_resumed_sweep(tmp_path, prepared):
+    """Tune's own file of them is fetched as it was uploaded last when trials take turns."""
+    begun, changing = TrialLog(prepared.config, 2, None, keeps_results=True), {RATE: 0.1}
+    each = trial(tmp_path, "a", changing)
+    begun.on_trial_start(trial=each)
+    told = {"epoch": 1, "seconds": 0.5, "config": changing, "checkpoint_dir_name": "c"}
+    begun.on_trial_result(trial=each, result=told | {"mean_ap": 0.7})
+    changing[RATE] = 0.2
+    resumed = TrialLog(prepared.config, 2, None, keeps_results=True)
+    resumed.set_state(begun.get_state())
+    resumed.on_trial_result(trial=each, result=told | {"epoch": 2, "mean_ap": 0.8})
+    resumed.on_experiment_end(trials=[each])
+    results = json.loads((tmp_path / RESULTS_FILE).read_text())["a"]
+    assert [(result["epoch"], result["config"][RATE]) for result in results] == [(1, 0.1), (2, 0.2)]
+
+
+def test_a_mistake_in_a_trial_is_told_in_a_line_and_a_bug_with_its_traceback(
+    tmp_path, prepared, caplog
+):
+    log, broken = TrialLog(prepared.config, 2, None), trial(tmp_path, "a", {RATE: 0.1})
+    broken.error_file = str(tmp_path / "error.txt")
+    log.on_trial_start(trial=broken)
+    traceback = 'Traceback:\n  File "trial.py"\n'
+    (tmp_path / "error.txt").write_text(f"{traceback}reidray.errors.UserError: lower the rate\n")
+    log.on_trial_error(trial=broken)
+    assert caplog.messages[-1] == "trial 0 failed: lower the rate"
+    (tmp_path / "error.txt").write_text(f"{traceback}KeyError: 'a'\n")
+    log.on_trial_error(trial=broken)
+    assert caplog.messages[-1] == f"trial 0 failed: {traceback}KeyError: 'a'\n"
+
+
+def test_the_log_tells_figures_of_the_values_they_were_reached_under(tmp_path, prepared, caplog):
+    caplog.set_level(logging.INFO, "reidray")
+    log = TrialLog(prepared.config, 2, None)
+    weak = trial(tmp_path, "weak", {RATE: 0.001})
+    log.on_trial_start(trial=trial(tmp_path, "strong", {RATE: 0.1}))
+    log.on_trial_start(trial=weak)
+    log.on_trial_result(trial=weak, result={"epoch": 1, "mean_ap": 0.9})
+    changed = trial(tmp_path, "weak", {RATE: 0.2}, copied="strong")
+    log.on_trial_start(trial=changed)
+    assert f"trial 1 goes on from the weights of trial 0, under {RATE} 0.2" in caplog.text
+    log.on_trial_result(trial=changed, result={"epoch": 2, "mean_ap": float("nan")})
+    log.on_trial_result(trial=changed, result={"epoch": 3, "mean_ap": 0.4})
+    log.on_trial_complete(trial=changed)
+    assert f"trial 1 ended after epoch 3 with mean_ap 0.400: {RATE} 0.2" in caplog.text
