@@ -16,7 +16,7 @@ def evaluate() -> dict[str, Any]:
     asked = parse_config(EvaluateConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
     config = asked.config
 
-    from reidray.progress import SAID_AFTER, Activity
+    from reidray.progress import SHOW_AFTER_SECONDS, Activity
     from reidray.scoring.input_files import check_evaluate_inputs
     from reidray.scoring.output_files import check_evaluate_places
 
@@ -26,7 +26,7 @@ def evaluate() -> dict[str, Any]:
     from reidray.evaluation.output_folder import publish
 
     if config.model is not None:
-        with Activity("loading PyTorch and Ray", delay=SAID_AFTER):
+        with Activity("loading PyTorch and Ray", delay=SHOW_AFTER_SECONDS):
             from reidray.evaluation.model_evaluation import judge_model
             from reidray.ray_runtime import ray_session
 

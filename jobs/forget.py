@@ -14,14 +14,14 @@ def forget_embeddings() -> dict[str, Any]:
 
     asked = parse_config(ForgetConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
-    from reidray.progress import SAID_AFTER, Activity
+    from reidray.progress import SHOW_AFTER_SECONDS, Activity
     from reidray.scoring.input_files import check_forget_inputs
 
     check_forget_inputs(asked.config)  # before PyTorch loads
 
     from reidray.scoring.store.forgetting import forget
 
-    with Activity(f"forgetting in {asked.config.store}", delay=SAID_AFTER):
+    with Activity(f"forgetting in {asked.config.store}", delay=SHOW_AFTER_SECONDS):
         return forget(asked.config)
 
 

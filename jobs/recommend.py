@@ -14,7 +14,7 @@ def recommend() -> dict[str, Any]:
 
     asked = parse_config(RecommendConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
-    from reidray.progress import SAID_AFTER, Activity
+    from reidray.progress import SHOW_AFTER_SECONDS, Activity
     from reidray.storage.input_checks import check_file
     from reidray.studies.films.output_folder import check_recommend_places
 
@@ -22,7 +22,7 @@ def recommend() -> dict[str, Any]:
     check_file("--movies", asked.config.movies)
     check_recommend_places(asked.config)  # before Ray loads
 
-    with Activity("loading Ray", delay=SAID_AFTER):
+    with Activity("loading Ray", delay=SHOW_AFTER_SECONDS):
         from reidray.ray_runtime import ray_session
         from reidray.studies.films.run import recommend_films
 

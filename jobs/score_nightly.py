@@ -14,14 +14,14 @@ def score_nightly() -> dict[str, Any]:
 
     asked = parse_config(ScoreConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
-    from reidray.progress import SAID_AFTER, Activity
+    from reidray.progress import SHOW_AFTER_SECONDS, Activity
     from reidray.scoring.input_files import check_score_inputs
     from reidray.scoring.output_files import check_score_places
 
     check_score_inputs(asked.config)
     check_score_places(asked.config)  # before PyTorch loads
 
-    with Activity("loading PyTorch", delay=SAID_AFTER):
+    with Activity("loading PyTorch", delay=SHOW_AFTER_SECONDS):
         from reidray.ray_runtime import ray_session, starts_own
         from reidray.scoring.night import score_night
         from reidray.scoring.night_embedding import NightCluster

@@ -18,20 +18,20 @@ def train() -> dict[str, Any]:
         TrainReidConfig, sys.argv[1:], description=__doc__, example=EXAMPLE, trains="reid"
     )
 
-    from reidray.progress import SAID_AFTER, Activity
+    from reidray.progress import SHOW_AFTER_SECONDS, Activity
     from reidray.training.input_files import check_training_inputs
     from reidray.training.run_directory import claimed_run
 
     check_training_inputs(asked.config)
     with claimed_run(asked.config, asked.resume) as run:  # before PyTorch and Ray load
-        with Activity("loading PyTorch and Ray", delay=SAID_AFTER):
+        with Activity("loading PyTorch and Ray", delay=SHOW_AFTER_SECONDS):
             from reidray.interrupts import offer_resume
             from reidray.ray_runtime import ray_session
             from reidray.training.run import CONFIG_FILE
             from reidray.training.tasks.reid.prepare import prepare_reid
             from reidray.training.tasks.reid.train import train_reid
 
-        with Activity(f"reading {asked.config.data}", delay=SAID_AFTER):
+        with Activity(f"reading {asked.config.data}", delay=SHOW_AFTER_SECONDS):
             prepared = prepare_reid(asked.config, run, asked.sources)
         offer_resume(asked.arguments_to_resume(run.location.uri), once=run.folder / CONFIG_FILE)
         with ray_session(asked.session.ray_address, verbose=asked.session.verbose):

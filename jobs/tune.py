@@ -16,18 +16,18 @@ def tune() -> dict[str, Any]:
     started = time.time()
     asked = parse_config(TuneConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
-    from reidray.progress import SAID_AFTER, Activity
+    from reidray.progress import SHOW_AFTER_SECONDS, Activity
     from reidray.tuning.base import check_tune_inputs
     from reidray.tuning.sweep_folder import SWEEP_FILE, claimed_sweep
 
     check_tune_inputs(asked.config)
     with claimed_sweep(asked.config) as output:  # before PyTorch and Ray load
-        with Activity("loading PyTorch and Ray", delay=SAID_AFTER):
+        with Activity("loading PyTorch and Ray", delay=SHOW_AFTER_SECONDS):
             from reidray.interrupts import offer_resume
             from reidray.ray_runtime import ray_session
             from reidray.tuning.sweep import prepare_sweep, run_sweep
 
-        with Activity(f"reading {asked.config.data}", delay=SAID_AFTER):
+        with Activity(f"reading {asked.config.data}", delay=SHOW_AFTER_SECONDS):
             sweep = prepare_sweep(asked.config, output)
         again = [argument for argument in sys.argv[1:] if argument != "--resume"]
         offer_resume([*again, "--resume"], once=sweep.output.folder / SWEEP_FILE)

@@ -23,7 +23,7 @@ log = logging.getLogger("reidray")
 EVERY_SECONDS = 4.0
 """So long nothing is said in a log file, at most."""
 
-SAID_AFTER = 2.0
+SHOW_AFTER_SECONDS = 2.0
 """Seconds before a check of what a user gave is told of: a mistake found sooner is told alone."""
 
 TICK_SECONDS = 0.25
@@ -39,7 +39,7 @@ def describe_seconds(seconds: float) -> str:
 
 
 @contextmanager
-def told_when_slow(what: str, *arguments: object) -> Iterator[None]:
+def warn_when_slow(what: str, *arguments: object) -> Iterator[None]:
     """Say in one line what is waited for, where the block takes a minute or more.
 
     Args:
@@ -209,7 +209,7 @@ class Counter(Activity):
         left = ""
         if 0 < self.done < self._total:
             seconds = self.seconds / self.done * (self._total - self.done)
-            left = f", {duration(seconds)} left"
+            left = f", {format_duration(seconds)} left"
         counts = f"{self.done:,} of {self._total:,} {self._unit}"
         return f"{self._verb} {counts}, {self._pace()}{left}"
 
@@ -248,7 +248,7 @@ class Stages:
         self._now.close()
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return seconds as hours, minutes and seconds, `0:01:30`."""
     whole = round(seconds)
     return f"{whole // 3600}:{whole % 3600 // 60:02}:{whole % 60:02}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from reidray.errors import UserError
 from reidray.interrupts import interrupted
-from reidray.progress import SAID_AFTER, Activity
+from reidray.progress import SHOW_AFTER_SECONDS, Activity
 from reidray.storage.object_store import ENDPOINT_VARIABLE
 
 CONNECT_SECONDS = 10
@@ -59,7 +59,7 @@ def ray_session(
     alone = address == "local"
     doing = "starting Ray" if alone else f"joining Ray at {address}"
     with _folder_for_sockets(address) as folder:
-        with Activity(doing, delay=0.0 if alone else SAID_AFTER):
+        with Activity(doing, delay=0.0 if alone else SHOW_AFTER_SECONDS):
             joined = _connect(address, folder, verbose=verbose, dashboard=dashboard)
         try:
             if dashboard and not joined.dashboard_url:

@@ -21,8 +21,8 @@ from reidray.cli.flags import Flag, as_number, check_flags, expected, fits, flag
 from reidray.config.settings_files import read_settings
 from reidray.config.sources import Sources, read_sources
 from reidray.errors import UserError
-from reidray.guesses import advise, nearest, quoted
 from reidray.interrupts import command_of_this_script
+from reidray.suggestions import closest_name, quoted, suggest_name
 from reidray.terminal import print_result
 
 Config = TypeVar("Config")
@@ -299,7 +299,7 @@ def _layers(named: dict[str, list[str]], known: dict[str, Path], folder: Path) -
     layers = []
     for name in named.get("recipe", [])[-1:]:
         if name not in known:
-            raise UserError(f"recipe {quoted(name)} does not exist: {advise(name, known)}")
+            raise UserError(f"recipe {quoted(name)} does not exist: {suggest_name(name, known)}")
         layers.append(known[name])
     layers += [_config_of(run, folder) for run in named.get("resume", [])[-1:]]
     if "" in named["config"]:
@@ -344,7 +344,7 @@ def checked_values(
     for key, value in values.items():
         name = f"{above}{key}"
         if key not in known:
-            near = nearest(str(key), known)
+            near = closest_name(str(key), known)
             advice = f"did you mean {above + near!r}?" if near else f"it has {', '.join(known)}"
             raise UserError(f"{file}: key {quoted(name)} does not exist: {advice}")
         kind = kinds[key]

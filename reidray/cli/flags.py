@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from reidray.errors import UserError
-from reidray.guesses import nearest, quoted
+from reidray.suggestions import closest_name, quoted
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "address": ("ray-address",),
@@ -202,7 +202,7 @@ def unknown_flag(typed: str, flags: Mapping[str, Flag]) -> str:
     meant = [each for each in SYNONYMS.get(name, ()) if each in flags]
     ending = [each for each in flags if each.endswith(f".{name}")]
     parts = [each for each in flags if each.startswith(f"{name}.")]
-    near = nearest(name, flags)
+    near = closest_name(name, flags)
     if name in flags:
         advice = f"did you mean --{name}?"
     elif meant:

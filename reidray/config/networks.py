@@ -1,7 +1,7 @@
 """The names of the networks, so that a wrong one is told before PyTorch loads."""
 
 from reidray.config.parts import require
-from reidray.guesses import advise, quoted
+from reidray.suggestions import quoted, suggest_name
 
 NETWORK_NAMES: dict[str, tuple[str, ...]] = {
     "reid": ("apr", "baseline", "reid_small", "vgg_triplet_gray", "vgg_triplet_rgb"),
@@ -26,4 +26,4 @@ def require_network(name: str | None, task: str) -> None:
         return
     other = next((each for each, known in NETWORK_NAMES.items() if name in known), None)
     reason = f"is for {other}, not for {task}" if other else "does not exist"
-    require(False, f"network.name {quoted(name)} {reason}: {advise(name, names)}")
+    require(False, f"network.name {quoted(name)} {reason}: {suggest_name(name, names)}")

@@ -23,7 +23,7 @@ from reidray.metrics.distractors import attribute_doubt
 from reidray.models import LoadedModel, NetworkSpec
 from reidray.models.networks import Network
 from reidray.models.striped_resnet import StripedResNet
-from reidray.progress import told_when_slow
+from reidray.progress import warn_when_slow
 from reidray.retrieval.sums import one_thread
 
 
@@ -52,7 +52,7 @@ def embed_here(
         plan = plan_batches(sets, wanted)
         decoded = decode_batches(plan, size, known)
         for planned in plan:
-            with told_when_slow("reading %s", describe_images([planned])):
+            with warn_when_slow("reading %s", describe_images([planned])):
                 batches = next(decoded)
             embedded = embedder.embed(batches).to_pylist()
             yield [read_batch(row, shape_of(model)) for row in embedded]

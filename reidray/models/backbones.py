@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from reidray.errors import UserError
-from reidray.guesses import nearest, quoted
 from reidray.models.striped_resnet import StripedResNet
+from reidray.suggestions import closest_name, quoted
 
 PRESETS = {"resnet_tiny": (24, 48, 96, 192), "resnet_small": (32, 64, 128, 256)}
 """Channels of the stages of our own."""
@@ -74,7 +74,7 @@ def create_timm_body(name: str, weights: str) -> nn.Module:
     import timm
 
     if not timm.is_model(name):
-        near = nearest(name, [*PRESETS, *timm.list_models()])
+        near = closest_name(name, [*PRESETS, *timm.list_models()])
         advice = f": did you mean {near!r}?" if near else ""
         raise UserError(
             f"backbone {quoted(name)} is neither {', '.join(PRESETS)} nor a timm model{advice}"

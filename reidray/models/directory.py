@@ -13,11 +13,11 @@ from safetensors.torch import load, save
 
 from reidray.data.attributes import AttributeSchema
 from reidray.errors import UserError
-from reidray.guesses import quoted
 from reidray.models.networks import Network
 from reidray.models.registry import NetworkSpec, build_network, check_spec, lay_out_network
 from reidray.storage.location import Location
 from reidray.storage.object_store import without_secrets
+from reidray.suggestions import quoted
 
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"

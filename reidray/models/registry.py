@@ -12,7 +12,6 @@ from torch.overrides import TorchFunctionMode
 from reidray.config.parts import MOST_FEATURES, MOST_PIXELS, MOST_PIXELS_A_SIDE
 from reidray.data.attributes import PEDESTRIAN_SCHEMA, AttributeSchema
 from reidray.errors import UserError
-from reidray.guesses import advise, quoted
 from reidray.models.backbones import Backbone
 from reidray.models.networks import Network
 from reidray.models.networks.attributes import CLOTHING_SCHEMA, ClothingNetwork
@@ -33,6 +32,7 @@ from reidray.models.networks.pets_mobilenet import (
     pets_mobilenet_upsample,
 )
 from reidray.models.networks.triplet import vgg_triplet_gray, vgg_triplet_rgb
+from reidray.suggestions import quoted, suggest_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,7 +316,7 @@ class _NothingDrawn(TorchFunctionMode):
 
 def _blueprint(name: str) -> Blueprint:
     if name not in NETWORKS:
-        raise UserError(f"network {quoted(name)} does not exist: {advise(name, NETWORKS)}")
+        raise UserError(f"network {quoted(name)} does not exist: {suggest_name(name, NETWORKS)}")
     return NETWORKS[name]
 
 

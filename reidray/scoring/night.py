@@ -19,7 +19,7 @@ from reidray.inference.embedder import shape_of
 from reidray.inference.image_batches import ImageSet
 from reidray.inference.predictions import Predictions
 from reidray.models import load_person_model
-from reidray.progress import SAID_AFTER, Stages, told_when_slow
+from reidray.progress import SHOW_AFTER_SECONDS, Stages, warn_when_slow
 from reidray.retrieval.search import top_k_of_parts
 from reidray.scoring.increment import Increment, folder_of
 from reidray.scoring.night_embedding import NightCluster, embed_missing
@@ -74,11 +74,11 @@ def score_night(config: ScoreConfig, cluster: NightCluster | None = None) -> dic
     watch, retries = Stopwatch(), retries_so_far()
     cluster = cluster or NightCluster(nullcontext(), alone=False)
     with published_folder(config.output, OUTPUT_FILES, SUMMARY_FILE) as staging, Stages() as stages:
-        stages.begin("reading the model", delay=SAID_AFTER)
-        with told_when_slow("reading the model %s", config.model):
+        stages.begin("reading the model", delay=SHOW_AFTER_SECONDS)
+        with warn_when_slow("reading the model %s", config.model):
             model = load_person_model(config.model)
-        stages.begin(f"listing {config.queries} and {config.gallery}", delay=SAID_AFTER)
-        with told_when_slow("listing %s and %s", config.queries, config.gallery):
+        stages.begin(f"listing {config.queries} and {config.gallery}", delay=SHOW_AFTER_SECONDS)
+        with warn_when_slow("listing %s and %s", config.queries, config.gallery):
             sets = tuple(
                 list_set(uri, config.follow_links) for uri in (config.queries, config.gallery)
             )
@@ -90,7 +90,7 @@ def score_night(config: ScoreConfig, cluster: NightCluster | None = None) -> dic
             store = EmbeddingStore(
                 parts, model.model_id, shape_of(model), folders, anew=config.full
             )
-            with told_when_slow("looking up what the store knows of the images"):
+            with warn_when_slow("looking up what the store knows of the images"):
                 increment = Increment(sets, store)
             watch.lap("look up")
             stages.end()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from ray.util.queue import Empty, Queue
 from torch.utils.tensorboard import SummaryWriter
 
-from reidray.progress import Activity, duration
+from reidray.progress import Activity, format_duration
 from reidray.storage.staging import write_whole
 from reidray.training.loop import Metrics, StepProgress
 from reidray.training.run_directory import RunDirectory
@@ -64,7 +64,7 @@ class TrainingProgress(Activity):
         return (
             f"epoch {step.epoch}/{self._epochs}, {step.epoch_done:.0%} of it, "
             f"loss {step.loss:.3f}, {step.images_per_second:,.0f} images/s, "
-            f"{duration(max(step.seconds_left, 0))} left"
+            f"{format_duration(max(step.seconds_left, 0))} left"
         )
 
     def done_share(self) -> float | None:

@@ -14,7 +14,7 @@ from typing import Self
 
 from reidray.config import TrainingConfig
 from reidray.errors import UserError
-from reidray.progress import SAID_AFTER, Activity
+from reidray.progress import SHOW_AFTER_SECONDS, Activity
 from reidray.storage.location import Location
 from reidray.storage.locks.object_lock import LOCK_FILE, StoreLock, writing_alone
 from reidray.storage.object_store import without_secrets
@@ -85,7 +85,7 @@ class RunDirectory:
                 yield
             return
         with ExitStack() as stack:
-            with Activity(f"taking the lock of {self.location.uri}", delay=SAID_AFTER):
+            with Activity(f"taking the lock of {self.location.uri}", delay=SHOW_AFTER_SECONDS):
                 _locks[self.location.uri] = stack.enter_context(writing_alone(self.location))
             stack.callback(_locks.pop, self.location.uri)
             yield

@@ -10,7 +10,7 @@ from reidray.cli.flags import in_words
 from reidray.config import TrainingConfig
 from reidray.config.settings_files import read_settings
 from reidray.errors import UserError
-from reidray.guesses import advise, quoted
+from reidray.suggestions import quoted, suggest_name
 
 Way = Literal["choice", "uniform", "loguniform", "randint"]
 Config = TypeVar("Config", bound=TrainingConfig)
@@ -77,7 +77,7 @@ def read_space(names: tuple[str, ...], task: str, base: TrainingConfig) -> tuple
         if name not in known and not file.exists():
             raise UserError(
                 f"space {quoted(name)} is no file and does not come with reidray: "
-                f"{advise(name, known)}"
+                f"{suggest_name(name, known)}"
             )
         for variation in _read(file):
             if variation.key in found:
@@ -125,7 +125,7 @@ def _read(file: Path) -> Iterator[Variation]:
 def _variation(key: str, way: Any, values: Any, file: Path) -> Variation:
     """A line of a file, checked for itself."""
     if way not in get_args(Way):
-        advice = advise(str(way), get_args(Way))
+        advice = suggest_name(str(way), get_args(Way))
         raise UserError(f"{file}: {key}: {quoted(way)} is no way to draw: {advice}")
     if not isinstance(values, list) or not values:
         raise UserError(f"{file}: {key}: {way} needs a list of values, as in [1, 2]")
@@ -148,7 +148,7 @@ def _check(variation: Variation, base: TrainingConfig, file: Path) -> None:
     known = dict(_keys(type(base)))
     key = variation.key
     if key not in known:
-        raise UserError(f"{file}: key {quoted(key)} does not exist: {advise(key, known)}")
+        raise UserError(f"{file}: key {quoted(key)} does not exist: {suggest_name(key, known)}")
     if key in FIXED:
         raise UserError(f"{file}: key {key!r} cannot vary: {FIXED[key]}")
     for value in variation.values:

@@ -18,7 +18,7 @@ LAYERS = (
     ("retrieval", "metrics", "models", "losses"),
     ("data", "demo"),
     ("storage", "config", "ray_runtime", "cluster_resources"),
-    ("interrupts", "progress", "terminal", "guesses", "errors"),
+    ("interrupts", "progress", "terminal", "suggestions", "errors"),
 )
 """The highest first. A package imports from its own layer and from those below."""
 

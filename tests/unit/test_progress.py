@@ -1,16 +1,16 @@
 import time
 
 from reidray import progress
-from reidray.progress import describe_seconds, told_when_slow
+from reidray.progress import describe_seconds, warn_when_slow
 
 
 def test_a_line_says_what_is_waited_for_once_it_takes_long_and_none_before(caplog, monkeypatch):
     monkeypatch.setattr(progress, "SLOW_SECONDS", 0.2)
-    with told_when_slow("reading %s", "/crops/a%s.jpg"):
+    with warn_when_slow("reading %s", "/crops/a%s.jpg"):
         pass
     time.sleep(0.4)
     assert caplog.messages == []
-    with told_when_slow("reading %s", "/crops/a%s.jpg"):
+    with warn_when_slow("reading %s", "/crops/a%s.jpg"):
         time.sleep(0.5)
     assert caplog.messages == ["reading /crops/a%s.jpg: no answer for 0 s"]
 

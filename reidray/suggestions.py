@@ -10,7 +10,7 @@ MOST_NAMED = 20
 LONGEST_VALUE = 80
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def closest_name(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that is most like a name, or None where none is near.
 
     A known name with dots may be meant by its last part.
@@ -21,10 +21,10 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return meant[found[0]] if found else None
 
 
-def advise(name: str, known: Iterable[str]) -> str:
+def suggest_name(name: str, known: Iterable[str]) -> str:
     """Return what to write instead of a name: the nearest that is known, or a choice."""
     names = list(known)
-    near = nearest(name, names)
+    near = closest_name(name, names)
     if near is not None:
         return f"did you mean {near!r}?"
     more = f" or {len(names) - MOST_NAMED} others" if len(names) > MOST_NAMED else ""
