@@ -13,8 +13,8 @@ import numpy as np
 from reidray.baselines.pca import PCABaseline
 from reidray.config import QuickstartConfig, TrainReidConfig
 from reidray.config.scoring import EvaluateConfig, ScoreConfig
-from reidray.data.image_folders import list_images
 from reidray.data.images.decoding import decode_files
+from reidray.data.reading.image_folders import list_images
 from reidray.demo import draw_demo_set
 from reidray.evaluation.ranking_evaluation import judge_files
 from reidray.metrics import evaluate

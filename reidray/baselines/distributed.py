@@ -12,7 +12,7 @@ from reidray.baselines.moments import PixelMoments
 from reidray.baselines.pixels import PixelProjection
 from reidray.cluster_resources import cluster_cpus
 from reidray.data.images.decoding import BadImage, decode_files
-from reidray.data.ingest.pixels import binary_views
+from reidray.data.ingest.crop_columns import binary_views
 from reidray.progress import Counter
 from reidray.storage.location import Location
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from reidray.config.comparison import CompareConfig
-from reidray.data.identities import id_files
+from reidray.data.ids import id_files
 from reidray.data.layouts import read_layout
 from reidray.data.manifest import Manifest
 from reidray.data.split import split_people

@@ -4,14 +4,14 @@ import csv
 import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from reidray.data.attributes import (
+from reidray.data.attribute_schema import (
     LOWER_COLOURS,
     MULTICOLOUR,
     PEDESTRIAN_SCHEMA,
     UNKNOWN,
     UPPER_COLOURS,
 )
-from reidray.data.identities import NO_NAMES, id_text, read_number
+from reidray.data.ids import NO_NAMES, id_text, read_number
 from reidray.errors import UserError
 from reidray.storage.csv_files import restore, write_csv
 

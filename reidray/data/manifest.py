@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from reidray.data.attributes import UNKNOWN, AttributeSchema
-from reidray.data.identities import NO_NAMES, describe_names
+from reidray.data.attribute_schema import UNKNOWN, AttributeSchema
+from reidray.data.ids import NO_NAMES, describe_names
 from reidray.errors import UserError
 from reidray.storage.location import Location, key_leaves_root, path_leaves_root
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from reidray.data.attributes import LOWER_COLOURS, UPPER_COLOURS
+from reidray.data.attribute_schema import LOWER_COLOURS, UPPER_COLOURS
 
 Colour = tuple[int, int, int]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reidray.data.attributes import MULTICOLOUR, PEDESTRIAN_SCHEMA
+from reidray.data.attribute_schema import MULTICOLOUR, PEDESTRIAN_SCHEMA
 from reidray.demo.colours import PALETTE, Colour, several, tint, vary
 
 Frequencies = Mapping[str, float]

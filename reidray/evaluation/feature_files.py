@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as papq
 from numpy.typing import NDArray
 
-from reidray.data.identities import (
+from reidray.data.ids import (
     MISSING,
     NO_NAMES,
     WHOLE_BELOW,
@@ -22,7 +22,7 @@ from reidray.data.identities import (
     number_people,
     renumbered,
 )
-from reidray.data.layouts.names import person_and_camera_of
+from reidray.data.reading.file_names import person_and_camera_of
 from reidray.errors import UserError
 from reidray.evaluation.figures import ImageLabels
 

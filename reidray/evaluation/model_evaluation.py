@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from reidray.config.scoring import EvaluateConfig
-from reidray.data.attributes import AttributeSchema
+from reidray.data.attribute_schema import AttributeSchema
 from reidray.data.layouts import read_layout
 from reidray.errors import UserError
 from reidray.evaluation.feature_evaluation import judge_features, protocol_of, right_answers

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reidray.data.identities import number_cameras, number_people, renumbered
-from reidray.data.layouts.names import CropName, person_and_camera_of
+from reidray.data.ids import number_cameras, number_people, renumbered
+from reidray.data.reading.file_names import CropName, person_and_camera_of
 from reidray.errors import UserError
 from reidray.evaluation.ranking_truth import RankingTruth
 from reidray.metrics.draws import SingleImageDraws

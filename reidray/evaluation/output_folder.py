@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from reidray.data.identities import id_files
+from reidray.data.ids import id_files
 from reidray.evaluation.figures import Evaluation, QueryFigures
 from reidray.reporting.cmc import cmc_chart
 from reidray.scoring.output_files import CURVE_FILE, EVALUATION_FILES, FIGURES_FILE, QUERIES_FILE

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reidray.config.scoring import ProtocolName
-from reidray.data.layouts.names import person_and_camera_of
+from reidray.data.reading.file_names import person_and_camera_of
 from reidray.errors import UserError
 from reidray.evaluation.name_matching import NamePairs, nothing_in_common, pair_names
 from reidray.evaluation.ranking_formats import PLAIN, ReadForm

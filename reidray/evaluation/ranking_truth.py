@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reidray.data.identities import read_number
-from reidray.data.layouts.names import person_and_camera_of
+from reidray.data.ids import read_number
+from reidray.data.reading.file_names import person_and_camera_of
 from reidray.errors import UserError
 from reidray.evaluation.ranking_formats import ReadForm, read_forms
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reidray.data.images.decoding import decode_image
-from reidray.data.images.pictures import MAX_BYTES, UndecodableImage, upright
+from reidray.data.images.pil_images import MAX_BYTES, UndecodableImage, upright
 from reidray.errors import UserError
 from reidray.inference.embedder import Embedder
 from reidray.inference.image_batches import BATCH

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reidray.data.attributes import AttributeSchema
+from reidray.data.attribute_schema import AttributeSchema
 
 
 def most_frequent(codes: NDArray[np.integer[Any]], schema: AttributeSchema) -> NDArray[np.int64]:

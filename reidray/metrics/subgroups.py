@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reidray.data.attributes import AttributeSchema
+from reidray.data.attribute_schema import AttributeSchema
 from reidray.metrics.bootstrap import LEVEL, RESAMPLES, people_intervals
 
 GROUPED_BY = ("gender", "age")

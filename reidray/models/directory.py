@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from reidray.data.attributes import AttributeSchema
+from reidray.data.attribute_schema import AttributeSchema
 from reidray.errors import UserError
 from reidray.models.networks import Network
 from reidray.models.registry import NetworkSpec, build_network, check_spec, lay_out_network

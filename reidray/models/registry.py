@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from reidray.config.parts import MOST_FEATURES, MOST_PIXELS, MOST_PIXELS_A_SIDE
-from reidray.data.attributes import PEDESTRIAN_SCHEMA, AttributeSchema
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA, AttributeSchema
 from reidray.errors import UserError
 from reidray.models.backbones import Backbone
 from reidray.models.networks import Network

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidray.config.scoring import ScoreConfig
-from reidray.data.image_folders import find_images, passed_over_note
 from reidray.data.images.decoding import BadImage, check_bad_images
+from reidray.data.reading.image_folders import find_images, passed_over_note
 from reidray.inference.embedder import shape_of
 from reidray.inference.image_batches import ImageSet
 from reidray.inference.predictions import Predictions

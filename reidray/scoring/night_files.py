@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from reidray.config.scoring import ScoreConfig
 from reidray.data.annotations import write_annotations
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.inference.image_batches import ImageSet
 from reidray.models import LoadedModel
 from reidray.scoring.distractors import distractor_table

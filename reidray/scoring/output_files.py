@@ -4,7 +4,7 @@ Nothing here loads PyTorch or Ray, so that a wrong place is refused at once.
 """
 
 from reidray.config.scoring import EvaluateConfig, ScoreConfig
-from reidray.data.identities import CAMERA_IDS_FILE, PERSON_IDS_FILE
+from reidray.data.ids import CAMERA_IDS_FILE, PERSON_IDS_FILE
 from reidray.storage.output_checks import check_apart
 from reidray.storage.publishing import check_output, check_store
 

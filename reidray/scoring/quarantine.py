@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.images.decoding import BadImage
 from reidray.storage.csv_files import write_csv
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from reidray.comparison.files import FIGURES_FILE, REPORT_FILE, TABLE_FILE
 from reidray.config import MultitaskLossConfig
 from reidray.config.comparison import CompareConfig
-from reidray.data.attributes import AttributeSchema
+from reidray.data.attribute_schema import AttributeSchema
 from reidray.data.images.decoding import check_bad_images
 from reidray.data.images.transforms import image_tensor
 from reidray.data.ingest import IngestedCrops, choose_way, ingest

@@ -12,7 +12,7 @@ import yaml
 from numpy.typing import NDArray
 
 from reidray.config import NetworkConfig, TrainingConfig
-from reidray.data.identities import id_files
+from reidray.data.ids import id_files
 from reidray.data.images.decoding import check_bad_images
 from reidray.data.ingest import ImageFiles, IngestedCrops, Way, choose_way, ingest
 from reidray.data.layouts import read_layout

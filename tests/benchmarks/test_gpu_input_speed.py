@@ -20,7 +20,7 @@ from reidray.config import (
     ReidValidationConfig,
     TrainReidConfig,
 )
-from reidray.data.attributes import AttributeSchema
+from reidray.data.attribute_schema import AttributeSchema
 from reidray.data.images.crops import CropTable
 from reidray.models import build_model
 from reidray.training.loop import LoopPlan, fit

@@ -28,7 +28,7 @@ from reidray.config import (
     TrainReidConfig,
     ValidationConfig,
 )
-from reidray.data.attributes import AttributeSchema
+from reidray.data.attribute_schema import AttributeSchema
 from reidray.data.ingest import ImageFiles, ingest
 from reidray.data.layouts import read_layout
 from reidray.demo import draw_demo_set

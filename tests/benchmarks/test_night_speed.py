@@ -19,9 +19,9 @@ import torch
 from support.paths import ROOT
 
 from reidray.config.scoring import ScoreConfig
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
-from reidray.data.image_folders import list_images
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.images.decoding import decode_files
+from reidray.data.reading.image_folders import list_images
 from reidray.demo import draw_demo_set
 from reidray.inference.image_batches import ImageSet
 from reidray.inference.predictions import Shape

@@ -2,7 +2,7 @@ import pytest
 import ray
 from support.nights import make_model
 
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,8 @@ from support.nights import Unreachable, draw, night, published, run_job
 from reidray.cli import job
 from reidray.config.scoring import ScoreConfig
 from reidray.data.annotations import ANNOTATION_COLUMNS, read_annotations
-from reidray.data.image_folders import list_images
 from reidray.data.ingest import ImageFiles, ingest
+from reidray.data.reading.image_folders import list_images
 from reidray.scoring.night import score_night
 from reidray.scoring.night_embedding import NightCluster
 from reidray.scoring.ranking_file import read_ranking

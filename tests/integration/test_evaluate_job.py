@@ -9,7 +9,7 @@ from support.paths import ROOT
 from reidray.cli.job import parse_config
 from reidray.config.scoring import EvaluateConfig
 from reidray.data.annotations import write_annotations
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.errors import UserError
 
 RANKING = ("--ranking", "r.txt", "--truth", "t.json")

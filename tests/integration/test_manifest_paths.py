@@ -9,9 +9,9 @@ import pyarrow.parquet as papq
 import pytest
 from support.tiny_images import tiny_jpeg, write_images
 
-from reidray.data.image_folders import find_images, list_images
 from reidray.data.images.decoding import decode_files
 from reidray.data.layouts import read_layout
+from reidray.data.reading.image_folders import find_images, list_images
 from reidray.errors import UserError
 from reidray.storage.location import Location
 

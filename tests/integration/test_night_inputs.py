@@ -7,7 +7,7 @@ import shutil
 import pytest
 from support.nights import draw_night, make_model, night_without_ray
 
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.errors import UserError
 
 

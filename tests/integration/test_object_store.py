@@ -6,9 +6,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 from support.tiny_images import encoded, halves, tiny_jpeg
 
-from reidray.data.image_folders import list_images
 from reidray.data.images.decoding import decode_files
 from reidray.data.layouts import read_layout
+from reidray.data.reading.image_folders import list_images
 from reidray.errors import UserError
 from reidray.storage.location import Location
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 import reidray
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.models import ModelCard, save_model
 from reidray.models.registry import build_network, describe_network
 

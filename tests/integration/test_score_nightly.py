@@ -8,7 +8,7 @@ from support.nights import Unreachable, draw, draw_night, make_model, night, pub
 
 from reidray.config.scoring import ScoreConfig
 from reidray.data.annotations import read_annotations
-from reidray.data.attributes import AttributeSchema
+from reidray.data.attribute_schema import AttributeSchema
 from reidray.errors import UserError
 from reidray.scoring.night import score_night
 from reidray.scoring.night_embedding import NightCluster

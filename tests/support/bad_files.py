@@ -11,7 +11,7 @@ from contextlib import chdir
 import numpy as np
 from PIL import Image
 
-from reidray.data.images.pictures import MAX_BYTES
+from reidray.data.images.pil_images import MAX_BYTES
 
 
 def saved(image, kind, **options):

@@ -10,7 +10,7 @@ from reidray.config import (
     ReidValidationConfig,
     TrainReidConfig,
 )
-from reidray.data.attributes import Attribute, AttributeSchema
+from reidray.data.attribute_schema import Attribute, AttributeSchema
 from reidray.data.images.crops import CropTable
 from reidray.models import build_model
 from reidray.training.place import Place

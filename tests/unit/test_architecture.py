@@ -34,27 +34,22 @@ STILL_UPWARD = {
     "tuning.base imports reidray.cli.job.parse_config",
     "tuning.space imports reidray.cli.flags.in_words",
 }
-STILL_LARGE = {"data/layouts", "reporting", "training"}
+STILL_LARGE = {"reporting", "training"}
 STILL_SHARED = {
-    "manifest",
     "quickstart",
     "distractors",
-    "files",
     "adaptation",
-    "pixels",
     "page",
     "distributed",
     "ranking",
     "parts",
     "comparison",
-    "pets",
     "sweep",
     "prepare",
     "attributes",
     "input_files",
     "output_folder",
     "outputs",
-    "pictures",
     "charts",
     "progress",
     "search",

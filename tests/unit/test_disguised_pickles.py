@@ -11,7 +11,7 @@ import pytest
 import torch
 from ray.data.extensions.object_extension import ArrowPythonObjectType
 
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.layouts import read_layout
 from reidray.errors import UserError
 from reidray.models import ModelCard, load_model, save_model

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from reidray.data.images.depth import read_levels
+from reidray.data.images.bit_depth import read_levels
 from reidray.data.images.jpeg import decode_plain_jpeg
 from reidray.data.images.masks import decode_mask
-from reidray.data.images.pictures import (
+from reidray.data.images.pil_images import (
     MAX_BYTES,
     MAX_PIXELS,
     UndecodableImage,

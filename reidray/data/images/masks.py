@@ -4,14 +4,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from reidray.data.images.depth import (
+from reidray.data.images.bit_depth import (
     DEPTHS,
     Levels,
     UnusableLevelsError,
     check_colours,
     read_levels,
 )
-from reidray.data.images.pictures import UndecodableImage, open_picture, upright
+from reidray.data.images.pil_images import UndecodableImage, open_picture, upright
 
 WHITES = tuple((1 << bits) - 1 for bits in DEPTHS)
 """Value of white in each depth."""

@@ -5,8 +5,8 @@ decodes them anew every epoch, while the network computes, in memory that does n
 set. What comes out is the same, pixel for pixel.
 """
 
-from reidray.data.ingest.choice import IngestedCrops, Way, choose_way, ingest
-from reidray.data.ingest.files import ImageFiles
+from reidray.data.ingest.image_files import ImageFiles
+from reidray.data.ingest.mode import IngestedCrops, Way, choose_way, ingest
 from reidray.data.ingest.resident import ResidentCrops
 from reidray.data.ingest.stream import StreamedCrops
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from reidray.data.images.crops import CropGroup, CropTable
 from reidray.data.images.decoding import BadImage
-from reidray.data.ingest.files import BAD_FIELDS, ImageFiles, bad_columns, bad_images
-from reidray.data.ingest.pixels import PIXEL_FIELDS, crop_groups, pixel_columns
+from reidray.data.ingest.crop_columns import PIXEL_FIELDS, crop_groups, pixel_columns
+from reidray.data.ingest.image_files import BAD_FIELDS, ImageFiles, bad_columns, bad_images
 from reidray.progress import Counter
 
 GROUP_SCHEMA = pa.schema([*PIXEL_FIELDS, *BAD_FIELDS])

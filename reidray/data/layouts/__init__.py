@@ -3,51 +3,35 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
-from reidray.data.image_folders import holds_images, passed_over_counts, passed_over_note
-from reidray.data.layouts import cameras, flat_splits, folders, manifest, msmt17, pets, trento
-from reidray.data.layouts.market1501 import LAYOUT as MARKET1501
-from reidray.data.layouts.names import ANNOTATIONS
-from reidray.data.layouts.qut import LAYOUT as QUT
-from reidray.data.layouts.structure import ReadOptions, folder_names
-from reidray.data.layouts.veri import LAYOUT as VERI
+from reidray.data.layouts import (
+    cameras,
+    flat_splits,
+    folders,
+    manifest_file,
+    msmt17,
+    oxford_pets,
+    trento,
+)
+from reidray.data.layouts.layout import Layout, ReadOptions
+from reidray.data.layouts.market1501 import MARKET1501, QUT, VERI
 from reidray.data.manifest import Manifest
+from reidray.data.reading.crop_lists import ANNOTATIONS
+from reidray.data.reading.folder_names import folder_names
+from reidray.data.reading.image_folders import holds_images, passed_over_counts, passed_over_note
 from reidray.errors import UserError
 from reidray.storage.location import Location
 
 log = logging.getLogger("reidray")
 
 
-class _Layout(Protocol):
-    """Describe what a module of this folder offers."""
-
-    @property
-    def NAME(self) -> str:  # noqa: N802 - a constant of a module
-        """Name of the layout."""
-
-    @property
-    def EXPECTED(self) -> str:  # noqa: N802 - a constant of a module
-        """Description of the files that it looks for."""
-
-    @property
-    def BESIDE(self) -> frozenset[str]:  # noqa: N802 - a constant of a module
-        """Folders, with their final slash, and files that it uses beside those of the images."""
-
-    def recognises(self, location: Location, names: Sequence[str], /) -> bool:
-        """Return whether a folder with these children looks like this layout."""
-
-    def read(self, location: Location, options: ReadOptions, /) -> Manifest:
-        """Return the manifest of a folder of this layout."""
-
-
 # In the order in which `auto` tries them: what has the plainest marks comes first.
-_LAYOUTS: tuple[_Layout, ...] = (
-    *(manifest, MARKET1501, VERI, QUT, msmt17, pets),
+_LAYOUTS: tuple[Layout, ...] = (
+    *(manifest_file, MARKET1501, VERI, QUT, msmt17, oxford_pets),
     *(flat_splits, trento, cameras, folders),
 )
 
-_BY_STRUCTURE: tuple[_Layout, ...] = (flat_splits, trento, cameras, folders)
+_BY_STRUCTURE: tuple[Layout, ...] = (flat_splits, trento, cameras, folders)
 """Layouts without a mark of their own, which other data may resemble."""
 
 LAYOUTS: tuple[str, ...] = tuple(layout.NAME for layout in _LAYOUTS)
@@ -80,13 +64,13 @@ def read_layout(
     """
     location = Location(uri, follow_links)
     reader, names = _choose(location, layout)
-    if root is not None and reader is not manifest:
+    if root is not None and reader is not manifest_file:
         raise UserError(
             f"{location.uri}: is of the layout {reader.NAME}, and --root goes with a manifest file "
             "only: leave it out"
         )
     found = reader.read(location, ReadOptions(strict, layout != "auto", root))
-    notes = [] if reader is manifest else _passed_over(names, found, reader)
+    notes = [] if reader is manifest_file else _passed_over(names, found, reader)
     found = replace(found, follow_links=follow_links, notes=(*found.notes, *notes))
     for line in (f"{location.uri}: {found.description}", *found.notes):
         log.info("%s", line)
@@ -111,14 +95,17 @@ def check_layout(uri: str | None, layout: str = "auto", *, follow_links: bool = 
         _choose(location, layout)
 
 
-def _choose(location: Location, layout: str) -> tuple[_Layout, list[str]]:
+def _choose(location: Location, layout: str) -> tuple[Layout, list[str]]:
     """Return what reads this folder or file, and the children of a folder."""
     if layout != "auto" and layout not in LAYOUTS:
         raise UserError(f"layout {layout!r} is not known, expected auto, {', '.join(LAYOUTS)}")
     if location.is_file():
-        if not location.name.endswith(manifest.SUFFIXES) or layout not in ("auto", manifest.NAME):
+        if not location.name.endswith(manifest_file.SUFFIXES) or layout not in (
+            "auto",
+            manifest_file.NAME,
+        ):
             raise UserError(f"{location.uri}: is a file, expected a folder or a manifest file")
-        return manifest, []
+        return manifest_file, []
     names = location.list_children()
     if not names:
         raise UserError(f"{location.uri}: the folder is empty; expected images in a known layout")
@@ -145,11 +132,13 @@ def _choose(location: Location, layout: str) -> tuple[_Layout, list[str]]:
     raise UserError(f"{location.uri}: no layout recognised; looked for {looked_for}; found {found}")
 
 
-def _check_tables(location: Location, names: Sequence[str], reader: _Layout) -> None:
+def _check_tables(location: Location, names: Sequence[str], reader: Layout) -> None:
     """Refuse folders beside a table that has the columns of a manifest and another name."""
-    tables = [name for name in names if name.endswith(manifest.SUFFIXES) and name != ANNOTATIONS]
+    tables = [
+        name for name in names if name.endswith(manifest_file.SUFFIXES) and name != ANNOTATIONS
+    ]
     for table in tables[:_LOOKED_INTO]:
-        if manifest.has_columns(location, table):
+        if manifest_file.has_columns(location, table):
             raise UserError(
                 f"{location.uri}: {table} has the columns of a manifest, and the folders look like "
                 f"the layout {reader.NAME}: choose the first by --data {location.join(table).uri}, "
@@ -157,7 +146,7 @@ def _check_tables(location: Location, names: Sequence[str], reader: _Layout) -> 
             )
 
 
-def _nearest(location: Location, names: Sequence[str], candidates: Sequence[_Layout]) -> str:
+def _nearest(location: Location, names: Sequence[str], candidates: Sequence[Layout]) -> str:
     """Return which folders within have a layout; empty where none has."""
     inner = []
     for folder in folder_names(names)[:_LOOKED_INTO]:
@@ -175,7 +164,7 @@ def _loose(location: Location, names: Sequence[str]) -> str:
     loose = [
         each for each in folder_names(names)[:_LOOKED_INTO] if holds_images(location.join(each))
     ]
-    tables = [name for name in names if name.endswith(manifest.SUFFIXES)]
+    tables = [name for name in names if name.endswith(manifest_file.SUFFIXES)]
     if not loose:
         return ""
     advice = f"give --data {location.join(tables[0]).uri}" if tables else "write a manifest"
@@ -185,7 +174,7 @@ def _loose(location: Location, names: Sequence[str]) -> str:
     )
 
 
-def _passed_over(names: Sequence[str], found: Manifest, reader: _Layout) -> list[str]:
+def _passed_over(names: Sequence[str], found: Manifest, reader: Layout) -> list[str]:
     """Return notes on the children of a folder that the layout does not use."""
     tops = {path.partition("/")[0] for path in found.table["path"].to_pylist()}
     rest = [name for name in names if name not in reader.BESIDE and name != ANNOTATIONS]

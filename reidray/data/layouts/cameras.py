@@ -4,16 +4,16 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from reidray.data.image_folders import find_images, passed_over_note
-from reidray.data.layouts.names import Crop, crops_manifest
-from reidray.data.layouts.structure import (
-    ReadOptions,
+from reidray.data.layouts.layout import ReadOptions
+from reidray.data.manifest import Manifest
+from reidray.data.reading.crop_lists import Crop, crops_manifest
+from reidray.data.reading.folder_names import (
     camera_of_folder,
     folder_names,
     hold_images,
     stem,
 )
-from reidray.data.manifest import Manifest
+from reidray.data.reading.image_folders import find_images, passed_over_note
 from reidray.errors import UserError
 from reidray.storage.location import Location
 

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 
-from reidray.data.image_folders import find_images, holds_images
-from reidray.data.layouts.names import Crop, crops_manifest, person_and_camera_of, read_named_crops
-from reidray.data.layouts.structure import (
-    ReadOptions,
+from reidray.data.layouts.layout import ReadOptions
+from reidray.data.manifest import Manifest
+from reidray.data.reading.crop_lists import Crop, crops_manifest, read_named_crops
+from reidray.data.reading.file_names import person_and_camera_of
+from reidray.data.reading.folder_names import (
     are_whole,
     folder_names,
     split_folders,
 )
-from reidray.data.manifest import Manifest
+from reidray.data.reading.image_folders import find_images, holds_images
 from reidray.storage.location import Location
 
 NAME = "flat_splits"

@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reidray.data.image_folders import find_images, holds_images, passed_over_note
-from reidray.data.layouts.folder_doubts import check_people
-from reidray.data.layouts.names import Crop, crops_manifest
-from reidray.data.layouts.structure import (
-    ReadOptions,
+from reidray.data.layouts.layout import ReadOptions
+from reidray.data.manifest import Manifest
+from reidray.data.reading.ambiguous_folders import check_people
+from reidray.data.reading.crop_lists import Crop, crops_manifest
+from reidray.data.reading.folder_names import (
     are_whole,
     camera_of_folder,
     folder_names,
@@ -18,7 +18,7 @@ from reidray.data.layouts.structure import (
     split_folders,
     stem,
 )
-from reidray.data.manifest import Manifest
+from reidray.data.reading.image_folders import find_images, holds_images, passed_over_note
 from reidray.errors import UserError
 from reidray.storage.location import Location
 

@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from reidray.data.image_folders import find_images, holds_images, passed_over_note
-from reidray.data.layouts.names import Crop, crops_manifest, read_named_crops
-from reidray.data.layouts.structure import ReadOptions, folder_names, is_no_person, is_split_like
+from reidray.data.layouts.layout import ReadOptions
 from reidray.data.manifest import Manifest
+from reidray.data.reading.crop_lists import Crop, crops_manifest, read_named_crops
+from reidray.data.reading.folder_names import folder_names, is_no_person, is_split_like
+from reidray.data.reading.image_folders import find_images, holds_images, passed_over_note
 from reidray.storage.location import Location
 
 NAME = "trento"

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from reidray.data.attributes import NO_YES, Attribute, AttributeSchema
+from reidray.data.attribute_schema import NO_YES, Attribute, AttributeSchema
 from reidray.errors import UserError
 from reidray.models.networks.layers import pooled_size, start_as_keras, vgg_blocks
 from reidray.models.networks.network import UNIT_RGB, Network

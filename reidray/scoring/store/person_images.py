@@ -3,9 +3,9 @@
 import posixpath
 from collections.abc import Sequence
 
-from reidray.data.identities import read_number
-from reidray.data.layouts.names import person_and_camera_of
-from reidray.data.layouts.structure import camera_of_folder, is_split_like
+from reidray.data.ids import read_number
+from reidray.data.reading.file_names import person_and_camera_of
+from reidray.data.reading.folder_names import camera_of_folder, is_split_like
 from reidray.errors import UserError
 
 NOBODY = {"distractors": 0, "junk": -1}

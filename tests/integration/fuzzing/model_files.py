@@ -3,7 +3,7 @@
 import json
 from hashlib import sha256
 
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.models import ModelCard, NetworkSpec, save_model
 from reidray.models.registry import build_network
 

@@ -10,7 +10,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as papq
 
 from reidray.data.annotations import write_annotations
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 
 TOKENS = (
     *(b"99999999999999999999", b"9" * 5000, b"-1", b"2.0", b"1e999", b"nan", b"null", b"true"),

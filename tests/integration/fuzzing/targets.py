@@ -22,7 +22,7 @@ from mutations import mutate, with_right_checksums
 from reidray.data.annotations import read_annotations
 from reidray.data.images.decoding import decode_image
 from reidray.data.images.masks import decode_mask
-from reidray.data.images.pictures import UndecodableImage
+from reidray.data.images.pil_images import UndecodableImage
 from reidray.data.layouts import read_layout
 from reidray.errors import UserError
 from reidray.evaluation.feature_files import read_features

@@ -12,7 +12,7 @@ from reidray.data.annotations import (
     read_annotations,
     write_annotations,
 )
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.errors import UserError
 
 HEADER = (

@@ -10,10 +10,10 @@ from PIL import Image
 from support.bad_files import many_scans, odd_pictures, packed_bomb, put_bad_files
 from support.tiny_images import encoded, halves, tiny_jpeg, write_images
 
-from reidray.data.image_folders import list_images
 from reidray.data.images.decoding import decode_files, decode_image, decode_mask
-from reidray.data.images.pictures import MAX_PIXELS, MAX_SIDE, UndecodableImage
+from reidray.data.images.pil_images import MAX_PIXELS, MAX_SIDE, UndecodableImage
 from reidray.data.layouts import read_layout
+from reidray.data.reading.image_folders import list_images
 from reidray.errors import UserError
 from reidray.storage.location import Location
 

@@ -15,7 +15,7 @@ from reidray.data.images.decoding import (
     decode_files,
     decode_image,
 )
-from reidray.data.images.pictures import UndecodableImage
+from reidray.data.images.pil_images import UndecodableImage
 from reidray.errors import UserError
 from reidray.storage.location import Location
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reidray.data.attributes import Attribute, AttributeSchema
+from reidray.data.attribute_schema import Attribute, AttributeSchema
 from reidray.data.manifest import build_manifest
 from reidray.data.split import split_images, split_people
 from reidray.errors import UserError

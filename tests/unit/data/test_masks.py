@@ -10,7 +10,7 @@ from support.tiny_images import encoded, halves
 from reidray.data.images.crops import CropGroup, CropTable
 from reidray.data.images.decoding import decode_files
 from reidray.data.images.masks import decode_mask
-from reidray.data.images.pictures import UndecodableImage
+from reidray.data.images.pil_images import UndecodableImage
 from reidray.data.layouts import read_layout
 from reidray.errors import UserError
 from reidray.storage.location import Location

@@ -9,7 +9,7 @@ from PIL import Image
 
 from reidray.baselines.pca import PCABaseline
 from reidray.data.annotations import read_annotations
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.layouts import read_layout
 from reidray.demo import check_demo_folder, draw_demo_set
 from reidray.errors import UserError

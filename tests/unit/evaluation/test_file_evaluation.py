@@ -1,7 +1,7 @@
 import pytest
 
 from reidray.data.annotations import read_annotations, write_annotations
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.errors import UserError
 from reidray.evaluation.named_truth import truth_from_names
 from reidray.evaluation.ranking_evaluation import judge_attributes, judge_ranking

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reidray.data.attributes import NO_YES, Attribute, AttributeSchema
+from reidray.data.attribute_schema import NO_YES, Attribute, AttributeSchema
 from reidray.metrics.bootstrap import people_intervals
 from reidray.metrics.subgroups import group_figures
 

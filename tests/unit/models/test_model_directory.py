@@ -5,7 +5,7 @@ import resource
 import pytest
 import torch
 
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.errors import UserError
 from reidray.models import (
     NETWORKS,

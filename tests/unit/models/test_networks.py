@@ -4,7 +4,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.functional import adaptive_avg_pool2d
 
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.errors import UserError
 from reidray.models import build_model
 from reidray.models.striped_resnet import STRIPES, StripedResNet

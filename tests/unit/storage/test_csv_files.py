@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reidray.data.annotations import read_annotations, write_annotations
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.images.decoding import BadImage
 from reidray.evaluation.figures import QueryFigures
 from reidray.evaluation.output_folder import query_table

@@ -3,10 +3,10 @@ import pytest
 from PIL import Image
 from support.tiny_images import encoded, halves, tiny_jpeg, write_images
 
-from reidray.data.image_folders import find_images, list_images, passed_over_note
 from reidray.data.images.decoding import decode_files, decode_image
-from reidray.data.images.pictures import UndecodableImage
+from reidray.data.images.pil_images import UndecodableImage
 from reidray.data.layouts import read_layout
+from reidray.data.reading.image_folders import find_images, list_images, passed_over_note
 from reidray.errors import UserError
 from reidray.storage.image_formats import (
     FORMATS,

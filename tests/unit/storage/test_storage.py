@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.tiny_images import write_images
 
-from reidray.data.image_folders import list_images
+from reidray.data.reading.image_folders import list_images
 from reidray.errors import UserError
 from reidray.storage.local_disk import OutsideLinkError
 from reidray.storage.location import Location, path_leaves_root

@@ -13,7 +13,7 @@ from reidray.config import (
     OptimizerConfig,
     TrainMultitaskConfig,
 )
-from reidray.data.attributes import Attribute, AttributeSchema
+from reidray.data.attribute_schema import Attribute, AttributeSchema
 from reidray.data.images.crops import CropGroup, CropTable
 from reidray.models import build_model
 from reidray.training.loop import LoopPlan, fit

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reidray.data.attributes import AttributeSchema
+from reidray.data.attribute_schema import AttributeSchema
 from reidray.training.tasks.reid.queries import plan_ranking
 from reidray.training.tasks.reid.validation import LabelledCrops, judge
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.training.tasks.reid.validation import LabelledCrops, judge
 
 

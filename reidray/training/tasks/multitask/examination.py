@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reidray.config import MultitaskLossConfig
-from reidray.data.attributes import AttributeSchema
+from reidray.data.attribute_schema import AttributeSchema
 from reidray.data.images.crops import CropSource, Rows
 from reidray.data.images.transforms import image_tensor
 from reidray.losses import attribute_loss

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from reidray.config import TrainMultitaskConfig
 from reidray.config.sources import Sources
-from reidray.data.attributes import UNKNOWN
+from reidray.data.attribute_schema import UNKNOWN
 from reidray.data.ingest import ImageFiles, IngestedCrops
 from reidray.data.manifest import Manifest
 from reidray.data.split import split_images, split_people

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from reidray.data.attributes import UNKNOWN, AttributeSchema
+from reidray.data.attribute_schema import UNKNOWN, AttributeSchema
 from reidray.data.images.crops import CropSource, Rows
 from reidray.data.images.transforms import image_tensor
 from reidray.data.manifest import Manifest

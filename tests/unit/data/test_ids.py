@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from support.tiny_images import write_images
 
 from reidray.data.annotations import write_annotations
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
-from reidray.data.identities import (
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
+from reidray.data.ids import (
     id_files,
     number_cameras,
     number_people,

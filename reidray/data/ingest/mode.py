@@ -4,7 +4,7 @@ import logging
 from typing import Literal
 
 from reidray.cluster_resources import object_store_bytes
-from reidray.data.ingest.files import ImageFiles
+from reidray.data.ingest.image_files import ImageFiles
 from reidray.data.ingest.resident import ResidentCrops, decode_resident
 from reidray.data.ingest.stream import StreamedCrops, survey_stream
 from reidray.errors import UserError

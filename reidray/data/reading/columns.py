@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reidray.data.identities import MISSING, id_text
+from reidray.data.ids import MISSING, id_text
 from reidray.errors import UserError
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from itertools import groupby, pairwise
 
-from reidray.data.layouts.structure import (
+from reidray.data.reading.folder_names import (
     camera_of_folder,
     is_no_person,
     is_split_like,

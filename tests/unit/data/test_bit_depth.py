@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from reidray.data.images.bit_depth import DEPTHS
 from reidray.data.images.decoding import _decode, decode_image
-from reidray.data.images.depth import DEPTHS
 from reidray.data.images.masks import decode_mask
-from reidray.data.images.pictures import UndecodableImage
+from reidray.data.images.pil_images import UndecodableImage
 
 BITS_PER_SAMPLE, PHOTOMETRIC, MAX_SAMPLE_VALUE, SMAX_SAMPLE_VALUE = 258, 262, 281, 341
 

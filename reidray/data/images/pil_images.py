@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from reidray.data.images.depth import (
+from reidray.data.images.bit_depth import (
     DEEP_MODES,
     Levels,
     UnusableLevelsError,

@@ -3,26 +3,9 @@
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-from reidray.data.image_folders import holds_images, is_junk_folder
+from reidray.data.reading.image_folders import holds_images, is_junk_folder
 from reidray.storage.location import Location
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """Set how a layout is read.
-
-    Attributes:
-        strict: refuse what would be counted in the manifest's notes.
-        chosen: the user named the layout, which settles what is ambiguous.
-        root: folder where the relative paths of a manifest file begin.
-    """
-
-    strict: bool = False
-    chosen: bool = False
-    root: str | None = None
-
 
 SPLIT_FOLDERS = {
     "train": ("train", "training"),

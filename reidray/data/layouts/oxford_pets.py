@@ -3,10 +3,10 @@
 import re
 from collections.abc import Sequence
 
-from reidray.data.identities import read_number
-from reidray.data.image_folders import find_images, list_images, passed_over_note
-from reidray.data.layouts.structure import ReadOptions
+from reidray.data.ids import read_number
+from reidray.data.layouts.layout import ReadOptions
 from reidray.data.manifest import Manifest, build_manifest
+from reidray.data.reading.image_folders import find_images, list_images, passed_over_note
 from reidray.errors import UserError
 from reidray.storage.location import Location
 

@@ -1,26 +1,18 @@
-"""Crops whose file names say, as Market-1501's do, who is in them and which camera took them."""
+"""Make a manifest of crops that lie in folders, with attributes where a file annotates them."""
 
-import posixpath
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from reidray.data.annotations import annotate_people, read_annotations
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
-from reidray.data.identities import number_cameras, number_people, renumbered
-from reidray.data.image_folders import find_images, passed_over_note
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
+from reidray.data.ids import number_cameras, number_people, renumbered
 from reidray.data.manifest import NO_ATTRIBUTES, Manifest, build_manifest
+from reidray.data.reading.file_names import person_and_camera_of
+from reidray.data.reading.image_folders import find_images, passed_over_note
 from reidray.errors import UserError
 from reidray.storage.location import Location
 
 ANNOTATIONS = "annotations_train.csv"
-
-# 0002_c1s1_000451_03.jpg, -1_c1s1_000401_03.jpg, 0002_c1_016620005.jpg
-_NUMBERED = re.compile(r"(?P<person>-1|[0-9]+)_c(?P<camera>[0-9]+)")
-# anna_c1s1_000451_03.jpg; not take_cover.jpg or pic_c3po.jpg
-_NAMED = re.compile(r"(?P<person>.+?)_c(?P<camera>[0-9]+)(?:s[0-9]+)?(?=[_.-]|$)")
-_CAMERA = re.compile(r"_c([0-9]+)")
 
 
 class Crop(NamedTuple):
@@ -37,31 +29,6 @@ class Crop(NamedTuple):
     split: str
     person: str | int | None = None
     camera: str | int | None = None
-
-
-@dataclass(frozen=True)
-class CropName:
-    """Person and camera as a file name has them: `0002` and `1` of `0002_c1s1_000451_03.jpg`."""
-
-    person: str
-    camera: str
-
-
-def person_and_camera_of(path: str) -> CropName | None:
-    """The person and camera that a name such as `0002_c1s1_000451_03.jpg` tells, if it does.
-
-    >>> person_and_camera_of("in/anna_c12_000451.jpg")
-    CropName(person='anna', camera='12')
-    """
-    name = posixpath.basename(path)
-    found = _NUMBERED.match(name) or _NAMED.match(name)
-    return CropName(found["person"], found["camera"]) if found else None
-
-
-def camera_of(path: str) -> str | None:
-    """The camera that a file name such as `0002_c1s1_000451_03.jpg` speaks of, if it does."""
-    found = _CAMERA.search(posixpath.basename(path))
-    return found[1] if found else None
 
 
 def read_named_crops(

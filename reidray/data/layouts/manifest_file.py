@@ -8,23 +8,23 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as papq
 
-from reidray.data.attributes import PEDESTRIAN_SCHEMA, UNKNOWN, Attribute, AttributeSchema
-from reidray.data.identities import (
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA, UNKNOWN, Attribute, AttributeSchema
+from reidray.data.ids import (
     MISSING,
     NO_NAMES,
     number_cameras,
     number_people,
     renumbered,
 )
-from reidray.data.layouts.columns import (
+from reidray.data.layouts.layout import ReadOptions
+from reidray.data.manifest import Manifest, build_manifest, keep_existing
+from reidray.data.reading.columns import (
     missing_as_null,
     missing_note,
     read_ids,
     read_whole_numbers,
 )
-from reidray.data.layouts.manifest_paths import find_listed, find_root, relative_paths
-from reidray.data.layouts.structure import ReadOptions
-from reidray.data.manifest import Manifest, build_manifest, keep_existing
+from reidray.data.reading.manifest_paths import find_listed, find_root, relative_paths
 from reidray.errors import UserError
 from reidray.storage.location import Location
 
