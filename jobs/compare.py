@@ -14,14 +14,14 @@ def compare() -> dict[str, Any]:
 
     asked = parse_config(CompareConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
-    from reidray.comparison.files import check_compare_inputs, check_compare_places
+    from reidray.comparison.compare_checks import check_compare_inputs, check_compare_output
     from reidray.progress import SHOW_AFTER_SECONDS, Activity
 
     check_compare_inputs(asked.config)
-    check_compare_places(asked.config)  # before PyTorch loads
+    check_compare_output(asked.config)  # before PyTorch loads
 
     with Activity("loading PyTorch and Ray", delay=SHOW_AFTER_SECONDS):
-        from reidray.comparison.reid import compare_reid
+        from reidray.comparison.reid_comparison import compare_reid
         from reidray.ray_runtime import ray_session
         from reidray.studies.pets_comparison import compare_pets
 

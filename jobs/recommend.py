@@ -16,15 +16,15 @@ def recommend() -> dict[str, Any]:
 
     from reidray.progress import SHOW_AFTER_SECONDS, Activity
     from reidray.storage.input_checks import check_file
-    from reidray.studies.films.output_folder import check_recommend_places
+    from reidray.studies.films.recommend_checks import check_recommend_output
 
     check_file("--ratings", asked.config.ratings)
     check_file("--movies", asked.config.movies)
-    check_recommend_places(asked.config)  # before Ray loads
+    check_recommend_output(asked.config)  # before Ray loads
 
     with Activity("loading Ray", delay=SHOW_AFTER_SECONDS):
         from reidray.ray_runtime import ray_session
-        from reidray.studies.films.run import recommend_films
+        from reidray.studies.films.recommendation import recommend_films
 
     session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)
     return recommend_films(asked.config, session)

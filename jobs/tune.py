@@ -17,11 +17,10 @@ def tune() -> dict[str, Any]:
     asked = parse_config(TuneConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
     from reidray.progress import SHOW_AFTER_SECONDS, Activity
-    from reidray.tuning.base import check_tune_inputs
-    from reidray.tuning.sweep_folder import SWEEP_FILE, claimed_sweep
+    from reidray.tuning.sweep_inputs import SWEEP_FILE, check_tune_inputs, claim_sweep_folder
 
     check_tune_inputs(asked.config)
-    with claimed_sweep(asked.config) as output:  # before PyTorch and Ray load
+    with claim_sweep_folder(asked.config) as output:  # before PyTorch and Ray load
         with Activity("loading PyTorch and Ray", delay=SHOW_AFTER_SECONDS):
             from reidray.interrupts import offer_resume
             from reidray.ray_runtime import ray_session

@@ -12,7 +12,7 @@ from reidray.baselines.distributed import embed_images, sum_moments
 from reidray.baselines.lda import SHARE, LDABaseline
 from reidray.baselines.pca import PCABaseline
 from reidray.baselines.pixels import PixelProjection
-from reidray.comparison.images import ComparedImages, image_names
+from reidray.comparison.comparison_data import ComparedImages, image_names
 from reidray.config.comparison import LDA_NAME, CompareConfig
 from reidray.data.images.decoding import BadImage, check_bad_images
 from reidray.inference.embedded_set import embed_sets

@@ -7,7 +7,7 @@ from typing import Any
 
 from reidray.data.ids import id_files
 from reidray.evaluation.figures import Evaluation, QueryFigures
-from reidray.reporting.cmc import cmc_chart
+from reidray.reporting.charts.cmc import cmc_chart
 from reidray.scoring.output_files import CURVE_FILE, EVALUATION_FILES, FIGURES_FILE, QUERIES_FILE
 from reidray.storage.csv_files import write_csv
 from reidray.storage.location import Location

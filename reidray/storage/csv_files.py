@@ -7,7 +7,7 @@ readers of this project take away again.
 
 import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from types import SimpleNamespace
 
@@ -51,3 +51,14 @@ def write_csv(header: Sequence[str], rows: Iterable[Iterable[object]]) -> bytes:
         writer.writerow([neutralise(cell) if isinstance(cell, str) else cell for cell in row])
     text = "".join(line.removesuffix("\r\n") + "\n" for line in lines)
     return text.encode("utf-8", "backslashreplace")
+
+
+def write_csv_records(records: Sequence[Mapping[str, object]]) -> bytes:
+    """Return a CSV file with one row per record, as `write_csv` writes it.
+
+    Args:
+        records: one record or more; the keys of the first are the columns. A missing value is an
+            empty cell.
+    """
+    columns = list(records[0])
+    return write_csv(columns, ([record.get(name) for name in columns] for record in records))

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from reidray.comparison.files import FIGURES_FILE, REPORT_FILE, TABLE_FILE
+from reidray.comparison.compare_checks import FIGURES_FILE, REPORT_FILE, TABLE_FILE
 from reidray.config import MultitaskLossConfig
 from reidray.config.comparison import CompareConfig
 from reidray.data.attribute_schema import AttributeSchema
@@ -22,8 +22,8 @@ from reidray.data.layouts import read_layout
 from reidray.data.manifest import Manifest
 from reidray.errors import UserError
 from reidray.models import NETWORKS, LoadedModel, load_model
-from reidray.reporting.pictures import crop_address
-from reidray.reporting.tables import as_csv
+from reidray.reporting.charts.encoding import crop_address
+from reidray.storage.csv_files import write_csv_records
 from reidray.storage.location import Location
 from reidray.storage.publishing import published_folder
 from reidray.studies.pets_report import ComparedNetwork, DrawnPet, pets_comparison_page
@@ -93,7 +93,7 @@ def compare_pets(
         }
         record = summary | {"test": {n: e.examination.to_json() for n, e in examined.items()}}
         (staging / FIGURES_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        (staging / TABLE_FILE).write_text(as_csv(figures), encoding="utf-8")
+        (staging / TABLE_FILE).write_bytes(write_csv_records(figures))
         page = pets_comparison_page(
             manifest.root,
             [

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reidray.metrics.classification import ClassFigures
-from reidray.reporting.confusion import confusion_chart
+from reidray.reporting.charts.confusion_matrix import confusion_chart
 from reidray.reporting.rendering import render
 
 

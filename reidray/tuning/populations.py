@@ -18,7 +18,7 @@ from reidray.errors import UserError
 from reidray.storage.object_store import open_for_ray
 from reidray.training.checkpoint import Standing, read_standing
 from reidray.training.trainer import on_this_disk
-from reidray.tuning.progress import RESULTS_FILE
+from reidray.tuning.sweep_progress import RESULTS_FILE
 from reidray.tuning.trial import TRIAL, Trials
 
 Result = dict[str, Any]

@@ -20,20 +20,19 @@ from reidray.storage.staging import write_whole
 from reidray.training.run import Prepared, have_images, open_run, plain, read_learned
 from reidray.training.run_directory import RunDirectory
 from reidray.training.trainer import SHARE_BESIDE_DECODING, Resources
-from reidray.tuning.base import read_base
 from reidray.tuning.kinds import KINDS
-from reidray.tuning.outcome import TrialRow, best_of, rows_of
-from reidray.tuning.outputs import told_best, write_outputs, write_trials
-from reidray.tuning.progress import TrialLog
-from reidray.tuning.search import (
+from reidray.tuning.search_algorithms import (
     check_search,
     domains,
     scheduler_of,
     search_of,
 )
-from reidray.tuning.space import Variation, read_space, with_values
-from reidray.tuning.sweep_folder import SWEEP_FILE, check_sweep
+from reidray.tuning.search_space import Variation, read_space, with_values
+from reidray.tuning.sweep_files import told_best, write_outputs, write_trials
+from reidray.tuning.sweep_inputs import SWEEP_FILE, check_sweep, read_base
+from reidray.tuning.sweep_progress import TrialLog
 from reidray.tuning.trial import Trials, run_trial
+from reidray.tuning.trial_results import TrialRow, best_of, rows_of
 
 log = logging.getLogger("reidray")
 

@@ -18,8 +18,8 @@ from reidray.training.place import Place
 from reidray.training.run import Prepared
 from reidray.training.trainer import Resources, fit, on_this_disk, torch_trainer
 from reidray.training.worker import RESUMABLE_KEYS
-from reidray.tuning.judged_epochs import JudgedEpochs
-from reidray.tuning.space import with_values
+from reidray.tuning.search_space import with_values
+from reidray.tuning.train_callback import JudgedEpochs
 
 MUTABLE = ("augment", "loss", "optimizer")
 """Parts of a configuration that may change while a network trains."""

@@ -7,8 +7,8 @@ import torch
 from support.drawn_crops import draw_crop
 from support.paths import ROOT
 
-from reidray.comparison.images import read_images
-from reidray.comparison.reid import compare_reid
+from reidray.comparison.comparison_data import read_comparison_data
+from reidray.comparison.reid_comparison import compare_reid
 from reidray.config.comparison import CompareConfig
 from reidray.errors import UserError
 from reidray.models import ModelCard, NetworkSpec, save_model
@@ -56,7 +56,7 @@ def refused(data, output, **changes):
 
 
 def test_validation_people_stand_in_for_a_gallery_of_one_image_each(single_shot, tmp_path):
-    images = read_images(asked(single_shot, tmp_path / "out"))
+    images = read_comparison_data(asked(single_shot, tmp_path / "out"))
     assert images.protocol == "single_shot"
     assert [len(labels.people) for labels in images.sets[:2]] == [10, 10]
     query, gallery = images.sets[-2:]
@@ -74,9 +74,9 @@ def test_a_gallery_of_several_images_names_people_itself(tmp_path):
             draw(tmp_path / "bounding_box_train" / name, person, shot)
             test = f"{person + 100:04d}_c{1 + shot % 3}s1_{shot:06d}_00.png"
             draw(tmp_path / ("bounding_box_test" if shot else "query") / test, person, shot)
-    images = read_images(asked(tmp_path, tmp_path / "out"))
+    images = read_comparison_data(asked(tmp_path, tmp_path / "out"))
     assert images.protocol == "market1501"
-    assert read_images(asked(tmp_path, tmp_path / "out", protocol="all")).protocol == "all"
+    assert read_comparison_data(asked(tmp_path, tmp_path / "out", protocol="all")).protocol == "all"
     assert [len(labels.people) for labels in images.sets] == [8, 40]
     assert "gallery" in images.naming
 
@@ -90,7 +90,7 @@ def test_a_set_without_query_is_refused(tmp_path):
 
 
 def test_more_components_than_images_are_refused(single_shot, tmp_path):
-    learnt = len(read_images(asked(single_shot, tmp_path / "out")).train.people)
+    learnt = len(read_comparison_data(asked(single_shot, tmp_path / "out")).train.people)
     told = refused(single_shot, tmp_path / "out", pca=(0.9, 60))
     assert "--pca 60" in told
     assert f"{learnt} images" in told
@@ -148,7 +148,7 @@ def qut_set(root, cameras):
 
 
 def test_people_with_one_image_in_each_camera_are_named_by_their_other_images(tmp_path):
-    images = read_images(asked(qut_set(tmp_path, (1, 2)), tmp_path / "out"))
+    images = read_comparison_data(asked(qut_set(tmp_path, (1, 2)), tmp_path / "out"))
     query, gallery = images.sets[-2:]
     assert sorted(query.people) == sorted(gallery.people)
     assert len(set(query.people)) == len(query.people)

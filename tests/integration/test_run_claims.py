@@ -12,7 +12,7 @@ from reidray.errors import UserError
 from reidray.quickstart_folder import claimed_folder
 from reidray.storage.location import Location
 from reidray.training.run_directory import RunDirectory, claimed_run
-from reidray.tuning.sweep_folder import claimed_sweep
+from reidray.tuning.sweep_inputs import claim_sweep_folder
 
 HOLD = """
 import sys, time
@@ -88,7 +88,7 @@ def test_a_second_sweep_or_quickstart_of_one_folder_is_refused(tmp_path, hold):
     place = str(tmp_path / "out")
     hold(place)
     sweep = TuneConfig(data="images", output=place, recipe="demo", space=("batch",))
-    with pytest.raises(UserError, match="another run is writing it"), claimed_sweep(sweep):
+    with pytest.raises(UserError, match="another run is writing it"), claim_sweep_folder(sweep):
         pass
     with pytest.raises(UserError, match="another run is writing it"), claimed_folder(place):
         pass

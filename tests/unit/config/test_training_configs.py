@@ -12,7 +12,7 @@ from reidray.config import QuickstartConfig, TrainMultitaskConfig, TrainReidConf
 from reidray.config.comparison import CompareConfig
 from reidray.config.films import RecommendConfig
 from reidray.config.tuning import TuneConfig
-from reidray.tuning.space import with_values
+from reidray.tuning.search_space import with_values
 
 REID = TrainReidConfig(data="-")
 PETS = TrainMultitaskConfig(data="-", task="pets")

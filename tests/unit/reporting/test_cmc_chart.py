@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reidray.reporting.cmc import cmc_chart
+from reidray.reporting.charts.cmc import cmc_chart
 
 RISING = [0.65, 0.7, 0.75, 0.8, 0.82, 0.84, 0.86, 0.88, 0.9, 0.92, 0.95]
 

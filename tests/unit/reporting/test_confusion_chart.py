@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from reidray.reporting.confusion import confusion_chart
+from reidray.reporting.charts.confusion_matrix import confusion_chart
 
 TEXT, PATH, IMAGE = (f"{{http://www.w3.org/2000/svg}}{tag}" for tag in ("text", "path", "image"))
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reidray.config import NetworkConfig, TrainReidConfig
-from reidray.reporting import DataSummary, model_card
+from reidray.reporting.model_card import render_model_card
+from reidray.reporting.run_summary import DataSummary
 
 CONFIG = asdict(
     TrainReidConfig(
@@ -58,7 +59,7 @@ def section(card, title):
 
 
 def test_the_card_says_how_good_the_model_is_and_by_which_protocol():
-    text = section(model_card(CONFIG, FIGURES, 54, DATA), "How good it is")
+    text = section(render_model_card(CONFIG, FIGURES, 54, DATA), "How good it is")
     assert "epoch 54" in text
     assert "| mAP | 62.2% |" in text
     assert "| Rank-1 | 70.1% |" in text
@@ -69,12 +70,12 @@ def test_the_card_says_how_good_the_model_is_and_by_which_protocol():
 
 
 def test_the_card_says_how_much_of_its_epoch_was_trained():
-    card = model_card(CONFIG, FIGURES | {"epoch_share": 0.05}, 1, DATA)
+    card = render_model_card(CONFIG, FIGURES | {"epoch_share": 0.05}, 1, DATA)
     assert f"Measured at epoch 1 of {CONFIG['epochs']}, 5% of it, whose weights" in card
 
 
 def test_the_card_says_for_whom_the_model_is_worse_with_counts_and_intervals():
-    text = section(model_card(CONFIG, FIGURES, 1, DATA), "For whom it is worse")
+    text = section(render_model_card(CONFIG, FIGURES, 1, DATA), "For whom it is worse")
     male = "| gender male | 80 | 40 | 64.2% | 60.1 to 68.4% | +2.0 | 71.0% | 66.0 to 100.0% |"
     assert male in text
     assert "| age old | 1 | 1 | 50.0% | n/a | -12.2 | 100.0% | n/a |" in text
@@ -84,20 +85,20 @@ def test_the_card_says_for_whom_the_model_is_worse_with_counts_and_intervals():
 
 def test_large_groups_carry_no_warning():
     figures = FIGURES | {"groups": FIGURES["groups"][:1]}
-    assert "say little" not in model_card(CONFIG, figures, 1, DATA)
+    assert "say little" not in render_model_card(CONFIG, figures, 1, DATA)
 
 
 def test_a_baseline_without_attributes_and_groups_has_a_card():
     figures = {key: FIGURES[key] for key in ("mean_ap", "mean_inp", "rank1", "rank5", "rank10")}
     config = asdict(TrainReidConfig(data="d", output="o", network=NetworkConfig(name="baseline")))
-    card = model_card(config, figures | {"groups": []}, 1, replace(DATA, cameras=0))
+    card = render_model_card(config, figures | {"groups": []}, 1, replace(DATA, cameras=0))
     assert "Not known: the validation images carry no gender or age labels" in card
     assert "attributes." not in card.split("## ")[0]
     assert "0 cameras" not in card
 
 
 def test_the_card_says_how_the_model_was_trained_and_how_to_score():
-    card = model_card(CONFIG, FIGURES, 1, DATA)
+    card = render_model_card(CONFIG, FIGURES, 1, DATA)
     text = section(card, "How it was trained")
     for fact in ("`/srv/my_crops`", "7,000 images of 40 people", "4 cameras", "`resnet_small`"):
         assert fact in text
@@ -109,7 +110,7 @@ def test_the_card_says_how_the_model_was_trained_and_how_to_score():
 
 def test_a_loss_of_weight_0_is_left_out():
     config = CONFIG | {"loss": CONFIG["loss"] | {"triplet": 0.0}}
-    assert "identity 1.0, attributes 1.0." in model_card(config, FIGURES, 1, DATA)
+    assert "identity 1.0, attributes 1.0." in render_model_card(config, FIGURES, 1, DATA)
 
 
 @pytest.mark.parametrize(
@@ -117,8 +118,10 @@ def test_a_loss_of_weight_0_is_left_out():
 )
 def test_notes_and_names_cannot_change_the_page(nasty):
     figures = FIGURES | {"groups": [FIGURES["groups"][0] | {"group": nasty}]}
-    card = model_card(CONFIG, figures, 1, replace(DATA, root=f"/srv/{nasty}", notes=(nasty,)))
-    plain = model_card(CONFIG, FIGURES, 1, DATA)
+    card = render_model_card(
+        CONFIG, figures, 1, replace(DATA, root=f"/srv/{nasty}", notes=(nasty,))
+    )
+    plain = render_model_card(CONFIG, FIGURES, 1, DATA)
     card.encode()
     assert re.findall("^#.*", card, re.M) == re.findall("^#.*", plain, re.M)
     assert not re.search(r"(?<!\\)[<*\[]", re.sub("(`+).*?\\1", "", card, flags=re.S))
@@ -126,6 +129,6 @@ def test_notes_and_names_cannot_change_the_page(nasty):
 
 @given(note=st.text())
 def test_no_note_adds_a_line_to_the_card(note):
-    plain = model_card(CONFIG, FIGURES, 1, DATA)
-    card = model_card(CONFIG, FIGURES, 1, replace(DATA, root=note, notes=(note,)))
+    plain = render_model_card(CONFIG, FIGURES, 1, DATA)
+    card = render_model_card(CONFIG, FIGURES, 1, replace(DATA, root=note, notes=(note,)))
     assert len(card.splitlines()) == len(plain.splitlines())

@@ -5,7 +5,8 @@ from html.parser import HTMLParser
 import pytest
 
 from reidray.config import TrainReidConfig
-from reidray.reporting import DataSummary, write_run_report
+from reidray.reporting.run_report import write_run_report
+from reidray.reporting.run_summary import DataSummary
 
 CONFIG = asdict(TrainReidConfig(data="/srv/crops", output="runs/night <1>"))
 DATA = DataSummary("/srv/crops", "trento", 700, 40, 300, 17, 4)

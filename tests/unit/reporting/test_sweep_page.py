@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from reidray.config import MultitaskValidationConfig, ReidValidationConfig
-from reidray.reporting.sweep import SweptTrial, sweep_page
-from reidray.reporting.sweep_charts import importances, parallel_chart
+from reidray.reporting.charts.sweep_charts import importances, parallel_chart
+from reidray.reporting.sweep_report import SweptTrial, sweep_page
 
 
 def swept(number, figures, state="finished", error=None, **values):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reidray.reporting.comparison_charts import cmc_chart_of_methods, embedding_maps
-from reidray.reporting.variance import components_for, variance_chart
+from reidray.reporting.charts.embedding_maps import cmc_chart_of_methods, embedding_maps
+from reidray.reporting.charts.explained_variance import components_for, variance_chart
 
 RISING = np.array([0.5, 0.85, 0.9, 0.96, 0.98])
 

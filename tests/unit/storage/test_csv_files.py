@@ -11,11 +11,10 @@ from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.images.decoding import BadImage
 from reidray.evaluation.figures import QueryFigures
 from reidray.evaluation.output_folder import query_table
-from reidray.reporting.tables import as_csv
 from reidray.scoring.distractors import distractor_table
 from reidray.scoring.quarantine import write_quarantine
-from reidray.storage.csv_files import neutralise, restore, write_csv
-from reidray.studies.films.outputs import list_table
+from reidray.storage.csv_files import neutralise, restore, write_csv, write_csv_records
+from reidray.studies.films.recommendation_files import list_table
 
 STARTS = "=+-@\t\r"
 EVIL = "=HYPERLINK(1).jpg"
@@ -64,7 +63,7 @@ def test_no_file_that_a_job_writes_holds_a_formula():
         write_quarantine({"query": [BadImage(EVIL, "@reason")]}),
         distractor_table([EVIL], {"distractor_score": np.ones(1, np.float32)}),
         query_table([QueryFigures(EVIL, 1, 1, 0.5, 1, 1)]),
-        as_csv([{"method": EVIL, "mean_ap": -0.5}]).encode(),
+        write_csv_records([{"method": EVIL, "mean_ap": -0.5}]),
     ]
     for data in files:
         found = cells(data.decode())

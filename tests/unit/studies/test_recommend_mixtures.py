@@ -3,7 +3,7 @@ import pytest
 
 from reidray.config.films import SweepConfig
 from reidray.studies.films.mixtures import StateFits, choose, cluster_users, fit_random_state
-from reidray.studies.films.sweep import draw_random_states
+from reidray.studies.films.random_states import draw_random_states
 from reidray.studies.films.user_map import map_users
 
 CONFIG = SweepConfig(max_clusters=4)

@@ -8,7 +8,7 @@ from reidray.config.films import RecommendConfig, SweepConfig
 from reidray.errors import UserError
 from reidray.studies.films.genres import genre_means
 from reidray.studies.films.ratings import read_ratings
-from reidray.studies.films.run import recommend_films
+from reidray.studies.films.recommendation import recommend_films
 
 GOOD = "1,1,4,0\n2,2,3,0\n"
 

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from reidray.comparison.images import read_images
+from reidray.comparison.comparison_data import read_comparison_data
 from reidray.config import (
     BatchConfig,
     NetworkConfig,
@@ -74,7 +74,7 @@ def test_a_training_reads_from_the_root_and_through_the_links_it_is_told(told, t
 
 
 def test_a_comparison_reads_from_the_root_and_through_the_links_it_is_told(told, tmp_path):
-    images = read_images(CompareConfig(**told, output=str(tmp_path / "out"), pca=(4,)))
+    images = read_comparison_data(CompareConfig(**told, output=str(tmp_path / "out"), pca=(4,)))
     names = [name for labels in images.sets for name in labels.names]
     assert not decode_files(images.location, names, (32, 16)).bad
     assert images.dataset["layout"] == "manifest"

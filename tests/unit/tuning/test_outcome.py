@@ -18,12 +18,12 @@ from reidray.training.checkpoint import Standing, TrainingState
 from reidray.training.optimizers import build_optimizer
 from reidray.training.run_directory import RunDirectory
 from reidray.training.trainer import Resources
-from reidray.tuning.outcome import best_of, equals_of, rows_of
-from reidray.tuning.outputs import told_best, write_outputs
 from reidray.tuning.populations import split_results
-from reidray.tuning.progress import NUMBERS_FILE, RESULTS_FILE, TrialLog
-from reidray.tuning.space import Variation
+from reidray.tuning.search_space import Variation
+from reidray.tuning.sweep_files import told_best, write_outputs
+from reidray.tuning.sweep_progress import NUMBERS_FILE, RESULTS_FILE, TrialLog
 from reidray.tuning.trial import Trials
+from reidray.tuning.trial_results import best_of, equals_of, rows_of
 
 RATE = "optimizer.learning_rate"
 SPACE = (Variation(RATE, "loguniform", (1e-4, 1e-1)),)

@@ -10,8 +10,14 @@ from reidray.cli.job import parse_config
 from reidray.config import TrainMultitaskConfig, TrainReidConfig
 from reidray.config.tuning import TuneConfig
 from reidray.errors import UserError
-from reidray.tuning.search import check_search, domains, kept_within, most_epochs, scheduler_of
-from reidray.tuning.space import Variation, read_space, spaces, with_values
+from reidray.tuning.search_algorithms import (
+    check_search,
+    domains,
+    kept_within,
+    most_epochs,
+    scheduler_of,
+)
+from reidray.tuning.search_space import Variation, read_space, spaces, with_values
 
 BASE = TrainReidConfig(data="-")
 KINDS = {"reid": TrainReidConfig, "multitask": TrainMultitaskConfig}

@@ -8,10 +8,10 @@ from reidray.data.ingest import IngestedCrops
 from reidray.models.directory import ModelCard
 from reidray.models.networks import Network
 from reidray.progress import Activity
-from reidray.reporting.multitask import (
-    MultitaskFindings,
-    PartFindings,
-    multitask_card,
+from reidray.reporting.multitask_report import (
+    MultitaskSummary,
+    SplitMetrics,
+    render_multitask_card,
     write_multitask_report,
 )
 from reidray.training.run import Learned, plain, train, write_model
@@ -71,20 +71,20 @@ def finish_multitask(
         recipe=plain(prepared.config),
         metrics=standing.best | {"training_seconds": learned.seconds, "parts": parts},
     )
-    findings = MultitaskFindings(
+    findings = MultitaskSummary(
         root=prepared.manifest.root,
         layout=prepared.manifest.layout,
         records=learned.records,
         best_epoch=standing.best_epoch,
         training_seconds=learned.seconds,
         parts={
-            name: PartFindings(part.images, part.seconds, part.summary, part.labels)
+            name: SplitMetrics(part.images, part.seconds, part.summary, part.labels)
             for name, part in examined.items()
         },
         bad_images=tuple(f"{image.path}: {image.reason}" for image in crops.bad),
         notes=prepared.manifest.notes,
     )
-    page = multitask_card(card.recipe, findings)
+    page = render_multitask_card(card.recipe, findings)
     with Activity("writing the model and the report"):
         write_model(run, learned.network, prepared.spec, card, page)
         write_multitask_report(run.folder / "report.html", config=card.recipe, findings=findings)

@@ -7,7 +7,9 @@ import numpy as np
 from reidray.data.ingest import IngestedCrops
 from reidray.models.directory import ModelCard
 from reidray.progress import Activity
-from reidray.reporting import DataSummary, model_card, write_run_report
+from reidray.reporting.model_card import render_model_card
+from reidray.reporting.run_report import write_run_report
+from reidray.reporting.run_summary import DataSummary
 from reidray.training.run import Learned, plain, train, write_model
 from reidray.training.tasks.reid.prepare import PreparedReid
 
@@ -60,7 +62,7 @@ def finish_reid(prepared: PreparedReid, learned: Learned, crops: IngestedCrops) 
         recipe=config,
         metrics=standing.best | {"training_seconds": learned.seconds},
     )
-    page = model_card(config, standing.best, standing.best_epoch, summary)
+    page = render_model_card(config, standing.best, standing.best_epoch, summary)
     with Activity("writing the model and the report"):
         write_model(run, learned.network, prepared.spec, card, page)
         write_run_report(

@@ -10,7 +10,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-from reidray.reporting.charts import BLUE, GREEN, GREY, LIGHT_GREY, LOOK, PURPLE, VERMILION
+from reidray.reporting.charts.learning_curves import (
+    BLUE,
+    GREEN,
+    GREY,
+    LIGHT_GREY,
+    LOOK,
+    PURPLE,
+    VERMILION,
+)
 from reidray.studies.films.mixtures import Choice, Clusters, StateFits
 from reidray.studies.films.user_map import UserMap
 

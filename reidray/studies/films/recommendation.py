@@ -12,14 +12,14 @@ from reidray.storage.publishing import published_folder
 from reidray.studies.films.favourites import UserList, recommend_to_all
 from reidray.studies.films.genres import GenreMeans, genre_means
 from reidray.studies.films.mixtures import Choice, Clusters, StateFits, choose, cluster_users
-from reidray.studies.films.outputs import (
+from reidray.studies.films.random_states import sweep_random_states
+from reidray.studies.films.ratings import read_ratings
+from reidray.studies.films.recommendation_files import (
     Recommendation,
     describe_list,
     summarise,
     write_files,
 )
-from reidray.studies.films.ratings import read_ratings
-from reidray.studies.films.sweep import sweep_random_states
 
 log = logging.getLogger("reidray")
 

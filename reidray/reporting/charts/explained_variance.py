@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from reidray.reporting.charts import BLUE, GREY, LOOK
-from reidray.reporting.pictures import as_png
+from reidray.reporting.charts.encoding import as_png
+from reidray.reporting.charts.learning_curves import BLUE, GREY, LOOK
 
 WIDTH, HEIGHT = 6.4, 4.2
 MARKED_SHARES = (0.9, 0.95, 0.99)

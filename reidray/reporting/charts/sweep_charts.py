@@ -13,7 +13,7 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.inspection import permutation_importance
 
 from reidray.config import ValidationConfig
-from reidray.reporting.charts import (
+from reidray.reporting.charts.learning_curves import (
     BLUE,
     GREY,
     HEIGHT,

@@ -6,17 +6,17 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from reidray.comparison.files import FIGURES_FILE, REPORT_FILE, TABLE_FILE
-from reidray.comparison.images import read_images
-from reidray.comparison.judging import NEIGHBOURS, judge, unmatched_queries
+from reidray.comparison.compare_checks import FIGURES_FILE, REPORT_FILE, TABLE_FILE
+from reidray.comparison.comparison_data import read_comparison_data
+from reidray.comparison.comparison_page import Compared, build_page
+from reidray.comparison.method_evaluation import NEIGHBOURS, judge, unmatched_queries
 from reidray.comparison.methods import embed_baselines, embed_model, fit_baselines, load_models
-from reidray.comparison.page import Compared, build_page
 from reidray.config.comparison import CompareConfig
 from reidray.evaluation.figures import unmatched_figures, unmatched_notes
 from reidray.inference.embedding_pass import plan_pool
 from reidray.progress import Activity
-from reidray.reporting.comparison import comparison_page
-from reidray.reporting.tables import as_csv
+from reidray.reporting.comparison_report import comparison_page
+from reidray.storage.csv_files import write_csv_records
 from reidray.storage.location import Location
 from reidray.storage.publishing import published_folder
 
@@ -68,7 +68,7 @@ def _embed_and_judge(
     config: CompareConfig, session: AbstractContextManager[None] | None
 ) -> Compared:
     models = load_models(config.model_folders)
-    images = read_images(config)
+    images = read_comparison_data(config)
     with session or nullcontext():
         pool = plan_pool(config.num_workers, config.use_gpu)
         fitted = fit_baselines(config, images)
@@ -92,7 +92,7 @@ def _write_files(folder: Path, compared: Compared, summary: dict[str, Any]) -> N
         "cumulative_variance": compared.fitted.cumulative_variance.round(6).tolist(),
     }
     (folder / FIGURES_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    (folder / TABLE_FILE).write_text(as_csv(summary["methods"]), encoding="utf-8")
+    (folder / TABLE_FILE).write_bytes(write_csv_records(summary["methods"]))
     for name, text in images.id_files.items():
         (folder / name).write_text(text, encoding="utf-8")
     (folder / REPORT_FILE).write_text(comparison_page(build_page(compared)), encoding="utf-8")

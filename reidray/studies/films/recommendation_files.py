@@ -10,7 +10,7 @@ from typing import Any
 from reidray.config.films import RecommendConfig
 from reidray.reporting.rendering import render
 from reidray.storage.csv_files import write_csv
-from reidray.studies.films.charts import bic_chart, centres_chart, map_chart
+from reidray.studies.films.cluster_charts import bic_chart, centres_chart, map_chart
 from reidray.studies.films.favourites import UserList
 from reidray.studies.films.genres import GenreMeans
 from reidray.studies.films.mixtures import Choice, Clusters, StateFits

@@ -17,7 +17,7 @@ from ray.tune.search.sample import Domain
 from reidray.config import TrainingConfig
 from reidray.config.tuning import TuneConfig
 from reidray.errors import UserError
-from reidray.tuning.space import Variation
+from reidray.tuning.search_space import Variation
 from reidray.tuning.trial import MUTABLE
 
 KEEP_ONE_IN = 3

@@ -60,7 +60,7 @@ class ComparedImages:
         return ("query", "gallery", "validation_query", "validation_gallery")[: len(self.sets)]
 
 
-def read_images(config: CompareConfig) -> ComparedImages:
+def read_comparison_data(config: CompareConfig) -> ComparedImages:
     """The images of a labelled set, each in its part.
 
     Raises:

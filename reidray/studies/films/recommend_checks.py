@@ -5,7 +5,7 @@ from reidray.storage.output_checks import check_apart
 from reidray.storage.publishing import check_output
 
 
-def check_recommend_places(config: RecommendConfig) -> None:
+def check_recommend_output(config: RecommendConfig) -> None:
     """Refuse an output that a recommendation could not write, or that would mix with its input.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reidray.comparison.images import ComparedImages, image_names
+from reidray.comparison.comparison_data import ComparedImages, image_names
 from reidray.comparison.methods import Method
 from reidray.metrics import RankingMetrics, evaluate
 from reidray.metrics.protocols import JUNK

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from reidray.config import ValidationConfig
-from reidray.reporting.rendering import render
-from reidray.reporting.sweep_charts import (
+from reidray.reporting.charts.sweep_charts import (
     FEWEST_TRIALS,
     curves_chart,
     importance_chart,
     importances,
     parallel_chart,
 )
+from reidray.reporting.rendering import render
 
 
 @dataclass(frozen=True)

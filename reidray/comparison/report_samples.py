@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
-from reidray.comparison.images import ComparedImages
-from reidray.comparison.judging import PersonRanks
+from reidray.comparison.comparison_data import ComparedImages
+from reidray.comparison.method_evaluation import PersonRanks
 from reidray.comparison.methods import Method
 from reidray.metrics.protocols import Truth, read_truth
 from reidray.retrieval import top_k

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import yaml
 
-from reidray.comparison.images import ComparedImages, image_names
-from reidray.comparison.judging import Judged, PersonRanks, person_ranks
+from reidray.comparison.comparison_data import ComparedImages, image_names
+from reidray.comparison.method_evaluation import Judged, PersonRanks, person_ranks
 from reidray.comparison.methods import FittedBaselines
-from reidray.comparison.samples import (
+from reidray.comparison.report_samples import (
     draw_triplets,
     largest_wins,
     map_embeddings,
@@ -17,10 +17,14 @@ from reidray.comparison.samples import (
 )
 from reidray.config.comparison import CompareConfig
 from reidray.data.images.decoding import decode_files
-from reidray.reporting.comparison import ComparisonPage, PersonRow, ShownTriplet, ShownWin
-from reidray.reporting.comparison_charts import cmc_chart_of_methods, embedding_maps
-from reidray.reporting.pictures import crop_address, png_address
-from reidray.reporting.variance import MARKED_SHARES, components_for, variance_chart
+from reidray.reporting.charts.embedding_maps import cmc_chart_of_methods, embedding_maps
+from reidray.reporting.charts.encoding import crop_address, png_address
+from reidray.reporting.charts.explained_variance import (
+    MARKED_SHARES,
+    components_for,
+    variance_chart,
+)
+from reidray.reporting.comparison_report import ComparisonPage, PersonRow, ShownTriplet, ShownWin
 
 CROP_SIZE = (128, 64)
 QUERY, GALLERY = 0, 1

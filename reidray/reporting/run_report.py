@@ -5,9 +5,9 @@ from typing import Any
 
 import yaml
 
-from reidray.reporting.charts import attribute_bars, learning_curves
+from reidray.reporting.charts.learning_curves import attribute_bars, learning_curves
 from reidray.reporting.rendering import render
-from reidray.reporting.summary import (
+from reidray.reporting.run_summary import (
     FEW_QUERIES,
     DataSummary,
     describe_epoch,

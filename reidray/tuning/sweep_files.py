@@ -8,13 +8,13 @@ import pyarrow.parquet as pq
 import yaml
 
 from reidray.config import TrainingConfig, ValidationConfig
-from reidray.reporting.sweep import SweptTrial, sweep_page
-from reidray.reporting.tables import as_csv
+from reidray.reporting.sweep_report import SweptTrial, sweep_page
+from reidray.storage.csv_files import write_csv_records
 from reidray.storage.staging import write_whole
 from reidray.training.run import plain
 from reidray.training.run_directory import RunDirectory
-from reidray.tuning.outcome import TrialRow, equals_of
-from reidray.tuning.space import Variation
+from reidray.tuning.search_space import Variation
+from reidray.tuning.trial_results import TrialRow, equals_of
 
 TABLE_FILE = "trials.csv"
 PARQUET_FILE = "trials.parquet"
@@ -110,7 +110,7 @@ def write_trials(output: RunDirectory, rows: list[TrialRow]) -> None:
 def _write_table(folder: Path, rows: list[TrialRow]) -> None:
     """Write the table of trials as CSV and as Parquet."""
     table = _table(rows)
-    write_whole(folder / TABLE_FILE, as_csv(table))
+    write_whole(folder / TABLE_FILE, write_csv_records(table))
     parquet = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(table), parquet)
     write_whole(folder / PARQUET_FILE, parquet.getvalue().to_pybytes())

@@ -9,7 +9,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from reidray.reporting.charts import BLUE, FEW_POINTS, GREY, LOOK
+from reidray.reporting.charts.learning_curves import BLUE, FEW_POINTS, GREY, LOOK
 
 WIDTH, HEIGHT, DPI = 6.4, 4.2, 160
 LABELLED_RANKS = (1, 5, 10)

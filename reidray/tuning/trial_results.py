@@ -20,8 +20,8 @@ from reidray.training.checkpoint_files import CHECKPOINTS
 from reidray.training.run import seconds_of
 from reidray.training.trainer import on_this_disk
 from reidray.tuning.populations import Population, TrialPart
-from reidray.tuning.progress import NUMBERS_FILE, reason_of
-from reidray.tuning.space import Variation
+from reidray.tuning.search_space import Variation
+from reidray.tuning.sweep_progress import NUMBERS_FILE, reason_of
 from reidray.tuning.trial import Trials
 
 log = logging.getLogger("reidray")

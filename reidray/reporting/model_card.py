@@ -3,7 +3,7 @@
 from typing import Any
 
 from reidray.reporting.rendering import render
-from reidray.reporting.summary import (
+from reidray.reporting.run_summary import (
     DataSummary,
     describe_epoch,
     headlines,
@@ -12,7 +12,7 @@ from reidray.reporting.summary import (
 )
 
 
-def model_card(
+def render_model_card(
     config: dict[str, Any], figures: dict[str, Any], best_epoch: int, data: DataSummary
 ) -> str:
     """Say what a model is for, how good it is, for whom it is worse and how it was made.

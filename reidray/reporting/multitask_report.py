@@ -7,15 +7,15 @@ from typing import Any
 import yaml
 
 from reidray.metrics.classification import ClassFigures
-from reidray.reporting.charts import learning_curves
-from reidray.reporting.confusion import confusion_chart
+from reidray.reporting.charts.confusion_matrix import confusion_chart
+from reidray.reporting.charts.learning_curves import learning_curves
 from reidray.reporting.rendering import duration, percent, render
-from reidray.reporting.summary import describe_epoch, describe_epochs
+from reidray.reporting.run_summary import describe_epoch, describe_epochs
 from reidray.storage.staging import write_whole
 
 
 @dataclass(frozen=True)
-class PartFindings:
+class SplitMetrics:
     """How good a network is on a part of the images.
 
     Attributes:
@@ -32,7 +32,7 @@ class PartFindings:
 
 
 @dataclass(frozen=True)
-class MultitaskFindings:
+class MultitaskSummary:
     """What came of a training.
 
     Attributes:
@@ -51,7 +51,7 @@ class MultitaskFindings:
     records: list[dict[str, Any]]
     best_epoch: int
     training_seconds: float
-    parts: dict[str, PartFindings]
+    parts: dict[str, SplitMetrics]
     bad_images: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -77,7 +77,7 @@ def write_multitask_report(
     path: Path,
     *,
     config: dict[str, Any],
-    findings: MultitaskFindings,
+    findings: MultitaskSummary,
 ) -> None:
     """Write the page of a training; it appears whole or not at all.
 
@@ -99,7 +99,7 @@ def write_multitask_report(
     write_whole(path, page)
 
 
-def multitask_card(config: dict[str, Any], findings: MultitaskFindings) -> str:
+def render_multitask_card(config: dict[str, Any], findings: MultitaskSummary) -> str:
     """Say what a model is for, how good it is and how it was made, as a page of Markdown.
 
     Args:
@@ -107,7 +107,7 @@ def multitask_card(config: dict[str, Any], findings: MultitaskFindings) -> str:
         findings: what came of it.
     """
     return render(
-        "multitask_card.md",
+        "render_multitask_card.md",
         config=config,
         judged=findings.parts[findings.judged_on].summary,
         training=duration(findings.training_seconds),
@@ -115,7 +115,7 @@ def multitask_card(config: dict[str, Any], findings: MultitaskFindings) -> str:
     )
 
 
-def _shown(config: dict[str, Any], findings: MultitaskFindings, *, charts: bool) -> dict[str, Any]:
+def _shown(config: dict[str, Any], findings: MultitaskSummary, *, charts: bool) -> dict[str, Any]:
     """What page and card both show."""
     parts = findings.parts
     return {
@@ -146,7 +146,7 @@ def _shown(config: dict[str, Any], findings: MultitaskFindings, *, charts: bool)
     }
 
 
-def _label(name: str, findings: MultitaskFindings, *, charts: bool) -> dict[str, Any]:
+def _label(name: str, findings: MultitaskSummary, *, charts: bool) -> dict[str, Any]:
     """A label's values with their figures, and its confusion in training and where it counts."""
     figures = findings.parts[findings.judged_on].labels[name]
     columns = {"precision": figures.precision, "recall": figures.recall, "f1": figures.f1}

@@ -11,7 +11,7 @@ TABLE_FILE = "table.csv"
 REPORT_FILE = "report.html"
 
 
-def check_compare_places(config: CompareConfig) -> None:
+def check_compare_output(config: CompareConfig) -> None:
     """Refuse an output that a comparison could not write, or that would mix with its input.
 
     Raises:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from reidray.reporting.charts import LOOK, WIDTH, Chart, svg_chart
+from reidray.reporting.charts.learning_curves import LOOK, WIDTH, Chart, svg_chart
 
 FEW_CLASSES = 8
 """So many classes fit in a picture as wide as the others."""

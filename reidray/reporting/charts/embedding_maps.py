@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from reidray.reporting.charts import FEW_POINTS, GREY, LOOK, STYLES
-from reidray.reporting.pictures import as_png
+from reidray.reporting.charts.encoding import as_png
+from reidray.reporting.charts.learning_curves import FEW_POINTS, GREY, LOOK, STYLES
 
 WIDTH, HEIGHT = 6.4, 4.6
 MAP_WIDTH, MAP_HEIGHT, MAPS_IN_A_ROW = 4.0, 3.8, 2
