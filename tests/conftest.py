@@ -19,6 +19,16 @@ SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
 
 
 @pytest.fixture(scope="session")
+def ray_address():
+    """Ray with two CPUs, for tests in this process and for the jobs that they start."""
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
 def s3_server():
     """Host and port of an S3 server."""
     from moto.server import ThreadedMotoServer

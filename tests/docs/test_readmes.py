@@ -1,0 +1,125 @@
+"""The README files are true: their marked blocks run, their links lead somewhere."""
+
+import contextlib
+import doctest
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.paths import ROOT
+from support.readme_blocks import read_blocks, readmes
+
+PAGES = readmes()
+BLOCKS = [block for page in PAGES for block in read_blocks(page)]
+LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+
+
+def parameter(block):
+    marks = [pytest.mark.slow] if "slow" in block.words else []
+    marks += [pytest.mark.cluster] if {"ray", "slow"} & block.words else []
+    return pytest.param(block, marks=marks, id=f"{block.readme}:{block.line}")
+
+
+@pytest.fixture(scope="session")
+def folders(inputs, tmp_path_factory):
+    """Return the folder of a README file, whose blocks run in it one after the other."""
+    made = {}
+
+    def folder_of(readme):
+        if readme not in made:
+            made[readme] = tmp_path_factory.mktemp("readme") / "work"
+            shutil.copytree(inputs, made[readme], symlinks=True)
+        return made[readme]
+
+    return folder_of
+
+
+@pytest.mark.parametrize("block", [parameter(block) for block in BLOCKS])
+@pytest.mark.timeout(1200)
+def test_a_marked_block_runs(block, folders, request, monkeypatch):
+    folder = folders(block.readme)
+    monkeypatch.chdir(folder)
+    if "ray" in block.words:
+        monkeypatch.setenv("RAY_ADDRESS", request.getfixturevalue("ray_address"))
+    if block.language == "python":
+        found = run_python(block.text)
+    elif block.language == "console":
+        return run_console(block, folder)
+    else:
+        found = run_shell(block.text, block.flags, folder)
+    if block.output is not None:
+        check_output(block.output, found)
+    return None
+
+
+def run_python(text):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        exec(compile(text, "README.md", "exec"), {"__name__": "__main__"})
+    return output.getvalue()
+
+
+def run_shell(text, flags, folder):
+    path = os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent)])
+    environment = os.environ | {
+        "PATH": f"{path}{os.pathsep}{os.environ['PATH']}",
+        "TRAINING_FLAGS": flags,
+        "XDG_STATE_HOME": str(folder / "state"),
+    }
+    command = ["bash", "-euo", "pipefail", "-c", text]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{text}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stderr + done.stdout
+
+
+def run_console(block, folder):
+    """Run each command of a block, which begins with `$`, and compare the lines that follow it."""
+    for command in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+        lines = command.splitlines(keepends=True)
+        end = next(n for n, line in enumerate(lines) if not line.endswith("\\\n")) + 1
+        found = run_shell("".join(lines[:end]), block.flags, folder)
+        if lines[end:]:
+            check_output("".join(lines[end:]), found)
+
+
+def check_output(expected, found):
+    options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    assert doctest.OutputChecker().check_output(expected, found, options), found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_relative_links_lead_to_files(page):
+    text = FENCED.sub("", page.read_text())
+    for target in (found["target"] for found in LINK.finditer(text)):
+        path, _, heading = target.partition("#")
+        if path.startswith(("http://", "https://", "mailto:")):
+            continue
+        linked = page.parent / path if path else page
+        assert linked.exists(), f"{target} is missing"
+        if heading:
+            assert heading in headings(linked), f"{target}: no such heading"
+
+
+def headings(page):
+    """Return the anchors that GitHub makes of the headings of a page."""
+    lines = FENCED.sub("", page.read_text()).splitlines()
+    titles = [line.lstrip("#").strip().lower() for line in lines if line.startswith("#")]
+    return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_the_rows_of_a_table_have_as_many_cells_as_its_head(page):
+    columns = None
+    for line in FENCED.sub("", page.read_text()).splitlines():
+        if line.startswith("|"):
+            cells = len(re.findall(r"(?<!\\)\|", line)) - 1
+            assert columns in (None, cells), line
+            columns = cells
+        else:
+            columns = None
