@@ -3,12 +3,12 @@ import shutil
 
 import numpy as np
 import pytest
+from reidray.data.attributes import PEDESTRIAN_SCHEMA
 from support.made_pets import draw_pets
 from support.nights import make_model
 from support.paths import ROOT
 from support.rating_files import write_two_tastes
 
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
 from reidray.demo import draw_demo_set
 
 UV = """#!/usr/bin/env bash
