@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reidray.baselines.pixels import flatten
-from reidray.config.parts import MOST_BASELINE_PIXELS
+from reidray.config.parts import MAX_BASELINE_PIXELS
 
 SUMMED_AT_ONCE = 1024
 
@@ -32,10 +32,10 @@ class PixelMoments:
             ValueError: there are too many pixels.
         """
         pixels = size[0] * size[1] * (1 if grey else 3)
-        if pixels > MOST_BASELINE_PIXELS:
+        if pixels > MAX_BASELINE_PIXELS:
             raise ValueError(
                 f"size is {size[0]}x{size[1]}: {pixels:,} values a crop, expected at most "
-                f"{MOST_BASELINE_PIXELS:,}"
+                f"{MAX_BASELINE_PIXELS:,}"
             )
         self.size, self.grey, self.count = size, grey, 0
         self.sums = np.zeros(pixels)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from reidray.config.parts import MOST_BASELINE_PIXELS, require_seed
+from reidray.config.parts import MAX_BASELINE_PIXELS, require_seed
 
 ComparedMetric = Literal["euclidean", "cosine", "l1"]
 LDA_NAME = "LDA"
@@ -71,10 +71,10 @@ class CompareConfig:
         if min(self.height, self.width) < 1:
             raise ValueError("height and width must be 1 or more")
         values = self.height * self.width * (1 if self.grey else 3)
-        if values > MOST_BASELINE_PIXELS:
+        if values > MAX_BASELINE_PIXELS:
             raise ValueError(
                 f"height and width give {values:,} values a crop and the baselines take "
-                f"{MOST_BASELINE_PIXELS:,}: use smaller crops, or grey ones"
+                f"{MAX_BASELINE_PIXELS:,}: use smaller crops, or grey ones"
             )
         if not 0 < self.val_fraction < 1:
             raise ValueError("val-fraction must lie between 0 and 1")

@@ -5,8 +5,8 @@ from typing import Literal
 
 from reidray.config.parts import require_seed
 
-MOST_STATES = 100_000
-MOST_CLUSTERS = 1_000
+MAX_STATES = 100_000
+MAX_CLUSTERS = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class SweepConfig:
         for name in ("random_states", "min_clusters", "max_iterations"):
             if getattr(self, name) < 1:
                 raise ValueError(f"sweep.{name.replace('_', '-')} must be 1 or more")
-        for name, most in (("random_states", MOST_STATES), ("max_clusters", MOST_CLUSTERS)):
+        for name, most in (("random_states", MAX_STATES), ("max_clusters", MAX_CLUSTERS)):
             if getattr(self, name) > most:
                 raise ValueError(f"sweep.{name.replace('_', '-')} must be {most} or less")
         if self.max_clusters < self.min_clusters:

@@ -3,22 +3,22 @@
 from dataclasses import dataclass
 from typing import Literal
 
-MOST_SEED = 2**32 - 1
+MAX_SEED = 2**32 - 1
 """The largest seed that NumPy, PyTorch and scikit-learn all accept."""
 
-MOST_PIXELS_A_SIDE = 4096
-MOST_PIXELS = 1024 * 1024
+MAX_PIXELS_A_SIDE = 4096
+MAX_PIXELS = 1024 * 1024
 """The most pixels of an image that a network takes; a batch of them is 800 MB."""
 
-MOST_BASELINE_PIXELS = 8192
+MAX_BASELINE_PIXELS = 8192
 """The most pixels P of a baseline: its products are P x P float64, 537 MB."""
 
-MOST_FEATURES = 65_536
-MOST_IMAGES_A_BATCH = 65_536
-MOST_WEIGHT = 1e6
+MAX_FEATURES = 65_536
+MAX_IMAGES_A_BATCH = 65_536
+MAX_WEIGHT = 1e6
 """The largest weight of a loss: float32 still holds the sum."""
 
-MOST_RATE = 100.0
+MAX_RATE = 100.0
 """The largest learning rate and weight decay: with more, the weights overflow in a few steps."""
 
 
@@ -38,7 +38,7 @@ def require_seed(value: int, name: str) -> None:
     Raises:
         ValueError: it is negative or too large.
     """
-    require(0 <= value <= MOST_SEED, f"{name} must lie in 0..{MOST_SEED}")
+    require(0 <= value <= MAX_SEED, f"{name} must lie in 0..{MAX_SEED}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,18 +69,18 @@ class NetworkConfig:
         for name in ("feature_size", "embedding_size"):
             value = getattr(self, name)
             require(
-                value is None or 0 < value <= MOST_FEATURES,
-                f"network.{name} must lie in 1..{MOST_FEATURES}",
+                value is None or 0 < value <= MAX_FEATURES,
+                f"network.{name} must lie in 1..{MAX_FEATURES}",
             )
         for name in ("height", "width"):
             value = getattr(self, name)
             require(
-                value is None or 16 <= value <= MOST_PIXELS_A_SIDE,
-                f"network.{name} must lie in 16..{MOST_PIXELS_A_SIDE}",
+                value is None or 16 <= value <= MAX_PIXELS_A_SIDE,
+                f"network.{name} must lie in 16..{MAX_PIXELS_A_SIDE}",
             )
         require(
-            (self.height or 1) * (self.width or 1) <= MOST_PIXELS,
-            f"network.height x network.width must be {MOST_PIXELS:,} pixels or fewer",
+            (self.height or 1) * (self.width or 1) <= MAX_PIXELS,
+            f"network.height x network.width must be {MAX_PIXELS:,} pixels or fewer",
         )
         require(
             self.dropout is None or 0 <= self.dropout < 1,
@@ -107,8 +107,8 @@ class BatchConfig:
         require(self.people >= 2, "batch.people must be 2 or more")
         require(self.crops >= 1, "batch.crops must be 1 or more")
         require(
-            self.people * self.crops <= MOST_IMAGES_A_BATCH,
-            f"batch.people x batch.crops must be {MOST_IMAGES_A_BATCH} images or fewer",
+            self.people * self.crops <= MAX_IMAGES_A_BATCH,
+            f"batch.people x batch.crops must be {MAX_IMAGES_A_BATCH} images or fewer",
         )
 
 
@@ -177,8 +177,8 @@ class LossConfig:
     def __post_init__(self) -> None:
         for name in ("identity", "triplet", "attributes", "margin"):
             require(
-                0 <= getattr(self, name) <= MOST_WEIGHT,
-                f"loss.{name} must lie in 0..{MOST_WEIGHT:.0f}",
+                0 <= getattr(self, name) <= MAX_WEIGHT,
+                f"loss.{name} must lie in 0..{MAX_WEIGHT:.0f}",
             )
         require(0 <= self.smoothing < 1, "loss.smoothing must be 0 or more and under 1")
         require(self.identity + self.triplet + self.attributes > 0, "every loss has weight 0")
@@ -201,8 +201,8 @@ class MultitaskLossConfig:
     def __post_init__(self) -> None:
         for name in ("labels", "masks"):
             require(
-                0 <= getattr(self, name) <= MOST_WEIGHT,
-                f"loss.{name} must lie in 0..{MOST_WEIGHT:.0f}",
+                0 <= getattr(self, name) <= MAX_WEIGHT,
+                f"loss.{name} must lie in 0..{MAX_WEIGHT:.0f}",
             )
         require(0 <= self.smoothing < 1, "loss.smoothing must be 0 or more and under 1")
         require(self.labels + self.masks > 0, "every loss has weight 0")
@@ -232,12 +232,12 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         require(
-            0 < self.learning_rate <= MOST_RATE,
-            f"optimizer.learning_rate must be above 0 and at most {MOST_RATE:g}",
+            0 < self.learning_rate <= MAX_RATE,
+            f"optimizer.learning_rate must be above 0 and at most {MAX_RATE:g}",
         )
         require(
-            0 <= self.weight_decay <= MOST_RATE,
-            f"optimizer.weight_decay must lie in 0..{MOST_RATE:g}",
+            0 <= self.weight_decay <= MAX_RATE,
+            f"optimizer.weight_decay must lie in 0..{MAX_RATE:g}",
         )
         require(0 <= self.momentum < 1, "optimizer.momentum must be 0 or more and under 1")
         require(0 <= self.warmup < 1, "optimizer.warmup must be 0 or more and under 1")

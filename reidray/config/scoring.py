@@ -9,7 +9,7 @@ from typing import Literal
 
 Metric = Literal["euclidean", "cosine"]
 STALL_MINUTES = 15.0
-MOST_RANKS = 1_000_000
+MAX_RANKS = 1_000_000
 """Of a match curve."""
 
 ProtocolName = Literal["market1501", "all", "single_shot", "cuhk03"]
@@ -143,8 +143,8 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         _check_shared(self.max_bad, self.num_workers, self.stall_timeout)
-        if not 1 <= self.max_rank <= MOST_RANKS:
-            raise ValueError(f"max-rank must lie in 1..{MOST_RANKS}")
+        if not 1 <= self.max_rank <= MAX_RANKS:
+            raise ValueError(f"max-rank must lie in 1..{MAX_RANKS}")
         if self.false_accept_rate is not None and not 0 <= self.false_accept_rate < 1:
             raise ValueError("false-accept-rate must be 0 or more, and less than 1")
         given = {field.name for field in fields(self) if getattr(self, field.name) != field.default}

@@ -5,7 +5,7 @@ from typing import Literal
 
 from reidray.config.networks import require_network
 from reidray.config.parts import (
-    MOST_IMAGES_A_BATCH,
+    MAX_IMAGES_A_BATCH,
     AugmentConfig,
     BatchConfig,
     LossConfig,
@@ -19,8 +19,8 @@ from reidray.config.parts import (
     require_seed,
 )
 
-MOST_EPOCHS = 1_000_000
-MOST_MINUTES = 525_600
+MAX_EPOCHS = 1_000_000
+MAX_MINUTES = 525_600
 """A year."""
 
 
@@ -80,13 +80,13 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         require(0 < self.val_fraction < 1, "val-fraction must lie between 0 and 1")
-        require(1 <= self.epochs <= MOST_EPOCHS, f"epochs must lie in 1..{MOST_EPOCHS}")
+        require(1 <= self.epochs <= MAX_EPOCHS, f"epochs must lie in 1..{MAX_EPOCHS}")
         require(self.num_workers >= 1, "num-workers must be 1 or more")
         require(self.max_failures >= 0, "max-failures must be 0 or more")
         require(0 <= self.max_bad <= 1, "max-bad must lie in 0..1")
         require(
-            self.max_minutes is None or 0 < self.max_minutes <= MOST_MINUTES,
-            f"max-minutes must be above 0 and at most {MOST_MINUTES}, a year",
+            self.max_minutes is None or 0 < self.max_minutes <= MAX_MINUTES,
+            f"max-minutes must be above 0 and at most {MAX_MINUTES}, a year",
         )
         require_seed(self.seed, "seed")
         require_seed(self.split_seed, "split-seed")
@@ -139,8 +139,8 @@ class TrainMultitaskConfig(TrainingConfig):
         super().__post_init__()
         require_network(self.network.name, self.task)
         require(
-            2 <= self.batch_size <= MOST_IMAGES_A_BATCH,
-            f"batch-size must lie in 2..{MOST_IMAGES_A_BATCH}",
+            2 <= self.batch_size <= MAX_IMAGES_A_BATCH,
+            f"batch-size must lie in 2..{MAX_IMAGES_A_BATCH}",
         )
         require(
             self.batch_size >= 2 * self.num_workers,

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reidray.config.parts import require, require_seed
-from reidray.config.trainings import MOST_MINUTES
+from reidray.config.trainings import MAX_MINUTES
 
-MOST_TRIALS = 100_000
+MAX_TRIALS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +64,9 @@ class TuneConfig:
         for name in ("num_samples", "first_rung", "cpus_per_trial"):
             require(getattr(self, name) >= 1, f"{name.replace('_', '-')} must be 1 or more")
         require(
-            self.budget_minutes is None or 0 < self.budget_minutes <= MOST_MINUTES,
-            f"budget-minutes must be above 0 and at most {MOST_MINUTES}, a year",
+            self.budget_minutes is None or 0 < self.budget_minutes <= MAX_MINUTES,
+            f"budget-minutes must be above 0 and at most {MAX_MINUTES}, a year",
         )
-        require(self.num_samples <= MOST_TRIALS, f"num-samples must be {MOST_TRIALS} or fewer")
+        require(self.num_samples <= MAX_TRIALS, f"num-samples must be {MAX_TRIALS} or fewer")
         require_seed(self.seed, "seed")
         require(self.concurrent is None or self.concurrent >= 1, "concurrent must be 1 or more")

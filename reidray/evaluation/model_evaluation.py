@@ -69,7 +69,7 @@ def judge_model(
     figures["quarantined"] = sum(len(part.bad) for part in found)
     kept = [table.take(part.rows) for table, part in zip(tables, found, strict=True)]
     figures |= _group_figures(kept[0], judged.queries, manifest.schema)
-    if manifest.schema.names and manifest.schema == model.spec.schema:
+    if manifest.schema.names and manifest.schema == model.architecture.schema:
         figures |= _attribute_figures(kept, found, manifest.schema)
     return replace(
         judged,

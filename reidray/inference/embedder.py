@@ -20,7 +20,7 @@ from reidray.inference.image_batches import (
 )
 from reidray.inference.predictions import Predictions, Shape
 from reidray.metrics.distractors import attribute_doubt
-from reidray.models import LoadedModel, NetworkSpec
+from reidray.models import Architecture, LoadedModel
 from reidray.models.networks import Network
 from reidray.models.striped_resnet import StripedResNet
 from reidray.progress import warn_when_slow
@@ -29,7 +29,7 @@ from reidray.retrieval.sums import one_thread
 
 def shape_of(model: LoadedModel) -> Shape:
     """What the model says of one image."""
-    return Shape(model.network.embedding_size, len(model.spec.schema.names))
+    return Shape(model.network.embedding_size, len(model.architecture.schema.names))
 
 
 def embed_here(
@@ -46,8 +46,8 @@ def embed_here(
         wanted: of each set the rows to embed.
         known: sorted digests, (N,) S32, of contents that need not be decoded, whatever their name.
     """
-    embedder = Embedder(model.network, model.spec, "cpu")
-    size = (model.spec.height, model.spec.width)
+    embedder = Embedder(model.network, model.architecture, "cpu")
+    size = (model.architecture.height, model.architecture.width)
     with one_thread():
         plan = plan_batches(sets, wanted)
         decoded = decode_batches(plan, size, known)
@@ -61,9 +61,9 @@ def embed_here(
 class Embedder:
     """Holds a copy of a network and embeds ready batches; the caller computes in one thread."""
 
-    def __init__(self, network: Network, spec: NetworkSpec, device: str) -> None:
+    def __init__(self, network: Network, architecture: Architecture, device: str) -> None:
         torch.backends.cudnn.deterministic = True
-        self._size = (spec.height, spec.width)
+        self._size = (architecture.height, architecture.width)
         self._device = torch.device(device)
         self._network = copy.deepcopy(network).eval()
         for part in self._network.modules():

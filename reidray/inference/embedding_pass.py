@@ -39,7 +39,7 @@ from reidray.inference.watched_workers import (
     Worker,
     run_blocks,
 )
-from reidray.models import LoadedModel, NetworkSpec
+from reidray.models import Architecture, LoadedModel
 from reidray.models.registry import build_network
 from reidray.progress import Counter
 
@@ -122,7 +122,7 @@ def embed_images(
 def _starter(model: LoadedModel, pool: Pool, known: list[Reference]) -> Start:
     """Return what starts a process."""
     weights = [ray.put(model.network.state_dict())]
-    size = (model.spec.height, model.spec.width)
+    size = (model.architecture.height, model.architecture.width)
     decode = ray.remote(num_cpus=1, max_retries=RESTARTS)(decode_task)
     actor = ray.remote(
         num_cpus=0 if pool.on_gpu else CPUS_EACH,
@@ -133,7 +133,7 @@ def _starter(model: LoadedModel, pool: Pool, known: list[Reference]) -> Start:
 
     def start(strategy: Any) -> Worker:
         embedder = actor.options(scheduling_strategy=strategy).remote(
-            model.spec, "cuda" if pool.on_gpu else "cpu"
+            model.architecture, "cuda" if pool.on_gpu else "cpu"
         )
 
         def decode_and_embed(block: Block) -> Task:
@@ -152,9 +152,9 @@ def _starter(model: LoadedModel, pool: Pool, known: list[Reference]) -> Start:
 class _EmbeddingActor:
     """Embeds in a process of its own, in one thread where it has a CPU alone."""
 
-    def __init__(self, spec: NetworkSpec, device: str) -> None:
+    def __init__(self, architecture: Architecture, device: str) -> None:
         torch.set_num_threads(1)
-        self._spec, self._device = spec, device
+        self._architecture, self._device = architecture, device
         self._embedder: Embedder | None = None
 
     def whereabouts(self) -> Whereabouts:
@@ -172,15 +172,15 @@ class _EmbeddingActor:
         self, plan: Sequence[PlannedBatch], known: list[Reference], weights: list[Reference]
     ) -> Iterator[pa.Table]:
         """Decode and embed planned batches, one after the other."""
-        size = (self._spec.height, self._spec.width)
+        size = (self._architecture.height, self._architecture.width)
         for decoded in decode_planned(plan, size, known):
             yield self._embed(decoded, weights)
 
     def _embed(self, decoded: pa.Table, weights: list[Reference]) -> pa.Table:
         if self._embedder is None:
-            network = build_network(self._spec)
+            network = build_network(self._architecture)
             network.load_state_dict(ray.get(weights[0]))
-            self._embedder = Embedder(network, self._spec, self._device)
+            self._embedder = Embedder(network, self._architecture, self._device)
         return self._embedder.embed(decoded)
 
 

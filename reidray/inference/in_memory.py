@@ -48,11 +48,11 @@ def embed(
             be decoded; the message names the image.
     """
     if not model.network.embedding_size:
-        raise UserError(f"network {model.spec.name!r} gives no embedding")
+        raise UserError(f"network {model.architecture.name!r} gives no embedding")
     if isinstance(images, str | os.PathLike | np.ndarray | Image.Image):
         raise TypeError("images is one image: give a list of images")
-    embedder = Embedder(model.network, model.spec, _choose_device(device))
-    size = (model.spec.height, model.spec.width)
+    embedder = Embedder(model.network, model.architecture, _choose_device(device))
+    size = (model.architecture.height, model.architecture.width)
     batches = _batches(_pixels_of(images, size))
     found = [embedder.predict(np.stack(crops)).embeddings for crops in batches]
     return np.concatenate(found or [np.empty((0, model.network.embedding_size), np.float32)])

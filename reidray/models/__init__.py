@@ -8,18 +8,18 @@ from reidray.models.directory import (
     save_model,
 )
 from reidray.models.networks import Network, Outputs, PetOutputs
-from reidray.models.registry import NETWORKS, NetworkSpec, build_model, describe_network
+from reidray.models.registry import NETWORKS, Architecture, build_architecture, build_model
 
 __all__ = [
     "NETWORKS",
+    "Architecture",
     "LoadedModel",
     "ModelCard",
     "Network",
-    "NetworkSpec",
     "Outputs",
     "PetOutputs",
+    "build_architecture",
     "build_model",
-    "describe_network",
     "load_model",
     "load_person_model",
     "save_model",

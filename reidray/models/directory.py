@@ -14,7 +14,12 @@ from safetensors.torch import load, save
 from reidray.data.attribute_schema import AttributeSchema
 from reidray.errors import UserError
 from reidray.models.networks import Network
-from reidray.models.registry import NetworkSpec, build_network, check_spec, lay_out_network
+from reidray.models.registry import (
+    Architecture,
+    build_network,
+    build_without_memory,
+    check_architecture,
+)
 from reidray.storage.location import Location
 from reidray.storage.object_store import without_secrets
 from reidray.suggestions import quoted
@@ -59,20 +64,20 @@ class LoadedModel:
     """
 
     network: Network
-    spec: NetworkSpec
+    architecture: Architecture
     card: ModelCard
     model_id: str
 
 
 def save_model(
-    directory: Path, network: Network, spec: NetworkSpec, card: ModelCard, page: str
+    directory: Path, network: Network, architecture: Architecture, card: ModelCard, page: str
 ) -> None:
     """Write a model into a folder of its own.
 
     Args:
         directory: an existing, empty folder.
         network: the trained network.
-        spec: the description it was built from.
+        architecture: the description it was built from.
         card: what is known of it.
         page: the model card as Markdown, for people.
     """
@@ -84,7 +89,7 @@ def save_model(
     description = {
         "format": FORMAT_VERSION,
         "weights_sha256": sha256(data).hexdigest(),
-        "architecture": asdict(spec) | {"schema": spec.schema.to_json()},
+        "architecture": asdict(architecture) | {"schema": architecture.schema.to_json()},
         "input": asdict(network.pixels),
         "card": asdict(card),
         "versions": {name: version(name) for name in ("reidray", "torch", "timm")},
@@ -109,10 +114,10 @@ def load_model(directory: str | Path) -> LoadedModel:
     description = _read_description(folder, files[DESCRIPTION_FILE])
     described, weights = folder.join(DESCRIPTION_FILE).uri, folder.join(WEIGHTS_FILE).uri
     try:
-        architecture = dict(description["architecture"])
-        schema = AttributeSchema.from_json(architecture.pop("schema"))
-        spec = NetworkSpec(**architecture, schema=schema)
-        check_spec(spec)
+        fields = dict(description["architecture"])
+        schema = AttributeSchema.from_json(fields.pop("schema"))
+        architecture = Architecture(**fields, schema=schema)
+        check_architecture(architecture)
         card = ModelCard(**description["card"])
         expected_hash = description["weights_sha256"]
     except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
@@ -125,9 +130,9 @@ def load_model(directory: str | Path) -> LoadedModel:
             f"model {weights} is damaged: it is not the file that "
             f"{DESCRIPTION_FILE} was written with: copy both again"
         )
-    network = _build(spec, files[WEIGHTS_FILE], weights)
+    network = _build(architecture, files[WEIGHTS_FILE], weights)
     model_id = sha256(files[DESCRIPTION_FILE] + files[WEIGHTS_FILE]).hexdigest()[:16]
-    return LoadedModel(network.eval(), spec, card, model_id)
+    return LoadedModel(network.eval(), architecture, card, model_id)
 
 
 def load_person_model(directory: str | Path) -> LoadedModel:
@@ -139,8 +144,8 @@ def load_person_model(directory: str | Path) -> LoadedModel:
     model = load_model(directory)
     if not model.network.embedding_size:
         raise UserError(
-            f"model {directory} gives no embedding: its network {model.spec.name!r} recognises "
-            "nobody; give one that jobs/train_reid.py trained"
+            f"model {directory} gives no embedding: its network {model.architecture.name!r} "
+            "recognises nobody; give one that jobs/train_reid.py trained"
         )
     if model.card.metric not in EMBEDDING_METRICS:
         raise UserError(
@@ -150,15 +155,15 @@ def load_person_model(directory: str | Path) -> LoadedModel:
     return model
 
 
-def _build(spec: NetworkSpec, weights: bytes, uri: str) -> Network:
+def _build(architecture: Architecture, weights: bytes, uri: str) -> Network:
     """The network of a description with these weights, which lie at `uri`.
 
     It is laid out without memory first, for a damaged description may tell of any size.
     """
     try:
         tensors = load(weights)
-        lay_out_network(spec).load_state_dict(tensors, assign=True)
-        network = build_network(spec)
+        build_without_memory(architecture).load_state_dict(tensors, assign=True)
+        network = build_network(architecture)
         network.load_state_dict(tensors)
     except (
         SafetensorError,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from reidray.config.parts import MOST_FEATURES, MOST_PIXELS, MOST_PIXELS_A_SIDE
+from reidray.config.parts import MAX_FEATURES, MAX_PIXELS, MAX_PIXELS_A_SIDE
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA, AttributeSchema
 from reidray.errors import UserError
 from reidray.models.backbones import Backbone
@@ -36,7 +36,7 @@ from reidray.suggestions import quoted, suggest_name
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkSpec:
+class Architecture:
     """All it takes to build a network again. What a network does not have is 0 or empty.
 
     Attributes:
@@ -65,53 +65,61 @@ class NetworkSpec:
 
 
 @dataclass(frozen=True)
-class Blueprint:
+class NetworkEntry:
     """How a network is built, and from what.
 
     Attributes:
         task: what it is trained for.
         build: makes it from a description and the weights to start from.
-        fields: the fields of `NetworkSpec` that it has, with the values of its paper or report.
+        fields: the fields of `Architecture` that it has, with the values of its paper or report.
         pretrained: whether it can start from weights other than `none`.
         draws_masks: whether it draws a mask beside what it names.
     """
 
     task: Literal["reid", "pets", "attributes"]
-    build: Callable[[NetworkSpec, str], Network]
+    build: Callable[[Architecture, str], Network]
     fields: dict[str, Any]
     pretrained: bool = False
     draws_masks: bool = False
 
 
-def _baseline(spec: NetworkSpec, weights: str) -> Network:
-    return BaselineNetwork(Backbone(spec.backbone, weights), spec.num_people)
+def _baseline(architecture: Architecture, weights: str) -> Network:
+    return BaselineNetwork(Backbone(architecture.backbone, weights), architecture.num_people)
 
 
-def _apr(spec: NetworkSpec, weights: str) -> Network:
-    if not spec.schema.attributes:
+def _apr(architecture: Architecture, weights: str) -> Network:
+    if not architecture.schema.attributes:
         raise UserError(
             "network 'apr' learns attributes and the data has none: "
             "add annotations_train.csv or attr_ columns, or use --network.name baseline"
         )
-    backbone = Backbone(spec.backbone, weights)
+    backbone = Backbone(architecture.backbone, weights)
     return AttributePersonNetwork(
-        backbone, spec.num_people, spec.schema.sizes, spec.feature_size, spec.dropout
+        backbone,
+        architecture.num_people,
+        architecture.schema.sizes,
+        architecture.feature_size,
+        architecture.dropout,
     )
 
 
-def _pets(draw: Callable[[int, int, int], Network], size: int) -> Blueprint:
-    return Blueprint(
+def _pets(draw: Callable[[int, int, int], Network], size: int) -> NetworkEntry:
+    return NetworkEntry(
         "pets",
-        lambda spec, _: draw(spec.height, spec.width, spec.num_classes),
+        lambda architecture, _: draw(
+            architecture.height, architecture.width, architecture.num_classes
+        ),
         _oxford_pets(size),
         draws_masks=True,
     )
 
 
-def _pets_mobilenet(draw: Callable[[int, int, int, str], Network]) -> Blueprint:
-    return Blueprint(
+def _pets_mobilenet(draw: Callable[[int, int, int, str], Network]) -> NetworkEntry:
+    return NetworkEntry(
         "pets",
-        lambda spec, weights: draw(spec.height, spec.width, spec.num_classes, weights),
+        lambda architecture, weights: draw(
+            architecture.height, architecture.width, architecture.num_classes, weights
+        ),
         _oxford_pets(128),
         pretrained=True,
         draws_masks=True,
@@ -125,24 +133,26 @@ def _oxford_pets(size: int) -> dict[str, Any]:
 # ResNet-50 and the 751 training people of Market-1501, whose crops are 128x64.
 MARKET = {"height": 128, "width": 64, "backbone": "resnet50", "num_people": 751}
 
-NETWORKS: dict[str, Blueprint] = {
-    "apr": Blueprint(
+NETWORKS: dict[str, NetworkEntry] = {
+    "apr": NetworkEntry(
         "reid",
         _apr,
         {**MARKET, "schema": PEDESTRIAN_SCHEMA, "feature_size": 512, "dropout": 0.0},
         pretrained=True,
     ),
-    "attributes_vgg": Blueprint(
+    "attributes_vgg": NetworkEntry(
         "attributes",
-        lambda spec, _: ClothingNetwork(spec.height, spec.width, spec.schema, spec.dropout),
+        lambda architecture, _: ClothingNetwork(
+            architecture.height, architecture.width, architecture.schema, architecture.dropout
+        ),
         # The report does not say which share; it is that of `vgg_triplet_gray`.
         {"height": 100, "width": 60, "schema": CLOTHING_SCHEMA, "dropout": 0.2},
     ),
-    "baseline": Blueprint("reid", _baseline, MARKET, pretrained=True),
+    "baseline": NetworkEntry("reid", _baseline, MARKET, pretrained=True),
     "pets_autoencoder": _pets(pets_autoencoder, size=256),
-    "pets_mobilenet_dense": Blueprint(
+    "pets_mobilenet_dense": NetworkEntry(
         "pets",
-        lambda spec, weights: pets_mobilenet_dense(spec.num_classes, weights),
+        lambda architecture, weights: pets_mobilenet_dense(architecture.num_classes, weights),
         _oxford_pets(128),
         pretrained=True,
     ),
@@ -151,37 +161,44 @@ NETWORKS: dict[str, Blueprint] = {
     "pets_scratch_deep": _pets(pets_scratch_deep, size=128),
     "pets_scratch_transpose": _pets(pets_scratch_transpose, size=128),
     "pets_scratch_upsample": _pets(pets_scratch_upsample, size=128),
-    "reid_small": Blueprint(
+    "reid_small": NetworkEntry(
         "reid",
-        lambda spec, _: SmallPersonNetwork(Backbone("resnet_tiny", "none"), spec.num_people),
+        lambda architecture, _: SmallPersonNetwork(
+            Backbone("resnet_tiny", "none"), architecture.num_people
+        ),
         {"height": 64, "width": 32, "num_people": 300},
     ),
-    "vgg_triplet_gray": Blueprint(
+    "vgg_triplet_gray": NetworkEntry(
         "reid",
-        lambda spec, _: vgg_triplet_gray(
-            spec.height, spec.width, spec.embedding_size, spec.dropout
+        lambda architecture, _: vgg_triplet_gray(
+            architecture.height,
+            architecture.width,
+            architecture.embedding_size,
+            architecture.dropout,
         ),
         {"height": 64, "width": 32, "embedding_size": 32, "dropout": 0.2},
     ),
-    "vgg_triplet_rgb": Blueprint(
+    "vgg_triplet_rgb": NetworkEntry(
         "reid",
-        lambda spec, _: vgg_triplet_rgb(spec.height, spec.width, spec.embedding_size),
+        lambda architecture, _: vgg_triplet_rgb(
+            architecture.height, architecture.width, architecture.embedding_size
+        ),
         {"height": 64, "width": 32, "embedding_size": 301},
     ),
 }
 
-MOST_WEIGHTS = 2**30
+MAX_WEIGHTS = 2**30
 """4 GiB of float32; training holds them four times."""
 
-MOST_ATTRIBUTE_VALUES = 10_000
+MAX_ATTRIBUTE_VALUES = 10_000
 
 MOST = {
-    "height": MOST_PIXELS_A_SIDE,
-    "width": MOST_PIXELS_A_SIDE,
+    "height": MAX_PIXELS_A_SIDE,
+    "width": MAX_PIXELS_A_SIDE,
     "num_people": 10_000_000,
     "num_classes": 1_000_000,
-    "feature_size": MOST_FEATURES,
-    "embedding_size": MOST_FEATURES,
+    "feature_size": MAX_FEATURES,
+    "embedding_size": MAX_FEATURES,
 }
 """The largest values of a network's fields; what is larger is a mistake, or an attack."""
 
@@ -196,15 +213,15 @@ def build_model(name: str, *, weights: str = "none", **overrides: object) -> Net
     Args:
         name: one of `NETWORKS`.
         weights: of the backbone: `none`, `imagenet` or a .safetensors file.
-        overrides: fields of `NetworkSpec`, of those that the network has.
+        overrides: fields of `Architecture`, of those that the network has.
 
     Raises:
         UserError: the name, a field, the backbone or the weights are not to be had.
     """
-    return build_network(describe_network(name, **overrides), weights=weights)
+    return build_network(build_architecture(name, **overrides), weights=weights)
 
 
-def describe_network(name: str, **overrides: object) -> NetworkSpec:
+def build_architecture(name: str, **overrides: object) -> Architecture:
     """The description of a network; without overrides it is that of its paper or report.
 
     Raises:
@@ -215,30 +232,32 @@ def describe_network(name: str, **overrides: object) -> NetworkSpec:
         if field not in fields:
             raise UserError(f"network {name!r} has no {field}: it has {', '.join(fields)}")
         _check_value(field, value, like=fields[field])
-    spec = NetworkSpec(name=name, **(fields | overrides))
-    _check_pixels(spec)
-    return spec
+    architecture = Architecture(name=name, **(fields | overrides))
+    _check_pixels(architecture)
+    return architecture
 
 
-def check_spec(spec: NetworkSpec) -> None:
+def check_architecture(architecture: Architecture) -> None:
     """Refuse a description that somebody else wrote and that describes nothing.
 
     Raises:
         UserError: there is no such network, or a value cannot be.
     """
-    has = _blueprint(spec.name).fields
-    for field in dataclass_fields(spec):
-        value = getattr(spec, field.name)
+    has = _blueprint(architecture.name).fields
+    for field in dataclass_fields(architecture):
+        value = getattr(architecture, field.name)
         if field.name in has:
             _check_value(field.name, value, like=has[field.name])
         elif field.name != "name" and value != field.default:
-            raise UserError(f"network {spec.name!r} has no {field.name}: it has {', '.join(has)}")
-    _check_pixels(spec)
+            raise UserError(
+                f"network {architecture.name!r} has no {field.name}: it has {', '.join(has)}"
+            )
+    _check_pixels(architecture)
 
 
-def describe_for_task(
+def choose_architecture(
     task: str, name: str | None, said: dict[str, object], known: dict[str, object]
-) -> NetworkSpec:
+) -> Architecture:
     """The description of a network that a task is to train.
 
     Args:
@@ -248,7 +267,7 @@ def describe_for_task(
         known: fields that the data give; those that the network lacks are passed over.
 
     Raises:
-        UserError: as `describe_network`, or the network is for another task.
+        UserError: as `build_architecture`, or the network is for another task.
     """
     name = name or DEFAULT_NETWORKS[task]
     blueprint = _blueprint(name)
@@ -258,45 +277,46 @@ def describe_for_task(
     if "backbone" in blueprint.fields:
         said = {"backbone": DEFAULT_BACKBONE} | said
     given = {field: value for field, value in known.items() if field in blueprint.fields}
-    return describe_network(name, **said, **given)
+    return build_architecture(name, **said, **given)
 
 
-def build_network(spec: NetworkSpec, *, weights: str = "none") -> Network:
+def build_network(architecture: Architecture, *, weights: str = "none") -> Network:
     """Build the network of a description.
 
     Args:
-        spec: the description.
+        architecture: the description.
         weights: of the backbone: `none`, `imagenet` or a .safetensors file.
 
     Raises:
         UserError: the network or the weights are not to be had.
     """
-    blueprint = _blueprint(spec.name)
+    blueprint = _blueprint(architecture.name)
     if weights != "none" and not blueprint.pretrained:
         raise UserError(
-            f"network {spec.name!r} starts from random weights: "
+            f"network {architecture.name!r} starts from random weights: "
             f"it has no backbone that {weights!r} could fill"
         )
-    return blueprint.build(spec, weights)
+    return blueprint.build(architecture, weights)
 
 
-def lay_out_network(spec: NetworkSpec) -> Network:
+def build_without_memory(architecture: Architecture) -> Network:
     """Build the network of a description without memory for its weights."""
     with torch.device("meta"), _NothingDrawn():
-        return build_network(spec)
+        return build_network(architecture)
 
 
-def check_weights(spec: NetworkSpec) -> None:
+def check_parameter_count(architecture: Architecture) -> None:
     """Refuse a network of more weights than a machine has memory for, before they are made.
 
     Raises:
         UserError: says how many they are.
     """
-    count = sum(weight.numel() for weight in lay_out_network(spec).parameters())
-    if count > MOST_WEIGHTS:
+    count = sum(weight.numel() for weight in build_without_memory(architecture).parameters())
+    if count > MAX_WEIGHTS:
         raise UserError(
-            f"network {spec.name!r} of {spec.height} x {spec.width} pixels has {count:,} weights, "
-            f"more than {MOST_WEIGHTS:,}: lower --network.height and --network.width"
+            f"network {architecture.name!r} of {architecture.height} x {architecture.width} pixels "
+            f"has {count:,} weights, more than {MAX_WEIGHTS:,}: "
+            "lower --network.height and --network.width"
         )
 
 
@@ -314,17 +334,18 @@ class _NothingDrawn(TorchFunctionMode):
         return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
 
 
-def _blueprint(name: str) -> Blueprint:
+def _blueprint(name: str) -> NetworkEntry:
     if name not in NETWORKS:
         raise UserError(f"network {quoted(name)} does not exist: {suggest_name(name, NETWORKS)}")
     return NETWORKS[name]
 
 
-def _check_pixels(spec: NetworkSpec) -> None:
+def _check_pixels(architecture: Architecture) -> None:
     """Refuse images of which a batch does not fit into memory."""
-    if spec.height * spec.width > MOST_PIXELS:
+    if architecture.height * architecture.width > MAX_PIXELS:
         raise UserError(
-            f"height {spec.height} x width {spec.width}: expected {MOST_PIXELS:,} pixels or fewer"
+            f"height {architecture.height} x width {architecture.width}: "
+            f"expected {MAX_PIXELS:,} pixels or fewer"
         )
 
 
@@ -335,8 +356,8 @@ def _check_value(field: str, value: object, *, like: object) -> None:
         possible = type(value) is int and 0 < value <= most
         expected = f"a whole number from 1 to {most}"
     elif isinstance(like, AttributeSchema):
-        possible = isinstance(value, AttributeSchema) and sum(value.sizes) <= MOST_ATTRIBUTE_VALUES
-        expected = f"attributes of at most {MOST_ATTRIBUTE_VALUES} values in all"
+        possible = isinstance(value, AttributeSchema) and sum(value.sizes) <= MAX_ATTRIBUTE_VALUES
+        expected = f"attributes of at most {MAX_ATTRIBUTE_VALUES} values in all"
     elif isinstance(like, float):
         possible = isinstance(value, int | float) and 0 <= value < 1
         expected = "0 or more and under 1"

@@ -54,7 +54,7 @@ class RankedNight:
 
 def predicts_pedestrians(model: LoadedModel) -> bool:
     """Tell whether the model's attributes are those of `classification_test.csv`."""
-    return model.spec.schema == PEDESTRIAN_SCHEMA
+    return model.architecture.schema == PEDESTRIAN_SCHEMA
 
 
 def write_files(folder: Path, model: LoadedModel, night: RankedNight, config: ScoreConfig) -> None:

@@ -130,16 +130,17 @@ def _load_models(config: CompareConfig, manifest: Manifest) -> dict[str, LoadedM
         raise UserError("nothing to compare: give trained networks as --models NAME=DIR ...")
     models = {name: load_model(folder) for name, folder in config.model_folders.items()}
     for name, model in models.items():
-        folder, spec = config.model_folders[name], model.spec
-        if NETWORKS[spec.name].task != "pets":
+        folder, architecture = config.model_folders[name], model.architecture
+        if NETWORKS[architecture.name].task != "pets":
             raise UserError(
-                f"model {name}={folder} names no classes: its network is {spec.name!r}; "
+                f"model {name}={folder} names no classes: its network is {architecture.name!r}; "
                 "leave it out"
             )
-        if spec.num_classes != len(manifest.classes):
+        if architecture.num_classes != len(manifest.classes):
             raise UserError(
-                f"model {name}={folder} names {spec.num_classes} classes and {manifest.root} has "
-                f"{len(manifest.classes)}: compare networks that were trained on these data"
+                f"model {name}={folder} names {architecture.num_classes} classes and "
+                f"{manifest.root} has {len(manifest.classes)}: compare networks "
+                "that were trained on these data"
             )
     return models
 
@@ -151,9 +152,9 @@ def _examine(
     config: CompareConfig,
 ) -> Examined:
     """A network's figures on the test part, worked out in a task of the cluster."""
-    draws = NETWORKS[model.spec.name].draws_masks
+    draws = NETWORKS[model.architecture.name].draws_masks
     test = replace(manifest, table=manifest.table.take(truth.rows))
-    files = image_files(test, model.spec, np.arange(len(truth.rows)) // GROUP, masks=draws)
+    files = image_files(test, model.architecture, np.arange(len(truth.rows)) // GROUP, masks=draws)
     way = choose_way(files, "auto")
     resources = place_workers(1, config.use_gpu, streams=way == "stream")
     crops = ingest(files, way)
@@ -190,7 +191,7 @@ def _figures(name: str, model: LoadedModel, found: Examined) -> dict[str, Any]:
     keys = ("accuracy", "macro_f1", "weighted_f1", "mask_f1", "mask_iou", "image_iou")
     return {
         "method": name,
-        "network": model.spec.name,
+        "network": model.architecture.name,
         "parameters": sum(weights.numel() for weights in model.network.parameters()),
         "test_images": found.examination.images,
         **{key: round(summary[key], 4) if key in summary else None for key in keys},

@@ -22,10 +22,10 @@ from reidray.models.directory import MODEL_FILES, ModelCard, save_model
 from reidray.models.networks import Network
 from reidray.models.registry import (
     NETWORKS,
-    NetworkSpec,
+    Architecture,
     build_network,
-    check_weights,
-    describe_for_task,
+    check_parameter_count,
+    choose_architecture,
 )
 from reidray.storage.staging import check_replaceable, staged_directory, write_whole
 from reidray.training.checkpoint import Standing, check_settings, read_best
@@ -56,13 +56,13 @@ class Prepared(ABC):
         config: with nothing left open.
         run: the run directory.
         manifest: the images.
-        spec: the network.
+        architecture: the network.
     """
 
     config: TrainingConfig
     run: RunDirectory
     manifest: Manifest
-    spec: NetworkSpec
+    architecture: Architecture
 
     @abstractmethod
     def under(self, config: Any) -> Self:
@@ -114,7 +114,7 @@ class Prepared(ABC):
         precision = self.config.precision
         return Assignment(
             config=self.config,
-            spec=self.spec,
+            architecture=self.architecture,
             training_data=self.manifest.fingerprint,
             make_task=self.task_maker(crops),
             limit=limit,
@@ -209,7 +209,7 @@ def check_resumable(prepared: Prepared) -> None:
 
 def choose_network(
     asked: NetworkConfig, task: str, known: dict[str, object]
-) -> tuple[NetworkConfig, NetworkSpec]:
+) -> tuple[NetworkConfig, Architecture]:
     """The network that is asked for, once built to see that it can be.
 
     Args:
@@ -225,22 +225,28 @@ def choose_network(
     """
     said = {key: value for key, value in asdict(asked).items() if value is not None}
     weights = said.pop("weights")
-    spec = describe_for_task(task, said.pop("name", None), said, known)
-    check_weights(spec)
-    build_network(spec, weights=weights)
-    has = NETWORKS[spec.name].fields
-    resolved: dict[str, Any] = {key: getattr(spec, key) for key in asdict(asked) if key in has}
-    return replace(asked, name=spec.name, **resolved), spec
+    architecture = choose_architecture(task, said.pop("name", None), said, known)
+    check_parameter_count(architecture)
+    build_network(architecture, weights=weights)
+    has = NETWORKS[architecture.name].fields
+    resolved: dict[str, Any] = {
+        key: getattr(architecture, key) for key in asdict(asked) if key in has
+    }
+    return replace(asked, name=architecture.name, **resolved), architecture
 
 
 def image_files(
-    manifest: Manifest, spec: NetworkSpec, groups: NDArray[np.int64], *, masks: bool = False
+    manifest: Manifest,
+    architecture: Architecture,
+    groups: NDArray[np.int64],
+    *,
+    masks: bool = False,
 ) -> ImageFiles:
     """The images of a manifest as crops that a network takes, of its rows.
 
     Args:
         manifest: the images.
-        spec: the network.
+        architecture: the network.
         groups: (N,) int64, which images are decoded and kept together.
         masks: whether their masks are decoded beside them.
     """
@@ -249,7 +255,7 @@ def image_files(
         location=manifest.location,
         paths=table["path"].combine_chunks(),
         groups=groups,
-        size=(spec.height, spec.width),
+        size=(architecture.height, architecture.width),
         masks=table["mask_path"].combine_chunks() if masks else None,
     )
 
@@ -299,7 +305,7 @@ def train(prepared: Ready, *, started: float) -> Trained[Ready]:
         if is_new and not has_checkpoints(prepared.run.location):
             prepared.run.clear((*RUN_FILES, f"{CHECKPOINTS}/*"))
         raise
-    return Trained(prepared, crops, resources, read_learned(prepared.spec, checkpoint))
+    return Trained(prepared, crops, resources, read_learned(prepared.architecture, checkpoint))
 
 
 def open_run(prepared: Prepared) -> Journal:
@@ -318,20 +324,20 @@ def open_run(prepared: Prepared) -> Journal:
     return Journal(run, prepared.config.epochs)
 
 
-def read_learned(spec: NetworkSpec, checkpoint: Path) -> Learned:
+def read_learned(architecture: Architecture, checkpoint: Path) -> Learned:
     """What a training came to, from its last checkpoint."""
     standing, weights = read_best(checkpoint)
-    network = build_network(spec)
+    network = build_network(architecture)
     network.load_state_dict(weights)
     return Learned(network, standing)
 
 
 def write_model(
-    run: RunDirectory, network: Network, spec: NetworkSpec, card: ModelCard, page: str
+    run: RunDirectory, network: Network, architecture: Architecture, card: ModelCard, page: str
 ) -> None:
     """Write the model directory of a run; it appears whole or not at all."""
     with staged_directory(run.folder / "model", replaces=MODEL_FILES) as folder:
-        save_model(folder, network, spec, card, page)
+        save_model(folder, network, architecture, card, page)
 
 
 def plain(config: TrainingConfig) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from ray.util.queue import Queue
 
 from reidray.config import TrainingConfig
 from reidray.errors import UserError
-from reidray.models.registry import NetworkSpec, build_network
+from reidray.models.registry import Architecture, build_network
 from reidray.training.clock import TimeLimit
 from reidray.training.failures import bug_behind
 from reidray.training.loop import (
@@ -46,7 +46,7 @@ class Assignment:
     """All a training process needs to know.
 
     Attributes:
-        spec: the network.
+        architecture: the network.
         training_data: fingerprint of the images and what is known of them.
         make_task: makes what is learned, in each process for its own part of it.
         limit: of the job's time.
@@ -56,7 +56,7 @@ class Assignment:
     """
 
     config: TrainingConfig
-    spec: NetworkSpec
+    architecture: Architecture
     training_data: str
     make_task: Callable[[Place], Task]
     limit: TimeLimit | None
@@ -73,7 +73,7 @@ class Assignment:
         config = self.config
         torch.set_num_threads(self.threads)
         torch.manual_seed(config.seed)
-        network = build_network(self.spec, weights=config.network.weights)
+        network = build_network(self.architecture, weights=config.network.weights)
         plan = LoopPlan(
             epochs=config.epochs,
             seed=config.seed,

@@ -178,7 +178,7 @@ def run_sweep(sweep: Sweep, *, started: float | None = None) -> dict[str, Any]:
         raise UserError(_nothing_learned(rows, config))
     chosen = trials.drawn(best.values)
     chosen.run.clear()  # of a sweep that is resumed
-    learned = read_learned(chosen.spec, best.checkpoint)
+    learned = read_learned(chosen.architecture, best.checkpoint)
     open_run(chosen).copy(learned.records)
     run = KINDS[config.task].finish(chosen, learned, crops, resources)
     best_config = replace(chosen.config, output=None)

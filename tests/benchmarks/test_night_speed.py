@@ -25,7 +25,7 @@ from reidray.data.reading.image_folders import list_images
 from reidray.demo import draw_demo_set
 from reidray.inference.image_batches import ImageSet
 from reidray.inference.predictions import Shape
-from reidray.models import ModelCard, NetworkSpec, save_model
+from reidray.models import ModelCard, build_architecture, save_model
 from reidray.models.registry import build_network
 from reidray.scoring.increment import Increment
 from reidray.scoring.night import rank
@@ -63,9 +63,15 @@ def root(tmp_path_factory):
             (root / folder / f"{number:06d}.jpg").write_bytes(data)
     for name, size in SIZES.items():
         torch.manual_seed(0)
-        spec = NetworkSpec(name="apr", num_people=500, schema=PEDESTRIAN_SCHEMA, **size)
+        architecture = build_architecture("apr", num_people=500, schema=PEDESTRIAN_SCHEMA, **size)
         (root / name).mkdir()
-        save_model(root / name, build_network(spec), spec, ModelCard(metric="cosine"), "# Model\n")
+        save_model(
+            root / name,
+            build_network(architecture),
+            architecture,
+            ModelCard(metric="cosine"),
+            "# Model\n",
+        )
     return root
 
 

@@ -11,7 +11,7 @@ import torch
 from support.drawn_crops import draw_crop
 from support.paths import ROOT
 
-from reidray.models import ModelCard, NetworkSpec, save_model
+from reidray.models import ModelCard, build_architecture, save_model
 from reidray.models.registry import build_network
 
 pytestmark = pytest.mark.cluster
@@ -42,9 +42,11 @@ def data(tmp_path_factory):
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
-    spec = NetworkSpec(name="baseline", backbone="resnet_tiny", num_people=3, height=32, width=16)
+    architecture = build_architecture(
+        "baseline", backbone="resnet_tiny", num_people=3, height=32, width=16
+    )
     card = ModelCard(metric="euclidean", metrics={"training_seconds": 12.5})
-    save_model(folder, build_network(spec), spec, card, "# Model\n")
+    save_model(folder, build_network(architecture), architecture, card, "# Model\n")
     return folder
 
 

@@ -11,7 +11,7 @@ from reidray.comparison.comparison_data import read_comparison_data
 from reidray.comparison.reid_comparison import compare_reid
 from reidray.config.comparison import CompareConfig
 from reidray.errors import UserError
-from reidray.models import ModelCard, NetworkSpec, save_model
+from reidray.models import ModelCard, build_architecture, save_model
 from reidray.models.registry import build_network
 
 draw = partial(draw_crop, noise=40)
@@ -108,10 +108,16 @@ def test_a_folder_that_is_no_model_is_refused(single_shot, tmp_path):
 
 
 def test_a_model_that_embeds_nothing_is_refused(single_shot, tmp_path):
-    spec = NetworkSpec(name="pets_scratch_deep", height=32, width=32, num_classes=3)
+    architecture = build_architecture("pets_scratch_deep", height=32, width=32, num_classes=3)
     torch.manual_seed(0)
     (tmp_path / "pets").mkdir()
-    save_model(tmp_path / "pets", build_network(spec), spec, ModelCard(metric="cosine"), "# Pets\n")
+    save_model(
+        tmp_path / "pets",
+        build_network(architecture),
+        architecture,
+        ModelCard(metric="cosine"),
+        "# Pets\n",
+    )
     told = refused(single_shot, tmp_path / "out", models=(f"pets={tmp_path / 'pets'}",))
     assert "gives no embedding" in told
     assert "pets_scratch_deep" in told

@@ -9,7 +9,7 @@ from support.made_pets import BREEDS, draw_pets
 
 from reidray.config.comparison import CompareConfig
 from reidray.errors import UserError
-from reidray.models import ModelCard, describe_network, save_model
+from reidray.models import ModelCard, build_architecture, save_model
 from reidray.models.registry import build_network
 from reidray.studies.pets_comparison import compare_pets
 
@@ -24,10 +24,10 @@ def pets(tmp_path):
 def saved(folder, name, **fields):
     """An untrained network as a model directory."""
     torch.manual_seed(0)
-    spec = describe_network(name, height=32, width=32, **fields)
+    architecture = build_architecture(name, height=32, width=32, **fields)
     folder.mkdir()
     card = ModelCard(metric="", metrics={"training_seconds": 7.0})
-    save_model(folder, build_network(spec), spec, card, "")
+    save_model(folder, build_network(architecture), architecture, card, "")
     return f"{folder.name}={folder}"
 
 

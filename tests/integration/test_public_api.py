@@ -9,17 +9,19 @@ from PIL import Image
 import reidray
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.models import ModelCard, save_model
-from reidray.models.registry import build_network, describe_network
+from reidray.models.registry import build_architecture, build_network
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
-    spec = describe_network(
+    architecture = build_architecture(
         "apr", backbone="resnet_tiny", num_people=3, height=32, width=16, schema=PEDESTRIAN_SCHEMA
     )
-    save_model(folder, build_network(spec), spec, ModelCard(metric="cosine"), "# Model\n")
+    save_model(
+        folder, build_network(architecture), architecture, ModelCard(metric="cosine"), "# Model\n"
+    )
     return reidray.load_model(folder)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from reidray.config.scoring import ScoreConfig
 from reidray.models import ModelCard, save_model
-from reidray.models.registry import build_network, describe_for_task
+from reidray.models.registry import build_network, choose_architecture
 from reidray.scoring.night import score_night
 from reidray.scoring.night_embedding import NightCluster
 from support.paths import ROOT
@@ -21,9 +21,9 @@ def make_model(folder, name, schema):
     torch.manual_seed(0)
     sizes = {"feature_size": 16, "height": 32, "width": 16}
     known = {"num_people": 3, "schema": schema, **sizes}
-    spec = describe_for_task("reid", name, {"backbone": "resnet_tiny"}, known)
-    network = build_network(spec)
-    save_model(folder, network, spec, ModelCard(metric="cosine"), "# Model\n")
+    architecture = choose_architecture("reid", name, {"backbone": "resnet_tiny"}, known)
+    network = build_network(architecture)
+    save_model(folder, network, architecture, ModelCard(metric="cosine"), "# Model\n")
     return folder
 
 

@@ -15,7 +15,7 @@ from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.layouts import read_layout
 from reidray.errors import UserError
 from reidray.models import ModelCard, load_model, save_model
-from reidray.models.registry import build_network, describe_network
+from reidray.models.registry import build_architecture, build_network
 from reidray.training.checkpoint import TrainingState, read_best
 from reidray.training.checkpoint_files import write_checksums
 
@@ -63,8 +63,10 @@ def is_one_line(caught):
 def test_a_model_whose_weights_are_a_pickle_is_refused(disguised, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
-    spec = describe_network("apr", **SETTINGS)
-    save_model(folder, build_network(spec), spec, ModelCard(metric="cosine"), "# A model\n")
+    architecture = build_architecture("apr", **SETTINGS)
+    save_model(
+        folder, build_network(architecture), architecture, ModelCard(metric="cosine"), "# A model\n"
+    )
     shutil.copy(disguised, folder / "model.safetensors")
     description = json.loads((folder / "model.json").read_text())
     description["weights_sha256"] = sha256(disguised.read_bytes()).hexdigest()
@@ -76,9 +78,9 @@ def test_a_model_whose_weights_are_a_pickle_is_refused(disguised, tmp_path):
 
 def test_a_backbone_that_is_a_pickle_is_refused(disguised):
     weights = disguised.rename(disguised.with_suffix(".safetensors"))
-    spec = describe_network("apr", **SETTINGS)
+    architecture = build_architecture("apr", **SETTINGS)
     with pytest.raises(UserError, match="cannot be read as safetensors") as caught:
-        build_network(spec, weights=str(weights))
+        build_network(architecture, weights=str(weights))
     assert is_one_line(caught)
 
 

@@ -4,7 +4,7 @@ import json
 from hashlib import sha256
 
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
-from reidray.models import ModelCard, NetworkSpec, save_model
+from reidray.models import ModelCard, build_architecture, save_model
 from reidray.models.registry import build_network
 
 DESCRIPTION, WEIGHTS = "model.json", "model.safetensors"
@@ -24,8 +24,10 @@ def write_model(folder, name):
     described |= {"schema": PEDESTRIAN_SCHEMA}
     if name != "apr":
         described = {"embedding_size": 8}
-    spec = NetworkSpec(name=name, height=32, width=16, **described)
-    save_model(folder, build_network(spec), spec, ModelCard(metric="cosine"), "# Model\n")
+    architecture = build_architecture(name, height=32, width=16, **described)
+    save_model(
+        folder, build_network(architecture), architecture, ModelCard(metric="cosine"), "# Model\n"
+    )
     return folder
 
 

@@ -10,17 +10,16 @@ from reidray.errors import UserError
 from reidray.models import (
     NETWORKS,
     ModelCard,
-    NetworkSpec,
     Outputs,
-    describe_network,
+    build_architecture,
     load_model,
     load_person_model,
     save_model,
 )
 from reidray.models.registry import build_network
 
-SPEC = NetworkSpec(
-    name="apr",
+ARCHITECTURE = build_architecture(
+    "apr",
     backbone="resnet_tiny",
     num_people=5,
     schema=PEDESTRIAN_SCHEMA,
@@ -33,8 +32,8 @@ SPEC = NetworkSpec(
 @pytest.fixture
 def saved(tmp_path):
     torch.manual_seed(0)
-    network = build_network(SPEC).eval()
-    save_model(tmp_path, network, SPEC, ModelCard(metric="cosine"), "# A model\n")
+    network = build_network(ARCHITECTURE).eval()
+    save_model(tmp_path, network, ARCHITECTURE, ModelCard(metric="cosine"), "# A model\n")
     return network, tmp_path
 
 
@@ -46,7 +45,7 @@ def test_a_loaded_model_says_what_the_saved_one_said(saved):
         before, after = network(crops), loaded.network(crops)
     assert torch.equal(before.embedding, after.embedding)
     assert all(map(torch.equal, before.attributes, after.attributes))
-    assert loaded.spec == SPEC
+    assert loaded.architecture == ARCHITECTURE
     assert loaded.card.metric == "cosine"
 
 
@@ -59,19 +58,19 @@ def test_all_files_of_a_model_have_the_permissions_that_the_umask_leaves(saved):
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_every_network_comes_back_from_its_directory(name, tmp_path):
     small = {"backbone": "resnet_tiny"} if "backbone" in NETWORKS[name].fields else {}
-    spec = describe_network(name, height=64, width=32, **small)
+    architecture = build_architecture(name, height=64, width=32, **small)
     torch.manual_seed(0)
-    network = build_network(spec).eval()
-    save_model(tmp_path, network, spec, ModelCard(metric="cosine"), "# A model\n")
+    network = build_network(architecture).eval()
+    save_model(tmp_path, network, architecture, ModelCard(metric="cosine"), "# A model\n")
     torch.manual_seed(1)
     loaded = load_model(tmp_path)
-    assert loaded.spec == spec
+    assert loaded.architecture == architecture
     crops = torch.randint(0, 256, (2, 3, 64, 32), dtype=torch.uint8)
     with torch.inference_mode():
         before, after = network(crops), loaded.network(crops)
     if isinstance(before, Outputs):
         assert torch.equal(before.embedding, after.embedding)
-        assert len(before.attributes) == len(after.attributes) == len(spec.schema.sizes)
+        assert len(before.attributes) == len(after.attributes) == len(architecture.schema.sizes)
         assert all(map(torch.equal, before.attributes, after.attributes))
     else:
         assert torch.equal(before.classes, after.classes)
@@ -90,8 +89,14 @@ def test_every_network_comes_back_from_its_directory(name, tmp_path):
 )
 def test_a_description_says_what_the_network_makes_of_pixels(name, expected, tmp_path):
     small = {"backbone": "resnet_tiny"} if name == "baseline" else {}
-    spec = describe_network(name, **small)
-    save_model(tmp_path, build_network(spec), spec, ModelCard(metric="cosine"), "# A model\n")
+    architecture = build_architecture(name, **small)
+    save_model(
+        tmp_path,
+        build_network(architecture),
+        architecture,
+        ModelCard(metric="cosine"),
+        "# A model\n",
+    )
     assert json.loads((tmp_path / "model.json").read_text())["input"] == expected
 
 
@@ -101,14 +106,14 @@ def test_a_directory_from_before_the_reports_networks_still_loads(saved):
     for field in ("num_classes", "embedding_size"):
         del description["architecture"][field]
     (folder / "model.json").write_text(json.dumps(description))
-    assert load_model(folder).spec == SPEC
+    assert load_model(folder).architecture == ARCHITECTURE
 
 
 def test_other_weights_have_another_id(saved, tmp_path_factory):
     network, folder = saved
     other = tmp_path_factory.mktemp("other")
     torch.nn.init.zeros_(network.identity.weight)
-    save_model(other, network, SPEC, ModelCard(metric="cosine"), "# A model\n")
+    save_model(other, network, ARCHITECTURE, ModelCard(metric="cosine"), "# A model\n")
     assert load_model(folder).model_id == load_model(folder).model_id
     assert load_model(folder).model_id != load_model(other).model_id
 
@@ -212,8 +217,8 @@ def test_a_missing_model_is_a_mistake(tmp_path):
 
 
 def test_a_network_that_gives_no_embedding_is_refused_where_people_are_looked_for(tmp_path):
-    spec = describe_network("pets_mobilenet_dense", num_classes=3)
-    save_model(tmp_path, build_network(spec), spec, ModelCard(metric=""), "")
+    architecture = build_architecture("pets_mobilenet_dense", num_classes=3)
+    save_model(tmp_path, build_network(architecture), architecture, ModelCard(metric=""), "")
     assert load_model(tmp_path).network.embedding_size == 0
     with pytest.raises(UserError, match="gives no embedding: its network 'pets_mobilenet_dense'"):
         load_person_model(tmp_path)

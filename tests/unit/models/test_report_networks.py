@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from reidray.errors import UserError
-from reidray.models import NETWORKS, Outputs, PetOutputs, build_model, describe_network
+from reidray.models import NETWORKS, Outputs, PetOutputs, build_architecture, build_model
 from reidray.models.networks.attributes import CLOTHING_SCHEMA
 
 TRIPLET = ["vgg_triplet_rgb", "vgg_triplet_gray"]
@@ -19,9 +19,9 @@ ALL = [*TRIPLET, *PETS, "attributes_vgg"]
 
 def images(name, count=2):
     """Noise of the size that a network is described with."""
-    spec = describe_network(name)
+    architecture = build_architecture(name)
     random = torch.Generator().manual_seed(0)
-    size = (count, 3, spec.height, spec.width)
+    size = (count, 3, architecture.height, architecture.width)
     return torch.randint(0, 256, size, dtype=torch.uint8, generator=random)
 
 

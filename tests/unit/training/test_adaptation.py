@@ -32,7 +32,7 @@ def test_every_recipe_trains_on_few_people_without_attributes(tmp_path, recipe, 
     prepared = reid(data, *(["--recipe", recipe] if recipe else []))
     assert prepared.config.batch.people <= 8
     assert prepared.config.validation.select_by == "mean_ap"
-    assert not prepared.spec.schema.attributes
+    assert not prepared.architecture.schema.attributes
     assert "batches of" in adapted(prepared)
     assert reid(data, "--config", str(saved(prepared, tmp_path))).config == prepared.config
 
@@ -50,8 +50,8 @@ def saved(prepared, folder):
 @pytest.mark.parametrize("recipe", ["demo", "market_small"])
 def test_a_recipe_with_attributes_learns_identity_alone_where_there_are_none(plain, recipe):
     prepared = reid(plain, "--recipe", recipe)
-    assert prepared.spec.name == "baseline"
-    assert prepared.spec.backbone == "resnet_tiny"
+    assert prepared.architecture.name == "baseline"
+    assert prepared.architecture.backbone == "resnet_tiny"
     assert "identity alone" in adapted(prepared)
     assert "feature_size" in adapted(prepared)
 
@@ -59,7 +59,7 @@ def test_a_recipe_with_attributes_learns_identity_alone_where_there_are_none(pla
 def test_nothing_is_adapted_where_the_data_have_all_that_is_asked_for(tmp_path):
     data = attributed(tmp_path / "data", 30)
     prepared = reid(data, "--recipe", "demo")
-    assert (prepared.spec.name, prepared.config.batch.people) == ("apr", 16)
+    assert (prepared.architecture.name, prepared.config.batch.people) == ("apr", 16)
     assert prepared.config.validation.select_by == "attribute_accuracy"
     assert not adapted(prepared)
 
@@ -67,7 +67,7 @@ def test_nothing_is_adapted_where_the_data_have_all_that_is_asked_for(tmp_path):
 def test_unknown_attributes_of_validation_people_choose_no_epoch(tmp_path):
     data = attributed(tmp_path / "data", 30, val="")
     prepared = reid(data, "--recipe", "demo")
-    assert (prepared.spec.name, prepared.config.validation.select_by) == ("apr", "mean_ap")
+    assert (prepared.architecture.name, prepared.config.validation.select_by) == ("apr", "mean_ap")
     with pytest.raises(UserError, match="no attribute of the validation people is known"):
         reid(data, "--recipe", "demo", "--validation.select-by", "attribute_accuracy")
 
@@ -101,7 +101,7 @@ def test_what_a_refusal_advises_works(plain, recipe, flags, advice):
 def test_settings_of_a_recipe_give_way_to_a_network_that_is_named(tmp_path):
     data = attributed(tmp_path / "data", 30)
     prepared = reid(data, "--recipe", "demo", "--network.name", "vgg_triplet_rgb", *SMALL)
-    assert prepared.spec.name == "vgg_triplet_rgb"
+    assert prepared.architecture.name == "vgg_triplet_rgb"
     assert "backbone, feature_size, dropout left out" in adapted(prepared)
     with pytest.raises(UserError, match="'baseline' has no feature_size"):
         reid(data, "--recipe", "demo", "--network.name", "baseline", "--network.feature-size", "64")
@@ -118,7 +118,7 @@ def test_a_set_that_names_nobody_is_refused_with_what_would_train_on_it(tmp_path
 def test_classes_alone_are_learned_where_there_are_no_masks(tmp_path, recipe):
     data = labelled(tmp_path / "data", 5)
     prepared = multitask(data, "--recipe", recipe)
-    assert prepared.spec.name == "pets_mobilenet_dense"
+    assert prepared.architecture.name == "pets_mobilenet_dense"
     assert not prepared.labelling.masks
     assert "batches of 12 images instead of 32" in adapted(prepared)
     network = ("--network.name", "pets_autoencoder")

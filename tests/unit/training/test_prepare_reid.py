@@ -54,9 +54,9 @@ def test_a_network_is_described_by_what_it_has(annotated, tmp_path, name, predic
     )
     prepared = prepare_reid(config)
     assert len(prepared.manifest.schema.names) == 12
-    assert len(prepared.spec.schema.names) == predicted
-    assert prepared.spec.num_people == (0 if name == "vgg_triplet_rgb" else 9)
-    assert (prepared.spec.height, prepared.spec.width) == (32, 16)
+    assert len(prepared.architecture.schema.names) == predicted
+    assert prepared.architecture.num_people == (0 if name == "vgg_triplet_rgb" else 9)
+    assert (prepared.architecture.height, prepared.architecture.width) == (32, 16)
     assert not (tmp_path / "run").exists()
 
 
@@ -75,10 +75,10 @@ def prepare(annotated, tmp_path, **settings):
 
 def test_what_is_not_said_of_a_network_is_as_in_its_report(annotated, tmp_path):
     prepared = prepare(annotated, tmp_path, network={"name": "vgg_triplet_rgb"})
-    assert prepared.config.network.embedding_size == prepared.spec.embedding_size == 301
+    assert prepared.config.network.embedding_size == prepared.architecture.embedding_size == 301
     assert prepared.config.network.backbone is None
     again = prepare_reid(prepared.config)
-    assert again.spec == prepared.spec
+    assert again.architecture == prepared.architecture
 
 
 @pytest.mark.parametrize(

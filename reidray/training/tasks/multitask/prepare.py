@@ -17,7 +17,7 @@ from reidray.data.manifest import Manifest
 from reidray.data.split import split_images, split_people
 from reidray.errors import UserError
 from reidray.metrics.attributes import most_frequent
-from reidray.models.registry import DEFAULT_NETWORKS, NETWORKS, NetworkSpec
+from reidray.models.registry import DEFAULT_NETWORKS, NETWORKS, Architecture
 from reidray.training.adaptation import adapt_network, adaptation_notes, is_free
 from reidray.training.clock import TimeLimit
 from reidray.training.loop import Task
@@ -68,13 +68,13 @@ class PreparedMultitask(Prepared):
         Raises:
             UserError: the images or the network do not allow it.
         """
-        config, spec, labelling = _settle(config, self.manifest, self.images["train"])
-        return replace(self, config=config, spec=spec, labelling=labelling)
+        config, architecture, labelling = _settle(config, self.manifest, self.images["train"])
+        return replace(self, config=config, architecture=architecture, labelling=labelling)
 
     def image_files(self) -> ImageFiles:
         """The images of all parts, and their masks where masks are drawn."""
         groups = np.arange(self.manifest.table.num_rows) // GROUP
-        return image_files(self.manifest, self.spec, groups, masks=self.labelling.masks)
+        return image_files(self.manifest, self.architecture, groups, masks=self.labelling.masks)
 
     def decoded(self, crops: IngestedCrops) -> Self:
         """The training on the images that decode.
@@ -133,7 +133,7 @@ def prepare_multitask(
     manifest, images = _used_images(_split(labelled, config), config, own_val=own_val)
     masks = "mask_path" in manifest.table.column_names
     config, changes = _adapt(config, len(images["train"].rows), sources, masks=masks)
-    config, spec, labelling = _settle(config, manifest, images["train"])
+    config, architecture, labelling = _settle(config, manifest, images["train"])
     manifest = replace(manifest, notes=(*manifest.notes, *adaptation_notes(changes)))
     for note in manifest.notes[len(labelled.notes) :]:
         log.info("%s", note)
@@ -143,7 +143,7 @@ def prepare_multitask(
         config=replace(config, output=run.location.uri),
         run=run,
         manifest=manifest,
-        spec=spec,
+        architecture=architecture,
         images=images,
         labelling=labelling,
     )
@@ -220,7 +220,7 @@ def _adapt(
 
 def _settle(
     config: TrainMultitaskConfig, manifest: Manifest, train: LabelledImages
-) -> tuple[TrainMultitaskConfig, NetworkSpec, Labelling]:
+) -> tuple[TrainMultitaskConfig, Architecture, Labelling]:
     """The configuration with nothing left open, the network and its labels; all checked."""
     count = len(train.rows)
     if count < config.batch_size:
@@ -237,28 +237,28 @@ def _settle(
             f"{config.data}: {advice}"
         )
     known = {"num_classes": len(manifest.classes), "schema": manifest.schema}
-    network, spec = choose_network(config.network, config.task, known)
-    labelling = _labelling(manifest, spec, train)
-    _check_something_to_learn(config, spec, labelling)
-    return replace(config, network=network), spec, labelling
+    network, architecture = choose_network(config.network, config.task, known)
+    labelling = _labelling(manifest, architecture, train)
+    _check_something_to_learn(config, architecture, labelling)
+    return replace(config, network=network), architecture, labelling
 
 
 def _check_something_to_learn(
-    config: TrainMultitaskConfig, spec: NetworkSpec, labelling: Labelling
+    config: TrainMultitaskConfig, architecture: Architecture, labelling: Labelling
 ) -> None:
     """Refuse losses that all have weight 0, and a figure that the network does not have."""
     if not (config.loss.labels or labelling.masks):
         raise UserError(
-            f"network {spec.name!r} draws no masks and --loss.labels is 0: it learns nothing; "
-            "raise --loss.labels"
+            f"network {architecture.name!r} draws no masks and --loss.labels is 0: it learns "
+            "nothing; raise --loss.labels"
         )
     figures = ["validation_loss"]
     figures += ["accuracy", "macro_f1"] if labelling.classes else ["attribute_accuracy"]
     figures += ["mask_f1", "mask_iou"] if labelling.masks else []
     if config.validation.select_by not in figures:
         raise UserError(
-            f"network {spec.name!r} has no {config.validation.select_by} on these data: choose "
-            f"--validation.select-by from {', '.join(figures)}"
+            f"network {architecture.name!r} has no {config.validation.select_by} on these data: "
+            f"choose --validation.select-by from {', '.join(figures)}"
         )
 
 
@@ -294,20 +294,20 @@ def _labelled(manifest: Manifest, split: str) -> LabelledImages:
     return LabelledImages(rows[known].astype(np.int64), labels[known])
 
 
-def _labelling(manifest: Manifest, spec: NetworkSpec, train: LabelledImages) -> Labelling:
+def _labelling(manifest: Manifest, architecture: Architecture, train: LabelledImages) -> Labelling:
     """What the network is to say of an image."""
-    masks = NETWORKS[spec.name].draws_masks
+    masks = NETWORKS[architecture.name].draws_masks
     if masks and "mask_path" not in manifest.table.column_names:
         raise UserError(
-            f"network {spec.name!r} draws masks and the data has none: add a column mask_path, "
-            f"or use --network.name {WITHOUT_MASKS}"
+            f"network {architecture.name!r} draws masks and the data has none: add a column "
+            f"mask_path, or use --network.name {WITHOUT_MASKS}"
         )
     majority = (
         np.array([np.bincount(train.labels[:, 0]).argmax()])
         if manifest.classes
         else most_frequent(train.labels, manifest.schema)
     )
-    return Labelling(manifest.classes, spec.schema, masks, majority)
+    return Labelling(manifest.classes, architecture.schema, masks, majority)
 
 
 def _make_task(prepared: PreparedMultitask, crops: IngestedCrops, place: Place) -> MultitaskTask:

@@ -86,7 +86,7 @@ def finish_multitask(
     )
     page = render_multitask_card(card.recipe, findings)
     with Activity("writing the model and the report"):
-        write_model(run, learned.network, prepared.spec, card, page)
+        write_model(run, learned.network, prepared.architecture, card, page)
         write_multitask_report(run.folder / "report.html", config=card.recipe, findings=findings)
         run.share()
     judged = examined.get("test", examined["validation"])

@@ -17,7 +17,7 @@ from reidray.data.manifest import Manifest
 from reidray.data.sampling import check_identity_batch
 from reidray.data.split import split_people
 from reidray.errors import UserError
-from reidray.models.registry import NetworkSpec
+from reidray.models.registry import Architecture
 from reidray.training.adaptation import adaptation_notes
 from reidray.training.clock import TimeLimit
 from reidray.training.loop import Task
@@ -66,12 +66,14 @@ class PreparedReid(Prepared):
         Raises:
             UserError: the images or the network do not allow it.
         """
-        config, spec = _settle(config, self.manifest, self.train)
-        return replace(self, config=config, spec=spec)
+        config, architecture = _settle(config, self.manifest, self.train)
+        return replace(self, config=config, architecture=architecture)
 
     def image_files(self) -> ImageFiles:
         """The images, those of one person together."""
-        return image_files(self.manifest, self.spec, self.manifest.table["person"].to_numpy())
+        return image_files(
+            self.manifest, self.architecture, self.manifest.table["person"].to_numpy()
+        )
 
     def decoded(self, crops: IngestedCrops) -> Self:
         """The training on the images that decode.
@@ -148,7 +150,7 @@ def prepare_reid(
     )
     train, validation = label_crops(manifest, "train"), validation_crops(config, manifest)
     config, changes = adapt_reid(config, train, validation, sources)
-    config, spec = _settle(config, manifest, train)
+    config, architecture = _settle(config, manifest, train)
     check_validation(config, labelled, validation)
     notes = (
         *manifest.notes,
@@ -164,7 +166,7 @@ def prepare_reid(
         config=replace(config, output=run.location.uri),
         run=run,
         manifest=manifest,
-        spec=spec,
+        architecture=architecture,
         train=train,
         validation=validation,
     )
@@ -201,13 +203,13 @@ def _known_people(manifest: Manifest) -> Manifest:
 
 def _settle(
     config: TrainReidConfig, manifest: Manifest, train: LabelledCrops
-) -> tuple[TrainReidConfig, NetworkSpec]:
+) -> tuple[TrainReidConfig, Architecture]:
     """The configuration with nothing left open, and the network; both checked."""
     _check_batch(config, train)
     known = {"num_people": len(np.unique(train.people)), "schema": manifest.schema}
-    network, spec = choose_network(config.network, "reid", known)
-    _check_something_to_learn(config, spec, labelled=bool(manifest.schema.attributes))
-    return replace(config, network=network), spec
+    network, architecture = choose_network(config.network, "reid", known)
+    _check_something_to_learn(config, architecture, labelled=bool(manifest.schema.attributes))
+    return replace(config, network=network), architecture
 
 
 def _make_task(
@@ -232,28 +234,28 @@ def _check_batch(config: TrainReidConfig, train: LabelledCrops) -> None:
 
 
 def _check_something_to_learn(
-    config: TrainReidConfig, spec: NetworkSpec, *, labelled: bool
+    config: TrainReidConfig, architecture: Architecture, *, labelled: bool
 ) -> None:
     """Refuse a network none of whose outputs has a loss, or a figure that it cannot have.
 
     Args:
         config: what to train.
-        spec: the network.
+        architecture: the network.
         labelled: whether the data have attributes.
     """
-    weights, knows_attributes = config.loss, bool(spec.schema.attributes)
+    weights, knows_attributes = config.loss, bool(architecture.schema.attributes)
     if not (
         weights.triplet
-        or (weights.identity and spec.num_people)
+        or (weights.identity and architecture.num_people)
         or (weights.attributes and knows_attributes)
     ):
         raise UserError(
-            f"network {spec.name!r} learns nothing: every loss over what it predicts has "
+            f"network {architecture.name!r} learns nothing: every loss over what it predicts has "
             "weight 0: raise --loss.triplet"
         )
     if config.validation.select_by == "attribute_accuracy" and not knows_attributes:
         other = "use --network.name apr, or " if labelled else ""
         raise UserError(
-            f"network {spec.name!r} predicts no attributes, as --validation.select-by "
+            f"network {architecture.name!r} predicts no attributes, as --validation.select-by "
             f"attribute_accuracy needs it: {other}use --validation.select-by mean_ap"
         )

@@ -64,7 +64,7 @@ def finish_reid(prepared: PreparedReid, learned: Learned, crops: IngestedCrops) 
     )
     page = render_model_card(config, standing.best, standing.best_epoch, summary)
     with Activity("writing the model and the report"):
-        write_model(run, learned.network, prepared.spec, card, page)
+        write_model(run, learned.network, prepared.architecture, card, page)
         write_run_report(
             run.folder / "report.html",
             config=config,
