@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from reidray.inference.in_memory import embed
     from reidray.metrics.ranking import evaluate
     from reidray.models.directory import load_model
-    from reidray.retrieval.ranking import top_k
+    from reidray.retrieval.exact_search import top_k
 
     __version__: str
 
@@ -26,7 +26,7 @@ _HOMES = {
     "embed": "reidray.inference.in_memory",
     "evaluate": "reidray.metrics.ranking",
     "load_model": "reidray.models.directory",
-    "top_k": "reidray.retrieval.ranking",
+    "top_k": "reidray.retrieval.exact_search",
 }
 
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from reidray.baselines.pca import PCABaseline
-from reidray.baselines.pixels import PixelProjection
+from reidray.baselines.pixel_projection import PixelProjection
 
 SHARE = 0.99
 SHRINKAGE = 0.7

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.decomposition import PCA
 
-from reidray.baselines.moments import PixelMoments
-from reidray.baselines.pixels import PixelProjection, PixelScale, flatten
+from reidray.baselines.pixel_moments import PixelMoments
+from reidray.baselines.pixel_projection import PixelProjection, PixelScaler, flatten_crops
 
 
 class PCABaseline(PixelProjection):
@@ -37,12 +37,12 @@ class PCABaseline(PixelProjection):
         Raises:
             ValueError: `crops` has another shape or holds fewer than two.
         """
-        pixels = flatten(crops, grey=grey)
+        pixels = flatten_crops(crops, grey=grey)
         if len(pixels) < 2:
             raise ValueError(f"crops hold {len(pixels)}: expected two or more")
         mean = pixels.mean(axis=0, dtype=np.float64)
         variance = pixels.var(axis=0, dtype=np.float64)
-        scale = PixelScale.of(mean, variance, (crops.shape[1], crops.shape[2]), grey=grey)
+        scale = PixelScaler.of(mean, variance, (crops.shape[1], crops.shape[2]), grey=grey)
         count = min(int(components), *pixels.shape) if components >= 1 else None
         pca = PCA(count, random_state=seed).fit(scale.standardise(crops))
         shares = pca.explained_variance_ratio_.astype(np.float64)
@@ -63,7 +63,7 @@ class PCABaseline(PixelProjection):
             ValueError: `moments` are of fewer than two crops.
         """
         mean, covariance = moments.mean_and_covariance()
-        scale = PixelScale.of(mean, covariance.diagonal(), moments.size, grey=moments.grey)
+        scale = PixelScaler.of(mean, covariance.diagonal(), moments.size, grey=moments.grey)
         covariance /= scale.deviation
         covariance /= scale.deviation[:, None]
         values, vectors = np.linalg.eigh(covariance)

@@ -11,7 +11,7 @@ from reidray.comparison.comparison_data import ComparedImages, image_names
 from reidray.comparison.methods import Method
 from reidray.metrics import RankingMetrics, evaluate
 from reidray.metrics.protocols import JUNK
-from reidray.retrieval import classify
+from reidray.retrieval import knn_classify
 
 RANKS = range(1, 11)
 NEIGHBOURS = (3, 10)
@@ -126,7 +126,7 @@ def _share_named(
     k: int,
 ) -> float:
     query, gallery = method.embeddings[-2:]
-    named = classify(
+    named = knn_classify(
         query, gallery[kept], known[kept], k=k, weights="distance", metric=method.metric
     )
     return float((named == asked).mean())

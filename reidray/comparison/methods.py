@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from reidray.baselines.distributed import embed_images, sum_moments
+from reidray.baselines.distributed_pixels import compute_moments, project_images
 from reidray.baselines.lda import SHARE, LDABaseline
 from reidray.baselines.pca import PCABaseline
-from reidray.baselines.pixels import PixelProjection
+from reidray.baselines.pixel_projection import PixelProjection
 from reidray.comparison.comparison_data import ComparedImages, image_names
 from reidray.config.comparison import LDA_NAME, CompareConfig
 from reidray.data.images.decoding import BadImage, check_bad_images
@@ -83,7 +83,7 @@ def fit_baselines(config: CompareConfig, images: ComparedImages) -> FittedBaseli
     start = time.perf_counter()
     names = image_names(images.train)
     size = config.height, config.width
-    moments, bad = sum_moments(images.location, names, size, grey=config.grey)
+    moments, bad = compute_moments(images.location, names, size, grey=config.grey)
     _check_bad(images, bad, len(names), config.max_bad)
     with Activity("fitting PCA"):
         whole = PCABaseline.from_moments(moments, min(moments.count, len(moments.sums)))
@@ -92,7 +92,7 @@ def fit_baselines(config: CompareConfig, images: ComparedImages) -> FittedBaseli
     }
     seconds = dict.fromkeys(projections, time.perf_counter() - start)
     base = whole.keep(SHARE)
-    learnt = embed_images(base, images.location, names)
+    learnt = project_images(base, images.location, names)
     people = images.train.people[learnt.rows]
     with Activity("fitting LDA"):
         projections[LDA_NAME] = LDABaseline.fit(base, learnt.embeddings, people)
@@ -112,7 +112,7 @@ def embed_baselines(
     for name, projection in fitted.projections.items():
         start = time.perf_counter()
         names = [path for labels in images.sets for path in image_names(labels)]
-        found = embed_images(projection, images.location, names)
+        found = project_images(projection, images.location, names)
         seconds = time.perf_counter() - start
         _check_bad(images, found.bad, len(names), config.max_bad)
         images, parts = _decoded(images, found.rows, found.embeddings)

@@ -9,7 +9,7 @@ from sklearn.manifold import TSNE
 from reidray.comparison.comparison_data import ComparedImages
 from reidray.comparison.method_evaluation import PersonRanks
 from reidray.comparison.methods import Method
-from reidray.metrics.protocols import Truth, read_truth
+from reidray.metrics.protocols import GroundTruth, build_ground_truth
 from reidray.retrieval import top_k
 
 TRIPLETS = 6
@@ -119,9 +119,9 @@ def map_embeddings(method: Method, rows: NDArray[np.int64], seed: int) -> NDArra
     return np.asarray(tsne.fit_transform(method.embeddings[-1][rows]), np.float64)
 
 
-def _truth(images: ComparedImages) -> Truth:
+def _truth(images: ComparedImages) -> GroundTruth:
     query, gallery = images.sets[:2]
-    return read_truth(
+    return build_ground_truth(
         query.people,
         gallery.people,
         query.cameras,

@@ -21,7 +21,7 @@ from reidray.evaluation.figures import (
 )
 from reidray.evaluation.name_matching import nothing_in_common
 from reidray.metrics import RankingMetrics, evaluate, evaluate_open_set
-from reidray.metrics.protocols import Truth, default_protocol, read_truth
+from reidray.metrics.protocols import GroundTruth, build_ground_truth, default_protocol
 from reidray.retrieval import Reranking
 from reidray.scoring.distractors import score_images, separation_figures
 
@@ -112,7 +112,9 @@ def protocol_of(query: ImageLabels, gallery: ImageLabels) -> ProtocolName:
     return default_protocol(query.people, gallery.people, query.cameras, gallery.cameras)
 
 
-def right_answers(query: ImageLabels, gallery: ImageLabels, protocol: str, source: str) -> Truth:
+def right_answers(
+    query: ImageLabels, gallery: ImageLabels, protocol: str, source: str
+) -> GroundTruth:
     """Which gallery images are each query's matches.
 
     Raises:
@@ -120,7 +122,7 @@ def right_answers(query: ImageLabels, gallery: ImageLabels, protocol: str, sourc
     """
     shape = len(query.people), len(gallery.people)
     with _mistakes_in(source):
-        return read_truth(
+        return build_ground_truth(
             query.people, gallery.people, query.cameras, gallery.cameras, protocol, shape
         )
 
@@ -153,7 +155,7 @@ def _figures(metrics: RankingMetrics) -> dict[str, Any]:
 
 
 def _query_figures(
-    labels: ImageLabels, truth: Truth, metrics: RankingMetrics
+    labels: ImageLabels, truth: GroundTruth, metrics: RankingMetrics
 ) -> tuple[QueryFigures, ...]:
     return tuple(
         QueryFigures(

@@ -19,8 +19,8 @@ from reidray.evaluation.figures import Evaluation, ImageLabels, QueryFigures
 from reidray.inference.embedded_set import EmbeddedSet, embed_sets
 from reidray.inference.embedding_pass import plan_pool
 from reidray.inference.image_batches import ImageSet
-from reidray.metrics.attributes import attribute_accuracy, most_frequent
-from reidray.metrics.subgroups import group_figures
+from reidray.metrics.attribute_metrics import attribute_accuracy, majority_labels
+from reidray.metrics.subgroups import subgroup_metrics
 from reidray.models import LoadedModel, load_person_model
 from reidray.scoring.distractors import labelled_distractors
 from reidray.scoring.night import check_bad
@@ -97,7 +97,7 @@ def _group_figures(
     table: pa.Table, queries: Sequence[QueryFigures], schema: AttributeSchema
 ) -> dict[str, Any]:
     """Figures of the queries by gender and age, as far as these are known."""
-    return group_figures(
+    return subgroup_metrics(
         np.array([query.average_precision for query in queries], dtype=np.float64),
         np.array([query.first_match_rank or 0 for query in queries]),
         table["person"].to_numpy(),
@@ -118,7 +118,7 @@ def _attribute_figures(
     """Attribute accuracy over query and gallery images where codes are known."""
     codes = _codes(pa.concat_tables(tables), schema)
     predicted = np.concatenate([part.predictions.codes for part in found])
-    majority = most_frequent(codes.astype(np.int64), schema)
+    majority = majority_labels(codes.astype(np.int64), schema)
     figures = attribute_accuracy(predicted, codes, schema, majority)
     return figures | ({"majority_from": "the images judged"} if figures else {})
 

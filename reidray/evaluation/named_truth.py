@@ -10,14 +10,14 @@ from reidray.data.ids import number_cameras, number_people, renumbered
 from reidray.data.reading.file_names import CropName, person_and_camera_of
 from reidray.errors import UserError
 from reidray.evaluation.ranking_truth import RankingTruth
-from reidray.metrics.draws import SingleImageDraws
 from reidray.metrics.protocols import (
     CAMERA_PROTOCOLS,
+    GroundTruth,
     ProtocolName,
-    Truth,
+    build_ground_truth,
     default_protocol,
-    read_truth,
 )
+from reidray.metrics.single_shot_galleries import SingleShotGalleries
 
 DRAWN_GALLERIES, DRAWING_SEED = 100, 0  # as `metrics.evaluate` has them
 
@@ -32,19 +32,19 @@ class DrawnGalleries:
         gallery: index of each gallery name.
     """
 
-    truth: Truth
+    truth: GroundTruth
     queries: Mapping[str, int]
     gallery: Mapping[str, int]
 
     def curve(self, ranking: Mapping[str, Sequence[str]], length: int) -> NDArray[np.float64]:
         """(length,) the mean over queries and galleries; a name that is not ranked comes last."""
-        draws = SingleImageDraws(self.truth, DRAWN_GALLERIES, DRAWING_SEED)
+        draws = SingleShotGalleries(self.truth, DRAWN_GALLERIES, DRAWING_SEED)
         found = np.zeros(length)
         for query in ranking:
             positions = np.full(len(self.gallery), np.inf)
             ranked = [self.gallery[name] for name in ranking[query] if name in self.gallery]
             positions[ranked] = np.arange(len(ranked))
-            ranks = draws.ranks_in_list(self.queries[query], positions, self.truth)
+            ranks = draws.ranks_from_positions(self.queries[query], positions, self.truth)
             within = ranks[ranks < length].astype(np.int64)
             found += np.bincount(within, minlength=length) / len(ranks)
         curve: NDArray[np.float64] = found.cumsum() / len(ranking)
@@ -76,7 +76,7 @@ def truth_from_names(
     chosen = protocol or default_protocol(query_ids, gallery_ids, asked_by, held_by)
     try:
         shape = len(asked), len(held)
-        truth = read_truth(query_ids, gallery_ids, asked_by, held_by, chosen, shape)
+        truth = build_ground_truth(query_ids, gallery_ids, asked_by, held_by, chosen, shape)
     except ValueError as error:
         raise UserError(f"file names of the ranking and of --gallery: {error}") from None
     correct, ignored, unmatched = {}, {}, []
@@ -103,7 +103,7 @@ def truth_from_names(
     )
 
 
-def _draw(truth: Truth, queries: Sequence[str], gallery: Sequence[str]) -> DrawnGalleries:
+def _draw(truth: GroundTruth, queries: Sequence[str], gallery: Sequence[str]) -> DrawnGalleries:
     places = ({name: row for row, name in enumerate(names)} for names in (queries, gallery))
     return DrawnGalleries(truth, *places)
 

@@ -24,7 +24,7 @@ from reidray.evaluation.name_matching import nothing_in_common, pair_names
 from reidray.evaluation.ranking_formats import read_forms
 from reidray.evaluation.ranking_match import MatchedRanking, match_gallery, match_truth
 from reidray.evaluation.ranking_truth import RankingTruth, read_truth_forms
-from reidray.metrics.attributes import attribute_accuracy, most_frequent
+from reidray.metrics.attribute_metrics import attribute_accuracy, majority_labels
 from reidray.storage.location import Location
 
 log = logging.getLogger("reidray")
@@ -133,7 +133,7 @@ def judge_attributes(
         )
         for side in (truth, predicted)
     )
-    majority = most_frequent(codes, PEDESTRIAN_SCHEMA)
+    majority = majority_labels(codes, PEDESTRIAN_SCHEMA)
     figures = attribute_accuracy(guesses, codes.astype(np.int8), PEDESTRIAN_SCHEMA, majority)
     right = np.array([encode_annotation_row(row) for row in truth.values()])
     blank = (0,) * len(ANNOTATION_COLUMNS)

@@ -19,12 +19,12 @@ from reidray.inference.image_batches import (
     read_batch,
 )
 from reidray.inference.predictions import Predictions, Shape
-from reidray.metrics.distractors import attribute_doubt
+from reidray.metrics.distractor_scores import attribute_uncertainty
 from reidray.models import Architecture, LoadedModel
 from reidray.models.networks import Network
 from reidray.models.striped_resnet import StripedResNet
 from reidray.progress import warn_when_slow
-from reidray.retrieval.sums import one_thread
+from reidray.retrieval.numerics import single_thread
 
 
 def shape_of(model: LoadedModel) -> Shape:
@@ -48,7 +48,7 @@ def embed_here(
     """
     embedder = Embedder(model.network, model.architecture, "cpu")
     size = (model.architecture.height, model.architecture.width)
-    with one_thread():
+    with single_thread():
         plan = plan_batches(sets, wanted)
         decoded = decode_batches(plan, size, known)
         for planned in plan:
@@ -104,4 +104,4 @@ def _codes_and_doubt(logits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     if not logits:
         return torch.empty(BATCH, 0, dtype=torch.int64), torch.full((BATCH,), torch.nan)
     codes = torch.stack([values.argmax(dim=1) for values in logits], dim=1)
-    return codes, attribute_doubt([values.float().softmax(dim=1) for values in logits])
+    return codes, attribute_uncertainty([values.float().softmax(dim=1) for values in logits])

@@ -3,14 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from reidray.retrieval.inputs import Labels, as_labels
+from reidray.retrieval.array_inputs import Labels, as_labels
 
 RESAMPLES = 1000
 LEVEL = 0.95
 DRAWS_AT_ONCE = 1 << 20
 
 
-def people_intervals(
+def bootstrap_intervals(
     values: NDArray[np.floating], people: Labels, *, seed: int = 0
 ) -> NDArray[np.float64]:
     """Percentile bootstrap intervals of means over images, drawn person by person.

@@ -25,7 +25,7 @@ class ClassAverages:
 
 
 @dataclass(frozen=True)
-class ClassFigures:
+class ClassificationMetrics:
     """How well N images were classified into C classes.
 
     Where a figure would divide by zero it is 0: the precision of a class that was never predicted,
@@ -55,7 +55,7 @@ class ClassFigures:
 
 
 @dataclass(frozen=True)
-class MaskFigures:
+class MaskMetrics:
     """How well the foreground of N images was drawn.
 
     Where there is no foreground and none was predicted, F1 and IoU are 1: nothing was missed.
@@ -73,9 +73,9 @@ class MaskFigures:
     image_iou: float
 
 
-def judge_classes(
+def evaluate_classification(
     predicted: NDArray[np.int64], truth: NDArray[np.int64], classes: tuple[str, ...]
-) -> ClassFigures:
+) -> ClassificationMetrics:
     """Accuracy, confusion, precision, recall and F1 of predicted classes.
 
     Args:
@@ -100,7 +100,7 @@ def judge_classes(
         truth, predicted, labels=labels, zero_division=0
     )
     columns = np.stack([precision, recall, f1])
-    return ClassFigures(
+    return ClassificationMetrics(
         classes=classes,
         accuracy=float(np.mean(predicted == truth)),
         confusion=confusion_matrix(truth, predicted, labels=labels).astype(np.int64),
@@ -140,7 +140,7 @@ def count_mask_pixels(predicted: Tensor, truth: Tensor) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
-def judge_mask_counts(counts: NDArray[np.int64]) -> MaskFigures:
+def evaluate_masks(counts: NDArray[np.int64]) -> MaskMetrics:
     """F1 and IoU of the foreground.
 
     Args:
@@ -153,7 +153,7 @@ def judge_mask_counts(counts: NDArray[np.int64]) -> MaskFigures:
         raise ValueError("counts has no rows, expected one for each image")
     f1, iou = _f1_and_iou(counts)
     all_f1, all_iou = _f1_and_iou(counts.sum(axis=0, keepdims=True))
-    return MaskFigures(float(all_f1[0]), float(all_iou[0]), float(f1.mean()), float(iou.mean()))
+    return MaskMetrics(float(all_f1[0]), float(all_iou[0]), float(f1.mean()), float(iou.mean()))
 
 
 def _f1_and_iou(counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

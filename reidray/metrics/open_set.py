@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reidray.metrics.impostors import Distances, PairDistances
-from reidray.metrics.protocols import PROTOCOLS, read_truth
-from reidray.retrieval.distances import METRICS, metric_named
-from reidray.retrieval.inputs import (
+from reidray.metrics.pair_distances import Distances, PairDistances
+from reidray.metrics.protocols import PROTOCOLS, build_ground_truth
+from reidray.retrieval.array_inputs import (
     Array,
     Labels,
     check_at_least,
     check_choice,
     read_features,
 )
-from reidray.retrieval.sums import full_precision
+from reidray.retrieval.distances import DISTANCE_METRICS, build_distance_metric
+from reidray.retrieval.numerics import full_precision
 
 UNITS = ("query", "pair")
 BYTES_PER_PAIR = 64  # its query, image and distance, twice while the least are picked out
@@ -131,15 +131,17 @@ def evaluate_open_set(
         ValueError: an argument is not as said here, or no query has a match; the message names it.
     """
     check_choice("unit", unit, UNITS)
-    check_choice("metric", metric, tuple(METRICS))
+    check_choice("metric", metric, tuple(DISTANCE_METRICS))
     check_choice("protocol", protocol, PROTOCOLS)
     check_at_least("memory_mb", memory_mb, 1)
     if not 0 <= max_rate <= 1:
         raise ValueError(f"max_rate is {max_rate}: expected 0 to 1")
     queries, images, scale = read_features(query, gallery)
-    how = metric_named(metric, scale)
+    how = build_distance_metric(metric, scale)
     shape = len(queries), len(images)
-    truth = read_truth(query_ids, gallery_ids, query_cameras, gallery_cameras, protocol, shape)
+    truth = build_ground_truth(
+        query_ids, gallery_ids, query_cameras, gallery_cameras, protocol, shape
+    )
     with full_precision(queries.device):
         pairs = PairDistances(queries, images, truth, how, memory_mb)
         if unit == "query":

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from reidray.retrieval.inputs import Integers, Labels, as_labels
+from reidray.retrieval.array_inputs import Integers, Labels, as_labels
 
 PROTOCOLS = ("market1501", "all", "single_shot", "cuhk03")
 ProtocolName = Literal["market1501", "all", "single_shot", "cuhk03"]
@@ -14,7 +14,7 @@ JUNK, DISTRACTOR = -1, 0
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """Which gallery images are a query's matches, and which ones it does not see.
 
     Attributes:
@@ -51,7 +51,7 @@ class Truth:
         other_camera = self.gallery_cameras[same] != self.query_cameras[query]
         return np.asarray(same[other_camera])
 
-    def without_junk(self) -> "tuple[Truth, Integers]":
+    def without_junk(self) -> "tuple[GroundTruth, Integers]":
         """The same of a gallery without junk, and the indices (K,) of the images it keeps."""
         kept = np.delete(np.arange(len(self.gallery_ids)), self.junk)
         cameras = None
@@ -93,14 +93,14 @@ def default_protocol(
     return "market1501" if across else "all"
 
 
-def read_truth(
+def build_ground_truth(
     query_ids: Labels,
     gallery_ids: Labels,
     query_cameras: Labels | None,
     gallery_cameras: Labels | None,
     protocol: str,
     shape: tuple[int, int],
-) -> Truth:
+) -> GroundTruth:
     """Checks the labels of (Q, G) images and sorts them once.
 
     Raises:
@@ -119,9 +119,9 @@ def read_truth(
 
 def _sorted_truth(
     query_ids: Integers, gallery_ids: Integers, cameras: tuple[Integers, Integers] | None
-) -> Truth:
+) -> GroundTruth:
     order = np.argsort(gallery_ids, kind="stable")
-    return Truth(
+    return GroundTruth(
         query_ids=query_ids,
         gallery_ids=gallery_ids,
         query_cameras=cameras[0] if cameras else None,
@@ -165,7 +165,7 @@ def _check_single_shot(gallery_ids: Integers) -> None:
         )
 
 
-def _check_some_match(truth: Truth, protocol: str) -> None:
+def _check_some_match(truth: GroundTruth, protocol: str) -> None:
     if any(len(truth.matches(query)) for query in range(len(truth.query_ids))):
         return
     named = truth.query_ids > DISTRACTOR

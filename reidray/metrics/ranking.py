@@ -10,16 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reidray.metrics.comparisons import (
+from reidray.metrics.match_ranks import (
     Comparison,
     comparisons,
     exact_comparisons,
 )
-from reidray.metrics.draws import SingleImageDraws
-from reidray.metrics.protocols import PROTOCOLS, read_truth
-from reidray.retrieval.distances import METRICS, metric_named
-from reidray.retrieval.feature_keys import FeatureKeys
-from reidray.retrieval.inputs import (
+from reidray.metrics.protocols import PROTOCOLS, build_ground_truth
+from reidray.metrics.single_shot_galleries import SingleShotGalleries
+from reidray.retrieval.array_inputs import (
     Array,
     Integers,
     Labels,
@@ -28,8 +26,10 @@ from reidray.retrieval.inputs import (
     check_count,
     read_features,
 )
+from reidray.retrieval.distance_blocks import DistanceBlocks
+from reidray.retrieval.distances import DISTANCE_METRICS, build_distance_metric
+from reidray.retrieval.numerics import full_precision
 from reidray.retrieval.reranking import RerankedKeys, Reranking
-from reidray.retrieval.sums import full_precision
 
 UNMATCHED_RULES = ("skip", "zero")
 AP_RULES = ("standard", "trapezoid")
@@ -141,19 +141,21 @@ def evaluate(
     check_count("max_rank", max_rank)
     check_count("rounds", rounds)
     check_at_least("memory_mb", memory_mb, 1)
-    check_choice("metric", metric, tuple(METRICS))
+    check_choice("metric", metric, tuple(DISTANCE_METRICS))
     queries, images, scale = read_features(query, gallery)
-    how = metric_named(metric, scale)
+    how = build_distance_metric(metric, scale)
     shape = len(queries), len(images)
-    truth = read_truth(query_ids, gallery_ids, query_cameras, gallery_cameras, protocol, shape)
+    truth = build_ground_truth(
+        query_ids, gallery_ids, query_cameras, gallery_cameras, protocol, shape
+    )
     if reranking is not None:
         truth, kept = truth.without_junk()
         images = images[torch.from_numpy(kept).to(images.device)]
     with full_precision(queries.device):
-        draws = SingleImageDraws(truth, rounds, seed) if protocol == "cuhk03" else None
+        draws = SingleShotGalleries(truth, rounds, seed) if protocol == "cuhk03" else None
         figures = _Figures(len(queries), max_rank)
         if reranking is None:
-            compared = comparisons(FeatureKeys(queries, images, how, memory_mb), truth)
+            compared = comparisons(DistanceBlocks(queries, images, how, memory_mb), truth)
         else:
             source = RerankedKeys(queries, images, how, reranking, memory_mb)
             compared = exact_comparisons(source, truth)
@@ -171,7 +173,7 @@ class _Figures:
         self._ahead: list[Integers] = []
         self._drawn_curve = np.zeros(max_rank)
 
-    def add(self, comparison: Comparison, draws: SingleImageDraws | None) -> None:
+    def add(self, comparison: Comparison, draws: SingleShotGalleries | None) -> None:
         self._compared.append(comparison.query)
         self._ahead.append(comparison.ahead())
         if draws is not None:

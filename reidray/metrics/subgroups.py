@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidray.data.attribute_schema import AttributeSchema
-from reidray.metrics.bootstrap import LEVEL, RESAMPLES, people_intervals
+from reidray.metrics.bootstrap import LEVEL, RESAMPLES, bootstrap_intervals
 
 GROUPED_BY = ("gender", "age")
 FEWEST_PEOPLE = 10
@@ -18,7 +18,7 @@ INTERVALS = (
 )
 
 
-def group_figures(
+def subgroup_metrics(
     average_precision: NDArray[np.floating],
     first_match_rank: NDArray[np.integer[Any]],
     people: NDArray[np.integer[Any]],
@@ -62,7 +62,7 @@ def _figures(values: NDArray[np.floating], people: NDArray[np.integer[Any]]) -> 
     photographed = len(np.unique(people))
     intervals: list[Any] = [None, None]
     if photographed >= FEWEST_PEOPLE:
-        intervals = people_intervals(values, people).tolist()
+        intervals = bootstrap_intervals(values, people).tolist()
     return {
         "queries": len(values),
         "people": photographed,

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from reidray.metrics.classification import ClassFigures
+from reidray.metrics.classification import ClassificationMetrics
 from reidray.reporting.charts.confusion_matrix import confusion_chart
 from reidray.reporting.charts.learning_curves import learning_curves
 from reidray.reporting.rendering import duration, percent, render
@@ -28,7 +28,7 @@ class SplitMetrics:
     images: int
     seconds: float
     summary: dict[str, Any]
-    labels: dict[str, ClassFigures]
+    labels: dict[str, ClassificationMetrics]
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,16 @@
 """Rank a gallery by its distance to each query."""
 
-from reidray.retrieval.distances import METRICS
-from reidray.retrieval.expansion import expand_queries
-from reidray.retrieval.neighbours import PersonAccuracies, classify, compare_accuracies
-from reidray.retrieval.ranking import top_k
+from reidray.retrieval.distances import DISTANCE_METRICS
+from reidray.retrieval.exact_search import top_k
+from reidray.retrieval.knn import knn_classify
+from reidray.retrieval.query_expansion import expand_queries
 from reidray.retrieval.reranking import Reranking, rerank
 
 __all__ = [
-    "METRICS",
-    "PersonAccuracies",
+    "DISTANCE_METRICS",
     "Reranking",
-    "classify",
-    "compare_accuracies",
     "expand_queries",
+    "knn_classify",
     "rerank",
     "top_k",
 ]

@@ -15,7 +15,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from reidray.retrieval.inputs import RowError
+from reidray.retrieval.array_inputs import InvalidRowError
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """One path or several: local, or addresses that pyarrow knows, such as `s3://bucket/prefix`."""
@@ -109,7 +109,7 @@ def check_column(column: str, names: Sequence[str], holder: str = "gallery") -> 
         raise ValueError(f"{holder} has no column {column!r}: expected one of its columns, {known}")
 
 
-def as_matrix(array: pa.Array, values: int) -> NDArray[np.generic]:
+def to_matrix(array: pa.Array, values: int) -> NDArray[np.generic]:
     """Lists of numbers as an array (rows, values), without a copy.
 
     Args:
@@ -117,23 +117,27 @@ def as_matrix(array: pa.Array, values: int) -> NDArray[np.generic]:
         values: how many numbers each must have.
 
     Raises:
-        ValueError: not lists of numbers; a RowError where a list is null, holds nulls or is of
-            another length.
+        ValueError: The column does not hold lists of numbers.
+        InvalidRowError: A list is null, holds a null or has another length.
     """
     lists = array.storage if isinstance(array, pa.ExtensionArray) else array
     if not _holds_numbers(lists.type):
         raise ValueError(f"gallery column holds {array.type}: expected lists of {values} numbers")
     if lists.null_count:
-        raise RowError("gallery", _first(lists.is_null()), f"is null: expected {values} numbers")
+        raise InvalidRowError(
+            "gallery", _first(lists.is_null()), f"is null: expected {values} numbers"
+        )
     lengths = pc.list_value_length(lists)
     other = pc.not_equal(lengths, values)
     if pc.any(other).as_py():
         row = _first(other)
-        raise RowError("gallery", row, f"has {lengths[row]} values: expected the query's {values}")
+        raise InvalidRowError(
+            "gallery", row, f"has {lengths[row]} values: expected the query's {values}"
+        )
     numbers = lists.flatten()
     if numbers.null_count:
         row = _first(numbers.is_null()) // values
-        raise RowError("gallery", row, f"holds a null: expected {values} numbers")
+        raise InvalidRowError("gallery", row, f"holds a null: expected {values} numbers")
     matrix: NDArray[np.generic] = numbers.to_numpy().reshape(-1, values)
     return matrix
 

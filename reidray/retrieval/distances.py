@@ -17,8 +17,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reidray.retrieval.inputs import check_choice
-from reidray.retrieval.sums import longest_sum, one_thread, product, squared_lengths, tree_sum
+from reidray.retrieval.array_inputs import check_choice
+from reidray.retrieval.numerics import (
+    longest_sum,
+    product,
+    single_thread,
+    squared_lengths,
+    tree_sum,
+)
 
 EXACT_PAIR_VALUES = 1 << 18
 SPARE_ROUNDINGS = 64  # a few for each step, and those of two lengths for the cosine
@@ -107,7 +113,7 @@ class Metric(ABC):
         # Memory is taken once: to get it anew for each step costs more than the arithmetic.
         chosen = [side.new_empty(step, side.shape[1]) for side in (query, gallery)]
         vectors = torch.empty(2, *chosen[0].shape, dtype=torch.float64, device=query.device)
-        with one_thread():
+        with single_thread():
             for start in range(0, len(rows), step):
                 part = slice(start, start + step)
                 pairs = len(rows[part])
@@ -219,21 +225,21 @@ class Manhattan(Metric):
         return tree_sum(query.sub_(gallery).abs_())
 
 
-METRICS: dict[str, Callable[[float], Metric]] = {
+DISTANCE_METRICS: dict[str, Callable[[float], Metric]] = {
     "euclidean": Euclidean,
     "cosine": Cosine,
     "l1": Manhattan,
 }
 
 
-def metric_named(name: str, scale: float = 1.0) -> Metric:
+def build_distance_metric(name: str, scale: float = 1.0) -> Metric:
     """The metric of this name, for features that `scale` brings to a comfortable size.
 
     Raises:
         ValueError: there is none.
     """
-    check_choice("metric", name, tuple(METRICS))
-    return METRICS[name](scale)
+    check_choice("metric", name, tuple(DISTANCE_METRICS))
+    return DISTANCE_METRICS[name](scale)
 
 
 def _margin(

@@ -18,18 +18,18 @@ import torch
 from numpy.typing import NDArray
 
 from reidray.cluster_resources import cluster_cpus
-from reidray.retrieval.arrow_features import FeatureFile, Paths, check_column, open_files
-from reidray.retrieval.distances import METRICS
-from reidray.retrieval.inputs import (
+from reidray.retrieval.array_inputs import (
     Array,
-    RowError,
+    InvalidRowError,
     check_at_least,
     check_choice,
     check_count,
     check_distance,
     read_features,
 )
-from reidray.retrieval.search import Best, Search
+from reidray.retrieval.arrow_features import FeatureFile, Paths, check_column, open_files
+from reidray.retrieval.distances import DISTANCE_METRICS
+from reidray.retrieval.partitioned_search import Best, Search
 
 TASKS_PER_CPU = 8
 
@@ -81,7 +81,7 @@ def top_k(
     """
     check_count("k", k)
     check_at_least("memory_mb", memory_mb, 1)
-    check_choice("metric", metric, tuple(METRICS))
+    check_choice("metric", metric, tuple(DISTANCE_METRICS))
     check_distance("max_distance", max_distance)
     queries, _, _ = read_features(query, query)
     search = Search(queries.float().cpu().numpy(), int(k), metric, memory_mb)
@@ -179,7 +179,7 @@ def _answer(arrays: Iterator[pa.Array], search: Search) -> pa.Table:
     best, images, trouble, bad_row = search.nothing(), 0, None, None
     try:
         best, images = search.best_of_arrays(arrays)
-    except RowError as error:
+    except InvalidRowError as error:
         trouble, bad_row = error.trouble, error.row
     except ValueError as error:
         trouble = str(error)
@@ -200,7 +200,7 @@ def _read_answer(answer: dict[str, Any], search: Search, first: int) -> Best:
         ValueError: there was trouble.
     """
     if answer["bad_row"] is not None:
-        raise RowError("gallery", first + answer["bad_row"], answer["trouble"])
+        raise InvalidRowError("gallery", first + answer["bad_row"], answer["trouble"])
     if answer["trouble"] is not None:
         raise ValueError(answer["trouble"])
     shape = len(search.query), -1

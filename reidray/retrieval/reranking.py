@@ -13,9 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reidray.retrieval.distances import METRICS, Metric, metric_named
-from reidray.retrieval.feature_keys import FeatureKeys
-from reidray.retrieval.inputs import (
+from reidray.retrieval.array_inputs import (
     Array,
     Integers,
     check_at_least,
@@ -23,13 +21,15 @@ from reidray.retrieval.inputs import (
     check_count,
     read_features,
 )
-from reidray.retrieval.neighbourhoods import (
+from reidray.retrieval.distance_blocks import DistanceBlocks
+from reidray.retrieval.distances import DISTANCE_METRICS, Metric, build_distance_metric
+from reidray.retrieval.exact_search import nearest
+from reidray.retrieval.numerics import full_precision
+from reidray.retrieval.reciprocal_neighbours import (
     entries_of,
     normalised_rows,
     reciprocal_neighbours,
 )
-from reidray.retrieval.ranking import nearest
-from reidray.retrieval.sums import full_precision
 
 Floats = NDArray[np.float64]
 
@@ -120,11 +120,13 @@ def rerank(
     """
     check_count("k", k)
     check_at_least("memory_mb", memory_mb, 1)
-    check_choice("metric", metric, tuple(METRICS))
+    check_choice("metric", metric, tuple(DISTANCE_METRICS))
     settings = Reranking(k1, k2, lambda_value)
     queries, images, scale = read_features(query, gallery)
     with full_precision(queries.device):
-        source = RerankedKeys(queries, images, metric_named(metric, scale), settings, memory_mb)
+        source = RerankedKeys(
+            queries, images, build_distance_metric(metric, scale), settings, memory_mb
+        )
         parts = [_best(source.keys(rows), min(k, len(images))) for rows in source.blocks()]
     distances, indices = (np.concatenate(part) for part in zip(*parts, strict=True))
     if isinstance(query, Tensor):
@@ -159,7 +161,7 @@ class RerankedKeys:
             raise ValueError(
                 f"k1 is {k1}: expected fewer than the {images} images of query and gallery"
             )
-        self._original = FeatureKeys(query, gallery, metric, memory_mb)
+        self._original = DistanceBlocks(query, gallery, metric, memory_mb)
         self._metric, self._lambda = metric, settings.lambda_value
         joint = torch.cat([query, gallery])
         largest = torch.full((images,), -torch.inf, device=joint.device)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidray.errors import UserError
-from reidray.metrics.distractors import neighbour_distance, separation
+from reidray.metrics.distractor_scores import distractor_auc, mean_neighbour_distance
 from reidray.metrics.protocols import DISTRACTOR, JUNK
 from reidray.storage.csv_files import write_csv
 
@@ -40,7 +40,7 @@ def score_images(
         doubt: (G,) of the attributes; None, or NaN, where the model predicts none.
         metric: distance between embeddings.
     """
-    distance = neighbour_distance(query, gallery, metric=metric)
+    distance = mean_neighbour_distance(query, gallery, metric=metric)
     if doubt is None or np.isnan(doubt).any():
         return {DISTRACTOR_SCORE: distance}
     return {DISTRACTOR_SCORE: distance * doubt, ATTRIBUTE_DOUBT: doubt}
@@ -91,7 +91,7 @@ def separation_figures(people: NDArray[np.int64], scores: Scores, source: str) -
     for kind in labelled_distractors(people, source):
         chosen = (people > DISTRACTOR) | (people == KINDS[kind])
         found[kind] = {
-            name: asdict(separation(values[chosen], people[chosen] == KINDS[kind]))
+            name: asdict(distractor_auc(values[chosen], people[chosen] == KINDS[kind]))
             for name, values in scores.items()
         }
     return found

@@ -20,7 +20,7 @@ from reidray.inference.image_batches import ImageSet
 from reidray.inference.predictions import Predictions
 from reidray.models import load_person_model
 from reidray.progress import SHOW_AFTER_SECONDS, Stages, warn_when_slow
-from reidray.retrieval.search import top_k_of_parts
+from reidray.retrieval.partitioned_search import top_k_from_parts
 from reidray.scoring.increment import Increment, folder_of
 from reidray.scoring.night_embedding import NightCluster, embed_missing
 from reidray.scoring.night_files import (
@@ -210,7 +210,7 @@ def rank(
             chosen = slice(None) if sifted is None else sifted.keep[places]
             yield places[chosen], predictions.embeddings[chosen]
 
-    _, indices = top_k_of_parts(
+    _, indices = top_k_from_parts(
         query.embeddings, parts(), config.top_k, metric=metric, max_distance=config.max_distance
     )
     names, named = gallery.images.paths, gallery.stored.rows

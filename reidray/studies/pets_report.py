@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reidray.metrics.classification import ClassFigures
+from reidray.metrics.classification import ClassificationMetrics
 from reidray.reporting.charts.confusion_matrix import confusion_chart
 from reidray.reporting.rendering import render
 
@@ -19,7 +19,7 @@ class ComparedNetwork:
     """
 
     row: dict[str, Any]
-    classes: ClassFigures
+    classes: ClassificationMetrics
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from reidray.metrics import evaluate
-from reidray.metrics.comparisons import compare_rows
-from reidray.metrics.protocols import read_truth
+from reidray.metrics.match_ranks import compare_rows
+from reidray.metrics.protocols import build_ground_truth
 from reidray.retrieval import rerank, top_k
 
 QUERIES, IMAGES, VALUES, PEOPLE, DISTRACTORS = 3368, 15913, 2048, 750, 2798  # as Market-1501
@@ -95,7 +95,7 @@ def evaluation_figures(problem):
 
 def ranking_figures(problem, queries=512):
     query, gallery, query_ids, gallery_ids, *cameras = problem
-    truth = read_truth(
+    truth = build_ground_truth(
         query_ids[:queries],
         gallery_ids,
         cameras[0][:queries],

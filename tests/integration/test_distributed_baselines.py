@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reidray.baselines import distributed
-from reidray.baselines.distributed import embed_images, sum_moments
+from reidray.baselines import distributed_pixels
+from reidray.baselines.distributed_pixels import compute_moments, project_images
 from reidray.baselines.pca import PCABaseline
 from reidray.data.images.decoding import decode_files
 from reidray.storage.location import Location
@@ -29,7 +29,7 @@ def images(tmp_path_factory):
 
 def test_moments_over_ray_give_the_subspace_and_variances_of_the_crops_in_memory(images):
     location, paths = images
-    moments, bad = sum_moments(location, paths, SIZE)
+    moments, bad = compute_moments(location, paths, SIZE)
     assert (moments.count, [image.path for image in bad]) == (300, ["broken.png"])
     crops = decode_files(location, paths, SIZE).crops
     summed, held = PCABaseline.from_moments(moments, 10), PCABaseline.fit(crops, 10)
@@ -41,8 +41,8 @@ def test_moments_over_ray_give_the_subspace_and_variances_of_the_crops_in_memory
 def test_the_sums_are_the_same_to_the_bit_for_any_number_of_tasks(images, monkeypatch):
     found = []
     for tasks in (1, 2, 5):
-        monkeypatch.setattr(distributed, "cluster_cpus", lambda tasks=tasks: tasks)
-        found.append(sum_moments(*images, SIZE)[0])
+        monkeypatch.setattr(distributed_pixels, "cluster_cpus", lambda tasks=tasks: tasks)
+        found.append(compute_moments(*images, SIZE)[0])
     for other in found[1:]:
         np.testing.assert_array_equal(other.sums, found[0].sums)
         np.testing.assert_array_equal(other.products, found[0].products)
@@ -52,7 +52,7 @@ def test_images_embedded_over_ray_are_those_embedded_in_memory(images):
     location, paths = images
     decoded = decode_files(location, paths, SIZE)
     baseline = PCABaseline.fit(decoded.crops, 0.9)
-    embedded = embed_images(baseline, location, paths)
+    embedded = project_images(baseline, location, paths)
     assert [image.path for image in embedded.bad] == ["broken.png"]
     np.testing.assert_array_equal(embedded.rows, decoded.kept)
     np.testing.assert_allclose(embedded.embeddings, baseline.embed(decoded.crops), atol=1e-4)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from reidray.retrieval import METRICS, distributed, top_k
+from reidray.retrieval import DISTANCE_METRICS, distributed, top_k
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_address")]
 
@@ -36,7 +36,7 @@ def assert_same(found, expected):
         assert (array == other).all()
 
 
-@pytest.mark.parametrize("metric", sorted(METRICS))
+@pytest.mark.parametrize("metric", sorted(DISTANCE_METRICS))
 @pytest.mark.parametrize("cuts", [(), (3, 3, 10, 199), (0, 100, 200), range(20, 200, 20)], ids=str)
 def test_blocks_leave_no_trace(metric, cuts):
     found = distributed.top_k(QUERY, in_blocks(*cuts), 12, metric=metric)

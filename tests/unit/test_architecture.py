@@ -39,15 +39,11 @@ STILL_LARGE = {
 }
 STILL_SHARED = {
     "adaptation",
-    "attributes",
-    "distractors",
-    "distributed",
     "input_files",
     "parts",
     "prepare",
     "progress",
     "quickstart",
-    "ranking",
 }
 ONE_NAME = {"__init__", "train", "task"}
 """Names that modules of several packages may share, as they mean the same in each."""

@@ -207,8 +207,8 @@ def _search(log: PartLog, deletions: Sequence[Deletion]) -> int:
 
 def _nearest(log: PartLog, gone: Sequence[PartRows]) -> float | None:
     """The least distance of an embedding that stayed to one of the same model that is gone."""
-    from reidray.retrieval.search import top_k_of_parts  # imports PyTorch
-    from reidray.retrieval.sums import one_thread
+    from reidray.retrieval.numerics import single_thread
+    from reidray.retrieval.partitioned_search import top_k_from_parts  # imports PyTorch
 
     least: list[float] = []
     for model in {rows.model for rows in gone if len(rows.table)}:
@@ -222,8 +222,8 @@ def _nearest(log: PartLog, gone: Sequence[PartRows]) -> float | None:
         )
         for first in islice(left, 1):
             parts = ((np.arange(len(part)), part) for part in chain([first], left))
-            with one_thread():  # parts are small: threads cost more than they save
-                distances, _ = top_k_of_parts(query, parts, 1)
+            with single_thread():  # parts are small: threads cost more than they save
+                distances, _ = top_k_from_parts(query, parts, 1)
             least.append(float(distances.min()))
     return min(least, default=None)
 

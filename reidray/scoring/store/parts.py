@@ -194,10 +194,10 @@ def read_predictions(rows: PartRows, shape: Shape) -> Predictions:
 
 def embeddings_of(table: pa.Table) -> NDArray[np.float32]:
     """(N, D) float32, those of rows that all have one."""
-    from reidray.retrieval.arrow_features import as_matrix  # imports PyTorch
+    from reidray.retrieval.arrow_features import to_matrix  # imports PyTorch
 
     column = table["embedding"]
-    matrix = as_matrix(column.combine_chunks(), column.type.list_size)
+    matrix = to_matrix(column.combine_chunks(), column.type.list_size)
     return matrix.astype(np.float32, copy=False)
 
 

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from reidray.baselines.moments import PixelMoments
 from reidray.baselines.pca import PCABaseline
-from reidray.baselines.pixels import flatten
+from reidray.baselines.pixel_moments import PixelMoments
+from reidray.baselines.pixel_projection import flatten_crops
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_moments_are_the_same_to_the_bit_for_any_division_and_order(cuts, random
 
 def test_grey_pixels_are_pillows_luminance(crops):
     pictures = [np.asarray(Image.fromarray(crop).convert("L")).ravel() for crop in crops]
-    np.testing.assert_array_equal(flatten(crops, grey=True), np.stack(pictures))
+    np.testing.assert_array_equal(flatten_crops(crops, grey=True), np.stack(pictures))
 
 
 def test_crops_too_large_for_a_matrix_of_products_are_refused():

@@ -21,7 +21,7 @@ def read_people(root):
         return {row["file"]: (row["person"], row["camera"]) for row in csv.DictReader(file)}
 
 
-def read_truth(root):
+def build_ground_truth(root):
     return json.loads((root / "truth" / "reid_truth.json").read_text())
 
 
@@ -81,7 +81,7 @@ def test_people_csv_names_every_file_of_the_test_part(demo):
 
 
 def test_truth_names_all_gallery_images_of_the_query_s_person_and_no_other(demo):
-    people, truth = read_people(demo), read_truth(demo)
+    people, truth = read_people(demo), build_ground_truth(demo)
     assert sorted(truth) == list_names(demo / "queries")
     gallery = defaultdict(set)
     for file, (person, _) in people.items():
@@ -95,7 +95,7 @@ def test_truth_names_all_gallery_images_of_the_query_s_person_and_no_other(demo)
 
 def test_every_correct_answer_comes_from_another_camera(demo):
     people = read_people(demo)
-    for query, names in read_truth(demo).items():
+    for query, names in build_ground_truth(demo).items():
         camera = people[f"queries/{query}"][1]
         assert camera not in {people[f"test/{name}"][1] for name in names}
 
@@ -132,7 +132,7 @@ def test_raw_pixels_find_people_badly(demo):
     def read_crops(folder, names):
         return np.stack([np.asarray(Image.open(demo / folder / name))[::2, ::2] for name in names])
 
-    truth = read_truth(demo)
+    truth = build_ground_truth(demo)
     names = np.array(list_names(demo / "test"))
     baseline = PCABaseline.fit(read_crops("train", list_names(demo / "train")), components=64)
     gallery = baseline.embed(read_crops("test", names))
@@ -161,7 +161,7 @@ def test_other_counts_of_people_and_cameras_are_obeyed(tmp_path):
 
 def test_smallest_set_still_has_an_answer_to_every_query(tmp_path):
     root = draw_small(tmp_path / "set", people=4, cameras=2, images=16)
-    truth = read_truth(root)
+    truth = build_ground_truth(root)
     assert truth
     assert all(truth.values())
 

@@ -9,8 +9,8 @@ from sklearn import metrics
 from reidray.metrics.classification import (
     ClassAverages,
     count_mask_pixels,
-    judge_classes,
-    judge_mask_counts,
+    evaluate_classification,
+    evaluate_masks,
 )
 
 MASK_SCORES = (metrics.f1_score, metrics.jaccard_score)
@@ -27,7 +27,7 @@ def predictions(draw):
 @given(predictions())
 def test_class_figures_are_scikit_learn_s(pair):
     predicted, truth = pair
-    figures = judge_classes(predicted, truth, BREEDS)
+    figures = evaluate_classification(predicted, truth, BREEDS)
     report = metrics.classification_report(
         truth, predicted, labels=range(4), target_names=BREEDS, output_dict=True, zero_division=0
     )
@@ -49,7 +49,7 @@ def test_class_figures_are_scikit_learn_s(pair):
 
 
 def test_figures_of_classes_that_nothing_is_known_of_are_zero():
-    figures = judge_classes(np.array([0, 0, 2]), np.array([0, 0, 1]), BREEDS)
+    figures = evaluate_classification(np.array([0, 0, 2]), np.array([0, 0, 1]), BREEDS)
     assert figures.classes == BREEDS
     assert figures.confusion.dtype == figures.support.dtype == np.int64
     assert figures.confusion.tolist() == [[2, 0, 0, 0], [0, 0, 1, 0], [0] * 4, [0] * 4]
@@ -71,7 +71,7 @@ def test_figures_of_classes_that_nothing_is_known_of_are_zero():
 )
 def test_predictions_that_cannot_be_judged_are_refused(predicted, truth, message):
     with pytest.raises(ValueError, match=message):
-        judge_classes(np.array(predicted, np.int64), np.array(truth, np.int64), BREEDS)
+        evaluate_classification(np.array(predicted, np.int64), np.array(truth, np.int64), BREEDS)
 
 
 @st.composite
@@ -86,7 +86,7 @@ def count(predicted, truth):
 
 
 def judge_masks(predicted, truth):
-    return judge_mask_counts(count(predicted, truth))
+    return evaluate_masks(count(predicted, truth))
 
 
 @given(mask_pairs())
@@ -109,7 +109,7 @@ def test_mask_figures_are_scikit_learn_s(pair):
 def test_the_counts_of_batches_give_the_figures_of_the_whole(pair, cut):
     predicted, truth = pair
     parts = [count(predicted[part], truth[part]) for part in (np.s_[:cut], np.s_[cut:])]
-    assert judge_mask_counts(np.concatenate(parts)) == judge_masks(predicted, truth)
+    assert evaluate_masks(np.concatenate(parts)) == judge_masks(predicted, truth)
 
 
 def test_an_empty_foreground_is_right_when_none_is_predicted_and_wrong_otherwise():

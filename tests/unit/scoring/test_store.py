@@ -12,7 +12,7 @@ from reidray.errors import UserError
 from reidray.inference.digests import HASH_BYTES, known_among
 from reidray.inference.predictions import Shape
 from reidray.retrieval import top_k
-from reidray.retrieval.search import top_k_of_parts
+from reidray.retrieval.partitioned_search import top_k_from_parts
 from reidray.scoring.store.embedding_store import (
     EmbeddingStore,
     find_images,
@@ -237,6 +237,6 @@ def test_a_gallery_in_parts_is_ranked_as_the_whole_bit_by_bit(images, k, seed, d
     for max_distance in (None, 2.0):
         whole = top_k(query, gallery, k, max_distance=max_distance)
         for one, other in zip(
-            whole, top_k_of_parts(query, parts, k, max_distance=max_distance), strict=True
+            whole, top_k_from_parts(query, parts, k, max_distance=max_distance), strict=True
         ):
             np.testing.assert_array_equal(one, other)

@@ -14,12 +14,12 @@ from reidray.data.attribute_schema import AttributeSchema
 from reidray.data.images.crops import CropSource, Rows
 from reidray.data.images.transforms import image_tensor
 from reidray.losses import attribute_loss
-from reidray.metrics.attributes import attribute_accuracy
+from reidray.metrics.attribute_metrics import attribute_accuracy
 from reidray.metrics.classification import (
-    ClassFigures,
+    ClassificationMetrics,
     count_mask_pixels,
-    judge_classes,
-    judge_mask_counts,
+    evaluate_classification,
+    evaluate_masks,
 )
 from reidray.models.networks import Outputs, PetOutputs
 from reidray.training.place import Place
@@ -99,7 +99,7 @@ class Examination:
     images: int
     seconds: float
     summary: Figures
-    labels: dict[str, ClassFigures]
+    labels: dict[str, ClassificationMetrics]
 
     def to_json(self) -> Figures:
         """All figures as plain values."""
@@ -176,7 +176,7 @@ def judge(
         summary |= attribute_accuracy(predicted, codes, labelling.schema, labelling.majority)
     if labelling.masks:
         loss += losses.masks * float(answers.masks[:, 3].mean())
-        drawn = judge_mask_counts(answers.masks[:, :3].numpy().astype(np.int64))
+        drawn = evaluate_masks(answers.masks[:, :3].numpy().astype(np.int64))
         summary |= {key: getattr(drawn, key) for key in ("mask_f1", "mask_iou", "image_iou")}
     return Examination(
         len(truth.rows), answers.seconds, {"validation_loss": loss, **summary}, by_label
@@ -216,7 +216,7 @@ def _compare_masks(logits: Tensor, truth: Tensor) -> Tensor:
 
 def _judge_labels(
     predicted: NDArray[np.int64], truth: NDArray[np.int64], labelling: Labelling
-) -> dict[str, ClassFigures]:
+) -> dict[str, ClassificationMetrics]:
     """Figures of each label over the images where it is known."""
     schema = labelling.schema
     named = [("class", labelling.classes)] if labelling.classes else []
@@ -225,5 +225,7 @@ def _judge_labels(
     for column, (name, values) in enumerate(named):
         known = truth[:, column] >= 0
         if known.any():
-            found[name] = judge_classes(predicted[known, column], truth[known, column], values)
+            found[name] = evaluate_classification(
+                predicted[known, column], truth[known, column], values
+            )
     return found

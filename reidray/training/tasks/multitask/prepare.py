@@ -16,7 +16,7 @@ from reidray.data.ingest import ImageFiles, IngestedCrops
 from reidray.data.manifest import Manifest
 from reidray.data.split import split_images, split_people
 from reidray.errors import UserError
-from reidray.metrics.attributes import most_frequent
+from reidray.metrics.attribute_metrics import majority_labels
 from reidray.models.registry import DEFAULT_NETWORKS, NETWORKS, Architecture
 from reidray.training.adaptation import adapt_network, adaptation_notes, is_free
 from reidray.training.clock import TimeLimit
@@ -305,7 +305,7 @@ def _labelling(manifest: Manifest, architecture: Architecture, train: LabelledIm
     majority = (
         np.array([np.bincount(train.labels[:, 0]).argmax()])
         if manifest.classes
-        else most_frequent(train.labels, manifest.schema)
+        else majority_labels(train.labels, manifest.schema)
     )
     return Labelling(manifest.classes, architecture.schema, masks, majority)
 

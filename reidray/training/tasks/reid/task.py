@@ -20,7 +20,7 @@ from reidray.losses import (
     label_loss,
     semi_hard_triplet_loss,
 )
-from reidray.metrics.attributes import most_frequent
+from reidray.metrics.attribute_metrics import majority_labels
 from reidray.models.networks import IMAGENET_MEAN, Outputs
 from reidray.training.place import Place
 from reidray.training.tasks.reid.validation import LabelledCrops, embed, judge
@@ -128,7 +128,7 @@ class ReidTask:
             embeddings,
             attributes.numpy(),
             validation,
-            majority=most_frequent(self._train.codes, self._train.schema),
+            majority=majority_labels(self._train.codes, self._train.schema),
             metric=self._config.validation.metric,
         )
 

@@ -14,9 +14,9 @@ from reidray.data.images.crops import CropSource, Rows
 from reidray.data.images.transforms import image_tensor
 from reidray.data.manifest import Manifest
 from reidray.metrics import evaluate
-from reidray.metrics.attributes import attribute_accuracy
+from reidray.metrics.attribute_metrics import attribute_accuracy
 from reidray.metrics.protocols import ProtocolName
-from reidray.metrics.subgroups import group_figures
+from reidray.metrics.subgroups import subgroup_metrics
 from reidray.training.tasks.reid.queries import RankingPlan, plan_ranking
 
 BATCH = 256
@@ -121,7 +121,7 @@ def judge(
 
     Returns:
         `mean_ap`, `mean_inp`, `rank1`, `rank5`, `rank10`, `protocol` (a line that says how), those
-        by gender and age of `group_figures`, and where attributes are predicted their accuracies
+        by gender and age of `subgroup_metrics`, and where attributes are predicted their accuracies
         beside the majority's.
     """
     plan = truth.ranking_plan()
@@ -138,7 +138,7 @@ def judge(
     )
     figures: dict[str, Any] = {"mean_ap": ranking.mean_ap, "mean_inp": ranking.mean_inp}
     figures |= {f"rank{rank}": float(ranking.cmc[rank - 1]) for rank in RANKS}
-    figures |= {"protocol": str(ranking)} | group_figures(
+    figures |= {"protocol": str(ranking)} | subgroup_metrics(
         ranking.average_precision,
         ranking.first_match_rank,
         truth.people[is_query],

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from reidray.data.attribute_schema import AttributeSchema
 
 
-def most_frequent(codes: NDArray[np.integer[Any]], schema: AttributeSchema) -> NDArray[np.int64]:
+def majority_labels(codes: NDArray[np.integer[Any]], schema: AttributeSchema) -> NDArray[np.int64]:
     """The most frequent known code of each attribute.
 
     Args:

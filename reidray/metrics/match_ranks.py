@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reidray.metrics.protocols import Truth
-from reidray.retrieval.feature_keys import FeatureKeys, Floats
-from reidray.retrieval.inputs import Integers
+from reidray.metrics.protocols import GroundTruth
+from reidray.retrieval.array_inputs import Integers
+from reidray.retrieval.distance_blocks import DistanceBlocks, Floats
 from reidray.retrieval.reranking import RerankedKeys
 
 Flags = NDArray[np.bool_]
@@ -86,7 +86,7 @@ class Comparison:
         return decided
 
 
-def comparisons(source: FeatureKeys, truth: Truth) -> Iterator[Comparison]:
+def comparisons(source: DistanceBlocks, truth: GroundTruth) -> Iterator[Comparison]:
     """A comparison for each query that has a match, in the queries' order, to be used at once."""
     dtype = torch.float32
     for queries in source.blocks():
@@ -105,14 +105,14 @@ def comparisons(source: FeatureKeys, truth: Truth) -> Iterator[Comparison]:
         yield from compared
 
 
-def exact_comparisons(source: RerankedKeys, truth: Truth) -> Iterator[Comparison]:
+def exact_comparisons(source: RerankedKeys, truth: GroundTruth) -> Iterator[Comparison]:
     """The same of distances that are what they are; the truth's gallery is the source's."""
     for queries in source.blocks():
         yield from compare_rows(queries, source.keys(queries), np.zeros(len(queries)), truth)
 
 
 def compare_rows(
-    queries: Integers, keys: Floats, margins: Floats, truth: Truth
+    queries: Integers, keys: Floats, margins: Floats, truth: GroundTruth
 ) -> Iterator[Comparison]:
     """Counts in rows of keys (B, G), which it overwrites; nothing is decided yet.
 
@@ -185,7 +185,7 @@ def _count_below(keys: Floats, limits: Floats, scratch: Flags) -> Integers:
     return counts
 
 
-def _decide(compared: list[Comparison], source: FeatureKeys) -> None:
+def _decide(compared: list[Comparison], source: DistanceBlocks) -> None:
     """Gives the exact keys to all comparisons in which something is doubtful."""
     waiting: list[Comparison] = []
     pairs = 0
@@ -200,7 +200,7 @@ def _decide(compared: list[Comparison], source: FeatureKeys) -> None:
         _give_exact_keys(waiting, source)
 
 
-def _give_exact_keys(compared: list[Comparison], source: FeatureKeys) -> None:
+def _give_exact_keys(compared: list[Comparison], source: DistanceBlocks) -> None:
     images = [part for c in compared for part in (c.matches[c.open], c.columns[c.doubtful])]
     lengths = [len(c.open) + len(c.doubtful) for c in compared]
     queries = np.repeat([c.query for c in compared], lengths)

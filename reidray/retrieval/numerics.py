@@ -39,7 +39,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def single_thread() -> Iterator[None]:
     """For many small steps, whose threads would mostly wait for each other on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

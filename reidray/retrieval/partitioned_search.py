@@ -12,18 +12,18 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from reidray.retrieval.arrow_features import as_matrix
-from reidray.retrieval.distances import METRICS, metric_named
-from reidray.retrieval.inputs import (
+from reidray.retrieval.array_inputs import (
     Integers,
-    RowError,
+    InvalidRowError,
     check_choice,
     check_count,
     check_distance,
     read_features,
 )
-from reidray.retrieval.ranking import leave_out_farther, nearest
-from reidray.retrieval.sums import full_precision
+from reidray.retrieval.arrow_features import to_matrix
+from reidray.retrieval.distances import DISTANCE_METRICS, build_distance_metric
+from reidray.retrieval.exact_search import leave_out_farther, nearest
+from reidray.retrieval.numerics import full_precision
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Best:
         self, metric: str, max_distance: float | None
     ) -> tuple[NDArray[np.float32], Integers]:
         """Distances (Q, N) float32 and indices; infinity and -1 for what is farther away."""
-        distances = metric_named(metric).distance(torch.from_numpy(self.keys))
+        distances = build_distance_metric(metric).distance(torch.from_numpy(self.keys))
         indices = torch.from_numpy(self.indices)
         if max_distance is not None:
             leave_out_farther(distances, indices, max_distance)
@@ -83,10 +83,10 @@ class Search:
         """The nearest of some images (N, D) of any real dtype.
 
         Raises:
-            RowError: a row holds what is no finite number.
+            InvalidRowError: a row holds what is no finite number.
         """
         query, images, scale = read_features(self.query, gallery)
-        metric, k = metric_named(self.metric, scale), min(self.k, len(images))
+        metric, k = build_distance_metric(self.metric, scale), min(self.k, len(images))
         with full_precision(query.device):
             keys, indices = nearest(query, images.float(), k, metric, self.memory_mb / 2)
         return Best(metric.unscaled(keys).numpy(), indices.numpy())
@@ -95,8 +95,8 @@ class Search:
         """The nearest of all images in some arrays of lists, and how many images these are.
 
         Raises:
-            ValueError: not lists of D numbers; a RowError, counted from the first array, where
-                it is one row that is wrong.
+            ValueError: The arrays do not hold lists of D numbers.
+            InvalidRowError: A row is wrong; rows are counted from the first array.
         """
         best, images = self.nothing(), 0
         for features in self._batches(arrays):
@@ -121,7 +121,7 @@ class Search:
         seen = 0
         for array in filter(len, arrays):
             with _counting_from(seen):
-                matrix = as_matrix(array, self.query.shape[1])
+                matrix = to_matrix(array, self.query.shape[1])
             seen += len(matrix)
             for start in range(0, len(matrix), self.rows_at_once):
                 part = matrix[start : start + self.rows_at_once]
@@ -133,7 +133,7 @@ class Search:
             yield _joined(waiting)
 
 
-def top_k_of_parts(
+def top_k_from_parts(
     query: NDArray[np.float32],
     parts: Iterable[tuple[Integers, NDArray[np.float32]]],
     k: int,
@@ -163,7 +163,7 @@ def top_k_of_parts(
         ValueError: an argument is not as said here; the message names it.
     """
     check_count("k", k)
-    check_choice("metric", metric, tuple(METRICS))
+    check_choice("metric", metric, tuple(DISTANCE_METRICS))
     check_distance("max_distance", max_distance)
     search = Search(query, k, metric, memory_mb)
     best = search.nothing()
@@ -184,5 +184,5 @@ def _counting_from(first: int) -> Iterator[None]:
     """Names a bad row by its place in the whole, of which the rows here begin at `first`."""
     try:
         yield
-    except RowError as error:
-        raise RowError(error.name, first + error.row, error.trouble) from None
+    except InvalidRowError as error:
+        raise InvalidRowError(error.name, first + error.row, error.trouble) from None

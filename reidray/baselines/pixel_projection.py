@@ -12,7 +12,7 @@ LUMA = np.array([19595, 38470, 7471], np.uint32)
 """ITU-R 601 weights of red, green and blue in 65,536ths, as Pillow's: whole numbers stay whole."""
 
 
-def flatten(crops: npt.NDArray[np.uint8], *, grey: bool = False) -> npt.NDArray[np.uint8]:
+def flatten_crops(crops: npt.NDArray[np.uint8], *, grey: bool = False) -> npt.NDArray[np.uint8]:
     """Crops (N, H, W, 3) uint8 as rows (N, P) uint8: P is H x W x 3, or H x W of luminance.
 
     Raises:
@@ -27,7 +27,7 @@ def flatten(crops: npt.NDArray[np.uint8], *, grey: bool = False) -> npt.NDArray[
 
 
 @dataclass(frozen=True, eq=False)
-class PixelScale:
+class PixelScaler:
     """Takes each pixel to mean 0 and deviation 1 over the training crops.
 
     Attributes:
@@ -63,7 +63,7 @@ class PixelScale:
         """
         if crops.shape[1:] != (*self.size, 3):
             raise ValueError(f"crops have shape {crops.shape}, expected (N, *{(*self.size, 3)})")
-        pixels = flatten(crops, grey=self.grey).astype(np.float32)
+        pixels = flatten_crops(crops, grey=self.grey).astype(np.float32)
         pixels -= self.mean.astype(np.float32)
         pixels /= self.deviation.astype(np.float32)
         return pixels
@@ -80,7 +80,7 @@ class PixelProjection:
             first n components hold; S is D or, where more were computed than kept, larger.
     """
 
-    scale: PixelScale
+    scale: PixelScaler
     components: npt.NDArray[np.float32]
     cumulative_variance: npt.NDArray[np.float64]
 

@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from reidray.retrieval.distances import metric_named
-from reidray.retrieval.inputs import (
+from reidray.retrieval.array_inputs import (
     Array,
     check_at_least,
     check_count,
     read_features,
 )
-from reidray.retrieval.ranking import nearest
-from reidray.retrieval.sums import full_precision
+from reidray.retrieval.distances import build_distance_metric
+from reidray.retrieval.exact_search import nearest
+from reidray.retrieval.numerics import full_precision
 
 
 @overload
@@ -60,7 +60,7 @@ def expand_queries(
     check_at_least("memory_mb", memory_mb, 1)
     queries, images, scale = read_features(query, gallery)
     with full_precision(queries.device):
-        metric = metric_named("cosine", scale)
+        metric = build_distance_metric("cosine", scale)
         distances, found = nearest(queries, images, min(k, len(images)), metric, memory_mb)
         expanded = metric.prepare(queries, torch.float32).vectors
         cosines = 1 - metric.distance(distances)

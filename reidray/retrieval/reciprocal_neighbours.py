@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reidray.retrieval.inputs import Integers
+from reidray.retrieval.array_inputs import Integers
 
 AT_ONCE = 1 << 22
 """Comparisons of image numbers made in one step."""

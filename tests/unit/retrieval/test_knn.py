@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from reidray.retrieval import classify, compare_accuracies
+from reidray.retrieval import knn_classify
 
 
 def crowd(seed=0):
@@ -21,7 +21,7 @@ def crowd(seed=0):
 def test_the_vote_is_that_of_scikit_learn(k, weights):
     query, gallery, _, gallery_ids = crowd()
     other = KNeighborsClassifier(k, weights=weights, algorithm="brute").fit(gallery, gallery_ids)
-    named = classify(query, gallery, gallery_ids, k=k, weights=weights)
+    named = knn_classify(query, gallery, gallery_ids, k=k, weights=weights)
     np.testing.assert_array_equal(named, other.predict(query))
     assert len(set(named)) > 3
 
@@ -29,32 +29,22 @@ def test_the_vote_is_that_of_scikit_learn(k, weights):
 def test_an_even_vote_goes_to_the_nearest():
     gallery = np.array([[1.0], [2.0], [3.0], [4.0]], np.float32)
     query = np.zeros((1, 1), np.float32)
-    assert classify(query, gallery, [9, 4, 4, 9], k=4) == [9]
-    assert classify(query, gallery, [4, 9, 9, 4], k=3) == [9]
+    assert knn_classify(query, gallery, [9, 4, 4, 9], k=4) == [9]
+    assert knn_classify(query, gallery, [4, 9, 9, 4], k=3) == [9]
 
 
 def test_an_image_at_distance_zero_overrules_many_near_ones():
     gallery = torch.tensor([[0.0], [0.1], [0.1], [0.1]])
     query = torch.zeros(1, 1)
-    assert classify(query, gallery, [3, 5, 5, 5], k=4, weights="distance") == [3]
-    assert classify(query, gallery, [3, 5, 5, 5], k=4) == [5]
-
-
-def test_two_models_are_compared_person_by_person():
-    found = compare_accuracies([2, 2, 7, 7, 7], [2, 3, 7, 7, 7], [2, 2, 7, 2, 2])
-    assert found.persons.tolist() == [2, 7]
-    assert found.queries.tolist() == [2, 3]
-    assert found.first.tolist() == [0.5, 1.0]
-    assert found.second.tolist() == [1.0, pytest.approx(1 / 3)]
+    assert knn_classify(query, gallery, [3, 5, 5, 5], k=4, weights="distance") == [3]
+    assert knn_classify(query, gallery, [3, 5, 5, 5], k=4) == [5]
 
 
 def test_what_is_refused():
     query, gallery, query_ids, gallery_ids = crowd()
     with pytest.raises(ValueError, match="weights is 'cosine': expected one of uniform, distance"):
-        classify(query, gallery, gallery_ids, weights="cosine")
+        knn_classify(query, gallery, gallery_ids, weights="cosine")
     with pytest.raises(ValueError, match=r"gallery_ids has shape \(60,\): expected .*\(300,\)"):
-        classify(query, gallery, query_ids)
+        knn_classify(query, gallery, query_ids)
     with pytest.raises(ValueError, match="k is 0"):
-        classify(query, gallery, gallery_ids, k=0)
-    with pytest.raises(ValueError, match=r"second has shape \(2,\): expected .*\(3,\)"):
-        compare_accuracies([1, 2, 3], [1, 2, 3], [1, 2])
+        knn_classify(query, gallery, gallery_ids, k=0)

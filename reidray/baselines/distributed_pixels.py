@@ -8,8 +8,8 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from reidray.baselines.moments import PixelMoments
-from reidray.baselines.pixels import PixelProjection
+from reidray.baselines.pixel_moments import PixelMoments
+from reidray.baselines.pixel_projection import PixelProjection
 from reidray.cluster_resources import cluster_cpus
 from reidray.data.images.decoding import BadImage, decode_files
 from reidray.data.ingest.crop_columns import binary_views
@@ -22,7 +22,7 @@ BLOCKS_PER_CPU = 4
 
 
 @dataclass(frozen=True, eq=False)
-class ProjectedImages:
+class ImageProjections:
     """What a baseline says of N images; arrays run over the M that decoded.
 
     Attributes:
@@ -36,7 +36,7 @@ class ProjectedImages:
     bad: tuple[BadImage, ...]
 
 
-def sum_moments(
+def compute_moments(
     location: Location, paths: Sequence[str], size: tuple[int, int], *, grey: bool = False
 ) -> tuple[PixelMoments, tuple[BadImage, ...]]:
     """Moments of images anywhere, for `PCABaseline.from_moments`. Ray is connected.
@@ -80,9 +80,9 @@ def sum_moments(
     return moments, tuple(sorted(bad, key=lambda image: image.path))
 
 
-def embed_images(
+def project_images(
     baseline: PixelProjection, location: Location, paths: Sequence[str]
-) -> ProjectedImages:
+) -> ImageProjections:
     """Embeds images anywhere. Ray is connected.
 
     Which images are multiplied together is planned from their names alone, so that the embeddings
@@ -112,7 +112,9 @@ def embed_images(
                 bad += refused
                 counter.advance(len(kept) + len(refused))
     rows = np.flatnonzero(decoded)
-    return ProjectedImages(rows, embeddings[rows], tuple(sorted(bad, key=lambda image: image.path)))
+    return ImageProjections(
+        rows, embeddings[rows], tuple(sorted(bad, key=lambda image: image.path))
+    )
 
 
 def _plan(paths: Sequence[str], *, per_row: int) -> list[pa.Table]:

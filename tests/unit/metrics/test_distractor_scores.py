@@ -8,7 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from support.paths import GOLDEN
 
-from reidray.metrics.distractors import attribute_doubt, neighbour_distance, separation
+from reidray.metrics.distractor_scores import (
+    attribute_uncertainty,
+    distractor_auc,
+    mean_neighbour_distance,
+)
 
 few = st.integers(1, 12)
 small = st.integers(-2, 2).map(float)
@@ -16,10 +20,10 @@ small = st.integers(-2, 2).map(float)
 
 def test_who_is_sure_of_every_attribute_has_no_doubt():
     hat, colour = torch.eye(2), torch.eye(3)[:2]
-    assert attribute_doubt([hat, colour]).tolist() == [0, 0]
+    assert attribute_uncertainty([hat, colour]).tolist() == [0, 0]
     unsure = [torch.full((1, 2), 0.5), torch.full((1, 4), 0.25), torch.tensor([[1.0, 0.0]])]
-    assert attribute_doubt(unsure).tolist() == pytest.approx([(0.5 + 0.75 + 0) / 3])
-    leaning = attribute_doubt([torch.tensor([[0.9, 0.1], [0.6, 0.4]])])
+    assert attribute_uncertainty(unsure).tolist() == pytest.approx([(0.5 + 0.75 + 0) / 3])
+    leaning = attribute_uncertainty([torch.tensor([[0.9, 0.1], [0.6, 0.4]])])
     assert leaning.tolist() == pytest.approx([0.18, 0.48])
 
 
@@ -37,7 +41,7 @@ def test_the_distance_to_neighbours_is_that_of_the_whole_matrix(data, queries, i
     query, gallery = (
         data.draw(arrays(np.float32, (count, 2), elements=small)) for count in (queries, images)
     )
-    found = neighbour_distance(query, gallery, k=k)
+    found = mean_neighbour_distance(query, gallery, k=k)
     np.testing.assert_allclose(found, by_the_whole_matrix(query, gallery, k), rtol=1e-6)
     assert found.dtype == np.float32
 
@@ -48,10 +52,10 @@ def test_neighbours_are_the_same_in_blocks_of_any_size(metric):
     query, gallery = (random.normal(size=(n, 64)).astype(np.float32) for n in (300, 3000))
     gallery[5] = gallery[2000] = gallery[2999]
     gallery[17] = 0
-    whole = neighbour_distance(query, gallery, k=3, metric=metric, memory_mb=512)
-    parts = neighbour_distance(query, gallery, k=3, metric=metric, memory_mb=2)
+    whole = mean_neighbour_distance(query, gallery, k=3, metric=metric, memory_mb=512)
+    parts = mean_neighbour_distance(query, gallery, k=3, metric=metric, memory_mb=2)
     assert whole.tobytes() == parts.tobytes()
-    (nearest,) = neighbour_distance(query, gallery, k=2, metric=metric)[[2999]]
+    (nearest,) = mean_neighbour_distance(query, gallery, k=2, metric=metric)[[2999]]
     assert nearest == 0
 
 
@@ -61,9 +65,9 @@ def test_an_image_unlike_all_others_is_the_farthest_from_its_neighbour():
     gallery = np.repeat(people, 6, axis=0) + 0.1 * random.normal(size=(120, 16))
     alone = 2 * random.normal(size=(1, 16))
     images = np.concatenate([gallery, alone]).astype(np.float32)
-    assert neighbour_distance(people.astype(np.float32), images).argmax() == 120
+    assert mean_neighbour_distance(people.astype(np.float32), images).argmax() == 120
     photographed_often = np.concatenate([people, np.repeat(alone, 5, axis=0)]).astype(np.float32)
-    assert neighbour_distance(photographed_often, images)[120] == 0
+    assert mean_neighbour_distance(photographed_often, images)[120] == 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=40))
@@ -71,10 +75,10 @@ def test_the_area_is_the_share_of_pairs_in_order(images):
     scores, kinds = (np.array(column) for column in zip(*images, strict=True))
     if kinds.all() or not kinds.any():
         with pytest.raises(ValueError, match="expected both kinds"):
-            separation(scores, kinds)
+            distractor_auc(scores, kinds)
         return
     differences = scores[kinds][:, None] - scores[~kinds]
-    found = separation(scores, kinds)
+    found = distractor_auc(scores, kinds)
     assert found.auc == pytest.approx(((differences > 0) + 0.5 * (differences == 0)).mean())
     assert (found.distractors, found.people) == (kinds.sum(), (~kinds).sum())
     if min(found.distractors, found.people) == 1:
@@ -82,7 +86,7 @@ def test_the_area_is_the_share_of_pairs_in_order(images):
     else:
         low, high = found.interval
         assert 0 <= low <= found.auc <= high <= 1
-        reversed_roles = separation(-scores, kinds).interval
+        reversed_roles = distractor_auc(-scores, kinds).interval
         assert reversed_roles == pytest.approx((1 - high, 1 - low))
 
 
@@ -91,7 +95,7 @@ def test_an_interval_holds_the_true_area_as_often_as_it_says():
     kinds = np.arange(200) < 60
     held = 0
     for _ in range(300):
-        low, high = separation(random.normal(size=200) + kinds, kinds).interval
+        low, high = distractor_auc(random.normal(size=200) + kinds, kinds).interval
         held += low <= 0.76025 <= high  # that of two normal distributions one deviation apart
     assert 0.92 <= held / 300 <= 0.98
 
@@ -100,8 +104,8 @@ def test_an_interval_holds_the_true_area_as_often_as_it_says():
 def test_real_false_alarms_are_farther_from_their_neighbours_than_people():
     features = dict(np.load(GOLDEN / "osnet_market.npz", allow_pickle=False))
     people = features["gallery_ids"]
-    distance = neighbour_distance(features["query"], features["gallery"], metric="cosine")
+    distance = mean_neighbour_distance(features["query"], features["gallery"], metric="cosine")
     seen = people >= 0
-    found = separation(distance[seen], people[seen] == 0)
+    found = distractor_auc(distance[seen], people[seen] == 0)
     assert (found.distractors, found.people) == (350, 2676)
     assert found.interval[0] > 0.85

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidray.retrieval import METRICS, ranking, top_k
+from reidray.retrieval import DISTANCE_METRICS, exact_search, top_k
 
 
 def distances(query, gallery, metric):
@@ -38,7 +38,7 @@ def features(draw):
     return query.astype(np.float32), gallery.astype(np.float32)
 
 
-@given(features(), st.integers(1, 400), st.sampled_from(sorted(METRICS)))
+@given(features(), st.integers(1, 400), st.sampled_from(sorted(DISTANCE_METRICS)))
 @settings(max_examples=150)
 def test_same_as_sorting_float64_distances(both, k, metric):
     query, gallery = both
@@ -51,7 +51,7 @@ def test_same_as_sorting_float64_distances(both, k, metric):
     np.testing.assert_allclose(found, reference, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("metric", sorted(METRICS))
+@pytest.mark.parametrize("metric", sorted(DISTANCE_METRICS))
 def test_blocks_and_threads_change_no_bit(metric, monkeypatch):
     random = np.random.default_rng(1)
     query = random.normal(size=(12, 300)).astype(np.float32)
@@ -63,8 +63,8 @@ def test_blocks_and_threads_change_no_bit(metric, monkeypatch):
     threads = torch.get_num_threads()
     try:
         for rows, columns, count in ((1, 300, 1), (5, 64, 2), (12, 130, 1), (12, 29, 2)):
-            monkeypatch.setattr(ranking, "MOST_ROWS", rows)
-            monkeypatch.setattr(ranking, "MOST_COLUMNS", columns)
+            monkeypatch.setattr(exact_search, "MOST_ROWS", rows)
+            monkeypatch.setattr(exact_search, "MOST_COLUMNS", columns)
             torch.set_num_threads(count)
             blocks = top_k(query, gallery, 50, metric=metric)
             assert (blocks[0] == whole[0]).all()
@@ -85,7 +85,7 @@ def test_memory_budget_changes_no_bit():
 def test_continuous_features_rank_as_float64_distances_do():
     random = np.random.default_rng(9)
     query, gallery = (random.normal(size=(n, 40)).astype(np.float32) for n in (30, 3000))
-    for metric in METRICS:
+    for metric in DISTANCE_METRICS:
         _, indices = top_k(query, gallery, 25, metric=metric)
         assert (indices == distances(query, gallery, metric).argsort(axis=1)[:, :25]).all()
 
@@ -108,7 +108,7 @@ def test_permuting_the_gallery_changes_no_distance(both, random):
 
 
 @pytest.mark.parametrize("size", [3e38, 1e25, 1e-25, 1e-38])
-@pytest.mark.parametrize("metric", sorted(METRICS))
+@pytest.mark.parametrize("metric", sorted(DISTANCE_METRICS))
 def test_features_whose_squares_float32_cannot_hold(metric, size):
     random = np.random.default_rng(3)
     query, gallery = (random.uniform(-1, 1, size=(n, 5)) for n in (6, 40))
@@ -124,7 +124,7 @@ def test_values_that_a_scale_makes_zeros_are_not_taken_for_whole_numbers(metric,
     query, gallery = (random.normal(size=(n, 4)) * 1e-33 for n in (3, 7))
     expected = sorted_indices(query * 1e33, gallery[:6] * 1e33, 6, metric)
     gallery[6] = 1e13
-    monkeypatch.setattr(ranking, "MOST_COLUMNS", 6)
+    monkeypatch.setattr(exact_search, "MOST_COLUMNS", 6)
     _, indices = top_k(query.astype(np.float32), gallery.astype(np.float32), 6, metric=metric)
     assert (indices == expected).all()
 
@@ -163,7 +163,7 @@ def test_reduced_precision_of_the_callers_training_is_not_used_and_stays_set():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("metric", sorted(METRICS))
+@pytest.mark.parametrize("metric", sorted(DISTANCE_METRICS))
 def test_cuda_gives_the_same_bits(metric):
     query, gallery = torch.randn(50, 128), torch.randn(3000, 128)
     on_cpu = top_k(query, gallery, 25, metric=metric)
@@ -194,7 +194,7 @@ def test_copies_of_images_all_over_a_gallery_come_in_its_order(copies):
     np.testing.assert_array_equal(indices, expected)
 
 
-@pytest.mark.parametrize("metric", sorted(METRICS))
+@pytest.mark.parametrize("metric", sorted(DISTANCE_METRICS))
 def test_a_gallery_of_half_precision_takes_queries_of_single(metric):
     random = np.random.default_rng(4)
     query = random.normal(size=(6, 20)).astype(np.float32)

@@ -1,11 +1,9 @@
 """Naming a person by a vote of the nearest gallery images, as classical evaluation does."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-from reidray.retrieval.inputs import (
+from reidray.retrieval.array_inputs import (
     Array,
     Integers,
     Labels,
@@ -13,29 +11,12 @@ from reidray.retrieval.inputs import (
     check_choice,
     read_features,
 )
-from reidray.retrieval.ranking import top_k
+from reidray.retrieval.exact_search import top_k
 
 WEIGHTS = ("uniform", "distance")
 
 
-@dataclass(frozen=True, eq=False)
-class PersonAccuracies:
-    """Two models side by side: the share of each person's queries that they name right.
-
-    Attributes:
-        persons: (P,) int64 ascending.
-        queries: (P,) int64, how many images of the person were asked about.
-        first: (P,) float64, of the first model.
-        second: (P,) float64, of the second.
-    """
-
-    persons: Integers
-    queries: Integers
-    first: NDArray[np.float64]
-    second: NDArray[np.float64]
-
-
-def classify(
+def knn_classify(
     query: Array,
     gallery: Array,
     gallery_ids: Labels,
@@ -48,7 +29,7 @@ def classify(
     """The person that the k nearest gallery images name for each query.
 
     Of several persons with as many votes it is the one whose image is nearest. The mean of
-    `classify(...) == query_ids` is the nearest-neighbour accuracy.
+    `knn_classify(...) == query_ids` is the nearest-neighbour accuracy.
 
     Args:
         query: (Q, D) float32, float16 or bfloat16; NumPy or PyTorch, on any device.
@@ -73,24 +54,6 @@ def classify(
     distances, indices = (part.cpu().numpy() for part in found)
     voters = ids[indices]
     return _elected(voters, _votes(distances, weights))
-
-
-def compare_accuracies(query_ids: Labels, first: Labels, second: Labels) -> PersonAccuracies:
-    """How often two models name each person right.
-
-    Args:
-        query_ids: (Q,) whole numbers, who it is.
-        first: (Q,) whom the first model names, as from `classify`.
-        second: (Q,) likewise of the second.
-
-    Raises:
-        ValueError: not whole numbers, or not one per query.
-    """
-    truth = as_labels("query_ids", query_ids, len(query_ids))
-    named = as_labels("first", first, len(truth)), as_labels("second", second, len(truth))
-    persons, place, queries = np.unique(truth, return_inverse=True, return_counts=True)
-    right = [np.bincount(place, weights=names == truth, minlength=len(persons)) for names in named]
-    return PersonAccuracies(persons, queries, right[0] / queries, right[1] / queries)
 
 
 def _votes(distances: NDArray[np.float32], weights: str) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ KEPT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 COMFORTABLE_PEAKS = (2.0**-40, 2.0**40)
 
 
-class RowError(ValueError):
+class InvalidRowError(ValueError):
     """A row of an argument that cannot be used.
 
     Attributes:
@@ -104,7 +104,7 @@ def _finite_peak(name: str, features: Tensor) -> float:
     peak = float(torch.maximum(-low.float(), high.float()))
     if not np.isfinite(peak):
         row = int((~torch.isfinite(features)).any(dim=1).nonzero()[0])
-        raise RowError(name, row, "holds NaN, infinity or more than float32 can hold")
+        raise InvalidRowError(name, row, "holds NaN, infinity or more than float32 can hold")
     return peak
 
 

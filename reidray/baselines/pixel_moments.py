@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from reidray.baselines.pixels import flatten
+from reidray.baselines.pixel_projection import flatten_crops
 from reidray.config.parts import MAX_BASELINE_PIXELS
 
 SUMMED_AT_ONCE = 1024
@@ -43,7 +43,7 @@ class PixelMoments:
 
     def add(self, crops: npt.NDArray[np.uint8]) -> None:
         """Sum up crops (N, H, W, 3) uint8 of this size."""
-        pixels = flatten(crops, grey=self.grey)
+        pixels = flatten_crops(crops, grey=self.grey)
         for start in range(0, len(pixels), SUMMED_AT_ONCE):
             rows = pixels[start : start + SUMMED_AT_ONCE].astype(np.float64)
             self.sums += rows.sum(axis=0)

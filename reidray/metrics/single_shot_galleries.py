@@ -2,20 +2,20 @@
 
 import numpy as np
 
-from reidray.metrics.comparisons import Comparison
-from reidray.metrics.protocols import DISTRACTOR, JUNK, Truth
-from reidray.retrieval.feature_keys import Floats
-from reidray.retrieval.inputs import Integers
+from reidray.metrics.match_ranks import Comparison
+from reidray.metrics.protocols import DISTRACTOR, JUNK, GroundTruth
+from reidray.retrieval.array_inputs import Integers
+from reidray.retrieval.distance_blocks import Floats
 
 
-class SingleImageDraws:
+class SingleShotGalleries:
     """For each round one random gallery image of every person (Li et al. 2014, "DeepReID").
 
     Each distractor is a person of its own. The draws depend on the seed and on the gallery's order,
     not on the queries.
     """
 
-    def __init__(self, truth: Truth, rounds: int, seed: int) -> None:
+    def __init__(self, truth: GroundTruth, rounds: int, seed: int) -> None:
         images = np.flatnonzero(truth.gallery_ids > DISTRACTOR)
         images = images[np.argsort(truth.gallery_ids[images], kind="stable")]
         persons, starts, counts = np.unique(
@@ -43,7 +43,7 @@ class SingleImageDraws:
             ranks[rounds] = ahead.sum(axis=1) + before[position][self._distractors].sum()
         return ranks
 
-    def ranks_in_list(self, query: int, positions: Floats, truth: Truth) -> Floats:
+    def ranks_from_positions(self, query: int, positions: Floats, truth: GroundTruth) -> Floats:
         """(rounds,) the rank, from 0, of a query's own person in each round, by a ranked list.
 
         Args:

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reidray.data.attribute_schema import NO_YES, Attribute, AttributeSchema
-from reidray.metrics.bootstrap import people_intervals
-from reidray.metrics.subgroups import group_figures
+from reidray.metrics.bootstrap import bootstrap_intervals
+from reidray.metrics.subgroups import subgroup_metrics
 
 GENDER, HAT, AGE = 0, 1, 2
 SCHEMA = AttributeSchema(
@@ -30,7 +30,7 @@ def test_each_group_has_its_own_figures_with_counts_and_intervals():
     first = np.where(people % 4 == 0, 1, 3)
     groups = {
         entry.pop("group"): entry
-        for entry in group_figures(precision, first, people, codes, SCHEMA)["groups"]
+        for entry in subgroup_metrics(precision, first, people, codes, SCHEMA)["groups"]
     }
     assert list(groups) == ["gender male", "gender female", "age young", "age old"]
     male, female = groups["gender male"], groups["gender female"]
@@ -55,7 +55,7 @@ def test_what_does_not_count_or_is_unknown_is_in_no_group_and_few_people_have_no
     first = np.ones(len(people), int)
 
     def found():
-        return group_figures(precision, first, people, codes, SCHEMA)
+        return subgroup_metrics(precision, first, people, codes, SCHEMA)
 
     groups = {entry["group"]: entry for entry in found()["groups"]}
     assert [groups[f"gender {name}"]["people"] for name in ("male", "female")] == [10, 11]
@@ -77,7 +77,7 @@ def test_an_interval_holds_the_true_mean_as_often_as_it_says():
     for _ in range(200):
         people = np.repeat(np.arange(60), random.integers(1, 9, 60))
         values = (random.normal(size=60)[people] + random.normal(size=len(people)))[:, None]
-        low, high = people_intervals(values, people)[0]
+        low, high = bootstrap_intervals(values, people)[0]
         held += low <= 0 <= high
     assert 0.9 <= held / 200 <= 0.98
 
@@ -85,8 +85,10 @@ def test_an_interval_holds_the_true_mean_as_often_as_it_says():
 def test_images_of_one_person_count_as_one_and_not_as_many():
     random = np.random.default_rng(2)
     each = random.random((30, 1))
-    (low, high), *_ = people_intervals(each, np.arange(30))
-    (thrice_low, thrice_high), *_ = people_intervals(np.repeat(each, 3, axis=0), np.arange(90) // 3)
+    (low, high), *_ = bootstrap_intervals(each, np.arange(30))
+    (thrice_low, thrice_high), *_ = bootstrap_intervals(
+        np.repeat(each, 3, axis=0), np.arange(90) // 3
+    )
     assert (thrice_low, thrice_high) == pytest.approx((low, high))
 
 
@@ -94,11 +96,11 @@ def test_images_of_one_person_count_as_one_and_not_as_many():
 def test_an_interval_lies_within_the_values_and_is_the_same_each_time(values, seed):
     column = np.array(values)[:, None]
     people = np.arange(len(values)) // 2
-    ((low, high),) = people_intervals(column, people, seed=seed)
+    ((low, high),) = bootstrap_intervals(column, people, seed=seed)
     assert min(values) - 1e-12 <= low <= high <= max(values) + 1e-12
-    assert people_intervals(column, people + 7, seed=seed).tolist() == [[low, high]]
+    assert bootstrap_intervals(column, people + 7, seed=seed).tolist() == [[low, high]]
 
 
 def test_an_interval_of_nobody_is_refused():
     with pytest.raises(ValueError, match="at least one"):
-        people_intervals(np.empty((0, 2)), [])
+        bootstrap_intervals(np.empty((0, 2)), [])

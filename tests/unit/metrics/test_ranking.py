@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidray.metrics import comparisons, evaluate
-from reidray.retrieval import feature_keys
+from reidray.metrics import evaluate, match_ranks
+from reidray.retrieval import distance_blocks
 
 
 def by_sorting(query, gallery, query_ids, gallery_ids, query_cameras, gallery_cameras, protocol):
@@ -103,9 +103,9 @@ def test_blocks_threads_and_precision_of_the_first_look_change_no_bit(metric, wh
     threads = torch.get_num_threads()
     try:
         for rows, columns, too_many, count in ((1, 300, 0, 1), (13, 64, 1, 2), (25, 29, 0.01, 1)):
-            monkeypatch.setattr(feature_keys, "MOST_ROWS", rows)
-            monkeypatch.setattr(feature_keys, "MOST_COLUMNS", columns)
-            monkeypatch.setattr(comparisons, "TOO_MANY_DOUBTFUL", too_many)
+            monkeypatch.setattr(distance_blocks, "MOST_ROWS", rows)
+            monkeypatch.setattr(distance_blocks, "MOST_COLUMNS", columns)
+            monkeypatch.setattr(match_ranks, "TOO_MANY_DOUBTFUL", too_many)
             torch.set_num_threads(count)
             assert same_figures(evaluate(**problem, metric=metric), expected)
     finally:

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reidray.retrieval.array_inputs import Integers
 from reidray.retrieval.distances import Metric, Prepared
-from reidray.retrieval.inputs import Integers
 
 Floats = NDArray[np.floating]
 
@@ -17,7 +17,7 @@ MOST_COLUMNS = 4096
 BYTES_PER_KEY = 24  # of float64, and picked out with its index
 
 
-class FeatureKeys:
+class DistanceBlocks:
     """The keys of all pairs of a query and a gallery, block by block."""
 
     def __init__(self, query: Tensor, gallery: Tensor, metric: Metric, memory_mb: float) -> None:

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reidray.metrics.protocols import JUNK, Truth
+from reidray.metrics.protocols import JUNK, GroundTruth
+from reidray.retrieval.array_inputs import Integers
+from reidray.retrieval.distance_blocks import DistanceBlocks, Floats
 from reidray.retrieval.distances import Metric
-from reidray.retrieval.feature_keys import FeatureKeys, Floats
-from reidray.retrieval.inputs import Integers
 
 Distances = NDArray[np.float64]
 
@@ -44,9 +44,9 @@ class PairDistances:
     """Distances of queries to their own persons' images and to those of others."""
 
     def __init__(
-        self, query: Tensor, gallery: Tensor, truth: Truth, metric: Metric, memory_mb: float
+        self, query: Tensor, gallery: Tensor, truth: GroundTruth, metric: Metric, memory_mb: float
     ) -> None:
-        self._source = FeatureKeys(query, gallery, metric, memory_mb)
+        self._source = DistanceBlocks(query, gallery, metric, memory_mb)
         self._truth = truth
         self._metric = metric
         self._offset = metric.offset(query).cpu().numpy()

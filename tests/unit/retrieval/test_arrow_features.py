@@ -6,8 +6,8 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
-from reidray.retrieval.arrow_features import as_matrix, open_files
-from reidray.retrieval.inputs import RowError
+from reidray.retrieval.array_inputs import InvalidRowError
+from reidray.retrieval.arrow_features import open_files, to_matrix
 
 FEATURES = np.arange(12, dtype=np.float32).reshape(6, 2)
 
@@ -29,7 +29,7 @@ def column(kind):
 )
 def test_lists_and_tensors_are_read_where_they_lie(array):
     part = array[1:5]
-    matrix = as_matrix(part, 2)
+    matrix = to_matrix(part, 2)
     assert (matrix == FEATURES[1:5]).all()
     lists = array.storage if isinstance(array, pa.ExtensionArray) else array
     start = lists.values.buffers()[1].address + 2 * matrix.itemsize
@@ -47,7 +47,7 @@ def test_lists_and_tensors_are_read_where_they_lie(array):
 )
 def test_a_column_that_is_no_matrix_says_what_it_is(array, message):
     with pytest.raises(ValueError, match=message):
-        as_matrix(array, 3 if "3" in message else 2)
+        to_matrix(array, 3 if "3" in message else 2)
 
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.float32()), pa.list_(pa.float32(), 2)])
@@ -60,13 +60,13 @@ def test_a_column_that_is_no_matrix_says_what_it_is(array, message):
 )
 def test_a_null_names_its_row(kind, row, message):
     array = pa.array([[9.0, 9.0], [1.0, 2.0], [3.0, 4.0], row], kind)[1:]
-    with pytest.raises(RowError, match=message):
-        as_matrix(array, 2)
+    with pytest.raises(InvalidRowError, match=message):
+        to_matrix(array, 2)
 
 
 def test_a_list_of_another_length_names_its_row():
-    with pytest.raises(RowError, match="gallery row 1 has 3 values: expected the query's 2"):
-        as_matrix(pa.array([[1.0, 2.0], [1.0, 2.0, 3.0]]), 2)
+    with pytest.raises(InvalidRowError, match="gallery row 1 has 3 values: expected the query's 2"):
+        to_matrix(pa.array([[1.0, 2.0], [1.0, 2.0, 3.0]]), 2)
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reidray.retrieval.ranking import top_k
+from reidray.retrieval.exact_search import top_k
 
 NEIGHBOURS = 5
 
 
-def attribute_doubt(probabilities: Sequence[Tensor]) -> Tensor:
+def attribute_uncertainty(probabilities: Sequence[Tensor]) -> Tensor:
     """How unsure a network is of an image's attributes.
 
     1 less the sum of the squared probabilities of an attribute's values, the mean over attributes:
@@ -37,7 +37,7 @@ def attribute_doubt(probabilities: Sequence[Tensor]) -> Tensor:
     return torch.stack([1 - of.square().sum(dim=1) for of in probabilities]).mean(dim=0)
 
 
-def neighbour_distance(
+def mean_neighbour_distance(
     query: NDArray[np.generic],
     gallery: NDArray[np.generic],
     *,
@@ -77,7 +77,7 @@ def neighbour_distance(
 
 
 @dataclass(frozen=True)
-class Separation:
+class DistractorAUC:
     """How well a score tells two kinds of images apart.
 
     Attributes:
@@ -95,7 +95,7 @@ class Separation:
     people: int
 
 
-def separation(scores: NDArray[np.floating], is_distractor: NDArray[np.bool_]) -> Separation:
+def distractor_auc(scores: NDArray[np.floating], is_distractor: NDArray[np.bool_]) -> DistractorAUC:
     """How well scores tell distractors from people.
 
     Args:
@@ -116,7 +116,7 @@ def separation(scores: NDArray[np.floating], is_distractor: NDArray[np.bool_]) -
         variance = wins.var(ddof=1) / len(distractors) + losses.var(ddof=1) / len(people)
         reach = 1.96 * float(np.sqrt(variance))
         interval = max(0.0, auc - reach), min(1.0, auc + reach)
-    return Separation(auc, interval, len(distractors), len(people))
+    return DistractorAUC(auc, interval, len(distractors), len(people))
 
 
 def _share_below(scores: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -8,13 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
-from reidray.retrieval.distances import (
-    METRICS,
-    Metric,
-    Prepared,
-    metric_named,
-)
-from reidray.retrieval.inputs import (
+from reidray.retrieval.array_inputs import (
     Array,
     check_at_least,
     check_choice,
@@ -22,7 +16,13 @@ from reidray.retrieval.inputs import (
     check_distance,
     read_features,
 )
-from reidray.retrieval.sums import full_precision, one_thread
+from reidray.retrieval.distances import (
+    DISTANCE_METRICS,
+    Metric,
+    Prepared,
+    build_distance_metric,
+)
+from reidray.retrieval.numerics import full_precision, single_thread
 
 GROUP = 64
 MOST_ROWS = 1024
@@ -83,10 +83,10 @@ def top_k(
     """
     check_count("k", k)
     check_at_least("memory_mb", memory_mb, 1)
-    check_choice("metric", metric, tuple(METRICS))
+    check_choice("metric", metric, tuple(DISTANCE_METRICS))
     check_distance("max_distance", max_distance)
     queries, images, scale = read_features(query, gallery)
-    how = metric_named(metric, scale)
+    how = build_distance_metric(metric, scale)
     with full_precision(queries.device):
         keys, indices = nearest(queries, images, min(k, len(images)), how, memory_mb)
         distances = how.distance(keys)
@@ -189,7 +189,7 @@ class _BestOfBlock:
         limit = self._limit(block)
         groups = padded.view(len(padded), -1, GROUP)
         promising = groups.amin(dim=2) <= limit[:, None]
-        with one_thread():
+        with single_thread():
             widest = int(promising.sum(dim=1).max()) * GROUP
             rows = max(1, budget // (BYTES_PER_CANDIDATE * max(1, widest)))
             for top in range(0, len(padded), rows):

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidray.retrieval import METRICS, top_k
-from reidray.retrieval.distances import metric_named
-from reidray.retrieval.inputs import RowError
-from reidray.retrieval.search import Best, Search
+from reidray.retrieval import DISTANCE_METRICS, top_k
+from reidray.retrieval.array_inputs import InvalidRowError
+from reidray.retrieval.distances import build_distance_metric
+from reidray.retrieval.partitioned_search import Best, Search
 
 
 def lists(features):
@@ -23,7 +23,9 @@ def lists(features):
 
 def assert_same(search, best, gallery):
     expected = top_k(search.query, gallery, search.k, metric=search.metric)
-    found = metric_named(search.metric).distance(torch.from_numpy(best.keys)).float().numpy()
+    found = (
+        build_distance_metric(search.metric).distance(torch.from_numpy(best.keys)).float().numpy()
+    )
     assert (best.indices == expected[1]).all()
     assert (found == expected[0]).all()
 
@@ -48,7 +50,7 @@ def split_galleries(draw):
 @given(
     split_galleries(),
     st.integers(1, 150),
-    st.sampled_from(sorted(METRICS)),
+    st.sampled_from(sorted(DISTANCE_METRICS)),
     st.randoms(use_true_random=False),
 )
 @settings(max_examples=150)
@@ -106,14 +108,19 @@ def test_a_bad_row_is_counted_from_the_first_array():
     parts = [random.normal(size=(n, 2048)).astype(np.float32) for n in (40, 30, 20)]
     parts[1][25, 7] = np.nan
     search = Search(parts[0][:3], 4, "cosine", memory_mb=1)
-    with pytest.raises(RowError, match="gallery row 65 holds NaN"):
+    with pytest.raises(InvalidRowError, match="gallery row 65 holds NaN"):
         search.best_of_arrays([lists(part) for part in parts])
     ragged = pa.array([[1.0] * 2048, [1.0] * 2047])
-    with pytest.raises(RowError, match="gallery row 41 has 2047 values: expected the query's 2048"):
+    with pytest.raises(
+        InvalidRowError, match="gallery row 41 has 2047 values: expected the query's 2048"
+    ):
         search.best_of_arrays([lists(parts[0]), ragged])
 
 
 def test_ranking_on_one_machine_imports_no_ray():
-    imports = "import sys, reidray.retrieval, reidray.retrieval.search; print('ray' in sys.modules)"
+    imports = (
+        "import sys, reidray.retrieval.partitioned_search, reidray.metrics; "
+        "print('ray' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", imports], capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
