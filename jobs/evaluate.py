@@ -16,31 +16,33 @@ def evaluate() -> dict[str, Any]:
     asked = parse_config(EvaluateConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
     config = asked.config
 
+    from reidray.evaluation.evaluation_paths import (
+        check_evaluate_inputs,
+        check_evaluate_outputs,
+    )
     from reidray.progress import SHOW_AFTER_SECONDS, Activity
-    from reidray.scoring.input_files import check_evaluate_inputs
-    from reidray.scoring.output_files import check_evaluate_places
 
     check_evaluate_inputs(config)
-    check_evaluate_places(config)  # before PyTorch loads
+    check_evaluate_outputs(config)  # before PyTorch loads
 
-    from reidray.evaluation.output_folder import publish
+    from reidray.evaluation.evaluation_files import publish
 
     if config.model is not None:
         with Activity("loading PyTorch and Ray", delay=SHOW_AFTER_SECONDS):
-            from reidray.evaluation.model_evaluation import judge_model
+            from reidray.evaluation.model_evaluation import evaluate_model
             from reidray.ray_runtime import ray_session
 
         session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)
-        return publish(config.output, partial(judge_model, config, session))
+        return publish(config.output, partial(evaluate_model, config, session))
 
     if config.query_features is not None:
-        from reidray.evaluation.feature_evaluation import judge_feature_files
+        from reidray.evaluation.feature_evaluation import evaluate_feature_files
 
-        return publish(config.output, partial(judge_feature_files, config))
+        return publish(config.output, partial(evaluate_feature_files, config))
 
-    from reidray.evaluation.ranking_evaluation import judge_files
+    from reidray.evaluation.ranking_evaluation import evaluate_ranking_files
 
-    return publish(config.output, partial(judge_files, config))
+    return publish(config.output, partial(evaluate_ranking_files, config))
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ def forget_embeddings() -> dict[str, Any]:
     asked = parse_config(ForgetConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
     from reidray.progress import SHOW_AFTER_SECONDS, Activity
-    from reidray.scoring.input_files import check_forget_inputs
+    from reidray.scoring.scoring_paths import check_forget_inputs
 
     check_forget_inputs(asked.config)  # before PyTorch loads
 
-    from reidray.scoring.store.forgetting import forget
+    from reidray.scoring.store.deletion import forget
 
     with Activity(f"forgetting in {asked.config.store}", delay=SHOW_AFTER_SECONDS):
         return forget(asked.config)

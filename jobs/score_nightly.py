@@ -15,20 +15,18 @@ def score_nightly() -> dict[str, Any]:
     asked = parse_config(ScoreConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
     from reidray.progress import SHOW_AFTER_SECONDS, Activity
-    from reidray.scoring.input_files import check_score_inputs
-    from reidray.scoring.output_files import check_score_places
+    from reidray.scoring.scoring_paths import check_score_inputs, check_score_outputs
 
     check_score_inputs(asked.config)
-    check_score_places(asked.config)  # before PyTorch loads
+    check_score_outputs(asked.config)  # before PyTorch loads
 
     with Activity("loading PyTorch", delay=SHOW_AFTER_SECONDS):
         from reidray.ray_runtime import ray_session, starts_own
-        from reidray.scoring.night import score_night
-        from reidray.scoring.night_embedding import NightCluster
+        from reidray.scoring.nightly_run import run_nightly
 
     address = asked.session.ray_address
     session = ray_session(address, verbose=asked.session.verbose)
-    return score_night(asked.config, NightCluster(session, alone=starts_own(address)))
+    return run_nightly(asked.config, session, starts_ray=starts_own(address))
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ from reidray.config.scoring import EvaluateConfig, ScoreConfig
 from reidray.data.images.decoding import decode_files
 from reidray.data.reading.image_folders import list_images
 from reidray.demo import draw_demo_set
-from reidray.evaluation.ranking_evaluation import judge_files
+from reidray.evaluation.ranking_evaluation import evaluate_ranking_files
 from reidray.metrics import evaluate
 from reidray.progress import Activity
 from reidray.quickstart_folder import DATA_FOLDER, RUN_FOLDER, SCORES_FOLDER
-from reidray.scoring.night import score_night
-from reidray.scoring.output_files import ATTRIBUTE_FILE, RANKING_FILE
+from reidray.scoring.nightly_run import run_nightly
+from reidray.scoring.scoring_paths import ATTRIBUTE_FILE, RANKING_FILE
 from reidray.storage.location import Location
 from reidray.training.tasks.reid.prepare import prepare_reid
 from reidray.training.tasks.reid.train import train_reid
@@ -67,7 +67,7 @@ def run_quickstart(
         trained = train_reid(prepared, started=training_started)
         scoring_started = time.time()
         seconds["train"] = scoring_started - training_started
-        score_night(
+        run_nightly(
             ScoreConfig(
                 model=trained["model"],
                 queries=str(data / "queries"),
@@ -121,14 +121,14 @@ def pca_rank1(data: Path) -> float:
 
 def _judge(data: Path, scores: Path) -> dict[str, float]:
     """The figures that matter of the scores against the known truth."""
-    figures = judge_files(
+    figures = evaluate_ranking_files(
         EvaluateConfig(
             ranking=str(scores / RANKING_FILE),
             truth=str(data / "truth" / "reid_truth.json"),
             attributes=str(scores / ATTRIBUTE_FILE),
             attributes_truth=str(data / "truth" / "classification_truth.csv"),
         )
-    ).figures
+    ).metrics
     wanted = ("mean_ap", "rank1", "rank5", "rank10", "attribute_accuracy", "attribute_majority")
     return {name: figures[name] for name in wanted}
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reidray.demo import check_demo_folder
-from reidray.scoring.output_files import OUTPUT_FILES, SUMMARY_FILE
+from reidray.scoring.scoring_paths import OUTPUT_FILES, SUMMARY_FILE
 from reidray.storage.publishing import check_output
 from reidray.training.run_directory import RunDirectory
 

@@ -13,9 +13,9 @@ from reidray.data.layouts import read_layout
 from reidray.data.manifest import Manifest
 from reidray.data.split import split_people
 from reidray.errors import UserError
-from reidray.evaluation.feature_evaluation import protocol_of, right_answers
-from reidray.evaluation.figures import ImageLabels
-from reidray.evaluation.model_evaluation import image_labels, labelled_images
+from reidray.evaluation.evaluation_result import ImageLabels
+from reidray.evaluation.feature_evaluation import build_truth, choose_protocol
+from reidray.evaluation.model_evaluation import check_split_labels, read_labels
 from reidray.storage.location import Location
 
 NAMED_IN_GALLERY = "query images, named by the gallery"
@@ -72,14 +72,14 @@ def read_comparison_data(config: CompareConfig) -> ComparedImages:
     )
     root = manifest.root
     query, gallery = (
-        image_labels(labelled_images(manifest.split(name), name, root))
+        read_labels(check_split_labels(manifest.split(name), name, root))
         for name in ("query", "gallery")
     )
-    usual = protocol_of(query, gallery)
+    usual = choose_protocol(query, gallery)
     protocol = config.protocol or usual
-    right_answers(query, gallery, protocol, root)
+    build_truth(query, gallery, protocol, root)
     train, validation = _training(manifest, config)
-    _check_components(config, len(train.people), root)
+    _check_components(config, len(train.person_ids), root)
     sets: tuple[ImageLabels, ...] = (query, gallery)
     if usual == "single_shot":
         sets += _named_by_others(validation, root)
@@ -105,7 +105,7 @@ def _training(manifest: Manifest, config: CompareConfig) -> tuple[ImageLabels, I
 
 def _known(table: pa.Table) -> ImageLabels:
     """The images of people with a name."""
-    return image_labels(table.filter(pa.compute.greater(table["person"], 0)))
+    return read_labels(table.filter(pa.compute.greater(table["person"], 0)))
 
 
 def _named_by_others(labels: ImageLabels, root: str) -> tuple[ImageLabels, ImageLabels]:
@@ -117,13 +117,13 @@ def _named_by_others(labels: ImageLabels, root: str) -> tuple[ImageLabels, Image
     Raises:
         UserError: nobody has two images.
     """
-    cameras = np.zeros_like(labels.people) if labels.cameras is None else labels.cameras
-    pairs = np.stack([labels.people, cameras])
+    cameras = np.zeros_like(labels.person_ids) if labels.camera_ids is None else labels.camera_ids
+    pairs = np.stack([labels.person_ids, cameras])
     _, first_of_pair = np.unique(pairs, axis=1, return_index=True)
-    asked = np.zeros(len(labels.people), np.bool_)
+    asked = np.zeros(len(labels.person_ids), np.bool_)
     asked[first_of_pair] = True
     _, first, person, images = np.unique(
-        labels.people, return_index=True, return_inverse=True, return_counts=True
+        labels.person_ids, return_index=True, return_inverse=True, return_counts=True
     )
     all_asked = np.bincount(person, weights=asked) == images
     asked[all_asked[person]] = False

@@ -83,7 +83,7 @@ def _maps(compared: Compared) -> bytes:
         judged.method.name: map_embeddings(judged.method, rows, compared.config.seed)
         for judged in compared.judged
     }
-    return embedding_maps(maps, compared.images.sets[-1].people[rows])
+    return embedding_maps(maps, compared.images.sets[-1].person_ids[rows])
 
 
 def _wins(compared: Compared, ranks: PersonRanks) -> list[ShownWin]:
@@ -143,14 +143,14 @@ def _components(fitted: FittedBaselines) -> str:
 def _facts(compared: Compared) -> dict[str, str]:
     images, config = compared.images, compared.config
     counted = zip(images.set_names, images.sets, strict=True)
-    people = len(np.unique(images.train.people))
+    people = len(np.unique(images.train.person_ids))
     kind = "luminance" if config.grey else "colour"
     return {
-        "Baselines learnt from": f"{len(images.train.people):,} images of {people:,} people",
+        "Baselines learnt from": f"{len(images.train.person_ids):,} images of {people:,} people",
         "Baselines saw": f"crops of {config.height}x{config.width}, {kind}, standardised pixels",
         **{
-            name.replace("_", " ").capitalize(): f"{len(labels.people):,} images of "
-            f"{len(np.unique(labels.people)):,} people"
+            name.replace("_", " ").capitalize(): f"{len(labels.person_ids):,} images of "
+            f"{len(np.unique(labels.person_ids)):,} people"
             for name, labels in counted
         },
         "Models": ", ".join(

@@ -82,17 +82,19 @@ def judge(method: Method, images: ComparedImages) -> Judged:
     ranking = evaluate(
         asking,
         held,
-        query.people,
-        gallery.people,
-        query.cameras,
-        gallery.cameras,
+        query.person_ids,
+        gallery.person_ids,
+        query.camera_ids,
+        gallery.camera_ids,
         metric=method.metric,
         protocol=images.protocol,
         max_rank=CURVE_LENGTH,
     )
     asked, known = images.sets[-2:]
-    kept = known.people != JUNK
-    accuracy = {k: _share_named(method, asked.people, known.people, kept, k) for k in NEIGHBOURS}
+    kept = known.person_ids != JUNK
+    accuracy = {
+        k: _share_named(method, asked.person_ids, known.person_ids, kept, k) for k in NEIGHBOURS
+    }
     return Judged(method, ranking, accuracy)
 
 
@@ -107,7 +109,7 @@ def person_ranks(judged: Sequence[Judged], images: ComparedImages) -> PersonRank
     first = np.stack([method.ranking.first_match_rank for method in judged])
     counted = first[0] > 0
     people, place, queries = np.unique(
-        images.sets[0].people[counted], return_inverse=True, return_counts=True
+        images.sets[0].person_ids[counted], return_inverse=True, return_counts=True
     )
 
     def mean(values: NDArray[Any]) -> NDArray[np.float64]:

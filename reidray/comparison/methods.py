@@ -15,9 +15,9 @@ from reidray.baselines.pixel_projection import PixelProjection
 from reidray.comparison.comparison_data import ComparedImages, image_names
 from reidray.config.comparison import LDA_NAME, CompareConfig
 from reidray.data.images.decoding import BadImage, check_bad_images
-from reidray.inference.embedded_set import embed_sets
-from reidray.inference.embedding_pass import Pool
 from reidray.inference.image_batches import ImageSet
+from reidray.inference.image_sets import embed_image_sets
+from reidray.inference.ray_engine import Pool
 from reidray.models import LoadedModel, load_person_model
 from reidray.progress import Activity
 
@@ -93,7 +93,7 @@ def fit_baselines(config: CompareConfig, images: ComparedImages) -> FittedBaseli
     seconds = dict.fromkeys(projections, time.perf_counter() - start)
     base = whole.keep(SHARE)
     learnt = project_images(base, images.location, names)
-    people = images.train.people[learnt.rows]
+    people = images.train.person_ids[learnt.rows]
     with Activity("fitting LDA"):
         projections[LDA_NAME] = LDABaseline.fit(base, learnt.embeddings, people)
     seconds[LDA_NAME] = time.perf_counter() - start
@@ -131,10 +131,10 @@ def embed_model(
     """
     start = time.perf_counter()
     sets = [ImageSet(images.location, tuple(image_names(labels))) for labels in images.sets]
-    found = embed_sets(model, sets, pool)
+    found = embed_image_sets(model, sets, pool)
     seconds = time.perf_counter() - start
     for part, labels in zip(found, images.sets, strict=True):
-        _check_bad(images, part.bad, len(labels.people), max_bad=0)
+        _check_bad(images, part.bad, len(labels.person_ids), max_bad=0)
     training_seconds = model.card.metrics.get("training_seconds")
     metric = config.metric or model.card.metric
     embeddings = tuple(part.predictions.embeddings for part in found)
@@ -145,7 +145,7 @@ def _decoded(
     images: ComparedImages, rows: NDArray[np.int64], embeddings: NDArray[np.float32]
 ) -> tuple[ComparedImages, tuple[NDArray[np.float32], ...]]:
     """Images and embeddings of each set, of the rows (M,) of all sets that decoded."""
-    ends = np.cumsum([len(labels.people) for labels in images.sets])
+    ends = np.cumsum([len(labels.person_ids) for labels in images.sets])
     cuts = np.searchsorted(rows, ends)[:-1]
     starts = np.concatenate([[0], ends[:-1]])
     kept = [part - start for part, start in zip(np.split(rows, cuts), starts, strict=True)]

@@ -12,8 +12,8 @@ from reidray.comparison.comparison_page import Compared, build_page
 from reidray.comparison.method_evaluation import NEIGHBOURS, judge, unmatched_queries
 from reidray.comparison.methods import embed_baselines, embed_model, fit_baselines, load_models
 from reidray.config.comparison import CompareConfig
-from reidray.evaluation.figures import unmatched_figures, unmatched_notes
-from reidray.inference.embedding_pass import plan_pool
+from reidray.evaluation.evaluation_result import describe_unmatched, unmatched_metrics
+from reidray.inference.ray_engine import plan_pool
 from reidray.progress import Activity
 from reidray.reporting.comparison_report import comparison_page
 from reidray.storage.csv_files import write_csv_records
@@ -46,7 +46,7 @@ def compare_reid(
         compared = _embed_and_judge(config, session)
         figures = [judged.figures() for judged in compared.judged]
         unmatched = unmatched_queries(compared.judged[0], compared.images)
-        for line in unmatched_notes(unmatched):
+        for line in describe_unmatched(unmatched):
             log.info("%s", line)
         summary = {
             "task": config.task,
@@ -54,7 +54,7 @@ def compare_reid(
             "dataset": compared.images.dataset,
             "protocol": compared.images.protocol,
             "queries_used": compared.judged[0].ranking.num_valid_queries,
-            **unmatched_figures(unmatched),
+            **unmatched_metrics(unmatched),
             "methods": figures,
         }
         with Activity("writing the page"):
@@ -86,8 +86,10 @@ def _write_files(folder: Path, compared: Compared, summary: dict[str, Any]) -> N
         **summary,
         "nearest_neighbours_of": images.naming,
         "seed": config.seed,
-        "images": dict(zip(images.set_names, (len(s.people) for s in images.sets), strict=True)),
-        "train": {"images": len(images.train.people)},
+        "images": dict(
+            zip(images.set_names, (len(s.person_ids) for s in images.sets), strict=True)
+        ),
+        "train": {"images": len(images.train.person_ids)},
         "cmc": {judged.method.name: judged.curve for judged in compared.judged},
         "cumulative_variance": compared.fitted.cumulative_variance.round(6).tolist(),
     }

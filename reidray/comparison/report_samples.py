@@ -60,9 +60,11 @@ def draw_triplets(images: ComparedImages, seed: int) -> list[Triplet]:
     truth = _truth(images)
     rng = np.random.default_rng(seed)
     found: list[Triplet] = []
-    for anchor in rng.permutation(len(query.people)).tolist():
+    for anchor in rng.permutation(len(query.person_ids)).tolist():
         matches = truth.matches(anchor)
-        others = np.flatnonzero((gallery.people > 0) & (gallery.people != query.people[anchor]))
+        others = np.flatnonzero(
+            (gallery.person_ids > 0) & (gallery.person_ids != query.person_ids[anchor])
+        )
         if len(matches) and len(others) and len(found) < TRIPLETS:
             found.append(Triplet(anchor, int(rng.choice(matches)), int(rng.choice(others))))
     return found
@@ -87,7 +89,7 @@ def largest_wins(images: ComparedImages, ranks: PersonRanks) -> list[Win]:
         places = np.flatnonzero(winners == method)
         for place in places[np.argsort(-margin[places], kind="stable")][:WINS].tolist():
             person = int(ranks.people[place])
-            rows = np.flatnonzero(images.sets[0].people == person).tolist()
+            rows = np.flatnonzero(images.sets[0].person_ids == person).tolist()
             query = next(row for row in rows if len(truth.matches(row)))
             wins.append(Win(method, person, place, query, int(truth.matches(query)[0])))
     return wins
@@ -98,12 +100,12 @@ def people_to_map(images: ComparedImages, seed: int) -> NDArray[np.int64]:
 
     The people are drawn among the half that has the most images.
     """
-    people, counts = np.unique(images.sets[-1].people, return_counts=True)
+    people, counts = np.unique(images.sets[-1].person_ids, return_counts=True)
     people, counts = people[people > 0], counts[people > 0]
     many = people[counts >= np.median(counts)]
     rng = np.random.default_rng(seed)
     drawn = np.sort(rng.permutation(many)[:MAPPED_PEOPLE])
-    rows = [np.flatnonzero(images.sets[-1].people == person) for person in drawn]
+    rows = [np.flatnonzero(images.sets[-1].person_ids == person) for person in drawn]
     return np.concatenate([rng.permutation(part)[:MAPPED_EACH] for part in rows])
 
 
@@ -122,10 +124,10 @@ def map_embeddings(method: Method, rows: NDArray[np.int64], seed: int) -> NDArra
 def _truth(images: ComparedImages) -> GroundTruth:
     query, gallery = images.sets[:2]
     return build_ground_truth(
-        query.people,
-        gallery.people,
-        query.cameras,
-        gallery.cameras,
+        query.person_ids,
+        gallery.person_ids,
+        query.camera_ids,
+        gallery.camera_ids,
         images.protocol,
-        (len(query.people), len(gallery.people)),
+        (len(query.person_ids), len(gallery.person_ids)),
     )

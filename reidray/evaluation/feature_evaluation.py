@@ -10,25 +10,25 @@ import numpy as np
 
 from reidray.config.scoring import EvaluateConfig, ProtocolName
 from reidray.errors import UserError
-from reidray.evaluation.feature_files import FeatureSets, ImageFeatures, read_features
-from reidray.evaluation.figures import (
+from reidray.evaluation.evaluation_result import (
     RANKS,
-    Evaluation,
+    EvaluationResult,
     ImageLabels,
-    QueryFigures,
-    unmatched_figures,
-    unmatched_notes,
+    QueryResult,
+    describe_unmatched,
+    unmatched_metrics,
 )
+from reidray.evaluation.feature_files import FeatureSets, ImageFeatures, read_features
 from reidray.evaluation.name_matching import nothing_in_common
 from reidray.metrics import RankingMetrics, evaluate, evaluate_open_set
 from reidray.metrics.protocols import GroundTruth, build_ground_truth, default_protocol
 from reidray.retrieval import Reranking
-from reidray.scoring.distractors import score_images, separation_figures
+from reidray.scoring.gallery_distractors import score_images, separation_figures
 
 log = logging.getLogger("reidray")
 
 
-def judge_feature_files(config: EvaluateConfig) -> Evaluation:
+def evaluate_feature_files(config: EvaluateConfig) -> EvaluationResult:
     """The figures of a file of the queries' features against one of the gallery's.
 
     Args:
@@ -41,7 +41,7 @@ def judge_feature_files(config: EvaluateConfig) -> Evaluation:
     found = read_features(*files)
     query, gallery = found.sets
     _check_some_person_in_common(found, files)
-    judged = judge_features(
+    judged = evaluate_features(
         query, gallery, config, metric=config.metric or "euclidean", source=" with ".join(files)
     )
     return replace(judged, person_ids=found.person_ids, camera_ids=found.camera_ids)
@@ -50,21 +50,21 @@ def judge_feature_files(config: EvaluateConfig) -> Evaluation:
 def _check_some_person_in_common(found: FeatureSets, files: Sequence[str]) -> None:
     names = {number: name for name, number in found.person_ids.items()}
     query, gallery = (
-        {names.get(person, str(person)) for person in each.labels.people.tolist()}
+        {names.get(person, str(person)) for person in each.labels.person_ids.tolist()}
         for each in found.sets
     )
     if not query & gallery:
         raise nothing_in_common("person", files[0], query, files[1], gallery)
 
 
-def judge_features(
+def evaluate_features(
     query: ImageFeatures,
     gallery: ImageFeatures,
     config: EvaluateConfig,
     *,
     metric: str,
     source: str,
-) -> Evaluation:
+) -> EvaluationResult:
     """The figures of features under the rules of a configuration.
 
     Args:
@@ -77,10 +77,10 @@ def judge_features(
     Raises:
         UserError: they do not fit each other or the rules, or no query has a match.
     """
-    protocol = config.protocol or protocol_of(query.labels, gallery.labels)
-    truth = right_answers(query.labels, gallery.labels, protocol, source)
-    people = query.labels.people, gallery.labels.people
-    cameras = query.labels.cameras, gallery.labels.cameras
+    protocol = config.protocol or choose_protocol(query.labels, gallery.labels)
+    truth = build_truth(query.labels, gallery.labels, protocol, source)
+    people = query.labels.person_ids, gallery.labels.person_ids
+    cameras = query.labels.camera_ids, gallery.labels.camera_ids
     with _mistakes_in(source):
         images = query.embeddings, gallery.embeddings, *people, *cameras
         metrics = evaluate(
@@ -97,22 +97,26 @@ def judge_features(
             rates = evaluate_open_set(*images, metric=metric, protocol=protocol)
             figures["open_set"] = asdict(rates.at(config.false_accept_rate))
         if config.distractor_scores:
-            scores = score_images(query.embeddings, gallery.embeddings, gallery.doubt, metric)
-            figures["distractor_scores"] = separation_figures(gallery.labels.people, scores, source)
+            scores = score_images(query.embeddings, gallery.embeddings, gallery.uncertainty, metric)
+            figures["distractor_scores"] = separation_figures(
+                gallery.labels.person_ids, scores, source
+            )
     queries = _query_figures(query.labels, truth, metrics)
     unmatched = [each.query for each in queries if not each.matches]
-    for line in (*unmatched_notes(unmatched), str(metrics)):
+    for line in (*describe_unmatched(unmatched), str(metrics)):
         log.info("%s", line)
     curve = metrics.cmc[: len(gallery.embeddings)].tolist()
-    return Evaluation(figures | unmatched_figures(unmatched), queries, curve, str(metrics))
+    return EvaluationResult(figures | unmatched_metrics(unmatched), queries, curve, str(metrics))
 
 
-def protocol_of(query: ImageLabels, gallery: ImageLabels) -> ProtocolName:
+def choose_protocol(query: ImageLabels, gallery: ImageLabels) -> ProtocolName:
     """Return the protocol of labelled images for which none is asked (see `default_protocol`)."""
-    return default_protocol(query.people, gallery.people, query.cameras, gallery.cameras)
+    return default_protocol(
+        query.person_ids, gallery.person_ids, query.camera_ids, gallery.camera_ids
+    )
 
 
-def right_answers(
+def build_truth(
     query: ImageLabels, gallery: ImageLabels, protocol: str, source: str
 ) -> GroundTruth:
     """Which gallery images are each query's matches.
@@ -120,10 +124,15 @@ def right_answers(
     Raises:
         UserError: the labels do not fit the protocol, or no query has a match.
     """
-    shape = len(query.people), len(gallery.people)
+    shape = len(query.person_ids), len(gallery.person_ids)
     with _mistakes_in(source):
         return build_ground_truth(
-            query.people, gallery.people, query.cameras, gallery.cameras, protocol, shape
+            query.person_ids,
+            gallery.person_ids,
+            query.camera_ids,
+            gallery.camera_ids,
+            protocol,
+            shape,
         )
 
 
@@ -156,12 +165,12 @@ def _figures(metrics: RankingMetrics) -> dict[str, Any]:
 
 def _query_figures(
     labels: ImageLabels, truth: GroundTruth, metrics: RankingMetrics
-) -> tuple[QueryFigures, ...]:
+) -> tuple[QueryResult, ...]:
     return tuple(
-        QueryFigures(
+        QueryResult(
             query=str(row) if labels.names is None else labels.names[row],
-            person=int(labels.people[row]),
-            camera=None if labels.cameras is None else int(labels.cameras[row]),
+            person=int(labels.person_ids[row]),
+            camera=None if labels.camera_ids is None else int(labels.camera_ids[row]),
             average_precision=None if np.isnan(precision) else float(precision),
             first_match_rank=int(metrics.first_match_rank[row]) or None,
             matches=len(truth.matches(row)),

@@ -24,7 +24,7 @@ from reidray.data.ids import (
 )
 from reidray.data.reading.file_names import person_and_camera_of
 from reidray.errors import UserError
-from reidray.evaluation.figures import ImageLabels
+from reidray.evaluation.evaluation_result import ImageLabels
 
 Array = NDArray[Any]
 
@@ -44,12 +44,12 @@ class ImageFeatures:
     Attributes:
         embeddings: (N, D) float32, float16 or float64.
         labels: of the N images.
-        doubt: (N,) float32, how unsure the network is of their attributes; None where not known.
+        uncertainty: (N,) float32, of the predicted attributes; None where not known.
     """
 
     embeddings: Array
     labels: ImageLabels
-    doubt: Array | None = None
+    uncertainty: Array | None = None
 
 
 @dataclass(frozen=True)

@@ -13,22 +13,22 @@ from reidray.config.scoring import EvaluateConfig
 from reidray.data.attribute_schema import AttributeSchema
 from reidray.data.layouts import read_layout
 from reidray.errors import UserError
-from reidray.evaluation.feature_evaluation import judge_features, protocol_of, right_answers
+from reidray.evaluation.evaluation_result import EvaluationResult, ImageLabels, QueryResult
+from reidray.evaluation.feature_evaluation import build_truth, choose_protocol, evaluate_features
 from reidray.evaluation.feature_files import ImageFeatures
-from reidray.evaluation.figures import Evaluation, ImageLabels, QueryFigures
-from reidray.inference.embedded_set import EmbeddedSet, embed_sets
-from reidray.inference.embedding_pass import plan_pool
 from reidray.inference.image_batches import ImageSet
+from reidray.inference.image_sets import SetPredictions, embed_image_sets
+from reidray.inference.ray_engine import plan_pool
 from reidray.metrics.attribute_metrics import attribute_accuracy, majority_labels
 from reidray.metrics.subgroups import subgroup_metrics
 from reidray.models import LoadedModel, load_person_model
-from reidray.scoring.distractors import labelled_distractors
-from reidray.scoring.night import check_bad
+from reidray.scoring.gallery_distractors import labelled_distractors
+from reidray.scoring.nightly_run import check_bad
 
 
-def judge_model(
+def evaluate_model(
     config: EvaluateConfig, session: AbstractContextManager[None] | None = None
-) -> Evaluation:
+) -> EvaluationResult:
     """The figures of a model on the query and gallery images of a labelled set.
 
     Args:
@@ -45,27 +45,28 @@ def judge_model(
         config.data or "", config.layout, root=config.root, follow_links=config.follow_links
     )
     tables = [
-        labelled_images(manifest.split(name), name, manifest.root) for name in ("query", "gallery")
+        check_split_labels(manifest.split(name), name, manifest.root)
+        for name in ("query", "gallery")
     ]
-    query, gallery = (image_labels(table) for table in tables)
-    protocol = config.protocol or protocol_of(query, gallery)
-    right_answers(query, gallery, protocol, manifest.root)
+    query, gallery = (read_labels(table) for table in tables)
+    protocol = config.protocol or choose_protocol(query, gallery)
+    build_truth(query, gallery, protocol, manifest.root)
     if config.distractor_scores:
-        labelled_distractors(gallery.people, manifest.root)
+        labelled_distractors(gallery.person_ids, manifest.root)
     sets = [ImageSet(manifest.location, tuple(table["path"].to_pylist())) for table in tables]
     found = _embed(model, sets, config, session)
-    judged = judge_features(
+    judged = evaluate_features(
         ImageFeatures(found[0].predictions.embeddings, query.take(found[0].rows)),
         ImageFeatures(
             found[1].predictions.embeddings,
             gallery.take(found[1].rows),
-            found[1].predictions.doubt,
+            found[1].predictions.uncertainty,
         ),
         replace(config, protocol=protocol),
         metric=config.metric or model.card.metric,
         source=manifest.root,
     )
-    figures = {"model": model.model_id, "dataset": manifest.summary, **judged.figures}
+    figures = {"model": model.model_id, "dataset": manifest.summary, **judged.metrics}
     figures["quarantined"] = sum(len(part.bad) for part in found)
     kept = [table.take(part.rows) for table, part in zip(tables, found, strict=True)]
     figures |= _group_figures(kept[0], judged.queries, manifest.schema)
@@ -73,7 +74,7 @@ def judge_model(
         figures |= _attribute_figures(kept, found, manifest.schema)
     return replace(
         judged,
-        figures=figures,
+        metrics=figures,
         person_ids=manifest.person_ids,
         camera_ids=manifest.camera_ids,
     )
@@ -84,17 +85,17 @@ def _embed(
     sets: Sequence[ImageSet],
     config: EvaluateConfig,
     session: AbstractContextManager[None] | None,
-) -> list[EmbeddedSet]:
+) -> list[SetPredictions]:
     with session or nullcontext():
         pool = plan_pool(config.num_workers, config.use_gpu)
-        found = embed_sets(model, sets, pool, config.stall_timeout)
+        found = embed_image_sets(model, sets, pool, config.stall_timeout)
     for images, embedded in zip(sets, found, strict=True):
         check_bad(images, embedded.bad, config.max_bad)
     return found
 
 
 def _group_figures(
-    table: pa.Table, queries: Sequence[QueryFigures], schema: AttributeSchema
+    table: pa.Table, queries: Sequence[QueryResult], schema: AttributeSchema
 ) -> dict[str, Any]:
     """Figures of the queries by gender and age, as far as these are known."""
     return subgroup_metrics(
@@ -113,17 +114,17 @@ def _codes(table: pa.Table, schema: AttributeSchema) -> NDArray[np.int8]:
 
 
 def _attribute_figures(
-    tables: Sequence[pa.Table], found: Sequence[EmbeddedSet], schema: AttributeSchema
+    tables: Sequence[pa.Table], found: Sequence[SetPredictions], schema: AttributeSchema
 ) -> dict[str, Any]:
     """Attribute accuracy over query and gallery images where codes are known."""
     codes = _codes(pa.concat_tables(tables), schema)
-    predicted = np.concatenate([part.predictions.codes for part in found])
+    predicted = np.concatenate([part.predictions.attribute_labels for part in found])
     majority = majority_labels(codes.astype(np.int64), schema)
     figures = attribute_accuracy(predicted, codes, schema, majority)
     return figures | ({"majority_from": "the images judged"} if figures else {})
 
 
-def labelled_images(table: pa.Table, split: str, root: str) -> pa.Table:
+def check_split_labels(table: pa.Table, split: str, root: str) -> pa.Table:
     """The images of a split, now that it is known who is on them.
 
     Raises:
@@ -146,11 +147,11 @@ def labelled_images(table: pa.Table, split: str, root: str) -> pa.Table:
     return table
 
 
-def image_labels(table: pa.Table) -> ImageLabels:
+def read_labels(table: pa.Table) -> ImageLabels:
     """Who is on the images; cameras only if every one is known."""
     cameras = table["camera"]
     return ImageLabels(
-        people=table["person"].to_numpy(),
-        cameras=None if cameras.null_count else cameras.to_numpy().astype(np.int64),
+        person_ids=table["person"].to_numpy(),
+        camera_ids=None if cameras.null_count else cameras.to_numpy().astype(np.int64),
         names=tuple(table["path"].to_pylist()),
     )

@@ -13,26 +13,26 @@ from reidray.data.annotations import ANNOTATION_COLUMNS, encode_annotation_row, 
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA, UNKNOWN
 from reidray.data.reading.image_folders import list_images
 from reidray.errors import UserError
-from reidray.evaluation.figures import (
+from reidray.evaluation.evaluation_result import (
     RANKS,
-    Evaluation,
-    QueryFigures,
-    unmatched_figures,
-    unmatched_notes,
+    EvaluationResult,
+    QueryResult,
+    describe_unmatched,
+    unmatched_metrics,
 )
+from reidray.evaluation.ground_truth import RankingGroundTruth, parse_ground_truth
 from reidray.evaluation.name_matching import nothing_in_common, pair_names
-from reidray.evaluation.ranking_formats import read_forms
 from reidray.evaluation.ranking_match import MatchedRanking, match_gallery, match_truth
-from reidray.evaluation.ranking_truth import RankingTruth, read_truth_forms
+from reidray.evaluation.ranking_parser import parse_candidates
 from reidray.metrics.attribute_metrics import attribute_accuracy, majority_labels
 from reidray.storage.location import Location
 
 log = logging.getLogger("reidray")
 
 
-def judge_ranking(
-    ranking: Mapping[str, Sequence[str]], truth: RankingTruth, max_rank: int = 50
-) -> Evaluation:
+def evaluate_ranking(
+    ranking: Mapping[str, Sequence[str]], truth: RankingGroundTruth, max_rank: int = 50
+) -> EvaluationResult:
     """The figures of a ranking as the Trento course scores it.
 
     For each query of the truth, AP is the sum over the ranks that hold a correct name of
@@ -76,14 +76,14 @@ def judge_ranking(
     counts = {
         "queries": len(queries) + len(truth.unmatched),
         "queries_used": len(queries),
-        **unmatched_figures(truth.unmatched),
+        **unmatched_metrics(truth.unmatched),
         "missing": missing,
     }
     left_out = [
-        QueryFigures(query, truth.people.get(query), truth.cameras.get(query), None, None, 0)
+        QueryResult(query, truth.people.get(query), truth.cameras.get(query), None, None, 0)
         for query in truth.unmatched
     ]
-    return Evaluation(
+    return EvaluationResult(
         {"protocol": summary} | figures | counts,
         queries + left_out,
         found[:max_rank].tolist(),
@@ -93,10 +93,10 @@ def judge_ranking(
     )
 
 
-def _judge_query(query: str, ranked: Sequence[str], truth: RankingTruth) -> QueryFigures:
+def _judge_query(query: str, ranked: Sequence[str], truth: RankingGroundTruth) -> QueryResult:
     correct = truth.correct[query]
     hits = [rank for rank, name in enumerate(ranked, start=1) if name in correct]
-    return QueryFigures(
+    return QueryResult(
         query=query,
         person=truth.people.get(query),
         camera=truth.cameras.get(query),
@@ -106,7 +106,7 @@ def _judge_query(query: str, ranked: Sequence[str], truth: RankingTruth) -> Quer
     )
 
 
-def judge_attributes(
+def evaluate_attributes(
     predicted: Mapping[str, Mapping[str, int]], truth: Mapping[str, Mapping[str, int]]
 ) -> dict[str, Any]:
     """Accuracy of predicted attribute codes, image by image of the truth.
@@ -156,19 +156,19 @@ def judge_attributes(
     return figures | {"images": len(truth), "missing_images": missing, "unknown_images": unknown}
 
 
-def judge_files(config: EvaluateConfig) -> Evaluation:
+def evaluate_ranking_files(config: EvaluateConfig) -> EvaluationResult:
     """The figures of a ranking file, an attribute file or both.
 
     Raises:
         UserError: a file cannot be read or is not of its form, or it has nothing in common with
             the truth.
     """
-    judged = Evaluation({})
+    judged = EvaluationResult({})
     if config.ranking is not None:
         matched = _match_ranking(config, config.ranking)
-        judged = judge_ranking(matched.ranking, matched.truth, config.max_rank)
-        judged = replace(judged, figures=judged.figures | matched.figures())
-        for line in (*matched.notes(), *unmatched_notes(matched.truth.unmatched)):
+        judged = evaluate_ranking(matched.ranking, matched.truth, config.max_rank)
+        judged = replace(judged, metrics=judged.metrics | matched.figures())
+        for line in (*matched.notes(), *describe_unmatched(matched.truth.unmatched)):
             log.info("%s", line)
         log.info("%s", judged.summary)
     if config.attributes is not None and config.attributes_truth is not None:
@@ -176,16 +176,16 @@ def judge_files(config: EvaluateConfig) -> Evaluation:
             read_annotations(_read(Path(file)), file)
             for file in (config.attributes, config.attributes_truth)
         )
-        judged = replace(judged, figures=judged.figures | judge_attributes(predicted, known))
+        judged = replace(judged, metrics=judged.metrics | evaluate_attributes(predicted, known))
     return judged
 
 
 def _match_ranking(config: EvaluateConfig, file: str) -> MatchedRanking:
-    forms = read_forms(_read(Path(file)), file)
+    forms = parse_candidates(_read(Path(file)), file)
     if config.truth is None:
         gallery = list_images(Location(config.gallery or "", config.follow_links))
         return match_gallery(file, forms, gallery, config.gallery or "", config.protocol)
-    truths = read_truth_forms(Path(config.truth), _read(Path(config.truth)))
+    truths = parse_ground_truth(Path(config.truth), _read(Path(config.truth)))
     return match_truth(file, forms, config.truth, truths)
 
 

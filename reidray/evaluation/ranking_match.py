@@ -7,9 +7,9 @@ from typing import Any
 from reidray.config.scoring import ProtocolName
 from reidray.data.reading.file_names import person_and_camera_of
 from reidray.errors import UserError
+from reidray.evaluation.ground_truth import RankingGroundTruth, ranking_ground_truth
 from reidray.evaluation.name_matching import NamePairs, nothing_in_common, pair_names
-from reidray.evaluation.ranking_formats import PLAIN, ReadForm
-from reidray.evaluation.ranking_truth import RankingTruth, truth_of
+from reidray.evaluation.ranking_parser import PLAIN, ParseCandidate
 from reidray.scoring.ranking_file import collect_rows
 
 
@@ -31,7 +31,7 @@ class MatchedRanking:
     """
 
     ranking: Mapping[str, Sequence[str]]
-    truth: RankingTruth
+    truth: RankingGroundTruth
     form: str
     truth_form: str | None
     differences: Mapping[str, int]
@@ -89,7 +89,7 @@ class MatchedRanking:
 class _Reading:
     """A reading of a ranking, and its names as the truth has them."""
 
-    form: ReadForm
+    form: ParseCandidate
     queries: NamePairs
     names: NamePairs
 
@@ -105,7 +105,7 @@ class _Reading:
 
 
 def match_truth(
-    file: str, forms: Sequence[ReadForm], truth_file: str, truths: Sequence[ReadForm]
+    file: str, forms: Sequence[ParseCandidate], truth_file: str, truths: Sequence[ParseCandidate]
 ) -> MatchedRanking:
     """A ranking against a truth file, both read so that they have most names in common.
 
@@ -119,9 +119,9 @@ def match_truth(
         UserError: they have no query or no gallery name in common, a name could be one of two, or
             the ranking has something twice or in no order.
     """
-    best: tuple[_Reading, RankingTruth, ReadForm] | None = None
+    best: tuple[_Reading, RankingGroundTruth, ParseCandidate] | None = None
     for truth_form in truths:
-        truth = truth_of(truth_form)
+        truth = ranking_ground_truth(truth_form)
         right = frozenset().union(*truth.correct.values())
         found = _best_reading(forms, truth.correct, right)
         if best is None or found.fit > best[0].fit:
@@ -134,7 +134,7 @@ def match_truth(
 
 def match_gallery(
     file: str,
-    forms: Sequence[ReadForm],
+    forms: Sequence[ParseCandidate],
     gallery: Collection[str],
     folder: str,
     protocol: ProtocolName | None,
@@ -163,15 +163,15 @@ def match_gallery(
         raise UserError(f"{file}: is empty, expected lines of a ranking, `{PLAIN}`")
     if not reading.names.known_as and _ranked(reading.form):
         raise nothing_in_common("name", file, _ranked(reading.form), folder, gallery)
-    from reidray.evaluation.named_truth import truth_from_names  # which loads PyTorch
+    from reidray.evaluation.ground_truth_names import ground_truth_from_names  # which loads PyTorch
 
-    truth = truth_from_names(asked, gallery, protocol)
+    truth = ground_truth_from_names(asked, gallery, protocol)
     matched = _matched(reading, truth, file, folder, asked, gallery, None)
     return replace(matched, gallery=len(gallery))
 
 
 def _best_reading(
-    forms: Sequence[ReadForm], queries: Collection[str], names: Collection[str]
+    forms: Sequence[ParseCandidate], queries: Collection[str], names: Collection[str]
 ) -> _Reading:
     readings = [
         _Reading(
@@ -186,7 +186,7 @@ def _best_reading(
 
 def _matched(
     reading: _Reading,
-    truth: RankingTruth,
+    truth: RankingGroundTruth,
     file: str,
     other: str,
     queries: Collection[str],
@@ -225,6 +225,6 @@ def _matched(
     )
 
 
-def _ranked(form: ReadForm) -> set[str]:
+def _ranked(form: ParseCandidate) -> set[str]:
     """All gallery names of a ranking."""
     return {name for row in form.rows for name in row.names}

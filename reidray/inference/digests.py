@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 HASH_BYTES = 32
 
 
-def known_among(digests: NDArray[np.bytes_]) -> Callable[[bytes], bool]:
+def digest_lookup(digests: NDArray[np.bytes_]) -> Callable[[bytes], bool]:
     """Tells whether a digest is one of some.
 
     Args:

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from reidray.inference.image_batches import (
     BATCH,
-    EmbeddedBatch,
+    BatchPredictions,
     ImageSet,
     decode_batches,
     describe_images,
     plan_batches,
     read_batch,
 )
-from reidray.inference.predictions import Predictions, Shape
+from reidray.inference.predictions import Predictions, PredictionShape
 from reidray.metrics.distractor_scores import attribute_uncertainty
 from reidray.models import Architecture, LoadedModel
 from reidray.models.networks import Network
@@ -27,17 +27,17 @@ from reidray.progress import warn_when_slow
 from reidray.retrieval.numerics import single_thread
 
 
-def shape_of(model: LoadedModel) -> Shape:
+def prediction_shape(model: LoadedModel) -> PredictionShape:
     """What the model says of one image."""
-    return Shape(model.network.embedding_size, len(model.architecture.schema.names))
+    return PredictionShape(model.network.embedding_size, len(model.architecture.schema.names))
 
 
-def embed_here(
+def embed_in_process(
     model: LoadedModel,
     sets: Sequence[ImageSet],
     wanted: Sequence[NDArray[np.int64]],
     known: NDArray[np.bytes_] | None = None,
-) -> Iterator[list[EmbeddedBatch]]:
+) -> Iterator[list[BatchPredictions]]:
     """Embed a few images of some sets in this process, on one CPU, as a cluster would.
 
     Args:
@@ -55,7 +55,7 @@ def embed_here(
             with warn_when_slow("reading %s", describe_images([planned])):
                 batches = next(decoded)
             embedded = embedder.embed(batches).to_pylist()
-            yield [read_batch(row, shape_of(model)) for row in embedded]
+            yield [read_batch(row, prediction_shape(model)) for row in embedded]
 
 
 class Embedder:
@@ -100,8 +100,10 @@ class Embedder:
 
 
 def _codes_and_doubt(logits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Codes (BATCH, A) int64 of the attributes, and doubt (BATCH,) float32."""
+    """Codes (BATCH, A) int64 of the attributes, and uncertainty (BATCH,) float32."""
     if not logits:
         return torch.empty(BATCH, 0, dtype=torch.int64), torch.full((BATCH,), torch.nan)
-    codes = torch.stack([values.argmax(dim=1) for values in logits], dim=1)
-    return codes, attribute_uncertainty([values.float().softmax(dim=1) for values in logits])
+    attribute_labels = torch.stack([values.argmax(dim=1) for values in logits], dim=1)
+    return attribute_labels, attribute_uncertainty(
+        [values.float().softmax(dim=1) for values in logits]
+    )

@@ -14,8 +14,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from reidray.data.images.decoding import decode_files
-from reidray.inference.digests import known_among
-from reidray.inference.predictions import Predictions, Shape
+from reidray.inference.digests import digest_lookup
+from reidray.inference.predictions import Predictions, PredictionShape
 from reidray.storage.location import Location
 from reidray.storage.retries import retries_so_far
 
@@ -42,16 +42,16 @@ class ImageSet:
     Attributes:
         location: the folder the paths are relative to.
         paths: N of them.
-        passed_over: how many files of the folder are no images, by suffix.
+        skipped_files: how many files of the folder are no images, by suffix.
     """
 
     location: Location
     paths: tuple[str, ...]
-    passed_over: Mapping[str, int] = field(default_factory=dict)
+    skipped_files: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class PlannedBatch:
+class ImageBatch:
     """Images of a set that are read together, B of them.
 
     Attributes:
@@ -68,7 +68,7 @@ class PlannedBatch:
 
 
 @dataclass(frozen=True)
-class EmbeddedBatch:
+class BatchPredictions:
     """What came of some images of a set that were read together.
 
     Attributes:
@@ -92,7 +92,7 @@ class EmbeddedBatch:
     retries: int
 
 
-def describe_images(batches: Sequence[PlannedBatch]) -> str:
+def describe_images(batches: Sequence[ImageBatch]) -> str:
     """Return the images of some batches by their number, the first and the last."""
     first, last = batches[0], batches[-1]
     return (
@@ -102,9 +102,7 @@ def describe_images(batches: Sequence[PlannedBatch]) -> str:
     )
 
 
-def plan_batches(
-    sets: Sequence[ImageSet], wanted: Sequence[NDArray[np.int64]]
-) -> list[PlannedBatch]:
+def plan_batches(sets: Sequence[ImageSet], wanted: Sequence[NDArray[np.int64]]) -> list[ImageBatch]:
     """Batches of names.
 
     Args:
@@ -112,16 +110,14 @@ def plan_batches(
         wanted: of each set the rows to read.
     """
     return [
-        PlannedBatch(
-            number, images.location, together, tuple(images.paths[row] for row in together)
-        )
+        ImageBatch(number, images.location, together, tuple(images.paths[row] for row in together))
         for number, (images, rows) in enumerate(zip(sets, wanted, strict=True))
         for together in _in_batches(rows.tolist())
     ]
 
 
 def decode_batches(
-    plan: Sequence[PlannedBatch], size: tuple[int, int], known: NDArray[np.bytes_] | None
+    plan: Sequence[ImageBatch], size: tuple[int, int], known: NDArray[np.bytes_] | None
 ) -> Iterator[pa.Table]:
     """Read and decode planned batches, one at a time.
 
@@ -130,7 +126,7 @@ def decode_batches(
         size: height and width of a crop.
         known: sorted digests, (N,) S32, of contents that need not be decoded.
     """
-    is_known = None if known is None else known_among(known)
+    is_known = None if known is None else digest_lookup(known)
     for planned in plan:
         before = retries_so_far()
         decoded = decode_files(planned.location, planned.paths, size, known=is_known)
@@ -148,9 +144,9 @@ def decode_batches(
         yield pa.Table.from_pylist([batch], schema=DECODED_SCHEMA)
 
 
-def read_batch(row: dict[str, Any], shape: Shape) -> EmbeddedBatch:
+def read_batch(row: dict[str, Any], shape: PredictionShape) -> BatchPredictions:
     """What came of a batch, from the row of a table that holds it."""
-    return EmbeddedBatch(
+    return BatchPredictions(
         set=row["set"],
         rows=row["rows"],
         contents=row["contents"],

@@ -14,13 +14,13 @@ class Predictions:
 
     Attributes:
         embeddings: (N, D) float32.
-        codes: (N, A) int64, predicted code of each attribute of the model's schema.
-        doubt: (N,) float32, how unsure the model is of the attributes; NaN where it has none.
+        attribute_labels: (N, A) int64, predicted code of each attribute of the model's schema.
+        uncertainty: (N,) float32, how unsure the model is of the attributes; NaN where it has none.
     """
 
     embeddings: NDArray[np.float32]
-    codes: NDArray[np.int64]
-    doubt: NDArray[np.float32]
+    attribute_labels: NDArray[np.int64]
+    uncertainty: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.embeddings)
@@ -39,7 +39,7 @@ class Predictions:
         return {name: values.tobytes() for name, values in vars(self).items()}
 
     @classmethod
-    def from_bytes(cls, data: Mapping[str, bytes], shape: "Shape", images: int) -> Self:
+    def from_bytes(cls, data: Mapping[str, bytes], shape: "PredictionShape", images: int) -> Self:
         """What `to_bytes` made."""
         empty = shape.empty(0)
         return cls(
@@ -61,7 +61,7 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
 
 
 @dataclass(frozen=True)
-class Shape:
+class PredictionShape:
     """What a model says of one image.
 
     Attributes:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from reidray.data.attributes import PEDESTRIAN_SCHEMA
 from support.made_pets import draw_pets
-from support.nights import make_model
+from support.nightly_runs import make_model
 from support.paths import ROOT
 from support.rating_files import write_two_tastes
 

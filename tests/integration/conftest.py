@@ -1,5 +1,5 @@
 import pytest
-from support.nights import make_model
+from support.nightly_runs import make_model
 
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 

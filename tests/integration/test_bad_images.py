@@ -12,15 +12,14 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 from support.bad_files import odd_pictures, put_bad_files
-from support.nights import Unreachable, draw, night, published, run_job
+from support.nightly_runs import Unreachable, draw, night, published, run_job
 
 from reidray.cli import job
 from reidray.config.scoring import ScoreConfig
 from reidray.data.annotations import ANNOTATION_COLUMNS, read_annotations
 from reidray.data.ingest import ImageFiles, ingest
 from reidray.data.reading.image_folders import list_images
-from reidray.scoring.night import score_night
-from reidray.scoring.night_embedding import NightCluster
+from reidray.scoring.nightly_run import run_nightly
 from reidray.scoring.ranking_file import read_ranking
 from reidray.storage.location import Location
 
@@ -139,7 +138,7 @@ def test_an_image_that_vanishes_after_it_was_listed_is_set_aside(model, tmp_path
 
     settings = {name: str(tmp_path / name) for name in ("queries", "gallery", "output")}
     config = ScoreConfig(model=str(model), **settings, max_bad=0.25, num_workers=1)
-    score_night(config, NightCluster(meanwhile(), alone=False))
+    run_nightly(config, meanwhile())
     quarantine = (tmp_path / "output" / "quarantine.csv").read_text().splitlines()
     assert quarantine[1:] == ["2.png,gallery,No such file or directory"]
     ranking = read_ranking((tmp_path / "output" / "reid_test.txt").read_bytes(), "txt")
@@ -168,9 +167,12 @@ def test_a_name_that_the_files_cannot_carry_is_refused_before_any_work(
     strange.parent.mkdir(exist_ok=True)
     strange.write_bytes((tmp_path / part / "10:30 a good one.png").read_bytes())
     settings = {name: str(tmp_path / name) for name in ("queries", "gallery", "output")}
-    nowhere = NightCluster(Unreachable(), alone=True)
     with pytest.raises(SystemExit) as ended:
-        job.run_job(lambda: score_night(ScoreConfig(model=str(model), **settings), nowhere))
+        job.run_job(
+            lambda: run_nightly(
+                ScoreConfig(model=str(model), **settings), Unreachable(), starts_ray=True
+            )
+        )
     said = capsys.readouterr()
     assert (ended.value.code, said.out) == (2, "")
     assert said.err.startswith(f"error: file name {shown} ")

@@ -13,17 +13,17 @@ from support.store_runs import files_on_disk, write_earlier
 
 from reidray.config.scoring import ForgetConfig
 from reidray.errors import UserError
-from reidray.inference.predictions import Shape
+from reidray.inference.predictions import PredictionShape
+from reidray.scoring.store.deletion import forget
 from reidray.scoring.store.embedding_store import EmbeddingStore, open_parts
-from reidray.scoring.store.forgetting import forget
-from reidray.scoring.store.part_log import PartLog
-from reidray.scoring.store.parts import IMAGES_SCHEMA, read_rows
+from reidray.scoring.store.part_file import IMAGES_SCHEMA, read_rows
+from reidray.scoring.store.part_storage import PartFolder
 from reidray.storage.location import Location
 from reidray.storage.publishing import only_writer_of
 
 PATHS = ["0001_c1_001.jpg", "0001_c2_002.jpg", "sub/0002_c1_003.jpg", "anna/a.jpg", "anna/b.jpg"]
 COPY = "other name.jpg"
-SHAPE = Shape(4, 2)
+SHAPE = PredictionShape(4, 2)
 
 
 def digest(text):
@@ -33,7 +33,7 @@ def digest(text):
 def append(store, paths, values, *names):
     """Keep embeddings that are all one number, and other names of what is known."""
     predictions = store.shape.empty(len(paths))
-    predictions.codes[:] = 0
+    predictions.attribute_labels[:] = 0
     predictions.embeddings[:] = np.array(values)[:, None]
     rows = [("/data", path, "s", digest(path), None) for path in paths]
     rows += [("/data", name, "s", digest(path), None) for name, path in names]
@@ -42,7 +42,7 @@ def append(store, paths, values, *names):
 
 
 def open_store(uri, model):
-    return EmbeddingStore(PartLog(Location(uri)), model, SHAPE)
+    return EmbeddingStore(PartFolder(Location(uri)), model, SHAPE)
 
 
 def fill(uri):
@@ -57,7 +57,7 @@ def fill(uri):
 
 def left(uri):
     """The names in a store, and the pictures that each model has an embedding of."""
-    log = PartLog(Location(uri))
+    log = PartFolder(Location(uri))
     names, pictures = set(), []
     for part in log.find():
         names |= set(log.read(part, read_rows).table["path"].to_pylist())
@@ -116,9 +116,9 @@ def test_what_was_made_before_a_day_goes_and_the_names_of_which_nothing_is_left(
     tmp_path, monkeypatch
 ):
     store = str(tmp_path / "store")
-    monkeypatch.setattr("reidray.scoring.store.parts.datetime", Day("2026-01-31"))
+    monkeypatch.setattr("reidray.scoring.store.part_file.datetime", Day("2026-01-31"))
     append(open_store(store, "one"), PATHS[:3], range(3), ("torn.jpg", "torn"))
-    monkeypatch.setattr("reidray.scoring.store.parts.datetime", Day("2026-02-01"))
+    monkeypatch.setattr("reidray.scoring.store.part_file.datetime", Day("2026-02-01"))
     append(open_store(store, "one"), PATHS[3:], range(3, 5))
     append(open_store(store, "two"), PATHS[1:], range(1, 5))
     with pytest.raises(UserError, match="holds nothing of the days before 2026-01-31"):
@@ -168,9 +168,9 @@ def old_versions(s3, bucket):
 def test_versions_that_a_bucket_keeps_are_gone_too(bucket, s3):
     store = f"{bucket}/store"
     fill(store)
-    anew = EmbeddingStore(PartLog(Location(store)), "one", SHAPE, anew=True)
+    anew = EmbeddingStore(PartFolder(Location(store)), "one", SHAPE, replace_existing=True)
     append(anew, PATHS[2:], range(2, 5))
-    anew.forget_earlier()
+    anew.remove_replaced()
     s3.call_s3("create_multipart_upload", Bucket=bucket[5:], Key="store/parts/00000009.parquet")
     s3.call_s3("create_multipart_upload", Bucket=bucket[5:], Key="elsewhere")
     for data in (b"one", b"two"):
@@ -241,7 +241,7 @@ def test_a_dry_run_changes_nothing_of_a_store_of_either_layout(tmp_path):
 
 def test_a_forget_that_stood_still_while_another_ran_writes_nothing_back(bucket):
     store = fill(f"{bucket}/store")
-    log = PartLog(Location(store))
+    log = PartFolder(Location(store))
     part = log.find()[0]
     rows = log.read(part, read_rows)
     forget(ForgetConfig(store=store, person="1"))

@@ -26,7 +26,7 @@ from support.store_runs import (
 
 from reidray.errors import UserError
 from reidray.scoring.store.embedding_store import EmbeddingStore
-from reidray.scoring.store.part_log import PartLog
+from reidray.scoring.store.part_storage import PartFolder
 from reidray.storage.location import Location
 
 people = st.lists(st.integers(1, 3), min_size=1, max_size=3, unique=True)
@@ -38,7 +38,7 @@ step = st.one_of(
 
 def kept(uri, person, model="m"):
     """Count the images of a person that a store has embeddings of."""
-    store = EmbeddingStore(PartLog(Location(uri)), model, SHAPE)
+    store = EmbeddingStore(PartFolder(Location(uri)), model, SHAPE)
     contents = pa.array(map(digest, names_of(person)), pa.binary(32))
     return int((store.rows_of(contents) >= 0).sum())
 

@@ -6,7 +6,7 @@ import shutil
 import time
 
 import pytest
-from support.nights import draw, night, night_without_ray, published, run_job
+from support.nightly_runs import draw, night, published, run_job, run_without_ray
 from support.s3_server import latest_run
 
 from reidray.scoring.ranking_file import read_ranking
@@ -39,7 +39,7 @@ def test_the_second_night_embeds_what_is_new_and_writes_what_a_night_without_a_s
     out = tmp_path / "out"
     assert night(model, images, out, **store)["embedded"] == 48
     first = published(out)
-    told = night_without_ray(model, images, out, **store)
+    told = run_without_ray(model, images, out, **store)
     assert (told["embedded"], told["workers"]) == (0, 0)
     assert published(out) == first
 
@@ -49,7 +49,7 @@ def test_the_second_night_embeds_what_is_new_and_writes_what_a_night_without_a_s
     draw(gallery / "day2" / "2.png", 40, 2)
     (gallery / "day3" / "3.png").unlink()
     (gallery / "day3" / "4.png").write_bytes(b"no picture")
-    changed = night_without_ray(model, images, out, **store, max_bad=0.1)
+    changed = run_without_ray(model, images, out, **store, max_bad=0.1)
     assert (changed["embedded"], changed["quarantined"]) == (2, 1)
     alone = night(model, images, tmp_path / "alone", max_bad=0.1)
     assert alone["embedded"] == 47
@@ -114,7 +114,7 @@ def test_a_night_in_a_bucket_that_fails_now_and_then_is_that_of_a_disk(
     texts += [run.read_bytes(name).decode() for name in run.list_files()]
     assert not any(secret in text for text in texts)
     where = {"queries": f"{bucket}/images/queries", "gallery": f"{bucket}/images/gallery"}
-    again = night_without_ray(
+    again = run_without_ray(
         f"{bucket}/model", images, f"{bucket}/scores", **where, store=f"{bucket}/store"
     )
     assert again["embedded"] == 0

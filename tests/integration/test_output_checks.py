@@ -9,7 +9,7 @@ from support.s3_server import all_objects
 
 from reidray.config.scoring import ScoreConfig
 from reidray.errors import UserError
-from reidray.scoring.output_files import check_score_places
+from reidray.scoring.scoring_paths import check_score_outputs
 from reidray.storage.output_checks import check_apart, check_filled_folder, is_mount_point
 from reidray.storage.publishing import check_output, published_folder
 from reidray.storage.publishing import check_store as check_store_place
@@ -183,14 +183,14 @@ def scored(folder, **changes):
 @pytest.mark.parametrize("place", ["disk", "bucket"])
 def test_no_folder_of_a_night_is_written_within_another(tmp_path, bucket, name, place):
     root = tmp_path if place == "disk" else bucket
-    check_score_places(scored(root, store=f"{root}/store"))
+    check_score_outputs(scored(root, store=f"{root}/store"))
     with pytest.raises(UserError, match=f"--output .* lies in --{name}"):
-        check_score_places(scored(root, store=f"{root}/store", output=f"{root}/{name}/out"))
+        check_score_outputs(scored(root, store=f"{root}/store", output=f"{root}/{name}/out"))
     with pytest.raises(UserError, match=f"--output .* holds --{name}|--{name} .* lies in"):
-        check_score_places(scored(root, **{"store": None, name: f"{root}/output/{name}"}))
+        check_score_outputs(scored(root, **{"store": None, name: f"{root}/output/{name}"}))
     if name != "store":
         with pytest.raises(UserError, match=f"--store .* lies in --{name}"):
-            check_score_places(scored(root, store=f"{root}/{name}/store"))
+            check_score_outputs(scored(root, store=f"{root}/{name}/store"))
 
 
 @pytest.mark.parametrize("place", ["disk", "bucket"])
@@ -226,7 +226,7 @@ def test_a_file_of_others_with_the_name_of_the_lock_is_refused(tmp_path, check):
 def test_a_store_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "store").write_text("x")
     with pytest.raises(UserError, match="store: is a file, expected a folder"):
-        check_score_places(scored(tmp_path, store=f"{tmp_path}/store"))
+        check_score_outputs(scored(tmp_path, store=f"{tmp_path}/store"))
 
 
 def test_a_bucket_that_is_missing_and_a_key_that_is_too_long_are_refused(bucket):

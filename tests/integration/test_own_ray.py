@@ -9,7 +9,7 @@ import time
 
 import psutil
 import pytest
-from support.nights import ROOT, draw_night
+from support.nightly_runs import ROOT, draw_images
 from support.sockets import is_loopback, listening_addresses
 
 pytestmark = pytest.mark.cluster
@@ -24,7 +24,7 @@ print(sorted({"ray", "timm", "rich", "sklearn", "torch._dynamo"} & set(sys.modul
 
 @pytest.fixture
 def command(model, tmp_path):
-    images = draw_night(tmp_path / "images", people=10, variants=3)
+    images = draw_images(tmp_path / "images", people=10, variants=3)
     return [
         *(JOB, "--model", model, "--queries", images / "queries"),
         *("--gallery", images / "gallery", "--output", tmp_path / "out"),

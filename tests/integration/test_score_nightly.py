@@ -4,14 +4,21 @@ import shutil
 
 import numpy as np
 import pytest
-from support.nights import Unreachable, draw, draw_night, make_model, night, published, run_job
+from support.nightly_runs import (
+    Unreachable,
+    draw,
+    draw_images,
+    make_model,
+    night,
+    published,
+    run_job,
+)
 
 from reidray.config.scoring import ScoreConfig
 from reidray.data.annotations import read_annotations
 from reidray.data.attribute_schema import AttributeSchema
 from reidray.errors import UserError
-from reidray.scoring.night import score_night
-from reidray.scoring.night_embedding import NightCluster
+from reidray.scoring.nightly_run import run_nightly
 from reidray.scoring.ranking_file import read_ranking
 
 pytestmark = pytest.mark.cluster
@@ -20,7 +27,7 @@ NEAR = 0.001
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    return draw_night(tmp_path_factory.mktemp("night"), people=30, variants=5)
+    return draw_images(tmp_path_factory.mktemp("night"), people=30, variants=5)
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +164,7 @@ def test_wrong_input_is_found_before_ray_starts(model, images, tmp_path, changes
     settings = {"model": str(model), "queries": str(images / "queries")}
     settings |= {"gallery": str(images / "gallery"), "output": str(tmp_path / "out")}
     with pytest.raises(UserError, match=named):
-        score_night(ScoreConfig(**(settings | changes)), NightCluster(Unreachable(), alone=True))
+        run_nightly(ScoreConfig(**(settings | changes)), Unreachable(), starts_ray=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -166,7 +173,7 @@ def test_a_name_that_the_files_cannot_carry_is_found_before_ray_starts(model, im
     settings = {"model": str(model), "queries": str(tmp_path / "queries")}
     settings |= {"gallery": str(images / "gallery"), "output": str(tmp_path / "out")}
     with pytest.raises(UserError, match=r"'one, two\.png'"):
-        score_night(ScoreConfig(**settings), NightCluster(Unreachable(), alone=True))
+        run_nightly(ScoreConfig(**settings), Unreachable(), starts_ray=True)
 
 
 def test_images_beyond_the_largest_distance_are_not_named(first_night, model, images, tmp_path):

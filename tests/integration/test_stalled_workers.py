@@ -11,12 +11,12 @@ import psutil
 import pyarrow as pa
 import pytest
 import ray
-from support.nights import draw_night, night, published
+from support.nightly_runs import draw_images, night, published
 
 from reidray.errors import MachineError
 from reidray.inference import watched_workers
-from reidray.inference.image_batches import PlannedBatch
-from reidray.inference.watched_workers import Task, Whereabouts, Worker, run_blocks
+from reidray.inference.actor_pool import Task, Worker, WorkerAddress, run_blocks
+from reidray.inference.image_batches import ImageBatch
 from reidray.storage.location import Location
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_address")]
@@ -35,7 +35,7 @@ def hanging_worker():
 
         def whereabouts(self):
             node = ray.get_runtime_context().get_node_id()
-            return Whereabouts(socket.gethostname(), node, os.getpid())
+            return WorkerAddress(socket.gethostname(), node, os.getpid())
 
         @ray.method(num_returns="streaming")
         def work(self, block):
@@ -61,7 +61,7 @@ def run(folder, stops, stall_seconds=6.0):
             worker.whereabouts.remote(),
         )
 
-    plan = [PlannedBatch(0, Location("/crops"), (row,), (f"{row}.jpg",)) for row in range(ROWS)]
+    plan = [ImageBatch(0, Location("/crops"), (row,), (f"{row}.jpg",)) for row in range(ROWS)]
     blocks = (plan[first : first + 4] for first in range(0, ROWS, 4))
     answers = run_blocks(start, 2, 2, blocks, stall_seconds)
     return [row for answer in answers for row in answer["row"].to_pylist()]
@@ -108,9 +108,9 @@ def test_a_night_whose_worker_is_stopped_has_the_files_of_a_quiet_one(
     tmp_path,
     caplog,
 ):
-    from test_night_faults import embedders, once
+    from test_nightly_faults import embedders, once
 
-    images = draw_night(tmp_path / "night", people=40, variants=30)
+    images = draw_images(tmp_path / "night", people=40, variants=30)
     night(model, images, tmp_path / "quiet")
 
     while embedders():  # those of the quiet night end once Ray has noticed that nobody needs them

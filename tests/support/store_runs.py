@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 
 from reidray.config.scoring import ForgetConfig
 from reidray.errors import UserError
-from reidray.inference.predictions import Shape
+from reidray.inference.predictions import PredictionShape
+from reidray.scoring.store.deletion import forget
 from reidray.scoring.store.embedding_store import EmbeddingStore, open_parts
-from reidray.scoring.store.forgetting import forget
-from reidray.scoring.store.parts import IMAGES_SCHEMA
+from reidray.scoring.store.part_file import IMAGES_SCHEMA
 from reidray.storage.location import Location
 
-SHAPE = Shape(4, 2)
+SHAPE = PredictionShape(4, 2)
 
 
 def names_of(person):
@@ -48,8 +48,8 @@ def image_rows(paths, stamp="s"):
 
 def predictions_of(people):
     predictions = SHAPE.empty(2 * len(people))
-    predictions.codes[:] = 1
-    predictions.doubt[:] = 0.5
+    predictions.attribute_labels[:] = 1
+    predictions.uncertainty[:] = 0.5
     predictions.embeddings[:] = np.repeat([value_of(person) for person in people], 2)[:, None]
     return predictions
 
@@ -57,10 +57,10 @@ def predictions_of(people):
 def embed(uri, model, people, *, full=False):
     """A night that embeds the images of some people, each in a part of its own."""
     with open_parts(uri) as parts:
-        store = EmbeddingStore(parts, model, SHAPE, ["/data"], anew=full)
+        store = EmbeddingStore(parts, model, SHAPE, ["/data"], replace_existing=full)
         for person in people:
             store.append(image_rows(names_of(person)), predictions_of([person]))
-        store.forget_earlier()
+        store.remove_replaced()
 
 
 def forget_person(uri, person):
@@ -99,7 +99,7 @@ def run_killed(uri, steps, at):
     """Take steps in a process that is killed; whether it was before they ended."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["reidray.scoring.store.forgetting", "reidray.scoring.store.embedding_store"]
+        ["reidray.scoring.store.deletion", "reidray.scoring.store.embedding_store"]
     )
     child = context.Process(target=_die_at, args=(uri, steps, at))
     child.start()
@@ -156,8 +156,8 @@ def write_earlier(uri, images, embeddings, day="2026-01-31"):
             {
                 "content": pa.array(map(digest, names_of(person)), pa.binary(32)),
                 "embedding": pa.FixedSizeListArray.from_arrays(values, SHAPE.embedding_size),
-                "codes": pa.array(predictions.codes.tolist(), pa.list_(pa.int8())),
-                "doubt": predictions.doubt,
+                "codes": pa.array(predictions.attribute_labels.tolist(), pa.list_(pa.int8())),
+                "doubt": predictions.uncertainty,
             }
         )
         _write_table(location, f"embeddings/model=m/day={day}/{number}.parquet", table)

@@ -39,8 +39,6 @@ STILL_LARGE = {
 }
 STILL_SHARED = {
     "adaptation",
-    "input_files",
-    "parts",
     "prepare",
     "progress",
     "quickstart",

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reidray.config.scoring import ForgetConfig
-from reidray.scoring.store.parts import CONTENT, NO_CONTENTS, Deletion, PartRows
+from reidray.scoring.store.part_file import CONTENT, NO_CONTENTS, Deletion, PartRows
 from reidray.scoring.store.person_images import find_images_of
 
 

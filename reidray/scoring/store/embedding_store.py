@@ -17,10 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from reidray.inference.predictions import Predictions, Shape
-from reidray.scoring.store.earlier_store import move_earlier
-from reidray.scoring.store.part_log import Part, PartLog, Parts, TemporaryParts
-from reidray.scoring.store.parts import (
+from reidray.inference.predictions import Predictions, PredictionShape
+from reidray.scoring.store.legacy_layout import convert_legacy
+from reidray.scoring.store.part_file import (
     CONTENT,
     EMBEDDED_COLUMNS,
     IMAGES_SCHEMA,
@@ -31,6 +30,7 @@ from reidray.scoring.store.parts import (
     read_predictions,
     read_rows,
 )
+from reidray.scoring.store.part_storage import Part, PartFolder, PartStorage, TemporaryPartStorage
 from reidray.scoring.store.store_files import remove_temporary
 from reidray.storage.location import Location
 from reidray.storage.publishing import only_writer_of
@@ -43,7 +43,7 @@ _logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def open_parts(uri: str) -> Iterator[Parts]:
+def open_parts(uri: str) -> Iterator[PartStorage]:
     """Open the parts of a store for writing, which nobody else writes meanwhile.
 
     Raises:
@@ -52,20 +52,20 @@ def open_parts(uri: str) -> Iterator[Parts]:
     location = Location(uri)
     with only_writer_of(location):
         remove_temporary(location)
-        log = PartLog(location)
-        move_earlier(location, log)
+        log = PartFolder(location)
+        convert_legacy(location, log)
         yield log
 
 
 @contextmanager
-def open_temporary_parts(folder: Path) -> Iterator[Parts]:
+def open_temporary_parts(folder: Path) -> Iterator[PartStorage]:
     """Open parts that are gone at the end, or when the process is killed.
 
     Args:
         folder: on the disk that has room for them; no name of a file appears there.
     """
     with TemporaryFile(dir=folder) as file:
-        yield TemporaryParts(file)
+        yield TemporaryPartStorage(file)
 
 
 class EmbeddingStore:
@@ -79,12 +79,12 @@ class EmbeddingStore:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: PartStorage,
         model_id: str,
-        shape: Shape,
+        shape: PredictionShape,
         folders: Sequence[str] = (),
         *,
-        anew: bool = False,
+        replace_existing: bool = False,
     ) -> None:
         """Open a store, which may be empty.
 
@@ -93,7 +93,7 @@ class EmbeddingStore:
             model_id: names the model.
             shape: what it says of one image.
             folders: whose images are looked up by `take_seen`.
-            anew: begin without what is there, which `forget_earlier` then removes.
+            replace_existing: begin without what is there, which `remove_replaced` then removes.
 
         Raises:
             UserError: a part is damaged.
@@ -106,7 +106,7 @@ class EmbeddingStore:
         self._lengths: list[int] = []
         self._contents: list[pa.Array] = []
         self._seen: dict[str, list[pa.Table]] = {folder: [] for folder in folders}
-        columns = ["content"] if anew else IMAGES_SCHEMA.names
+        columns = ["content"] if replace_existing else IMAGES_SCHEMA.names
         for part in parts.find():
             rows = parts.read(part, lambda file: read_rows(file, [*columns, "doubt"]))
             if isinstance(rows, Deletion):
@@ -116,11 +116,11 @@ class EmbeddingStore:
                 )
             elif rows.model != model_id:
                 self._others.append(part)
-            elif anew:
+            elif replace_existing:
                 self._earlier.append(part)
             else:
                 self._keep(part, rows.table["content"].filter(rows.embedded).combine_chunks())
-            if isinstance(rows, PartRows) and not anew:
+            if isinstance(rows, PartRows) and not replace_existing:
                 self._see(rows.table)
         # In one piece, so that the memory of what was seen beside it can be given back.
         self._contents = [pa.concat_arrays([NO_CONTENTS, *self._contents])]
@@ -160,8 +160,8 @@ class EmbeddingStore:
         part = self._store.append(rows.to_parquet())
         self._keep(part, images["content"][: len(predictions)].combine_chunks())
 
-    def forget_earlier(self) -> None:
-        """Remove what was there before a store that was opened anew.
+    def remove_replaced(self) -> None:
+        """Remove what was there before a store that was opened replace_existing.
 
         A name stays where another model has an embedding of the same content.
         """
@@ -238,7 +238,7 @@ class KnownImages:
     reasons: pa.Array
 
 
-def find_images(seen: pa.Table, paths: pa.Array, stamps: pa.Array) -> KnownImages:
+def look_up_images(seen: pa.Table, paths: pa.Array, stamps: pa.Array) -> KnownImages:
     """What is known of some files; of an empty stamp nothing is.
 
     Args:

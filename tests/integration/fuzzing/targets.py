@@ -26,8 +26,8 @@ from reidray.data.images.pil_images import UndecodableImage
 from reidray.data.layouts import read_layout
 from reidray.errors import UserError
 from reidray.evaluation.feature_files import read_features
-from reidray.evaluation.ranking_formats import read_forms
-from reidray.evaluation.ranking_truth import read_truth_forms, truth_of
+from reidray.evaluation.ground_truth import parse_ground_truth, ranking_ground_truth
+from reidray.evaluation.ranking_parser import parse_candidates
 from reidray.models import load_model
 from reidray.scoring.ranking_file import collect_rows
 
@@ -107,10 +107,10 @@ def _table(name, folder):
     readers = {
         "annotations.csv": lambda: read_annotations(file.read_bytes(), name),
         "ranking.txt": lambda: [
-            collect_rows(form.rows, name) for form in read_forms(file.read_bytes(), name)
+            collect_rows(form.rows, name) for form in parse_candidates(file.read_bytes(), name)
         ],
         "truth.json": lambda: [
-            truth_of(form) for form in read_truth_forms(file, file.read_bytes())
+            ranking_ground_truth(form) for form in parse_ground_truth(file, file.read_bytes())
         ],
         "features.npz": lambda: read_features(str(file)),
         "features.parquet": lambda: read_features(str(file)),

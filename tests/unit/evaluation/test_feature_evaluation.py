@@ -9,14 +9,14 @@ from support.paths import GOLDEN
 
 from reidray.config.scoring import EvaluateConfig
 from reidray.errors import UserError
-from reidray.evaluation.feature_evaluation import judge_feature_files
-from reidray.evaluation.model_evaluation import labelled_images
-from reidray.evaluation.output_folder import publish
+from reidray.evaluation.evaluation_files import publish
+from reidray.evaluation.feature_evaluation import evaluate_feature_files
+from reidray.evaluation.model_evaluation import check_split_labels
 
 
 def judge(query, gallery, **rules):
     config = EvaluateConfig(query_features=str(query), gallery_features=str(gallery), **rules)
-    return judge_feature_files(config)
+    return evaluate_feature_files(config)
 
 
 def golden_files(folder, name, suffix):
@@ -37,7 +37,7 @@ def golden_files(folder, name, suffix):
 @pytest.mark.parametrize("name", ["osnet_market", "made_junk_distractors_orphans"])
 def test_figures_are_those_of_other_people_s_evaluators(tmp_path, name, suffix):
     files, expected = golden_files(tmp_path, name, suffix)
-    figures, curve = judge(*files).figures, judge(*files).curve
+    figures, curve = judge(*files).metrics, judge(*files).curve
     market = expected["market1501"]
     assert figures["mean_ap"] == pytest.approx(market["mean_ap"], abs=1e-6)
     assert figures["mean_inp"] == pytest.approx(market["mean_inp"], abs=1e-6)
@@ -52,20 +52,20 @@ def test_figures_are_those_of_other_people_s_evaluators(tmp_path, name, suffix):
 def test_the_rules_reach_the_figures(tmp_path):
     files, expected = golden_files(tmp_path, "made_junk_distractors_orphans", ".npz")
     layumi = expected["layumi_trapezoid"]
-    skipped = judge(*files, ap_rule="trapezoid").figures
+    skipped = judge(*files, ap_rule="trapezoid").metrics
     counted = judge(*files, ap_rule="trapezoid", unmatched="zero")
     assert skipped["mean_ap"] == pytest.approx(layumi["mean_ap"], abs=1e-6)
-    assert counted.figures["mean_ap"] == pytest.approx(layumi["mean_ap_over_all_queries"], abs=1e-6)
+    assert counted.metrics["mean_ap"] == pytest.approx(layumi["mean_ap_over_all_queries"], abs=1e-6)
     unmatched = [query for query in counted.queries if query.matches == 0]
-    assert len(unmatched) == counted.figures["queries_without_match"] == 12
+    assert len(unmatched) == counted.metrics["queries_without_match"] == 12
     assert {(query.average_precision, query.first_match_rank) for query in unmatched} == {(0, None)}
-    assert judge(*files, metric="l1").figures["mean_ap"] != judge(*files).figures["mean_ap"]
+    assert judge(*files, metric="l1").metrics["mean_ap"] != judge(*files).metrics["mean_ap"]
     assert "cuhk03" in judge(*files, protocol="cuhk03").summary
 
 
 def test_reranked_figures_are_those_of_the_reference_code(tmp_path):
     files, expected = golden_files(tmp_path, "osnet_market", ".npz")
-    figures = judge(*files, rerank=True).figures
+    figures = judge(*files, rerank=True).metrics
     assert figures["mean_ap"] == pytest.approx(expected["rerank"][0]["mean_ap"], abs=1e-5)
     assert figures["rank1"] == pytest.approx(expected["rerank"][0]["cmc"]["1"], abs=1e-5)
     assert "re-ranked" in figures["protocol"]
@@ -73,14 +73,14 @@ def test_reranked_figures_are_those_of_the_reference_code(tmp_path):
 
 def test_a_threshold_is_found_for_a_false_accept_rate(tmp_path):
     files, _ = golden_files(tmp_path, "made_junk_distractors_orphans", ".npz")
-    found = judge(*files, false_accept_rate=0.1).figures["open_set"]
+    found = judge(*files, false_accept_rate=0.1).metrics["open_set"]
     assert 0.09 < found["false_accept_rate"] <= 0.1
     assert found["false_accept_rate"] < found["true_accept_rate"] < 1
     assert 0 < found["threshold"] < 2
     assert (
-        judge(*files, false_accept_rate=0.2).figures["open_set"]["threshold"] > found["threshold"]
+        judge(*files, false_accept_rate=0.2).metrics["open_set"]["threshold"] > found["threshold"]
     )
-    assert "open_set" not in judge(*files).figures
+    assert "open_set" not in judge(*files).metrics
 
 
 def test_the_curve_ends_with_the_gallery_and_ranks_with_the_curve(tmp_path):
@@ -90,8 +90,8 @@ def test_the_curve_ends_with_the_gallery_and_ranks_with_the_curve(tmp_path):
     assert judged.curve[-1] == 1
     short = judge(*files, max_rank=5)
     assert short.curve == judged.curve[:5]
-    assert short.figures["rank5"] == judged.figures["rank5"]
-    assert "rank10" not in short.figures
+    assert short.metrics["rank5"] == judged.metrics["rank5"]
+    assert "rank10" not in short.metrics
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_the_protocol_is_the_one_that_the_gallery_is_made_for(tmp_path, people, 
     query = write_features(tmp_path / "q.npz", queries, person=[1, 2], **seen)
     seen = {} if cameras is None else {"camera": cameras}
     found = judge(query, write_features(tmp_path / "g.npz", gallery, person=people, **seen))
-    assert f"({protocol}," in found.figures["protocol"]
-    assert found.figures["queries_used"] == (1 if 9 in people else 2)
+    assert f"({protocol}," in found.metrics["protocol"]
+    assert found.metrics["queries_used"] == (1 if 9 in people else 2)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def published(tmp_path, **rules):
     files = {"query_features": query}
     files["gallery_features"] = write_features(tmp_path / "g.npz", gallery, person=[2, 1, 2, 2])
     config = EvaluateConfig(**files, output=str(tmp_path / "out"), **rules)
-    return publish(config.output, lambda: judge_feature_files(config))
+    return publish(config.output, lambda: evaluate_feature_files(config))
 
 
 def test_the_folder_holds_figures_curve_plot_and_the_worst_queries_first(tmp_path):
@@ -229,13 +229,13 @@ def test_the_distance_to_neighbours_is_judged_on_labelled_distractors_and_junk(t
             tmp_path / "g.npz", np.concatenate([gallery, far]), person=[1, 2, 1, 2, 0, 0, -1]
         ),
     )
-    judged = judge(*files, distractor_scores=True).figures["distractor_scores"]
+    judged = judge(*files, distractor_scores=True).metrics["distractor_scores"]
     assert judged["distractors"] == {
         "distractor_score": {"auc": 1, "interval": (1, 1), "distractors": 2, "people": 4}
     }
     junk = judged["junk"]["distractor_score"]
     assert (junk["auc"], junk["interval"], junk["distractors"]) == (1, None, 1)
-    assert "distractor_scores" not in judge(*files).figures
+    assert "distractor_scores" not in judge(*files).metrics
     plain = write_features(tmp_path / "plain.npz", gallery, person=[1, 2, 1, 2])
     with pytest.raises(UserError, match=r"plain\.npz: .*leave out --distractor-scores"):
         judge(files[0], plain, distractor_scores=True)
@@ -250,18 +250,18 @@ def test_an_evaluation_of_people_with_names_says_who_has_which_number(tmp_path):
         ),
     }
     config = EvaluateConfig(**files, output=str(tmp_path / "out"))
-    figures = publish(config.output, lambda: judge_feature_files(config))
+    figures = publish(config.output, lambda: evaluate_feature_files(config))
     assert (figures["mean_ap"], figures["queries_used"]) == (1, 2)
     told = json.loads((tmp_path / "out" / "person_ids.json").read_text())
     assert told == {"11_1": 1, "1_11": 2, "zoe": 3}
     with (tmp_path / "out" / "per_query.csv").open(newline="", encoding="utf-8") as file:
         assert {row["person"] for row in csv.DictReader(file)} == {"1", "3"}
-    publish(config.output, lambda: judge_feature_files(config))
+    publish(config.output, lambda: evaluate_feature_files(config))
 
 
 def test_images_of_nobody_known_among_others_are_counted_and_named():
     table = pa.table({"path": ["a.jpg", "b.jpg", "c.jpg"], "person": pa.array([1, None, 2])})
     with pytest.raises(UserError, match=r"on 1 of 3 query images \(the first is 'b.jpg'\)"):
-        labelled_images(table, "query", "data")
+        check_split_labels(table, "query", "data")
     with pytest.raises(UserError, match="does not tell who is on its query images; score them"):
-        labelled_images(table.slice(1, 1), "query", "data")
+        check_split_labels(table.slice(1, 1), "query", "data")

@@ -29,8 +29,8 @@ def test_features_of_every_kind_are_read_as_they_were(tmp_path, suffix, dtype):
     found = read_one(str(path))
     assert found.embeddings.dtype == dtype
     np.testing.assert_array_equal(found.embeddings, values["embedding"])
-    assert found.labels.people.tolist() == PERSON.tolist()
-    assert found.labels.cameras.tolist() == CAMERA.tolist()
+    assert found.labels.person_ids.tolist() == PERSON.tolist()
+    assert found.labels.camera_ids.tolist() == CAMERA.tolist()
     assert found.labels.names == tuple(NAMES)
 
 
@@ -40,35 +40,35 @@ def test_parquet_lists_of_every_kind_in_several_row_groups(tmp_path, kind):
     papq.write_table(table, tmp_path / "f.parquet", row_group_size=2)
     found = read_one(str(tmp_path / "f.parquet"))
     np.testing.assert_array_equal(found.embeddings, EMBEDDING)
-    assert (found.labels.cameras, found.labels.names) == (None, None)
+    assert (found.labels.camera_ids, found.labels.names) == (None, None)
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
 def test_names_tell_person_and_camera_where_nothing_else_does(tmp_path, suffix):
     file = write_features(tmp_path / f"f{suffix}", EMBEDDING, path=NAMES)
     labels = read_one(file).labels
-    assert labels.people.tolist() == PERSON.tolist()
-    assert labels.cameras.tolist() == CAMERA.tolist()
+    assert labels.person_ids.tolist() == PERSON.tolist()
+    assert labels.camera_ids.tolist() == CAMERA.tolist()
 
 
 def test_what_the_file_says_goes_before_what_names_tell(tmp_path):
     file = write_features(tmp_path / "f.npz", EMBEDDING, person=PERSON + 10, path=NAMES)
     labels = read_one(file).labels
-    assert labels.people.tolist() == [12, 17, 9]
-    assert labels.cameras is None
+    assert labels.person_ids.tolist() == [12, 17, 9]
+    assert labels.camera_ids is None
 
 
 def test_a_camera_that_is_not_known_of_every_image_is_not_known(tmp_path):
     cameras = pa.array([1, None, 2])
     file = write_features(tmp_path / "f.parquet", EMBEDDING, person=PERSON, camera=cameras)
-    assert read_one(file).labels.cameras is None
+    assert read_one(file).labels.camera_ids is None
 
 
 def test_whole_numbers_may_be_floats(tmp_path):
     columns = {"person": PERSON.astype(np.float64), "camera": CAMERA.astype(np.float32)}
     labels = read_one(write_features(tmp_path / "f.npz", EMBEDDING, **columns)).labels
-    assert (labels.people.tolist(), labels.people.dtype) == ([2, 7, -1], np.int64)
-    assert labels.cameras.tolist() == CAMERA.tolist()
+    assert (labels.person_ids.tolist(), labels.person_ids.dtype) == ([2, 7, -1], np.int64)
+    assert labels.camera_ids.tolist() == CAMERA.tolist()
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
@@ -178,7 +178,7 @@ def test_nothing_is_unpickled(tmp_path):
         read_one(str(tmp_path / "f.npz"))
     assert not mark.exists()
     np.savez(tmp_path / "f.npz", embedding=EMBEDDING[:1], person=[1], other=bombs)
-    assert read_one(str(tmp_path / "f.npz")).labels.people.tolist() == [1]
+    assert read_one(str(tmp_path / "f.npz")).labels.person_ids.tolist() == [1]
     assert not mark.exists()
 
 
@@ -190,7 +190,7 @@ def test_people_with_names_have_the_same_numbers_in_all_files(tmp_path, suffix):
     first = write_features(tmp_path / f"q{suffix}", EMBEDDING, person=NAMED)
     second = write_features(tmp_path / f"g{suffix}", EMBEDDING[:2], person=["zoe", "anna"])
     found = read_features(first, second)
-    query, gallery = (each.labels.people.tolist() for each in found.sets)
+    query, gallery = (each.labels.person_ids.tolist() for each in found.sets)
     assert query[0] == gallery[1]
     assert len({*query, *gallery}) == 4
     assert found.person_ids["anna"] == query[0]
@@ -201,18 +201,18 @@ def test_numbers_and_texts_of_numbers_are_the_same_people(tmp_path):
     first = write_features(tmp_path / "q.npz", EMBEDDING, person=PERSON)
     second = write_features(tmp_path / "g.npz", EMBEDDING, person=["2", "7.0", "-1"])
     found = read_features(first, second)
-    assert found.sets[0].labels.people.tolist() == found.sets[1].labels.people.tolist()
+    assert found.sets[0].labels.person_ids.tolist() == found.sets[1].labels.person_ids.tolist()
     assert found.person_ids == {}
 
 
 def test_numbers_that_an_int64_cannot_hold_are_names(tmp_path):
     people = np.array([2**64 - 1, 2**64 - 2, 3], np.uint64)
     labels = read_one(write_features(tmp_path / "f.npz", EMBEDDING, person=people)).labels
-    assert sorted(labels.people.tolist()) == [1, 2, 3]
+    assert sorted(labels.person_ids.tolist()) == [1, 2, 3]
 
 
 def test_names_of_files_may_tell_names_of_people_and_cameras_of_any_length(tmp_path):
     names = ["anna_c20231105123456789011_1.jpg", "ben_c1_1.jpg", "1_1_c1_2.jpg"]
     found = read_features(write_features(tmp_path / "f.npz", EMBEDDING, path=names))
-    assert len(set(found.sets[0].labels.people.tolist())) == 3
+    assert len(set(found.sets[0].labels.person_ids.tolist())) == 3
     assert found.camera_ids == {"1": 1, "20231105123456789011": 2}

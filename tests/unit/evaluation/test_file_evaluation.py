@@ -3,9 +3,9 @@ import pytest
 from reidray.data.annotations import read_annotations, write_annotations
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.errors import UserError
-from reidray.evaluation.named_truth import truth_from_names
-from reidray.evaluation.ranking_evaluation import judge_attributes, judge_ranking
-from reidray.evaluation.ranking_truth import RankingTruth, read_truth_forms
+from reidray.evaluation.ground_truth import RankingGroundTruth, parse_ground_truth
+from reidray.evaluation.ground_truth_names import ground_truth_from_names
+from reidray.evaluation.ranking_evaluation import evaluate_attributes, evaluate_ranking
 
 
 def person(**codes):
@@ -13,54 +13,56 @@ def person(**codes):
 
 
 def test_average_precision_divides_by_all_correct_names_of_the_truth():
-    truth = RankingTruth({"q": frozenset({"a", "b", "c"})})
-    figures = judge_ranking({"q": ("x", "a", "y", "b")}, truth).figures
+    truth = RankingGroundTruth({"q": frozenset({"a", "b", "c"})})
+    figures = evaluate_ranking({"q": ("x", "a", "y", "b")}, truth).metrics
     assert figures["mean_ap"] == pytest.approx((1 / 2 + 2 / 4) / 3)
     assert (figures["rank1"], figures["rank5"]) == (0, 1)
 
 
 def test_missing_query_counts_zero_and_a_query_without_truth_does_not_count():
-    truth = RankingTruth({"q": frozenset({"a"}), "lost": frozenset({"a"})})
-    figures = judge_ranking({"q": ("a",), "stranger": ("x",)}, truth).figures
+    truth = RankingGroundTruth({"q": frozenset({"a"}), "lost": frozenset({"a"})})
+    figures = evaluate_ranking({"q": ("a",), "stranger": ("x",)}, truth).metrics
     assert (figures["mean_ap"], figures["rank1"], figures["missing"]) == (0.5, 0.5, 1)
     assert figures["queries"] == 2
 
 
 def test_truth_from_names_takes_other_cameras_and_ignores_own_camera_and_junk():
     gallery = ["0001_c1_1.jpg", "0001_c2_2.jpg", "0002_c1_3.jpg", "-1_c3_4.jpg"]
-    truth = truth_from_names(["in/0001_c1_9.jpg", "0002_c1_8.jpg"], gallery)
+    truth = ground_truth_from_names(["in/0001_c1_9.jpg", "0002_c1_8.jpg"], gallery)
     assert truth.correct == {"in/0001_c1_9.jpg": {"0001_c2_2.jpg"}}
     assert truth.ignored == {"in/0001_c1_9.jpg": {"0001_c1_1.jpg"}}
     assert (truth.junk, truth.unmatched) == ({"-1_c3_4.jpg"}, ("0002_c1_8.jpg",))
     ranked = ("-1_c3_4.jpg", "0001_c1_1.jpg", "0001_c2_2.jpg")
-    judged = judge_ranking({"in/0001_c1_9.jpg": ranked}, truth)
-    assert judged.figures["mean_ap"] == 1
+    judged = evaluate_ranking({"in/0001_c1_9.jpg": ranked}, truth)
+    assert judged.metrics["mean_ap"] == 1
     assert judged.queries == [
         ("in/0001_c1_9.jpg", 1, 1, 1.0, 1, 1),
         ("0002_c1_8.jpg", 2, 1, None, None, 0),
     ]
-    assert judged.figures["queries_without_match"] == 1
-    assert judged.figures["without_match"] == ["0002_c1_8.jpg"]
-    assert "(market1501, ranking file" in judged.figures["protocol"]
+    assert judged.metrics["queries_without_match"] == 1
+    assert judged.metrics["without_match"] == ["0002_c1_8.jpg"]
+    assert "(market1501, ranking file" in judged.metrics["protocol"]
 
 
 def test_each_query_of_the_truth_has_a_row_and_the_curve_ends_with_the_longest_list():
     correct = {"p": frozenset("ab"), "q": frozenset("c"), "lost": frozenset("a")}
     ranking = {"q": ("a", "b", "c"), "p": ("b", "x")}
-    judged = judge_ranking(ranking, RankingTruth(correct))
+    judged = evaluate_ranking(ranking, RankingGroundTruth(correct))
     assert judged.queries == [
         ("p", None, None, 0.5, 1, 2),
         ("q", None, None, pytest.approx(1 / 3), 3, 1),
         ("lost", None, None, 0, None, 1),
     ]
     assert judged.curve == pytest.approx([1 / 3, 1 / 3, 2 / 3])
-    assert judge_ranking(ranking, RankingTruth(correct), max_rank=2).curve == judged.curve[:2]
-    assert judge_ranking({}, RankingTruth(correct)).curve == [0]
+    assert (
+        evaluate_ranking(ranking, RankingGroundTruth(correct), max_rank=2).curve == judged.curve[:2]
+    )
+    assert evaluate_ranking({}, RankingGroundTruth(correct)).curve == [0]
 
 
 def test_names_that_tell_nothing_ask_for_a_truth_file():
     with pytest.raises(UserError, match=r"'000000\.jpg'.*--truth"):
-        truth_from_names(["000000.jpg"], ["0001_c1_1.jpg"])
+        ground_truth_from_names(["000000.jpg"], ["0001_c1_1.jpg"])
 
 
 @pytest.mark.parametrize(
@@ -77,14 +79,14 @@ def test_wrong_truth_files_are_named(tmp_path, text, named):
     path = tmp_path / "truth.json"
     path.write_text(text)
     with pytest.raises(UserError, match=named) as caught:
-        read_truth_forms(path, path.read_bytes())
+        parse_ground_truth(path, path.read_bytes())
     assert "truth.json" in str(caught.value)
 
 
 def test_attribute_accuracy_over_attributes_and_over_columns_with_their_majorities():
     truth = {"a": person(hat=1), "b": person(hat=1), "c": person(upper_colour=3), "d": person()}
     predicted = {name: person(hat=1) for name in ("a", "b", "c")}
-    figures = judge_attributes(predicted, truth)
+    figures = evaluate_attributes(predicted, truth)
     hat, upper = figures["attributes"]["hat"], figures["attributes"]["upper_colour"]
     assert (hat["accuracy"], hat["majority"]) == (2 / 4, 2 / 4)
     assert (upper["accuracy"], upper["majority"]) == (2 / 4, 3 / 4)
@@ -97,19 +99,19 @@ def test_attribute_accuracy_over_attributes_and_over_columns_with_their_majoriti
 
 def test_a_row_of_minus_ones_is_a_missing_prediction():
     predicted = read_annotations(write_annotations([("a", person()), ("b", None)]), "a.csv")
-    figures = judge_attributes(predicted, {"a": person(), "b": person()})
+    figures = evaluate_attributes(predicted, {"a": person(), "b": person()})
     assert (figures["missing_images"], figures["column_accuracy"]) == (1, 0.5)
 
 
 def test_attribute_files_without_a_common_image_are_an_error():
     with pytest.raises(UserError, match="no id in common: 'a' is in the one, 'b' in the other"):
-        judge_attributes({"a": person()}, {"b": person()})
+        evaluate_attributes({"a": person()}, {"b": person()})
 
 
 def test_attribute_files_pair_names_that_differ_a_little_unless_it_is_not_clear_which():
     predicted = {"g/a.jpg": person(), "g/c.jpg": person()}
-    figures = judge_attributes(predicted, {"a.jpg": person(), "b.jpg": person()})
+    figures = evaluate_attributes(predicted, {"a.jpg": person(), "b.jpg": person()})
     assert (figures["column_accuracy"], figures["missing_images"]) == (0.5, 1)
     assert figures["unknown_images"] == 1
     with pytest.raises(UserError, match=r"could both be 'a\.jpg'"):
-        judge_attributes(predicted | {"h/a.jpg": person()}, {"a.jpg": person()})
+        evaluate_attributes(predicted | {"h/a.jpg": person()}, {"a.jpg": person()})

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from reidray.config.scoring import EvaluateConfig
 from reidray.errors import UserError
 from reidray.evaluation.name_matching import pair_names
-from reidray.evaluation.ranking_evaluation import judge_files
+from reidray.evaluation.ranking_evaluation import evaluate_ranking_files
 from reidray.metrics import evaluate
 
 TRUTH = {"q0.jpg": ["g0.jpg", "g1.jpg"], "q1.jpg": ["g2.jpg"]}
@@ -26,7 +26,7 @@ def judge(folder, ranking=PLAIN, truth=None, **options):
     if "gallery" not in options:
         (folder / "truth.txt").write_text(truth or json.dumps(TRUTH))
         options["truth"] = str(folder / "truth.txt")
-    return judge_files(EvaluateConfig(ranking=str(folder / "ranking.txt"), **options))
+    return evaluate_ranking_files(EvaluateConfig(ranking=str(folder / "ranking.txt"), **options))
 
 
 def rows(separator, row="{query}{separator}{names}"):
@@ -98,7 +98,7 @@ PAIRS = [(query, name, 9 - n) for query, names in RANKING.items() for n, name in
     ],
 )
 def test_forms_of_other_tools_are_read_and_named(tmp_path, text, form):
-    figures = judge(tmp_path, text).figures
+    figures = judge(tmp_path, text).metrics
     assert figures["mean_ap"] == pytest.approx(MEAN_AP)
     assert figures["ranking_form"] == form
 
@@ -114,7 +114,7 @@ def test_forms_of_other_tools_are_read_and_named(tmp_path, text, form):
     ],
 )
 def test_a_truth_may_have_the_forms_of_a_ranking(tmp_path, truth):
-    figures = judge(tmp_path, truth=truth).figures
+    figures = judge(tmp_path, truth=truth).metrics
     assert figures["mean_ap"] == pytest.approx(MEAN_AP)
     assert "JSON" not in figures["truth_form"]
 
@@ -134,7 +134,7 @@ def test_a_truth_may_have_the_forms_of_a_ranking(tmp_path, truth):
 def test_names_that_differ_a_little_are_paired_and_that_is_said(tmp_path, change, differ):
     listed = "".join(f"{query}: {', '.join(names)}\n" for query, names in TRUTH.items())
     for ranking, truth in ((change(PLAIN), None), (PLAIN, change(listed))):
-        figures = judge(tmp_path, ranking, truth).figures
+        figures = judge(tmp_path, ranking, truth).metrics
         assert figures["mean_ap"] == pytest.approx(MEAN_AP)
         assert list(figures["names_differ_in"]) == [differ]
 
@@ -169,7 +169,7 @@ def test_what_does_not_match_is_refused_in_a_line_with_a_name_of_each_side(
 
 def test_what_matches_in_part_is_counted(tmp_path, caplog):
     caplog.set_level("INFO", "reidray")
-    judged = judge(tmp_path, "q0.jpg: g0.jpg, x.jpg\nq7.jpg: g0.jpg\n").figures
+    judged = judge(tmp_path, "q0.jpg: g0.jpg, x.jpg\nq7.jpg: g0.jpg\n").metrics
     counts = ("missing", "unknown_queries", "unknown_names", "never_ranked")
     assert [judged[key] for key in counts] == [1, 1, 1, 2]
     assert judged["mean_ap"] == 1 / 4
@@ -184,20 +184,20 @@ def test_what_matches_in_part_is_counted(tmp_path, caplog):
 
 def test_a_ranking_without_any_name_counts_zero_and_that_is_said(tmp_path, caplog):
     caplog.set_level("INFO", "reidray")
-    assert judge(tmp_path, "q0.jpg:\nq1.jpg:\n").figures["mean_ap"] == 0
+    assert judge(tmp_path, "q0.jpg:\nq1.jpg:\n").metrics["mean_ap"] == 0
     assert "no line names a gallery image: every query counts 0" in caplog.text
 
 
 def test_names_that_look_like_another_form_stay_names(tmp_path):
     ranking = "q 0.jpg: a;b.jpg, [c].jpg, d 0.5\n"
     truth = json.dumps({"q 0.jpg": ["d 0.5", "a;b.jpg"]})
-    figures = judge(tmp_path, ranking, truth).figures
+    figures = judge(tmp_path, ranking, truth).metrics
     assert (figures["ranking_form"], figures["names_differ_in"]) == ("query: name, name", {})
     assert figures["mean_ap"] == pytest.approx((1 + 2 / 3) / 2)
 
 
 def test_a_form_whose_names_hold_the_separator_of_another_is_not_taken(tmp_path):
-    figures = judge(tmp_path, "q0.jpg: x.jpg, a g0.jpg\nq1.jpg: g2.jpg\n").figures
+    figures = judge(tmp_path, "q0.jpg: x.jpg, a g0.jpg\nq1.jpg: g2.jpg\n").metrics
     assert (figures["ranking_form"], figures["unknown_names"]) == ("query: name, name", 2)
     assert figures["mean_ap"] == 0.5
 
@@ -252,7 +252,7 @@ def test_a_whole_ranking_has_the_figures_of_its_features(tmp_path, protocol, cam
         with pytest.raises(UserError, match="query's own camera"):
             judge(tmp_path, "\n".join(lines), **options)
         return
-    figures = judge(tmp_path, "\n".join(lines), **options).figures
+    figures = judge(tmp_path, "\n".join(lines), **options).metrics
     chosen = protocol or ("market1501" if cameras > 1 else "all")
     labels = (people["q"], people["g"], seen["q"], seen["g"])
     expected = evaluate(features["q"], features["g"], *map(np.array, labels), protocol=chosen)
@@ -274,12 +274,12 @@ def test_a_gallery_of_one_image_per_person_is_judged_single_shot_whatever_the_ca
         (tmp_path / "gallery" / name).touch()
     ranking = "0001_c1_7.jpg: 0001_c1_1.jpg\n0002_c3_7.jpg: 0001_c1_1.jpg, 0002_c1_1.jpg\n"
     gallery = str(tmp_path / "gallery")
-    judged = judge(tmp_path, ranking, gallery=gallery).figures
+    judged = judge(tmp_path, ranking, gallery=gallery).metrics
     assert "(single_shot, ranking file" in judged["protocol"]
     assert (judged["mean_ap"], judged["queries_used"]) == (0.75, 2)
     assert "the longest line names 2 of 3 gallery images" in caplog.text
     assert (judged["longest_line"], judged["gallery"]) == (2, 3)
-    across = judge(tmp_path, ranking, gallery=gallery, protocol="market1501").figures
+    across = judge(tmp_path, ranking, gallery=gallery, protocol="market1501").metrics
     assert (across["mean_ap"], across["queries_used"]) == (0.5, 1)
     assert across["without_match"] == ["0001_c1_7.jpg"]
 
@@ -311,7 +311,7 @@ def test_json_of_another_form_is_refused_with_the_form_that_is_read(tmp_path, te
 
 def test_a_query_whose_name_begins_with_a_brace_is_no_json(tmp_path):
     truth = json.dumps({"{a}.jpg": ["[b].jpg"]})
-    assert judge(tmp_path, "{a}.jpg: [b].jpg\n", truth).figures["mean_ap"] == 1
+    assert judge(tmp_path, "{a}.jpg: [b].jpg\n", truth).metrics["mean_ap"] == 1
 
 
 def test_slashes_of_either_kind_stand_before_the_names_that_tell_a_person(tmp_path):
@@ -321,4 +321,4 @@ def test_slashes_of_either_kind_stand_before_the_names_that_tell_a_person(tmp_pa
     for slash in "/\\":
         names = [f"data{slash}{name}" for name in ("0001_c2_1.jpg", "0001_c1_1.jpg")]
         text = "{}: {}\n".format(*names)
-        assert judge(tmp_path, text, gallery=str(tmp_path / "gallery")).figures["rank1"] == 1
+        assert judge(tmp_path, text, gallery=str(tmp_path / "gallery")).metrics["rank1"] == 1

@@ -9,21 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reidray.errors import UserError
-from reidray.inference.digests import HASH_BYTES, known_among
-from reidray.inference.predictions import Shape
+from reidray.inference.digests import HASH_BYTES, digest_lookup
+from reidray.inference.predictions import PredictionShape
 from reidray.retrieval import top_k
 from reidray.retrieval.partitioned_search import top_k_from_parts
 from reidray.scoring.store.embedding_store import (
     EmbeddingStore,
-    find_images,
+    look_up_images,
     open_parts,
     open_temporary_parts,
 )
-from reidray.scoring.store.part_log import PartLog
-from reidray.scoring.store.parts import IMAGES_SCHEMA
+from reidray.scoring.store.part_file import IMAGES_SCHEMA
+from reidray.scoring.store.part_storage import PartFolder
 from reidray.storage.location import Location
 
-SHAPE = Shape(4, 3)
+SHAPE = PredictionShape(4, 3)
 
 
 def digest(number):
@@ -46,7 +46,7 @@ def append(store, numbers):
 
 
 def open_store(folder, model="m", shape=SHAPE, **asked):
-    return EmbeddingStore(PartLog(Location(str(folder))), model, shape, **asked)
+    return EmbeddingStore(PartFolder(Location(str(folder))), model, shape, **asked)
 
 
 def rows_of(store, numbers):
@@ -62,7 +62,7 @@ def test_what_was_kept_is_found_by_its_content_in_this_run_and_in_the_next(
     tmp_path_factory, nights, asked, attributes
 ):
     folder = tmp_path_factory.mktemp("store")
-    store = open_store(folder, shape=Shape(4, attributes))
+    store = open_store(folder, shape=PredictionShape(4, attributes))
     for numbers in nights:
         append(store, numbers)
     kept = {number for numbers in nights for number in numbers}
@@ -84,10 +84,10 @@ def test_a_store_keeps_the_models_apart_and_one_opened_anew_begins_empty(tmp_pat
     append(open_store(tmp_path, "one"), [1, 2])
     append(open_store(tmp_path, "other"), [2])
     assert list(rows_of(open_store(tmp_path, "other"), [1, 2])) == [-1, 0]
-    anew = open_store(tmp_path, "one", anew=True)
+    anew = open_store(tmp_path, "one", replace_existing=True)
     assert list(rows_of(anew, [1])) == [-1]
     append(anew, [2, 3])
-    anew.forget_earlier()
+    anew.remove_replaced()
     assert list(rows_of(open_store(tmp_path, "one"), [1, 2, 3])) == [-1, 0, 1]
     seen = open_store(tmp_path, "one", folders=["/a"]).take_seen("/a")
     assert seen["path"].to_pylist() == ["2.jpg", "3.jpg", "2.jpg", "2.jpg"]  # 1 is in no model
@@ -100,7 +100,7 @@ def test_the_store_of_one_run_holds_what_was_kept_and_no_name_of_a_file_appears(
         append(store, [3])
         found = dict.fromkeys(range(3))
         for places, predictions in store.gather(rows_of(store, [3, 1, 2])):
-            found |= dict(zip(places.tolist(), predictions.doubt.tolist(), strict=True))
+            found |= dict(zip(places.tolist(), predictions.uncertainty.tolist(), strict=True))
         assert found == {0: 3, 1: 1, 2: 2}
         assert not list(tmp_path.iterdir())
 
@@ -142,7 +142,7 @@ def test_a_part_that_changed_since_a_store_was_opened_is_not_read(tmp_path):
     store = open_store(tmp_path)
     append(store, [1, 2])
     append(store, [3])
-    log = PartLog(Location(str(tmp_path)))
+    log = PartFolder(Location(str(tmp_path)))
     first, _ = log.find()
     data = (tmp_path / "parts" / "00000002.parquet").read_bytes()
     for changed in (data, b""):
@@ -179,7 +179,7 @@ def test_a_table_of_others_in_the_place_of_a_part_is_named(tmp_path, described):
 @given(st.lists(st.binary(min_size=HASH_BYTES, max_size=HASH_BYTES), max_size=20), st.data())
 def test_a_content_is_known_among_others_whatever_bytes_it_ends_with(digests, data):
     digests += [bytes(HASH_BYTES), b"\1" + bytes(HASH_BYTES - 1)]
-    known = known_among(np.sort(np.array(digests, dtype=f"S{HASH_BYTES}")))
+    known = digest_lookup(np.sort(np.array(digests, dtype=f"S{HASH_BYTES}")))
     other = data.draw(st.binary(min_size=HASH_BYTES, max_size=HASH_BYTES))
     assert all(map(known, digests))
     assert known(other) == (other in digests)
@@ -196,7 +196,7 @@ def test_a_file_is_known_by_folder_name_and_stamp_as_it_was_seen_last(tmp_path):
 
     def contents(folder, path, stamp):
         seen = open_store(tmp_path, folders=[folder]).take_seen(folder)
-        found = find_images(seen, pa.array([path]), pa.array([stamp]))
+        found = look_up_images(seen, pa.array([path]), pa.array([stamp]))
         return found.contents.to_pylist()[0], found.reasons.to_pylist()[0]
 
     assert contents("/a", "x.jpg", "s2") == (digest(3), None)

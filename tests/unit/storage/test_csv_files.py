@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from reidray.data.annotations import read_annotations, write_annotations
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.images.decoding import BadImage
-from reidray.evaluation.figures import QueryFigures
-from reidray.evaluation.output_folder import query_table
-from reidray.scoring.distractors import distractor_table
+from reidray.evaluation.evaluation_files import query_table
+from reidray.evaluation.evaluation_result import QueryResult
+from reidray.scoring.gallery_distractors import distractor_table
 from reidray.scoring.quarantine import write_quarantine
 from reidray.storage.csv_files import neutralise, restore, write_csv, write_csv_records
 from reidray.studies.films.recommendation_files import list_table
@@ -62,7 +62,7 @@ def test_no_file_that_a_job_writes_holds_a_formula():
         write_annotations([(EVIL, codes)]),
         write_quarantine({"query": [BadImage(EVIL, "@reason")]}),
         distractor_table([EVIL], {"distractor_score": np.ones(1, np.float32)}),
-        query_table([QueryFigures(EVIL, 1, 1, 0.5, 1, 1)]),
+        query_table([QueryResult(EVIL, 1, 1, 0.5, 1, 1)]),
         write_csv_records([{"method": EVIL, "mean_ap": -0.5}]),
     ]
     for data in files:

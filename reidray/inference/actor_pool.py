@@ -16,7 +16,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from reidray.errors import MachineError
-from reidray.inference.image_batches import PlannedBatch, describe_images
+from reidray.inference.image_batches import ImageBatch, describe_images
 from reidray.progress import SLOW_SECONDS, describe_seconds
 
 log = logging.getLogger("reidray")
@@ -30,11 +30,11 @@ LOOK_SECONDS = 1.0
 Reference = Any
 """To what lies in Ray's store. In a list it is not fetched before a task begins."""
 
-Block = Sequence[PlannedBatch]
+Block = Sequence[ImageBatch]
 
 
 @dataclass(frozen=True)
-class Whereabouts:
+class WorkerAddress:
     """Name the machine and process of a worker."""
 
     host: str
@@ -199,7 +199,7 @@ def _look_at(slot: _Slot, start: Start, stall_seconds: float) -> None:
     slot.give(task.left for task in tasks if task.left)
 
 
-def _elsewhere(where: Whereabouts | None) -> Any:
+def _elsewhere(where: WorkerAddress | None) -> Any:
     """Return the scheduling strategy of a worker that shall run on another machine if it can."""
     others = [
         node["NodeID"]
@@ -211,11 +211,11 @@ def _elsewhere(where: Whereabouts | None) -> Any:
     return NodeAffinitySchedulingStrategy(others[0], soft=True)
 
 
-def _whereabouts(worker: Worker) -> Whereabouts | None:
+def _whereabouts(worker: Worker) -> WorkerAddress | None:
     """Return where a worker runs; None where it has not started."""
     if not ray.wait([worker.whereabouts], timeout=0)[0]:
         return None
-    found: Whereabouts = ray.get(worker.whereabouts)
+    found: WorkerAddress = ray.get(worker.whereabouts)
     return found
 
 

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reidray.errors import UserError
-from reidray.scoring.store.part_log import PartLog
-from reidray.scoring.store.parts import CONTENT, EMBEDDED_COLUMNS, IMAGES_SCHEMA, PartRows
+from reidray.scoring.store.part_file import CONTENT, EMBEDDED_COLUMNS, IMAGES_SCHEMA, PartRows
+from reidray.scoring.store.part_storage import PartFolder
 from reidray.storage.location import Location
 from reidray.storage.locks.exclusive_files import list_tagged
 
@@ -26,7 +26,7 @@ _FILE = re.compile(r"(?:images|embeddings/model=([^/]+))/day=(\d{4}-\d\d-\d\d)/[
 
 
 @dataclass(frozen=True)
-class EarlierFile:
+class LegacyFile:
     """A file of the earlier layout.
 
     Attributes:
@@ -40,7 +40,7 @@ class EarlierFile:
     nameless: int = 0
 
 
-def read_earlier(location: Location) -> Iterator[EarlierFile]:
+def read_legacy(location: Location) -> Iterator[LegacyFile]:
     """Read what a store has in the earlier layout, embeddings first.
 
     Raises:
@@ -55,10 +55,10 @@ def read_earlier(location: Location) -> Iterator[EarlierFile]:
             table = _read(location, path, ["content", *EMBEDDED_COLUMNS])
             yield _named(path, table, names)
     for path, table in zip(images, seen, strict=True):
-        yield EarlierFile(path, PartRows(table, "", _match(path)[2]))
+        yield LegacyFile(path, PartRows(table, "", _match(path)[2]))
 
 
-def move_earlier(location: Location, log: PartLog) -> int:
+def convert_legacy(location: Location, log: PartFolder) -> int:
     """Make parts of what a store has in the earlier layout, file by file.
 
     A run that is killed meanwhile loses nothing; the next one goes on with the files that are left.
@@ -71,7 +71,7 @@ def move_earlier(location: Location, log: PartLog) -> int:
         OSError: the disk or the object store failed.
     """
     nameless = 0
-    for file in read_earlier(location):
+    for file in read_legacy(location):
         if len(file.rows.table):
             log.append(file.rows.to_parquet())
         location.delete_file(file.path)
@@ -81,7 +81,7 @@ def move_earlier(location: Location, log: PartLog) -> int:
     return nameless
 
 
-def _named(path: str, table: pa.Table, names: pa.Table) -> EarlierFile:
+def _named(path: str, table: pa.Table, names: pa.Table) -> LegacyFile:
     """Embeddings with the latest name of each; a stamp that is empty keeps it from being found."""
     places = pc.index_in(table["content"], value_set=names["content"])
     found = pc.is_valid(places)
@@ -97,7 +97,7 @@ def _named(path: str, table: pa.Table, names: pa.Table) -> EarlierFile:
     }
     model, day = _match(path).groups()
     nameless = len(places) - len(table)
-    return EarlierFile(path, PartRows(pa.table(columns), model, day), nameless)
+    return LegacyFile(path, PartRows(pa.table(columns), model, day), nameless)
 
 
 def _files(location: Location, folder: str) -> list[str]:

@@ -8,27 +8,14 @@ from dataclasses import dataclass, field
 import torch
 
 from reidray.config.scoring import ScoreConfig
-from reidray.inference.embedder import embed_here
-from reidray.inference.image_batches import EmbeddedBatch, ImageSet
+from reidray.inference.embedder import embed_in_process
+from reidray.inference.image_batches import BatchPredictions, ImageSet
 from reidray.models import LoadedModel
-from reidray.scoring.increment import Increment
-from reidray.scoring.stopwatch import Stopwatch
+from reidray.scoring.incremental_update import IncrementalUpdate
+from reidray.scoring.stage_timer import StageTimer
 
 FEW_IMAGES = 512
 """So many are embedded here before a cluster has started."""
-
-
-@dataclass(frozen=True)
-class NightCluster:
-    """How a night comes to Ray.
-
-    Attributes:
-        session: a connection, opened where it is needed.
-        alone: whether it starts Ray for this night, with the GPUs of this machine.
-    """
-
-    session: AbstractContextManager[None]
-    alone: bool
 
 
 @dataclass(frozen=True)
@@ -47,10 +34,11 @@ class EmbeddingPass:
 def embed_missing(
     model: LoadedModel,
     sets: Sequence[ImageSet],
-    increment: Increment,
+    increment: IncrementalUpdate,
     config: ScoreConfig,
-    cluster: NightCluster,
-    watch: Stopwatch,
+    session: AbstractContextManager[None],
+    starts_ray: bool,
+    watch: StageTimer,
 ) -> EmbeddingPass:
     """Embed what the store does not know: on the cluster, or here where that is sooner.
 
@@ -63,14 +51,14 @@ def embed_missing(
     images = sum(map(len, missing))
     if not images:
         return EmbeddingPass()
-    on_cpu = config.use_gpu == "no" or (cluster.alone and not torch.cuda.is_available())
+    on_cpu = config.use_gpu == "no" or (starts_ray and not torch.cuda.is_available())
     if images <= FEW_IMAGES and on_cpu and config.num_workers is None:
-        pace = _take_all(embed_here(model, sets, missing, increment.known()), increment)
+        pace = _take_all(embed_in_process(model, sets, missing, increment.known()), increment)
         watch.lap("embed")
         return EmbeddingPass(pace=pace)
-    from reidray.inference.embedding_pass import embed_images, plan_pool  # imports Ray
+    from reidray.inference.ray_engine import embed_images, plan_pool  # imports Ray
 
-    with cluster.session:
+    with session:
         pool = plan_pool(config.num_workers, config.use_gpu)
         watch.lap("ray start")
         blocks = embed_images(model, sets, missing, pool, increment.known(), config.stall_timeout)
@@ -80,7 +68,9 @@ def embed_missing(
     return EmbeddingPass(pool.workers, pace)
 
 
-def _take_all(blocks: Iterator[list[EmbeddedBatch]], increment: Increment) -> dict[str, float]:
+def _take_all(
+    blocks: Iterator[list[BatchPredictions]], increment: IncrementalUpdate
+) -> dict[str, float]:
     """Keep every batch; returns images per second, over all and of the second half."""
     begun = time.perf_counter()
     images, done = [0], [0.0]

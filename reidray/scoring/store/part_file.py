@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from reidray.inference.digests import HASH_BYTES
-from reidray.inference.predictions import Predictions, Shape
+from reidray.inference.predictions import Predictions, PredictionShape
 
 CONTENT = pa.binary(HASH_BYTES)
 NO_CONTENTS = pa.array([], CONTENT)
@@ -151,7 +151,9 @@ def read_rows(file: pa.NativeFile, columns: Sequence[str] | None = None) -> Part
     return PartRows(table.cast(pa.schema(fields)), described["model"], described["day"])
 
 
-def new_part(images: pa.Table, predictions: Predictions, shape: Shape, model: str) -> PartRows:
+def new_part(
+    images: pa.Table, predictions: Predictions, shape: PredictionShape, model: str
+) -> PartRows:
     """The rows of a part that is written today.
 
     Args:
@@ -161,13 +163,13 @@ def new_part(images: pa.Table, predictions: Predictions, shape: Shape, model: st
         model: names it.
     """
     embedded = len(predictions)
-    codes = predictions.codes.astype(np.int8).ravel()
+    codes = predictions.attribute_labels.astype(np.int8).ravel()
     offsets = shape.attributes * np.arange(embedded + 1, dtype=np.int32)
     values = np.ascontiguousarray(predictions.embeddings).ravel()
     columns = {
         "embedding": pa.FixedSizeListArray.from_arrays(pa.array(values), shape.embedding_size),
         "codes": pa.ListArray.from_arrays(offsets, pa.array(codes)),
-        "doubt": pa.array(predictions.doubt),
+        "doubt": pa.array(predictions.uncertainty),
     }
     table = images
     for name, column in columns.items():
@@ -176,7 +178,7 @@ def new_part(images: pa.Table, predictions: Predictions, shape: Shape, model: st
     return PartRows(table, model, f"{datetime.now(UTC):%Y-%m-%d}")
 
 
-def read_predictions(rows: PartRows, shape: Shape) -> Predictions:
+def read_predictions(rows: PartRows, shape: PredictionShape) -> Predictions:
     """Return what a model says of the rows that have an embedding.
 
     Raises:

@@ -6,11 +6,11 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from reidray.inference.image_batches import PlannedBatch, decode_batches
+from reidray.inference.image_batches import ImageBatch, decode_batches
 
 
 def decode_planned(
-    plan: Sequence[PlannedBatch], size: tuple[int, int], known: list[Any]
+    plan: Sequence[ImageBatch], size: tuple[int, int], known: list[Any]
 ) -> Iterator[pa.Table]:
     """Read and decode planned batches, one at a time.
 
@@ -23,6 +23,6 @@ def decode_planned(
     return decode_batches(plan, size, ray.get(known[0]) if known else None)
 
 
-def decode_task(plan: Sequence[PlannedBatch], size: tuple[int, int], known: list[Any]) -> pa.Table:
+def decode_task(plan: Sequence[ImageBatch], size: tuple[int, int], known: list[Any]) -> pa.Table:
     """All that `decode_planned` gives, in one table."""
     return pa.concat_tables(decode_planned(plan, size, known))

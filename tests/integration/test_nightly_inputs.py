@@ -5,7 +5,7 @@ import logging
 import shutil
 
 import pytest
-from support.nights import draw_night, make_model, night_without_ray
+from support.nightly_runs import draw_images, make_model, run_without_ray
 
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.errors import UserError
@@ -17,14 +17,14 @@ def model(tmp_path_factory):
 
 
 def test_a_night_ranks_images_of_any_suffix_and_counts_what_it_passes_over(model, tmp_path, caplog):
-    images = draw_night(tmp_path, people=3, variants=1)
+    images = draw_images(tmp_path, people=3, variants=1)
     gallery = images / "gallery" / "day1"
     (images / "queries" / "000000.jpg").rename(images / "queries" / "000000.jfif")
     (gallery / "000001.png").rename(gallery / "000001")
     for name in ("notes.txt", "more.txt", "list.csv", "Thumbs.db", "._000000.png"):
         (gallery / name).write_text("no image")
     caplog.set_level(logging.INFO, "reidray")
-    summary = night_without_ray(model, images, tmp_path / "out")
+    summary = run_without_ray(model, images, tmp_path / "out")
     ranking = (tmp_path / "out" / "reid_test.txt").read_text().splitlines()
     assert [line.partition(":")[0] for line in ranking] == [
         "000000.jfif",
@@ -40,20 +40,20 @@ def test_a_night_ranks_images_of_any_suffix_and_counts_what_it_passes_over(model
 
 
 def test_a_night_follows_links_out_of_its_folders_where_that_is_asked_for(model, tmp_path):
-    images = draw_night(tmp_path / "plain", people=3, variants=1)
+    images = draw_images(tmp_path / "plain", people=3, variants=1)
     for file in [path for path in images.rglob("*") if path.is_file()]:
         link = tmp_path / "linked" / file.relative_to(images)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(file)
     with pytest.raises(UserError, match=r"3 of 3 images .* see --follow-links"):
-        night_without_ray(model, tmp_path / "linked", tmp_path / "out")
-    night_without_ray(model, tmp_path / "linked", tmp_path / "out", follow_links=True)
-    night_without_ray(model, images, tmp_path / "same")
+        run_without_ray(model, tmp_path / "linked", tmp_path / "out")
+    run_without_ray(model, tmp_path / "linked", tmp_path / "out", follow_links=True)
+    run_without_ray(model, images, tmp_path / "same")
     for name in ("reid_test.txt", "classification_test.csv", "quarantine.csv"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "same" / name).read_bytes()
     shutil.rmtree(tmp_path / "linked" / "gallery")
     (tmp_path / "linked" / "gallery").mkdir()
     (tmp_path / "linked" / "gallery" / "day1").symlink_to(images / "gallery" / "day1")
     with pytest.raises(UserError, match=r"day1: is a link that leaves .*--follow-links"):
-        night_without_ray(model, tmp_path / "linked", tmp_path / "out")
-    night_without_ray(model, tmp_path / "linked", tmp_path / "out", follow_links=True)
+        run_without_ray(model, tmp_path / "linked", tmp_path / "out")
+    run_without_ray(model, tmp_path / "linked", tmp_path / "out", follow_links=True)

@@ -42,8 +42,8 @@ class Part:
     tag: str = ""
 
 
-class Parts(ABC):
-    """Parts that are added one after the other.
+class PartStorage(ABC):
+    """PartStorage that are added one after the other.
 
     Attributes:
         uri: where they are, for messages.
@@ -90,7 +90,7 @@ class Parts(ABC):
         )
 
 
-class PartLog(Parts):
+class PartFolder(PartStorage):
     """The parts of a store in a folder, on a disk or in an object store."""
 
     def __init__(self, location: Location) -> None:
@@ -98,7 +98,7 @@ class PartLog(Parts):
         self._next = 0
 
     def find(self) -> list[Part]:
-        """See `Parts`."""
+        """See `PartStorage`."""
         parts = []
         for file in exclusive_files.list_tagged(self.location, PARTS_FOLDER):
             found = _PART.fullmatch(file.path)
@@ -108,7 +108,7 @@ class PartLog(Parts):
         return [part for part in parts if part.size]
 
     def read(self, part: Part, reader: Callable[[pa.NativeFile], Answer]) -> Answer:
-        """See `Parts`."""
+        """See `PartStorage`."""
         path = _path_of(part.number)
 
         def read(file: pa.NativeFile) -> Answer:
@@ -128,14 +128,14 @@ class PartLog(Parts):
             ) from error
 
     def append(self, data: bytes) -> Part:
-        """See `Parts`."""
+        """See `PartStorage`."""
         part = self._claim(data)
         if part is None:
             raise self.taken_over()
         return part
 
     def replace(self, part: Part, data: bytes) -> Part:
-        """See `Parts`."""
+        """See `PartStorage`."""
         path = _path_of(part.number)
         tag = exclusive_files.replace(self.location, path, data, part.tag)
         if tag is None:
@@ -164,8 +164,8 @@ class PartLog(Parts):
         return Part(self._next - 1, len(data), tag)
 
 
-class TemporaryParts(Parts):
-    """Parts for one run, in a temporary file."""
+class TemporaryPartStorage(PartStorage):
+    """PartStorage for one run, in a temporary file."""
 
     def __init__(self, file: BinaryIO) -> None:
         """Begin without a part.
@@ -178,22 +178,22 @@ class TemporaryParts(Parts):
         self._places: list[tuple[int, int]] = []
 
     def find(self) -> list[Part]:
-        """See `Parts`."""
+        """See `PartStorage`."""
         return [Part(number, size) for number, (_, size) in enumerate(self._places) if size]
 
     def read(self, part: Part, reader: Callable[[pa.NativeFile], Answer]) -> Answer:
-        """See `Parts`."""
+        """See `PartStorage`."""
         start, size = self._places[part.number]
         self._file.seek(start)
         return reader(pa.BufferReader(self._file.read(size)))
 
     def append(self, data: bytes) -> Part:
-        """See `Parts`."""
+        """See `PartStorage`."""
         self._places.append((0, 0))
         return self.replace(Part(len(self._places) - 1, 0), data)
 
     def replace(self, part: Part, data: bytes) -> Part:
-        """See `Parts`."""
+        """See `PartStorage`."""
         self._places[part.number] = (self._file.seek(0, 2), len(data))
         self._file.write(data)
         return Part(part.number, len(data))

@@ -20,24 +20,24 @@ from numpy.typing import NDArray
 from reidray.cluster_resources import cluster_cpus, cluster_gpus
 from reidray.config.scoring import STALL_MINUTES
 from reidray.errors import UserError
-from reidray.inference.decoding_task import decode_planned, decode_task
-from reidray.inference.embedder import Embedder, shape_of
-from reidray.inference.image_batches import (
-    EmbeddedBatch,
-    ImageSet,
-    PlannedBatch,
-    plan_batches,
-    read_batch,
-)
-from reidray.inference.watched_workers import (
+from reidray.inference.actor_pool import (
     RESTARTS,
     Block,
     Reference,
     Start,
     Task,
-    Whereabouts,
     Worker,
+    WorkerAddress,
     run_blocks,
+)
+from reidray.inference.decode_task import decode_planned, decode_task
+from reidray.inference.embedder import Embedder, prediction_shape
+from reidray.inference.image_batches import (
+    BatchPredictions,
+    ImageBatch,
+    ImageSet,
+    plan_batches,
+    read_batch,
 )
 from reidray.models import Architecture, LoadedModel
 from reidray.models.registry import build_network
@@ -92,7 +92,7 @@ def embed_images(
     pool: Pool,
     known: NDArray[np.bytes_] | None = None,
     stall_minutes: float = STALL_MINUTES,
-) -> Iterator[list[EmbeddedBatch]]:
+) -> Iterator[list[BatchPredictions]]:
     """Embed images of some sets in one pass; batches come a few at a time, in no order.
 
     Args:
@@ -107,7 +107,7 @@ def embed_images(
     Raises:
         MachineError: a worker gives no answer though it was started again several times.
     """
-    shape = shape_of(model)
+    shape = prediction_shape(model)
     blocks = _in_blocks(plan_batches(sets, wanted), pool.workers * BLOCKS_EACH)
     start = _starter(model, pool, [] if known is None else [ray.put(known)])
     at_once = AHEAD + (cluster_cpus() // pool.workers if pool.on_gpu else 0)
@@ -157,10 +157,10 @@ class _EmbeddingActor:
         self._architecture, self._device = architecture, device
         self._embedder: Embedder | None = None
 
-    def whereabouts(self) -> Whereabouts:
+    def whereabouts(self) -> WorkerAddress:
         """Return where this process runs."""
         node = ray.get_runtime_context().get_node_id()
-        return Whereabouts(socket.gethostname(), node, os.getpid())
+        return WorkerAddress(socket.gethostname(), node, os.getpid())
 
     @ray.method(num_returns="streaming")  # type: ignore[untyped-decorator]
     def embed_decoded(self, decoded: pa.Table, weights: list[Reference]) -> Iterator[pa.Table]:
@@ -169,7 +169,7 @@ class _EmbeddingActor:
 
     @ray.method(num_returns="streaming")  # type: ignore[untyped-decorator]
     def decode_and_embed(
-        self, plan: Sequence[PlannedBatch], known: list[Reference], weights: list[Reference]
+        self, plan: Sequence[ImageBatch], known: list[Reference], weights: list[Reference]
     ) -> Iterator[pa.Table]:
         """Decode and embed planned batches, one after the other."""
         size = (self._architecture.height, self._architecture.width)
@@ -184,7 +184,7 @@ class _EmbeddingActor:
         return self._embedder.embed(decoded)
 
 
-def _in_blocks(plan: list[PlannedBatch], target: int) -> Iterator[list[PlannedBatch]]:
+def _in_blocks(plan: list[ImageBatch], target: int) -> Iterator[list[ImageBatch]]:
     """The batches in `target` blocks, or in more that are not too large."""
     length = min(LARGEST_BLOCK, -(-len(plan) // target))
     return (plan[start : start + length] for start in range(0, len(plan), length))

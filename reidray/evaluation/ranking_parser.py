@@ -35,7 +35,7 @@ Lines = Sequence[tuple[int, str]]
 
 
 @dataclass(frozen=True)
-class ReadForm:
+class ParseCandidate:
     """A file as one of the forms has it.
 
     Attributes:
@@ -63,7 +63,7 @@ class ReadForm:
                 )
 
 
-def read_forms(data: bytes, name: str) -> list[ReadForm]:
+def parse_candidates(data: bytes, name: str) -> list[ParseCandidate]:
     """The readings of a file of rankings, or of a truth, that its text allows.
 
     A name may hold a semicolon or a space, so that the text alone does not always tell the form.
@@ -101,14 +101,14 @@ def read_forms(data: bytes, name: str) -> list[ReadForm]:
         return forms
 
 
-def _read_lines_alike(lines: Lines, name: str) -> list[ReadForm]:
+def _read_lines_alike(lines: Lines, name: str) -> list[ParseCandidate]:
     """The readings of lines that are all of one form.
 
     Raises:
         UserError: no form fits.
     """
     try:
-        plain = ReadForm(PLAIN, tuple(plain_rows(lines, name)))
+        plain = ParseCandidate(PLAIN, tuple(plain_rows(lines, name)))
     except UserError:
         forms = [form for form in _line_forms(lines) if form is not None]
         if not forms:
@@ -124,7 +124,7 @@ def _is_doubtful(token: str) -> bool:
     return _DOUBTFUL.search(token) is not None or _NUMBER.fullmatch(token) is not None
 
 
-def _read_json(text: str, name: str) -> ReadForm | None:
+def _read_json(text: str, name: str) -> ParseCandidate | None:
     """An object, query to list of names or of names with scores; None where it is none.
 
     Raises:
@@ -151,10 +151,10 @@ def _read_json(text: str, name: str) -> ReadForm | None:
         if row is None:
             raise UserError(f"{name}: query {query!r} has no list of gallery names")
         rows.append(row)
-    return ReadForm("JSON object, query to list of names", tuple(rows))
+    return ParseCandidate("JSON object, query to list of names", tuple(rows))
 
 
-def _line_forms(lines: Lines) -> Iterator[ReadForm | None]:
+def _line_forms(lines: Lines) -> Iterator[ParseCandidate | None]:
     """The forms that a file may have beside the first, None for each that it has not."""
     text = "\n".join(line for _, line in lines)
     if "[" in text:
@@ -181,7 +181,7 @@ def _line_forms(lines: Lines) -> Iterator[ReadForm | None]:
 
 def _read_lines(
     lines: Lines, form: str, read: Callable[[int, str], RankingRow | None]
-) -> ReadForm | None:
+) -> ParseCandidate | None:
     rows = []
     for number, line in lines:
         try:
@@ -191,7 +191,7 @@ def _read_lines(
         if row is None or not all(map(_may_be_name, (row.query, *row.names))):
             return None
         rows.append(row)
-    return ReadForm(form, tuple(rows))
+    return ParseCandidate(form, tuple(rows))
 
 
 def _may_be_name(text: str) -> bool:
@@ -254,14 +254,14 @@ def _unquoted(text: str) -> str:
     return text[1:-1] if quoted else text
 
 
-def _without_header(found: ReadForm) -> ReadForm:
+def _without_header(found: ParseCandidate) -> ParseCandidate:
     rows = found.rows
     if len(rows) > 1 and rows[0].query.lower() in _HEADERS:
         return replace(found, form=f"{found.form}, with a header", rows=rows[1:])
     return found
 
 
-def _merged(found: ReadForm) -> ReadForm:
+def _merged(found: ParseCandidate) -> ParseCandidate:
     """The same with a row for each query, where each row has one name and queries come again."""
     rows = found.rows
     if any(len(row.names) != 1 for row in rows) or len({r.query for r in rows}) == len(rows):
@@ -278,10 +278,10 @@ def _merged(found: ReadForm) -> ReadForm:
         )
         for query, same in together.items()
     )
-    return ReadForm(f"{found.form}, a line for each pair", merged)
+    return ParseCandidate(f"{found.form}, a line for each pair", merged)
 
 
-def _with_scores(found: ReadForm) -> ReadForm | None:
+def _with_scores(found: ParseCandidate) -> ParseCandidate | None:
     """The same with a number after each name taken for its score; None where some has none."""
     rows = []
     for row in found.rows:
@@ -292,7 +292,7 @@ def _with_scores(found: ReadForm) -> ReadForm | None:
         rows.append(replace(row, names=names, scores=scores))
     if not any(row.names for row in rows):
         return None
-    return ReadForm(f"{found.form}, with scores", tuple(rows))
+    return ParseCandidate(f"{found.form}, with scores", tuple(rows))
 
 
 def _scored(tokens: Sequence[str]) -> list[tuple[str, float]] | None:

@@ -9,11 +9,11 @@ from reidray.errors import UserError
 from reidray.storage.location import Location
 from reidray.storage.locks import exclusive_files
 
-AUDIT_FILE = "forgotten.jsonl"
+DELETION_LOG = "forgotten.jsonl"
 
 
 @dataclass(frozen=True)
-class AuditEntry:
+class DeletionRecord:
     """Record what kind was forgotten, how much of it, and when; not whose it was.
 
     Attributes:
@@ -33,7 +33,7 @@ class AuditEntry:
     completed: str | None = None
 
 
-def write_begun(location: Location, entry: AuditEntry) -> None:
+def record_deletion(location: Location, entry: DeletionRecord) -> None:
     """Add an entry, unless it is there already.
 
     Raises:
@@ -42,7 +42,7 @@ def write_begun(location: Location, entry: AuditEntry) -> None:
     _rewrite(location, lambda entries: entries if _has(entries, entry) else [*entries, entry])
 
 
-def complete_all(location: Location) -> list[AuditEntry]:
+def complete_records(location: Location) -> list[DeletionRecord]:
     """Complete all entries that are not complete, and return these.
 
     Raises:
@@ -60,37 +60,39 @@ def complete_all(location: Location) -> list[AuditEntry]:
     return begun
 
 
-def _has(entries: list[AuditEntry], entry: AuditEntry) -> bool:
+def _has(entries: list[DeletionRecord], entry: DeletionRecord) -> bool:
     return any((each.when, each.forgot) == (entry.when, entry.forgot) for each in entries)
 
 
-def _rewrite(location: Location, change: Callable[[list[AuditEntry]], list[AuditEntry]]) -> None:
-    tag = exclusive_files.current_tag(location, AUDIT_FILE)
+def _rewrite(
+    location: Location, change: Callable[[list[DeletionRecord]], list[DeletionRecord]]
+) -> None:
+    tag = exclusive_files.current_tag(location, DELETION_LOG)
     entries = _read(location)
     data = "".join(json.dumps(asdict(entry)) + "\n" for entry in change(entries)).encode()
     if tag is None:
-        written = exclusive_files.create(location, AUDIT_FILE, data)
+        written = exclusive_files.create(location, DELETION_LOG, data)
     else:
-        written = exclusive_files.replace(location, AUDIT_FILE, data, tag)
+        written = exclusive_files.replace(location, DELETION_LOG, data, tag)
     if written is None:
         raise UserError(f"{location.uri}: another run began to write it; run it again")
 
 
-def _read(location: Location) -> list[AuditEntry]:
+def _read(location: Location) -> list[DeletionRecord]:
     """The entries; those of earlier versions were written when they were complete.
 
     Raises:
         UserError: the file is damaged.
     """
-    if exclusive_files.current_tag(location, AUDIT_FILE) is None:
+    if exclusive_files.current_tag(location, DELETION_LOG) is None:
         return []
     entries = []
     try:
-        for line in location.read_bytes(AUDIT_FILE).decode().splitlines():
+        for line in location.read_bytes(DELETION_LOG).decode().splitlines():
             values = json.loads(line)
-            entries.append(AuditEntry(**{"completed": values["when"]} | values))
+            entries.append(DeletionRecord(**{"completed": values["when"]} | values))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(
-            f"{location.join(AUDIT_FILE).uri}: is damaged ({error!r}); repair it, or move it away"
+            f"{location.join(DELETION_LOG).uri}: is damaged ({error!r}); repair it, or move it away"
         ) from error
     return entries

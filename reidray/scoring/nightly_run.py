@@ -15,31 +15,31 @@ from numpy.typing import NDArray
 from reidray.config.scoring import ScoreConfig
 from reidray.data.images.decoding import BadImage, check_bad_images
 from reidray.data.reading.image_folders import find_images, passed_over_note
-from reidray.inference.embedder import shape_of
+from reidray.inference.embedder import prediction_shape
 from reidray.inference.image_batches import ImageSet
 from reidray.inference.predictions import Predictions
 from reidray.models import load_person_model
 from reidray.progress import SHOW_AFTER_SECONDS, Stages, warn_when_slow
 from reidray.retrieval.partitioned_search import top_k_from_parts
-from reidray.scoring.increment import Increment, folder_of
-from reidray.scoring.night_embedding import NightCluster, embed_missing
-from reidray.scoring.night_files import (
+from reidray.scoring.distractor_filter import filter_distractors
+from reidray.scoring.incremental_update import IncrementalUpdate, folder_of
+from reidray.scoring.nightly_embedding import embed_missing
+from reidray.scoring.nightly_files import (
     NightlySet,
     RankedNight,
     predicts_pedestrians,
     write_files,
 )
-from reidray.scoring.output_files import (
+from reidray.scoring.ranking_file import check_names
+from reidray.scoring.scoring_paths import (
     ATTRIBUTE_FILE,
     OUTPUT_FILES,
     SUMMARY_FILE,
-    check_score_places,
+    check_score_outputs,
 )
-from reidray.scoring.ranking_file import check_names
-from reidray.scoring.sifting import sift
-from reidray.scoring.stopwatch import Stopwatch
+from reidray.scoring.stage_timer import StageTimer
 from reidray.scoring.store.embedding_store import EmbeddingStore, open_parts, open_temporary_parts
-from reidray.scoring.store.part_log import Parts
+from reidray.scoring.store.part_storage import PartStorage
 from reidray.storage.location import Location
 from reidray.storage.publishing import published_folder
 from reidray.storage.retries import retries_so_far
@@ -49,7 +49,12 @@ log = logging.getLogger("reidray")
 NO_ATTRIBUTES = "the model does not predict the twelve pedestrian attributes"
 
 
-def score_night(config: ScoreConfig, cluster: NightCluster | None = None) -> dict[str, Any]:
+def run_nightly(
+    config: ScoreConfig,
+    session: AbstractContextManager[None] | None = None,
+    *,
+    starts_ray: bool = False,
+) -> dict[str, Any]:
     """Rank the gallery for every query, predict its attributes and publish the files together.
 
     The output folder gets `reid_test.txt`, `classification_test.csv` where the model predicts the
@@ -59,8 +64,9 @@ def score_night(config: ScoreConfig, cluster: NightCluster | None = None) -> dic
 
     Args:
         config: what to score.
-        cluster: how to come to Ray once everything has been checked and there is much to embed;
-            None where it is connected already.
+        session: connection to Ray, which the run opens after all checks and only when there is
+            much to embed; by default Ray is connected already.
+        starts_ray: whether `session` starts Ray on this machine, with the GPUs of this machine.
 
     Returns:
         What `scoring.json` holds, with the output folder and the images per second.
@@ -70,9 +76,9 @@ def score_night(config: ScoreConfig, cluster: NightCluster | None = None) -> dic
             the workers, too many images do not decode, or all of the gallery is taken for
             distractors. The output folder is then untouched.
     """
-    check_score_places(config)
-    watch, retries = Stopwatch(), retries_so_far()
-    cluster = cluster or NightCluster(nullcontext(), alone=False)
+    check_score_outputs(config)
+    watch, retries = StageTimer(), retries_so_far()
+    session = session or nullcontext()
     with published_folder(config.output, OUTPUT_FILES, SUMMARY_FILE) as staging, Stages() as stages:
         stages.begin("reading the model", delay=SHOW_AFTER_SECONDS)
         with warn_when_slow("reading the model %s", config.model):
@@ -80,7 +86,7 @@ def score_night(config: ScoreConfig, cluster: NightCluster | None = None) -> dic
         stages.begin(f"listing {config.queries} and {config.gallery}", delay=SHOW_AFTER_SECONDS)
         with warn_when_slow("listing %s and %s", config.queries, config.gallery):
             sets = tuple(
-                list_set(uri, config.follow_links) for uri in (config.queries, config.gallery)
+                list_image_set(uri, config.follow_links) for uri in (config.queries, config.gallery)
             )
         watch.lap("check")
         known = "the images" if config.store is None else f"the images in the store {config.store}"
@@ -88,17 +94,21 @@ def score_night(config: ScoreConfig, cluster: NightCluster | None = None) -> dic
         with _open_store(config, staging) as parts:
             folders = [folder_of(images) for images in sets]
             store = EmbeddingStore(
-                parts, model.model_id, shape_of(model), folders, anew=config.full
+                parts,
+                model.model_id,
+                prediction_shape(model),
+                folders,
+                replace_existing=config.full,
             )
             with warn_when_slow("looking up what the store knows of the images"):
-                increment = Increment(sets, store)
+                increment = IncrementalUpdate(sets, store)
             watch.lap("look up")
             stages.end()
-            embedding = embed_missing(model, sets, increment, config, cluster, watch)
+            embedding = embed_missing(model, sets, increment, config, session, starts_ray, watch)
             stages.begin("ranking")
             images = _complete(increment, sets, config.max_bad)
-            ranked = rank(images, store, config, config.metric or model.card.metric)
-            store.forget_earlier()
+            ranked = rank_gallery(images, store, config, config.metric or model.card.metric)
+            store.remove_replaced()
             watch.lap("rank")
         stages.begin("writing")
         write_files(staging, model, ranked, config)
@@ -119,7 +129,7 @@ def score_night(config: ScoreConfig, cluster: NightCluster | None = None) -> dic
 
 
 def _complete(
-    increment: Increment, sets: Sequence[ImageSet], max_bad: float
+    increment: IncrementalUpdate, sets: Sequence[ImageSet], max_bad: float
 ) -> tuple[NightlySet, NightlySet]:
     """Queries and gallery, now that it is known where each image is kept.
 
@@ -140,7 +150,7 @@ def _counts(ranked: RankedNight, config: ScoreConfig) -> dict[str, Any]:
         "gallery": len(ranked.gallery.images.paths),
         "quarantined": sum(len(each.stored.bad) for each in sets),
         "passed_over": {
-            name: dict(each.images.passed_over)
+            name: dict(each.images.skipped_files)
             for name, each in zip(("queries", "gallery"), sets, strict=True)
         },
         "top_k": config.top_k,
@@ -151,14 +161,14 @@ def _counts(ranked: RankedNight, config: ScoreConfig) -> dict[str, Any]:
     }
 
 
-def _open_store(config: ScoreConfig, staging: Path) -> AbstractContextManager[Parts]:
+def _open_store(config: ScoreConfig, staging: Path) -> AbstractContextManager[PartStorage]:
     """The parts of the store that was named, or parts for this night alone."""
     if config.store is not None:
         return open_parts(config.store)
     return open_temporary_parts(staging)
 
 
-def list_set(uri: str, follow_links: bool = False) -> ImageSet:
+def list_image_set(uri: str, follow_links: bool = False) -> ImageSet:
     """Find all images of a folder, sorted by name; files that are none are counted in the log.
 
     Raises:
@@ -184,7 +194,7 @@ def check_bad(images: ImageSet, bad: Sequence[BadImage], max_bad: float) -> None
     check_bad_images(located, len(images.paths), max_bad)
 
 
-def rank(
+def rank_gallery(
     images: tuple[NightlySet, NightlySet], store: EmbeddingStore, config: ScoreConfig, metric: str
 ) -> RankedNight:
     """Each query's nearest gallery images, and the gallery's attributes.
@@ -201,12 +211,12 @@ def rank(
     if config.distractor_scores or config.max_distractor_score is not None:
         found = _read_all(gallery, store)
         kept = iter([(np.arange(len(found)), found)])
-        sifted = sift(query, found, metric, config.max_distractor_score)
+        sifted = filter_distractors(query, found, metric, config.max_distractor_score)
     codes = np.empty((len(gallery.stored.kept), store.shape.attributes), dtype=np.int64)
 
     def parts() -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         for places, predictions in kept:
-            codes[places] = predictions.codes
+            codes[places] = predictions.attribute_labels
             chosen = slice(None) if sifted is None else sifted.keep[places]
             yield places[chosen], predictions.embeddings[chosen]
 

@@ -3,12 +3,12 @@ import json
 from pathlib import Path
 
 import pytest
-from support.nights import Unreachable, draw
+from support.nightly_runs import Unreachable, draw
 
 from reidray.config.scoring import EvaluateConfig
 from reidray.errors import UserError
-from reidray.evaluation.model_evaluation import judge_model
-from reidray.evaluation.output_folder import publish
+from reidray.evaluation.evaluation_files import publish
+from reidray.evaluation.model_evaluation import evaluate_model
 
 pytestmark = pytest.mark.cluster
 
@@ -20,9 +20,9 @@ def test_a_model_is_judged_on_a_labelled_set(model, tmp_path):
         draw(tmp_path / "bounding_box_test" / f"{person:04d}_c1s1_000002_00.png", person, 0)
         draw(tmp_path / "bounding_box_test" / f"{person:04d}_c2s1_000003_00.png", person, 1)
         draw(tmp_path / "bounding_box_train" / f"{person + 20:04d}_c1s1_000001_00.png", person, 2)
-    figures = judge_model(
+    figures = evaluate_model(
         EvaluateConfig(model=str(model), data=str(tmp_path), num_workers=1)
-    ).figures
+    ).metrics
     assert (figures["queries"], figures["gallery"]) == (8, 16)
     assert "market1501" in figures["protocol"]
     assert figures["mean_ap"] > 0.8
@@ -42,7 +42,7 @@ def test_a_gallery_of_one_image_per_person_is_judged_whole_and_leaves_a_folder(m
     (data / "Testing" / "Probe" / "0003_c1s1_000001_00.png").write_bytes(b"no picture")
     asked = {"model": str(model), "data": str(data), "num_workers": 1, "max_bad": 0.2}
     config = EvaluateConfig(**asked, output=str(tmp_path / "out"))
-    figures = publish(config.output, lambda: judge_model(config))
+    figures = publish(config.output, lambda: evaluate_model(config))
     assert "single_shot" in figures["protocol"]
     counts = (figures["queries"], figures["queries_used"], figures["quarantined"])
     assert counts == (7, 7, 1)
@@ -51,7 +51,7 @@ def test_a_gallery_of_one_image_per_person_is_judged_whole_and_leaves_a_folder(m
     people = {int(Path(row["query"]).name[:4]): row for row in rows}
     assert sorted(people) == [1, 2, 4, 5, 6, 7, 8]
     assert all(int(row["person"]) == person for person, row in people.items())
-    by_camera = judge_model(EvaluateConfig(**asked, protocol="market1501")).figures
+    by_camera = evaluate_model(EvaluateConfig(**asked, protocol="market1501")).metrics
     assert (by_camera["queries_used"], by_camera["queries_without_match"]) == (3, 4)
 
 
@@ -60,7 +60,7 @@ def test_labels_that_do_not_fit_the_protocol_are_found_before_ray_starts(model, 
     draw(data / "Testing" / "Gallery" / "0002_c4s1_000009_00.png", 2, 2)
     config = EvaluateConfig(model=str(model), data=str(data), protocol="single_shot")
     with pytest.raises(UserError, match="person 2 2 times") as caught:
-        judge_model(config, Unreachable())
+        evaluate_model(config, Unreachable())
     assert str(data) in str(caught.value)
 
 
@@ -86,7 +86,7 @@ def test_a_judged_model_is_broken_down_by_gender_and_its_distractor_scores_are_j
     data = draw_labelled(tmp_path / "set")
     asked = {"model": str(model), "data": str(data), "num_workers": 1}
     config = EvaluateConfig(**asked, distractor_scores=True, output=str(tmp_path / "out"))
-    publish(config.output, lambda: judge_model(config))
+    publish(config.output, lambda: evaluate_model(config))
     figures = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     men, women = figures["groups"]
     assert (men["group"], men["queries"], men["people"]) == ("gender male", 12, 12)
@@ -109,4 +109,4 @@ def test_distractor_scores_of_a_set_without_distractors_are_refused_before_ray_s
     data = draw_one_image_per_person(tmp_path / "qut")
     config = EvaluateConfig(model=str(model), data=str(data), distractor_scores=True)
     with pytest.raises(UserError, match="leave out --distractor-scores"):
-        judge_model(config, Unreachable())
+        evaluate_model(config, Unreachable())

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from reidray.data.images.decoding import BadImage
 from reidray.inference.digests import HASH_BYTES
-from reidray.inference.image_batches import EmbeddedBatch, ImageSet
+from reidray.inference.image_batches import BatchPredictions, ImageSet
 from reidray.inference.predictions import Predictions, joined
-from reidray.scoring.store.embedding_store import EmbeddingStore, find_images
-from reidray.scoring.store.parts import IMAGES_SCHEMA
+from reidray.scoring.store.embedding_store import EmbeddingStore, look_up_images
+from reidray.scoring.store.part_file import IMAGES_SCHEMA
 
 PART_ROWS = 8192
 """Images whose embeddings are written together; a run that is killed loses fewer than these."""
@@ -33,7 +33,7 @@ class StoredSet:
     bad: tuple[BadImage, ...]
 
 
-class Increment:
+class IncrementalUpdate:
     """What a night adds to a store.
 
     Attributes:
@@ -66,7 +66,7 @@ class Increment:
         """Sorted digests, (N,) S32, of what the store has embeddings of."""
         return np.sort(np.array(self._store.contents.to_pylist(), dtype=f"S{HASH_BYTES}"))
 
-    def take(self, batch: EmbeddedBatch) -> None:
+    def take(self, batch: BatchPredictions) -> None:
         """Keep what was embedded; it is written once there is enough of it."""
         self.retries += batch.retries
         self.embedded += len(batch.kept)
@@ -109,7 +109,7 @@ class _Sighted:
         self._stamps = images.location.read_stamps(images.paths)
         self._reasons: dict[int, str] = {}
         paths, stamps = pa.array(images.paths), pa.array(self._stamps, pa.string())
-        known = find_images(seen, paths, stamps)
+        known = look_up_images(seen, paths, stamps)
         self._contents: list[bytes | None] = known.contents.to_pylist()
         for row in np.flatnonzero(known.reasons.is_valid()).tolist():
             self._reasons[row] = known.reasons[row].as_py()
@@ -120,7 +120,7 @@ class _Sighted:
         absent[list(self._reasons)] = False
         return np.flatnonzero(absent)
 
-    def take(self, batch: EmbeddedBatch) -> list[dict[str, object]]:
+    def take(self, batch: BatchPredictions) -> list[dict[str, object]]:
         """Learn what was read.
 
         Returns:

@@ -12,17 +12,17 @@ from reidray.data.annotations import write_annotations
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.inference.image_batches import ImageSet
 from reidray.models import LoadedModel
-from reidray.scoring.distractors import distractor_table
-from reidray.scoring.increment import StoredSet
-from reidray.scoring.output_files import (
+from reidray.scoring.distractor_filter import FilteredGallery
+from reidray.scoring.gallery_distractors import distractor_table
+from reidray.scoring.incremental_update import StoredSet
+from reidray.scoring.quarantine import attribute_rows, write_quarantine
+from reidray.scoring.ranking_file import write_ranking
+from reidray.scoring.scoring_paths import (
     ATTRIBUTE_FILE,
     DISTRACTOR_FILE,
     QUARANTINE_FILE,
     RANKING_FILE,
 )
-from reidray.scoring.quarantine import attribute_rows, write_quarantine
-from reidray.scoring.ranking_file import write_ranking
-from reidray.scoring.sifting import SiftedGallery
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class RankedNight:
     gallery: NightlySet
     ranking: Mapping[str, Sequence[str]]
     codes: NDArray[np.int64]
-    sifted: SiftedGallery | None
+    sifted: FilteredGallery | None
 
 
 def predicts_pedestrians(model: LoadedModel) -> bool:

@@ -10,11 +10,10 @@ from PIL import Image
 from reidray.config.scoring import ScoreConfig
 from reidray.models import ModelCard, save_model
 from reidray.models.registry import build_network, choose_architecture
-from reidray.scoring.night import score_night
-from reidray.scoring.night_embedding import NightCluster
+from reidray.scoring.nightly_run import run_nightly
 from support.paths import ROOT
 
-SAME_EVERY_NIGHT = ("reid_test.txt", "classification_test.csv", "quarantine.csv")
+REPEATED_FILES = ("reid_test.txt", "classification_test.csv", "quarantine.csv")
 
 
 def make_model(folder, name, schema):
@@ -36,7 +35,7 @@ def draw(path, person, variant):
     Image.fromarray(pixels).save(path)
 
 
-def draw_night(root, people, variants):
+def draw_images(root, people, variants):
     """A query of each person, and so many gallery images, each of a day of its own."""
     for person in range(people):
         draw(root / "queries" / f"{person:06d}.jpg", person, 0)
@@ -48,18 +47,17 @@ def draw_night(root, people, variants):
 def night(model, images, output, **changes):
     settings = {"model": str(model), "queries": str(images / "queries")}
     settings |= {"gallery": str(images / "gallery"), "output": str(output), "num_workers": 1}
-    return score_night(ScoreConfig(**(settings | changes)))
+    return run_nightly(ScoreConfig(**(settings | changes)))
 
 
-def night_without_ray(model, images, output, **changes):
+def run_without_ray(model, images, output, **changes):
     settings = {"model": str(model), "queries": str(images / "queries")}
     settings |= {"gallery": str(images / "gallery"), "output": str(output)}
-    cluster = NightCluster(Unreachable(), alone=True)
-    return score_night(ScoreConfig(**(settings | changes)), cluster)
+    return run_nightly(ScoreConfig(**(settings | changes)), Unreachable(), starts_ray=True)
 
 
 def published(output):
-    return {name: (output / name).read_bytes() for name in SAME_EVERY_NIGHT}
+    return {name: (output / name).read_bytes() for name in REPEATED_FILES}
 
 
 def run_job(*arguments):

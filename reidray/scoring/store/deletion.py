@@ -21,11 +21,22 @@ import pyarrow.compute as pc
 
 from reidray.config.scoring import ForgetConfig
 from reidray.errors import UserError
-from reidray.scoring.store.audit import AUDIT_FILE, AuditEntry, complete_all, write_begun
+from reidray.scoring.store.deletion_log import (
+    DELETION_LOG,
+    DeletionRecord,
+    complete_records,
+    record_deletion,
+)
 from reidray.scoring.store.deletion_plan import names_going, plan_deletion
-from reidray.scoring.store.earlier_store import move_earlier, read_earlier
-from reidray.scoring.store.part_log import Part, PartLog
-from reidray.scoring.store.parts import IMAGES_SCHEMA, Deletion, PartRows, embeddings_of, read_rows
+from reidray.scoring.store.legacy_layout import convert_legacy, read_legacy
+from reidray.scoring.store.part_file import (
+    IMAGES_SCHEMA,
+    Deletion,
+    PartRows,
+    embeddings_of,
+    read_rows,
+)
+from reidray.scoring.store.part_storage import Part, PartFolder
 from reidray.scoring.store.store_files import (
     check_links,
     check_others,
@@ -60,13 +71,13 @@ def forget(config: ForgetConfig) -> dict[str, Any]:
     if config.dry_run:
         return _preview(config, location)
     with only_writer_of(location):
-        return _forget(config, PartLog(location))
+        return _forget(config, PartFolder(location))
 
 
-def _forget(config: ForgetConfig, log: PartLog) -> dict[str, Any]:
+def _forget(config: ForgetConfig, log: PartFolder) -> dict[str, Any]:
     location = log.location
     log.fence()
-    nameless = move_earlier(location, log)
+    nameless = convert_legacy(location, log)
     if nameless:
         _logger.info("removed %d embeddings without a name that a killed run had left", nameless)
     parts = list(_read_all(log, PLANNED_COLUMNS))
@@ -83,8 +94,8 @@ def _forget(config: ForgetConfig, log: PartLog) -> dict[str, Any]:
     for part, _ in begun:
         log.replace(part, b"")
     removed = remove_old(location)
-    completed = complete_all(location)
-    remove_old_versions(location, AUDIT_FILE)
+    completed = complete_records(location)
+    remove_old_versions(location, DELETION_LOG)
     if planned is None:
         matching = [entry for entry in completed if entry.forgot == config.kind]
         if not matching:
@@ -107,9 +118,9 @@ def _forget(config: ForgetConfig, log: PartLog) -> dict[str, Any]:
 
 def _preview(config: ForgetConfig, location: Location) -> dict[str, Any]:
     """Say what would be deleted; nothing is changed."""
-    log = PartLog(location)
+    log = PartFolder(location)
     parts = _images(_read_all(log, PLANNED_COLUMNS))
-    parts += [file.rows for file in read_earlier(location)]
+    parts += [file.rows for file in read_legacy(location)]
     planned = plan_deletion(config, parts)
     if planned is None:
         raise _nothing_found(config, location)
@@ -153,7 +164,7 @@ def _check_store(location: Location) -> None:
 
 
 def _read_all(
-    log: PartLog, columns: Sequence[str] | None = None
+    log: PartFolder, columns: Sequence[str] | None = None
 ) -> Iterator[tuple[Part, PartRows | Deletion]]:
     """Read the parts of a store, one at a time."""
     for part in log.find():
@@ -166,7 +177,7 @@ def _images(parts: Iterable[tuple[Part, PartRows | Deletion]]) -> list[PartRows]
 
 
 def _apply(
-    log: PartLog, parts: Iterable[tuple[Part, PartRows | Deletion]], deletion: Deletion
+    log: PartFolder, parts: Iterable[tuple[Part, PartRows | Deletion]], deletion: Deletion
 ) -> list[PartRows]:
     """Rewrite the parts that hold some of what shall go.
 
@@ -178,7 +189,7 @@ def _apply(
     Returns:
         The rows whose embeddings were deleted.
     """
-    write_begun(log.location, _entry_of(deletion))
+    record_deletion(log.location, _entry_of(deletion))
     gone = []
     for part, images in parts:
         if isinstance(images, Deletion) or not deletion.concerns(images):
@@ -191,7 +202,7 @@ def _apply(
     return gone
 
 
-def _search(log: PartLog, deletions: Sequence[Deletion]) -> int:
+def _search(log: PartFolder, deletions: Sequence[Deletion]) -> int:
     """Read the store again for what must not be in it; returns how many rows that were.
 
     Raises:
@@ -205,7 +216,7 @@ def _search(log: PartLog, deletions: Sequence[Deletion]) -> int:
     return searched
 
 
-def _nearest(log: PartLog, gone: Sequence[PartRows]) -> float | None:
+def _nearest(log: PartFolder, gone: Sequence[PartRows]) -> float | None:
     """The least distance of an embedding that stayed to one of the same model that is gone."""
     from reidray.retrieval.numerics import single_thread
     from reidray.retrieval.partitioned_search import top_k_from_parts  # imports PyTorch
@@ -228,8 +239,8 @@ def _nearest(log: PartLog, gone: Sequence[PartRows]) -> float | None:
     return min(least, default=None)
 
 
-def _entry_of(deletion: Deletion) -> AuditEntry:
-    return AuditEntry(
+def _entry_of(deletion: Deletion) -> DeletionRecord:
+    return DeletionRecord(
         deletion.begun, deletion.kind, deletion.images, deletion.embeddings, deletion.files
     )
 

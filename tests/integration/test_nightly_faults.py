@@ -15,26 +15,26 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 from ray.exceptions import RayActorError
-from support.nights import draw_night, night, published
+from support.nightly_runs import draw_images, night, published
 
 pytestmark = pytest.mark.cluster
 
 NIGHT = """
 import json, sys
 import ray
-import reidray.scoring.increment as increment
+import reidray.scoring.incremental_update as increment
 from reidray.config.scoring import ScoreConfig
-from reidray.scoring.night import score_night
+from reidray.scoring.nightly_run import run_nightly
 
 settings, ray_settings, increment.PART_ROWS = json.loads(sys.argv[1]), json.loads(sys.argv[2]), 64
 ray.init(**ray_settings, include_dashboard=False, log_to_driver=False)
-print(score_night(ScoreConfig(**settings))["embedded"])
+print(run_nightly(ScoreConfig(**settings))["embedded"])
 """
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    return draw_night(tmp_path_factory.mktemp("night"), people=40, variants=30)
+    return draw_images(tmp_path_factory.mktemp("night"), people=40, variants=30)
 
 
 @pytest.fixture(scope="module")

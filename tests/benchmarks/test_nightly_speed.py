@@ -1,6 +1,6 @@
 """What a night costs: the first, the one after, beside a bare loop, and with a million rows.
 
-Run with `pytest -m benchmark -s tests/benchmarks/test_night_speed.py`. Prints a table and one JSON
+Run with `pytest -m benchmark -s tests/benchmarks/test_nightly_speed.py`. Prints a table and a JSON
 line for each.
 """
 
@@ -24,15 +24,15 @@ from reidray.data.images.decoding import decode_files
 from reidray.data.reading.image_folders import list_images
 from reidray.demo import draw_demo_set
 from reidray.inference.image_batches import ImageSet
-from reidray.inference.predictions import Shape
+from reidray.inference.predictions import PredictionShape
 from reidray.models import ModelCard, build_architecture, save_model
 from reidray.models.registry import build_network
-from reidray.scoring.increment import Increment
-from reidray.scoring.night import rank
-from reidray.scoring.night_files import NightlySet
+from reidray.scoring.incremental_update import IncrementalUpdate
+from reidray.scoring.nightly_files import NightlySet
+from reidray.scoring.nightly_run import rank_gallery
 from reidray.scoring.store.embedding_store import EmbeddingStore
-from reidray.scoring.store.part_log import PartLog
-from reidray.scoring.store.parts import IMAGES_SCHEMA
+from reidray.scoring.store.part_file import IMAGES_SCHEMA
+from reidray.scoring.store.part_storage import PartFolder
 from reidray.storage.location import Location
 
 DRAWN, GALLERY, QUERIES, CHANGED = 2000, 20_000, 500, 200
@@ -172,12 +172,12 @@ def rank_a_million(folder, results):
     gallery = ImageSet(location, tuple(f"camera{n % 97}/{n:09d}.jpg" for n in range(ROWS)))
     queries = ImageSet(location, gallery.paths[:QUERIES])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    store = EmbeddingStore(PartLog(location), "m", Shape(SIZE, 12), [location.uri])
-    increment = Increment([queries, gallery], store)
+    store = EmbeddingStore(PartFolder(location), "m", PredictionShape(SIZE, 12), [location.uri])
+    increment = IncrementalUpdate([queries, gallery], store)
     assert not any(map(len, increment.missing))
     config = ScoreConfig(model="", queries="", gallery="", output="")
     start = time.perf_counter()
-    ranked = rank(
+    ranked = rank_gallery(
         tuple(map(NightlySet, (queries, gallery), increment.finish())), store, config, "cosine"
     )
     assert all(query == names[0] for query, names in ranked.ranking.items())
@@ -188,13 +188,13 @@ def rank_a_million(folder, results):
 
 def test_memory_of_the_driver_with_a_million_gallery_rows(tmp_path):
     location = Location(str(tmp_path))
-    store = EmbeddingStore(PartLog(location), "m", Shape(SIZE, 12))
+    store = EmbeddingStore(PartFolder(location), "m", PredictionShape(SIZE, 12))
     draws = np.random.default_rng(0)
     for start in range(0, ROWS, PART):
         numbers = range(start, min(start + PART, ROWS))
         contents = [number.to_bytes(32, "big") for number in numbers]
         predictions = store.shape.empty(len(numbers))
-        predictions.codes[:] = 0
+        predictions.attribute_labels[:] = 0
         predictions.embeddings[:] = draws.normal(size=(len(numbers), SIZE))
         seen = {
             "folder": [location.uri] * len(numbers),

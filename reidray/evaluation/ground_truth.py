@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from reidray.data.ids import read_number
 from reidray.data.reading.file_names import person_and_camera_of
 from reidray.errors import UserError
-from reidray.evaluation.ranking_formats import ReadForm, read_forms
+from reidray.evaluation.ranking_parser import ParseCandidate, parse_candidates
 
 TRUTH_FILE = "truth file"
 
 
 @dataclass(frozen=True)
-class RankingTruth:
+class RankingGroundTruth:
     """Hold the right answers.
 
     Attributes:
@@ -46,7 +46,7 @@ class RankingTruth:
     curve: Callable[[Mapping[str, Sequence[str]], int], NDArray[np.float64]] | None = None
 
 
-def read_truth_forms(path: Path, data: bytes) -> list[ReadForm]:
+def parse_ground_truth(path: Path, data: bytes) -> list[ParseCandidate]:
     """The readings of a truth file that its text allows: JSON, or a form of a ranking.
 
     Raises:
@@ -59,7 +59,7 @@ def read_truth_forms(path: Path, data: bytes) -> list[ReadForm]:
     name = f"truth {path}"
     if text.startswith(b"{"):
         _check_json(path, data)
-    forms = read_forms(data, name)
+    forms = parse_candidates(data, name)
     if not forms[0].rows:
         raise UserError(f"{name}: expected an object, query name to a list of names")
     for row in forms[0].rows:
@@ -68,7 +68,7 @@ def read_truth_forms(path: Path, data: bytes) -> list[ReadForm]:
     return forms
 
 
-def truth_of(form: ReadForm) -> RankingTruth:
+def ranking_ground_truth(form: ParseCandidate) -> RankingGroundTruth:
     """The truth that a truth file tells, in one of its readings."""
     correct: dict[str, frozenset[str]] = {}
     for row in form.rows:
@@ -76,7 +76,7 @@ def truth_of(form: ReadForm) -> RankingTruth:
     told = {query: person_and_camera_of(query) for query in correct}
     people = {query: read_number(crop.person) for query, crop in told.items() if crop}
     cameras = {query: read_number(crop.camera) for query, crop in told.items() if crop}
-    return RankingTruth(
+    return RankingGroundTruth(
         correct,
         people={query: number for query, number in people.items() if number is not None},
         cameras={query: number for query, number in cameras.items() if number is not None},

@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from reidray.config.scoring import STALL_MINUTES
 from reidray.data.images.decoding import BadImage
-from reidray.inference.embedder import shape_of
-from reidray.inference.embedding_pass import Pool, embed_images
-from reidray.inference.image_batches import EmbeddedBatch, ImageSet
-from reidray.inference.predictions import Predictions, Shape
+from reidray.inference.embedder import prediction_shape
+from reidray.inference.image_batches import BatchPredictions, ImageSet
+from reidray.inference.predictions import Predictions, PredictionShape
+from reidray.inference.ray_engine import Pool, embed_images
 from reidray.models import LoadedModel
 
 
 @dataclass(frozen=True)
-class EmbeddedSet:
+class SetPredictions:
     """What a model says of an image set; arrays run over the M images that decoded.
 
     Attributes:
@@ -31,12 +31,12 @@ class EmbeddedSet:
     bad: tuple[BadImage, ...]
 
 
-def embed_sets(
+def embed_image_sets(
     model: LoadedModel,
     sets: Sequence[ImageSet],
     pool: Pool,
     stall_minutes: float = STALL_MINUTES,
-) -> list[EmbeddedSet]:
+) -> list[SetPredictions]:
     """Embed every image of some sets once, in one pass.
 
     Args:
@@ -48,7 +48,7 @@ def embed_sets(
     Returns:
         One for each set.
     """
-    shape = shape_of(model)
+    shape = prediction_shape(model)
     parts = [_Part(images.paths, shape) for images in sets]
     wanted = [np.arange(len(images.paths)) for images in sets]
     for batch in chain.from_iterable(
@@ -61,13 +61,13 @@ def embed_sets(
 class _Part:
     """The embeddings of one set as they come in, put at their images' places."""
 
-    def __init__(self, paths: Sequence[str], shape: Shape) -> None:
+    def __init__(self, paths: Sequence[str], shape: PredictionShape) -> None:
         self._paths = paths
         self._predictions = shape.empty(len(paths))
         self._decoded = np.zeros(len(paths), dtype=bool)
         self._bad: list[BadImage] = []
 
-    def take(self, batch: EmbeddedBatch) -> None:
+    def take(self, batch: BatchPredictions) -> None:
         """Put an embedded batch in its place."""
         rows = np.asarray(batch.rows)[batch.kept]
         self._predictions.put(rows, batch.predictions)
@@ -75,8 +75,8 @@ class _Part:
         for place, reason in zip(batch.bad, batch.reasons, strict=True):
             self._bad.append(BadImage(self._paths[batch.rows[place]], reason))
 
-    def finish(self) -> EmbeddedSet:
+    def finish(self) -> SetPredictions:
         """The set, now that every batch is here."""
         rows = np.flatnonzero(self._decoded)
         bad = tuple(sorted(self._bad, key=lambda image: image.path))
-        return EmbeddedSet(rows, self._predictions.take(rows), bad)
+        return SetPredictions(rows, self._predictions.take(rows), bad)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from reidray.data.ids import number_cameras, number_people, renumbered
 from reidray.data.reading.file_names import CropName, person_and_camera_of
 from reidray.errors import UserError
-from reidray.evaluation.ranking_truth import RankingTruth
+from reidray.evaluation.ground_truth import RankingGroundTruth
 from reidray.metrics.protocols import (
     CAMERA_PROTOCOLS,
     GroundTruth,
@@ -51,9 +51,9 @@ class DrawnGalleries:
         return curve
 
 
-def truth_from_names(
+def ground_truth_from_names(
     queries: Collection[str], gallery: Collection[str], protocol: ProtocolName | None = None
-) -> RankingTruth:
+) -> RankingGroundTruth:
     """The truth that file names such as `0002_c1s1_000451_03.jpg` tell.
 
     Queries that nothing matches are left out.
@@ -89,7 +89,7 @@ def truth_from_names(
         if chosen in CAMERA_PROTOCOLS:
             same = frozenset(held[index] for index in truth.same_person(row))
             ignored[query] = same - correct[query]
-    return RankingTruth(
+    return RankingGroundTruth(
         correct,
         ignored,
         junk=frozenset(held[index] for index in truth.junk),

@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from reidray.errors import UserError
 from reidray.inference.predictions import Predictions
-from reidray.scoring.distractors import DISTRACTOR_SCORE, Scores, score_images
+from reidray.scoring.gallery_distractors import DISTRACTOR_SCORE, Scores, score_images
 
 
 @dataclass(frozen=True)
-class SiftedGallery:
+class FilteredGallery:
     """What is known of the distractors in a gallery of M images.
 
     Attributes:
@@ -23,9 +23,9 @@ class SiftedGallery:
     scores: Scores
 
 
-def sift(
+def filter_distractors(
     query: Predictions, gallery: Predictions, metric: str, most: float | None
-) -> SiftedGallery:
+) -> FilteredGallery:
     """Score a gallery and leave out its distractors.
 
     Args:
@@ -37,7 +37,7 @@ def sift(
     Raises:
         UserError: no image is left.
     """
-    scores = score_images(query.embeddings, gallery.embeddings, gallery.doubt, metric)
+    scores = score_images(query.embeddings, gallery.embeddings, gallery.uncertainty, metric)
     decisive = scores[DISTRACTOR_SCORE]
     keep = decisive <= (np.inf if most is None else most)
     if not keep.any():
@@ -45,4 +45,4 @@ def sift(
             f"--max-distractor-score {most:g} leaves out the whole gallery, whose least score is "
             f"{decisive.min():.4g}: raise it, or rank without it"
         )
-    return SiftedGallery(keep, scores)
+    return FilteredGallery(keep, scores)

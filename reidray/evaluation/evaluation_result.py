@@ -19,13 +19,13 @@ class ImageLabels:
     """Who is on some images.
 
     Attributes:
-        people: (N,) int64.
-        cameras: (N,) int64; None where not every one is known.
+        person_ids: (N,) int64.
+        camera_ids: (N,) int64; None where not every one is known.
         names: N file names; None where they are not known.
     """
 
-    people: NDArray[np.int64]
-    cameras: NDArray[np.int64] | None = None
+    person_ids: NDArray[np.int64]
+    camera_ids: NDArray[np.int64] | None = None
     names: tuple[str, ...] | None = None
 
     def take(self, rows: NDArray[np.int64]) -> "ImageLabels":
@@ -35,13 +35,13 @@ class ImageLabels:
             rows: (M,) int64 indices.
         """
         return ImageLabels(
-            self.people[rows],
-            None if self.cameras is None else self.cameras[rows],
+            self.person_ids[rows],
+            None if self.camera_ids is None else self.camera_ids[rows],
             None if self.names is None else tuple(self.names[row] for row in rows),
         )
 
 
-class QueryFigures(NamedTuple):
+class QueryResult(NamedTuple):
     """How one query fared.
 
     Attributes:
@@ -62,11 +62,11 @@ class QueryFigures(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationResult:
     """What judging gives.
 
     Attributes:
-        figures: by name.
+        metrics: by name.
         queries: of a judged ranking, in the order of the queries.
         curve: its cumulative match curve: the n-th value is the share of queries with a match
             among the best n; at most as long as the gallery.
@@ -75,15 +75,15 @@ class Evaluation:
         camera_ids: likewise of cameras.
     """
 
-    figures: dict[str, Any]
-    queries: Sequence[QueryFigures] = ()
+    metrics: dict[str, Any]
+    queries: Sequence[QueryResult] = ()
     curve: Sequence[float] = ()
     summary: str = ""
     person_ids: Mapping[str, int] = field(default_factory=dict)
     camera_ids: Mapping[str, int] = field(default_factory=dict)
 
 
-def unmatched_figures(queries: Sequence[str]) -> dict[str, Any]:
+def unmatched_metrics(queries: Sequence[str]) -> dict[str, Any]:
     """Return how many queries have no match, and the names of the first of them."""
     return {
         "queries_without_match": len(queries),
@@ -91,7 +91,7 @@ def unmatched_figures(queries: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def unmatched_notes(queries: Sequence[str]) -> list[str]:
+def describe_unmatched(queries: Sequence[str]) -> list[str]:
     """Return a line on the queries without a match, where there are any."""
     if not queries:
         return []

@@ -3,7 +3,7 @@
 import time
 
 
-class Stopwatch:
+class StageTimer:
     """Seconds of each stage of a run.
 
     Attributes:
