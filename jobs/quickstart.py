@@ -13,9 +13,9 @@ def quickstart() -> dict[str, Any]:
     asked = parse_config(QuickstartConfig, sys.argv[1:], description=__doc__)
 
     from reidray.progress import Activity
-    from reidray.quickstart_folder import claimed_folder
+    from reidray.quickstart_folder import claim_folder
 
-    with claimed_folder(asked.config.folder) as folder:  # before PyTorch and Ray load
+    with claim_folder(asked.config.folder) as folder:  # before PyTorch and Ray load
         with Activity("loading PyTorch and Ray"):
             from reidray.quickstart import run_quickstart
             from reidray.ray_runtime import ray_session

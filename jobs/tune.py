@@ -33,7 +33,7 @@ def tune() -> dict[str, Any]:
         session = ray_session(
             asked.session.ray_address,
             verbose=asked.session.verbose,
-            dashboard=sweep.prepared.config.num_workers > 1,
+            dashboard=sweep.experiment.config.num_workers > 1,
         )
         with session:
             return run_sweep(sweep, started=started)

@@ -23,7 +23,7 @@ from reidray.quickstart_folder import DATA_FOLDER, RUN_FOLDER, SCORES_FOLDER
 from reidray.scoring.nightly_run import run_nightly
 from reidray.scoring.scoring_paths import ATTRIBUTE_FILE, RANKING_FILE
 from reidray.storage.location import Location
-from reidray.training.tasks.reid.prepare import prepare_reid
+from reidray.training.tasks.reid.prepare import build_reid_experiment
 from reidray.training.tasks.reid.train import train_reid
 
 log = logging.getLogger("reidray")
@@ -61,10 +61,10 @@ def run_quickstart(
     training = replace(
         training, data=str(data), output=str(run), seed=config.seed, num_workers=config.num_workers
     )
-    prepared = prepare_reid(training)
+    experiment = build_reid_experiment(training)
     with session:
         training_started = time.time()
-        trained = train_reid(prepared, started=training_started)
+        trained = train_reid(experiment, started=training_started)
         scoring_started = time.time()
         seconds["train"] = scoring_started - training_started
         run_nightly(

@@ -9,13 +9,13 @@ from pathlib import Path
 from reidray.demo import check_demo_folder
 from reidray.scoring.scoring_paths import OUTPUT_FILES, SUMMARY_FILE
 from reidray.storage.publishing import check_output
-from reidray.training.run_directory import RunDirectory
+from reidray.training.runs.run_directory import RunDirectory
 
 DATA_FOLDER, RUN_FOLDER, SCORES_FOLDER = "data", "run", "scores"
 
 
 @contextmanager
-def claimed_folder(name: str | None) -> Iterator[Path]:
+def claim_folder(name: str | None) -> Iterator[Path]:
     """Choose the folder of a quickstart, and keep every other job from writing it.
 
     Args:

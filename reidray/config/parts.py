@@ -1,6 +1,7 @@
 """The parts of a training's configuration, each checked on its own."""
 
 from dataclasses import dataclass
+from math import inf, isfinite
 from typing import Literal
 
 MAX_SEED = 2**32 - 1
@@ -263,13 +264,22 @@ class ValidationConfig:
         require(self.patience >= 0, "validation.patience must be 0 or more")
 
     @property
-    def better(self) -> Literal["max", "min"]:
-        """Tell whether more of the figure is better, or less, as of a loss."""
+    def mode(self) -> Literal["max", "min"]:
+        """Return "max" where a higher value of the metric is better, and "min" for a loss."""
         return "min" if self.select_by == "validation_loss" else "max"
 
-    def goodness(self, value: float) -> float:
-        """A value of the figure as a number of which more is better."""
-        return value if self.better == "max" else -value
+    def score(self, value: float) -> float:
+        """Return a value of the metric, negated for a loss, so that the higher score is better.
+
+        The score of a value that is not finite is minus infinity.
+        """
+        if not isfinite(value):
+            return -inf
+        return value if self.mode == "max" else -value
+
+    def is_better(self, value: float, best: float) -> bool:
+        """Tell whether a value of the metric improves on the best one so far."""
+        return self.score(value) > self.score(best)
 
 
 @dataclass(frozen=True, kw_only=True)

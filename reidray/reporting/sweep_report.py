@@ -75,7 +75,7 @@ def sweep_page(
         judged_on: how many queries or images decided; empty where it is not known.
     """
     best = next(t for t in trials if (t.number, t.part) == (chosen, chosen_part))
-    figure, goodness = validation.select_by, validation.goodness
+    figure, score = validation.select_by, validation.score
     judged = [trial for trial in trials if trial.best is not None]
     values = [trial.values for trial in judged]
     figures = [float(trial.best) for trial in judged if trial.best is not None]
@@ -85,9 +85,7 @@ def sweep_page(
     ]
     if len(judged) >= FEWEST_TRIALS:
         charts.append(importance_chart(importances(values, figures)))
-    ranked = sorted(
-        trials, key=lambda t: (t.best is None, -goodness(t.best or 0), t.number, t.part)
-    )
+    ranked = sorted(trials, key=lambda t: (t.best is None, -score(t.best or 0), t.number, t.part))
     return render(
         "sweep.html",
         name=name,

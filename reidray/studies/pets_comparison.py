@@ -17,7 +17,7 @@ from reidray.config.comparison import CompareConfig
 from reidray.data.attribute_schema import AttributeSchema
 from reidray.data.images.decoding import check_bad_images
 from reidray.data.images.transforms import image_tensor
-from reidray.data.ingest import IngestedCrops, choose_way, ingest
+from reidray.data.ingest import IngestedCrops, choose_ingest_mode, ingest
 from reidray.data.layouts import read_layout
 from reidray.data.manifest import Manifest
 from reidray.errors import UserError
@@ -27,15 +27,15 @@ from reidray.storage.csv_files import write_csv_records
 from reidray.storage.location import Location
 from reidray.storage.publishing import published_folder
 from reidray.studies.pets_report import ComparedNetwork, DrawnPet, pets_comparison_page
-from reidray.training.run import image_files
-from reidray.training.tasks.multitask.examination import (
-    Examination,
+from reidray.training.experiment import image_files
+from reidray.training.ray_trainer import Resources, plan_workers
+from reidray.training.tasks.multitask.label_evaluation import (
+    LabelEvaluation,
     LabelledImages,
     Labelling,
-    examine,
+    evaluate_network,
 )
 from reidray.training.tasks.multitask.prepare import GROUP
-from reidray.training.trainer import Resources, place_workers
 
 log = logging.getLogger("reidray")
 
@@ -48,12 +48,12 @@ class Examined:
     """What a network made of the test part.
 
     Attributes:
-        examination: its figures.
+        evaluation: its figures.
         crops: (S, H, W, 3) uint8, the images whose masks are shown.
         masks: (S, H, W) bool, what it draws of them; None where it draws nothing.
     """
 
-    examination: Examination
+    evaluation: LabelEvaluation
     crops: NDArray[np.uint8]
     masks: NDArray[np.bool_] | None
 
@@ -91,13 +91,13 @@ def compare_pets(
             "dataset": manifest.summary,
             "methods": figures,
         }
-        record = summary | {"test": {n: e.examination.to_json() for n, e in examined.items()}}
+        record = summary | {"test": {n: e.evaluation.to_json() for n, e in examined.items()}}
         (staging / FIGURES_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         (staging / TABLE_FILE).write_bytes(write_csv_records(figures))
         page = pets_comparison_page(
             manifest.root,
             [
-                ComparedNetwork(row, found.examination.labels["class"])
+                ComparedNetwork(row, found.evaluation.labels["class"])
                 for row, found in zip(figures, examined.values(), strict=True)
             ],
             _drawn(examined),
@@ -155,8 +155,8 @@ def _examine(
     draws = NETWORKS[model.architecture.name].draws_masks
     test = replace(manifest, table=manifest.table.take(truth.rows))
     files = image_files(test, model.architecture, np.arange(len(truth.rows)) // GROUP, masks=draws)
-    way = choose_way(files, "auto")
-    resources = place_workers(1, config.use_gpu, streams=way == "stream")
+    way = choose_ingest_mode(files, "auto")
+    resources = plan_workers(1, config.use_gpu, streams=way == "stream")
     crops = ingest(files, way)
     check_bad_images(crops.bad, len(truth.rows), config.max_bad)
     kept = LabelledImages(crops.rows, truth.labels[crops.rows])
@@ -174,29 +174,29 @@ def _ask(
     torch.set_num_threads(resources.cpus)
     device = torch.device("cuda" if resources.use_gpu else "cpu")
     network, source = model.network.to(device), crops.open()
-    examination = examine(network, source, truth, labelling, MultitaskLossConfig(), device)
+    evaluation = evaluate_network(network, source, truth, labelling, MultitaskLossConfig(), device)
     rows = truth.rows[:: max(1, len(truth.rows) // SHOWN)][:SHOWN]
     (group,) = source.read([rows])
     shown = group.crops
     if not labelling.masks:
-        return Examined(examination, shown, None)
+        return Examined(evaluation, shown, None)
     with torch.inference_mode():
         logits = network(image_tensor(shown, device)).masks
-    return Examined(examination, shown, (logits[:, 0] > 0).cpu().numpy())
+    return Examined(evaluation, shown, (logits[:, 0] > 0).cpu().numpy())
 
 
 def _figures(name: str, model: LoadedModel, found: Examined) -> dict[str, Any]:
     """A network's row of the table; an unknown figure is None."""
-    summary, seconds = found.examination.summary, model.card.metrics.get("training_seconds")
+    summary, seconds = found.evaluation.summary, model.card.metrics.get("training_seconds")
     keys = ("accuracy", "macro_f1", "weighted_f1", "mask_f1", "mask_iou", "image_iou")
     return {
         "method": name,
         "network": model.architecture.name,
         "parameters": sum(weights.numel() for weights in model.network.parameters()),
-        "test_images": found.examination.images,
+        "test_images": found.evaluation.images,
         **{key: round(summary[key], 4) if key in summary else None for key in keys},
         "training_seconds": None if seconds is None else round(seconds, 1),
-        "inference_seconds": round(found.examination.seconds, 3),
+        "inference_seconds": round(found.evaluation.seconds, 3),
     }
 
 

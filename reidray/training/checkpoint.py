@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from reidray.errors import UserError
 from reidray.storage.location import Location
-from reidray.training.checkpoint_files import (
+from reidray.training.runs.checkpoint_files import (
     BEST_FILE,
     FORMAT,
     NETWORK_FILE,
@@ -23,9 +23,12 @@ from reidray.training.checkpoint_files import (
     write_checksums,
 )
 
+JSON_KEYS = {"evals_without_improvement": "stale"}
+"""Keys of `state.json` that differ from the names of the attributes."""
+
 
 @dataclass
-class Standing:
+class TrainerState:
     """How far a training has come.
 
     Attributes:
@@ -34,7 +37,7 @@ class Standing:
         finished: whether nothing is left to do.
         best_epoch: the epoch, from 1, with the best figure so far; 0 before any.
         best: the figures of that epoch.
-        stale: validations since then.
+        evals_without_improvement: validations since then.
         records: the figures of each epoch.
     """
 
@@ -43,12 +46,34 @@ class Standing:
     finished: bool = False
     best_epoch: int = 0
     best: dict[str, Any] = field(default_factory=dict)
-    stale: int = 0
+    evals_without_improvement: int = 0
     records: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values under the keys that a checkpoint has for them."""
+        return {JSON_KEYS.get(key, key): value for key, value in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Return the state that a checkpoint holds.
+
+        Raises:
+            ValueError: a key is unknown, or a value is not of its type.
+        """
+        names = {JSON_KEYS.get(key, key): key for key in vars(cls())}
+        known = {names[key]: value for key, value in values.items() if key in names}
+        state = cls(**known)
+        sound = len(known) == len(values) and all(
+            isinstance(value, type(default))
+            for value, default in zip(vars(state).values(), vars(cls()).values(), strict=True)
+        )
+        if not (sound and all(isinstance(record, dict) for record in state.records)):
+            raise ValueError("a key is unknown, or a value is not of its type")
+        return state
 
 
 @dataclass
-class TrainingState:
+class TrainingSnapshot:
     """All that changes while a network trains.
 
     Attributes:
@@ -59,7 +84,7 @@ class TrainingState:
     network: nn.Module
     optimizer: Optimizer
     settings: dict[str, Any]
-    standing: Standing = field(default_factory=Standing)
+    trainer_state: TrainerState = field(default_factory=TrainerState)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
@@ -74,7 +99,11 @@ class TrainingState:
             if isinstance(value, Tensor)
         }
         (folder / OPTIMIZER_FILE).write_bytes(save(tensors))
-        state = {"format": FORMAT, "standing": vars(self.standing), "settings": self.settings}
+        state = {
+            "format": FORMAT,
+            "standing": self.trainer_state.to_json(),
+            "settings": self.settings,
+        }
         (folder / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n")
         write_checksums(folder)
 
@@ -88,7 +117,7 @@ class TrainingState:
         check_whole(Location(str(folder)))
         state = read_state(Location(str(folder)))
         check_settings(state, self.settings, str(folder))
-        self.standing = _standing_of(state, folder)
+        self.trainer_state = _trainer_state_of(state, folder)
         network = _read_tensors(folder / NETWORK_FILE)
         tensors = _read_tensors(folder / OPTIMIZER_FILE)
         self.best_weights = _read_tensors(folder / BEST_FILE)
@@ -139,31 +168,30 @@ def copy_weights(network: nn.Module) -> dict[str, Tensor]:
     return {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
 
 
-def read_standing(folder: Path) -> Standing:
+def read_trainer_state(folder: Path) -> TrainerState:
     """Return how far a checkpoint had come.
 
     Raises:
         UserError: the checkpoint is damaged.
     """
     check_whole(Location(str(folder)))
-    return _standing_of(read_state(Location(str(folder))), folder)
+    return _trainer_state_of(read_state(Location(str(folder))), folder)
 
 
-def read_best(folder: Path) -> tuple[Standing, dict[str, Tensor]]:
+def read_best(folder: Path) -> tuple[TrainerState, dict[str, Tensor]]:
     """Return how far a checkpoint had come, and the weights of its best epoch.
 
     Raises:
         UserError: the checkpoint is damaged.
     """
-    return read_standing(folder), _read_tensors(folder / BEST_FILE)
+    return read_trainer_state(folder), _read_tensors(folder / BEST_FILE)
 
 
-def _standing_of(state: dict[str, Any], folder: Path) -> Standing:
-    standing, kinds = state["standing"], {k: type(value) for k, value in vars(Standing()).items()}
-    sound = all(isinstance(value, kinds.get(key, ())) for key, value in standing.items())
-    if not (sound and all(isinstance(record, dict) for record in standing.get("records", []))):
-        raise UserError(f"checkpoint file {folder / STATE_FILE} is damaged: train again")
-    return Standing(**standing)
+def _trainer_state_of(state: dict[str, Any], folder: Path) -> TrainerState:
+    try:
+        return TrainerState.from_json(state["standing"])
+    except ValueError as error:
+        raise UserError(f"checkpoint file {folder / STATE_FILE} is damaged: train again") from error
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
-from math import inf, isfinite
+from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,11 +15,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from reidray.config import OptimizerConfig, ValidationConfig
 from reidray.errors import UserError
-from reidray.training.ahead import made_ahead
-from reidray.training.checkpoint import TrainingState, copy_weights
-from reidray.training.clock import Clock, TimeLimit
+from reidray.training.checkpoint import TrainingSnapshot, copy_weights
+from reidray.training.distributed_context import DistributedContext
 from reidray.training.optimizers import build_optimizer, learning_rate
-from reidray.training.place import Place
+from reidray.training.prefetch import prefetch
+from reidray.training.time_budget import TimeBudget, TimeLimit
 
 Metrics = dict[str, Any]
 
@@ -43,7 +43,7 @@ class Task(Protocol):
         """Figures on images that are not trained on; every process takes part, rank 0's count."""
 
 
-class Reporter(Protocol):
+class Callback(Protocol):
     """Who hears of a training's progress."""
 
     def begin(self, records: list[Metrics]) -> None:
@@ -80,7 +80,7 @@ class StepProgress:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoopPlan:
+class TrainerConfig:
     """How long and how a network is trained.
 
     Attributes:
@@ -103,21 +103,21 @@ class LoopPlan:
 def fit(
     task: Task,
     network: nn.Module,
-    plan: LoopPlan,
-    reporter: Reporter,
+    plan: TrainerConfig,
+    callback: Callback,
     *,
-    place: Place = Place(),
+    context: DistributedContext = DistributedContext(),
     settings: Metrics | None = None,
     checkpoint: Path | None = None,
-) -> TrainingState:
+) -> TrainingSnapshot:
     """Train a network until its epochs, its time or its patience end.
 
     Args:
         task: what is learned.
-        network: trained in place, on `place.device`.
+        network: trained in place, on `context.device`.
         plan: how long and how.
-        reporter: hears of each epoch and keeps its checkpoint.
-        place: this process among its peers; the process group exists where there are several.
+        callback: hears of each epoch and keeps its checkpoint.
+        context: this process among its peers; the process group exists where there are several.
         settings: the configuration, kept in checkpoints to refuse another one.
         checkpoint: folder to go on from.
 
@@ -128,7 +128,7 @@ def fit(
         UserError: the checkpoint belongs to another configuration, the loss, the weights or every
             validation figure are not finite, or the limit leaves no time for a step.
     """
-    return _Training(task, network, plan, reporter, place, settings or {}, checkpoint).run()
+    return _Training(task, network, plan, callback, context, settings or {}, checkpoint).run()
 
 
 class _EpochTally:
@@ -175,76 +175,77 @@ class _Training:
         self,
         task: Task,
         network: nn.Module,
-        plan: LoopPlan,
-        reporter: Reporter,
-        place: Place,
+        plan: TrainerConfig,
+        callback: Callback,
+        context: DistributedContext,
         settings: Metrics,
         checkpoint: Path | None,
     ) -> None:
-        self.task, self.plan, self.reporter, self.place = task, plan, reporter, place
-        self.network = network.to(place.device)
-        self.state = TrainingState(network, build_optimizer(plan.optimizer, network), settings)
+        self.task, self.plan, self.callback, self.context = task, plan, callback, context
+        self.network = network.to(context.device)
+        self.state = TrainingSnapshot(network, build_optimizer(plan.optimizer, network), settings)
         if checkpoint is not None:
             self.state.restore(checkpoint)
         self.progress: StepProgress | None = None
         self.parallel: nn.Module = network
-        if place.world_size > 1:
-            on_gpu = place.device.type == "cuda"
+        if context.world_size > 1:
+            on_gpu = context.device.type == "cuda"
             self.parallel = DistributedDataParallel(
-                network, device_ids=[place.device] if on_gpu else None
+                network, device_ids=[context.device] if on_gpu else None
             )
         total_steps = plan.epochs * task.steps_per_epoch
-        self.clock = Clock(
+        self.budget = TimeBudget(
             total_steps,
-            first_step=self.state.standing.step,
+            first_step=self.state.trainer_state.step,
             limit=plan.limit,
             validation_images=task.validation_images,
-            place=place,
+            context=context,
         )
 
-    def run(self) -> TrainingState:
+    def run(self) -> TrainingSnapshot:
         """Epoch after epoch until nothing is left to do."""
-        standing = self.state.standing
-        late = not standing.finished and self.clock.progress(standing.step) >= 1
-        if late and not standing.step:
-            raise self.clock.nothing_trained()
+        state = self.state.trainer_state
+        late = not state.finished and self.budget.progress(state.step) >= 1
+        if late and not state.step:
+            raise self.budget.nothing_trained()
         # A training that is resumed without time for a step ends with the epochs it has.
-        last_record = standing.records.pop() if late else None
-        if self.place.leads:
-            self.reporter.begin(standing.records)
+        last_record = state.records.pop() if late else None
+        if self.context.is_main:
+            self.callback.begin(state.records)
         if last_record is not None:
             self._end_epoch(last_record)
-        while not standing.finished:
+        while not state.finished:
             record = self._epoch()
-            standing.epoch += 1
-            self._end_epoch({"epoch": standing.epoch, "step": standing.step, **record})
-        if self._goodness(standing.best) == -inf:
+            state.epoch += 1
+            self._end_epoch({"epoch": state.epoch, "step": state.step, **record})
+        select_by = self.plan.validation.select_by
+        if not isfinite(state.best[select_by]):
             raise UserError(
-                f"no validation gave a finite {self.plan.validation.select_by}: "
+                f"no validation gave a finite {select_by}: "
                 "lower --optimizer.learning-rate or use --precision fp32"
             )
         return self.state
 
     def _end_epoch(self, record: Metrics) -> None:
         """Judge the network where it is due, and tell of the epoch."""
-        standing, validation = self.state.standing, self.plan.validation
-        last = self.clock.progress(standing.step) >= 1 or "epoch_share" in record
+        state, validation = self.state.trainer_state, self.plan.validation
+        last = self.budget.progress(state.step) >= 1 or "epoch_share" in record
         judged = validation.select_by in record
-        if not judged and (last or standing.epoch % validation.every == 0):
+        if not judged and (last or state.epoch % validation.every == 0):
             record |= self._validate(record)
-            last = self.clock.progress(standing.step) >= 1 or last
-        standing.finished = last or 0 < validation.patience <= standing.stale
-        standing.records.append(record)
-        self.reporter.epoch(record, self.state.save)
+            last = self.budget.progress(state.step) >= 1 or last
+        state.finished = last or 0 < validation.patience <= state.evals_without_improvement
+        state.records.append(record)
+        self.callback.epoch(record, self.state.save)
 
     def _epoch(self) -> Metrics:
         """One pass over the training images, or what time allows of it, a step at least."""
         self.parallel.train()
-        standing = self.state.standing
-        torch.manual_seed(_seed_of(self.plan.seed, standing.epoch, self.place.rank))
+        state = self.state.trainer_state
+        torch.manual_seed(_seed_of(self.plan.seed, state.epoch, self.context.rank))
         tally, last_report = _EpochTally(), 0.0
-        with closing(made_ahead(self.task.batches(standing.epoch))) as batches:
-            while (done := self.clock.progress(standing.step)) < 1 or not tally.steps:
+        with closing(prefetch(self.task.batches(state.epoch))) as batches:
+            while (done := self.budget.progress(state.step)) < 1 or not tally.steps:
                 asked = time.perf_counter()
                 batch = next(batches, None)
                 if batch is None:
@@ -252,10 +253,10 @@ class _Training:
                 waited = time.perf_counter() - asked
                 losses = self._step(batch, done)
                 images = self.task.batch_size(batch)
-                tally.add(losses, images * self.place.world_size, waited)
-                self.clock.count_step(time.perf_counter() - asked, images)
-                standing.step += 1
-                if self.place.leads and tally.seconds - last_report > 1:
+                tally.add(losses, images * self.context.world_size, waited)
+                self.budget.count_step(time.perf_counter() - asked, images)
+                state.step += 1
+                if self.context.is_main and tally.seconds - last_report > 1:
                     last_report = tally.seconds
                     self._report_step(tally, done)
         share = tally.steps / self.task.steps_per_epoch
@@ -266,13 +267,13 @@ class _Training:
         """Forward, backward and one step of the optimiser."""
         self._set_learning_rate(done)
         self.state.optimizer.zero_grad(set_to_none=True)
-        bf16 = torch.autocast(self.place.device.type, torch.bfloat16)
+        bf16 = torch.autocast(self.context.device.type, torch.bfloat16)
         with bf16 if self.plan.bf16 else nullcontext():
             losses = self.task.losses(self.parallel, batch)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
             raise UserError(
-                f"the loss is {total.item()} at step {self.state.standing.step + 1}: "
+                f"the loss is {total.item()} at step {self.state.trainer_state.step + 1}: "
                 "lower --optimizer.learning-rate or use --precision fp32"
             )
         total.backward()  # type: ignore[no-untyped-call]
@@ -287,52 +288,48 @@ class _Training:
 
     def _report_step(self, tally: _EpochTally, done: float) -> None:
         pace = tally.seconds / tally.steps
-        by_steps = pace * (self.clock.total_steps - self.state.standing.step)
+        by_steps = pace * (self.budget.total_steps - self.state.trainer_state.step)
         progress = StepProgress(
-            epoch=self.state.standing.epoch + 1,
+            epoch=self.state.trainer_state.epoch + 1,
             epoch_done=tally.steps / self.task.steps_per_epoch,
             done=done,
             images_per_second=tally.images / tally.seconds,
-            seconds_left=min(by_steps, self.clock.seconds_left()),
+            seconds_left=min(by_steps, self.budget.seconds_left()),
             loss=tally.losses()["loss"],
         )
         self.progress = progress
-        self.reporter.step(progress)
+        self.callback.step(progress)
 
     def _validate(self, record: Metrics) -> Metrics:
         """Judge the network after an epoch; where it is the best so far, keep its weights."""
         start = time.perf_counter()
         if self.progress is not None:
-            self.reporter.step(replace(self.progress, validating=True))
+            self.callback.step(replace(self.progress, validating=True))
         self.network.eval()
         self._check_weights()
-        metrics = self.place.from_leader(self.task.validate(self.network))
-        standing = self.state.standing
-        if not standing.best or self._goodness(metrics) > self._goodness(standing.best):
+        metrics = self.context.broadcast(self.task.validate(self.network))
+        state = self.state.trainer_state
+        validation = self.plan.validation
+        select_by = validation.select_by
+        if not state.best or validation.is_better(metrics[select_by], state.best[select_by]):
             reached = {key: record[key] for key in ("step", "epoch_share") if key in record}
-            standing.best, standing.best_epoch, standing.stale = (
+            state.best, state.best_epoch, state.evals_without_improvement = (
                 metrics | reached,
-                standing.epoch,
+                state.epoch,
                 0,
             )
             self.state.best_weights = copy_weights(self.network)
         else:
-            standing.stale += 1
-        self.clock.validation_seconds = self.place.from_leader(time.perf_counter() - start)
-        return metrics | {"validation_seconds": self.clock.validation_seconds}
-
-    def _goodness(self, metrics: Metrics) -> float:
-        """Return how good the figures of a validation are; -inf where theirs is not finite."""
-        validation = self.plan.validation
-        value = float(metrics[validation.select_by])
-        return validation.goodness(value) if isfinite(value) else -inf
+            state.evals_without_improvement += 1
+        self.budget.validation_seconds = self.context.broadcast(time.perf_counter() - start)
+        return metrics | {"validation_seconds": self.budget.validation_seconds}
 
     def _check_weights(self) -> None:
         """Refuse weights that a last step made infinite or NaN, which no loss has shown."""
         for name, values in self.network.state_dict().items():
             if not torch.isfinite(values).all():
                 raise UserError(
-                    f"weights {name} are not finite after step {self.state.standing.step}: "
+                    f"weights {name} are not finite after step {self.state.trainer_state.step}: "
                     "lower --optimizer.learning-rate or use --precision fp32"
                 )
 

@@ -14,20 +14,20 @@ from ray.util.queue import Queue
 from reidray.config import TrainingConfig
 from reidray.errors import UserError
 from reidray.models.registry import Architecture, build_network
-from reidray.training.clock import TimeLimit
+from reidray.training.distributed_context import DistributedContext
 from reidray.training.failures import bug_behind
 from reidray.training.loop import (
-    LoopPlan,
+    Callback,
     Metrics,
-    Reporter,
     StepProgress,
     Task,
+    TrainerConfig,
     fit,
     settings_of,
 )
-from reidray.training.place import Place
+from reidray.training.time_budget import TimeLimit
 
-RESUMABLE_KEYS = (
+CHANGEABLE_ON_RESUME = (
     "data",
     "root",
     "follow_links",
@@ -42,7 +42,7 @@ RESUMABLE_KEYS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Assignment:
+class TrainJob:
     """All a training process needs to know.
 
     Attributes:
@@ -58,13 +58,13 @@ class Assignment:
     config: TrainingConfig
     architecture: Architecture
     training_data: str
-    make_task: Callable[[Place], Task]
+    make_task: Callable[[DistributedContext], Task]
     limit: TimeLimit | None
     bf16: bool
     threads: int
-    changeable: tuple[str, ...] = RESUMABLE_KEYS
+    changeable: tuple[str, ...] = CHANGEABLE_ON_RESUME
 
-    def carry_out(self, place: Place, reporter: Reporter, checkpoint: Path | None) -> None:
+    def run(self, context: DistributedContext, callback: Callback, checkpoint: Path | None) -> None:
         """Train in this process, from a checkpoint if there is one.
 
         Raises:
@@ -74,7 +74,7 @@ class Assignment:
         torch.set_num_threads(self.threads)
         torch.manual_seed(config.seed)
         network = build_network(self.architecture, weights=config.network.weights)
-        plan = LoopPlan(
+        plan = TrainerConfig(
             epochs=config.epochs,
             seed=config.seed,
             optimizer=config.optimizer,
@@ -83,18 +83,21 @@ class Assignment:
             bf16=self.bf16,
         )
         fit(
-            self.make_task(place),
+            self.make_task(context),
             network,
             plan,
-            reporter,
-            place=place,
-            settings=settings_to_keep(config, self.training_data, changeable=self.changeable),
+            callback,
+            context=context,
+            settings=resume_settings(config, self.training_data, changeable=self.changeable),
             checkpoint=checkpoint,
         )
 
 
-def settings_to_keep(
-    config: TrainingConfig, training_data: str, *, changeable: tuple[str, ...] = RESUMABLE_KEYS
+def resume_settings(
+    config: TrainingConfig,
+    training_data: str,
+    *,
+    changeable: tuple[str, ...] = CHANGEABLE_ON_RESUME,
 ) -> Metrics:
     """Return what must be the same where a training goes on from a checkpoint.
 
@@ -106,11 +109,11 @@ def settings_to_keep(
     return settings_of(config, without=changeable) | {"training data": training_data}
 
 
-def run_assignment(assignment: Assignment, events: Queue | None) -> None:
+def run_train_job(job: TrainJob, events: Queue | None) -> None:
     """Train as one of the processes of a Ray Train run, from its last checkpoint if it has one.
 
     Args:
-        assignment: what to train.
+        job: what to train.
         events: where progress is told; Ray alone hears of it where there is none.
 
     Raises:
@@ -119,7 +122,7 @@ def run_assignment(assignment: Assignment, events: Queue | None) -> None:
         Exception: a connection, a machine or the storage failed; Ray Train starts again.
     """
     try:
-        _run_assignment(assignment, events)
+        _run_train_job(job, events)
     except torch.OutOfMemoryError as error:
         reason = str(error).partition(".")[0]
         raise UserError(f"{reason}: use smaller batches, or smaller crops") from error
@@ -130,20 +133,24 @@ def run_assignment(assignment: Assignment, events: Queue | None) -> None:
         raise bug from error
 
 
-def _run_assignment(assignment: Assignment, events: Queue | None) -> None:
-    context = ray.train.get_context()
-    place = Place(context.get_world_rank(), context.get_world_size(), get_device())
+def _run_train_job(job: TrainJob, events: Queue | None) -> None:
+    ray_context = ray.train.get_context()
+    context = DistributedContext(
+        rank=ray_context.get_world_rank(),
+        world_size=ray_context.get_world_size(),
+        device=get_device(),
+    )
     checkpoint = ray.train.get_checkpoint()
-    reporter = RayReporter(events, place)
+    callback = RayCallback(events, context)
     with checkpoint.as_directory() if checkpoint else nullcontext() as folder:
-        assignment.carry_out(place, reporter, Path(folder) if folder else None)
+        job.run(context, callback, Path(folder) if folder else None)
 
 
-class RayReporter:
+class RayCallback:
     """Tells the driver how training goes, and Ray where the checkpoints are."""
 
-    def __init__(self, events: Queue | None, place: Place) -> None:
-        self._events, self._place = events, place
+    def __init__(self, events: Queue | None, context: DistributedContext) -> None:
+        self._events, self._context = events, context
 
     def begin(self, records: list[Metrics]) -> None:
         """Tell of the epochs already done."""
@@ -155,7 +162,7 @@ class RayReporter:
 
     def epoch(self, record: Metrics, save: Callable[[Path], None]) -> None:
         """Tell of the epoch, and hand over its checkpoint."""
-        if not self._place.leads:
+        if not self._context.is_main:
             ray.train.report({})
             return
         self._tell(record)

@@ -7,13 +7,13 @@ from typing import Any
 from reidray.config import TrainingConfig, TrainMultitaskConfig, TrainReidConfig
 from reidray.config.sources import Sources
 from reidray.data.ingest import IngestedCrops
-from reidray.training.run import Learned, Prepared
-from reidray.training.run_directory import RunDirectory
-from reidray.training.tasks.multitask.prepare import prepare_multitask
+from reidray.training.experiment import Experiment, TrainingResult
+from reidray.training.ray_trainer import Resources
+from reidray.training.runs.run_directory import RunDirectory
+from reidray.training.tasks.multitask.prepare import build_multitask_experiment
 from reidray.training.tasks.multitask.train import finish_multitask
-from reidray.training.tasks.reid.prepare import prepare_reid
+from reidray.training.tasks.reid.prepare import build_reid_experiment
 from reidray.training.tasks.reid.train import finish_reid
-from reidray.training.trainer import Resources
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class Kind:
     """
 
     config: type[TrainingConfig]
-    prepare: Callable[[Any, RunDirectory | None, Sources], Prepared]
-    finish: Callable[[Any, Learned, IngestedCrops, Resources], dict[str, Any]]
+    prepare: Callable[[Any, RunDirectory | None, Sources], Experiment]
+    finish: Callable[[Any, TrainingResult, IngestedCrops, Resources], dict[str, Any]]
 
 
 KINDS = {
     "reid": Kind(
         TrainReidConfig,
-        prepare_reid,
-        lambda prepared, learned, crops, _: finish_reid(prepared, learned, crops),
+        build_reid_experiment,
+        lambda experiment, result, crops, _: finish_reid(experiment, result, crops),
     ),
-    "multitask": Kind(TrainMultitaskConfig, prepare_multitask, finish_multitask),
+    "multitask": Kind(TrainMultitaskConfig, build_multitask_experiment, finish_multitask),
 }

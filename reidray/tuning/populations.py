@@ -16,8 +16,8 @@ import ray.train
 
 from reidray.errors import UserError
 from reidray.storage.object_store import open_for_ray
-from reidray.training.checkpoint import Standing, read_standing
-from reidray.training.trainer import on_this_disk
+from reidray.training.checkpoint import TrainerState, read_trainer_state
+from reidray.training.ray_trainer import to_local_folder
 from reidray.tuning.sweep_progress import RESULTS_FILE
 from reidray.tuning.trial import TRIAL, Trials
 
@@ -36,7 +36,7 @@ class TrialPart:
         copied_from: the number of the trial that trained these weights, which may be its own; None
             for random weights, and for those of a sweep that an earlier version began.
         checkpoint: folder of its last epoch.
-        standing: how far that had come.
+        trainer_state: how far that had come.
     """
 
     values: dict[str, Any]
@@ -45,12 +45,12 @@ class TrialPart:
     best: Result
     copied_from: int | None
     checkpoint: Path
-    standing: Standing
+    trainer_state: TrainerState
 
     @property
     def holds_best(self) -> bool:
         """Tell whether the checkpoint's best weights are those of the part's best epoch."""
-        return bool(self.best) and self.standing.best_epoch == self.best["epoch"]
+        return bool(self.best) and self.trainer_state.best_epoch == self.best["epoch"]
 
 
 @dataclass(frozen=True)
@@ -87,32 +87,32 @@ class Population:
 
     def _part(self, name: str, results: Sequence[Result]) -> TrialPart | None:
         """Return what a trial trained between two changes; None where no checkpoint shows it."""
-        validation = self.trials.prepared.config.validation
+        validation = self.trials.experiment.config.validation
         figure = validation.select_by
         found = self._checkpoint(name, results)
         if found is None:
             return None
-        checkpoint, standing = found
+        checkpoint, trainer_state = found
         before = [
             record
-            for record in standing.records
+            for record in trainer_state.records
             if figure in record and record["epoch"] < results[0]["epoch"]
         ]
         start = before[-1]["epoch"] if before else 0
         donor = before[-1].get(TRIAL, "") if before else ""
-        records = tuple(record for record in standing.records if record["epoch"] > start)
+        records = tuple(record for record in trainer_state.records if record["epoch"] > start)
         judged = [r for r in records if figure in r and not isnan(r[figure])]
         return TrialPart(
             values=values_of(results[0], self.keys),
             start=start,
             records=records,
-            best=max(judged, key=lambda r: validation.goodness(r[figure]), default={}),
+            best=max(judged, key=lambda r: validation.score(r[figure]), default={}),
             copied_from=self.numbers.get(donor),
             checkpoint=checkpoint,
-            standing=standing,
+            trainer_state=trainer_state,
         )
 
-    def _checkpoint(self, name: str, results: Sequence[Result]) -> tuple[Path, Standing] | None:
+    def _checkpoint(self, name: str, results: Sequence[Result]) -> tuple[Path, TrainerState] | None:
         """Return the last whole checkpoint that belongs to one of the results."""
         folder = self.trials.folder
         storage = open_for_ray(folder.uri)
@@ -121,13 +121,13 @@ class Population:
             if not told or not folder.join(f"{name}/{told}").is_folder():
                 continue
             path = f"{folder.path}/{name}/{told}"
-            place = on_this_disk(ray.train.Checkpoint(path, storage))
+            place = to_local_folder(ray.train.Checkpoint(path, storage))
             try:
-                standing = read_standing(place)
+                trainer_state = read_trainer_state(place)
             except UserError:
                 continue
-            if standing.records and _identity(standing.records[-1]) == _identity(result):
-                return place, standing
+            if trainer_state.records and _identity(trainer_state.records[-1]) == _identity(result):
+                return place, trainer_state
         return None
 
 

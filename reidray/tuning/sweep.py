@@ -12,14 +12,14 @@ from ray import tune
 
 from reidray.cluster_resources import node_resources
 from reidray.config.tuning import TuneConfig
-from reidray.data.ingest import choose_way
+from reidray.data.ingest import choose_ingest_mode
 from reidray.errors import UserError
 from reidray.interrupts import interrupted, restore_handler
 from reidray.storage.object_store import open_for_ray
 from reidray.storage.staging import write_whole
-from reidray.training.run import Prepared, have_images, open_run, plain, read_learned
-from reidray.training.run_directory import RunDirectory
-from reidray.training.trainer import SHARE_BESIDE_DECODING, Resources
+from reidray.training.experiment import Experiment, ingest_images, plain, read_result, start_run
+from reidray.training.ray_trainer import SHARE_BESIDE_DECODING, Resources
+from reidray.training.runs.run_directory import RunDirectory
 from reidray.tuning.kinds import KINDS
 from reidray.tuning.search_algorithms import (
     check_search,
@@ -61,13 +61,13 @@ class Sweep:
         config: what was asked for.
         output: where it lies.
         space: what varies.
-        prepared: the training that is varied.
+        experiment: the training that is varied.
     """
 
     config: TuneConfig
     output: RunDirectory
     space: tuple[Variation, ...]
-    prepared: Prepared
+    experiment: Experiment
 
 
 def prepare_sweep(config: TuneConfig, output: RunDirectory | None = None) -> Sweep:
@@ -98,15 +98,15 @@ def prepare_sweep(config: TuneConfig, output: RunDirectory | None = None) -> Swe
         max_minutes=None,
     )
     run = RunDirectory.at(best) if config.resume else None
-    prepared = KINDS[config.task].prepare(base, run, asked.sources)
-    _check_values(space, prepared)
-    sweep = Sweep(config, output, space, prepared)
+    experiment = KINDS[config.task].prepare(base, run, asked.sources)
+    _check_values(space, experiment)
+    sweep = Sweep(config, output, space, experiment)
     if config.resume:
         _check_same(sweep)
     return sweep
 
 
-def _check_values(space: tuple[Variation, ...], prepared: Prepared) -> None:
+def _check_values(space: tuple[Variation, ...], experiment: Experiment) -> None:
     """Refuse values that the images or the network do not allow: each choice, the ends of ranges.
 
     Raises:
@@ -117,7 +117,7 @@ def _check_values(space: tuple[Variation, ...], prepared: Prepared) -> None:
             continue
         for value in variation.values:
             try:
-                prepared.under(with_values(prepared.config, {variation.key: value}))
+                experiment.with_config(with_values(experiment.config, {variation.key: value}))
             except UserError as error:
                 raise UserError(
                     f"space: {variation.key} {value}: {error}; take it out of the space"
@@ -142,17 +142,17 @@ def run_sweep(sweep: Sweep, *, started: float | None = None) -> dict[str, Any]:
             no time, or no trial came to the end of an epoch.
     """
     config, started = sweep.config, started or time.time()
-    workers = sweep.prepared.config.num_workers
+    workers = sweep.experiment.config.num_workers
     resources, at_once = _place_trials(config, workers)
-    files = sweep.prepared.image_files()
-    way = choose_way(files, sweep.prepared.config.ingest)
+    files = sweep.experiment.image_files()
+    way = choose_ingest_mode(files, sweep.experiment.config.ingest)
     if way == "stream":
         resources = replace(resources, share=SHARE_BESIDE_DECODING)
-    crops = have_images(files, way, sweep.prepared.config.max_bad)
-    prepared = sweep.prepared.decoded(crops)
+    crops = ingest_images(files, way, sweep.experiment.config.max_bad)
+    experiment = sweep.experiment.keep_decoded(crops)
     state = sweep.output.location.join(STATE_FOLDER)
-    trials = Trials(prepared, crops, resources, state, mutates=config.search == "pbt")
-    log.info("%s", prepared.counts())
+    trials = Trials(experiment, crops, resources, state, mutates=config.search == "pbt")
+    log.info("%s", experiment.describe_images())
     log.info(
         "%d trials of %s, %d at once", config.num_samples, resources.described(workers), at_once
     )
@@ -171,22 +171,22 @@ def run_sweep(sweep: Sweep, *, started: float | None = None) -> dict[str, Any]:
         write_trials(sweep.output, rows)
         raise KeyboardInterrupt
     restore_handler()  # which Tune has taken
-    best = best_of(rows, prepared.config.validation)
+    best = best_of(rows, experiment.config.validation)
     if best is None or best.checkpoint is None:
         if not config.resume:
             sweep.output.clear((SWEEP_FILE, f"{STATE_FOLDER}/*"))
         raise UserError(_nothing_learned(rows, config))
     chosen = trials.drawn(best.values)
     chosen.run.clear()  # of a sweep that is resumed
-    learned = read_learned(chosen.architecture, best.checkpoint)
-    open_run(chosen).copy(learned.records)
-    run = KINDS[config.task].finish(chosen, learned, crops, resources)
+    result = read_result(chosen.architecture, best.checkpoint)
+    start_run(chosen).copy(result.records)
+    run = KINDS[config.task].finish(chosen, result, crops, resources)
     best_config = replace(chosen.config, output=None)
-    judged_on = prepared.judged_on()
+    judged_on = experiment.describe_validation()
     made = write_outputs(
-        sweep.output, sweep.space, prepared.config, best_config, rows, best, judged_on
+        sweep.output, sweep.space, experiment.config, best_config, rows, best, judged_on
     )
-    log.info("%s", told_best(best, rows, prepared.config.validation, judged_on))
+    log.info("%s", told_best(best, rows, experiment.config.validation, judged_on))
     return made | {
         "model": run["model"],
         "dataset": run["dataset"],
@@ -202,13 +202,13 @@ def _identity(sweep: Sweep) -> dict[str, Any]:
         for key, value in asdict(sweep.config).items()
         if key not in ("output", "resume", *_HOW_TO_READ)
     }
-    base = plain(replace(sweep.prepared.config, output=None))
+    base = plain(replace(sweep.experiment.config, output=None))
     space = {v.key: {v.way: list(v.values)} for v in sweep.space}
     return {
         "asked": asked | {"space": list(sweep.config.space)},
         "space": space,
         "base": {key: value for key, value in base.items() if key not in _HOW_TO_READ},
-        "images": sweep.prepared.manifest.fingerprint,
+        "images": sweep.experiment.manifest.fingerprint,
     }
 
 
@@ -282,7 +282,7 @@ def _seconds_to_train(config: TuneConfig, started: float) -> float | None:
 
 def _tuner(sweep: Sweep, trials: Trials, at_once: int, budget: float | None) -> tune.Tuner:
     """Tune, from the start or from where the sweep was left, for `budget` seconds."""
-    config, base = sweep.config, trials.prepared.config
+    config, base = sweep.config, trials.experiment.config
     held = trials.resources.held if base.num_workers == 1 else {"CPU": 0.01}
     shared = tune.with_parameters(run_trial, trials=trials)
     trainable = tune.with_resources(shared, held)
@@ -306,7 +306,7 @@ def _tuner(sweep: Sweep, trials: Trials, at_once: int, budget: float | None) -> 
         param_space=domains(sweep.space),
         tune_config=tune.TuneConfig(
             metric=base.validation.select_by,
-            mode=base.validation.better,
+            mode=base.validation.mode,
             num_samples=config.num_samples,
             time_budget_s=budget,
             search_alg=search_of(config, at_once),

@@ -11,8 +11,8 @@ from reidray.config import TrainingConfig, ValidationConfig
 from reidray.reporting.sweep_report import SweptTrial, sweep_page
 from reidray.storage.csv_files import write_csv_records
 from reidray.storage.staging import write_whole
-from reidray.training.run import plain
-from reidray.training.run_directory import RunDirectory
+from reidray.training.experiment import plain
+from reidray.training.runs.run_directory import RunDirectory
 from reidray.tuning.search_space import Variation
 from reidray.tuning.trial_results import TrialRow, equals_of
 

@@ -11,7 +11,7 @@ from reidray.data.layouts import check_layout
 from reidray.errors import UserError
 from reidray.storage.input_checks import check_data
 from reidray.storage.output_checks import check_apart
-from reidray.training.run_directory import RunDirectory
+from reidray.training.runs.run_directory import RunDirectory
 from reidray.tuning.search_space import read_space
 
 SWEEP_FILE = "sweep.yaml"

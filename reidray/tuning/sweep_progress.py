@@ -164,7 +164,7 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
             known.values, known.best = known.coming, None
         known.epoch, known.now = int(result["epoch"]), float(result[validation.select_by])
         seen = [x for x in (known.best, known.now) if x is not None and not isnan(x)]
-        known.best = max(seen, key=validation.goodness, default=None)
+        known.best = max(seen, key=validation.score, default=None)
 
     def on_trial_complete(self, *, trial: Any, **_: Any) -> None:
         """A trial ended, or was stopped."""
@@ -204,7 +204,7 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
         trials = list(self._trials.values())
         ended = sum(trial.ended for trial in trials)
         bests = [trial.best for trial in trials if trial.best is not None]
-        best = f", best {max(bests, key=self._base.validation.goodness):.3f}" if bests else ""
+        best = f", best {max(bests, key=self._base.validation.score):.3f}" if bests else ""
         return f"{ended} of {self._count} trials{best}, {self._time_left()}"
 
     @property
@@ -255,7 +255,7 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
 
     def _place(self, trial: _Trial) -> tuple[bool, float]:
         """Where a trial stands in the table: those that run first, then the best."""
-        worth = float("-inf") if trial.best is None else self._base.validation.goodness(trial.best)
+        worth = float("-inf") if trial.best is None else self._base.validation.score(trial.best)
         return trial.state != "runs", -worth
 
     def _time_left(self) -> str:

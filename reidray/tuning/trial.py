@@ -12,12 +12,12 @@ from ray import tune
 from reidray.data.ingest import IngestedCrops
 from reidray.errors import UserError
 from reidray.storage.location import Location
-from reidray.training.checkpoint_files import settle_checkpoints
+from reidray.training.distributed_context import DistributedContext
+from reidray.training.experiment import Experiment
 from reidray.training.loop import Metrics, StepProgress
-from reidray.training.place import Place
-from reidray.training.run import Prepared
-from reidray.training.trainer import Resources, fit, on_this_disk, torch_trainer
-from reidray.training.worker import RESUMABLE_KEYS
+from reidray.training.ray_trainer import Resources, fit, to_local_folder, torch_trainer
+from reidray.training.runs.checkpoint_files import repair_checkpoint_list
+from reidray.training.worker import CHANGEABLE_ON_RESUME
 from reidray.tuning.search_space import with_values
 from reidray.tuning.train_callback import JudgedEpochs
 
@@ -33,30 +33,30 @@ class Trials:
     """What all trials of a sweep share; small enough to be sent to each.
 
     Attributes:
-        prepared: the training that is varied, on the images that decode.
+        experiment: the training that is varied, on the images that decode.
         crops: the images, decoded once for all.
         resources: what each process of a trial is given.
         folder: where Tune keeps each trial, under its id.
         mutates: whether settings change while a network trains.
     """
 
-    prepared: Prepared
+    experiment: Experiment
     crops: IngestedCrops
     resources: Resources
     folder: Location
     mutates: bool
 
-    def drawn(self, values: dict[str, Any]) -> Prepared:
+    def drawn(self, values: dict[str, Any]) -> Experiment:
         """The training that some values make.
 
         Raises:
             UserError: the configuration or the images refuse them.
         """
         try:
-            config = with_values(self.prepared.config, values)
+            config = with_values(self.experiment.config, values)
         except ValueError as error:
             raise UserError(str(error)) from error
-        return self.prepared.under(config)
+        return self.experiment.with_config(config)
 
 
 def run_trial(values: dict[str, Any], trials: Trials) -> None:
@@ -68,25 +68,27 @@ def run_trial(values: dict[str, Any], trials: Trials) -> None:
     Raises:
         UserError: the configuration refuses the values, or the loss is not finite.
     """
-    prepared = trials.drawn(values)
-    assignment = prepared.assignment(trials.crops, trials.resources, None)
-    figure = prepared.config.validation.select_by
+    experiment = trials.drawn(values)
+    job = experiment.train_job(trials.crops, trials.resources, None)
+    figure = experiment.config.validation.select_by
     if trials.mutates:
-        assignment = replace(assignment, changeable=(*RESUMABLE_KEYS, *MUTABLE))
-    if prepared.config.num_workers > 1:
+        job = replace(job, changeable=(*CHANGEABLE_ON_RESUME, *MUTABLE))
+    if experiment.config.num_workers > 1:
         run = trials.folder.join(tune.get_context().get_trial_id())
-        settle_checkpoints(run)
-        fit(torch_trainer(assignment, trials.resources, run, callbacks=[JudgedEpochs(figure)]))
+        repair_checkpoint_list(run)
+        fit(torch_trainer(job, trials.resources, run, callbacks=[JudgedEpochs(figure)]))
         return
     device = torch.device("cuda" if trials.resources.use_gpu else "cpu")
-    reporter = TrialReporter(figure)
+    callback = TrialCallback(figure)
     checkpoint = tune.get_checkpoint()
-    assignment.carry_out(
-        Place(device=device), reporter, on_this_disk(checkpoint) if checkpoint else None
+    job.run(
+        DistributedContext(device=device),
+        callback,
+        to_local_folder(checkpoint) if checkpoint else None,
     )
 
 
-class TrialReporter:
+class TrialCallback:
     """Tells Tune how a trial goes, whenever it was judged.
 
     Each epoch keeps the id of the trial that trained it: a population copies checkpoints, and what

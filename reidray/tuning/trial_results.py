@@ -15,10 +15,10 @@ from reidray.config import ValidationConfig
 from reidray.errors import UserError
 from reidray.storage.location import Location
 from reidray.storage.object_store import open_for_ray
-from reidray.training.checkpoint import Standing, read_standing
-from reidray.training.checkpoint_files import CHECKPOINTS
-from reidray.training.run import seconds_of
-from reidray.training.trainer import on_this_disk
+from reidray.training.checkpoint import TrainerState, read_trainer_state
+from reidray.training.experiment import training_seconds
+from reidray.training.ray_trainer import to_local_folder
+from reidray.training.runs.checkpoint_files import CHECKPOINTS
 from reidray.tuning.populations import Population, TrialPart
 from reidray.tuning.search_space import Variation
 from reidray.tuning.sweep_progress import NUMBERS_FILE, reason_of
@@ -78,7 +78,7 @@ class TrialRow:
     @property
     def seconds(self) -> float:
         """Spent in training and validation."""
-        return seconds_of(self.epochs)
+        return training_seconds(self.epochs)
 
 
 def rows_of(found: tune.ResultGrid, space: tuple[Variation, ...], trials: Trials) -> list[TrialRow]:
@@ -110,7 +110,7 @@ def best_of(rows: list[TrialRow], validation: ValidationConfig) -> TrialRow | No
     """The trial with the best epoch of all; of equal ones the first."""
     judged = [row for row in rows if row.best and row.checkpoint]
     figure = validation.select_by
-    return max(judged, key=lambda row: validation.goodness(row.best[figure]), default=None)
+    return max(judged, key=lambda row: validation.score(row.best[figure]), default=None)
 
 
 def equals_of(best: TrialRow, rows: list[TrialRow], validation: ValidationConfig) -> list[TrialRow]:
@@ -139,9 +139,9 @@ def _rows_of_parts(
         last = index == len(parts) - 1
         yield TrialRow(
             number=number,
-            state=_state(result, part.standing) if last else "replaced",
+            state=_state(result, part.trainer_state) if last else "replaced",
             values=part.values,
-            asked_epochs=trials.prepared.config.epochs,
+            asked_epochs=trials.experiment.config.epochs,
             epochs=tuple(_numbers(record) for record in part.records),
             best=_numbers(part.best),
             error=_line(result.error) if last and result.error else None,
@@ -167,14 +167,14 @@ def _row(
     space: tuple[Variation, ...],
     trials: Trials,
 ) -> TrialRow:
-    base = trials.prepared.config
+    base = trials.experiment.config
     values = {v.key: drawn[v.key] for v in space}
-    checkpoint, standing = _checkpoint(result, trials.folder)
-    epochs = tuple(_numbers(record) for record in standing.records)
-    best = epochs[standing.best_epoch - 1] if standing.best_epoch else {}
+    checkpoint, trainer_state = _checkpoint(result, trials.folder)
+    epochs = tuple(_numbers(record) for record in trainer_state.records)
+    best = epochs[trainer_state.best_epoch - 1] if trainer_state.best_epoch else {}
     return TrialRow(
         number=number,
-        state=_state(result, standing),
+        state=_state(result, trainer_state),
         values=values,
         asked_epochs=int(values.get("epochs", base.epochs)),
         epochs=epochs,
@@ -184,7 +184,7 @@ def _row(
     )
 
 
-def _checkpoint(result: Any, folder: Location) -> tuple[Path | None, Standing]:
+def _checkpoint(result: Any, folder: Location) -> tuple[Path | None, TrainerState]:
     """Return the last whole checkpoint that a trial told of, and how far it had come.
 
     Ray Train, where it trained, has its own. What Tune itself calls the last may be another
@@ -192,13 +192,13 @@ def _checkpoint(result: Any, folder: Location) -> tuple[Path | None, Standing]:
     """
     for checkpoint in reversed(_checkpoints(result, folder)):
         try:
-            place = on_this_disk(checkpoint)
-            return place, read_standing(place)
+            place = to_local_folder(checkpoint)
+            return place, read_trainer_state(place)
         except FileNotFoundError:
             continue
         except UserError as error:
             log.warning("%s: looking at the checkpoint before it", error)
-    return None, Standing()
+    return None, TrainerState()
 
 
 def _checkpoints(result: Any, folder: Location) -> list[ray.train.Checkpoint]:
@@ -214,10 +214,10 @@ def _checkpoints(result: Any, folder: Location) -> list[ray.train.Checkpoint]:
     return [checkpoint for checkpoint, _ in of_train.best_checkpoints or []]
 
 
-def _state(result: Any, standing: Standing) -> State:
+def _state(result: Any, trainer_state: TrainerState) -> State:
     if result.error:
         return "failed"
-    if standing.finished:
+    if trainer_state.finished:
         return "finished"
     return "stopped early" if (result.metrics or {}).get("done", False) else "unfinished"
 

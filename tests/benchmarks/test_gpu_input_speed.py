@@ -23,8 +23,8 @@ from reidray.config import (
 from reidray.data.attribute_schema import AttributeSchema
 from reidray.data.images.crops import CropTable
 from reidray.models import build_model
-from reidray.training.loop import LoopPlan, fit
-from reidray.training.place import Place
+from reidray.training.distributed_context import DistributedContext
+from reidray.training.loop import TrainerConfig, fit
 from reidray.training.tasks.reid.task import ReidTask
 from reidray.training.tasks.reid.validation import LabelledCrops
 
@@ -68,8 +68,10 @@ def pace(task):
     network = build_model("baseline", backbone=BACKBONE, num_people=PEOPLE)
     listener = Listener()
     validation = ReidValidationConfig(every=2)
-    plan = LoopPlan(epochs=2, seed=0, optimizer=OptimizerConfig(), validation=validation, bf16=True)
-    fit(task, network, plan, listener, place=Place(device=DEVICE))
+    plan = TrainerConfig(
+        epochs=2, seed=0, optimizer=OptimizerConfig(), validation=validation, bf16=True
+    )
+    fit(task, network, plan, listener, context=DistributedContext(device=DEVICE))
     return listener.records[-1]
 
 
@@ -87,7 +89,9 @@ def test_share_of_a_gpu_s_step_spent_waiting():
             augment=AugmentConfig(flip=0.5, shift=0.05, erasing=0.5),
         )
         known = labelled(people)
-        task = ReidTask(config, table, known, labelled(people[:256]), Place(device=DEVICE))
+        task = ReidTask(
+            config, table, known, labelled(people[:256]), DistributedContext(device=DEVICE)
+        )
         constant, fed = pace(OneBatch(task)), pace(task)
         share = fed["images_per_second"] / constant["images_per_second"]
         row = {"batch": size, "images_per_second": fed["images_per_second"]}

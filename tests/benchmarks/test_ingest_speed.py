@@ -34,9 +34,9 @@ from reidray.data.layouts import read_layout
 from reidray.demo import draw_demo_set
 from reidray.models import build_model
 from reidray.storage.location import Location
-from reidray.training.ahead import made_ahead
-from reidray.training.loop import LoopPlan, fit
-from reidray.training.place import Place
+from reidray.training.distributed_context import DistributedContext
+from reidray.training.loop import TrainerConfig, fit
+from reidray.training.prefetch import prefetch
 from reidray.training.tasks.reid.task import ReidTask
 from reidray.training.tasks.reid.validation import LabelledCrops
 
@@ -120,7 +120,7 @@ def configured(size):
 
 def read_task(task, network, epoch):
     """An epoch as the training loop reads it, with the pixels scaled; how many images it had."""
-    with closing(made_ahead(task.batches(epoch))) as batches:
+    with closing(prefetch(task.batches(epoch))) as batches:
         return sum(len(network.scale(batch.crops)) for batch in batches)
 
 
@@ -137,7 +137,7 @@ def test_images_per_second_beside_a_data_loader(drawn):
             ingest(image_files(drawn, size), way).open(),
             known,
             known,
-            Place(),
+            DistributedContext(),
         )
         for way in ("resident", "stream")
     }
@@ -172,13 +172,18 @@ def test_share_of_a_step_spent_waiting(drawn, way):
     source = ingest(image_files(drawn, size), way).open()
     network = build_model("vgg_triplet_rgb")
     recorder = Listener()
-    plan = LoopPlan(
+    plan = TrainerConfig(
         epochs=EPOCHS,
         seed=0,
         optimizer=OptimizerConfig(),
         validation=ValidationConfig(select_by="mean_ap"),
     )
-    fit(ReidTask(configured(size), source, known, few, Place()), network, plan, recorder)
+    fit(
+        ReidTask(configured(size), source, known, few, DistributedContext()),
+        network,
+        plan,
+        recorder,
+    )
     later = recorder.records[1:]
     waits = [record["input_wait"] for record in later]
     pace = max(record["images_per_second"] for record in later)

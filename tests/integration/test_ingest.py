@@ -6,7 +6,7 @@ import pytest
 import ray
 from support.pictures import SIZE, image_files, paint
 
-from reidray.data.ingest import choose_way, files, ingest
+from reidray.data.ingest import choose_ingest_mode, files, ingest
 from reidray.errors import UserError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_address")]
@@ -17,11 +17,11 @@ def pictures(tmp_path):
     return paint(tmp_path)
 
 
-@pytest.mark.parametrize("way", ["resident", "stream"])
-def test_masks_come_beside_their_crops_and_what_is_bad_is_set_aside(pictures, way):
+@pytest.mark.parametrize("mode", ["resident", "stream"])
+def test_masks_come_beside_their_crops_and_what_is_bad_is_set_aside(pictures, mode):
     masks = [f"{number}.mask.png" for number in range(40)]
     masks[21] = None
-    crops = ingest(image_files(pictures, groups=np.arange(40) % 3 - 1, masks=masks), way)
+    crops = ingest(image_files(pictures, groups=np.arange(40) % 3 - 1, masks=masks), mode)
     assert {Path(image.path).stem: image.reason.partition(",")[0] for image in crops.bad} == {
         "7": "mask 7.mask.png: No such file or directory",
         "9": "mask 9.mask.png: values 45",
@@ -35,9 +35,9 @@ def test_masks_come_beside_their_crops_and_what_is_bad_is_set_aside(pictures, wa
     assert group.masks.sum(axis=2)[:, 2].tolist() == (rows % 6).tolist()
 
 
-@pytest.mark.parametrize("way", ["resident", "stream"])
-def test_without_masks_there_are_crops_alone(pictures, way):
-    crops = ingest(image_files(pictures), way)
+@pytest.mark.parametrize("mode", ["resident", "stream"])
+def test_without_masks_there_are_crops_alone(pictures, mode):
+    crops = ingest(image_files(pictures), mode)
     assert [image.path for image in crops.bad] == ["30.png"]
     (group,) = crops.open().read([crops.rows])
     assert group.crops[:, 0, 0, 0].tolist() == (5 * crops.rows).tolist()
@@ -49,8 +49,8 @@ def test_both_ways_give_the_batches_asked_for_in_their_order(pictures):
     rows = np.delete(np.arange(40), 30)
     batches = [random.choice(rows, random.integers(1, 12)) for _ in range(50)]
     resident, stream = (
-        list(ingest(image_files(pictures), way).open().read(batches))
-        for way in ("resident", "stream")
+        list(ingest(image_files(pictures), mode).open().read(batches))
+        for mode in ("resident", "stream")
     )
     assert len(resident) == len(stream) == 50
     for batch, kept, streamed in zip(batches, resident, stream, strict=True):
@@ -79,12 +79,15 @@ def test_the_way_is_chosen_by_size_against_memory_and_said_with_the_numbers(pict
     side = int((0.8 * held / 40 / 4) ** 0.5) + 1
     small = image_files(pictures)
     large = image_files(pictures, size=(side, side), masks=["a.png"] * 40)
-    ways = [choose_way(*asked) for asked in ((small, "auto"), (small, "stream"), (large, "auto"))]
+    ways = [
+        choose_ingest_mode(*asked)
+        for asked in ((small, "auto"), (small, "stream"), (large, "auto"))
+    ]
     assert ways == ["resident", "stream", "stream"]
     assert f"ingest stream: 40 crops of {side}x{side} take" in caplog.text
     assert f"a node's object store holds {held / 1e9:.2f} GB" in caplog.text
     with pytest.raises(UserError, match=r"take .* GB and .* holds .* GB: use --ingest stream"):
-        choose_way(large, "resident")
+        choose_ingest_mode(large, "resident")
 
 
 def test_rows_are_those_of_the_paths(pictures):

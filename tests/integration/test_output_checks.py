@@ -13,7 +13,7 @@ from reidray.scoring.scoring_paths import check_score_outputs
 from reidray.storage.output_checks import check_apart, check_filled_folder, is_mount_point
 from reidray.storage.publishing import check_output, published_folder
 from reidray.storage.publishing import check_store as check_store_place
-from reidray.training.run_directory import RunDirectory
+from reidray.training.runs.run_directory import RunDirectory
 
 LONGEST_NAME = 255
 

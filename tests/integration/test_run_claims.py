@@ -9,14 +9,14 @@ from support.paths import ROOT
 from reidray.config import TrainReidConfig
 from reidray.config.tuning import TuneConfig
 from reidray.errors import UserError
-from reidray.quickstart_folder import claimed_folder
+from reidray.quickstart_folder import claim_folder
 from reidray.storage.location import Location
-from reidray.training.run_directory import RunDirectory, claimed_run
+from reidray.training.runs.run_directory import RunDirectory, claim_run
 from reidray.tuning.sweep_inputs import claim_sweep_folder
 
 HOLD = """
 import sys, time
-from reidray.training.run_directory import RunDirectory
+from reidray.training.runs.run_directory import RunDirectory
 with RunDirectory.at(sys.argv[1]).claimed():
     print("claimed", flush=True)
     sys.stdin.read()
@@ -54,12 +54,12 @@ def test_a_second_training_of_one_run_is_refused_in_one_line(place, hold, resume
     config = TrainReidConfig(data="images", output=place)
     with (
         pytest.raises(UserError, match="another run is writing it") as caught,
-        claimed_run(config, place if resumed else None),
+        claim_run(config, place if resumed else None),
     ):
         pass
     assert "\n" not in str(caught.value)
     holder.communicate()
-    with claimed_run(config, place if resumed else None) as run:
+    with claim_run(config, place if resumed else None) as run:
         assert run.location == Location(place)
     assert Location(place).exists() is resumed
     assert not resumed or Location(place).list_files() == ["config.yaml"]
@@ -69,7 +69,7 @@ def test_a_killed_job_lets_go_of_its_run(tmp_path, hold):
     holder = hold(str(tmp_path / "run"))
     holder.kill()
     holder.communicate()
-    with claimed_run(TrainReidConfig(data="images", output=str(tmp_path / "run")), None):
+    with claim_run(TrainReidConfig(data="images", output=str(tmp_path / "run")), None):
         pass
 
 
@@ -90,7 +90,7 @@ def test_a_second_sweep_or_quickstart_of_one_folder_is_refused(tmp_path, hold):
     sweep = TuneConfig(data="images", output=place, recipe="demo", space=("batch",))
     with pytest.raises(UserError, match="another run is writing it"), claim_sweep_folder(sweep):
         pass
-    with pytest.raises(UserError, match="another run is writing it"), claimed_folder(place):
+    with pytest.raises(UserError, match="another run is writing it"), claim_folder(place):
         pass
 
 
@@ -99,8 +99,8 @@ def test_jobs_without_an_output_have_places_of_their_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     line = (
         "from reidray.config import TrainReidConfig;"
-        "from reidray.training.run_directory import claimed_run;"
-        "c = claimed_run(TrainReidConfig(data='x'), None); print(c.__enter__().location.uri)"
+        "from reidray.training.runs.run_directory import claim_run;"
+        "c = claim_run(TrainReidConfig(data='x'), None); print(c.__enter__().location.uri)"
     )
     jobs = [
         subprocess.Popen([sys.executable, "-c", line], stdout=subprocess.PIPE) for _ in range(3)

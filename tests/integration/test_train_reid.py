@@ -19,9 +19,9 @@ from reidray.demo import draw_demo_set
 from reidray.errors import UserError
 from reidray.models import load_model
 from reidray.storage.location import Location
-from reidray.training.tasks.reid.prepare import prepare_reid
+from reidray.training.ray_trainer import plan_workers
+from reidray.training.tasks.reid.prepare import build_reid_experiment
 from reidray.training.tasks.reid.train import train_reid
-from reidray.training.trainer import place_workers
 
 pytestmark = pytest.mark.cluster
 EPOCHS = 6
@@ -153,13 +153,13 @@ def test_a_training_person_without_an_image_left_stops_before_training(crops, tm
     damaged = shutil.copytree(crops, tmp_path / "data")
     asked = ["--data", str(damaged), *SHORT, "--ingest", way, "--max-bad", "0.2"]
     asked += ["--output", str(tmp_path / "run")]
-    prepared = prepare_reid(parse_config(TrainReidConfig, asked, trains="reid").config)
-    person = prepared.train.people[0]
-    for row in prepared.train.rows[prepared.train.people == person].tolist():
-        path = damaged / prepared.manifest.table["path"][row].as_py()
+    experiment = build_reid_experiment(parse_config(TrainReidConfig, asked, trains="reid").config)
+    person = experiment.train.people[0]
+    for row in experiment.train.rows[experiment.train.people == person].tolist():
+        path = damaged / experiment.manifest.table["path"][row].as_py()
         path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match=f"no image of training person {person} decodes: mend"):
-        train_reid(prepared, started=time.time())
+        train_reid(experiment, started=time.time())
     assert not (tmp_path / "run").exists()
 
 
@@ -206,18 +206,18 @@ def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(tmp_path):
 def test_a_mistake_is_found_before_ray_starts(crops, arguments, complaint):
     asked = parse_config(TrainReidConfig, ["--data", str(crops), *SHORT, *arguments], trains="reid")
     with pytest.raises(UserError, match=complaint):
-        prepare_reid(asked.config)
+        build_reid_experiment(asked.config)
 
 
 @pytest.mark.usefixtures("ray_address")
 def test_workers_that_the_cluster_cannot_place_are_refused_with_what_it_has():
     with pytest.raises(UserError, match="3 workers need a CPU each and the cluster has 2"):
-        place_workers(3, "auto")
+        plan_workers(3, "auto")
     with pytest.raises(UserError, match="1 workers need a GPU each and the cluster has 0"):
-        place_workers(1, "yes")
-    assert place_workers(2, "no").cpus == 1
-    assert place_workers(2, "no").held == {"CPU": 1}
-    assert place_workers(2, "no", streams=True).held == {"CPU": 0.5}
+        plan_workers(1, "yes")
+    assert plan_workers(2, "no").cpus == 1
+    assert plan_workers(2, "no").held == {"CPU": 1}
+    assert plan_workers(2, "no", streams=True).held == {"CPU": 0.5}
 
 
 def records_of(uri):

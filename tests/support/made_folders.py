@@ -6,8 +6,8 @@ from PIL import Image
 
 from reidray.cli.job import parse_config
 from reidray.config import TrainMultitaskConfig, TrainReidConfig
-from reidray.training.tasks.multitask.prepare import PreparedMultitask, prepare_multitask
-from reidray.training.tasks.reid.prepare import PreparedReid, prepare_reid
+from reidray.training.tasks.multitask.prepare import MultitaskExperiment, build_multitask_experiment
+from reidray.training.tasks.reid.prepare import ReidExperiment, build_reid_experiment
 
 
 def save(file: Path, level: int) -> None:
@@ -50,17 +50,17 @@ def labelled(root: Path, each: int) -> Path:
     return manifest(root, "path,split,label", rows)
 
 
-def reid(data: Path, *flags: str) -> PreparedReid:
+def reid(data: Path, *flags: str) -> ReidExperiment:
     """Prepare a training on people as the job does."""
     output = data.with_name("run")
     arguments = ["--data", str(data), "--output", str(output), *flags]
     asked = parse_config(TrainReidConfig, arguments, trains="reid")
-    return prepare_reid(asked.config, sources=asked.sources)
+    return build_reid_experiment(asked.config, sources=asked.sources)
 
 
-def multitask(data: Path, *flags: str) -> PreparedMultitask:
+def multitask(data: Path, *flags: str) -> MultitaskExperiment:
     """Prepare a multi-task training as the job does."""
     output = data.with_name("run")
     arguments = ["--data", str(data), "--output", str(output), *flags]
     asked = parse_config(TrainMultitaskConfig, arguments, trains="multitask")
-    return prepare_multitask(asked.config, sources=asked.sources)
+    return build_multitask_experiment(asked.config, sources=asked.sources)

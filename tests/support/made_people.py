@@ -13,7 +13,7 @@ from reidray.config import (
 from reidray.data.attribute_schema import Attribute, AttributeSchema
 from reidray.data.images.crops import CropTable
 from reidray.models import build_model
-from reidray.training.place import Place
+from reidray.training.distributed_context import DistributedContext
 from reidray.training.tasks.reid.task import ReidTask
 from reidray.training.tasks.reid.validation import LabelledCrops
 
@@ -40,7 +40,7 @@ def labelled(people, first_row):
     )
 
 
-def made_task(config=CONFIG, place=Place()):
+def made_task(config=CONFIG, context=DistributedContext()):
     """People as plain colours with noise: easy to tell apart."""
     train, validation = labelled(np.arange(1, 9), 0), labelled(np.arange(9, 13), 48)
     random = np.random.default_rng(0)
@@ -49,7 +49,7 @@ def made_task(config=CONFIG, place=Place()):
     people = np.concatenate([train.people, validation.people])
     noise = random.normal(0, 12, (len(people), 32, 16, 3))
     crops = np.clip(colours[people] + noise, 0, 255).astype(np.uint8)
-    return ReidTask(config, CropTable.from_array(crops), train, validation, place)
+    return ReidTask(config, CropTable.from_array(crops), train, validation, context)
 
 
 def network():

@@ -34,13 +34,10 @@ STILL_UPWARD = {
     "tuning.sweep_inputs imports reidray.cli.arguments.Invocation",
     "tuning.sweep_inputs imports reidray.cli.job.parse_config",
 }
-STILL_LARGE = {
-    "training",
-}
+STILL_LARGE = set()
 STILL_SHARED = {
     "adaptation",
     "prepare",
-    "progress",
     "quickstart",
 }
 ONE_NAME = {"__init__", "train", "task"}

@@ -16,8 +16,8 @@ from reidray.data.layouts import read_layout
 from reidray.errors import UserError
 from reidray.models import ModelCard, load_model, save_model
 from reidray.models.registry import build_architecture, build_network
-from reidray.training.checkpoint import TrainingState, read_best
-from reidray.training.checkpoint_files import write_checksums
+from reidray.training.checkpoint import TrainingSnapshot, read_best
+from reidray.training.runs.checkpoint_files import write_checksums
 
 SETTINGS = {"backbone": "resnet_tiny", "num_people": 2, "schema": PEDESTRIAN_SCHEMA}
 
@@ -88,7 +88,9 @@ def test_a_backbone_that_is_a_pickle_is_refused(disguised):
 def test_a_checkpoint_that_is_a_pickle_is_refused(disguised, tmp_path, name):
     network = torch.nn.Linear(2, 2)
     weights = {key: value.clone() for key, value in network.state_dict().items()}
-    state = TrainingState(network, torch.optim.SGD(network.parameters()), {}, best_weights=weights)
+    state = TrainingSnapshot(
+        network, torch.optim.SGD(network.parameters()), {}, best_weights=weights
+    )
     state.save(tmp_path)
     state.restore(tmp_path)
     shutil.copy(disguised, tmp_path / f"{name}.safetensors")

@@ -6,16 +6,16 @@ set. What comes out is the same, pixel for pixel.
 """
 
 from reidray.data.ingest.image_files import ImageFiles
-from reidray.data.ingest.mode import IngestedCrops, Way, choose_way, ingest
+from reidray.data.ingest.mode import IngestedCrops, IngestMode, choose_ingest_mode, ingest
 from reidray.data.ingest.resident import ResidentCrops
 from reidray.data.ingest.stream import StreamedCrops
 
 __all__ = [
     "ImageFiles",
+    "IngestMode",
     "IngestedCrops",
     "ResidentCrops",
     "StreamedCrops",
-    "Way",
-    "choose_way",
+    "choose_ingest_mode",
     "ingest",
 ]

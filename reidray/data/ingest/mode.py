@@ -1,4 +1,4 @@
-"""Which way the crops take: through memory where they fit, else anew every epoch."""
+"""Which mode the crops take: through memory where they fit, else anew every epoch."""
 
 import logging
 from typing import Literal
@@ -14,11 +14,13 @@ log = logging.getLogger("reidray")
 USABLE = 0.8
 """Share of a node's object store that crops may fill."""
 
-Way = Literal["resident", "stream"]
+IngestMode = Literal["resident", "stream"]
 IngestedCrops = ResidentCrops | StreamedCrops
 
 
-def choose_way(files: ImageFiles, asked: Literal["auto", "resident", "stream"]) -> Way:
+def choose_ingest_mode(
+    files: ImageFiles, asked: Literal["auto", "resident", "stream"]
+) -> IngestMode:
     """How the crops are to be had; says it with the numbers.
 
     Every node whose processes train holds one copy of resident crops, so that the smallest object
@@ -36,11 +38,11 @@ def choose_way(files: ImageFiles, asked: Literal["auto", "resident", "stream"]) 
     )
     if asked == "resident" and not fits:
         raise UserError(f"{numbers}: use --ingest stream, smaller crops or nodes with more memory")
-    way: Way = "resident" if fits and asked != "stream" else "stream"
-    log.info("ingest %s: %s", way, numbers)
-    return way
+    mode: IngestMode = "resident" if fits and asked != "stream" else "stream"
+    log.info("ingest %s: %s", mode, numbers)
+    return mode
 
 
-def ingest(files: ImageFiles, way: Way) -> IngestedCrops:
+def ingest(files: ImageFiles, mode: IngestMode) -> IngestedCrops:
     """Have the crops, or see that they can be had; what does not decode is set aside by name."""
-    return decode_resident(files) if way == "resident" else survey_stream(files)
+    return decode_resident(files) if mode == "resident" else survey_stream(files)

@@ -82,10 +82,10 @@ def parallel_chart(
         places = [_places([v[key] for v in values], key in logarithmic) for key in keys]
         places.append(_places(list(figures), False))
         columns = np.stack([column for column, _ in places], axis=1)
-        goodness = [validation.goodness(figure) for figure in figures]
-        scale = Normalize(min(goodness), max(goodness))
-        for index in np.argsort(goodness):
-            share = scale(goodness[index]) if max(goodness) > min(goodness) else 0.5
+        scores = [validation.score(figure) for figure in figures]
+        scale = Normalize(min(scores), max(scores))
+        for index in np.argsort(scores):
+            share = scale(scores[index]) if max(scores) > min(scores) else 0.5
             axes.plot(columns[index], color=COLOURS(share), linewidth=1.6, alpha=0.85)
         for place, (_, marks) in enumerate(places):
             axes.axvline(place, color=GREY, linewidth=1)

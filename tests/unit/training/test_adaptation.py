@@ -12,9 +12,9 @@ from reidray.errors import UserError
 SMALL = ("--network.height", "32", "--network.width", "16")
 
 
-def adapted(prepared):
+def adapted(experiment):
     """Return the line on an adaptation; nothing if there is none."""
-    told = [note for note in prepared.manifest.notes if "the recipe is adapted" in note]
+    told = [note for note in experiment.manifest.notes if "the recipe is adapted" in note]
     assert len(told) <= 1
     return "".join(told)
 
@@ -29,45 +29,48 @@ def plain(tmp_path_factory):
 @pytest.mark.parametrize("cameras", [0, 1, 2])
 def test_every_recipe_trains_on_few_people_without_attributes(tmp_path, recipe, cameras):
     data = people_folders(tmp_path / "data", 8, cameras)
-    prepared = reid(data, *(["--recipe", recipe] if recipe else []))
-    assert prepared.config.batch.people <= 8
-    assert prepared.config.validation.select_by == "mean_ap"
-    assert not prepared.architecture.schema.attributes
-    assert "batches of" in adapted(prepared)
-    assert reid(data, "--config", str(saved(prepared, tmp_path))).config == prepared.config
+    experiment = reid(data, *(["--recipe", recipe] if recipe else []))
+    assert experiment.config.batch.people <= 8
+    assert experiment.config.validation.select_by == "mean_ap"
+    assert not experiment.architecture.schema.attributes
+    assert "batches of" in adapted(experiment)
+    assert reid(data, "--config", str(saved(experiment, tmp_path))).config == experiment.config
 
 
-def saved(prepared, folder):
+def saved(experiment, folder):
     """The configuration of a run, as a file."""
     import yaml
 
-    from reidray.training.run import plain as as_plain
+    from reidray.training.experiment import plain as as_plain
 
-    (folder / "config.yaml").write_text(yaml.safe_dump(as_plain(prepared.config)))
+    (folder / "config.yaml").write_text(yaml.safe_dump(as_plain(experiment.config)))
     return folder / "config.yaml"
 
 
 @pytest.mark.parametrize("recipe", ["demo", "market_small"])
 def test_a_recipe_with_attributes_learns_identity_alone_where_there_are_none(plain, recipe):
-    prepared = reid(plain, "--recipe", recipe)
-    assert prepared.architecture.name == "baseline"
-    assert prepared.architecture.backbone == "resnet_tiny"
-    assert "identity alone" in adapted(prepared)
-    assert "feature_size" in adapted(prepared)
+    experiment = reid(plain, "--recipe", recipe)
+    assert experiment.architecture.name == "baseline"
+    assert experiment.architecture.backbone == "resnet_tiny"
+    assert "identity alone" in adapted(experiment)
+    assert "feature_size" in adapted(experiment)
 
 
 def test_nothing_is_adapted_where_the_data_have_all_that_is_asked_for(tmp_path):
     data = attributed(tmp_path / "data", 30)
-    prepared = reid(data, "--recipe", "demo")
-    assert (prepared.architecture.name, prepared.config.batch.people) == ("apr", 16)
-    assert prepared.config.validation.select_by == "attribute_accuracy"
-    assert not adapted(prepared)
+    experiment = reid(data, "--recipe", "demo")
+    assert (experiment.architecture.name, experiment.config.batch.people) == ("apr", 16)
+    assert experiment.config.validation.select_by == "attribute_accuracy"
+    assert not adapted(experiment)
 
 
 def test_unknown_attributes_of_validation_people_choose_no_epoch(tmp_path):
     data = attributed(tmp_path / "data", 30, val="")
-    prepared = reid(data, "--recipe", "demo")
-    assert (prepared.architecture.name, prepared.config.validation.select_by) == ("apr", "mean_ap")
+    experiment = reid(data, "--recipe", "demo")
+    assert (experiment.architecture.name, experiment.config.validation.select_by) == (
+        "apr",
+        "mean_ap",
+    )
     with pytest.raises(UserError, match="no attribute of the validation people is known"):
         reid(data, "--recipe", "demo", "--validation.select-by", "attribute_accuracy")
 
@@ -100,9 +103,9 @@ def test_what_a_refusal_advises_works(plain, recipe, flags, advice):
 
 def test_settings_of_a_recipe_give_way_to_a_network_that_is_named(tmp_path):
     data = attributed(tmp_path / "data", 30)
-    prepared = reid(data, "--recipe", "demo", "--network.name", "vgg_triplet_rgb", *SMALL)
-    assert prepared.architecture.name == "vgg_triplet_rgb"
-    assert "backbone, feature_size, dropout left out" in adapted(prepared)
+    experiment = reid(data, "--recipe", "demo", "--network.name", "vgg_triplet_rgb", *SMALL)
+    assert experiment.architecture.name == "vgg_triplet_rgb"
+    assert "backbone, feature_size, dropout left out" in adapted(experiment)
     with pytest.raises(UserError, match="'baseline' has no feature_size"):
         reid(data, "--recipe", "demo", "--network.name", "baseline", "--network.feature-size", "64")
 
@@ -111,16 +114,16 @@ def test_a_set_that_names_nobody_is_refused_with_what_would_train_on_it(tmp_path
     data = labelled(tmp_path / "data", 4)
     with pytest.raises(UserError, match=r"names nobody .* jobs/train_multitask\.py trains"):
         reid(data)
-    assert multitask(data, "--task", "pets").counts() == "9 training, 3 validation images"
+    assert multitask(data, "--task", "pets").describe_images() == "9 training, 3 validation images"
 
 
 @pytest.mark.parametrize("recipe", [name for name in recipes("multitask") if "pets" in name])
 def test_classes_alone_are_learned_where_there_are_no_masks(tmp_path, recipe):
     data = labelled(tmp_path / "data", 5)
-    prepared = multitask(data, "--recipe", recipe)
-    assert prepared.architecture.name == "pets_mobilenet_dense"
-    assert not prepared.labelling.masks
-    assert "batches of 12 images instead of 32" in adapted(prepared)
+    experiment = multitask(data, "--recipe", recipe)
+    assert experiment.architecture.name == "pets_mobilenet_dense"
+    assert not experiment.labelling.masks
+    assert "batches of 12 images instead of 32" in adapted(experiment)
     network = ("--network.name", "pets_autoencoder")
     with pytest.raises(UserError, match=r"or use --network\.name pets_mobilenet_dense"):
         multitask(data, "--recipe", recipe, *network)
@@ -137,11 +140,11 @@ def test_images_of_which_nothing_is_known_are_not_decoded(tmp_path):
     rows += [f"n{i}.png,train,{1 + i % 8}," for i in range(8)]
     rows += [f"t{i}.png,gallery,77," for i in range(50)] + ["q.png,query,77,"]
     data = manifest(tmp_path / "data", "path,split,person,attr_gender", rows)
-    prepared = multitask(data, "--recipe", "attributes_vgg")
-    assert len(prepared.image_files().paths) == 16
-    assert {*prepared.images} == {"train", "val"}
-    for part in prepared.images.values():
-        paths = prepared.image_files().paths.take(part.rows).to_pylist()
+    experiment = multitask(data, "--recipe", "attributes_vgg")
+    assert len(experiment.image_files().paths) == 16
+    assert {*experiment.images} == {"train", "val"}
+    for part in experiment.images.values():
+        paths = experiment.image_files().paths.take(part.rows).to_pylist()
         assert not any(path.startswith(("n", "t", "q")) for path in paths)
     assert len(reid(data).image_files().paths) == 24
 
@@ -149,10 +152,10 @@ def test_images_of_which_nothing_is_known_are_not_decoded(tmp_path):
 def test_attributes_are_learned_beside_classes_that_the_set_names_too(tmp_path):
     rows = [f"{p}_{i}.png,train,{p},male,{'ab'[p % 2]}" for p in range(1, 9) for i in range(2)]
     data = manifest(tmp_path / "data", "path,split,person,attr_gender,label", rows)
-    prepared = multitask(data, "--recipe", "attributes_vgg")
-    assert prepared.images["train"].labels.shape[1] == 1
-    assert not prepared.labelling.classes
-    assert len(prepared.labelling.schema.names) == 1
+    experiment = multitask(data, "--recipe", "attributes_vgg")
+    assert experiment.images["train"].labels.shape[1] == 1
+    assert not experiment.labelling.classes
+    assert len(experiment.labelling.schema.names) == 1
 
 
 def test_validation_images_without_a_label_are_refused(tmp_path):

@@ -14,12 +14,12 @@ from support.made_people import CONFIG, fresh_network, made_task, network
 from reidray.config import OptimizerConfig
 from reidray.errors import UserError
 from reidray.storage.location import Location
-from reidray.training.checkpoint import read_best, read_standing
-from reidray.training.checkpoint_files import check_whole, settle_checkpoints
-from reidray.training.loop import LoopPlan, fit
+from reidray.training.checkpoint import read_best, read_trainer_state
+from reidray.training.loop import TrainerConfig, fit
+from reidray.training.runs.checkpoint_files import check_whole, repair_checkpoint_list
 
 FILES = ("network.safetensors", "best.safetensors", "optimizer.safetensors", "state.json")
-PLAN = LoopPlan(seed=0, epochs=3, optimizer=OptimizerConfig(), validation=CONFIG.validation)
+PLAN = TrainerConfig(seed=0, epochs=3, optimizer=OptimizerConfig(), validation=CONFIG.validation)
 
 
 class Saver(Listener):
@@ -107,12 +107,12 @@ def test_any_damage_to_the_newest_checkpoint_is_found_and_the_one_before_it_take
     with pytest.raises(UserError, match=r"is damaged|is missing") as caught:
         fit(made_task(), fresh_network(), PLAN, Listener(), checkpoint=run / "checkpoints" / last)
     assert "\n" not in str(caught.value)
-    settle_checkpoints(Location(str(run)))
+    repair_checkpoint_list(Location(str(run)))
     assert newest(run) == before
     assert f"going on from the checkpoint before it, {before}" in caplog.text
-    assert read_standing(run / "checkpoints" / before).epoch == 2
+    assert read_trainer_state(run / "checkpoints" / before).epoch == 2
     caplog.clear()
-    settle_checkpoints(Location(str(run)))
+    repair_checkpoint_list(Location(str(run)))
     assert not caplog.text
 
 
@@ -120,14 +120,14 @@ def test_a_run_without_a_whole_checkpoint_is_refused_in_one_line(run):
     for name in names_of(run):
         flip(run / "checkpoints" / name / "best.safetensors")
     with pytest.raises(UserError, match="no checkpoint before it is whole: train again") as caught:
-        settle_checkpoints(Location(str(run)))
+        repair_checkpoint_list(Location(str(run)))
     assert "\n" not in str(caught.value)
 
 
 def test_a_checkpoint_folder_that_is_gone_leaves_the_one_before_it(run):
     before, last = names_of(run)
     shutil.rmtree(run / "checkpoints" / last)
-    settle_checkpoints(Location(str(run)))
+    repair_checkpoint_list(Location(str(run)))
     assert newest(run) == before
 
 
@@ -138,7 +138,7 @@ def test_a_damaged_list_of_checkpoints_is_made_again(run, caplog, text):
         file.unlink()
     else:
         file.write_text(text)
-    settle_checkpoints(Location(str(run)))
+    repair_checkpoint_list(Location(str(run)))
     assert newest(run) == names_of(run)[-1]
     assert ("is damaged" in caplog.text) == (text is not None)
 
@@ -146,14 +146,14 @@ def test_a_damaged_list_of_checkpoints_is_made_again(run, caplog, text):
 def test_a_whole_list_is_left_alone(run):
     file = run / "checkpoints" / "checkpoint_manager_snapshot.json"
     before = file.read_bytes()
-    settle_checkpoints(Location(str(run)))
+    repair_checkpoint_list(Location(str(run)))
     assert file.read_bytes() == before
 
 
 def test_a_run_that_has_no_checkpoint_yet_begins_at_its_first_epoch(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     (tmp_path / "config.yaml").write_text("epochs: 3\n")
-    settle_checkpoints(Location(str(tmp_path)))
+    repair_checkpoint_list(Location(str(tmp_path)))
     assert "has no checkpoint yet: training begins at epoch 1" in caplog.text
 
 
@@ -169,21 +169,21 @@ def without_checksums(run):
 
 def test_a_checkpoint_of_before_checksums_is_still_read(run):
     last = without_checksums(run)
-    settle_checkpoints(Location(str(run)))
+    repair_checkpoint_list(Location(str(run)))
     assert newest(run) == last.name
     standing, weights = read_best(last)
     assert standing.epoch == 3
     resumed = fit(made_task(), fresh_network(), PLAN, Listener(), checkpoint=last)
     assert all(torch.equal(weights[key], value) for key, value in resumed.best_weights.items())
     cut(last / "state.json")
-    settle_checkpoints(Location(str(run)))
+    repair_checkpoint_list(Location(str(run)))
     assert newest(run) == names_of(run)[0]
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_cut_checkpoint_of_before_checksums_leaves_the_one_before_it(run, name):
     cut(without_checksums(run) / name)
-    settle_checkpoints(Location(str(run)))
+    repair_checkpoint_list(Location(str(run)))
     assert newest(run) == names_of(run)[0]
 
 
@@ -196,7 +196,7 @@ def test_a_standing_of_other_types_is_refused(run, key, value):
     state["standing"][key] = value
     (last / "state.json").write_text(json.dumps(state))
     with pytest.raises(UserError, match=r"state\.json is damaged"):
-        read_standing(last)
+        read_trainer_state(last)
 
 
 @pytest.mark.parametrize("name", ["../../treasure", "/treasure", "linked", "..", ""])
@@ -207,7 +207,7 @@ def test_a_list_that_names_another_place_is_refused(run, name):
     pending = [{"version": 0, "checkpoint_dir_name": name, "metrics": {}}]
     list_checkpoints(run, *names_of(run), pending_training_results=pending)
     with pytest.raises(UserError, match=re.escape(f"names a checkpoint {name!r}")):
-        settle_checkpoints(Location(str(run)))
+        repair_checkpoint_list(Location(str(run)))
 
 
 def test_checksums_are_those_of_sha256sum(run):
@@ -222,6 +222,6 @@ def test_a_damaged_checkpoint_in_a_bucket_leaves_the_one_before_it(run, bucket):
     for file in run.rglob("*"):
         if file.is_file():
             place.write_bytes(file.relative_to(run).as_posix(), file.read_bytes())
-    settle_checkpoints(place)
+    repair_checkpoint_list(place)
     listed = json.loads(place.read_bytes("checkpoints/checkpoint_manager_snapshot.json"))
     assert listed["latest_checkpoint_result"]["checkpoint_dir_name"] == names_of(run)[0]

@@ -8,12 +8,12 @@ from support.made_people import CONFIG, fresh_network, made_task, network
 
 from reidray.config import OptimizerConfig
 from reidray.errors import UserError
-from reidray.training.checkpoint import read_best, read_standing
-from reidray.training.clock import TimeLimit
-from reidray.training.loop import LoopPlan, fit
+from reidray.training.checkpoint import read_best, read_trainer_state
+from reidray.training.distributed_context import DistributedContext
+from reidray.training.loop import TrainerConfig, fit
 from reidray.training.optimizers import build_optimizer
-from reidray.training.place import Place
 from reidray.training.tasks.reid.task import ReidTask
+from reidray.training.time_budget import TimeLimit
 
 
 class Recorder:
@@ -37,7 +37,7 @@ class Recorder:
 
 
 def plan(epochs=3, **settings):
-    return LoopPlan(
+    return TrainerConfig(
         seed=0,
         epochs=epochs,
         optimizer=OptimizerConfig(learning_rate=0.003),
@@ -52,7 +52,7 @@ def test_training_learns_and_keeps_the_best_epoch(tmp_path):
     assert recorder.records[-1]["loss"] < recorder.records[0]["loss"]
     best = max(recorder.records, key=lambda record: record["mean_ap"])
     assert best["mean_ap"] > 0.6
-    assert state.standing.best_epoch == best["epoch"]
+    assert state.trainer_state.best_epoch == best["epoch"]
     standing, weights = read_best(tmp_path / "6")
     assert standing.finished
     assert torch.equal(weights["identity.weight"], state.best_weights["identity.weight"])
@@ -96,7 +96,7 @@ def test_training_stops_when_patience_ends():
     frozen = plan(50, validation=validation)
     frozen = replace(frozen, optimizer=OptimizerConfig(learning_rate=1e-12))
     state = fit(made_task(), network(), frozen, recorder)
-    assert state.standing.finished
+    assert state.trainer_state.finished
     assert len(recorder.records) < 10
 
 
@@ -146,12 +146,12 @@ def test_an_epoch_that_time_cuts_says_how_much_of_it_was_trained(tmp_path):
     task.__class__ = Slow
     build_optimizer(OptimizerConfig(), fresh)  # slow the first time
     state = fit(task, fresh, plan(30, limit=limit(2.5)), Recorder(tmp_path))
-    record = state.standing.records[-1]
+    record = state.trainer_state.records[-1]
     assert record["epoch"] == 1
     assert record["epoch_share"] == record["step"] / task.steps_per_epoch
     assert 0 < record["epoch_share"] < 1
-    assert state.standing.best["epoch_share"] == record["epoch_share"]
-    assert read_standing(tmp_path / "1").best["step"] == record["step"]
+    assert state.trainer_state.best["epoch_share"] == record["epoch_share"]
+    assert read_trainer_state(tmp_path / "1").best["step"] == record["step"]
 
 
 @pytest.mark.parametrize("started", [60, 3.5])
@@ -174,8 +174,8 @@ def test_a_training_resumed_without_time_for_a_step_ends_with_what_it_has(tmp_pa
     )
     assert [record["epoch"] for record in recorder.begun_after] == [1]
     assert [record["epoch"] for record in recorder.records] == [2]
-    assert state.standing.finished
-    assert state.standing.best_epoch in (1, 2)
+    assert state.trainer_state.finished
+    assert state.trainer_state.best_epoch in (1, 2)
 
 
 def test_a_loss_that_is_not_finite_stops_with_advice():
@@ -218,7 +218,7 @@ def test_a_figure_that_is_not_finite_is_never_the_best(undefined):
     task = made_task()
     task.__class__ = Judged
     state = fit(task, network(), plan(4), Recorder())
-    assert (state.standing.best_epoch, state.standing.best["mean_ap"]) == (2, 0.2)
+    assert (state.trainer_state.best_epoch, state.trainer_state.best["mean_ap"]) == (2, 0.2)
 
 
 def test_a_training_without_a_finite_figure_is_refused_and_so_is_going_on_with_it(tmp_path):
@@ -236,7 +236,10 @@ def test_a_training_without_a_finite_figure_is_refused_and_so_is_going_on_with_i
 @pytest.mark.parametrize("workers", [2, 4])
 def test_workers_share_the_batches_that_one_would_have(workers):
     whole = list(made_task().batches(1))
-    parts = [list(made_task(place=Place(rank, workers)).batches(1)) for rank in range(workers)]
+    parts = [
+        list(made_task(context=DistributedContext(rank, workers)).batches(1))
+        for rank in range(workers)
+    ]
     assert {len(part) for part in parts} == {len(whole)}
     for batch, *shares in zip(whole, *parts, strict=True):
         crops = torch.cat([share.crops for share in shares])

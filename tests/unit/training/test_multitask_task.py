@@ -16,9 +16,13 @@ from reidray.config import (
 from reidray.data.attribute_schema import Attribute, AttributeSchema
 from reidray.data.images.crops import CropGroup, CropTable
 from reidray.models import build_model
-from reidray.training.loop import LoopPlan, fit
-from reidray.training.place import Place
-from reidray.training.tasks.multitask.examination import LabelledImages, Labelling, examine
+from reidray.training.distributed_context import DistributedContext
+from reidray.training.loop import TrainerConfig, fit
+from reidray.training.tasks.multitask.label_evaluation import (
+    LabelledImages,
+    Labelling,
+    evaluate_network,
+)
 from reidray.training.tasks.multitask.task import MultitaskTask
 
 CLASSES = ("red", "green", "blue")
@@ -60,12 +64,12 @@ def class_labels():
     return pictures()[2][:, None].astype(np.int64)
 
 
-def made_task(labels, labelling, config=CONFIG, place=Place()):
-    return MultitaskTask(config, labelling, table(labelling.masks), *parts(labels), place)
+def made_task(labels, labelling, config=CONFIG, context=DistributedContext()):
+    return MultitaskTask(config, labelling, table(labelling.masks), *parts(labels), context)
 
 
 def plan(epochs, select_by):
-    return LoopPlan(
+    return TrainerConfig(
         seed=0,
         epochs=epochs,
         optimizer=OptimizerConfig(name="adam", learning_rate=0.005, schedule="constant"),
@@ -82,14 +86,16 @@ def test_classes_and_masks_are_learned_together():
     listener, network = Listener(), pets_network()
     state = fit(made_task(class_labels(), PETS), network, plan(26, "validation_loss"), listener)
     best = min(listener.records, key=lambda record: record["validation_loss"])
-    assert state.standing.best_epoch == best["epoch"]
+    assert state.trainer_state.best_epoch == best["epoch"]
     assert best["accuracy"] > 0.9
     assert best["mask_iou"] > 0.6
     assert set(listener.records[-1]) >= {"loss_labels", "loss_masks", "macro_f1", "mask_f1"}
 
     network.load_state_dict(state.best_weights)
     _, validation = parts(class_labels())
-    seen = examine(network.eval(), table(True), validation, PETS, CONFIG.loss, torch.device("cpu"))
+    seen = evaluate_network(
+        network.eval(), table(True), validation, PETS, CONFIG.loss, torch.device("cpu")
+    )
     assert seen.summary["accuracy"] == best["accuracy"]
     assert seen.summary["mask_iou"] == pytest.approx(best["mask_iou"])
     assert seen.labels["class"].confusion.sum() == seen.images == 32
@@ -106,7 +112,9 @@ def test_attributes_are_learned_and_unknown_ones_count_nothing():
     best = max(record["attribute_accuracy"] for record in listener.records)
     assert best > 0.85
     _, validation = parts(labels)
-    seen = examine(network.eval(), table(False), validation, WEAR, CONFIG.loss, torch.device("cpu"))
+    seen = evaluate_network(
+        network.eval(), table(False), validation, WEAR, CONFIG.loss, torch.device("cpu")
+    )
     assert seen.labels["size"].support.sum() == (validation.labels[:, 1] >= 0).sum()
     assert "mask_f1" not in seen.summary
 
@@ -116,7 +124,7 @@ def test_workers_share_each_batch_of_one(workers):
     config = replace(CONFIG, num_workers=workers)
     alone = list(made_task(class_labels(), PETS).batches(3))
     shared = [
-        list(made_task(class_labels(), PETS, config, Place(rank, workers)).batches(3))
+        list(made_task(class_labels(), PETS, config, DistributedContext(rank, workers)).batches(3))
         for rank in range(workers)
     ]
     for step, batch in enumerate(alone):

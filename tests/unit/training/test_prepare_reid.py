@@ -18,10 +18,10 @@ from reidray.config import (
 )
 from reidray.data.annotations import ANNOTATION_COLUMNS
 from reidray.errors import UserError
-from reidray.training.run import open_run
-from reidray.training.run_directory import RunDirectory
-from reidray.training.tasks.reid.prepare import prepare_reid
-from reidray.training.worker import settings_to_keep
+from reidray.training.experiment import start_run
+from reidray.training.runs.run_directory import RunDirectory
+from reidray.training.tasks.reid.prepare import build_reid_experiment
+from reidray.training.worker import resume_settings
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +52,11 @@ def test_a_network_is_described_by_what_it_has(annotated, tmp_path, name, predic
         batch=BatchConfig(people=4, crops=2),
         val_fraction=0.25,
     )
-    prepared = prepare_reid(config)
-    assert len(prepared.manifest.schema.names) == 12
-    assert len(prepared.architecture.schema.names) == predicted
-    assert prepared.architecture.num_people == (0 if name == "vgg_triplet_rgb" else 9)
-    assert (prepared.architecture.height, prepared.architecture.width) == (32, 16)
+    experiment = build_reid_experiment(config)
+    assert len(experiment.manifest.schema.names) == 12
+    assert len(experiment.architecture.schema.names) == predicted
+    assert experiment.architecture.num_people == (0 if name == "vgg_triplet_rgb" else 9)
+    assert (experiment.architecture.height, experiment.architecture.width) == (32, 16)
     assert not (tmp_path / "run").exists()
 
 
@@ -70,15 +70,15 @@ def prepare(annotated, tmp_path, **settings):
         val_fraction=0.25,
         **settings,
     )
-    return prepare_reid(config)
+    return build_reid_experiment(config)
 
 
 def test_what_is_not_said_of_a_network_is_as_in_its_report(annotated, tmp_path):
-    prepared = prepare(annotated, tmp_path, network={"name": "vgg_triplet_rgb"})
-    assert prepared.config.network.embedding_size == prepared.architecture.embedding_size == 301
-    assert prepared.config.network.backbone is None
-    again = prepare_reid(prepared.config)
-    assert again.architecture == prepared.architecture
+    experiment = prepare(annotated, tmp_path, network={"name": "vgg_triplet_rgb"})
+    assert experiment.config.network.embedding_size == experiment.architecture.embedding_size == 301
+    assert experiment.config.network.backbone is None
+    again = build_reid_experiment(experiment.config)
+    assert again.architecture == experiment.architecture
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_cameras_cannot_be_spread_where_none_are_known(tmp_path):
     batch = BatchConfig(people=2, crops=2, spread_cameras=True)
     config = TrainReidConfig(data=str(tmp_path / "data"), batch=batch)
     with pytest.raises(UserError, match="spread-cameras needs cameras"):
-        prepare_reid(config)
+        build_reid_experiment(config)
 
 
 def folders(root, images, split="train"):
@@ -129,26 +129,30 @@ def folders(root, images, split="train"):
 def prepare_folders(data, **settings):
     batch = BatchConfig(people=2, crops=2)
     network = NetworkConfig(name="baseline", height=32, width=16)
-    return prepare_reid(TrainReidConfig(data=str(data), batch=batch, network=network, **settings))
+    return build_reid_experiment(
+        TrainReidConfig(data=str(data), batch=batch, network=network, **settings)
+    )
 
 
 @pytest.mark.parametrize(("cameras", "queries"), [([1, 2], 6), ([None, None], 3), ([1, 1], 3)])
 def test_how_many_queries_validation_has_is_told(tmp_path, cameras, queries):
     data = folders(tmp_path, [(p, c) for p in range(1, 13) for c in cameras])
-    prepared = prepare_folders(data, val_fraction=0.25)
-    assert prepared.counts().endswith(f"validating on 6 images of 3 people, {queries} queries")
-    assert not prepared.manifest.notes
+    experiment = prepare_folders(data, val_fraction=0.25)
+    assert experiment.describe_images().endswith(
+        f"validating on 6 images of 3 people, {queries} queries"
+    )
+    assert not experiment.manifest.notes
 
 
 def test_a_run_directory_says_which_person_has_which_number(tmp_path):
     data = folders(tmp_path / "data", [(p, c) for p in range(1, 13) for c in (1, 2)])
     for name in ("11_1", "1_11", "9" * 20):
         shutil.copytree(data / "train" / "5", data / "train" / name)
-    prepared = prepare_folders(data, output=str(tmp_path / "run"))
-    open_run(prepared)
+    experiment = prepare_folders(data, output=str(tmp_path / "run"))
+    start_run(experiment)
     told = json.loads((tmp_path / "run" / "person_ids.json").read_text())
     assert len(told) == len(set(told.values())) == 15
-    table = prepared.manifest.table
+    table = experiment.manifest.table
     for path, person in zip(table["path"].to_pylist(), table["person"].to_pylist(), strict=True):
         assert told[path.split("/")[1]] == person
     assert not (tmp_path / "run" / "camera_ids.json").exists()
@@ -163,11 +167,11 @@ def test_a_protocol_that_needs_cameras_is_refused_without_them(tmp_path):
 def test_queries_of_people_seen_by_one_camera_are_counted_among_the_findings(tmp_path):
     cameras = {person: (1, 1) if person % 2 else (1, 2) for person in range(1, 13)}
     data = folders(tmp_path, [(p, c) for p, pair in cameras.items() for c in pair])
-    prepared = prepare_folders(data, val_fraction=0.5)
-    one_camera = {*prepared.validation.people} & {*range(1, 13, 2)}
-    two_cameras = len({*prepared.validation.people} - one_camera)
+    experiment = prepare_folders(data, val_fraction=0.5)
+    one_camera = {*experiment.validation.people} & {*range(1, 13, 2)}
+    two_cameras = len({*experiment.validation.people} - one_camera)
     asked = len(one_camera) + 2 * two_cameras
-    note = prepared.manifest.notes[-1]
+    note = experiment.manifest.notes[-1]
     assert f"not judged: {len(one_camera)} of {asked} ('train/" in note
     assert note.count(".png'") == len(one_camera)
     assert all(f"/{person:04d}_" in note for person in one_camera)
@@ -201,8 +205,8 @@ def test_validation_people_of_the_users_own_must_be_there_twice(tmp_path):
 
 def test_one_validation_person_is_told_of(tmp_path):
     data = folders(tmp_path, [(p, c) for p in range(1, 9) for c in (1, 2)])
-    prepared = prepare_folders(data, val_fraction=0.1)
-    assert "validation shows one person" in prepared.manifest.notes[-1]
+    experiment = prepare_folders(data, val_fraction=0.1)
+    assert "validation shows one person" in experiment.manifest.notes[-1]
 
 
 def test_junk_and_distractors_of_the_users_own_validation_are_not_people(tmp_path):
@@ -213,10 +217,12 @@ def test_junk_and_distractors_of_the_users_own_validation_are_not_people(tmp_pat
         Image.new("RGB", (8, 16)).save(tmp_path / f"{number}.png")
         lines.append(f"{number}.png,{split},{person},{camera}")
     (tmp_path / "set.csv").write_text("\n".join(lines) + "\n")
-    prepared = prepare_folders(tmp_path / "set.csv")
-    assert {*prepared.train.people} == {1, 2, 3}
-    assert {*prepared.validation.people} == {8, 9}
-    assert any(note.endswith("in train and val, left out: 10") for note in prepared.manifest.notes)
+    experiment = prepare_folders(tmp_path / "set.csv")
+    assert {*experiment.train.people} == {1, 2, 3}
+    assert {*experiment.validation.people} == {8, 9}
+    assert any(
+        note.endswith("in train and val, left out: 10") for note in experiment.manifest.notes
+    )
 
 
 def test_a_run_of_an_earlier_version_goes_on_and_one_of_other_settings_is_refused(
@@ -225,15 +231,15 @@ def test_a_run_of_an_earlier_version_goes_on_and_one_of_other_settings_is_refuse
     """A setting that came later has no value there; no worker is started to see a difference."""
     flags = ("--data", str(annotated), "--output", str(tmp_path / "run"), "--layout", "trento")
     config = parse_config(TrainReidConfig, [*flags, "--batch.people", "4"], trains="reid").config
-    prepared = prepare_reid(config)
-    settings = settings_to_keep(prepared.config, prepared.manifest.fingerprint)
+    experiment = build_reid_experiment(config)
+    settings = resume_settings(experiment.config, experiment.manifest.fingerprint)
     del settings["validation"]["protocol"]
     place = tmp_path / "run" / "checkpoints" / "checkpoint_2026-05-01_10-01-00.0"
     place.mkdir(parents=True)
     state = {"standing": {}, "settings": settings}
     (place / "state.json").write_text(json.dumps(state))
     run = RunDirectory.at(str(tmp_path / "run"))
-    assert prepare_reid(config, run).config == prepared.config
+    assert build_reid_experiment(config, run).config == experiment.config
     longer = replace(config, epochs=config.epochs + 1)
     with pytest.raises(UserError, match=f"with epochs = {config.epochs}, not {longer.epochs}"):
-        prepare_reid(longer, run)
+        build_reid_experiment(longer, run)

@@ -1,7 +1,7 @@
 import pytest
 
 from reidray.storage.location import Location
-from reidray.training.run_directory import RunDirectory
+from reidray.training.runs.run_directory import RunDirectory
 
 MADE = [
     "config.yaml",

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
-from reidray.training.tasks.reid.validation import LabelledCrops, judge
+from reidray.training.tasks.reid.validation import LabelledCrops, evaluate_validation
 
 
 def test_groups_by_gender_add_up_to_the_figures_of_all():
@@ -20,7 +20,7 @@ def test_groups_by_gender_add_up_to_the_figures_of_all():
     )
     random = np.random.default_rng(0)
     features = random.normal(size=(13, 8))[people] + 0.9 * random.normal(size=(48, 8))
-    figures = judge(
+    figures = evaluate_validation(
         torch.from_numpy(features.astype(np.float32)),
         codes.astype(np.int64),
         truth,

@@ -14,10 +14,10 @@ from support.made_folders import people_folders, reid
 
 from reidray.config import OptimizerConfig, ReidValidationConfig
 from reidray.storage.location import Location
-from reidray.training.checkpoint import Standing, TrainingState
+from reidray.training.checkpoint import TrainerState, TrainingSnapshot
 from reidray.training.optimizers import build_optimizer
-from reidray.training.run_directory import RunDirectory
-from reidray.training.trainer import Resources
+from reidray.training.ray_trainer import Resources
+from reidray.training.runs.run_directory import RunDirectory
 from reidray.tuning.populations import split_results
 from reidray.tuning.search_space import Variation
 from reidray.tuning.sweep_files import told_best, write_outputs
@@ -31,7 +31,7 @@ VALIDATION = ReidValidationConfig()
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
+def experiment(tmp_path_factory):
     data = people_folders(tmp_path_factory.mktemp("people") / "data", 12)
     return reid(data, "--epochs", "3", "--network.height", "32", "--network.width", "16")
 
@@ -39,9 +39,9 @@ def prepared(tmp_path_factory):
 class Sweep:
     """A sweep's folder as Tune leaves it, and what Tune would say of it."""
 
-    def __init__(self, folder, prepared, *, mutates):
+    def __init__(self, folder, experiment, *, mutates):
         self.folder = folder
-        self.trials = Trials(prepared, None, Resources(False, 1), Location(str(folder)), mutates)
+        self.trials = Trials(experiment, None, Resources(False, 1), Location(str(folder)), mutates)
         self.seconds = 0.0
         self.numbers = {}
         self.results = {}
@@ -67,10 +67,10 @@ class Sweep:
     def save(self, place, records):
         place.mkdir()
         network = torch.nn.Linear(2, 2)
-        state = TrainingState(network, build_optimizer(OptimizerConfig(), network), {})
+        state = TrainingSnapshot(network, build_optimizer(OptimizerConfig(), network), {})
         judged = [r for r in records if "mean_ap" in r]
         best = max(judged, key=lambda r: r["mean_ap"])
-        state.standing = Standing(
+        state.trainer_state = TrainerState(
             epoch=records[-1]["epoch"],
             finished=records[-1]["epoch"] == 3,
             best_epoch=best["epoch"],
@@ -100,9 +100,9 @@ class Sweep:
 
 
 @pytest.fixture
-def population(tmp_path, prepared):
+def population(tmp_path, experiment):
     """Trial 1 copies trial 0 after its first epoch, and is as good as that without being better."""
-    sweep = Sweep(tmp_path, prepared, mutates=True)
+    sweep = Sweep(tmp_path, experiment, mutates=True)
     sweep.numbers = {"strong": 0, "weak": 1}
     first = sweep.told("strong", sweep.epoch(1, 0.8), 0.01, [])
     lineage = sweep.told("weak", sweep.epoch(1, 0.1), 0.0001, [])
@@ -169,10 +169,12 @@ def test_an_epoch_trained_twice_counts_once():
 
 def write(sweep, rows, output):
     best = best_of(rows, VALIDATION)
-    base = sweep.trials.prepared.config
+    base = sweep.trials.experiment.config
     run = RunDirectory.at(str(output))
     output.mkdir()
-    made = write_outputs(run, SPACE, base, base, rows, best, sweep.trials.prepared.judged_on())
+    made = write_outputs(
+        run, SPACE, base, base, rows, best, sweep.trials.experiment.describe_validation()
+    )
     return made, list(csv.DictReader((output / "trials.csv").open()))
 
 
@@ -194,9 +196,9 @@ def test_the_files_of_a_population_keep_who_copied_whom(population, tmp_path):
 
 
 @pytest.fixture
-def tied(tmp_path, prepared):
+def tied(tmp_path, experiment):
     """Three trials as good as each other, one that failed, and one without a figure."""
-    sweep = Sweep(tmp_path, prepared, mutates=False)
+    sweep = Sweep(tmp_path, experiment, mutates=False)
     sweep.numbers = {"d": 0, "c": 1, "b": 2, "a": 3, "e": 4}
     for name, figures in {"d": [0.5], "c": [1.0, 0.4], "b": [1.0], "a": [0.3, 1.0]}.items():
         lineage = []
@@ -247,8 +249,8 @@ def test_a_trial_whose_figures_are_no_numbers_is_never_the_best(tied):
     assert best_of([rows[4]], VALIDATION) is None
 
 
-def test_figures_of_a_population_that_are_no_numbers_are_passed_over(tmp_path, prepared):
-    sweep = Sweep(tmp_path, prepared, mutates=True)
+def test_figures_of_a_population_that_are_no_numbers_are_passed_over(tmp_path, experiment):
+    sweep = Sweep(tmp_path, experiment, mutates=True)
     sweep.numbers = {"a": 0}
     lineage = sweep.told("a", sweep.epoch(1, 0.5), 0.01, [])
     sweep.told("a", sweep.epoch(2, float("nan")), 0.01, lineage)
@@ -268,14 +270,14 @@ def trial(folder, name, values, copied=None):
     )
 
 
-def test_a_trial_keeps_its_number_when_a_sweep_is_resumed(tmp_path, prepared, caplog):
+def test_a_trial_keeps_its_number_when_a_sweep_is_resumed(tmp_path, experiment, caplog):
     caplog.set_level(logging.INFO, "reidray")
-    begun = TrialLog(prepared.config, 4, None)
+    begun = TrialLog(experiment.config, 4, None)
     names = ["first", "second", "third"]
     for rate, name in enumerate(names):
         begun.on_trial_start(trial=trial(tmp_path, name, {RATE: float(rate)}))
     begun.on_trial_result(trial=trial(tmp_path, "third", {}), result={"epoch": 1, "mean_ap": 0.7})
-    resumed = TrialLog(prepared.config, 4, None)
+    resumed = TrialLog(experiment.config, 4, None)
     resumed.set_state(begun.get_state())
     others = [trial(tmp_path, name, {RATE: 9.0}) for name in ("fourth", "third", "first")]
     for each in others:
@@ -287,15 +289,15 @@ def test_a_trial_keeps_its_number_when_a_sweep_is_resumed(tmp_path, prepared, ca
     assert "trial 2 stopped after epoch 1 with mean_ap 0.700" in caplog.text
 
 
-def test_results_of_a_population_are_kept_over_a_resumed_sweep(tmp_path, prepared):
+def test_results_of_a_population_are_kept_over_a_resumed_sweep(tmp_path, experiment):
     """Tune's own file of them is fetched as it was uploaded last when trials take turns."""
-    begun, changing = TrialLog(prepared.config, 2, None, keeps_results=True), {RATE: 0.1}
+    begun, changing = TrialLog(experiment.config, 2, None, keeps_results=True), {RATE: 0.1}
     each = trial(tmp_path, "a", changing)
     begun.on_trial_start(trial=each)
     told = {"epoch": 1, "seconds": 0.5, "config": changing, "checkpoint_dir_name": "c"}
     begun.on_trial_result(trial=each, result=told | {"mean_ap": 0.7})
     changing[RATE] = 0.2
-    resumed = TrialLog(prepared.config, 2, None, keeps_results=True)
+    resumed = TrialLog(experiment.config, 2, None, keeps_results=True)
     resumed.set_state(begun.get_state())
     resumed.on_trial_result(trial=each, result=told | {"epoch": 2, "mean_ap": 0.8})
     resumed.on_experiment_end(trials=[each])
@@ -304,9 +306,9 @@ def test_results_of_a_population_are_kept_over_a_resumed_sweep(tmp_path, prepare
 
 
 def test_a_mistake_in_a_trial_is_told_in_a_line_and_a_bug_with_its_traceback(
-    tmp_path, prepared, caplog
+    tmp_path, experiment, caplog
 ):
-    log, broken = TrialLog(prepared.config, 2, None), trial(tmp_path, "a", {RATE: 0.1})
+    log, broken = TrialLog(experiment.config, 2, None), trial(tmp_path, "a", {RATE: 0.1})
     broken.error_file = str(tmp_path / "error.txt")
     log.on_trial_start(trial=broken)
     traceback = 'Traceback:\n  File "trial.py"\n'
@@ -318,9 +320,9 @@ def test_a_mistake_in_a_trial_is_told_in_a_line_and_a_bug_with_its_traceback(
     assert caplog.messages[-1] == f"trial 0 failed: {traceback}KeyError: 'a'\n"
 
 
-def test_the_log_tells_figures_of_the_values_they_were_reached_under(tmp_path, prepared, caplog):
+def test_the_log_tells_figures_of_the_values_they_were_reached_under(tmp_path, experiment, caplog):
     caplog.set_level(logging.INFO, "reidray")
-    log = TrialLog(prepared.config, 2, None)
+    log = TrialLog(experiment.config, 2, None)
     weak = trial(tmp_path, "weak", {RATE: 0.001})
     log.on_trial_start(trial=trial(tmp_path, "strong", {RATE: 0.1}))
     log.on_trial_start(trial=weak)

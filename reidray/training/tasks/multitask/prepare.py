@@ -19,20 +19,20 @@ from reidray.errors import UserError
 from reidray.metrics.attribute_metrics import majority_labels
 from reidray.models.registry import DEFAULT_NETWORKS, NETWORKS, Architecture
 from reidray.training.adaptation import adapt_network, adaptation_notes, is_free
-from reidray.training.clock import TimeLimit
-from reidray.training.loop import Task
-from reidray.training.place import Place
-from reidray.training.run import (
-    Prepared,
+from reidray.training.distributed_context import DistributedContext
+from reidray.training.experiment import (
+    Experiment,
     check_model_place,
     check_resumable,
     choose_network,
     image_files,
-    read_data,
+    read_manifest,
 )
-from reidray.training.run_directory import RunDirectory, new_run
-from reidray.training.tasks.multitask.examination import LabelledImages, Labelling
+from reidray.training.loop import Task
+from reidray.training.runs.run_directory import RunDirectory, new_run
+from reidray.training.tasks.multitask.label_evaluation import LabelledImages, Labelling
 from reidray.training.tasks.multitask.task import MultitaskTask
+from reidray.training.time_budget import TimeLimit
 
 log = logging.getLogger("reidray")
 
@@ -49,7 +49,7 @@ GROUP = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreparedMultitask(Prepared):
+class MultitaskExperiment(Experiment):
     """A training on labelled images that can start.
 
     Attributes:
@@ -62,7 +62,7 @@ class PreparedMultitask(Prepared):
     images: dict[str, LabelledImages]
     labelling: Labelling
 
-    def under(self, config: TrainMultitaskConfig) -> Self:
+    def with_config(self, config: TrainMultitaskConfig) -> Self:
         """A training on the same images, under another configuration.
 
         Raises:
@@ -76,7 +76,7 @@ class PreparedMultitask(Prepared):
         groups = np.arange(self.manifest.table.num_rows) // GROUP
         return image_files(self.manifest, self.architecture, groups, masks=self.labelling.masks)
 
-    def decoded(self, crops: IngestedCrops) -> Self:
+    def keep_decoded(self, crops: IngestedCrops) -> Self:
         """The training on the images that decode.
 
         Raises:
@@ -90,7 +90,7 @@ class PreparedMultitask(Prepared):
                 raise UserError(f"no {PARTS[split]} image decodes: mend the images set aside")
         return replace(self, images={k: part for k, part in images.items() if len(part.rows)})
 
-    def task_maker(self, crops: IngestedCrops) -> Callable[[Place], Task]:
+    def task_maker(self, crops: IngestedCrops) -> Callable[[DistributedContext], Task]:
         """What makes the task in a training process."""
         return partial(_make_task, self, crops)
 
@@ -103,20 +103,20 @@ class PreparedMultitask(Prepared):
             judged_after=sum(len(part.rows) for part in self.images.values()),
         )
 
-    def counts(self) -> str:
+    def describe_images(self) -> str:
         """How much there is to learn from."""
         parts = [f"{len(part.rows):,} {PARTS[split]}" for split, part in self.images.items()]
         return f"{', '.join(parts)} images"
 
-    def judged_on(self) -> str:
+    def describe_validation(self) -> str:
         """Return how many images choose the best epoch."""
         count = len(self.images["val"].rows)
         return "1 validation image" if count == 1 else f"{count:,} validation images"
 
 
-def prepare_multitask(
+def build_multitask_experiment(
     config: TrainMultitaskConfig, run: RunDirectory | None = None, sources: Sources | None = None
-) -> PreparedMultitask:
+) -> MultitaskExperiment:
     """Read and check what a training needs. No Ray, and nothing is written yet.
 
     Args:
@@ -128,7 +128,7 @@ def prepare_multitask(
     Raises:
         UserError: the data, the network or the output do not allow it.
     """
-    labelled = read_data(config)
+    labelled = read_manifest(config)
     own_val = labelled.split("val").num_rows > 0
     manifest, images = _used_images(_split(labelled, config), config, own_val=own_val)
     masks = "mask_path" in manifest.table.column_names
@@ -139,7 +139,7 @@ def prepare_multitask(
         log.info("%s", note)
     run = run or new_run(config)
     check_model_place(run)
-    prepared = PreparedMultitask(
+    experiment = MultitaskExperiment(
         config=replace(config, output=run.location.uri),
         run=run,
         manifest=manifest,
@@ -147,8 +147,8 @@ def prepare_multitask(
         images=images,
         labelling=labelling,
     )
-    check_resumable(prepared)
-    return prepared
+    check_resumable(experiment)
+    return experiment
 
 
 def _used_images(
@@ -310,9 +310,16 @@ def _labelling(manifest: Manifest, architecture: Architecture, train: LabelledIm
     return Labelling(manifest.classes, architecture.schema, masks, majority)
 
 
-def _make_task(prepared: PreparedMultitask, crops: IngestedCrops, place: Place) -> MultitaskTask:
+def _make_task(
+    experiment: MultitaskExperiment, crops: IngestedCrops, context: DistributedContext
+) -> MultitaskTask:
     """The task in a training process."""
-    images = prepared.images
+    images = experiment.images
     return MultitaskTask(
-        prepared.config, prepared.labelling, crops.open(), images["train"], images["val"], place
+        experiment.config,
+        experiment.labelling,
+        crops.open(),
+        images["train"],
+        images["val"],
+        context,
     )

@@ -12,14 +12,14 @@ from reidray.data.images.crops import CropSource
 from reidray.data.images.transforms import augment, augment_masks, image_tensor, plan_augmentation
 from reidray.data.sampling import shuffled_batches
 from reidray.losses import attribute_loss, mask_loss
-from reidray.training.place import Place
-from reidray.training.tasks.multitask.examination import (
+from reidray.training.distributed_context import DistributedContext
+from reidray.training.tasks.multitask.label_evaluation import (
     Figures,
     LabelledImages,
     Labelling,
-    answer,
-    judge,
+    evaluate_outputs,
     label_logits,
+    run_network,
 )
 
 FILL = 127.5
@@ -51,30 +51,30 @@ class MultitaskTask:
         source: CropSource,
         train: LabelledImages,
         validation: LabelledImages,
-        place: Place,
+        context: DistributedContext,
     ) -> None:
         self._config, self._labelling, self._source = config, labelling, source
-        self._train, self._validation, self._place = train, validation, place
+        self._train, self._validation, self._context = train, validation, context
         self.steps_per_epoch = -(-len(train.rows) // config.batch_size)
         self.validation_images = len(validation.rows)
 
     def batches(self, epoch: int) -> Iterator[ImageBatch]:
         """This rank's images of each global batch of an epoch."""
-        place, config, train = self._place, self._config, self._train
+        context, config, train = self._context, self._config, self._train
         plan = list(
             shuffled_batches(len(train.rows), config.batch_size, seed=config.seed, epoch=epoch)
         )
-        share = np.arange(place.rank, config.batch_size, place.world_size)
+        share = np.arange(context.rank, config.batch_size, context.world_size)
         groups = self._source.read([train.rows[positions[share]] for positions in plan])
         for step, (positions, group) in enumerate(zip(plan, groups, strict=True)):
             changes = plan_augmentation(
                 config.augment, len(positions), seed=config.seed, epoch=epoch, step=step
             ).take(torch.from_numpy(share))
-            images = image_tensor(group.crops, place.device)
+            images = image_tensor(group.crops, context.device)
             masks = None
             if group.masks is not None:
-                masks = augment_masks(torch.from_numpy(group.masks).to(place.device), changes)
-            labels = torch.from_numpy(train.labels[positions[share]]).to(place.device)
+                masks = augment_masks(torch.from_numpy(group.masks).to(context.device), changes)
+            labels = torch.from_numpy(train.labels[positions[share]]).to(context.device)
             yield ImageBatch(augment(images, changes, fill=FILL), labels, masks)
 
     def batch_size(self, batch: ImageBatch) -> int:
@@ -92,10 +92,10 @@ class MultitaskTask:
 
     def validate(self, network: nn.Module) -> Figures:
         """Figures on images that are not trained on; complete on rank 0 alone."""
-        place, validation = self._place, self._validation
-        mine = validation.rows[place.rank :: place.world_size]
-        answers = answer(network, self._source, mine, place.device)
-        gathered = answers.gathered(place, len(validation.rows))
-        if not place.leads:
+        context, validation = self._context, self._validation
+        mine = validation.rows[context.rank :: context.world_size]
+        outputs = run_network(network, self._source, mine, context.device)
+        gathered = outputs.gathered(context, len(validation.rows))
+        if not context.is_main:
             return {}
-        return judge(gathered, validation, self._labelling, self._config.loss).summary
+        return evaluate_outputs(gathered, validation, self._labelling, self._config.loss).summary

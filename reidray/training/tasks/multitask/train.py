@@ -14,17 +14,17 @@ from reidray.reporting.multitask_report import (
     render_multitask_card,
     write_multitask_report,
 )
-from reidray.training.run import Learned, plain, train, write_model
-from reidray.training.tasks.multitask.examination import Examination, examine
-from reidray.training.tasks.multitask.prepare import PARTS, PreparedMultitask
-from reidray.training.trainer import Resources
+from reidray.training.experiment import TrainingResult, plain, train, write_model
+from reidray.training.ray_trainer import Resources
+from reidray.training.tasks.multitask.label_evaluation import LabelEvaluation, evaluate_network
+from reidray.training.tasks.multitask.prepare import PARTS, MultitaskExperiment
 
 
-def train_multitask(prepared: PreparedMultitask, *, started: float) -> dict[str, Any]:
+def train_multitask(experiment: MultitaskExperiment, *, started: float) -> dict[str, Any]:
     """Train a network that says several things of an image. Ray is connected.
 
     Args:
-        prepared: what to train.
+        experiment: what to train.
         started: seconds since 1970 at which the job began, for its time limit.
 
     Returns:
@@ -33,78 +33,81 @@ def train_multitask(prepared: PreparedMultitask, *, started: float) -> dict[str,
     Raises:
         UserError: too many images are bad, or the cluster cannot place the workers.
     """
-    done = train(prepared, started=started)
-    return finish_multitask(done.prepared, done.learned, done.crops, done.resources)
+    done = train(experiment, started=started)
+    return finish_multitask(done.experiment, done.result, done.crops, done.resources)
 
 
-def _examine(
-    prepared: PreparedMultitask, crops: IngestedCrops, network: Network, resources: Resources
-) -> dict[str, Examination]:
+def _evaluate_parts(
+    experiment: MultitaskExperiment, crops: IngestedCrops, network: Network, resources: Resources
+) -> dict[str, LabelEvaluation]:
     """How good a network is on each part, by its name."""
     torch.set_num_threads(resources.cpus)
     device = torch.device("cuda" if resources.use_gpu else "cpu")
     network, source = network.to(device).eval(), crops.open()
     return {
-        PARTS[split]: examine(
-            network, source, part, prepared.labelling, prepared.config.loss, device
+        PARTS[split]: evaluate_network(
+            network, source, part, experiment.labelling, experiment.config.loss, device
         )
-        for split, part in prepared.images.items()
+        for split, part in experiment.images.items()
     }
 
 
 def finish_multitask(
-    prepared: PreparedMultitask, learned: Learned, crops: IngestedCrops, resources: Resources
+    experiment: MultitaskExperiment,
+    result: TrainingResult,
+    crops: IngestedCrops,
+    resources: Resources,
 ) -> dict[str, Any]:
     """Judge the best epoch on each part, and leave it as a model directory, and the report.
 
     Returns:
         What was made and its figures.
     """
-    images = sum(len(part.rows) for part in prepared.images.values())
+    images = sum(len(part.rows) for part in experiment.images.values())
     with Activity(f"judging the best epoch on {images:,} images"):
-        examined = resources.run(_examine, prepared, crops, learned.network, resources)
-    run, standing = prepared.run, learned.standing
-    parts = {name: part.to_json() for name, part in examined.items()}
+        evaluations = resources.run(_evaluate_parts, experiment, crops, result.network, resources)
+    run, state = experiment.run, result.trainer_state
+    parts = {name: part.to_json() for name, part in evaluations.items()}
     card = ModelCard(
         metric="",
-        training_data=prepared.manifest.fingerprint,
-        recipe=plain(prepared.config),
-        metrics=standing.best | {"training_seconds": learned.seconds, "parts": parts},
+        training_data=experiment.manifest.fingerprint,
+        recipe=plain(experiment.config),
+        metrics=state.best | {"training_seconds": result.seconds, "parts": parts},
     )
     findings = MultitaskSummary(
-        root=prepared.manifest.root,
-        layout=prepared.manifest.layout,
-        records=learned.records,
-        best_epoch=standing.best_epoch,
-        training_seconds=learned.seconds,
+        root=experiment.manifest.root,
+        layout=experiment.manifest.layout,
+        records=result.records,
+        best_epoch=state.best_epoch,
+        training_seconds=result.seconds,
         parts={
             name: SplitMetrics(part.images, part.seconds, part.summary, part.labels)
-            for name, part in examined.items()
+            for name, part in evaluations.items()
         },
         bad_images=tuple(f"{image.path}: {image.reason}" for image in crops.bad),
-        notes=prepared.manifest.notes,
+        notes=experiment.manifest.notes,
     )
     page = render_multitask_card(card.recipe, findings)
     with Activity("writing the model and the report"):
-        write_model(run, learned.network, prepared.architecture, card, page)
+        write_model(run, result.network, experiment.architecture, card, page)
         write_multitask_report(run.folder / "report.html", config=card.recipe, findings=findings)
         run.share()
-    judged = examined.get("test", examined["validation"])
+    judged = evaluations.get("test", evaluations["validation"])
     return {
         "run": run.location.uri,
         "model": run.uri("model"),
         "report": run.uri("report.html"),
-        "epochs": standing.epoch,
-        "steps": standing.step,
-        "best_epoch": standing.best_epoch,
-        "judged_on": "test" if "test" in examined else "validation",
+        "epochs": state.epoch,
+        "steps": state.step,
+        "best_epoch": state.best_epoch,
+        "judged_on": "test" if "test" in evaluations else "validation",
         **{
             name: round(value, 4)
             for name, value in judged.summary.items()
             if isinstance(value, float)
         },
-        "training_seconds": round(learned.seconds, 1),
+        "training_seconds": round(result.seconds, 1),
         "inference_seconds": round(judged.seconds, 3),
         "bad_images": len(crops.bad),
-        "dataset": prepared.manifest.summary,
+        "dataset": experiment.manifest.summary,
     }

@@ -19,18 +19,17 @@ from reidray.data.split import split_people
 from reidray.errors import UserError
 from reidray.models.registry import Architecture
 from reidray.training.adaptation import adaptation_notes
-from reidray.training.clock import TimeLimit
-from reidray.training.loop import Task
-from reidray.training.place import Place
-from reidray.training.run import (
-    Prepared,
+from reidray.training.distributed_context import DistributedContext
+from reidray.training.experiment import (
+    Experiment,
     check_model_place,
     check_resumable,
     choose_network,
     image_files,
-    read_data,
+    read_manifest,
 )
-from reidray.training.run_directory import RunDirectory, new_run
+from reidray.training.loop import Task
+from reidray.training.runs.run_directory import RunDirectory, new_run
 from reidray.training.tasks.reid.adaptation import adapt_reid
 from reidray.training.tasks.reid.task import ReidTask
 from reidray.training.tasks.reid.validation import LabelledCrops, label_crops
@@ -39,6 +38,7 @@ from reidray.training.tasks.reid.validation_people import (
     validation_crops,
     validation_notes,
 )
+from reidray.training.time_budget import TimeLimit
 
 log = logging.getLogger("reidray")
 
@@ -47,7 +47,7 @@ WRAP_UP_SHARE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreparedReid(Prepared):
+class ReidExperiment(Experiment):
     """A training on people that can start.
 
     Attributes:
@@ -60,7 +60,7 @@ class PreparedReid(Prepared):
     train: LabelledCrops
     validation: LabelledCrops
 
-    def under(self, config: TrainReidConfig) -> Self:
+    def with_config(self, config: TrainReidConfig) -> Self:
         """A training on the same people, under another configuration.
 
         Raises:
@@ -75,7 +75,7 @@ class PreparedReid(Prepared):
             self.manifest, self.architecture, self.manifest.table["person"].to_numpy()
         )
 
-    def decoded(self, crops: IngestedCrops) -> Self:
+    def keep_decoded(self, crops: IngestedCrops) -> Self:
         """The training on the images that decode.
 
         Raises:
@@ -97,7 +97,7 @@ class PreparedReid(Prepared):
             )
         return replace(self, train=train, validation=validation)
 
-    def task_maker(self, crops: IngestedCrops) -> Callable[[Place], Task]:
+    def task_maker(self, crops: IngestedCrops) -> Callable[[DistributedContext], Task]:
         """What makes the task in a training process."""
         return partial(_make_task, self.config, crops, self.train, self.validation)
 
@@ -105,14 +105,14 @@ class PreparedReid(Prepared):
         """Return the limit of a job: the report follows its training."""
         return TimeLimit(started=started, seconds=seconds, wrap_up_share=WRAP_UP_SHARE)
 
-    def counts(self) -> str:
+    def describe_images(self) -> str:
         """How much there is to learn from."""
         parts = ((len(part.rows), len(np.unique(part.people))) for part in self.parts)
         train, validation = (f"{rows:,} images of {people:,} people" for rows, people in parts)
         queries = self.validation.ranking_plan().judged
         return f"training on {train}, validating on {validation}, {queries:,} queries"
 
-    def judged_on(self) -> str:
+    def describe_validation(self) -> str:
         """Return how many queries, or images with attributes, choose the best epoch."""
         validation = self.validation
         people = len(np.unique(validation.people))
@@ -129,9 +129,9 @@ class PreparedReid(Prepared):
         return self.train, self.validation
 
 
-def prepare_reid(
+def build_reid_experiment(
     config: TrainReidConfig, run: RunDirectory | None = None, sources: Sources | None = None
-) -> PreparedReid:
+) -> ReidExperiment:
     """Read and check what a training needs. No Ray, and nothing is written yet.
 
     Args:
@@ -143,7 +143,7 @@ def prepare_reid(
     Raises:
         UserError: the data, the network or the output do not allow it.
     """
-    labelled = read_data(config)
+    labelled = read_manifest(config)
     _check_people(config, labelled)
     manifest = _known_people(
         split_people(labelled, val_fraction=config.val_fraction, seed=config.split_seed)
@@ -162,7 +162,7 @@ def prepare_reid(
         log.info("%s", note)
     run = run or new_run(config)
     check_model_place(run)
-    prepared = PreparedReid(
+    experiment = ReidExperiment(
         config=replace(config, output=run.location.uri),
         run=run,
         manifest=manifest,
@@ -170,8 +170,8 @@ def prepare_reid(
         train=train,
         validation=validation,
     )
-    check_resumable(prepared)
-    return prepared
+    check_resumable(experiment)
+    return experiment
 
 
 def _check_people(config: TrainReidConfig, labelled: Manifest) -> None:
@@ -217,10 +217,10 @@ def _make_task(
     crops: IngestedCrops,
     train: LabelledCrops,
     validation: LabelledCrops,
-    place: Place,
+    context: DistributedContext,
 ) -> ReidTask:
     """The task in a training process."""
-    return ReidTask(config, crops.open(), train, validation, place)
+    return ReidTask(config, crops.open(), train, validation, context)
 
 
 def _check_batch(config: TrainReidConfig, train: LabelledCrops) -> None:

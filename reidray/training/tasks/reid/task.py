@@ -22,8 +22,8 @@ from reidray.losses import (
 )
 from reidray.metrics.attribute_metrics import majority_labels
 from reidray.models.networks import IMAGENET_MEAN, Outputs
-from reidray.training.place import Place
-from reidray.training.tasks.reid.validation import LabelledCrops, embed, judge
+from reidray.training.distributed_context import DistributedContext
+from reidray.training.tasks.reid.validation import LabelledCrops, embed, evaluate_validation
 
 FILL = 255 * sum(IMAGENET_MEAN) / 3
 TRIPLET_LOSSES = {"hard": batch_hard_triplet_loss, "semihard": semi_hard_triplet_loss}
@@ -53,9 +53,9 @@ class ReidTask:
         source: CropSource,
         train: LabelledCrops,
         validation: LabelledCrops,
-        place: Place,
+        context: DistributedContext,
     ) -> None:
-        self._config, self._source, self._place = config, source, place
+        self._config, self._source, self._context = config, source, context
         self._train, self._validation = train, validation
         _, self._people = np.unique(train.people, return_inverse=True)
         self.steps_per_epoch = sum(1 for _ in self._plan(0))
@@ -63,21 +63,21 @@ class ReidTask:
 
     def batches(self, epoch: int) -> Iterator[ReidBatch]:
         """This rank's people of each global batch of an epoch."""
-        place, config = self._place, self._config
+        context, config = self._context, self._config
         shape = config.batch.people, config.batch.crops
         places = np.arange(math.prod(shape)).reshape(shape)
-        share = places[place.rank :: place.world_size].reshape(-1)
+        share = places[context.rank :: context.world_size].reshape(-1)
         chosen = [positions.reshape(-1)[share] for positions in self._plan(epoch)]
         groups = self._source.read([self._train.rows[mine] for mine in chosen])
         for step, (mine, group) in enumerate(zip(chosen, groups, strict=True)):
             augmentation = plan_augmentation(
                 config.augment, places.size, seed=config.seed, epoch=epoch, step=step
             )
-            crops = image_tensor(group.crops, place.device)
+            crops = image_tensor(group.crops, context.device)
             yield ReidBatch(
                 augment(crops, augmentation.take(torch.from_numpy(share)), fill=FILL),
-                torch.from_numpy(self._people[mine]).to(place.device),
-                torch.from_numpy(self._train.codes[mine]).to(place.device, torch.int64),
+                torch.from_numpy(self._people[mine]).to(context.device),
+                torch.from_numpy(self._train.codes[mine]).to(context.device, torch.int64),
             )
 
     def batch_size(self, batch: ReidBatch) -> int:
@@ -97,7 +97,7 @@ class ReidTask:
         if weights.triplet:
             features, people = outputs.metric_feature, batch.people
             if self._config.gather_embeddings:
-                features, people = map(self._place.gather_batch, (features, people))
+                features, people = map(self._context.gather_batch, (features, people))
             mined = TRIPLET_LOSSES[weights.mining]
             terms["triplet"] = weights.triplet * mined(features, people, margin=weights.margin)
         if outputs.attributes:
@@ -112,19 +112,19 @@ class ReidTask:
         Raises:
             UserError: the embeddings are not finite.
         """
-        validation, place = self._validation, self._place
-        mine = validation.rows[place.rank :: place.world_size]
-        embeddings, attributes = embed(network, self._source, mine, place.device)
-        embeddings = place.gather_rows(embeddings, len(validation.rows)).cpu()
-        attributes = place.gather_rows(attributes, len(validation.rows)).cpu()
+        validation, context = self._validation, self._context
+        mine = validation.rows[context.rank :: context.world_size]
+        embeddings, attributes = embed(network, self._source, mine, context.device)
+        embeddings = context.gather_for_metrics(embeddings, len(validation.rows)).cpu()
+        attributes = context.gather_for_metrics(attributes, len(validation.rows)).cpu()
         if not torch.isfinite(embeddings).all():
             raise UserError(
                 "the embeddings of the validation images are not finite: "
                 "lower --optimizer.learning-rate or use --precision fp32"
             )
-        if not place.leads:
+        if not context.is_main:
             return {}
-        return judge(
+        return evaluate_validation(
             embeddings,
             attributes.numpy(),
             validation,

@@ -17,7 +17,7 @@ from reidray.metrics import evaluate
 from reidray.metrics.attribute_metrics import attribute_accuracy
 from reidray.metrics.protocols import ProtocolName
 from reidray.metrics.subgroups import subgroup_metrics
-from reidray.training.tasks.reid.queries import RankingPlan, plan_ranking
+from reidray.training.tasks.reid.validation_queries import RankingPlan, plan_ranking
 
 BATCH = 256
 RANKS = (1, 5, 10)
@@ -102,7 +102,7 @@ def embed(
     return torch.cat(embeddings), torch.cat(codes)
 
 
-def judge(
+def evaluate_validation(
     embeddings: Tensor,
     predicted: NDArray[np.int64],
     truth: LabelledCrops,

@@ -1,4 +1,4 @@
-"""Tell whether the validation people can judge a network: somebody must be there twice."""
+"""Check that the validation people can evaluate a network: somebody must be there twice."""
 
 import numpy as np
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from reidray.config import NetworkConfig, TrainingConfig
 from reidray.data.ids import id_files
 from reidray.data.images.decoding import check_bad_images
-from reidray.data.ingest import ImageFiles, IngestedCrops, Way, choose_way, ingest
+from reidray.data.ingest import ImageFiles, IngestedCrops, IngestMode, choose_ingest_mode, ingest
 from reidray.data.layouts import read_layout
 from reidray.data.manifest import Manifest
 from reidray.errors import UserError
@@ -28,20 +28,20 @@ from reidray.models.registry import (
     choose_architecture,
 )
 from reidray.storage.staging import check_replaceable, staged_directory, write_whole
-from reidray.training.checkpoint import Standing, check_settings, read_best
-from reidray.training.checkpoint_files import (
+from reidray.training.checkpoint import TrainerState, check_settings, read_best
+from reidray.training.distributed_context import DistributedContext
+from reidray.training.loop import Task
+from reidray.training.ray_trainer import Resources, plan_workers, train_on_cluster
+from reidray.training.runs.checkpoint_files import (
     CHECKPOINTS,
     has_checkpoints,
     newest_checkpoint,
     read_state,
 )
-from reidray.training.clock import TimeLimit
-from reidray.training.loop import Task
-from reidray.training.place import Place
-from reidray.training.progress import Journal
-from reidray.training.run_directory import RUN_FILES, RunDirectory
-from reidray.training.trainer import Resources, place_workers, train_on_cluster
-from reidray.training.worker import Assignment, settings_to_keep
+from reidray.training.runs.run_directory import RUN_FILES, RunDirectory
+from reidray.training.runs.run_logger import RunLogger
+from reidray.training.time_budget import TimeLimit
+from reidray.training.worker import TrainJob, resume_settings
 
 log = logging.getLogger("reidray")
 
@@ -49,7 +49,7 @@ CONFIG_FILE = "config.yaml"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared(ABC):
+class Experiment(ABC):
     """A training that can start: everything that needs no cluster is checked.
 
     Attributes:
@@ -65,7 +65,7 @@ class Prepared(ABC):
     architecture: Architecture
 
     @abstractmethod
-    def under(self, config: Any) -> Self:
+    def with_config(self, config: Any) -> Self:
         """A training of the same kind on the same images, under another configuration.
 
         Raises:
@@ -77,11 +77,11 @@ class Prepared(ABC):
         """The images, as crops that the network takes."""
 
     @abstractmethod
-    def decoded(self, crops: IngestedCrops) -> Self:
+    def keep_decoded(self, crops: IngestedCrops) -> Self:
         """The training on the images that decode."""
 
     @abstractmethod
-    def task_maker(self, crops: IngestedCrops) -> Callable[[Place], Task]:
+    def task_maker(self, crops: IngestedCrops) -> Callable[[DistributedContext], Task]:
         """What makes the task in a training process."""
 
     @abstractmethod
@@ -94,16 +94,16 @@ class Prepared(ABC):
         """
 
     @abstractmethod
-    def counts(self) -> str:
+    def describe_images(self) -> str:
         """How much there is to learn from, for a person."""
 
     @abstractmethod
-    def judged_on(self) -> str:
+    def describe_validation(self) -> str:
         """Return what the best epoch is chosen by, such as `8 queries of 2 validation people`."""
 
-    def assignment(
+    def train_job(
         self, crops: IngestedCrops, resources: Resources, limit: TimeLimit | None
-    ) -> Assignment:
+    ) -> TrainJob:
         """What a training process is told.
 
         Args:
@@ -112,7 +112,7 @@ class Prepared(ABC):
             limit: of the job's time.
         """
         precision = self.config.precision
-        return Assignment(
+        return TrainJob(
             config=self.config,
             architecture=self.architecture,
             training_data=self.manifest.fingerprint,
@@ -124,54 +124,54 @@ class Prepared(ABC):
 
 
 @dataclass(frozen=True)
-class Learned:
+class TrainingResult:
     """What training came to.
 
     Attributes:
         network: with the weights of the best epoch.
-        standing: how far training came, with the figures of each epoch.
+        trainer_state: how far training came, with the figures of each epoch.
     """
 
     network: Network
-    standing: Standing
+    trainer_state: TrainerState
 
     @property
     def records(self) -> list[dict[str, Any]]:
         """Rows of metrics.jsonl, one for each epoch."""
-        return self.standing.records
+        return self.trainer_state.records
 
     @property
     def seconds(self) -> float:
         """Spent in training and validation, without decoding or starting processes."""
-        return seconds_of(self.records)
+        return training_seconds(self.records)
 
 
-def seconds_of(records: Sequence[Mapping[str, Any]]) -> float:
+def training_seconds(records: Sequence[Mapping[str, Any]]) -> float:
     """Spent in training and validation, by the figures of each epoch."""
     return float(sum(row["seconds"] + row.get("validation_seconds", 0.0) for row in records))
 
 
-Ready = TypeVar("Ready", bound=Prepared)
+Ready = TypeVar("Ready", bound=Experiment)
 
 
 @dataclass(frozen=True)
-class Trained(Generic[Ready]):
+class FinishedTraining(Generic[Ready]):
     """A training that ended.
 
     Attributes:
-        prepared: what was trained, on the images that decoded.
+        experiment: what was trained, on the images that decoded.
         crops: the images.
         resources: what each worker was given.
-        learned: what it came to.
+        result: what it came to.
     """
 
-    prepared: Ready
+    experiment: Ready
     crops: IngestedCrops
     resources: Resources
-    learned: Learned
+    result: TrainingResult
 
 
-def read_data(config: TrainingConfig) -> Manifest:
+def read_manifest(config: TrainingConfig) -> Manifest:
     """Read which images there are, and what is known of them.
 
     Raises:
@@ -195,15 +195,15 @@ def check_model_place(run: RunDirectory) -> None:
     check_replaceable(run.folder / "model", MODEL_FILES)
 
 
-def check_resumable(prepared: Prepared) -> None:
+def check_resumable(experiment: Experiment) -> None:
     """Refuse to go on with a run that was begun under another configuration, or on other images.
 
     Raises:
         UserError: names the first difference, or a file that is damaged.
     """
-    checkpoint = newest_checkpoint(prepared.run.location)
+    checkpoint = newest_checkpoint(experiment.run.location)
     if checkpoint is not None:
-        settings = settings_to_keep(prepared.config, prepared.manifest.fingerprint)
+        settings = resume_settings(experiment.config, experiment.manifest.fingerprint)
         check_settings(read_state(checkpoint), settings, checkpoint.uri)
 
 
@@ -260,24 +260,24 @@ def image_files(
     )
 
 
-def have_images(files: ImageFiles, way: Way, max_bad: float) -> IngestedCrops:
+def ingest_images(files: ImageFiles, mode: IngestMode, max_bad: float) -> IngestedCrops:
     """Have the images of a training; those that do not decode are set aside by name.
 
     Raises:
         UserError: more than the share `max_bad` do not decode.
     """
-    crops = ingest(files, way)
+    crops = ingest(files, mode)
     check_bad_images(crops.bad, len(files.paths), max_bad)
     for image in crops.bad:
         log.warning("set aside: %s (%s)", image.path, image.reason)
     return crops
 
 
-def train(prepared: Ready, *, started: float) -> Trained[Ready]:
+def train(experiment: Ready, *, started: float) -> FinishedTraining[Ready]:
     """Have the images and train on the cluster.
 
     Args:
-        prepared: what to train; its run directory is made where it is not there.
+        experiment: what to train; its run directory is made where it is not there.
         started: seconds since 1970 at which the job began, for its time limit.
 
     Raises:
@@ -285,51 +285,53 @@ def train(prepared: Ready, *, started: float) -> Trained[Ready]:
             decode, the time limit leaves no time to train, or the loss is not finite. A new run
             that has no checkpoint is then removed.
     """
-    config = prepared.config
-    files = prepared.image_files()
-    way = choose_way(files, config.ingest)
-    resources = place_workers(config.num_workers, config.use_gpu, streams=way == "stream")
-    crops = have_images(files, way, config.max_bad)
-    prepared = prepared.decoded(crops)
-    log.info("%s; %s", prepared.counts(), resources.described(config.num_workers))
+    config = experiment.config
+    files = experiment.image_files()
+    mode = choose_ingest_mode(files, config.ingest)
+    resources = plan_workers(config.num_workers, config.use_gpu, streams=mode == "stream")
+    crops = ingest_images(files, mode, config.max_bad)
+    experiment = experiment.keep_decoded(crops)
+    log.info("%s; %s", experiment.describe_images(), resources.described(config.num_workers))
     limit = None
     if config.max_minutes is not None:
-        limit = prepared.time_limit(started, config.max_minutes * 60)
+        limit = experiment.time_limit(started, config.max_minutes * 60)
         limit.check_room()
-    is_new = not prepared.run.location.join(CONFIG_FILE).is_file()
-    journal = open_run(prepared)
-    assignment = prepared.assignment(crops, resources, limit)
+    is_new = not experiment.run.location.join(CONFIG_FILE).is_file()
+    logger = start_run(experiment)
+    job = experiment.train_job(crops, resources, limit)
     try:
-        checkpoint = train_on_cluster(assignment, resources, prepared.run.location, journal)
+        checkpoint = train_on_cluster(job, resources, experiment.run.location, logger)
     except UserError:
-        if is_new and not has_checkpoints(prepared.run.location):
-            prepared.run.clear((*RUN_FILES, f"{CHECKPOINTS}/*"))
+        if is_new and not has_checkpoints(experiment.run.location):
+            experiment.run.clear((*RUN_FILES, f"{CHECKPOINTS}/*"))
         raise
-    return Trained(prepared, crops, resources, read_learned(prepared.architecture, checkpoint))
+    return FinishedTraining(
+        experiment, crops, resources, read_result(experiment.architecture, checkpoint)
+    )
 
 
-def open_run(prepared: Prepared) -> Journal:
+def start_run(experiment: Experiment) -> RunLogger:
     """Make a run directory that holds its configuration and the numbers of people who have names.
 
     Returns:
         What writes its figures.
     """
-    run = prepared.run
+    run = experiment.run
     run.folder.mkdir(parents=True, exist_ok=True)
-    write_whole(run.folder / CONFIG_FILE, yaml.safe_dump(plain(prepared.config), sort_keys=False))
-    manifest = prepared.manifest
+    write_whole(run.folder / CONFIG_FILE, yaml.safe_dump(plain(experiment.config), sort_keys=False))
+    manifest = experiment.manifest
     for name, text in id_files(manifest.person_ids, manifest.camera_ids).items():
         write_whole(run.folder / name, text)
     run.share()
-    return Journal(run, prepared.config.epochs)
+    return RunLogger(run, experiment.config.epochs)
 
 
-def read_learned(architecture: Architecture, checkpoint: Path) -> Learned:
+def read_result(architecture: Architecture, checkpoint: Path) -> TrainingResult:
     """What a training came to, from its last checkpoint."""
-    standing, weights = read_best(checkpoint)
+    state, weights = read_best(checkpoint)
     network = build_network(architecture)
     network.load_state_dict(weights)
-    return Learned(network, standing)
+    return TrainingResult(network, state)
 
 
 def write_model(

@@ -9,7 +9,7 @@ from support.made_people import CONFIG, made_task, network
 from torch import distributed, multiprocessing
 
 from reidray.losses import batch_hard_triplet_loss, semi_hard_triplet_loss
-from reidray.training.place import Place
+from reidray.training.distributed_context import DistributedContext
 
 PEOPLE = torch.arange(6).repeat_interleave(4)
 LOSSES = (batch_hard_triplet_loss, semi_hard_triplet_loss)
@@ -20,19 +20,19 @@ def weights_and_images():
     return torch.randn(3, 7, generator=random), torch.randn(24, 7, generator=random)
 
 
-def loss_and_gradient(place, loss):
+def loss_and_gradient(context, loss):
     """Of a linear network, over this rank's part of a batch, as DDP would average it."""
     weights, images = weights_and_images()
     weights.requires_grad_()
-    mine = torch.arange(24).view(6, 4)[place.rank :: place.world_size].reshape(-1)
+    mine = torch.arange(24).view(6, 4)[context.rank :: context.world_size].reshape(-1)
     features, people = (
-        place.gather_batch(part) for part in (images[mine] @ weights.T, PEOPLE[mine])
+        context.gather_batch(part) for part in (images[mine] @ weights.T, PEOPLE[mine])
     )
     value = loss(features, people, margin=0.3)
     value.backward()
-    if place.world_size > 1:
+    if context.world_size > 1:
         distributed.all_reduce(weights.grad)
-        weights.grad /= place.world_size
+        weights.grad /= context.world_size
     return value.item(), weights.grad.numpy()
 
 
@@ -44,7 +44,7 @@ def meet(rank, count, folder):
 
 def one_of_three(rank, folder):
     meet(rank, 3, folder)
-    found = [loss_and_gradient(Place(rank, 3), loss) for loss in LOSSES]
+    found = [loss_and_gradient(DistributedContext(rank, 3), loss) for loss in LOSSES]
     if rank == 0:
         np.savez(
             f"{folder}/found.npz",
@@ -59,22 +59,25 @@ def test_a_loss_over_gathered_embeddings_has_the_gradient_it_has_in_one_process(
     multiprocessing.spawn(one_of_three, (str(tmp_path),), nprocs=3)
     with np.load(tmp_path / "found.npz") as found:
         for index, loss in enumerate(LOSSES):
-            value, gradient = loss_and_gradient(Place(), loss)
+            value, gradient = loss_and_gradient(DistributedContext(), loss)
             assert found["values"][index] == pytest.approx(value, rel=1e-5)
             assert np.abs(gradient).max() > 0.01
             assert np.allclose(found["gradients"][index], gradient, atol=1e-5)
 
 
-def triplet_losses(place, gathered):
+def triplet_losses(context, gathered):
     """Of the batches of an epoch, by a network that does not learn."""
-    task = made_task(replace(CONFIG, gather_embeddings=gathered), place)
+    task = made_task(replace(CONFIG, gather_embeddings=gathered), context)
     judged = network().eval()
     return [task.losses(judged, batch)["triplet"].item() for batch in task.batches(0)]
 
 
 def one_of_two(rank, folder):
     meet(rank, 2, folder)
-    found = {f"{gathered}": triplet_losses(Place(rank, 2), gathered) for gathered in (True, False)}
+    found = {
+        f"{gathered}": triplet_losses(DistributedContext(rank, 2), gathered)
+        for gathered in (True, False)
+    }
     if rank == 0:
         np.savez(f"{folder}/found.npz", **found)
     distributed.destroy_process_group()
@@ -83,7 +86,7 @@ def one_of_two(rank, folder):
 @pytest.mark.timeout(120)
 def test_triplets_are_mined_in_the_whole_batch_where_that_is_asked_for(tmp_path):
     multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=2)
-    whole = triplet_losses(Place(), gathered=False)
+    whole = triplet_losses(DistributedContext(), gathered=False)
     with np.load(tmp_path / "found.npz") as found:
         assert found["True"].tolist() == pytest.approx(whole, rel=1e-4)
         assert found["False"].tolist() != pytest.approx(whole, rel=1e-2)

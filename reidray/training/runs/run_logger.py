@@ -1,4 +1,4 @@
-"""The journal of a run: figures into its directory, progress to the person who waits."""
+"""The logger of a run: figures into its directory, progress to the person who waits."""
 
 import json
 import logging
@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from reidray.progress import Activity, format_duration
 from reidray.storage.staging import write_whole
 from reidray.training.loop import Metrics, StepProgress
-from reidray.training.run_directory import RunDirectory
+from reidray.training.runs.run_directory import RunDirectory
 
 log = logging.getLogger("reidray")
 
@@ -75,7 +75,7 @@ class TrainingProgress(Activity):
         self._state, self._state_began = state, self.seconds
 
 
-class Journal:
+class RunLogger:
     """Writes what training tells of itself.
 
     Attributes:

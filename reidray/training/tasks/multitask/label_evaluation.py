@@ -1,4 +1,4 @@
-"""What a multi-task network answers, and how good that is."""
+"""What a multi-task network outputs, and how good that is."""
 
 import time
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +22,7 @@ from reidray.metrics.classification import (
     evaluate_masks,
 )
 from reidray.models.networks import Outputs, PetOutputs
-from reidray.training.place import Place
+from reidray.training.distributed_context import DistributedContext
 
 BATCH = 64
 
@@ -64,7 +64,7 @@ class LabelledImages:
 
 
 @dataclass(frozen=True)
-class Answers:
+class NetworkOutputs:
     """What a network says of N images.
 
     Attributes:
@@ -78,15 +78,17 @@ class Answers:
     masks: Tensor
     seconds: float
 
-    def gathered(self, place: Place, total: int) -> "Answers":
-        """The answers of all ranks, of which rank r gave those to the images r, r + world, ..."""
-        logits = tuple(place.gather_rows(values, total).cpu() for values in self.logits)
-        return replace(self, logits=logits, masks=place.gather_rows(self.masks, total).cpu())
+    def gathered(self, context: DistributedContext, total: int) -> "NetworkOutputs":
+        """The outputs of all ranks, of which rank r gave those to the images r, r + world, ..."""
+        logits = tuple(context.gather_for_metrics(values, total).cpu() for values in self.logits)
+        return replace(
+            self, logits=logits, masks=context.gather_for_metrics(self.masks, total).cpu()
+        )
 
 
 @dataclass(frozen=True)
-class Examination:
-    """How good the answers to N images are.
+class LabelEvaluation:
+    """How good the outputs to N images are.
 
     Attributes:
         images: N.
@@ -118,7 +120,9 @@ def label_logits(outputs: Outputs | PetOutputs) -> tuple[Tensor, ...]:
     return (outputs.classes,) if isinstance(outputs, PetOutputs) else outputs.attributes
 
 
-def answer(network: nn.Module, source: CropSource, rows: Rows, device: torch.device) -> Answers:
+def run_network(
+    network: nn.Module, source: CropSource, rows: Rows, device: torch.device
+) -> NetworkOutputs:
     """Ask a network about images, batch by batch.
 
     Args:
@@ -143,25 +147,28 @@ def answer(network: nn.Module, source: CropSource, rows: Rows, device: torch.dev
                 counts = _compare_masks(outputs.masks[:, 0].float(), truth)
             drawn.append(counts)
             seconds += time.perf_counter() - begun
-    return Answers(
+    return NetworkOutputs(
         tuple(torch.cat(parts) for parts in zip(*said, strict=True)), torch.cat(drawn), seconds
     )
 
 
-def judge(
-    answers: Answers, truth: LabelledImages, labelling: Labelling, losses: MultitaskLossConfig
-) -> Examination:
-    """How good a network's answers to N images are.
+def evaluate_outputs(
+    outputs: NetworkOutputs,
+    truth: LabelledImages,
+    labelling: Labelling,
+    losses: MultitaskLossConfig,
+) -> LabelEvaluation:
+    """How good a network's outputs to N images are.
 
     Args:
-        answers: to all N images, on the CPU.
+        outputs: to all N images, on the CPU.
         truth: the N images.
         labelling: what there was to say.
         losses: the weights of the losses.
     """
     labels = torch.from_numpy(truth.labels)
-    loss = losses.labels * float(attribute_loss(answers.logits, labels, smoothing=0.0))
-    predicted = torch.stack([v.argmax(dim=1) for v in answers.logits], dim=1).numpy()
+    loss = losses.labels * float(attribute_loss(outputs.logits, labels, smoothing=0.0))
+    predicted = torch.stack([v.argmax(dim=1) for v in outputs.logits], dim=1).numpy()
     by_label = _judge_labels(predicted, truth.labels, labelling)
     summary: Figures = {}
     if labelling.classes:
@@ -175,22 +182,22 @@ def judge(
         codes = truth.labels.astype(np.int8)
         summary |= attribute_accuracy(predicted, codes, labelling.schema, labelling.majority)
     if labelling.masks:
-        loss += losses.masks * float(answers.masks[:, 3].mean())
-        drawn = evaluate_masks(answers.masks[:, :3].numpy().astype(np.int64))
+        loss += losses.masks * float(outputs.masks[:, 3].mean())
+        drawn = evaluate_masks(outputs.masks[:, :3].numpy().astype(np.int64))
         summary |= {key: getattr(drawn, key) for key in ("mask_f1", "mask_iou", "image_iou")}
-    return Examination(
-        len(truth.rows), answers.seconds, {"validation_loss": loss, **summary}, by_label
+    return LabelEvaluation(
+        len(truth.rows), outputs.seconds, {"validation_loss": loss, **summary}, by_label
     )
 
 
-def examine(
+def evaluate_network(
     network: nn.Module,
     source: CropSource,
     truth: LabelledImages,
     labelling: Labelling,
     losses: MultitaskLossConfig,
     device: torch.device,
-) -> Examination:
+) -> LabelEvaluation:
     """How good a network is on N images, in this process.
 
     Args:
@@ -201,12 +208,17 @@ def examine(
         losses: the weights of the losses.
         device: where the network computes.
     """
-    answers = answer(network, source, truth.rows, device)
-    return judge(answers.gathered(Place(device=device), len(truth.rows)), truth, labelling, losses)
+    outputs = run_network(network, source, truth.rows, device)
+    return evaluate_outputs(
+        outputs.gathered(DistributedContext(device=device), len(truth.rows)),
+        truth,
+        labelling,
+        losses,
+    )
 
 
 def _compare_masks(logits: Tensor, truth: Tensor) -> Tensor:
-    """Of each of B masks (B, H, W) the four figures of `Answers.masks`."""
+    """Of each of B masks (B, H, W) the four figures of `NetworkOutputs.masks`."""
     entropy = nn.functional.binary_cross_entropy_with_logits(
         logits, truth.float(), reduction="none"
     )

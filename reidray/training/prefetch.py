@@ -10,7 +10,7 @@ import torch
 Item = TypeVar("Item")
 
 
-def made_ahead(items: Iterator[Item], count: int = 2) -> Generator[Item, None, None]:
+def prefetch(items: Iterator[Item], count: int = 2) -> Generator[Item, None, None]:
     """The items in their order, made in a thread that is at most `count` ahead.
 
     Close it to stop early. What making an item raises is raised where the item is asked for.

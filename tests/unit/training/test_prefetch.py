@@ -5,19 +5,19 @@ from itertools import count
 
 import pytest
 
-from reidray.training.ahead import made_ahead
+from reidray.training.prefetch import prefetch
 
 
 def test_items_come_in_order_from_another_thread():
     here = threading.get_ident()
-    items = list(made_ahead((number, threading.get_ident()) for number in range(20)))
+    items = list(prefetch((number, threading.get_ident()) for number in range(20)))
     assert [number for number, _ in items] == list(range(20))
     assert here not in {thread for _, thread in items}
 
 
 def test_no_more_than_asked_for_are_made_ahead():
     made = []
-    with closing(made_ahead((made.append(n) or n for n in count()), count=3)) as items:
+    with closing(prefetch((made.append(n) or n for n in count()), count=3)) as items:
         next(items)
         next(items)
         time.sleep(0.2)
@@ -29,7 +29,7 @@ def test_what_fails_fails_where_it_is_asked_for():
         yield 1
         raise OSError("disk gone")
 
-    ahead = made_ahead(items())
+    ahead = prefetch(items())
     assert next(ahead) == 1
     with pytest.raises(OSError, match="disk gone"):
         next(ahead)

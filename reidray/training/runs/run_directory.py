@@ -21,7 +21,7 @@ from reidray.storage.object_store import without_secrets
 from reidray.storage.output_checks import check_apart, check_filled_folder
 from reidray.storage.publishing import check_outside_outputs, only_writer_of
 from reidray.storage.staging import require_new
-from reidray.training.checkpoint_files import settle_checkpoints
+from reidray.training.runs.checkpoint_files import repair_checkpoint_list
 
 RUN_FILES = (
     "config.yaml",
@@ -164,7 +164,7 @@ class RunDirectory:
 
 
 @contextmanager
-def claimed_run(config: TrainingConfig, resume: str | None) -> Iterator[RunDirectory]:
+def claim_run(config: TrainingConfig, resume: str | None) -> Iterator[RunDirectory]:
     """Choose the run directory of a training, and keep every other job from writing it.
 
     Nothing is made yet but the lock.
@@ -180,7 +180,7 @@ def claimed_run(config: TrainingConfig, resume: str | None) -> Iterator[RunDirec
     run = RunDirectory.at(resume) if resume is not None else _new_run(config)
     with run.claimed():
         if resume is not None:
-            settle_checkpoints(run.location)
+            repair_checkpoint_list(run.location)
         else:
             run.check_new(f"go on with a run by --resume {run.location.uri}")
         yield run

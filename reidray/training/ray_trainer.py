@@ -16,10 +16,10 @@ from reidray.cluster_resources import cluster_gpus, node_resources
 from reidray.errors import MachineError, UserError
 from reidray.storage.location import Location
 from reidray.storage.object_store import open_for_ray
-from reidray.training.checkpoint_files import CHECKPOINTS
 from reidray.training.failures import EndAtMistakes, TrainingBugError
-from reidray.training.progress import Journal
-from reidray.training.worker import Assignment
+from reidray.training.runs.checkpoint_files import CHECKPOINTS
+from reidray.training.runs.run_logger import RunLogger
+from reidray.training.worker import TrainJob
 
 Result = TypeVar("Result")
 
@@ -66,7 +66,7 @@ class Resources:
         return result
 
 
-def place_workers(num_workers: int, use_gpu: str, *, streams: bool = False) -> Resources:
+def plan_workers(num_workers: int, use_gpu: str, *, streams: bool = False) -> Resources:
     """What the cluster can give to each of so many workers.
 
     Args:
@@ -97,9 +97,7 @@ def place_workers(num_workers: int, use_gpu: str, *, streams: bool = False) -> R
     )
 
 
-def train_on_cluster(
-    assignment: Assignment, resources: Resources, run: Location, journal: Journal
-) -> Path:
+def train_on_cluster(job: TrainJob, resources: Resources, run: Location, logger: RunLogger) -> Path:
     """Train until done, starting again from the last checkpoint after a crash.
 
     A run directory that holds checkpoints already is gone on with.
@@ -111,13 +109,13 @@ def train_on_cluster(
         UserError: a worker met a mistake of the user's.
     """
     events = Queue(actor_options={"num_cpus": 0})
-    trainer = torch_trainer(assignment, resources, run, events=events)
-    with journal.follow(events, resources.described(assignment.config.num_workers)):
+    trainer = torch_trainer(job, resources, run, events=events)
+    with logger.follow(events, resources.described(job.config.num_workers)):
         return fit(trainer)
 
 
 def torch_trainer(
-    assignment: Assignment,
+    job: TrainJob,
     resources: Resources,
     run: Location,
     *,
@@ -127,17 +125,17 @@ def torch_trainer(
     """The trainer of a run directory, whose checkpoints it goes on with.
 
     Args:
-        assignment: what each process trains.
+        job: what each process trains.
         resources: what it is given.
         run: the run directory.
         events: where progress is told.
         callbacks: of Ray Train.
     """
-    config = assignment.config
+    config = job.config
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", POLL_SECONDS)
     return TorchTrainer(
         _training_function(),
-        train_loop_config={"assignment": ray.put(assignment), "events": events},
+        train_loop_config={"job": ray.put(job), "events": events},
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.num_workers,
             use_gpu=resources.use_gpu,
@@ -179,10 +177,10 @@ def fit(trainer: TorchTrainer) -> Path:
             f"training processes were lost, more often than --max-failures allows ({reason}): go "
             "on from the last checkpoint with --resume"
         ) from error
-    return on_this_disk(result.checkpoint)
+    return to_local_folder(result.checkpoint)
 
 
-def on_this_disk(checkpoint: ray.train.Checkpoint) -> Path:
+def to_local_folder(checkpoint: ray.train.Checkpoint) -> Path:
     """The folder of a checkpoint; one in an object store is brought here."""
     # `to_directory` would copy one that is here, and it is the run's own.
     is_local = isinstance(checkpoint.filesystem, pafs.LocalFileSystem)
@@ -197,8 +195,8 @@ def _training_function() -> Callable[[dict[str, Any]], None]:
     """
 
     def train(settings: dict[str, Any]) -> None:
-        from reidray.training.worker import run_assignment
+        from reidray.training.worker import run_train_job
 
-        run_assignment(ray.get(settings["assignment"]), settings["events"])
+        run_train_job(ray.get(settings["job"]), settings["events"])
 
     return train

@@ -100,7 +100,7 @@ def _damaged(folder: Location, name: str, reason: str) -> UserError:
     return UserError(f"checkpoint file {folder.join(name).uri} is damaged ({reason})")
 
 
-def settle_checkpoints(run: Location) -> None:
+def repair_checkpoint_list(run: Location) -> None:
     """Make sure that Ray Train goes on from the newest whole checkpoint of a run.
 
     Ray Train keeps a list of checkpoints, goes on from the newest and deletes the oldest. Where the

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from reidray.errors import UserError
-from reidray.training.place import Place
+from reidray.training.distributed_context import DistributedContext
 
 VALIDATION_SHARE = 0.5
 """Cost of an image in validation, as a share of its cost in a training step. It stands for
@@ -76,7 +76,7 @@ class TimeLimit:
         )
 
 
-class Clock:
+class TimeBudget:
     """Measure how much of a training is done, by steps and by time, alike on every rank.
 
     Args:
@@ -84,7 +84,7 @@ class Clock:
         first_step: steps of earlier parts of the training.
         limit: of the job; None sets none.
         validation_images: that a validation judges.
-        place: this process.
+        context: this process.
     """
 
     def __init__(
@@ -94,12 +94,12 @@ class Clock:
         first_step: int,
         limit: TimeLimit | None,
         validation_images: int,
-        place: Place,
+        context: DistributedContext,
     ) -> None:
         self.total_steps = total_steps
         self.validation_seconds = 0.0
-        self._limit, self._place = limit, place
-        self._own_validation_images = validation_images / place.world_size
+        self._limit, self._context = limit, context
+        self._own_validation_images = validation_images / context.world_size
         self._begun = first_step / total_steps
         self._start = time.time()
         self._steps = 0
@@ -126,7 +126,7 @@ class Clock:
         budget = self._limit.end - self._reserve() - self._start
         elapsed = time.time() - self._start
         by_time = 1.0 if budget <= 0 else self._begun + (1 - self._begun) * elapsed / budget
-        return self._place.from_leader(max(by_steps, by_time))
+        return self._context.broadcast(max(by_steps, by_time))
 
     def nothing_trained(self) -> UserError:
         """Return the mistake of a limit that leaves no time for a step."""

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reidray.data.attribute_schema import AttributeSchema
-from reidray.training.tasks.reid.queries import plan_ranking
-from reidray.training.tasks.reid.validation import LabelledCrops, judge
+from reidray.training.tasks.reid.validation import LabelledCrops, evaluate_validation
+from reidray.training.tasks.reid.validation_queries import plan_ranking
 
 
 def columns(images):
@@ -84,7 +84,9 @@ def test_figures_tell_of_all_queries_of_people_with_one_image_a_camera(cameras, 
     )
     features = torch.from_numpy(np.random.default_rng(0).normal(size=(7, 8))[people])
     none = np.zeros((12, 0), np.int64)
-    figures = judge(features.float(), none, truth, majority=np.zeros(0, np.int64), metric="cosine")
+    figures = evaluate_validation(
+        features.float(), none, truth, majority=np.zeros(0, np.int64), metric="cosine"
+    )
     assert f"{judged} queries used, 0 without a match" in figures["protocol"]
     assert figures["mean_ap"] == 1
 
@@ -104,6 +106,8 @@ def test_the_protocol_that_is_asked_for_plans_and_judges_the_validation(protocol
     assert (plan.protocol, plan.judged) == (protocol, queries)
     features = torch.from_numpy(np.random.default_rng(0).normal(size=(12, 8))).float()
     none = np.zeros((12, 0), np.int64)
-    figures = judge(features, none, truth, majority=np.zeros(0, np.int64), metric="cosine")
+    figures = evaluate_validation(
+        features, none, truth, majority=np.zeros(0, np.int64), metric="cosine"
+    )
     assert f"({protocol}, " in figures["protocol"]
     assert f"{queries} queries used" in figures["protocol"]

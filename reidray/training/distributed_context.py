@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
-class Place:
+class DistributedContext:
     """One training process.
 
     Attributes:
@@ -24,11 +24,11 @@ class Place:
     device: torch.device = torch.device("cpu")
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Tell whether this is rank 0."""
         return self.rank == 0
 
-    def from_leader(self, value: Value) -> Value:
+    def broadcast(self, value: Value) -> Value:
         """Rank 0's value, on every rank."""
         if self.world_size == 1:
             return value
@@ -36,7 +36,7 @@ class Place:
         distributed.broadcast_object_list(box, src=0)
         return box[0]
 
-    def gather_rows(self, part: Tensor, total: int) -> Tensor:
+    def gather_for_metrics(self, part: Tensor, total: int) -> Tensor:
         """Join what each rank computed of `total` rows, of which rank r held r, r + world, ...
 
         Args:
