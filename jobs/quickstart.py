@@ -20,7 +20,7 @@ def quickstart() -> dict[str, Any]:
             from reidray.quickstart import run_quickstart
             from reidray.ray_runtime import ray_session
 
-        demo = parse_config(TrainReidConfig, ["--recipe", "demo", "--data", "demo"], trains="reid")
+        demo = parse_config(TrainReidConfig, ["--recipe", "demo", "--data", "demo"])
         session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)
         return run_quickstart(asked.config, demo.config, session, folder)
 

@@ -14,9 +14,7 @@ def train() -> dict[str, Any]:
     from reidray.config import TrainReidConfig
 
     started = time.time()
-    asked = parse_config(
-        TrainReidConfig, sys.argv[1:], description=__doc__, example=EXAMPLE, trains="reid"
-    )
+    asked = parse_config(TrainReidConfig, sys.argv[1:], description=__doc__, example=EXAMPLE)
 
     from reidray.progress import SHOW_AFTER_SECONDS, Activity
     from reidray.training.input_files import check_training_inputs

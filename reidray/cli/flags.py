@@ -1,11 +1,10 @@
 """The flags of a job: each a field of its configuration, checked before anything is parsed."""
 
-import re
-import types
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args, get_origin
 
+from reidray.config.value_types import NUMBER, describe_type, parse_text, value_types
 from reidray.errors import UserError
 from reidray.suggestions import closest_name, quoted
 
@@ -99,12 +98,6 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 }
 """Names of flags in other tools, and our flags that mean the same, the likeliest first."""
 
-MOST_DIGITS = 18
-"""Of a whole number, so that it fits into 64 bits."""
-
-WHOLE_NUMBER = re.compile(rf"[+-]?[0-9]{{1,{MOST_DIGITS}}}")
-NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-
 
 @dataclass(frozen=True)
 class Flag:
@@ -125,49 +118,39 @@ class Flag:
         """The key of a configuration file that sets the same."""
         return self.name.replace("-", "_")
 
-    def check(self, text: str) -> None:
-        """Refuse the text of a value that is not of the flag's type.
+    def parse(self, text: str) -> Any:
+        """Return the value that a text stands for.
 
         Raises:
-            UserError: names the flag, and says what was expected.
+            UserError: the text is not of the flag's type; the message names the flag and the type.
         """
-        if not _fits_text(self.type, text):
-            raise UserError(f"--{self.name} {quoted(text)}: expected {expected(self.type, text)}")
+        try:
+            return parse_text(self.type, text)
+        except ValueError as error:
+            raise UserError(f"--{self.name} {quoted(text)}: {error}") from None
 
 
 def flags_of(*classes: type[Any]) -> dict[str, Flag]:
-    """Return the flags of some configurations by their names, those of parts included."""
+    """Return the flags of some configurations by their names, those of sections included."""
     found = {}
     for each in classes:
-        for key, kind in keys_of(each).items():
+        for key, kind in value_types(each).items():
             several = get_origin(kind) is tuple and "." not in key
             name = key.replace("_", "-")
             found[name] = Flag(name, get_args(kind)[0] if several else kind, several)
     return found
 
 
-def keys_of(config_class: type[Any], above: str = "") -> dict[str, Any]:
-    """Return the type of each key of a configuration, those of its parts with dots."""
-    found: dict[str, Any] = {}
-    hints = get_type_hints(config_class)
-    for field in fields(config_class):
-        kind = hints[field.name]
-        if is_dataclass(kind):
-            found |= keys_of(kind, f"{above}{field.name}.")  # type: ignore[arg-type]
-        else:
-            found[above + field.name] = kind
-    return found
+def parse_flags(arguments: Sequence[str], flags: Mapping[str, Flag]) -> dict[str, list[Any]]:
+    """Return the values that a command line gives each flag, in their order.
 
-
-def check_flags(arguments: Sequence[str], flags: Mapping[str, Flag]) -> Iterator[str]:
-    """Refuse a command line with a flag that does not exist, or a value that it cannot have.
-
-    Yields:
-        The name of each flag, in order.
+    A flag of several values gives a tuple each time that it occurs.
 
     Raises:
-        UserError: names the flag as it was typed, and what was expected.
+        UserError: a flag does not exist, or a value is not one that it can have. The message names
+            the flag as it was typed, and what was expected.
     """
+    found: dict[str, list[Any]] = {}
     waiting = list(arguments)
     while waiting:
         argument = waiting.pop(0)
@@ -179,23 +162,25 @@ def check_flags(arguments: Sequence[str], flags: Mapping[str, Flag]) -> Iterator
             )
         flag = flags.get(typed.removeprefix("--")) if typed.startswith("--") else None
         negated = flags.get(typed.removeprefix("--no-"))
-        if flag is None and negated is not None and negated.type is bool:
-            flag = negated
+        is_negated = flag is None and negated is not None and negated.type is bool
+        flag = negated if is_negated else flag
         if flag is None:
-            raise UserError(unknown_flag(typed, flags))
-        yield flag.name
+            raise UserError(describe_unknown_flag(typed, flags))
+        values = found.setdefault(flag.name, [])
         if flag.type is bool:
             if joined:
                 raise UserError(f"{typed} takes no value: leave out {quoted(joined + value)}")
+            values.append(not is_negated)
             continue
-        values = [value] if joined else _take_values(waiting, flag.several)
-        if not values:
-            raise UserError(f"{typed} has no value: expected {in_words(flag.type)}")
-        for each in values:
-            flag.check(each)
+        texts = [value] if joined else _take_texts(waiting, several=flag.several)
+        if not texts:
+            raise UserError(f"{typed} has no value: expected {describe_type(flag.type)}")
+        parsed = tuple(flag.parse(text) for text in texts)
+        values.append(parsed if flag.several else parsed[0])
+    return found
 
 
-def unknown_flag(typed: str, flags: Mapping[str, Flag]) -> str:
+def describe_unknown_flag(typed: str, flags: Mapping[str, Flag]) -> str:
     """Return the line about a flag that does not exist: what to type instead."""
     name = typed.lstrip("-").replace("_", "-").lower()
     shown = typed if len(typed) <= 60 else f"{typed[:60]}..."
@@ -219,77 +204,7 @@ def unknown_flag(typed: str, flags: Mapping[str, Flag]) -> str:
     return f"flag {shown} does not exist: {advice}"
 
 
-def in_words(kind: Any) -> str:
-    """Return what a value of a type is, in words."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        return in_words(next(each for each in inner if each is not types.NoneType))
-    if origin is Literal:
-        return f"{', '.join(map(str, inner[:-1]))} or {inner[-1]}" if inner[1:] else str(inner[0])
-    if origin is tuple:
-        return f"a list such as [{_EXAMPLES.get(inner[0], 'A, B')}]"
-    return _WORDS.get(kind, "another value")
-
-
-def expected(kind: Any, value: object) -> str:
-    """Return what was expected in place of a value that is not of a type, in words."""
-    words = in_words(kind)
-    if words == _WORDS[int] and re.fullmatch("[+-]?[0-9]+", str(value)[: MOST_DIGITS + 2]):
-        return f"{words} of at most {MOST_DIGITS} digits"
-    return words
-
-
-def fits(kind: Any, value: object) -> bool:
-    """Return whether a value of a configuration file is of a type."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        return any(fits(each, value) for each in inner)
-    if origin is Literal:
-        return type(value) is str and value in inner
-    if origin is tuple:
-        return isinstance(value, list) and all(fits(inner[0], each) for each in value)
-    if kind is float:
-        return type(value) in (int, float) or (isinstance(value, str) and _fits_text(kind, value))
-    if kind is int:
-        return type(value) is int and abs(value) < 10**MOST_DIGITS
-    return type(value) is kind
-
-
-def as_number(kind: Any, value: Any) -> Any:
-    """Return a value that fits a type, as a number where it is the text of one.
-
-    YAML takes 1e-3, without a point, for text.
-    """
-    if isinstance(value, str) and not any(each is str for each in (kind, *get_args(kind))):
-        return float(value) if get_origin(kind) is not Literal else value
-    return [as_number(get_args(kind)[0], each) for each in value] if type(value) is list else value
-
-
-_WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-_EXAMPLES = {int: "1, 2", float: "0.5, 0.8"}
-
-
-def _fits_text(kind: Any, text: str) -> bool:
-    origin, inner = get_origin(kind), get_args(kind)
-    if "\0" in text:
-        return False
-    if origin in (Union, types.UnionType):
-        return text == "null" or any(_fits_text(each, text) for each in inner)
-    if origin is Literal:
-        return text in inner
-    if origin is tuple:
-        listed = text.strip()
-        if not (listed.startswith("[") and listed.endswith("]")):
-            return False
-        return all(_fits_text(inner[0], each.strip()) for each in listed[1:-1].split(","))
-    if kind is int:
-        return WHOLE_NUMBER.fullmatch(text) is not None
-    if kind is float:
-        return NUMBER.fullmatch(text) is not None
-    return kind is not types.NoneType
-
-
-def _take_values(waiting: list[str], several: bool) -> list[str]:
+def _take_texts(waiting: list[str], *, several: bool) -> list[str]:
     """Take the values that follow a flag from the arguments that are left."""
     taken: list[str] = []
     while waiting and (several or not taken):

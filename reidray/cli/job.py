@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reidray.errors import MachineError, UserError
 from reidray.interrupts import end_interrupted, interrupted, watch_signals
@@ -22,7 +22,7 @@ from reidray.terminal import (
 )
 
 if TYPE_CHECKING:
-    from reidray.cli.arguments import Invocation
+    from reidray.cli.arguments import JobArguments
 
 Config = TypeVar("Config")
 
@@ -54,8 +54,7 @@ def parse_config(
     *,
     description: str | None = None,
     example: str | None = None,
-    trains: Literal["reid", "multitask"] | None = None,
-) -> "Invocation[Config]":
+) -> "JobArguments[Config]":
     """Return a job's configuration: its flags, over `--config FILE`, over a `--recipe NAME`.
 
     Args:
@@ -63,18 +62,13 @@ def parse_config(
         arguments: the command line without the script's name.
         description: what `--help` says of the job.
         example: arguments with which the job does something; shown where none are given.
-        trains: the kind of training it is, with `--recipe NAME` and `--resume RUN`; None for none.
 
     Raises:
         UserError: a flag, a file or a value is not what it should be.
     """
-    from reidray.cli.arguments import (
-        parse_arguments,  # its parser takes a tenth of a second to import
-    )
+    from reidray.cli.arguments import parse_arguments  # slow to import
 
-    return parse_arguments(
-        config_class, arguments, description=description, example=example, trains=trains
-    )
+    return parse_arguments(config_class, arguments, description=description, example=example)
 
 
 def _run(job: Callable[[], dict[str, Any]]) -> int:

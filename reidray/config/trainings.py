@@ -1,7 +1,7 @@
 """What the trainings may be told."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from reidray.config.networks import require_network
 from reidray.config.parts import (
@@ -104,6 +104,8 @@ class TrainReidConfig(TrainingConfig):
         validation: validation.
     """
 
+    RECIPES: ClassVar = "reid"
+
     batch: BatchConfig = field(default_factory=BatchConfig)
     gather_embeddings: bool = False
     loss: LossConfig = field(default_factory=LossConfig)
@@ -129,6 +131,8 @@ class TrainMultitaskConfig(TrainingConfig):
         loss: the losses.
         validation: validation.
     """
+
+    RECIPES: ClassVar = "multitask"
 
     task: Literal["pets", "attributes"]
     batch_size: int = 64

@@ -6,9 +6,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from reidray.cli.flags import in_words
 from reidray.config import TrainingConfig
 from reidray.config.settings_files import read_settings
+from reidray.config.value_types import describe_type
 from reidray.errors import UserError
 from reidray.suggestions import quoted, suggest_name
 
@@ -154,7 +154,7 @@ def _check(variation: Variation, base: TrainingConfig, file: Path) -> None:
     for value in variation.values:
         drawn = float(value) if variation.way in ("uniform", "loguniform") else value
         if not _fits(drawn, known[key]):
-            expected = in_words(known[key])
+            expected = describe_type(known[key])
             raise UserError(
                 f"{file}: {key}: {quoted(drawn)} is not a value it can have: expected {expected}"
             )

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from reidray.cli.arguments import Invocation
-from reidray.cli.job import parse_config
 from reidray.config import TrainingConfig, TrainMultitaskConfig, TrainReidConfig
+from reidray.config.loading import LoadedConfig, load_config
 from reidray.config.tuning import TuneConfig
 from reidray.data.layouts import check_layout
 from reidray.errors import UserError
@@ -23,16 +23,14 @@ CONFIGS: dict[str, type[TrainingConfig]] = {
 """The configuration of each kind of training that a sweep can vary."""
 
 
-def read_base(config: TuneConfig) -> Invocation[TrainingConfig]:
+def read_base(config: TuneConfig) -> LoadedConfig[TrainingConfig]:
     """Return the configuration of the recipe that is varied.
 
     Raises:
         UserError: there is no such recipe, or the file of the base is wrong.
     """
-    arguments = [f"--recipe={config.recipe}", f"--data={config.data}"]
-    if config.base is not None:
-        arguments.append(f"--config={config.base}")
-    return parse_config(CONFIGS[config.task], arguments, trains=config.task)
+    files = [] if config.base is None else [Path(config.base)]
+    return load_config(CONFIGS[config.task], config.recipe, {"data": config.data}, files)
 
 
 def check_tune_inputs(config: TuneConfig) -> None:

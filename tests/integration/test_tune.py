@@ -73,7 +73,7 @@ def test_a_sweep_that_is_killed_goes_on_and_leaves_a_table_and_the_best(given, r
 
     best = yaml.safe_load((output / "best.yaml").read_text())
     assert best["batch"]["people"] == result["best_values"]["batch.people"]
-    again = parse_config(TrainReidConfig, ["--config", str(output / "best.yaml")], trains="reid")
+    again = parse_config(TrainReidConfig, ["--config", str(output / "best.yaml")])
     assert again.config.optimizer.learning_rate == best["optimizer"]["learning_rate"]
     run = output / "best"
     model = load_model(str(run / "model"))

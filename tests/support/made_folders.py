@@ -54,7 +54,7 @@ def reid(data: Path, *flags: str) -> ReidExperiment:
     """Prepare a training on people as the job does."""
     output = data.with_name("run")
     arguments = ["--data", str(data), "--output", str(output), *flags]
-    asked = parse_config(TrainReidConfig, arguments, trains="reid")
+    asked = parse_config(TrainReidConfig, arguments)
     return build_reid_experiment(asked.config, sources=asked.sources)
 
 
@@ -62,5 +62,5 @@ def multitask(data: Path, *flags: str) -> MultitaskExperiment:
     """Prepare a multi-task training as the job does."""
     output = data.with_name("run")
     arguments = ["--data", str(data), "--output", str(output), *flags]
-    asked = parse_config(TrainMultitaskConfig, arguments, trains="multitask")
+    asked = parse_config(TrainMultitaskConfig, arguments)
     return build_multitask_experiment(asked.config, sources=asked.sources)

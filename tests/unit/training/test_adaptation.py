@@ -5,8 +5,7 @@ import re
 import pytest
 from support.made_folders import attributed, labelled, manifest, multitask, people_folders, reid
 
-from reidray.cli.arguments import recipes
-from reidray.config.sources import Source, read_sources
+from reidray.config.loading import recipe_files
 from reidray.errors import UserError
 
 SMALL = ("--network.height", "32", "--network.width", "16")
@@ -25,7 +24,7 @@ def plain(tmp_path_factory):
     return people_folders(tmp_path_factory.mktemp("plain") / "data", 30)
 
 
-@pytest.mark.parametrize("recipe", [None, *recipes("reid")])
+@pytest.mark.parametrize("recipe", [None, *recipe_files("reid")])
 @pytest.mark.parametrize("cameras", [0, 1, 2])
 def test_every_recipe_trains_on_few_people_without_attributes(tmp_path, recipe, cameras):
     data = people_folders(tmp_path / "data", 8, cameras)
@@ -117,7 +116,7 @@ def test_a_set_that_names_nobody_is_refused_with_what_would_train_on_it(tmp_path
     assert multitask(data, "--task", "pets").describe_images() == "9 training, 3 validation images"
 
 
-@pytest.mark.parametrize("recipe", [name for name in recipes("multitask") if "pets" in name])
+@pytest.mark.parametrize("recipe", [name for name in recipe_files("multitask") if "pets" in name])
 def test_classes_alone_are_learned_where_there_are_no_masks(tmp_path, recipe):
     data = labelled(tmp_path / "data", 5)
     experiment = multitask(data, "--recipe", recipe)
@@ -162,13 +161,3 @@ def test_validation_images_without_a_label_are_refused(tmp_path):
     data = attributed(tmp_path / "data", 8, val="")
     with pytest.raises(UserError, match=r"no label of a validation image is known: label some$"):
         multitask(data, "--recipe", "attributes_vgg")
-
-
-def test_a_key_is_a_flags_before_a_files_before_a_recipes():
-    flags = ["--batch.people", "4", "--network.name=apr", "--no-gather-embeddings", "x"]
-    sources = read_sources(flags, [{"batch": {"people": 3, "crops": 2}, "epochs": 5}])
-    assert sources.of("batch.people") is Source.FLAG
-    assert sources.of("network.name") is sources.of("gather_embeddings") is Source.FLAG
-    assert sources.of("batch.crops") is sources.of("epochs") is Source.FILE
-    assert sources.of("network.height") is Source.RECIPE
-    assert read_sources(["--batch", "{people: 3}"], []).of("batch.people") is Source.FLAG

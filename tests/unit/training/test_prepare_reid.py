@@ -230,7 +230,7 @@ def test_a_run_of_an_earlier_version_goes_on_and_one_of_other_settings_is_refuse
 ):
     """A setting that came later has no value there; no worker is started to see a difference."""
     flags = ("--data", str(annotated), "--output", str(tmp_path / "run"), "--layout", "trento")
-    config = parse_config(TrainReidConfig, [*flags, "--batch.people", "4"], trains="reid").config
+    config = parse_config(TrainReidConfig, [*flags, "--batch.people", "4"]).config
     experiment = build_reid_experiment(config)
     settings = resume_settings(experiment.config, experiment.manifest.fingerprint)
     del settings["validation"]["protocol"]

@@ -5,9 +5,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reidray.cli.arguments import recipes
 from reidray.cli.job import parse_config
 from reidray.config import TrainMultitaskConfig, TrainReidConfig
+from reidray.config.loading import recipe_files
 from reidray.config.tuning import TuneConfig
 from reidray.errors import UserError
 from reidray.tuning.search_algorithms import (
@@ -39,16 +39,16 @@ def space(tmp_path):
     ("task", "name"), [(task, name) for task in KINDS for name in spaces(task)]
 )
 def test_the_spaces_that_come_along_vary_recipes(task, name):
-    recipe = next(iter(recipes(task)))
+    recipe = next(iter(recipe_files(task)))
     arguments = ["--data", "-", "--recipe", recipe]
-    base = parse_config(KINDS[task], arguments, trains=task).config
+    base = parse_config(KINDS[task], arguments).config
     assert read_space((name,), task, base)
 
 
 @pytest.mark.parametrize("task", KINDS)
 def test_the_spaces_of_one_thing_each_can_be_put_together(task):
-    recipe = next(iter(recipes(task)))
-    base = parse_config(KINDS[task], ["--data", "-", "--recipe", recipe], trains=task).config
+    recipe = next(iter(recipe_files(task)))
+    base = parse_config(KINDS[task], ["--data", "-", "--recipe", recipe]).config
     names = tuple(name for name in spaces(task) if name != "vgg_triplet")
     together = read_space(names, task, base)
     assert len(together) == sum(len(read_space((name,), task, base)) for name in names)

@@ -1,0 +1,49 @@
+"""Turn the fields that messages name into the flags of a job."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from reidray.cli.flags import Flag
+from reidray.errors import MachineError, UserError
+
+FIELD = re.compile(r"`([a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*)(?:=([^`]*))?`")
+"""A field in backticks, with a value or without: `batch_size`, `network.name=apr`."""
+
+
+def name_flags(message: str, flags: Mapping[str, Flag]) -> str:
+    """Return a message with the flags of a job in place of the fields that it names.
+
+    >>> flags = {"batch-size": Flag("batch-size", int), "strict": Flag("strict", bool)}
+    >>> name_flags("`batch_size` is 64: use `batch_size=32` or `strict=False`", flags)
+    '--batch-size is 64: use --batch-size 32 or --no-strict'
+    >>> name_flags("`epochs` is no flag, and `uv run` no field", flags)
+    '`epochs` is no flag, and `uv run` no field'
+
+    Args:
+        message: a message of the library, which names fields in backticks.
+        flags: the flags of the job by name. Fields without a flag stay as they are.
+    """
+
+    def name_flag(found: re.Match[str]) -> str:
+        field, value = found.groups()
+        flag = flags.get(field.replace("_", "-"))
+        if flag is None:
+            return found[0]
+        if flag.type is bool:
+            return f"--no-{flag.name}" if value == "False" else f"--{flag.name}"
+        return f"--{flag.name}" if value is None else f"--{flag.name} {value}"
+
+    return FIELD.sub(name_flag, message)
+
+
+@contextmanager
+def naming_flags(flags: Mapping[str, Flag]) -> Iterator[None]:
+    """Name flags in place of fields in the errors that the block raises."""
+    try:
+        yield
+    except (UserError, MachineError) as error:
+        message = name_flags(str(error), flags)
+        if message == str(error):
+            raise
+        raise type(error)(message) from error

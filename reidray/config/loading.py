@@ -1,0 +1,247 @@
+"""Load a configuration from a recipe, files and overrides."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import Any, Generic, TypeVar, get_type_hints
+
+from reidray.config.settings_files import read_settings
+from reidray.config.sources import Sources
+from reidray.config.value_types import describe_value, parse_override, parse_value, value_types
+from reidray.errors import UserError
+from reidray.suggestions import closest_name, quoted, suggest_name
+
+Config = TypeVar("Config")
+Settings = Mapping[str, Any]
+
+FIELD = re.compile(r"`([a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*)`")
+
+
+@dataclass(frozen=True)
+class LoadedConfig(Generic[Config]):
+    """Hold a configuration and the sources of its values.
+
+    Attributes:
+        config: the configuration.
+        sources: the keys that files and overrides gave. The others come from the recipe or are
+            defaults, and may be adapted to the data.
+    """
+
+    config: Config
+    sources: Sources
+
+
+class MissingValueError(UserError):
+    """A configuration lacks values that have no default."""
+
+
+def recipe_files(kind: str) -> dict[str, Path]:
+    """Return the recipes that come with reidray by name.
+
+    Args:
+        kind: reid or multitask.
+    """
+    return _yaml_files(f"recipes/{kind}")
+
+
+def space_files(kind: str) -> dict[str, Path]:
+    """Return the search spaces that come with reidray by name.
+
+    Args:
+        kind: reid or multitask.
+    """
+    return _yaml_files(f"recipes/spaces/{kind}")
+
+
+def load_config(
+    config_class: type[Config],
+    recipe: str | None = None,
+    overrides: Settings | None = None,
+    files: Sequence[Path] = (),
+) -> LoadedConfig[Config]:
+    """Return a configuration: overrides, over files, over a recipe, over the defaults.
+
+    Args:
+        config_class: a dataclass, whose sections are dataclasses.
+        recipe: name of a recipe of the class's kind of training, such as `market_small`.
+        overrides: values by key, as `{"epochs": 9, "batch.people": "8"}` or
+            `{"batch": {"people": 8}}`. A text stands for a value as on the command line.
+        files: YAML files on this machine's disk; a later one replaces an earlier one's values.
+
+    Raises:
+        MissingValueError: a value without a default is given nowhere.
+        UserError: the recipe does not exist, a file cannot be read, a key does not exist, or a
+            value is not what it can be. The message names a key in backticks, or a file.
+    """
+    recipes = [] if recipe is None else [_find_recipe(config_class, recipe)]
+    layers = {
+        str(file): parse_settings(config_class, read_settings(file), str(file))
+        for file in (*recipes, *files)
+    }
+    given = _parse_overrides(config_class, overrides or {})
+    merged: dict[str, Any] = {}
+    for layer in (*layers.values(), given):
+        merged = merge_settings(merged, layer)
+    _check_complete(config_class, merged)
+    try:
+        config = _build(config_class, merged)
+    except ValueError as error:
+        message = _backtick_keys(" ".join(str(error).split()), value_types(config_class))
+        raise UserError(_name_file(message, given, layers)) from error
+    own_layers = list(layers.values())[len(recipes) :]
+    sources = Sources(
+        files=frozenset(key for layer in own_layers for key in _keys(layer)),
+        overrides=frozenset(_keys(given)),
+    )
+    return LoadedConfig(config, sources)
+
+
+def parse_settings(
+    config_class: type[Any], settings: Settings, file: str, prefix: str = ""
+) -> dict[str, Any]:
+    """Return the settings of a file as values of a configuration's types.
+
+    Args:
+        config_class: the configuration, or a section of it.
+        settings: what the file holds.
+        file: its name, for messages.
+        prefix: the key of the section and a dot.
+
+    Raises:
+        UserError: a key does not exist, or a value is not of its type.
+    """
+    kinds = get_type_hints(config_class)
+    known = [field.name for field in fields(config_class)]
+    parsed: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if key not in known:
+            near = closest_name(str(key), known)
+            advice = f"did you mean {prefix + near!r}?" if near else f"it has {', '.join(known)}"
+            raise UserError(f"{file}: key {quoted(name)} does not exist: {advice}")
+        kind = kinds[key]
+        if is_dataclass(kind):
+            if not isinstance(value, dict):
+                raise UserError(
+                    f"{file}: key {name!r} is {quoted(value)}: expected keys of its own below it"
+                )
+            parsed[key] = parse_settings(kind, value, file, f"{name}.")  # type: ignore[arg-type]
+            continue
+        try:
+            parsed[key] = parse_value(kind, value)
+        except ValueError as error:
+            raise UserError(f"{file}: key {name!r} is {describe_value(value)}: {error}") from None
+    return parsed
+
+
+def merge_settings(lower: Settings, upper: Settings) -> dict[str, Any]:
+    """Return nested settings with the values of `upper` over those of `lower`."""
+    merged = dict(lower)
+    for key, value in upper.items():
+        below = merged.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge_settings(below, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _yaml_files(folder: str) -> dict[str, Path]:
+    found = Path(str(package_files("reidray.config"))) / folder
+    return {path.stem: path for path in sorted(found.glob("*.yaml"))}
+
+
+def _find_recipe(config_class: type[Any], name: str) -> Path:
+    """Return the file of a recipe.
+
+    Raises:
+        UserError: the class's kind of training has no recipe of this name.
+    """
+    known = recipe_files(config_class.RECIPES)
+    if name not in known:
+        raise UserError(f"recipe {quoted(name)} does not exist: {suggest_name(name, known)}")
+    return known[name]
+
+
+def _parse_overrides(config_class: type[Any], overrides: Settings) -> dict[str, Any]:
+    """Return overrides as nested settings of a configuration's types.
+
+    Raises:
+        UserError: a key does not exist, or a value is not of its type.
+    """
+    kinds = value_types(config_class)
+    parsed: dict[str, Any] = {}
+    for key, value in _flatten(overrides):
+        if key not in kinds:
+            raise UserError(f"key {quoted(key)} does not exist: {suggest_name(key, kinds)}")
+        try:
+            nested: Any = parse_override(kinds[key], value)
+        except ValueError as error:
+            raise UserError(f"`{key}` is {describe_value(value)}: {error}") from None
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        parsed = merge_settings(parsed, nested)
+    return parsed
+
+
+def _flatten(settings: Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each value of nested settings with its key, sections before a dot."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _keys(settings: Settings) -> Iterator[str]:
+    return (key for key, _ in _flatten(settings))
+
+
+def _check_complete(config_class: type[Any], settings: Settings) -> None:
+    """Check that every value without a default is given.
+
+    Raises:
+        MissingValueError: names all that are missing.
+    """
+    missing = [
+        f"`{field.name}`"
+        for field in fields(config_class)
+        if field.default is MISSING and field.default_factory is MISSING
+        if field.name not in settings
+    ]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise MissingValueError(f"{' and '.join(missing)} {verb} missing")
+
+
+def _build(config_class: type[Config], settings: Settings) -> Config:
+    """Return a configuration of parsed settings, its sections first."""
+    kinds = get_type_hints(config_class)
+    values = {
+        key: _build(kinds[key], value) if is_dataclass(kinds[key]) else value
+        for key, value in settings.items()
+    }
+    return config_class(**values)
+
+
+def _name_file(message: str, given: Settings, layers: Mapping[str, Settings]) -> str:
+    """Return a message about a value with the file that gives the value, if one does."""
+    found = FIELD.match(message)
+    if found is not None and found[1] not in set(_keys(given)):
+        for file, settings in reversed(list(layers.items())):
+            if found[1] in set(_keys(settings)):
+                return f"{file}: {FIELD.sub(lambda each: each[1], message)}"
+    return message
+
+
+def _backtick_keys(message: str, keys: Mapping[str, object]) -> str:
+    """Return a message of a check with the keys that it names in backticks."""
+    if "`" in message:
+        return message
+    names = {each: key for key in keys for each in (key, key.replace("_", "-"))}
+
+    def name_key(found: re.Match[str]) -> str:
+        whole = found.start() == 0 or "." in found[0]
+        return f"`{names[found[0]]}`" if found[0] in names and whole else found[0]
+
+    return re.sub(r"(?<![-.\w/])[a-z][a-z0-9_.-]*[a-z0-9]", name_key, message)

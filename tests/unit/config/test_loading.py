@@ -1,0 +1,78 @@
+"""A configuration from a recipe, files and overrides, without a command line."""
+
+import pytest
+
+from reidray.config import TrainMultitaskConfig, TrainReidConfig
+from reidray.config.comparison import CompareConfig
+from reidray.config.films import RecommendConfig
+from reidray.config.loading import MissingValueError, load_config
+from reidray.config.sources import Source
+from reidray.errors import UserError
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text("epochs: 7\nbatch: {people: 3, crops: 2}\n")
+    return path
+
+
+def test_overrides_win_over_files_and_files_over_a_recipe(file):
+    overrides = {"data": "crops", "batch.people": 5, "network": {"name": "apr"}}
+    loaded = load_config(TrainReidConfig, "market_small", overrides, [file])
+    config, sources = loaded.config, loaded.sources
+    assert (config.epochs, config.batch.people, config.batch.crops) == (7, 5, 2)
+    assert config.network.backbone == "resnet_tiny"
+    assert sources.of("batch.people") is sources.of("network.name") is Source.OVERRIDE
+    assert sources.of("batch.crops") is sources.of("epochs") is Source.FILE
+    assert sources.of("network.backbone") is sources.of("seed") is Source.RECIPE
+
+
+def test_an_override_is_a_value_or_its_text():
+    typed = {"epochs": 9, "max_minutes": 20, "strict": True, "optimizer.milestones": (0.5, 0.8)}
+    text = {"epochs": "9", "max_minutes": "2e1", "strict": "true"}
+    text["optimizer.milestones"] = "[0.5, 0.8]"
+    found = [load_config(TrainReidConfig, None, {"data": "x"} | each) for each in (typed, text)]
+    assert found[0] == found[1]
+    assert load_config(TrainReidConfig, "demo", {"data": "x", "network.name": None}).config
+    compared = {"data": "x", "output": "y", "pca": ["0.9", 64]}
+    assert load_config(CompareConfig, overrides=compared).config.pca == (0.9, 64.0)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        ({"epochs": "many"}, "^`epochs` is 'many': expected a whole number$"),
+        ({"epochs": True}, "^`epochs` is True: expected a whole number$"),
+        ({"epochs": None}, "^`epochs` is empty: expected a whole number$"),
+        ({"epochs": 0}, "^`epochs` must lie in 1"),
+        ({"optimizer.name": "adamx"}, "^`optimizer.name` is 'adamx': expected adamw, adam, sgd or"),
+        ({"optimizer": {"rate": 1}}, "^key 'optimizer.rate' does not exist: did you mean"),
+        ({"batch": 3}, "^key 'batch' does not exist"),
+        ({"recipe": "demo"}, "^key 'recipe' does not exist"),
+    ],
+)
+def test_a_wrong_override_is_named_in_backticks(overrides, complaint):
+    with pytest.raises(UserError, match=complaint):
+        load_config(TrainReidConfig, None, {"data": "x"} | overrides)
+
+
+def test_a_refused_value_of_a_file_is_named_with_the_file(file):
+    file.write_text("batch: {people: 1}\n")
+    with pytest.raises(UserError, match=r"own.yaml: batch\.people must be 2 or more$"):
+        load_config(TrainReidConfig, None, {"data": "x"}, [file])
+    assert load_config(TrainReidConfig, None, {"data": "x", "batch.people": 2}, [file]).config
+
+
+def test_what_is_missing_is_named():
+    with pytest.raises(MissingValueError, match=r"^`ratings` and `movies` are missing$"):
+        load_config(RecommendConfig)
+    with pytest.raises(MissingValueError, match=r"^`data` is missing$"):
+        load_config(TrainMultitaskConfig, "attributes_vgg")
+
+
+def test_a_recipe_that_does_not_exist_is_named_with_the_nearest():
+    with pytest.raises(UserError, match="recipe 'dmo' does not exist: did you mean 'demo'"):
+        load_config(TrainReidConfig, "dmo", {"data": "x"})
+    with pytest.raises(UserError, match="recipe 'demo' does not exist: choose one of attributes_"):
+        load_config(TrainMultitaskConfig, "demo", {"data": "x"})
