@@ -9,6 +9,7 @@ from reidray.cli.job import parse_config, run_job
 def quickstart() -> dict[str, Any]:
     """What the command line asks for."""
     from reidray.config import QuickstartConfig, TrainReidConfig
+    from reidray.config.loading import load_config
 
     asked = parse_config(QuickstartConfig, sys.argv[1:], description=__doc__)
 
@@ -20,7 +21,7 @@ def quickstart() -> dict[str, Any]:
             from reidray.quickstart import run_quickstart
             from reidray.ray_runtime import ray_session
 
-        demo = parse_config(TrainReidConfig, ["--recipe", "demo", "--data", "demo"])
+        demo = load_config(TrainReidConfig, "demo", {"data": "demo"})
         session = ray_session(asked.session.ray_address, verbose=asked.session.verbose)
         return run_quickstart(asked.config, demo.config, session, folder)
 

@@ -23,8 +23,12 @@ from reidray.terminal import (
 
 if TYPE_CHECKING:
     from reidray.cli.arguments import JobArguments
+    from reidray.cli.flags import Flag
 
 Config = TypeVar("Config")
+
+_flags: "dict[str, Flag]" = {}
+"""The flags of the job of this process, which messages name in place of fields."""
 
 
 def run_job(job: Callable[[], dict[str, Any]]) -> None:
@@ -66,8 +70,9 @@ def parse_config(
     Raises:
         UserError: a flag, a file or a value is not what it should be.
     """
-    from reidray.cli.arguments import parse_arguments  # slow to import
+    from reidray.cli.arguments import job_flags, parse_arguments  # slow to import
 
+    _flags.update(job_flags(config_class))
     return parse_arguments(config_class, arguments, description=description, example=example)
 
 
@@ -83,12 +88,11 @@ def _run(job: Callable[[], dict[str, Any]]) -> int:
     except Exception as error:
         if interrupted():  # what the interruption broke is no failure
             raise
-        if isinstance(error, UserError):
-            tell(f"error: {error}")
-            return 2
-        if isinstance(error, MachineError):
-            tell(f"error: {error}")
-            return 1
+        if isinstance(error, UserError | MachineError):
+            from reidray.cli.messages import name_flags
+
+            tell(f"error: {name_flags(str(error), _flags)}")
+            return 2 if isinstance(error, UserError) else 1
         tell_traceback()
         return 1
     result["seconds"] = round(time.perf_counter() - start, 2)
