@@ -21,12 +21,12 @@ def score_nightly() -> dict[str, Any]:
     check_score_outputs(asked.config)  # before PyTorch loads
 
     with Activity("loading PyTorch", delay=SHOW_AFTER_SECONDS):
-        from reidray.ray_runtime import ray_session, starts_own
+        from reidray.ray_runtime import ray_session, starts_local_ray
         from reidray.scoring.nightly_run import run_nightly
 
     address = asked.session.ray_address
     session = ray_session(address, verbose=asked.session.verbose)
-    return run_nightly(asked.config, session, starts_ray=starts_own(address))
+    return run_nightly(asked.config, session, starts_ray=starts_local_ray(address))
 
 
 if __name__ == "__main__":

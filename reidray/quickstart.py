@@ -15,7 +15,7 @@ from reidray.config import QuickstartConfig, TrainReidConfig
 from reidray.config.scoring import EvaluateConfig, ScoreConfig
 from reidray.data.images.decoding import decode_files
 from reidray.data.reading.image_folders import list_images
-from reidray.demo import draw_demo_set
+from reidray.demo import generate_demo_set
 from reidray.evaluation.ranking_evaluation import evaluate_ranking_files
 from reidray.metrics import evaluate
 from reidray.progress import Activity
@@ -55,7 +55,7 @@ def run_quickstart(
     seconds: dict[str, float] = {}
     started = time.time()
     with Activity("drawing people"):
-        draw_demo_set(data, seed=config.seed)
+        generate_demo_set(data, seed=config.seed)
     seconds["draw"] = time.time() - started
     log.info("drew a demo set into %s in %.1f s", data, seconds["draw"])
     training = replace(

@@ -54,7 +54,7 @@ def ray_session(
     Raises:
         UserError: no cluster answers at the address, or it has no dashboard that is needed.
     """
-    keep_to_loopback(address)
+    bind_to_loopback(address)
     address = _chosen(address)
     alone = address == "local"
     doing = "starting Ray" if alone else f"joining Ray at {address}"
@@ -138,13 +138,13 @@ def _folder_for_sockets(address: str) -> Iterator[str | None]:
         yield folder
 
 
-def keep_to_loopback(address: str | None) -> None:
+def bind_to_loopback(address: str | None) -> None:
     """Have the Ray that a session with this address would start listen to this machine alone.
 
     To be called before Ray is imported: that is when it asks. By itself it listens on every
     interface; told that it is alone, as on a Mac, it stays on loopback.
     """
-    if starts_own(address):
+    if starts_local_ray(address):
         os.environ.setdefault(LOOPBACK_VARIABLE, "0")
 
 
@@ -159,7 +159,7 @@ def _own_dashboard() -> dict[str, object]:
     return {"include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": port}
 
 
-def starts_own(address: str | None) -> bool:
+def starts_local_ray(address: str | None) -> bool:
     """Tell whether a session with this address starts a cluster of its own."""
     return _chosen(address) == "local"
 

@@ -156,9 +156,9 @@ def parse_arguments(
         _print_and_exit(_as_yaml(loaded.config))
     session = SessionConfig(**session_values)
 
-    from reidray.ray_runtime import keep_to_loopback  # slow to import, for those who ask for help
+    from reidray.ray_runtime import bind_to_loopback  # slow to import, for those who ask for help
 
-    keep_to_loopback(session.ray_address)
+    bind_to_loopback(session.ray_address)
     endpoint = last.get("s3-endpoint")
     return JobArguments(loaded.config, loaded.sources, session, resume, endpoint)
 

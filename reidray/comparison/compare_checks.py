@@ -3,7 +3,7 @@
 from reidray.config.comparison import CompareConfig
 from reidray.data.layouts import check_layout
 from reidray.storage.input_checks import check_data, check_folder
-from reidray.storage.output_checks import check_apart
+from reidray.storage.output_checks import check_disjoint
 from reidray.storage.publishing import check_output
 
 FIGURES_FILE = "comparison.json"
@@ -18,7 +18,7 @@ def check_compare_output(config: CompareConfig) -> None:
         UserError: says what is wrong.
     """
     models = {f"--models {name}": folder for name, folder in config.model_folders.items()}
-    check_apart(("--output", config.output), {"--data": config.data, **models})
+    check_disjoint(("--output", config.output), {"--data": config.data, **models})
     check_output(config.output)
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from reidray.config.comparison import CompareConfig
-from reidray.data.ids import id_files
-from reidray.data.layouts import read_layout
+from reidray.data.ids import id_name_files
+from reidray.data.layouts import read_manifest
 from reidray.data.manifest import Manifest
-from reidray.data.split import split_people
+from reidray.data.split import split_by_person
 from reidray.errors import UserError
 from reidray.evaluation.evaluation_result import ImageLabels
 from reidray.evaluation.feature_evaluation import build_truth, choose_protocol
@@ -38,7 +38,7 @@ class ComparedImages:
         sets: query and gallery of the ranking; where that gallery has one image of each person,
             also a query and a gallery of validation people with several.
         protocol: rules of the ranking.
-        id_files: by name, the files that say which number stands for which person's name.
+        id_name_files: by name, the files that say which number stands for which person's name.
     """
 
     location: Location
@@ -47,7 +47,7 @@ class ComparedImages:
     train: ImageLabels
     sets: tuple[ImageLabels, ...]
     protocol: str
-    id_files: Mapping[str, str]
+    id_name_files: Mapping[str, str]
 
     @property
     def naming(self) -> str:
@@ -67,7 +67,7 @@ def read_comparison_data(config: CompareConfig) -> ComparedImages:
         UserError: the set has no query, gallery or training images, does not tell who is on them,
             or is too small for what is asked.
     """
-    manifest = read_layout(
+    manifest = read_manifest(
         config.data, config.layout, root=config.root, follow_links=config.follow_links
     )
     root = manifest.root
@@ -83,7 +83,7 @@ def read_comparison_data(config: CompareConfig) -> ComparedImages:
     sets: tuple[ImageLabels, ...] = (query, gallery)
     if usual == "single_shot":
         sets += _named_by_others(validation, root)
-    names = id_files(manifest.person_ids, manifest.camera_ids)
+    names = id_name_files(manifest.person_ids, manifest.camera_ids)
     return ComparedImages(
         location=manifest.location,
         fingerprint=manifest.fingerprint,
@@ -91,7 +91,7 @@ def read_comparison_data(config: CompareConfig) -> ComparedImages:
         train=train,
         sets=sets,
         protocol=protocol,
-        id_files=names,
+        id_name_files=names,
     )
 
 
@@ -99,7 +99,7 @@ def _training(manifest: Manifest, config: CompareConfig) -> tuple[ImageLabels, I
     """Images of the people to learn from, and of those kept for validation."""
     if not manifest.split("train").num_rows:
         raise UserError(f"{manifest.root}: has no train images, which the baselines learn from")
-    split = split_people(manifest, config.val_fraction, config.split_seed)
+    split = split_by_person(manifest, config.val_fraction, config.split_seed)
     return _known(split.split("train")), _known(split.split("val"))
 
 

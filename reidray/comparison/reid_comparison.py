@@ -18,7 +18,7 @@ from reidray.progress import Activity
 from reidray.reporting.comparison_report import comparison_page
 from reidray.storage.csv_files import write_csv_records
 from reidray.storage.location import Location
-from reidray.storage.publishing import published_folder
+from reidray.storage.publishing import atomic_output
 
 log = logging.getLogger("reidray")
 
@@ -42,7 +42,7 @@ def compare_reid(
         UserError: data, a model or the output is not what it should be, the cluster cannot place
             the workers, or too many images do not decode. The output folder is then untouched.
     """
-    with published_folder(config.output) as staging:
+    with atomic_output(config.output) as staging:
         compared = _embed_and_judge(config, session)
         figures = [judged.figures() for judged in compared.judged]
         unmatched = unmatched_queries(compared.judged[0], compared.images)
@@ -95,7 +95,7 @@ def _write_files(folder: Path, compared: Compared, summary: dict[str, Any]) -> N
     }
     (folder / FIGURES_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     (folder / TABLE_FILE).write_bytes(write_csv_records(summary["methods"]))
-    for name, text in images.id_files.items():
+    for name, text in images.id_name_files.items():
         (folder / name).write_text(text, encoding="utf-8")
     (folder / REPORT_FILE).write_text(comparison_page(build_page(compared)), encoding="utf-8")
 

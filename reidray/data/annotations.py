@@ -11,9 +11,9 @@ from reidray.data.attribute_schema import (
     UNKNOWN,
     UPPER_COLOURS,
 )
-from reidray.data.ids import NO_NAMES, id_text, read_number
+from reidray.data.ids import NO_NAMES, parse_id, parse_id_number
 from reidray.errors import UserError
-from reidray.storage.csv_files import restore, write_csv
+from reidray.storage.csv_files import unescape_formula, write_csv
 
 _UPPER_COLUMNS = tuple(f"up{colour}" for colour in UPPER_COLOURS)
 _LOWER_COLUMNS = tuple(f"down{colour}" for colour in LOWER_COLOURS)
@@ -43,7 +43,7 @@ def decode_annotation_row(row: Mapping[str, str], where: str) -> dict[str, int]:
     """The attribute codes, counted from 0, of one row of an annotation file.
 
     A row with no colour set is `multicolour`, as is one whose `upmulticolor` or `downmulticolor`
-    is set. Columns that the form does not know are passed over.
+    is set. Columns that the form does not know are skipped.
 
     Args:
         row: column name to text, `1` or `2` (age `1` to `4`); `2.0` counts as `2`.
@@ -104,7 +104,7 @@ def read_annotations(data: bytes, name: str) -> dict[str, dict[str, int]]:
             raise UserError(f"{name}: columns missing: {', '.join(missing)}; see the first line")
         annotations: dict[str, dict[str, int]] = {}
         for row in reader:
-            identity = restore((row[key or "id"] or "").strip())
+            identity = unescape_formula((row[key or "id"] or "").strip())
             where = f"{name}, line {reader.line_num} (id {identity!r})"
             if not identity:
                 raise UserError(f"{where}: the id is empty; give every row one")
@@ -130,7 +130,7 @@ def write_annotations(rows: Iterable[tuple[str, Mapping[str, int] | None]]) -> b
     return write_csv(("id", *ANNOTATION_COLUMNS), values)
 
 
-def annotate_people(
+def attribute_columns(
     people: Sequence[int | None],
     annotations: Mapping[str, Mapping[str, int]],
     name: str,
@@ -154,11 +154,11 @@ def annotate_people(
         UserError: an id is not a number, or is there twice; or a mismatch where `strict`.
     """
     by_person: dict[int | str, Mapping[str, int]] = {}
-    by_number = {read_number(name): person for name, person in person_ids.items()}
+    by_number = {parse_id_number(name): person for name, person in person_ids.items()}
     for identity, codes in annotations.items():
         if not person_ids:
             person: int | str = _number_of(identity, name)
-        elif identity in person_ids or (number := read_number(identity)) is None:
+        elif identity in person_ids or (number := parse_id_number(identity)) is None:
             person = person_ids.get(identity, identity)
         else:
             person = by_number.get(number, identity)
@@ -184,7 +184,7 @@ def annotate_people(
 def _number_of(identity: str, name: str) -> int:
     """The number of an annotated person, where people are numbers."""
     try:
-        number = read_number(id_text(identity) or "")
+        number = parse_id_number(parse_id(identity) or "")
     except ValueError as error:
         raise UserError(f"{name}: id is {error}") from None
     if number is None:

@@ -15,13 +15,13 @@ from reidray.errors import UserError
 
 PERSON_IDS_FILE = "person_ids.json"
 CAMERA_IDS_FILE = "camera_ids.json"
-LAST_PERSON, LAST_CAMERA = 2**63 - 1, 2**15 - 1
+MAX_PERSON_ID, MAX_CAMERA_ID = 2**63 - 1, 2**15 - 1
 NO_NAMES: Mapping[str, int] = {}
-WHOLE_BELOW = {16: 2**11, 32: 2**24, 64: 2**53}
+EXACT_INTEGER_LIMIT = {16: 2**11, 32: 2**24, 64: 2**53}
 """Floats of 16, 32 or 64 bits hold each whole number below this."""
 
 # What pandas reads as missing, so that a table means the same here.
-MISSING = frozenset(
+MISSING_VALUES = frozenset(
     (
         *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND"),
         *("1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
@@ -32,19 +32,19 @@ _DIGITS = re.compile(r"-1|0*[0-9]{1,19}")
 _FLOAT = re.compile(r"-?[0-9]+(?:\.[0-9]*(?:[eE][+-]?[0-9]+)?|[eE][+-][0-9]+)")
 
 
-def read_number(text: str) -> int | None:
+def parse_id_number(text: str) -> int | None:
     """Return the number that a text is, or None where it is a name.
 
-    >>> read_number("0012"), read_number("-1"), read_number("1_2"), read_number("9" * 20)
-    (12, -1, None, None)
+    >>> [parse_id_number(text) for text in ("0012", "-1", "1_2", "9" * 20)]
+    [12, -1, None, None]
     """
     if not _DIGITS.fullmatch(text):
         return None
     number = int(text)
-    return number if number <= LAST_PERSON else None
+    return number if number <= MAX_PERSON_ID else None
 
 
-def id_text(value: object, float_bits: int = 64) -> str | None:
+def parse_id(value: object, float_bits: int = 64) -> str | None:
     """Return the text of an id in a table, or None where it is missing.
 
     A float, or a text that looks like one, is read where it is a whole number that a float holds
@@ -55,7 +55,7 @@ def id_text(value: object, float_bits: int = 64) -> str | None:
         value: a cell.
         float_bits: of the column's type, 16, 32 or 64.
 
-    >>> id_text("0012"), id_text(12.0), id_text("12.0"), id_text("anna"), id_text("nan")
+    >>> parse_id("0012"), parse_id(12.0), parse_id("12.0"), parse_id("anna"), parse_id("nan")
     ('0012', '12', '12', 'anna', None)
 
     Raises:
@@ -67,13 +67,13 @@ def id_text(value: object, float_bits: int = 64) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise ValueError(f"{value!r}, expected a whole number or a name")
     text = str(value).strip()
-    if text in MISSING:
+    if text in MISSING_VALUES:
         return None
     if not isinstance(value, float) and not _FLOAT.fullmatch(text):
         return text
     number = float(text)
-    if not number.is_integer() or abs(number) >= WHOLE_BELOW[float_bits]:
-        power = WHOLE_BELOW[float_bits].bit_length() - 1
+    if not number.is_integer() or abs(number) >= EXACT_INTEGER_LIMIT[float_bits]:
+        power = EXACT_INTEGER_LIMIT[float_bits].bit_length() - 1
         raise ValueError(
             f"{text}, which is no whole number that a float of {float_bits} bits holds exactly "
             f"(below 2^{power}): write ids as whole numbers or as text"
@@ -85,7 +85,7 @@ def id_text(value: object, float_bits: int = 64) -> str | None:
     return str(int(number))
 
 
-def number_people(names: Iterable[str], source: str) -> dict[str, int]:
+def number_person_ids(names: Iterable[str], source: str) -> dict[str, int]:
     """Return the number of each person.
 
     Where all names are numbers, each is its own. Otherwise names are numbered from 1,
@@ -99,10 +99,10 @@ def number_people(names: Iterable[str], source: str) -> dict[str, int]:
         UserError: two of them are one number, such as `007` and `7`, or one name in two forms of
             Unicode.
     """
-    return _number(set(names), f"{source}: person", LAST_PERSON)
+    return _number(set(names), f"{source}: person", MAX_PERSON_ID)
 
 
-def number_cameras(names: Iterable[str], source: str) -> dict[str, int]:
+def number_camera_ids(names: Iterable[str], source: str) -> dict[str, int]:
     """Return the number of each camera: its own where all are numbers that 16 bits hold.
 
     Args:
@@ -112,15 +112,15 @@ def number_cameras(names: Iterable[str], source: str) -> dict[str, int]:
     Raises:
         UserError: two of them are one number, or there are more than a manifest can hold.
     """
-    numbers = _number(set(names), f"{source}: camera", LAST_CAMERA)
-    if max(numbers.values(), default=0) > LAST_CAMERA:
-        raise UserError(f"{source}: names {len(numbers)} cameras, expected {LAST_CAMERA} at most")
+    numbers = _number(set(names), f"{source}: camera", MAX_CAMERA_ID)
+    if max(numbers.values(), default=0) > MAX_CAMERA_ID:
+        raise UserError(f"{source}: names {len(numbers)} cameras, expected {MAX_CAMERA_ID} at most")
     return numbers
 
 
-def renumbered(numbers: Mapping[str, int]) -> Mapping[str, int]:
+def nontrivial_names(numbers: Mapping[str, int]) -> Mapping[str, int]:
     """Return the numbers where some name is not its own number, and else nothing."""
-    if all(read_number(name) == number for name, number in numbers.items()):
+    if all(parse_id_number(name) == number for name, number in numbers.items()):
         return NO_NAMES
     return dict(sorted(numbers.items(), key=lambda item: (item[1], item[0])))
 
@@ -141,7 +141,7 @@ def describe_names(person_ids: Mapping[str, int], camera_ids: Mapping[str, int])
     return notes
 
 
-def id_files(person_ids: Mapping[str, int], camera_ids: Mapping[str, int]) -> dict[str, str]:
+def id_name_files(person_ids: Mapping[str, int], camera_ids: Mapping[str, int]) -> dict[str, str]:
     """Return the JSON files, by name, that say which number stands for which name.
 
     Ids that are numbers themselves need none.
@@ -155,7 +155,7 @@ def id_files(person_ids: Mapping[str, int], camera_ids: Mapping[str, int]) -> di
 
 
 def _number(names: set[str], what: str, most: int) -> dict[str, int]:
-    own = {name: read_number(name) for name in sorted(names)}
+    own = {name: parse_id_number(name) for name in sorted(names)}
     numbers = {name: number for name, number in own.items() if number is not None}
     first: dict[int, str] = {}
     for name, number in numbers.items():

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from reidray.errors import UserError
 
-Rows = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
-def check_identity_batch(people: Rows, batch_people: int, batch_crops: int, workers: int) -> None:
+def check_identity_batch(
+    people: Indices, batch_people: int, batch_crops: int, workers: int
+) -> None:
     """Refuse a batch of P people times K crops that these images cannot fill.
 
     Args:
@@ -52,14 +54,14 @@ def _fitting_batch(available: int, asked: int, workers: int) -> str:
 
 
 def identity_batches(
-    people: Rows,
+    people: Indices,
     batch_people: int,
     batch_crops: int,
     *,
     seed: int,
     epoch: int,
-    cameras: Rows | None = None,
-) -> Iterator[Rows]:
+    cameras: Indices | None = None,
+) -> Iterator[Indices]:
     """Batches of P people with K crops each; everybody has a turn (Hermans et al. 2017).
 
     A person's crops are shuffled and cut in pieces of K, the last one completed with repeats.
@@ -80,14 +82,14 @@ def identity_batches(
     """
     random = np.random.default_rng([seed, epoch])
 
-    def cut(rows: Rows) -> Rows:
-        shuffled = random.permutation(rows)
+    def cut(indices: Indices) -> Indices:
+        shuffled = random.permutation(indices)
         if cameras is None:
             return _pieces(shuffled, batch_crops)
         by_camera = shuffled[np.argsort(cameras[shuffled], kind="stable")]
         return _dealt(by_camera, batch_crops)
 
-    pieces = [cut(rows) for rows in _rows_by_person(people)]
+    pieces = [cut(indices) for indices in _rows_by_person(people)]
     left = np.array([len(parts) for parts in pieces])
     spare = [cut(parts.reshape(-1)) for parts in pieces]
     batches_left = max(-(-int(left.sum()) // batch_people), int(left.max()))
@@ -103,7 +105,7 @@ def identity_batches(
         batches_left -= 1
 
 
-def shuffled_batches(count: int, size: int, *, seed: int, epoch: int) -> Iterator[Rows]:
+def shuffled_batches(count: int, size: int, *, seed: int, epoch: int) -> Iterator[Indices]:
     """Batches of a fixed size over shuffled images; the last one is completed with repeats.
 
     Args:
@@ -120,30 +122,32 @@ def shuffled_batches(count: int, size: int, *, seed: int, epoch: int) -> Iterato
     yield from np.resize(shuffled, batches * size).reshape(batches, size)
 
 
-def _rows_by_person(people: Rows) -> list[Rows]:
+def _rows_by_person(people: Indices) -> list[Indices]:
     """Positions of each person's crops, people ascending."""
     order = np.argsort(people, kind="stable")
     _, starts = np.unique(people[order], return_index=True)
     return np.split(order, starts[1:])
 
 
-def _pieces(rows: Rows, size: int) -> Rows:
-    """The rows cut in pieces, (pieces, size); the last one completed with repeats."""
-    count = -(-len(rows) // size)
-    return np.resize(rows, count * size).reshape(count, size)
+def _pieces(indices: Indices, size: int) -> Indices:
+    """The indices cut in pieces, (pieces, size); the last one completed with repeats."""
+    count = -(-len(indices) // size)
+    return np.resize(indices, count * size).reshape(count, size)
 
 
-def _dealt(rows: Rows, size: int) -> Rows:
-    """The rows dealt out like cards: those that follow each other come into different pieces."""
-    count = -(-len(rows) // size)
-    return np.resize(rows, count * size).reshape(size, count).T
+def _dealt(indices: Indices, size: int) -> Indices:
+    """The indices dealt out like cards: those that follow each other come into different pieces."""
+    count = -(-len(indices) // size)
+    return np.resize(indices, count * size).reshape(size, count).T
 
 
-def _draw_people(left: Rows, count: int, batches_left: int, random: np.random.Generator) -> Rows:
+def _draw_people(
+    left: Indices, count: int, batches_left: int, random: np.random.Generator
+) -> Indices:
     """Distinct people in proportion to what they have left; first those every batch needs."""
     with np.errstate(divide="ignore"):
         weight = np.log(left) + random.gumbel(size=len(left))
     weight[left >= batches_left] = np.inf
     weight[left == 0] = -1e9 + random.random(int((left == 0).sum()))
-    chosen: Rows = np.argpartition(-weight, count - 1)[:count]
+    chosen: Indices = np.argpartition(-weight, count - 1)[:count]
     return chosen

@@ -11,7 +11,7 @@ from reidray.data.manifest import Manifest
 from reidray.errors import UserError
 
 
-def split_people(manifest: Manifest, val_fraction: float = 0.3, seed: int = 0) -> Manifest:
+def split_by_person(manifest: Manifest, val_fraction: float = 0.3, seed: int = 0) -> Manifest:
     """The manifest with a share of its training people set apart as `val`.
 
     People are taken in a random order, which depends on the seed and on who they are and not on
@@ -41,7 +41,7 @@ def split_people(manifest: Manifest, val_fraction: float = 0.3, seed: int = 0) -
     return _resplit(manifest, kept, pc.and_(in_train, in_val), note)
 
 
-def split_images(manifest: Manifest, *, val_fraction: float = 0.2, seed: int = 0) -> Manifest:
+def split_by_image(manifest: Manifest, *, val_fraction: float = 0.2, seed: int = 0) -> Manifest:
     """The manifest with a share of the training images of each class set apart as `val`.
 
     The images are drawn class by class, by the seed: of n images of a class `val_fraction * n`,

@@ -4,6 +4,6 @@
 person with a `pen`, `dataset` decides who walks past which camera and writes the files.
 """
 
-from reidray.demo.dataset import check_demo_folder, draw_demo_set
+from reidray.demo.dataset import check_demo_folder, generate_demo_set
 
-__all__ = ["check_demo_folder", "draw_demo_set"]
+__all__ = ["check_demo_folder", "generate_demo_set"]

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from reidray.data.annotations import write_annotations
-from reidray.demo.people import Person, invent_people
-from reidray.demo.scene import Camera, hang_cameras, take_crop
+from reidray.demo.people import Person, generate_people
+from reidray.demo.scene import Camera, place_cameras, render_crop
 from reidray.errors import UserError
 from reidray.storage.csv_files import write_csv
-from reidray.storage.output_checks import check_replaced_folder
-from reidray.storage.staging import check_replaceable, staged_directory
+from reidray.storage.output_checks import check_output_folder
+from reidray.storage.staging import atomic_folder, check_replaceable
 
 _LIST_FILE = ".demo.json"
 """Names the files of a demo set, which are the only ones that another may replace."""
@@ -35,7 +35,7 @@ class _Shot:
         return self.path.rpartition("/")[2]
 
 
-def draw_demo_set(
+def generate_demo_set(
     destination: Path, *, people: int = 100, cameras: int = 4, images: int = 3000, seed: int = 0
 ) -> None:
     """Draws a small re-ID set in the Trento layout, with the known truth of its test part.
@@ -53,21 +53,21 @@ def draw_demo_set(
             cannot be written or holds other things.
     """
     _check_counts(people, cameras, images, seed)
-    with staged_directory(destination, replaces=_drawn_files(destination)) as folder:
+    with atomic_folder(destination, replaces=_drawn_files(destination)) as folder:
         plan = np.random.default_rng([seed, 0])
         numbers = [int(number) + 1 for number in plan.permutation(people)]
         learnt = min(4 * people // 5, people - 2)
         known, unknown = numbers[:learnt], numbers[learnt:]
         crowd = {
-            **dict(zip(known, invent_people(plan, len(known)), strict=True)),
-            **dict(zip(unknown, invent_people(plan, len(unknown)), strict=True)),
+            **dict(zip(known, generate_people(plan, len(known)), strict=True)),
+            **dict(zip(unknown, generate_people(plan, len(unknown)), strict=True)),
         }
         share = {
             number: images // people + (i < images % people) for i, number in enumerate(numbers)
         }
         train = [s for number in known for s in _plan_train(plan, number, cameras, share[number])]
         test = _plan_test(plan, unknown, cameras, share)
-        _take_shots(folder, train + test, crowd, hang_cameras(plan, cameras), seed)
+        _take_shots(folder, train + test, crowd, place_cameras(plan, cameras), seed)
         rows = ((str(number), crowd[number].attributes) for number in sorted(known))
         (folder / "annotations_train.csv").write_bytes(write_annotations(rows))
         _write_truth(folder / "truth", test, crowd)
@@ -81,7 +81,7 @@ def check_demo_folder(destination: Path) -> None:
     Raises:
         UserError: says so.
     """
-    check_replaced_folder(destination)
+    check_output_folder(destination)
     check_replaceable(destination, _drawn_files(destination))
 
 
@@ -142,7 +142,7 @@ def _take_shots(
         (folder / name).mkdir()
     for number, shot in enumerate(shots):
         rng = np.random.default_rng([seed, 1, number])
-        crop = take_crop(cameras[shot.camera], crowd[shot.person], rng)
+        crop = render_crop(cameras[shot.camera], crowd[shot.person], rng)
         crop.save(folder / shot.path, quality=_JPEG_QUALITY)
 
 

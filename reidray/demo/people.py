@@ -99,7 +99,7 @@ class Person:
         return _VALUES[name][self.attributes[name]]
 
 
-def invent_people(rng: np.random.Generator, count: int) -> list[Person]:
+def generate_people(rng: np.random.Generator, count: int) -> list[Person]:
     """A crowd in which every value occurs as often as its frequency says, to within one person."""
     genders = _deal(rng, _FREQUENCIES["gender"], count)
     dealt: dict[str, list[str]] = {"gender": genders}

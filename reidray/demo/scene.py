@@ -49,7 +49,7 @@ class Camera:
     views: tuple[float, ...]
 
 
-def hang_cameras(rng: np.random.Generator, count: int) -> list[Camera]:
+def place_cameras(rng: np.random.Generator, count: int) -> list[Camera]:
     """Cameras before different scenes, from the darkest light to the brightest in random order."""
     brightness = rng.permutation(np.linspace(0.88, 1.08, count))
     return [
@@ -65,7 +65,7 @@ def hang_cameras(rng: np.random.Generator, count: int) -> list[Camera]:
     ]
 
 
-def take_crop(camera: Camera, person: Person, rng: np.random.Generator) -> Image.Image:
+def render_crop(camera: Camera, person: Person, rng: np.random.Generator) -> Image.Image:
     """One picture of the person as a detector cut it from the camera's: (HEIGHT, WIDTH) RGB."""
     wide, tall = WIDTH * _FINE, HEIGHT * _FINE
     left = int(rng.integers(0, _WIDE - wide))

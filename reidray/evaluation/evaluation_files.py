@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from reidray.data.ids import id_files
+from reidray.data.ids import id_name_files
 from reidray.evaluation.evaluation_paths import (
     CURVE_FILE,
     EVALUATION_FILES,
@@ -16,7 +16,7 @@ from reidray.evaluation.evaluation_result import EvaluationResult, QueryResult
 from reidray.reporting.charts.cmc import cmc_chart
 from reidray.storage.csv_files import write_csv
 from reidray.storage.location import Location
-from reidray.storage.publishing import published_folder
+from reidray.storage.publishing import atomic_output
 
 
 def publish(output: str | None, judge: Callable[[], EvaluationResult]) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def publish(output: str | None, judge: Callable[[], EvaluationResult]) -> dict[s
     """
     if output is None:
         return judge().metrics
-    with published_folder(output, EVALUATION_FILES, METRICS_FILE) as staging:
+    with atomic_output(output, EVALUATION_FILES, METRICS_FILE) as staging:
         evaluation = judge()
         _write_files(staging, evaluation)
     return {"output": Location(output).uri, **evaluation.metrics}
@@ -54,6 +54,6 @@ def _write_files(folder: Path, evaluation: EvaluationResult) -> None:
     record = {**evaluation.metrics, "cmc": list(evaluation.curve)}
     (folder / METRICS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     (folder / QUERIES_FILE).write_bytes(query_table(evaluation.queries))
-    for name, text in id_files(evaluation.person_ids, evaluation.camera_ids).items():
+    for name, text in id_name_files(evaluation.person_ids, evaluation.camera_ids).items():
         (folder / name).write_text(text, encoding="utf-8")
     (folder / CURVE_FILE).write_bytes(cmc_chart(evaluation.curve, evaluation.summary))

@@ -8,7 +8,7 @@ from reidray.data.ids import CAMERA_IDS_FILE, PERSON_IDS_FILE
 from reidray.data.layouts import check_layout
 from reidray.scoring.scoring_paths import MODEL_FILES
 from reidray.storage.input_checks import check_data, check_file, check_folder
-from reidray.storage.output_checks import check_apart
+from reidray.storage.output_checks import check_disjoint
 from reidray.storage.publishing import check_output
 
 METRICS_FILE = "evaluation.json"
@@ -54,5 +54,5 @@ def check_evaluate_outputs(config: EvaluateConfig) -> None:
         "--model": config.model,
         "--data": config.data,
     }
-    check_apart(("--output", config.output), inputs)
+    check_disjoint(("--output", config.output), inputs)
     check_output(config.output, EVALUATION_FILES, METRICS_FILE)

@@ -14,15 +14,15 @@ import pyarrow.parquet as papq
 from numpy.typing import NDArray
 
 from reidray.data.ids import (
-    MISSING,
+    EXACT_INTEGER_LIMIT,
+    MISSING_VALUES,
     NO_NAMES,
-    WHOLE_BELOW,
-    id_text,
-    number_cameras,
-    number_people,
-    renumbered,
+    nontrivial_names,
+    number_camera_ids,
+    number_person_ids,
+    parse_id,
 )
-from reidray.data.reading.file_names import person_and_camera_of
+from reidray.data.reading.file_names import parse_crop_name
 from reidray.errors import UserError
 from reidray.evaluation.evaluation_result import ImageLabels
 
@@ -100,10 +100,10 @@ def read_features(*files: str) -> FeatureSets:
         UserError: a file cannot be read or does not hold this.
     """
     found = [_read(file) for file in files]
-    people, person_ids = _number([each.people for each in found], files, PERSON, number_people)
+    people, person_ids = _number([each.people for each in found], files, PERSON, number_person_ids)
     known = [each.cameras for each in found if each.cameras is not None]
     seen, camera_ids = _number(
-        known, [each.file for each in found if each.cameras is not None], CAMERA, number_cameras
+        known, [each.file for each in found if each.cameras is not None], CAMERA, number_camera_ids
     )
     cameras = iter(seen)
     sets = tuple(
@@ -142,7 +142,7 @@ def _read(file: str) -> _FeatureFile:
         return _FeatureFile(file, embeddings, columns[PERSON], cameras, names)
     told = []
     for name in names or ():
-        found = person_and_camera_of(name)
+        found = parse_crop_name(name)
         if found is None:
             raise UserError(
                 f"{file}: {PATH} {name!r} tells no person and camera as 0002_c1s1_000451_03.jpg "
@@ -167,7 +167,7 @@ def _number(
     texts = [_texts(values, name, file) for values, file in zip(columns, files, strict=True)]
     numbers = number({text for column in texts for text in column}, " and ".join(files))
     found = [np.array([numbers[text] for text in column], np.int64) for column in texts]
-    return found, renumbered(numbers)
+    return found, nontrivial_names(numbers)
 
 
 def _are_whole(values: Array) -> bool:
@@ -175,7 +175,8 @@ def _are_whole(values: Array) -> bool:
     if values.dtype.kind == "f":  # of a column that had empty cells, or of MATLAB
         return bool(
             (
-                (np.trunc(values) == values) & (np.abs(values) < WHOLE_BELOW[_float_bits(values)])
+                (np.trunc(values) == values)
+                & (np.abs(values) < EXACT_INTEGER_LIMIT[_float_bits(values)])
             ).all()
         )
     return values.dtype.kind == "i" or (
@@ -200,7 +201,7 @@ def _texts(values: Array, name: str, file: str) -> list[str]:
     for row, value in enumerate(values.tolist(), start=1):
         if not isinstance(value, Hashable) or value not in known:  # lists and the like are no ids
             try:
-                text = id_text(value, bits)
+                text = parse_id(value, bits)
             except ValueError as error:
                 raise UserError(f"{file}, row {row}: {name} is {error}") from None
             if text is None:
@@ -219,7 +220,9 @@ def _known(cameras: Array) -> Array | None:
         return None if np.isnan(cameras).any() else cameras
     if cameras.dtype.kind in "UO":
         return (
-            None if any(text is None or text in MISSING for text in cameras.tolist()) else cameras
+            None
+            if any(text is None or text in MISSING_VALUES for text in cameras.tolist())
+            else cameras
         )
     return cameras
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reidray.data.ids import read_number
-from reidray.data.reading.file_names import person_and_camera_of
+from reidray.data.ids import parse_id_number
+from reidray.data.reading.file_names import parse_crop_name
 from reidray.errors import UserError
 from reidray.evaluation.ranking_parser import ParseCandidate, parse_candidates
 
@@ -73,9 +73,9 @@ def ranking_ground_truth(form: ParseCandidate) -> RankingGroundTruth:
     correct: dict[str, frozenset[str]] = {}
     for row in form.rows:
         correct[row.query] = correct.get(row.query, frozenset()) | frozenset(row.names)
-    told = {query: person_and_camera_of(query) for query in correct}
-    people = {query: read_number(crop.person) for query, crop in told.items() if crop}
-    cameras = {query: read_number(crop.camera) for query, crop in told.items() if crop}
+    told = {query: parse_crop_name(query) for query in correct}
+    people = {query: parse_id_number(crop.person) for query, crop in told.items() if crop}
+    cameras = {query: parse_id_number(crop.camera) for query, crop in told.items() if crop}
     return RankingGroundTruth(
         correct,
         people={query: number for query, number in people.items() if number is not None},

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reidray.data.ids import number_cameras, number_people, renumbered
-from reidray.data.reading.file_names import CropName, person_and_camera_of
+from reidray.data.ids import nontrivial_names, number_camera_ids, number_person_ids
+from reidray.data.reading.file_names import CropName, parse_crop_name
 from reidray.errors import UserError
 from reidray.evaluation.ground_truth import RankingGroundTruth
 from reidray.metrics.protocols import (
@@ -69,8 +69,8 @@ def ground_truth_from_names(
     """
     asked, held = list(queries), list(gallery)
     told = {name: _person_and_camera(name) for name in (*asked, *held)}
-    people = number_people({crop.person for crop in told.values()}, "file names")
-    cameras = number_cameras({crop.camera for crop in told.values()}, "file names")
+    people = number_person_ids({crop.person for crop in told.values()}, "file names")
+    cameras = number_camera_ids({crop.camera for crop in told.values()}, "file names")
     query_ids, gallery_ids = (_column(names, told, people, "person") for names in (asked, held))
     asked_by, held_by = (_column(names, told, cameras, "camera") for names in (asked, held))
     chosen = protocol or default_protocol(query_ids, gallery_ids, asked_by, held_by)
@@ -97,8 +97,8 @@ def ground_truth_from_names(
         protocol=chosen,
         people=dict(zip(asked, query_ids.tolist(), strict=True)),
         cameras=dict(zip(asked, asked_by.tolist(), strict=True)),
-        person_ids=renumbered(people),
-        camera_ids=renumbered(cameras),
+        person_ids=nontrivial_names(people),
+        camera_ids=nontrivial_names(cameras),
         curve=_draw(truth, asked, held).curve if chosen == "cuhk03" else None,
     )
 
@@ -115,7 +115,7 @@ def _column(
 
 
 def _person_and_camera(name: str) -> CropName:
-    found = person_and_camera_of(name.replace("\\", "/"))
+    found = parse_crop_name(name.replace("\\", "/"))
     if found is None:
         raise UserError(
             f"file name {name!r} tells no person and camera as 0002_c1s1_000451_03.jpg does; "

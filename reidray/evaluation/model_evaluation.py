@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reidray.config.scoring import EvaluateConfig
 from reidray.data.attribute_schema import AttributeSchema
-from reidray.data.layouts import read_layout
+from reidray.data.layouts import read_manifest
 from reidray.errors import UserError
 from reidray.evaluation.evaluation_result import EvaluationResult, ImageLabels, QueryResult
 from reidray.evaluation.feature_evaluation import build_truth, choose_protocol, evaluate_features
@@ -41,7 +41,7 @@ def evaluate_model(
             fit the rules, or too many images do not decode.
     """
     model = load_person_model(config.model or "")
-    manifest = read_layout(
+    manifest = read_manifest(
         config.data or "", config.layout, root=config.root, follow_links=config.follow_links
     )
     tables = [

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reidray.config.scoring import ProtocolName
-from reidray.data.reading.file_names import person_and_camera_of
+from reidray.data.reading.file_names import parse_crop_name
 from reidray.errors import UserError
 from reidray.evaluation.ground_truth import RankingGroundTruth, ranking_ground_truth
 from reidray.evaluation.name_matching import NamePairs, nothing_in_common, pair_names
@@ -154,7 +154,7 @@ def match_gallery(
     """
     readings = []
     for form in forms:
-        told = [row.query for row in form.rows if person_and_camera_of(row.query)]
+        told = [row.query for row in form.rows if parse_crop_name(row.query)]
         queries = NamePairs({query: query for query in told}, {})
         readings.append(_Reading(form, queries, pair_names(_ranked(form), gallery)))
     reading = max(readings, key=lambda reading: reading.fit)

@@ -17,7 +17,7 @@ from reidray.data.images.decoding import decode_files
 from reidray.inference.digests import digest_lookup
 from reidray.inference.predictions import Predictions, PredictionShape
 from reidray.storage.location import Location
-from reidray.storage.retries import retries_so_far
+from reidray.storage.retries import retry_count
 
 BATCH = 64
 
@@ -128,7 +128,7 @@ def decode_batches(
     """
     is_known = None if known is None else digest_lookup(known)
     for planned in plan:
-        before = retries_so_far()
+        before = retry_count()
         decoded = decode_files(planned.location, planned.paths, size, known=is_known)
         place = {path: number for number, path in enumerate(planned.paths)}
         batch = {
@@ -139,7 +139,7 @@ def decode_batches(
             "crops": decoded.crops.tobytes(),
             "bad": [place[image.path] for image in decoded.bad],
             "reasons": [image.reason for image in decoded.bad],
-            "retries": retries_so_far() - before,
+            "retries": retry_count() - before,
         }
         yield pa.Table.from_pylist([batch], schema=DECODED_SCHEMA)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reidray.data.images.decoding import decode_image
-from reidray.data.images.pil_images import MAX_BYTES, UndecodableImage, upright
+from reidray.data.images.pil_images import MAX_BYTES, ImageDecodeError, upright
 from reidray.errors import UserError
 from reidray.inference.embedder import Embedder
 from reidray.inference.image_batches import BATCH
@@ -83,7 +83,7 @@ def _pixels_of(images: Iterable[ImageLike], size: tuple[int, int]) -> Iterator[N
     for index, image in enumerate(images):
         try:
             yield _resized(_decode(image, size), size)
-        except (UndecodableImage, OSError) as error:
+        except (ImageDecodeError, OSError) as error:
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())
             shown = f" ({image})" if isinstance(image, str | os.PathLike) else ""
             raise UserError(f"image {index}{shown} cannot be read: {reason}") from None
@@ -96,18 +96,18 @@ def _decode(image: ImageLike, size: tuple[int, int]) -> NDArray[np.uint8]:
         return decode_image(file.parent.read_bytes(name, MAX_BYTES), size)
     if isinstance(image, Image.Image):
         if image.mode not in _PLAIN_MODES:
-            raise UndecodableImage(f"PIL mode {image.mode}, expected 8 bits a channel, as in RGB")
+            raise ImageDecodeError(f"PIL mode {image.mode}, expected 8 bits a channel, as in RGB")
         return np.asarray(upright(image).convert("RGB"))
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or not (
         pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
     ):
-        raise UndecodableImage(
+        raise ImageDecodeError(
             f"an array of {pixels.dtype} and shape {pixels.shape}, "
             "expected uint8 and (height, width, 3) or (height, width)"
         )
     if not pixels.size:
-        raise UndecodableImage(f"an array of shape {pixels.shape} has no pixels")
+        raise ImageDecodeError(f"an array of shape {pixels.shape} has no pixels")
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 
 

@@ -21,7 +21,7 @@ from reidray.models.registry import (
     check_architecture,
 )
 from reidray.storage.location import Location
-from reidray.storage.object_store import without_secrets
+from reidray.storage.object_store import redact_secrets
 from reidray.suggestions import quoted
 
 FORMAT_VERSION = 1
@@ -183,7 +183,7 @@ def _build(architecture: Architecture, weights: bytes, uri: str) -> Network:
 
 def _read_files(folder: Location) -> dict[str, bytes]:
     """Description and weights, once the folder is known to be a model's and to hold no pickle."""
-    if not folder.is_folder():
+    if not folder.is_dir():
         raise UserError(
             f"model {folder.uri} is not a folder: give a model directory, RUN/model of a training "
             "run"
@@ -205,7 +205,7 @@ def _read_files(folder: Location) -> dict[str, bytes]:
         description = folder.read_bytes(DESCRIPTION_FILE, MOST_DESCRIPTION_BYTES)
         return {DESCRIPTION_FILE: description, WEIGHTS_FILE: folder.read_bytes(WEIGHTS_FILE)}
     except OSError as error:
-        reason = without_secrets(error.strerror or str(error))
+        reason = redact_secrets(error.strerror or str(error))
         raise UserError(f"model {folder.uri} cannot be read ({reason}): copy it again") from error
 
 

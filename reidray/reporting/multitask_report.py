@@ -11,7 +11,7 @@ from reidray.reporting.charts.confusion_matrix import confusion_chart
 from reidray.reporting.charts.learning_curves import learning_curves
 from reidray.reporting.rendering import duration, percent, render
 from reidray.reporting.run_summary import describe_epoch, describe_epochs
-from reidray.storage.staging import write_whole
+from reidray.storage.staging import atomic_write
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def write_multitask_report(
         curves=learning_curves(findings.records, findings.best_epoch),
         **_shown(config, findings, charts=True),
     )
-    write_whole(path, page)
+    atomic_write(path, page)
 
 
 def render_multitask_card(config: dict[str, Any], findings: MultitaskSummary) -> str:

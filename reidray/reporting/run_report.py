@@ -16,7 +16,7 @@ from reidray.reporting.run_summary import (
     small_group_note,
     weak_attributes,
 )
-from reidray.storage.staging import write_whole
+from reidray.storage.staging import atomic_write
 
 
 def write_run_report(
@@ -62,4 +62,4 @@ def write_run_report(
         epochs=describe_epochs(config["epochs"], records),
         seconds=sum(row["seconds"] + row.get("validation_seconds", 0.0) for row in records),
     )
-    write_whole(path, page)
+    atomic_write(path, page)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from reidray.config.scoring import ScoreConfig
 from reidray.data.images.decoding import BadImage, check_bad_images
-from reidray.data.reading.image_folders import find_images, passed_over_note
+from reidray.data.reading.image_folders import describe_skipped, find_images
 from reidray.inference.embedder import prediction_shape
 from reidray.inference.image_batches import ImageSet
 from reidray.inference.predictions import Predictions
@@ -41,8 +41,8 @@ from reidray.scoring.stage_timer import StageTimer
 from reidray.scoring.store.embedding_store import EmbeddingStore, open_parts, open_temporary_parts
 from reidray.scoring.store.part_storage import PartStorage
 from reidray.storage.location import Location
-from reidray.storage.publishing import published_folder
-from reidray.storage.retries import retries_so_far
+from reidray.storage.publishing import atomic_output
+from reidray.storage.retries import retry_count
 
 log = logging.getLogger("reidray")
 
@@ -77,9 +77,9 @@ def run_nightly(
             distractors. The output folder is then untouched.
     """
     check_score_outputs(config)
-    watch, retries = StageTimer(), retries_so_far()
+    watch, retries = StageTimer(), retry_count()
     session = session or nullcontext()
-    with published_folder(config.output, OUTPUT_FILES, SUMMARY_FILE) as staging, Stages() as stages:
+    with atomic_output(config.output, OUTPUT_FILES, SUMMARY_FILE) as staging, Stages() as stages:
         stages.begin("reading the model", delay=SHOW_AFTER_SECONDS)
         with warn_when_slow("reading the model %s", config.model):
             model = load_person_model(config.model)
@@ -120,7 +120,7 @@ def run_nightly(
             "attributes": ATTRIBUTE_FILE if predicts_pedestrians(model) else NO_ATTRIBUTES,
             "embedded": increment.embedded,
             "workers": embedding.workers,
-            "retries": increment.retries + retries_so_far() - retries,
+            "retries": increment.retries + retry_count() - retries,
             "stages": watch.seconds,
             "versions": {name: version(name) for name in ("reidray", "ray", "torch", "timm")},
         }
@@ -177,9 +177,9 @@ def list_image_set(uri: str, follow_links: bool = False) -> ImageSet:
     location = Location(uri, follow_links)
     found = find_images(location)
     check_names(found.paths)
-    if found.passed_over:
-        log.info("%s: %s", location.uri, passed_over_note(found.passed_over))
-    return ImageSet(location, found.paths, found.passed_over)
+    if found.skipped:
+        log.info("%s: %s", location.uri, describe_skipped(found.skipped))
+    return ImageSet(location, found.paths, found.skipped)
 
 
 def check_bad(images: ImageSet, bad: Sequence[BadImage], max_bad: float) -> None:

@@ -5,7 +5,7 @@ This module loads neither PyTorch nor Ray, so that a job refuses a wrong path at
 
 from reidray.config.scoring import ForgetConfig, ScoreConfig
 from reidray.storage.input_checks import check_folder
-from reidray.storage.output_checks import check_apart
+from reidray.storage.output_checks import check_disjoint
 from reidray.storage.publishing import check_output, check_store
 
 MODEL_FILES = ("model.json",)
@@ -39,9 +39,9 @@ def check_score_outputs(config: ScoreConfig) -> None:
         UserError: a folder cannot be written, holds other files, or lies within another one.
     """
     inputs = {"--model": config.model, "--queries": config.queries, "--gallery": config.gallery}
-    check_apart(("--output", config.output), {"--store": config.store, **inputs})
+    check_disjoint(("--output", config.output), {"--store": config.store, **inputs})
     if config.store is not None:
-        check_apart(("--store", config.store), inputs)
+        check_disjoint(("--store", config.store), inputs)
         check_store(config.store)
     check_output(config.output, OUTPUT_FILES, SUMMARY_FILE)
 

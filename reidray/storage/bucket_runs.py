@@ -20,7 +20,7 @@ from reidray.errors import UserError
 from reidray.storage import object_store
 from reidray.storage.location import Location, path_leaves_root
 from reidray.storage.locks.object_lock import LOCK_FILE, is_lock
-from reidray.storage.staging import foreign_file
+from reidray.storage.staging import find_foreign_file
 
 log = logging.getLogger("reidray")
 
@@ -70,14 +70,14 @@ def check_contents(
                     raise _holds(location, name + run)
                 published = _read_run(location, f"{name}{run}{MANIFEST_FILE}")
                 if published and (
-                    foreign := foreign_file(frozenset(published.files), replaces, summary)
+                    foreign := find_foreign_file(frozenset(published.files), replaces, summary)
                 ):
                     raise _holds(location, f"{name}{run}{foreign}")
         elif name == LATEST_FILE:
             latest = read_latest(location)
             if latest is None:
                 raise _holds(location, name)
-            foreign = foreign_file(frozenset(latest.files), replaces, summary)
+            foreign = find_foreign_file(frozenset(latest.files), replaces, summary)
             if foreign is not None:
                 raise _holds(location, foreign)
         elif name != LOCK_FILE or not is_lock(location):

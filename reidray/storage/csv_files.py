@@ -17,19 +17,19 @@ from types import SimpleNamespace
 _FORMULA = re.compile(r"'*(?:[=+@\t\r\n\uff1d\uff0b\uff0d\uff20]|-(?!1_c[0-9]\w*\.\w+\Z))")
 
 
-def neutralise(text: str) -> str:
+def escape_formula(text: str) -> str:
     """Return a text that no spreadsheet takes for a formula.
 
-    >>> neutralise("=1+2.jpg"), neutralise("0002_c1.jpg")
+    >>> escape_formula("=1+2.jpg"), escape_formula("0002_c1.jpg")
     ("'=1+2.jpg", '0002_c1.jpg')
     """
     return f"'{text}" if _FORMULA.match(text) else text
 
 
-def restore(text: str) -> str:
-    """Return the text that `neutralise` was given.
+def unescape_formula(text: str) -> str:
+    """Return the text that `escape_formula` was given.
 
-    >>> restore("'=1+2.jpg"), restore("'quoted'.jpg")
+    >>> unescape_formula("'=1+2.jpg"), unescape_formula("'quoted'.jpg")
     ('=1+2.jpg', "'quoted'.jpg")
     """
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
@@ -48,7 +48,7 @@ def write_csv(header: Sequence[str], rows: Iterable[Iterable[object]]) -> bytes:
     # The module quotes a carriage return within a text only where lines end with one.
     writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n")
     for row in chain([header], rows):
-        writer.writerow([neutralise(cell) if isinstance(cell, str) else cell for cell in row])
+        writer.writerow([escape_formula(cell) if isinstance(cell, str) else cell for cell in row])
     text = "".join(line.removesuffix("\r\n") + "\n" for line in lines)
     return text.encode("utf-8", "backslashreplace")
 

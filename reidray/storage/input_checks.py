@@ -22,7 +22,7 @@ def check_folder(flag: str, uri: str | None, *, holds: Sequence[str] = ()) -> No
     if uri is None:
         return
     location = _locate(flag, uri)
-    if not location.is_folder():
+    if not location.is_dir():
         if location.is_file():
             raise UserError(f"{flag} {location.uri}: is a file, expected a folder")
         raise _missing(flag, location, "folder")
@@ -45,7 +45,7 @@ def check_data(flag: str, uri: str | None) -> None:
     if uri is None:
         return
     location = _locate(flag, uri)
-    if location.is_folder():
+    if location.is_dir():
         check_folder(flag, uri)
     elif not location.is_file():
         raise _missing(flag, location, "folder or manifest")
@@ -60,7 +60,7 @@ def check_file(flag: str, uri: str | None) -> None:
     if uri is None:
         return
     location = _locate(flag, uri)
-    if location.is_folder():
+    if location.is_dir():
         raise UserError(f"{flag} {location.uri}: is a folder, expected a file")
     if not location.exists():
         raise _missing(flag, location, "file")
@@ -83,7 +83,7 @@ def _missing(flag: str, location: Location, kind: str) -> UserError:
         bucket = location
         while "/" in bucket.path:
             bucket = bucket.parent
-        if bucket.is_folder():
+        if bucket.is_dir():
             return UserError(f"{flag} {location.uri}: no such {kind} in the bucket {bucket.path}")
         return UserError(f"{flag} {location.uri}: no such bucket as {bucket.path}")
     if Path(location.path).exists():

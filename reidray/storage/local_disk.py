@@ -22,7 +22,7 @@ class OutsideLinkError(UserError):
     """A path within a folder is a symbolic link, or lies behind one, that leads out of it."""
 
 
-def is_folder(entry: os.DirEntry[str]) -> bool:
+def is_dir(entry: os.DirEntry[str]) -> bool:
     """Tell whether an entry is a folder or a link to one; a link to itself is none."""
     return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
 
@@ -63,7 +63,7 @@ def walk(
                 path = posixpath.join(folder, entry.name)
                 if recursive and entry.is_dir(follow_symlinks=False):
                     folders.append(path)
-                if is_image_name(path) or not is_folder(entry):
+                if is_image_name(path) or not is_dir(entry):
                     yield path
                 elif entry.is_symlink() and _leaves(root, entry.path):
                     _check_link(root, entry.path, follow_links)

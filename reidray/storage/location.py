@@ -114,9 +114,9 @@ class Location:
 
     def exists(self) -> bool:
         """Tell whether there is a folder or a file of this name."""
-        return self.is_folder() or self.is_file()
+        return self.is_dir() or self.is_file()
 
-    def is_folder(self) -> bool:
+    def is_dir(self) -> bool:
         """Tell whether there is a folder of this name."""
         if not self.is_remote:
             with self._reading():
@@ -139,7 +139,7 @@ class Location:
         if not self.is_remote:
             with self._reading(), os.scandir(self.uri) as entries:
                 shown = [entry for entry in entries if not entry.name.startswith(".")]
-            return sorted(entry.name + "/" * disk.is_folder(entry) for entry in shown)
+            return sorted(entry.name + "/" * disk.is_dir(entry) for entry in shown)
         children = (self._child(info) for info in self._select("", recursive=False))
         return sorted(name for names in children for name in names if not name.startswith("."))
 
@@ -329,7 +329,7 @@ class Location:
             raise UserError(f"{self.uri}: is a file, expected a folder") from None
         except OSError as error:
             advice = "; check the address and the AWS_ variables" if self.is_remote else ""
-            reason = object_store.without_secrets(str(error)).replace("\n", " ")
+            reason = object_store.redact_secrets(str(error)).replace("\n", " ")
             raise UserError(f"{self.uri}: cannot be read ({reason}){advice}") from None
 
 

@@ -13,7 +13,7 @@ import pyarrow.fs as pafs
 
 from reidray.errors import UserError
 from reidray.storage.local_disk import check_length
-from reidray.storage.retries import ATTEMPTS, retried
+from reidray.storage.retries import ATTEMPTS, with_retries
 
 if TYPE_CHECKING:
     import s3fs
@@ -108,7 +108,7 @@ def write_object(uri: str, path: str, data: bytes | memoryview) -> None:
     """
 
     def write() -> None:
-        with open_store(uri).open_output_stream(path) as stream:
+        with open_s3(uri).open_output_stream(path) as stream:
             stream.write(data)
 
     _told_without_secrets(path, write)
@@ -144,7 +144,7 @@ def describe_object(uri: str, path: str) -> pafs.FileInfo:
     """What is at a path: a file, what stands for a folder, or nothing."""
     if _is_unusual(path):
         return _describe_key(uri, path)
-    return retried(lambda: open_store(uri).get_file_info(path))
+    return with_retries(lambda: open_s3(uri).get_file_info(path))
 
 
 def list_objects(uri: str, path: str, *, recursive: bool) -> list[pafs.FileInfo]:
@@ -157,19 +157,19 @@ def list_objects(uri: str, path: str, *, recursive: bool) -> list[pafs.FileInfo]
     if _is_unusual(path):
         return _list_keys(uri, path, recursive=recursive)
     selector = pafs.FileSelector(path, recursive=recursive)
-    return retried(lambda: list(open_store(uri).get_file_info(selector)))
+    return with_retries(lambda: list(open_s3(uri).get_file_info(selector)))
 
 
-def open_store(uri: str) -> pafs.S3FileSystem:
+def open_s3(uri: str) -> pafs.S3FileSystem:
     """The object store of an address; one connection per bucket is kept in each process.
 
-    A request that fails is not sent again: `retried` does that, and counts.
+    A request that fails is not sent again: `with_retries` does that, and counts.
     """
     endpoint, scheme, region = _whereabouts(uri)
     return _connect(bucket_of(uri), endpoint, scheme, region)
 
 
-def open_for_ray(uri: str) -> pafs.S3FileSystem | None:
+def open_s3_for_ray(uri: str) -> pafs.S3FileSystem | None:
     """What holds an address for Ray's own files: a store that sends its requests again by itself.
 
     None for a local path, which Ray opens alone.
@@ -205,7 +205,7 @@ def call_s3(uri: str, method: str, **arguments: Any) -> dict[str, Any]:
         failed = answer.get("Error", {}).get("Code") in _FAILED_CONDITIONS
         kind = ConditionFailedError if failed else OSError
         kind = PermissionError if isinstance(error, PermissionError) else kind
-        raise kind(without_secrets(f"{uri}: {error}")) from None
+        raise kind(redact_secrets(f"{uri}: {error}")) from None
 
 
 def split_address(uri: str) -> tuple[str, str]:
@@ -235,7 +235,7 @@ def _whereabouts(uri: str) -> tuple[str | None, str | None, str | None]:
     return endpoint, options.get("scheme"), options.get("region")
 
 
-def without_secrets(text: str) -> str:
+def redact_secrets(text: str) -> str:
     """The text with the credentials of this process replaced by the names of their variables."""
     for variable in _SECRET_VARIABLES:
         secret = os.environ.get(variable)
@@ -252,7 +252,7 @@ def _is_unusual(path: str) -> bool:
 def _open_object(uri: str, path: str) -> pa.NativeFile:
     """Open an object whose key is exactly the one of `bucket/key`."""
     if not _is_unusual(path):
-        return open_store(uri).open_input_file(path)
+        return open_s3(uri).open_input_file(path)
     return pa.PythonFile(_connect_to_s3(*_whereabouts(uri)).open(path, "rb"), mode="r")
 
 
@@ -263,8 +263,8 @@ def _describe_key(uri: str, path: str) -> pafs.FileInfo:
     keys = {entry["Key"] for entry in found}
     if key in keys:
         return pafs.FileInfo(path, pafs.FileType.File)
-    is_folder = any(each.startswith(f"{key}/") for each in keys)
-    return pafs.FileInfo(path, pafs.FileType.Directory if is_folder else pafs.FileType.NotFound)
+    is_dir = any(each.startswith(f"{key}/") for each in keys)
+    return pafs.FileInfo(path, pafs.FileType.Directory if is_dir else pafs.FileType.NotFound)
 
 
 def _list_keys(uri: str, path: str, *, recursive: bool) -> list[pafs.FileInfo]:
@@ -299,13 +299,13 @@ def _list_keys(uri: str, path: str, *, recursive: bool) -> list[pafs.FileInfo]:
 
 def _told_without_secrets(path: str, request: Callable[[], Answer]) -> Answer:
     try:
-        return retried(request)
+        return with_retries(request)
     except FileNotFoundError:
         raise FileNotFoundError(f"no such file: {path}") from None
     except OSError as error:
         if "ACCESS_DENIED" in str(error) or isinstance(error, PermissionError):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path) from None
-        raise OSError(without_secrets(f"{path}: {error}")) from None
+        raise OSError(redact_secrets(f"{path}: {error}")) from None
 
 
 @functools.lru_cache(maxsize=64)

@@ -19,7 +19,7 @@ LONGEST_PATH_WITHIN = 200
 """Characters that the path of a file within an output may have at most."""
 
 
-def check_replaced_folder(folder: Path) -> None:
+def check_output_folder(folder: Path) -> None:
     """Refuse a folder on a disk that a new one beside it cannot replace. Leaves nothing behind.
 
     Args:
@@ -39,7 +39,7 @@ def check_replaced_folder(folder: Path) -> None:
         check_lock_file(target)
 
 
-def check_filled_folder(folder: Path, *, locked: bool) -> None:
+def check_writable_folder(folder: Path, *, locked: bool) -> None:
     """Refuse a folder on a disk within which files cannot be written. Leaves nothing behind.
 
     Args:
@@ -69,7 +69,7 @@ def _told_in_a_line(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def check_key(location: Location) -> None:
+def check_object_key(location: Location) -> None:
     """Refuse an address of an object store below which keys cannot be written.
 
     Raises:
@@ -87,7 +87,7 @@ def check_key(location: Location) -> None:
         )
 
 
-def check_apart(output: tuple[str, str], others: Mapping[str, str | None]) -> None:
+def check_disjoint(output: tuple[str, str], others: Mapping[str, str | None]) -> None:
     """Refuse an output that lies in another folder of a job, or holds one.
 
     Args:

@@ -10,27 +10,31 @@ from reidray.errors import UserError
 from reidray.storage import object_store
 from reidray.storage.bucket_runs import check_contents, list_level, publish_run, read_latest
 from reidray.storage.location import Location
-from reidray.storage.locks.file_lock import only_writer
-from reidray.storage.locks.object_lock import writing_alone
-from reidray.storage.output_checks import check_filled_folder, check_key, check_replaced_folder
-from reidray.storage.staging import check_replaceable, staged_directory
+from reidray.storage.locks.file_lock import lock_folder
+from reidray.storage.locks.object_lock import lock_location
+from reidray.storage.output_checks import (
+    check_object_key,
+    check_output_folder,
+    check_writable_folder,
+)
+from reidray.storage.staging import atomic_folder, check_replaceable
 
 OUTPUT_MARKS = (("scoring.json", "reid_test.txt"), ("evaluation.json", "per_query.csv"))
 """Files that tell the output of a nightly run, and of an evaluation, on a disk."""
 
 
 @contextmanager
-def only_writer_of(location: Location) -> Iterator[None]:
+def exclusive_writer(location: Location) -> Iterator[None]:
     """Keep everybody else from writing a folder, on a disk or in an object store.
 
     Raises:
         UserError: somebody else is writing it, or it cannot be written.
     """
     if location.is_remote:
-        with writing_alone(location):
+        with lock_location(location):
             yield
     else:
-        with only_writer(
+        with lock_folder(
             Path(os.path.realpath(location.uri))
         ):  # one lock, whichever link leads here
             yield
@@ -39,7 +43,7 @@ def only_writer_of(location: Location) -> Iterator[None]:
 def check_output(
     uri: str, replaces: frozenset[str] = frozenset(), summary: str | None = None
 ) -> None:
-    """Refuse, before any work, a place where `published_folder` could not publish.
+    """Refuse, before any work, a place where `atomic_output` could not publish.
 
     Raises:
         UserError: the place cannot be written, or holds something else than an earlier output.
@@ -47,7 +51,7 @@ def check_output(
     location = Location(uri)
     check_outside_outputs(location)
     if not location.is_remote:
-        check_replaced_folder(Path(location.uri))
+        check_output_folder(Path(location.uri))
         check_replaceable(Path(location.uri), replaces, summary)
         return
     with _told_in_a_line(location):
@@ -63,7 +67,7 @@ def check_store(uri: str) -> None:
     location = Location(uri)
     check_outside_outputs(location)
     if not location.is_remote:
-        check_filled_folder(Path(location.uri), locked=True)
+        check_writable_folder(Path(location.uri), locked=True)
         holds_output = _is_output(Path(location.uri))
     else:
         with _told_in_a_line(location):
@@ -83,7 +87,7 @@ def check_outside_outputs(location: Location) -> None:
         UserError: names the output.
     """
     if location.is_remote:
-        check_key(location)
+        check_object_key(location)
         found = next(
             (folder.uri for folder in _folders_above(location) if _is_remote_output(folder)), None
         )
@@ -121,7 +125,7 @@ def _told_in_a_line(location: Location) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = object_store.without_secrets(" ".join(str(error).split()))
+        reason = object_store.redact_secrets(" ".join(str(error).split()))
         raise UserError(
             f"{location.uri}: cannot be written ({reason}); check the address and the "
             "AWS_ variables"
@@ -129,7 +133,7 @@ def _told_in_a_line(location: Location) -> Iterator[None]:
 
 
 @contextmanager
-def published_folder(
+def atomic_output(
     uri: str, replaces: frozenset[str] = frozenset(), summary: str | None = None
 ) -> Iterator[Path]:
     """A folder to write in, whose files all appear at an address when the block succeeds.
@@ -147,11 +151,11 @@ def published_folder(
     """
     location = Location(uri)
     if not location.is_remote:
-        with staged_directory(Path(location.uri), replaces, summary) as staging:
+        with atomic_folder(Path(location.uri), replaces, summary) as staging:
             yield staging
         return
     check_output(uri, replaces, summary)
-    with writing_alone(location) as lock, TemporaryDirectory() as folder:
+    with lock_location(location) as lock, TemporaryDirectory() as folder:
         yield Path(folder)
         lock.check()
         check_output(uri, replaces, summary)

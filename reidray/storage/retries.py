@@ -34,12 +34,12 @@ class _Retries:
 _retries = _Retries()
 
 
-def retries_so_far() -> int:
+def retry_count() -> int:
     """How many requests this process has sent again after trouble that passes."""
     return _retries.count
 
 
-def retried(request: Callable[[], Answer]) -> Answer:
+def with_retries(request: Callable[[], Answer]) -> Answer:
     """What a request answers, sent again, later each time, while the trouble is one that passes.
 
     Trouble that passes is a store that is busy, a connection that breaks, an answer that does not

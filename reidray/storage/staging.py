@@ -13,11 +13,11 @@ from secrets import token_hex
 
 from reidray.errors import UserError
 from reidray.storage import local_disk as disk
-from reidray.storage.locks.file_lock import FolderLock, only_writer
-from reidray.storage.output_checks import check_replaced_folder
+from reidray.storage.locks.file_lock import FolderLock, lock_folder
+from reidray.storage.output_checks import check_output_folder
 
 
-def foreign_file(
+def find_foreign_file(
     files: frozenset[str], replaces: frozenset[str], summary: str | None = None
 ) -> str | None:
     """Return one of the files of a folder that no earlier output can have left, or None.
@@ -33,7 +33,7 @@ def foreign_file(
     return min(others, default=None)
 
 
-def require_new(output: Path, otherwise: str) -> None:
+def check_new_output(output: Path, otherwise: str) -> None:
     """Refuse an output that is there already, unless it is an empty folder.
 
     Args:
@@ -49,13 +49,13 @@ def require_new(output: Path, otherwise: str) -> None:
         )
 
 
-def write_whole(path: Path, data: str | bytes) -> None:
+def atomic_write(path: Path, data: str | bytes) -> None:
     """Write a file that is at no moment seen half written; the one before is replaced."""
     disk.write(path, data.encode() if isinstance(data, str) else data)
 
 
 @contextmanager
-def staged_directory(
+def atomic_folder(
     destination: Path, replaces: frozenset[str] = frozenset(), summary: str | None = None
 ) -> Iterator[Path]:
     """A folder to write in, which becomes `destination` in one step when the block succeeds.
@@ -75,10 +75,10 @@ def staged_directory(
         UserError: the place cannot be written, holds something that is not in `replaces`, or is
             being written by somebody else.
     """
-    check_replaced_folder(destination)
+    check_output_folder(destination)
     destination = Path(os.path.realpath(destination.expanduser()))
     check_replaceable(destination, replaces, summary)
-    with only_writer(destination) as lock:
+    with lock_folder(destination) as lock:
         _remove_earlier_staging(lock, destination)
         staging = destination.with_name(f".{destination.name}.{token_hex(4)}.staging")
         lock.note(staging.name)
@@ -117,7 +117,7 @@ def check_replaceable(
             if not Path(folder, name).is_file() or Path(folder, name).is_symlink():
                 foreign = foreign or path
         folders[:] = [] if foreign else folders
-    foreign = foreign or foreign_file(frozenset(files), replaces, summary)
+    foreign = foreign or find_foreign_file(frozenset(files), replaces, summary)
     if foreign:
         raise UserError(
             f"{destination}: holds {foreign!r}, which would be lost; choose an empty folder"

@@ -17,15 +17,15 @@ from reidray.config.comparison import CompareConfig
 from reidray.data.attribute_schema import AttributeSchema
 from reidray.data.images.decoding import check_bad_images
 from reidray.data.images.transforms import image_tensor
-from reidray.data.ingest import IngestedCrops, choose_ingest_mode, ingest
-from reidray.data.layouts import read_layout
+from reidray.data.ingest import CropDataset, choose_ingest_mode, ingest
+from reidray.data.layouts import read_manifest
 from reidray.data.manifest import Manifest
 from reidray.errors import UserError
 from reidray.models import NETWORKS, LoadedModel, load_model
 from reidray.reporting.charts.encoding import crop_address
 from reidray.storage.csv_files import write_csv_records
 from reidray.storage.location import Location
-from reidray.storage.publishing import published_folder
+from reidray.storage.publishing import atomic_output
 from reidray.studies.pets_report import ComparedNetwork, DrawnPet, pets_comparison_page
 from reidray.training.experiment import image_files
 from reidray.training.ray_trainer import Resources, plan_workers
@@ -74,8 +74,8 @@ def compare_pets(
         UserError: data, a model or the output is not what it should be, or too many images do not
             decode. The output folder is then untouched.
     """
-    with published_folder(config.output) as staging:
-        manifest = read_layout(
+    with atomic_output(config.output) as staging:
+        manifest = read_manifest(
             config.data, config.layout, root=config.root, follow_links=config.follow_links
         )
         truth = _test_images(manifest)
@@ -159,14 +159,14 @@ def _examine(
     resources = plan_workers(1, config.use_gpu, streams=way == "stream")
     crops = ingest(files, way)
     check_bad_images(crops.bad, len(truth.rows), config.max_bad)
-    kept = LabelledImages(crops.rows, truth.labels[crops.rows])
+    kept = LabelledImages(crops.indices, truth.labels[crops.indices])
     labelling = Labelling(manifest.classes, AttributeSchema(), draws, np.zeros(1, dtype=np.int64))
     return resources.run(_ask, model, crops, kept, labelling, resources)
 
 
 def _ask(
     model: LoadedModel,
-    crops: IngestedCrops,
+    crops: CropDataset,
     truth: LabelledImages,
     labelling: Labelling,
     resources: Resources,

@@ -12,10 +12,10 @@ import yaml
 from numpy.typing import NDArray
 
 from reidray.config import NetworkConfig, TrainingConfig
-from reidray.data.ids import id_files
+from reidray.data.ids import id_name_files
 from reidray.data.images.decoding import check_bad_images
-from reidray.data.ingest import ImageFiles, IngestedCrops, IngestMode, choose_ingest_mode, ingest
-from reidray.data.layouts import read_layout
+from reidray.data.ingest import CropDataset, ImageFiles, IngestMode, choose_ingest_mode, ingest
+from reidray.data.layouts import read_manifest
 from reidray.data.manifest import Manifest
 from reidray.errors import UserError
 from reidray.models.directory import MODEL_FILES, ModelCard, save_model
@@ -27,7 +27,7 @@ from reidray.models.registry import (
     check_parameter_count,
     choose_architecture,
 )
-from reidray.storage.staging import check_replaceable, staged_directory, write_whole
+from reidray.storage.staging import atomic_folder, atomic_write, check_replaceable
 from reidray.training.checkpoint import TrainerState, check_settings, read_best
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.loop import Task
@@ -77,11 +77,11 @@ class Experiment(ABC):
         """The images, as crops that the network takes."""
 
     @abstractmethod
-    def keep_decoded(self, crops: IngestedCrops) -> Self:
+    def keep_decoded(self, crops: CropDataset) -> Self:
         """The training on the images that decode."""
 
     @abstractmethod
-    def task_maker(self, crops: IngestedCrops) -> Callable[[DistributedContext], Task]:
+    def task_maker(self, crops: CropDataset) -> Callable[[DistributedContext], Task]:
         """What makes the task in a training process."""
 
     @abstractmethod
@@ -102,7 +102,7 @@ class Experiment(ABC):
         """Return what the best epoch is chosen by, such as `8 queries of 2 validation people`."""
 
     def train_job(
-        self, crops: IngestedCrops, resources: Resources, limit: TimeLimit | None
+        self, crops: CropDataset, resources: Resources, limit: TimeLimit | None
     ) -> TrainJob:
         """What a training process is told.
 
@@ -166,18 +166,18 @@ class FinishedTraining(Generic[Ready]):
     """
 
     experiment: Ready
-    crops: IngestedCrops
+    crops: CropDataset
     resources: Resources
     result: TrainingResult
 
 
-def read_manifest(config: TrainingConfig) -> Manifest:
+def read_training_manifest(config: TrainingConfig) -> Manifest:
     """Read which images there are, and what is known of them.
 
     Raises:
         UserError: the data are of no known layout, or something in them is wrong.
     """
-    return read_layout(
+    return read_manifest(
         config.data,
         config.layout,
         strict=config.strict,
@@ -260,7 +260,7 @@ def image_files(
     )
 
 
-def ingest_images(files: ImageFiles, mode: IngestMode, max_bad: float) -> IngestedCrops:
+def ingest_images(files: ImageFiles, mode: IngestMode, max_bad: float) -> CropDataset:
     """Have the images of a training; those that do not decode are set aside by name.
 
     Raises:
@@ -318,10 +318,12 @@ def start_run(experiment: Experiment) -> RunLogger:
     """
     run = experiment.run
     run.folder.mkdir(parents=True, exist_ok=True)
-    write_whole(run.folder / CONFIG_FILE, yaml.safe_dump(plain(experiment.config), sort_keys=False))
+    atomic_write(
+        run.folder / CONFIG_FILE, yaml.safe_dump(plain(experiment.config), sort_keys=False)
+    )
     manifest = experiment.manifest
-    for name, text in id_files(manifest.person_ids, manifest.camera_ids).items():
-        write_whole(run.folder / name, text)
+    for name, text in id_name_files(manifest.person_ids, manifest.camera_ids).items():
+        atomic_write(run.folder / name, text)
     run.share()
     return RunLogger(run, experiment.config.epochs)
 
@@ -338,7 +340,7 @@ def write_model(
     run: RunDirectory, network: Network, architecture: Architecture, card: ModelCard, page: str
 ) -> None:
     """Write the model directory of a run; it appears whole or not at all."""
-    with staged_directory(run.folder / "model", replaces=MODEL_FILES) as folder:
+    with atomic_folder(run.folder / "model", replaces=MODEL_FILES) as folder:
         save_model(folder, network, architecture, card, page)
 
 

@@ -15,7 +15,7 @@ from ray.util.queue import Queue
 from reidray.cluster_resources import cluster_gpus, node_resources
 from reidray.errors import MachineError, UserError
 from reidray.storage.location import Location
-from reidray.storage.object_store import open_for_ray
+from reidray.storage.object_store import open_s3_for_ray
 from reidray.training.failures import EndAtMistakes, TrainingBugError
 from reidray.training.runs.checkpoint_files import CHECKPOINTS
 from reidray.training.runs.run_logger import RunLogger
@@ -144,7 +144,7 @@ def torch_trainer(
         run_config=ray.train.RunConfig(
             name=CHECKPOINTS,
             storage_path=run.path,
-            storage_filesystem=open_for_ray(run.uri),
+            storage_filesystem=open_s3_for_ray(run.uri),
             failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             callbacks=[EndAtMistakes(), *callbacks],

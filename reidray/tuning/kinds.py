@@ -6,7 +6,7 @@ from typing import Any
 
 from reidray.config import TrainingConfig, TrainMultitaskConfig, TrainReidConfig
 from reidray.config.sources import Sources
-from reidray.data.ingest import IngestedCrops
+from reidray.data.ingest import CropDataset
 from reidray.training.experiment import Experiment, TrainingResult
 from reidray.training.ray_trainer import Resources
 from reidray.training.runs.run_directory import RunDirectory
@@ -29,7 +29,7 @@ class Kind:
 
     config: type[TrainingConfig]
     prepare: Callable[[Any, RunDirectory | None, Sources], Experiment]
-    finish: Callable[[Any, TrainingResult, IngestedCrops, Resources], dict[str, Any]]
+    finish: Callable[[Any, TrainingResult, CropDataset, Resources], dict[str, Any]]
 
 
 KINDS = {

@@ -15,7 +15,7 @@ from typing import Any
 import ray.train
 
 from reidray.errors import UserError
-from reidray.storage.object_store import open_for_ray
+from reidray.storage.object_store import open_s3_for_ray
 from reidray.training.checkpoint import TrainerState, read_trainer_state
 from reidray.training.ray_trainer import to_local_folder
 from reidray.tuning.sweep_progress import RESULTS_FILE
@@ -115,10 +115,10 @@ class Population:
     def _checkpoint(self, name: str, results: Sequence[Result]) -> tuple[Path, TrainerState] | None:
         """Return the last whole checkpoint that belongs to one of the results."""
         folder = self.trials.folder
-        storage = open_for_ray(folder.uri)
+        storage = open_s3_for_ray(folder.uri)
         for result in reversed(results):
             told = result.get("checkpoint_dir_name")
-            if not told or not folder.join(f"{name}/{told}").is_folder():
+            if not told or not folder.join(f"{name}/{told}").is_dir():
                 continue
             path = f"{folder.path}/{name}/{told}"
             place = to_local_folder(ray.train.Checkpoint(path, storage))

@@ -15,8 +15,8 @@ from reidray.config.tuning import TuneConfig
 from reidray.data.ingest import choose_ingest_mode
 from reidray.errors import UserError
 from reidray.interrupts import interrupted, restore_handler
-from reidray.storage.object_store import open_for_ray
-from reidray.storage.staging import write_whole
+from reidray.storage.object_store import open_s3_for_ray
+from reidray.storage.staging import atomic_write
 from reidray.training.experiment import Experiment, ingest_images, plain, read_result, start_run
 from reidray.training.ray_trainer import SHARE_BESIDE_DECODING, Resources
 from reidray.training.runs.run_directory import RunDirectory
@@ -161,7 +161,7 @@ def run_sweep(sweep: Sweep, *, started: float | None = None) -> dict[str, Any]:
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", SNAPSHOT_SECONDS)
     folder = sweep.output.folder
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / SWEEP_FILE, yaml.safe_dump(_identity(sweep), sort_keys=False))
+    atomic_write(folder / SWEEP_FILE, yaml.safe_dump(_identity(sweep), sort_keys=False))
     sweep.output.share()
     begun = time.perf_counter()
     found = _tuner(sweep, trials, at_once, budget).fit()
@@ -286,7 +286,7 @@ def _tuner(sweep: Sweep, trials: Trials, at_once: int, budget: float | None) -> 
     held = trials.resources.held if base.num_workers == 1 else {"CPU": 0.01}
     shared = tune.with_parameters(run_trial, trials=trials)
     trainable = tune.with_resources(shared, held)
-    place, storage = trials.folder.path, open_for_ray(trials.folder.uri)
+    place, storage = trials.folder.path, open_s3_for_ray(trials.folder.uri)
     if config.resume and tune.Tuner.can_restore(place, storage_filesystem=storage):
         try:
             return tune.Tuner.restore(

@@ -10,7 +10,7 @@ import yaml
 from reidray.config import TrainingConfig, ValidationConfig
 from reidray.reporting.sweep_report import SweptTrial, sweep_page
 from reidray.storage.csv_files import write_csv_records
-from reidray.storage.staging import write_whole
+from reidray.storage.staging import atomic_write
 from reidray.training.experiment import plain
 from reidray.training.runs.run_directory import RunDirectory
 from reidray.tuning.search_space import Variation
@@ -49,7 +49,7 @@ def write_outputs(
     folder = output.folder
     equals = equals_of(best, rows, base.validation)
     _write_table(folder, rows)
-    write_whole(folder / BEST_FILE, yaml.safe_dump(plain(best_config), sort_keys=False))
+    atomic_write(folder / BEST_FILE, yaml.safe_dump(plain(best_config), sort_keys=False))
     page = sweep_page(
         name=output.location.name,
         validation=base.validation,
@@ -75,7 +75,7 @@ def write_outputs(
         equals=[row.name for row in equals],
         judged_on=judged_on,
     )
-    write_whole(folder / REPORT_FILE, page)
+    atomic_write(folder / REPORT_FILE, page)
     output.share()
     states = [row.state for row in rows]
     population = {"configurations": len(rows)} if best.part is not None else {}
@@ -110,10 +110,10 @@ def write_trials(output: RunDirectory, rows: list[TrialRow]) -> None:
 def _write_table(folder: Path, rows: list[TrialRow]) -> None:
     """Write the table of trials as CSV and as Parquet."""
     table = _table(rows)
-    write_whole(folder / TABLE_FILE, write_csv_records(table))
+    atomic_write(folder / TABLE_FILE, write_csv_records(table))
     parquet = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(table), parquet)
-    write_whole(folder / PARQUET_FILE, parquet.getvalue().to_pybytes())
+    atomic_write(folder / PARQUET_FILE, parquet.getvalue().to_pybytes())
 
 
 def told_best(

@@ -10,7 +10,7 @@ from reidray.config.tuning import TuneConfig
 from reidray.data.layouts import check_layout
 from reidray.errors import UserError
 from reidray.storage.input_checks import check_data
-from reidray.storage.output_checks import check_apart
+from reidray.storage.output_checks import check_disjoint
 from reidray.training.runs.run_directory import RunDirectory
 from reidray.tuning.search_space import read_space
 
@@ -65,7 +65,7 @@ def check_sweep(output: RunDirectory, config: TuneConfig) -> None:
     Raises:
         UserError: says so.
     """
-    check_apart(("--output", config.output), {"--data": config.data})
+    check_disjoint(("--output", config.output), {"--data": config.data})
     if not config.resume:
         output.check_new("go on with the sweep in it by --resume")
     elif not output.location.join(SWEEP_FILE).is_file():

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from reidray.data.ingest import IngestedCrops
+from reidray.data.ingest import CropDataset
 from reidray.errors import UserError
 from reidray.storage.location import Location
 from reidray.training.distributed_context import DistributedContext
@@ -41,7 +41,7 @@ class Trials:
     """
 
     experiment: Experiment
-    crops: IngestedCrops
+    crops: CropDataset
     resources: Resources
     folder: Location
     mutates: bool

@@ -14,7 +14,7 @@ from ray import tune
 from reidray.config import ValidationConfig
 from reidray.errors import UserError
 from reidray.storage.location import Location
-from reidray.storage.object_store import open_for_ray
+from reidray.storage.object_store import open_s3_for_ray
 from reidray.training.checkpoint import TrainerState, read_trainer_state
 from reidray.training.experiment import training_seconds
 from reidray.training.ray_trainer import to_local_folder
@@ -207,7 +207,7 @@ def _checkpoints(result: Any, folder: Location) -> list[ray.train.Checkpoint]:
         return [checkpoint for checkpoint, _ in result.best_checkpoints]
     try:
         of_train = ray.train.Result.from_path(
-            str(Path(result.path) / CHECKPOINTS), storage_filesystem=open_for_ray(folder.uri)
+            str(Path(result.path) / CHECKPOINTS), storage_filesystem=open_s3_for_ray(folder.uri)
         )
     except RuntimeError:  # there is none
         return []

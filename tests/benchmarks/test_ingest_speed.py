@@ -30,8 +30,8 @@ from reidray.config import (
 )
 from reidray.data.attribute_schema import AttributeSchema
 from reidray.data.ingest import ImageFiles, ingest
-from reidray.data.layouts import read_layout
-from reidray.demo import draw_demo_set
+from reidray.data.layouts import read_manifest
+from reidray.demo import generate_demo_set
 from reidray.models import build_model
 from reidray.storage.location import Location
 from reidray.training.distributed_context import DistributedContext
@@ -51,8 +51,8 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
 def drawn(tmp_path_factory):
     """Crops of 128x64 as JPEG files: their folder, their paths and who is seen."""
     folder = tmp_path_factory.mktemp("drawn") / "data"
-    draw_demo_set(folder, people=PEOPLE, images=IMAGES)
-    table = read_layout(str(folder)).table
+    generate_demo_set(folder, people=PEOPLE, images=IMAGES)
+    table = read_manifest(str(folder)).table
     table = table.filter(pa.compute.greater(table["person"], 0)).combine_chunks()
     paths, people = table["path"].to_pylist(), table["person"].to_numpy()
     return folder, paths * TIMES, np.concatenate([people + 1000 * n for n in range(TIMES)])
@@ -210,7 +210,7 @@ def test_memory_of_a_further_worker(drawn):
     size = (256, 128)
     files = image_files(drawn, size)
     resident = ingest(files, "resident")
-    batches = np.array_split(np.random.default_rng(0).permutation(resident.rows), 64)
+    batches = np.array_split(np.random.default_rng(0).permutation(resident.indices), 64)
     readers = [Reader.remote() for _ in range(3)]
     ray.get([reader.read.remote(resident, batches[:1]) for reader in readers])
     before = ray.get([reader.own_megabytes.remote() for reader in readers])

@@ -22,7 +22,7 @@ from reidray.config.scoring import ScoreConfig
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.images.decoding import decode_files
 from reidray.data.reading.image_folders import list_images
-from reidray.demo import draw_demo_set
+from reidray.demo import generate_demo_set
 from reidray.inference.image_batches import ImageSet
 from reidray.inference.predictions import PredictionShape
 from reidray.models import ModelCard, build_architecture, save_model
@@ -51,7 +51,7 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 def root(tmp_path_factory):
     """20,500 different JPEG files of 128x64, and models of them that have learned nothing."""
     root = tmp_path_factory.mktemp("night")
-    draw_demo_set(root / "drawn", people=50, images=DRAWN)
+    generate_demo_set(root / "drawn", people=50, images=DRAWN)
     drawn = [
         (root / "drawn" / name).read_bytes() for name in list_images(Location(str(root / "drawn")))
     ]

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from reidray.config.tuning import TuneConfig
-from reidray.demo import draw_demo_set
+from reidray.demo import generate_demo_set
 from reidray.ray_runtime import ray_session
 from reidray.tuning.sweep import prepare_sweep, run_sweep
 
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
 @pytest.fixture
 def asked(tmp_path):
     """A sweep of the drawn people's recipe."""
-    draw_demo_set(tmp_path / "data", people=60, images=900)
+    generate_demo_set(tmp_path / "data", people=60, images=900)
     validation = {"every": 1, "select_by": "mean_ap"}
     base = {"epochs": EPOCHS, "val_fraction": 0.25, "validation": validation}
     for name, content in (("base", base), ("space", SPACE)):

@@ -9,7 +9,7 @@ from support.nightly_runs import make_model
 from support.paths import ROOT
 from support.rating_files import write_two_tastes
 
-from reidray.demo import draw_demo_set
+from reidray.demo import generate_demo_set
 
 UV = """#!/usr/bin/env bash
 # Run what `uv run` would run in the environment of the tests.
@@ -30,7 +30,7 @@ def inputs(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("docs")
     drawn = folder / "drawn"
-    draw_demo_set(drawn, people=20, images=240)
+    generate_demo_set(drawn, people=20, images=240)
     lay_out_as_market(drawn, folder / "CROPS")
     (folder / "QUERIES").symlink_to("CROPS/query")
     (folder / "GALLERY").symlink_to("CROPS/bounding_box_test")

@@ -188,4 +188,4 @@ def test_a_training_sets_the_same_files_aside(way, images, reasons):
     crops = ingest(ImageFiles(location, pa.array(paths), np.arange(len(paths)) // 8, (8, 6)), way)
     assert [bad.path for bad in crops.bad] == sorted(reasons)
     assert all(re.search(reasons[bad.path], bad.reason) for bad in crops.bad)
-    assert [paths[row] for row in crops.rows] == [path for path in paths if path not in reasons]
+    assert [paths[row] for row in crops.indices] == [path for path in paths if path not in reasons]

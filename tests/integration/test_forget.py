@@ -19,7 +19,7 @@ from reidray.scoring.store.embedding_store import EmbeddingStore, open_parts
 from reidray.scoring.store.part_file import IMAGES_SCHEMA, read_rows
 from reidray.scoring.store.part_storage import PartFolder
 from reidray.storage.location import Location
-from reidray.storage.publishing import only_writer_of
+from reidray.storage.publishing import exclusive_writer
 
 PATHS = ["0001_c1_001.jpg", "0001_c2_002.jpg", "sub/0002_c1_003.jpg", "anna/a.jpg", "anna/b.jpg"]
 COPY = "other name.jpg"
@@ -41,7 +41,7 @@ def append(store, paths, values, *names):
     store.append(pa.Table.from_pylist(images, IMAGES_SCHEMA), predictions)
 
 
-def open_store(uri, model):
+def open_s3(uri, model):
     return EmbeddingStore(PartFolder(Location(uri)), model, SHAPE)
 
 
@@ -62,7 +62,7 @@ def left(uri):
     for part in log.find():
         names |= set(log.read(part, read_rows).table["path"].to_pylist())
     for model in ("one", "two"):
-        rows = open_store(uri, model).rows_of(pa.array(map(digest, PATHS), pa.binary(32)))
+        rows = open_s3(uri, model).rows_of(pa.array(map(digest, PATHS), pa.binary(32)))
         pictures.append({path for path, row in zip(PATHS, rows, strict=True) if row >= 0})
     return names, pictures
 
@@ -117,10 +117,10 @@ def test_what_was_made_before_a_day_goes_and_the_names_of_which_nothing_is_left(
 ):
     store = str(tmp_path / "store")
     monkeypatch.setattr("reidray.scoring.store.part_file.datetime", Day("2026-01-31"))
-    append(open_store(store, "one"), PATHS[:3], range(3), ("torn.jpg", "torn"))
+    append(open_s3(store, "one"), PATHS[:3], range(3), ("torn.jpg", "torn"))
     monkeypatch.setattr("reidray.scoring.store.part_file.datetime", Day("2026-02-01"))
-    append(open_store(store, "one"), PATHS[3:], range(3, 5))
-    append(open_store(store, "two"), PATHS[1:], range(1, 5))
+    append(open_s3(store, "one"), PATHS[3:], range(3, 5))
+    append(open_s3(store, "two"), PATHS[1:], range(1, 5))
     with pytest.raises(UserError, match="holds nothing of the days before 2026-01-31"):
         forget(ForgetConfig(store=store, before="2026-01-31"))
     told = forget(ForgetConfig(store=store, before="2026-02-01"))
@@ -144,7 +144,7 @@ class Day:
 
 def test_the_same_picture_in_another_file_is_told_of(tmp_path):
     store = fill(str(tmp_path / "store"))
-    append(open_store(store, "one"), ["again"], [0])
+    append(open_s3(store, "one"), ["again"], [0])
     assert forget(ForgetConfig(store=store, image=PATHS[0]))["nearest_left"] == 0
 
 
@@ -206,7 +206,7 @@ def test_every_forget_fails_until_old_versions_can_be_removed(
 
 
 def test_a_night_that_stood_still_while_a_person_was_forgotten_writes_nothing_back(store):
-    late = open_store(store, "one")
+    late = open_s3(store, "one")
     forget(ForgetConfig(store=store, person="1"))
     with pytest.raises(UserError, match="another run began to write it"):
         append(late, PATHS[:2], range(2))
@@ -215,7 +215,7 @@ def test_a_night_that_stood_still_while_a_person_was_forgotten_writes_nothing_ba
 
 def test_a_forget_that_finds_nobody_keeps_earlier_writers_out_as_well(tmp_path):
     store = fill(str(tmp_path / "store"))
-    late = open_store(store, "one")
+    late = open_s3(store, "one")
     with pytest.raises(UserError, match="holds no person of this name"):
         forget(ForgetConfig(store=store, person="nobody"))
     with pytest.raises(UserError, match="another run began to write it"):
@@ -352,7 +352,7 @@ def test_the_job_says_what_it_did_and_what_is_wrong_in_one_line(tmp_path):
 def test_distractors_and_junk_are_deleted_by_their_own_words(tmp_path):
     store = str(tmp_path / "store")
     names = ["0000_c1_001.jpg", "-1_c1_001.jpg", "0010_c1_001.jpg", "sub/junk/a.jpg"]
-    append(open_store(store, "one"), names, range(4))
+    append(open_s3(store, "one"), names, range(4))
     assert forget(ForgetConfig(store=store, person="distractors"))["images"] == 1
     assert forget(ForgetConfig(store=store, person="junk"))["images"] == 2
     assert left(store)[0] == {names[2]}
@@ -364,7 +364,7 @@ def test_a_person_is_forgotten_from_every_folder_that_the_person_has(tmp_path, p
     folder = "0007" if person != "anna" else person
     meant = [f"{folder}/a.png", f"{folder}/cam2/b.png", f"query/cam1/{folder}/tracklet3/c.png"]
     others = [f"0008/{person}.png", "8/cam7/d.png", "annabel/e.png", f"{folder}_/f.png"]
-    append(open_store(store, "one"), meant + others, range(7))
+    append(open_s3(store, "one"), meant + others, range(7))
     assert forget(ForgetConfig(store=store, person=person))["images"] == 3
     assert left(store)[0] == set(others)
 
@@ -384,7 +384,7 @@ def test_a_folder_below_others_is_a_person_s_only_where_it_is_given_with_them(
     store = str(tmp_path / "store")
     kept = {"7/1/d.png", "12/e.png", "7/22/f.png"}
     cameras = {"7/2/a.png", "8/0002/b.png", "9/2/c.png"}
-    append(open_store(store, "one"), sorted(cameras | kept), range(6))
+    append(open_s3(store, "one"), sorted(cameras | kept), range(6))
     with pytest.raises(UserError, match=r"7/2/ may be a person's, .* --person '\*/2' for all"):
         forget(ForgetConfig(store=store, person="2"))
     assert left(store)[0] == cameras | kept
@@ -394,7 +394,7 @@ def test_a_folder_below_others_is_a_person_s_only_where_it_is_given_with_them(
 
 def test_a_scored_folder_that_is_called_as_the_person_is_has_to_be_given_whole(tmp_path):
     store = str(tmp_path / "store")
-    append(open_store(store, "one"), ["a.png", "cam1/b.png"], range(2))
+    append(open_s3(store, "one"), ["a.png", "cam1/b.png"], range(2))
     with pytest.raises(UserError, match="the scored folder /data is called so"):
         forget(ForgetConfig(store=store, person="data"))
     assert forget(ForgetConfig(store=store, person="/data"))["images"] == 2
@@ -428,6 +428,9 @@ def test_what_cannot_be_meant_is_refused(tmp_path):
 
 def test_nothing_is_forgotten_while_a_night_writes_the_store(tmp_path):
     store = fill(str(tmp_path / "store"))
-    with only_writer_of(Location(store)), pytest.raises(UserError, match="another run is writing"):
+    with (
+        exclusive_writer(Location(store)),
+        pytest.raises(UserError, match="another run is writing"),
+    ):
         forget(ForgetConfig(store=store, person="1"))
     assert left(store)[1] == [set(PATHS)] * 2

@@ -6,7 +6,7 @@ import pytest
 import ray
 from support.pictures import SIZE, image_files, paint
 
-from reidray.data.ingest import choose_ingest_mode, files, ingest
+from reidray.data.ingest import choose_ingest_mode, ingest
 from reidray.errors import UserError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_address")]
@@ -29,7 +29,7 @@ def test_masks_come_beside_their_crops_and_what_is_bad_is_set_aside(pictures, mo
         "30": "not an image of a known format",
     }
     rows = np.setdiff1d(np.arange(40), [7, 9, 21, 30])
-    assert crops.rows.tolist() == rows.tolist()
+    assert crops.indices.tolist() == rows.tolist()
     (group,) = crops.open().read([rows])
     assert group.crops[:, 3, 3, 1].tolist() == (5 * rows).tolist()
     assert group.masks.sum(axis=2)[:, 2].tolist() == (rows % 6).tolist()
@@ -39,8 +39,8 @@ def test_masks_come_beside_their_crops_and_what_is_bad_is_set_aside(pictures, mo
 def test_without_masks_there_are_crops_alone(pictures, mode):
     crops = ingest(image_files(pictures), mode)
     assert [image.path for image in crops.bad] == ["30.png"]
-    (group,) = crops.open().read([crops.rows])
-    assert group.crops[:, 0, 0, 0].tolist() == (5 * crops.rows).tolist()
+    (group,) = crops.open().read([crops.indices])
+    assert group.crops[:, 0, 0, 0].tolist() == (5 * crops.indices).tolist()
     assert group.masks is None
 
 
@@ -54,7 +54,7 @@ def test_both_ways_give_the_batches_asked_for_in_their_order(pictures):
     )
     assert len(resident) == len(stream) == 50
     for batch, kept, streamed in zip(batches, resident, stream, strict=True):
-        assert kept.rows.tolist() == streamed.rows.tolist() == batch.tolist()
+        assert kept.indices.tolist() == streamed.indices.tolist() == batch.tolist()
         assert np.array_equal(kept.crops, streamed.crops)
 
 
@@ -62,15 +62,15 @@ def test_a_streamed_image_that_is_lost_on_the_way_stops_with_its_name(pictures):
     crops = ingest(image_files(pictures), "stream")
     (pictures / "12.png").unlink()
     with pytest.raises(UserError, match=r"12\.png does not decode any more \(No such file"):
-        list(crops.open().read([crops.rows[:20]]))
+        list(crops.open().read([crops.indices[:20]]))
 
 
 def test_a_group_beyond_the_limit_is_cut_and_loses_no_image(pictures, monkeypatch):
-    monkeypatch.setattr(files, "GROUP_LIMIT", 7)
+    monkeypatch.setattr("reidray.data.ingest.image_files.GROUP_LIMIT", 7)
     crops = ingest(image_files(pictures, groups=np.zeros(40, np.int64)), "resident")
-    sizes = [len(rows) for block in ray.get(list(crops.blocks)) for rows in block["rows"]]
+    sizes = [len(rows) for block in ray.get(list(crops.blocks)) for rows in block["indices"]]
     assert sorted(sizes) == [5, 6, 7, 7, 7, 7]
-    assert crops.rows.tolist() == np.delete(np.arange(40), 30).tolist()
+    assert crops.indices.tolist() == np.delete(np.arange(40), 30).tolist()
 
 
 def test_the_way_is_chosen_by_size_against_memory_and_said_with_the_numbers(pictures, caplog):
@@ -94,7 +94,7 @@ def test_rows_are_those_of_the_paths(pictures):
     chosen = image_files(pictures, numbers=[3, 8, 30, 5], groups=np.zeros(4, np.int64))
     assert chosen.paths == pa.array(["3.png", "8.png", "30.png", "5.png"])
     crops = ingest(chosen, "stream")
-    assert crops.rows.tolist() == [0, 1, 3]
+    assert crops.indices.tolist() == [0, 1, 3]
     (group,) = crops.open().read([np.array([3, 0])])
     assert group.crops[:, 0, 0, 0].tolist() == [25, 15]
     assert group.crops.shape == (2, *SIZE, 3)

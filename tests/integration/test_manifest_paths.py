@@ -10,7 +10,7 @@ import pytest
 from support.tiny_images import tiny_jpeg, write_images
 
 from reidray.data.images.decoding import decode_files
-from reidray.data.layouts import read_layout
+from reidray.data.layouts import read_manifest
 from reidray.data.reading.image_folders import find_images, list_images
 from reidray.errors import UserError
 from reidray.storage.location import Location
@@ -52,12 +52,12 @@ def crops(tmp_path):
 
 def test_absolute_paths_within_the_root_become_relative(tmp_path, crops):
     paths = [f"{crops}/1/a.jpg", f"file://{crops}/./2/b.jpg"]
-    manifest = read_layout(write_manifest(tmp_path / "m.csv", paths))
+    manifest = read_manifest(write_manifest(tmp_path / "m.csv", paths))
     assert manifest.root == str(tmp_path)
     assert paths_of(manifest) == ["crops/1/a.jpg", "crops/2/b.jpg"]
     (tmp_path / "alias").symlink_to(crops)
     aliased = [f"{tmp_path}/alias/1/a.jpg"]
-    manifest = read_layout(write_manifest(tmp_path / "m.csv", aliased), root=str(crops))
+    manifest = read_manifest(write_manifest(tmp_path / "m.csv", aliased), root=str(crops))
     assert paths_of(manifest) == ["1/a.jpg"]
 
 
@@ -66,10 +66,10 @@ def test_absolute_paths_elsewhere_are_refused_in_a_line_that_names_the_root_to_g
 ):
     file = write_manifest(tmp_path / "lists" / "m.csv", [f"{crops}/1/a.jpg", f"{crops}/2/b.jpg"])
     with pytest.raises(UserError, match="--root") as error:
-        read_layout(file)
+        read_manifest(file)
     assert f"m.csv, row 1: path '{crops}/1/a.jpg' lies outside" in str(error.value)
     assert str(error.value).endswith(f"--root, such as {crops}")
-    manifest = read_layout(file, root=str(crops))
+    manifest = read_manifest(file, root=str(crops))
     assert (manifest.root, paths_of(manifest)) == (str(crops), ["1/a.jpg", "2/b.jpg"])
     assert not decode_files(manifest.location, paths_of(manifest), (16, 8)).bad
 
@@ -77,12 +77,12 @@ def test_absolute_paths_elsewhere_are_refused_in_a_line_that_names_the_root_to_g
 def test_paths_that_climb_do_so_from_the_folder_of_the_manifest(tmp_path, crops):
     file = write_manifest(tmp_path / "lists" / "m.csv", ["../crops/1/a.jpg", "../crops/2/b.jpg"])
     with pytest.raises(UserError, match=f"'../crops/1/a.jpg' lies outside .*such as {crops}$"):
-        read_layout(file)
+        read_manifest(file)
     for root, paths in (
         (crops, ["1/a.jpg", "2/b.jpg"]),
         (tmp_path, ["crops/1/a.jpg", "crops/2/b.jpg"]),
     ):
-        assert paths_of(read_layout(file, root=str(root))) == paths
+        assert paths_of(read_manifest(file, root=str(root))) == paths
 
 
 def test_relative_paths_and_masks_begin_at_the_root_that_is_named(tmp_path, crops):
@@ -90,17 +90,17 @@ def test_relative_paths_and_masks_begin_at_the_root_that_is_named(tmp_path, crop
     file.parent.mkdir()
     file.write_text(f"path,split,mask_path\n1/a.jpg,train,{crops}/2/b.jpg\n")
     with pytest.raises(UserError, match=r"row 1: mask_path '/.*' lies outside"):
-        read_layout(str(file))
+        read_manifest(str(file))
     with pytest.raises(UserError, match=r"not there: 2 .*--root"):
-        read_layout(write_manifest(tmp_path / "lists" / "other.csv", ["1/a.jpg", "2/b.jpg"]))
-    manifest = read_layout(str(file), root=str(crops))
+        read_manifest(write_manifest(tmp_path / "lists" / "other.csv", ["1/a.jpg", "2/b.jpg"]))
+    manifest = read_manifest(str(file), root=str(crops))
     assert manifest.table.select(["path", "mask_path"]).to_pylist() == [
         {"path": "1/a.jpg", "mask_path": "2/b.jpg"}
     ]
     with pytest.raises(UserError, match=r"root .*/gone: no such folder, named by --root"):
-        read_layout(str(file), root=f"{crops}/gone")
+        read_manifest(str(file), root=f"{crops}/gone")
     with pytest.raises(UserError, match="--root goes with a manifest file only"):
-        read_layout(str(crops), root=str(crops))
+        read_manifest(str(crops), root=str(crops))
 
 
 @pytest.mark.parametrize("named", ["relative", "absolute"])
@@ -112,12 +112,12 @@ def test_the_metadata_of_a_parquet_file_name_the_root_and_the_flag_comes_first(
     (tmp_path / "lists").mkdir()
     file = tmp_path / "lists" / "m.parquet"
     papq.write_table(table.replace_schema_metadata({"root": root}), file)
-    assert read_layout(str(file)).root == str(crops)
+    assert read_manifest(str(file)).root == str(crops)
     write_images(tmp_path / "other", ["1/a.jpg"])
-    assert read_layout(str(file), root=str(tmp_path / "other")).root == str(tmp_path / "other")
+    assert read_manifest(str(file), root=str(tmp_path / "other")).root == str(tmp_path / "other")
     papq.write_table(table.replace_schema_metadata({"root": "gone"}), file)
     with pytest.raises(UserError, match="no such folder, named by the manifest's metadata"):
-        read_layout(str(file))
+        read_manifest(str(file))
 
 
 def linked_set(tmp_path):
@@ -137,8 +137,8 @@ def linked_set(tmp_path):
 def test_links_out_of_the_data_are_followed_where_that_is_asked_for(tmp_path):
     root = linked_set(tmp_path)
     with pytest.raises(UserError, match=r"/3: is a link that leaves .*--follow-links"):
-        read_layout(str(root))
-    manifest = read_layout(str(root), follow_links=True)
+        read_manifest(str(root))
+    manifest = read_manifest(str(root), follow_links=True)
     assert paths_of(manifest) == ["1/a.jpg", "2/a.jpg", "3/7.jpg", "3/more/8.jpg"]
     assert manifest.location.follow_links
     assert not decode_files(manifest.location, paths_of(manifest), (16, 8)).bad
@@ -151,7 +151,7 @@ def test_links_without_a_suffix_are_counted_or_followed(tmp_path):
     write_images(tmp_path, ["cache/x", "set/a.jpg"])
     (tmp_path / "set" / "b").symlink_to(tmp_path / "cache" / "x")
     found = find_images(Location(str(tmp_path / "set")))
-    assert found.passed_over == {"links that leave the folder": 1}
+    assert found.skipped == {"links that leave the folder": 1}
     followed = find_images(Location(str(tmp_path / "set"), follow_links=True))
     assert (followed.paths, followed.passed_over) == (("a.jpg", "b"), {})
 
@@ -160,7 +160,7 @@ def test_a_manifest_may_name_what_lies_behind_a_link_within_its_root(tmp_path):
     write_images(tmp_path, ["all/day1/a.jpg"])
     (tmp_path / "all" / "latest").symlink_to("day1")
     file = write_manifest(tmp_path / "m.csv", ["all/latest/a.jpg", "all/latest/gone.jpg"])
-    manifest = read_layout(file)
+    manifest = read_manifest(file)
     assert paths_of(manifest) == ["all/latest/a.jpg"]
     assert "not there: 1" in manifest.notes[-1]
 
@@ -169,7 +169,7 @@ def test_a_root_above_everything_lists_only_the_folders_of_the_images(tmp_path, 
     forbidden = tmp_path / "elsewhere"
     forbidden.symlink_to("/")  # listing it would be refused
     file = write_manifest(tmp_path / "lists" / "m.csv", [f"{crops}/1/a.jpg", f"{crops}/2/b.jpg"])
-    manifest = read_layout(file, root="/")
+    manifest = read_manifest(file, root="/")
     assert paths_of(manifest) == [f"{crops}/1/a.jpg"[1:], f"{crops}/2/b.jpg"[1:]]
 
 
@@ -181,7 +181,7 @@ def test_keys_of_a_bucket_are_read_as_they_are_listed(bucket):
         store.put_object(Bucket=name, Key=f"set/{key}", Body=tiny_jpeg())
     for folder in ("set", "a//set"):
         location = Location(f"{bucket}/{folder}")
-        assert location.is_folder()
+        assert location.is_dir()
         assert list_images(location) == sorted(KEYS)
         decoded = decode_files(location, sorted(KEYS), (16, 8))
         assert not decoded.bad
@@ -213,19 +213,19 @@ def test_a_manifest_names_keys_exactly_or_in_their_plain_form(bucket, tmp_path):
     store.put_object(Bucket=bucket.removeprefix("s3://"), Key="set/sub//b.jpg", Body=tiny_jpeg())
     paths = ["./a.jpg", "sub//b.jpg", "sub//c.jpg", f"{bucket}/set/sub/c.jpg"]
     file = write_manifest(tmp_path / "m.csv", paths[:2] + paths[3:])
-    manifest = read_layout(file, root=f"{bucket}/set")
+    manifest = read_manifest(file, root=f"{bucket}/set")
     assert paths_of(manifest) == ["a.jpg", "sub//b.jpg", "sub/c.jpg"]
     assert not manifest.notes
     assert not decode_files(manifest.location, paths_of(manifest), (16, 8)).bad
     outside = write_manifest(tmp_path / "m.csv", [f"{bucket}/other/a.jpg"])
     with pytest.raises(UserError, match=re.escape(f"--root, such as {bucket}/other")):
-        read_layout(outside, root=f"{bucket}/set")
+        read_manifest(outside, root=f"{bucket}/set")
     climbing = write_manifest(tmp_path / "m.csv", ["../other/a.jpg"])
     Location(f"{bucket}/set").write_bytes("m.csv", Path(climbing).read_bytes())
     with pytest.raises(UserError, match=r"'\.\./other/a\.jpg' is not a path within"):
-        read_layout(f"{bucket}/set/m.csv")
+        read_manifest(f"{bucket}/set/m.csv")
     with pytest.raises(UserError, match=r"'\.\./other/a\.jpg' lies outside"):
-        read_layout(climbing, root=f"{bucket}/set")
+        read_manifest(climbing, root=f"{bucket}/set")
 
 
 def test_a_question_mark_is_part_of_an_address_unless_options_follow():
@@ -242,7 +242,7 @@ def test_data_that_nobody_may_write_to_are_read(crops):
         folder.chmod(0o555)
     try:
         before = sorted(map(str, Path(crops).rglob("*")))
-        manifest = read_layout(str(crops))
+        manifest = read_manifest(str(crops))
         assert not decode_files(manifest.location, paths_of(manifest), (16, 8)).bad
         assert sorted(map(str, Path(crops).rglob("*"))) == before
     finally:

@@ -36,7 +36,7 @@ def test_a_night_ranks_images_of_any_suffix_and_counts_what_it_passes_over(model
     for told in (summary, written):
         assert told["passed_over"] == {"queries": {}, "gallery": {".txt": 2, ".csv": 1}}
         assert (told["gallery"], told["quarantined"]) == (3, 0)
-    assert f"{images / 'gallery'}: passed over: 2 .txt, 1 .csv" in caplog.messages
+    assert f"{images / 'gallery'}: skipped: 2 .txt, 1 .csv" in caplog.messages
 
 
 def test_a_night_follows_links_out_of_its_folders_where_that_is_asked_for(model, tmp_path):

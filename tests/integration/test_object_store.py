@@ -7,7 +7,7 @@ from moto.server import ThreadedMotoServer
 from support.tiny_images import encoded, halves, tiny_jpeg
 
 from reidray.data.images.decoding import decode_files
-from reidray.data.layouts import read_layout
+from reidray.data.layouts import read_manifest
 from reidray.data.reading.image_folders import list_images
 from reidray.errors import UserError
 from reidray.storage.location import Location
@@ -71,13 +71,13 @@ def test_a_bucket_is_listed_and_read_like_a_folder(uri):
     assert location.read_bytes("test/a, b.jpg", len(tiny_jpeg())) == tiny_jpeg()
     with pytest.raises(OSError, match="More than 9 bytes"):
         location.read_bytes("test/a, b.jpg", 9)
-    assert location.is_folder()
+    assert location.is_dir()
     assert location.join("test/a, b.jpg").is_file()
     assert not location.join("query").exists()
 
 
 def test_a_layout_in_a_bucket_becomes_a_manifest_and_crops(uri):
-    manifest = read_layout(uri)
+    manifest = read_manifest(uri)
     assert manifest.layout == "trento"
     train = manifest.split("train")
     assert train["person"].to_pylist() == [2, 7, 7]
@@ -91,9 +91,9 @@ def test_a_layout_in_a_bucket_becomes_a_manifest_and_crops(uri):
 
 def test_what_is_not_there_is_named(uri):
     with pytest.raises(UserError, match="s3://crops/set/gone"):
-        read_layout(Location(uri).join("gone").uri)
+        read_manifest(Location(uri).join("gone").uri)
     with pytest.raises(UserError, match="s3://no-such-bucket"):
-        read_layout(uri.replace("crops/set", "no-such-bucket"))
+        read_manifest(uri.replace("crops/set", "no-such-bucket"))
     with pytest.raises(UserError, match="leaves"):
         Location(uri).read_bytes("../other/a.jpg")
 
@@ -117,6 +117,6 @@ def test_a_store_that_does_not_answer_is_named_without_credentials():
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     with pytest.raises(UserError, match=r"s3://crops/set.*cannot be read") as error:
-        read_layout(f"s3://crops/set?endpoint_override=127.0.0.1:{port}&scheme=http")
+        read_manifest(f"s3://crops/set?endpoint_override=127.0.0.1:{port}&scheme=http")
     assert SECRET not in str(error.value)
     assert "\n" not in str(error.value)

@@ -10,8 +10,8 @@ from support.s3_server import all_objects
 from reidray.config.scoring import ScoreConfig
 from reidray.errors import UserError
 from reidray.scoring.scoring_paths import check_score_outputs
-from reidray.storage.output_checks import check_apart, check_filled_folder, is_mount_point
-from reidray.storage.publishing import check_output, published_folder
+from reidray.storage.output_checks import check_disjoint, check_writable_folder, is_mount_point
+from reidray.storage.publishing import atomic_output, check_output
 from reidray.storage.publishing import check_store as check_store_place
 from reidray.training.runs.run_directory import RunDirectory
 
@@ -19,7 +19,7 @@ LONGEST_NAME = 255
 
 
 def check_store(path):
-    check_filled_folder(path, locked=True)
+    check_writable_folder(path, locked=True)
 
 
 def check_run(path):
@@ -164,14 +164,14 @@ def test_an_output_and_another_folder_within_each_other_are_refused(
     (tmp_path / "out").mkdir()
     root = tmp_path if place == "disk" else "s3://bucket/deep"
     with pytest.raises(UserError, match=rf"--output \S*{output} {relation} --store \S*{other}, "):
-        check_apart(("--output", f"{root}/{output}"), {"--store": f"{root}/{other}"})
+        check_disjoint(("--output", f"{root}/{output}"), {"--store": f"{root}/{other}"})
 
 
 def test_folders_that_only_begin_alike_are_apart():
     for root in ("/data", "s3://bucket"):
         others = {"--store": f"{root}/out.store", "--gallery": f"{root}/outer/out", "--none": None}
-        check_apart(("--output", f"{root}/out"), others)
-    check_apart(("--output", "/bucket/out"), {"--store": "s3://bucket/out"})
+        check_disjoint(("--output", f"{root}/out"), others)
+    check_disjoint(("--output", "/bucket/out"), {"--store": "s3://bucket/out"})
 
 
 def scored(folder, **changes):
@@ -197,7 +197,7 @@ def test_no_folder_of_a_night_is_written_within_another(tmp_path, bucket, name, 
 def test_nothing_is_written_within_the_output_of_another_run(tmp_path, bucket, place):
     scores = f"{tmp_path if place == 'disk' else bucket}/deep/scores"
     files = frozenset({"scoring.json", "reid_test.txt"})
-    with published_folder(scores, files) as folder:
+    with atomic_output(scores, files) as folder:
         for name in files:
             (folder / name).write_text("{}")
     check_output(scores, files)

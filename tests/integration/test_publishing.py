@@ -13,15 +13,15 @@ from support.s3_server import all_objects, latest_run
 from reidray.data.images.decoding import BadImage, decode_files
 from reidray.errors import UserError
 from reidray.storage.location import Location
-from reidray.storage.publishing import check_output, only_writer_of, published_folder
-from reidray.storage.retries import retries_so_far
+from reidray.storage.publishing import atomic_output, check_output, exclusive_writer
+from reidray.storage.retries import retry_count
 
 HOLD = """
 import sys, time
 import reidray.storage.locks.object_lock
-from reidray.storage.publishing import published_folder
+from reidray.storage.publishing import atomic_output
 reidray.storage.locks.object_lock.RENEW_SECONDS = 0.5
-with published_folder(sys.argv[1], frozenset({"a.txt"})) as folder:
+with atomic_output(sys.argv[1], frozenset({"a.txt"})) as folder:
     (folder / "a.txt").write_text("half")
     print("writing", flush=True)
     time.sleep(120)
@@ -32,13 +32,13 @@ EARLIER = frozenset({"a.txt", "b.txt"})
 
 
 def publish(uri, **files):
-    with published_folder(uri, EARLIER) as folder:
+    with atomic_output(uri, EARLIER) as folder:
         for name, text in files.items():
             (folder / f"{name}.txt").write_text(text)
 
 
 def write_half_and_fail(uri, happen):
-    with published_folder(uri, EARLIER) as folder:
+    with atomic_output(uri, EARLIER) as folder:
         (folder / "a.txt").write_text("half")
         happen()
 
@@ -56,7 +56,7 @@ def read(uri):
 def test_an_output_in_a_bucket_is_the_earlier_or_the_new_one_never_both(bucket):
     uri = f"{bucket}/out"
     publish(uri, a="old", b="old")
-    with published_folder(uri, EARLIER) as folder:
+    with atomic_output(uri, EARLIER) as folder:
         (folder / "a.txt").write_text("new")
         assert read(uri) == {"a.txt": "old", "b.txt": "old"}
     assert read(uri) == {"a.txt": "new"}
@@ -123,7 +123,7 @@ def test_an_object_of_others_with_the_name_of_the_lock_is_never_overwritten(buck
 
 
 def take_and_release(location):
-    with only_writer_of(location):
+    with exclusive_writer(location):
         pass
 
 
@@ -254,7 +254,7 @@ def test_a_lock_is_kept_though_the_answers_to_its_writes_are_lost(bucket, unreli
     monkeypatch.setattr("reidray.storage.locks.object_lock.RENEW_SECONDS", 0.2)
     unreliable.lost = ("writing.json",)
     uri = f"{bucket}/out"
-    with published_folder(uri) as folder:
+    with atomic_output(uri) as folder:
         (folder / "a.txt").write_text("whole")
         while unreliable.met["lost"] < 4:
             time.sleep(0.05)
@@ -264,7 +264,7 @@ def test_a_lock_is_kept_though_the_answers_to_its_writes_are_lost(bucket, unreli
 
 def test_a_run_that_lost_its_lock_leaves_the_lock_of_the_one_that_took_it(bucket):
     location = Location(f"{bucket}/store")
-    with only_writer_of(location):
+    with exclusive_writer(location):
         location.write_bytes("writing.json", b"{}")
     assert location.read_bytes("writing.json") == b"{}"
 
@@ -273,7 +273,7 @@ def test_a_store_that_is_busy_slow_and_cut_off_is_written_and_read_whole(bucket,
     unreliable.slow = unreliable.busy = unreliable.cut = 0.2
     uri = f"{bucket}/out"
     location = Location(f"{bucket}/files")
-    before = retries_so_far()
+    before = retry_count()
     contents = {f"{number}.bin": bytes([number]) * 30_000 for number in range(8)}
     for name, data in contents.items():
         location.write_bytes(name, data)
@@ -281,7 +281,7 @@ def test_a_store_that_is_busy_slow_and_cut_off_is_written_and_read_whole(bucket,
     publish(uri, a="whole")
     assert read(uri) == {"a.txt": "whole"}
     assert min(unreliable.met[trouble] for trouble in ("slow", "busy", "cut")) > 0
-    assert retries_so_far() - before >= unreliable.met["cut"]
+    assert retry_count() - before >= unreliable.met["cut"]
 
 
 def test_an_object_that_is_denied_is_set_aside_as_a_file_of_others_is(bucket, unreliable):
@@ -317,18 +317,18 @@ def test_a_store_has_one_lock_by_whatever_links_it_is_reached(tmp_path):
     (tmp_path / "elsewhere" / "link").symlink_to(tmp_path / "store")
     link = Location(str(tmp_path / "elsewhere" / "link"))
     with (
-        only_writer_of(Location(str(tmp_path / "store"))),
+        exclusive_writer(Location(str(tmp_path / "store"))),
         pytest.raises(UserError, match="another run is writing it"),
-        only_writer_of(link),
+        exclusive_writer(link),
     ):
         pass
-    with only_writer_of(link):
+    with exclusive_writer(link):
         pass
 
 
 def test_a_store_is_changed_by_one_at_a_time_on_a_disk_and_in_a_bucket(bucket, tmp_path):
     for location in (Location(f"{bucket}/store"), Location(str(tmp_path / "store"))):
-        with only_writer_of(location):
+        with exclusive_writer(location):
             pass
-        with only_writer_of(location):
+        with exclusive_writer(location):
             pass

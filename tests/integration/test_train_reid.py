@@ -15,7 +15,7 @@ from support.paths import ROOT
 
 from reidray.cli.job import parse_config
 from reidray.config import TrainReidConfig
-from reidray.demo import draw_demo_set
+from reidray.demo import generate_demo_set
 from reidray.errors import UserError
 from reidray.models import load_model
 from reidray.storage.location import Location
@@ -68,7 +68,7 @@ def training_processes():
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "data"
-    draw_demo_set(folder, people=40, images=480)
+    generate_demo_set(folder, people=40, images=480)
     return folder
 
 

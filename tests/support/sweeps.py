@@ -6,7 +6,7 @@ import sys
 
 import yaml
 
-from reidray.demo import draw_demo_set
+from reidray.demo import generate_demo_set
 from reidray.storage.location import Location
 from support.paths import ROOT
 
@@ -24,7 +24,7 @@ SPACE = {
 
 def make_inputs(folder):
     """Drawn people, and the files that a sweep is told of."""
-    draw_demo_set(folder / "data", people=40, images=480)
+    generate_demo_set(folder / "data", people=40, images=480)
     for name, content in (("base", BASE), ("space", SPACE)):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
     return folder
@@ -54,7 +54,7 @@ def finish(job):
 def ended_trials(output):
     """By trial the epochs that Tune has heard of, of those with as many as they were to have."""
     state, found = Location(f"{output}/tune"), {}
-    files = state.list_files() if state.is_folder() else []
+    files = state.list_files() if state.is_dir() else []
     for file in (name for name in files if name.endswith("/result.json")):
         epochs = [json.loads(line)["epoch"] for line in state.read_bytes(file).splitlines()]
         if epochs[-1:] == [EPOCHS]:

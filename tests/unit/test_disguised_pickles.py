@@ -12,7 +12,7 @@ import torch
 from ray.data.extensions.object_extension import ArrowPythonObjectType
 
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
-from reidray.data.layouts import read_layout
+from reidray.data.layouts import read_manifest
 from reidray.errors import UserError
 from reidray.models import ModelCard, load_model, save_model
 from reidray.models.registry import build_architecture, build_network
@@ -110,5 +110,5 @@ def test_a_manifest_that_holds_what_ray_data_would_unpickle_is_refused(mark, tmp
     bombs = pa.ExtensionArray.from_storage(ArrowPythonObjectType(), content)
     papq.write_table(pa.table(columns | {column: bombs}), tmp_path / "manifest.parquet")
     with pytest.raises(UserError, match=f"column '{column}' holds .*expected text") as caught:
-        read_layout(str(tmp_path), "auto")
+        read_manifest(str(tmp_path), "auto")
     assert is_one_line(caught)

@@ -28,7 +28,7 @@ _MAXIMUM_TAGS = (341, 281)
 _WHITE_IS_ZERO, _UNSIGNED, _SIGNED, _SEPARATE = 0, 1, 2, 2
 
 
-class UnusableLevelsError(ValueError):
+class BitDepthError(ValueError):
     """Levels that no depth makes a picture of; the message says why, in a few words."""
 
 
@@ -88,7 +88,7 @@ def grey_of(image: Image.Image, levels: Levels) -> npt.NDArray[np.uint8]:
     """Return the levels of an image in one of the modes I and F as 8 bits, (H, W) uint8.
 
     Raises:
-        UnusableLevelsError: they are negative, not finite, or fractions that are all 0.
+        BitDepthError: they are negative, not finite, or fractions that are all 0.
     """
     values = np.asarray(image)
     if values.dtype.kind == "f":
@@ -97,7 +97,7 @@ def grey_of(image: Image.Image, levels: Levels) -> npt.NDArray[np.uint8]:
         if levels.sign is False and values.dtype == np.int32:
             values = values.view(np.uint32)
         if values.min() < 0:
-            raise UnusableLevelsError("levels below 0, expected 0 for black")
+            raise BitDepthError("levels below 0, expected 0 for black")
         grey = (values >> (_bits_of(values, levels) - 8)).astype(np.uint8)
     return 255 - grey if levels.white_is_zero else grey
 
@@ -106,13 +106,13 @@ def check_colours(image: Image.Image, levels: Levels) -> None:
     """Refuse colours of 16 bits that come out black, as their upper 8 bits are read, or wrong.
 
     Raises:
-        UnusableLevelsError: fewer than 16 bits of them are used, or each colour is stored by
+        BitDepthError: fewer than 16 bits of them are used, or each colour is stored by
             itself, of which Pillow takes every byte for a level.
     """
     if levels.stored != 16 or image.mode.startswith(DEEP_MODES):
         return
     if levels.planes:
-        raise UnusableLevelsError(
+        raise BitDepthError(
             "colours of 16 bits, each stored by itself: write the colours of a pixel side by side"
         )
     brightest = max(
@@ -122,7 +122,7 @@ def check_colours(image: Image.Image, levels: Levels) -> None:
     )
     fits_declared = 8 < levels.declared < 16 and brightest < 1 << (levels.declared - 8)
     if brightest <= _TWELVE_OF_SIXTEEN or fits_declared:
-        raise UnusableLevelsError(
+        raise BitDepthError(
             f"colours of 16 bits of which the brightest is {brightest / 255:.1%} of white: write "
             "8 bits, or use all 16"
         )
@@ -181,12 +181,12 @@ def _from_fractions(values: npt.NDArray[np.floating], levels: Levels) -> npt.NDA
     """Levels that are floating-point numbers, from 0 to 1 or to the maximum of a depth."""
     said = "pixels are floating-point numbers"
     if not np.isfinite(values).all():
-        raise UnusableLevelsError(f"{said}, and some are not finite")
+        raise BitDepthError(f"{said}, and some are not finite")
     brightest = float(values.max())
     if values.min() < 0:
-        raise UnusableLevelsError(f"{said}, and some are below 0")
+        raise BitDepthError(f"{said}, and some are below 0")
     if brightest == 0:
-        raise UnusableLevelsError(f"{said}, and all are 0, so that nothing tells their scale")
+        raise BitDepthError(f"{said}, and all are 0, so that nothing tells their scale")
     white = levels.maximum
     if brightest > white:
         white = 1.0 if brightest <= 1 else float((1 << _depth_of(brightest)) - 1)

@@ -7,7 +7,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -15,21 +15,21 @@ class CropGroup:
     """Crops that belong together, such as those of one person or of one batch.
 
     Attributes:
-        rows: (N,) int64, the crops' rows in the manifest.
+        indices: (N,) int64, the crops' indices in the manifest.
         crops: (N, H, W, 3) uint8, possibly a read-only view of shared memory.
         masks: (N, H, W) uint8, 1 where the foreground is; None where none were decoded.
     """
 
-    rows: Rows
+    indices: Indices
     crops: NDArray[np.uint8]
     masks: NDArray[np.uint8] | None = None
 
 
-class CropSource(Protocol):
+class CropReader(Protocol):
     """Where the crops come from: memory, or files that are decoded on the way."""
 
-    def read(self, batches: Sequence[Rows]) -> Iterator[CropGroup]:
-        """The crops of each batch of rows, in the order asked for.
+    def read(self, batches: Sequence[Indices]) -> Iterator[CropGroup]:
+        """The crops of each batch of indices, in the order asked for.
 
         Raises:
             KeyError: a row has no crop.
@@ -40,39 +40,41 @@ class CropTable:
     """Random access to crops that are held in memory, in groups; never copies a group."""
 
     def __init__(self, groups: Iterable[CropGroup]) -> None:
-        kept = [group for group in groups if len(group.rows)]
+        kept = [group for group in groups if len(group.indices)]
         self._crops = [group.crops for group in kept]
         self._masks = [group.masks for group in kept if group.masks is not None]
-        sizes = [len(group.rows) for group in kept]
-        rows = np.concatenate([np.zeros(0, np.int64), *(group.rows for group in kept)])
+        sizes = [len(group.indices) for group in kept]
+        indices = np.concatenate([np.zeros(0, np.int64), *(group.indices for group in kept)])
         # Where each row is found: its group, -1 where it has none, and its place there.
-        self._group = np.full(int(rows.max(initial=-1)) + 1, -1, dtype=np.int32)
+        self._group = np.full(int(indices.max(initial=-1)) + 1, -1, dtype=np.int32)
         self._place = np.zeros_like(self._group)
-        self._group[rows] = np.repeat(np.arange(len(sizes)), sizes)
-        self._place[rows] = np.concatenate([np.zeros(0, np.int32), *map(np.arange, sizes)])
+        self._group[indices] = np.repeat(np.arange(len(sizes)), sizes)
+        self._place[indices] = np.concatenate([np.zeros(0, np.int32), *map(np.arange, sizes)])
 
     @classmethod
     def from_array(cls, crops: NDArray[np.uint8]) -> Self:
         """A table whose row i is crops[i], (N, H, W, 3) uint8."""
         return cls([CropGroup(np.arange(len(crops), dtype=np.int64), crops)])
 
-    def read(self, batches: Sequence[Rows]) -> Iterator[CropGroup]:
-        """The crops of each batch of rows, copied together, in the order asked for.
+    def read(self, batches: Sequence[Indices]) -> Iterator[CropGroup]:
+        """The crops of each batch of indices, copied together, in the order asked for.
 
         Raises:
             KeyError: a row has no crop.
         """
-        return (self._gather(rows) for rows in batches)
+        return (self._gather(indices) for indices in batches)
 
-    def _gather(self, rows: Rows) -> CropGroup:
-        for row in rows[(rows < 0) | (rows >= len(self._group))]:
+    def _gather(self, indices: Indices) -> CropGroup:
+        for row in indices[(indices < 0) | (indices >= len(self._group))]:
             raise KeyError(int(row))
-        groups = self._group[rows]
-        for row in rows[groups < 0]:
+        groups = self._group[indices]
+        for row in indices[groups < 0]:
             raise KeyError(int(row))
-        places = list(zip(groups.tolist(), self._place[rows].tolist(), strict=True))
+        places = list(zip(groups.tolist(), self._place[indices].tolist(), strict=True))
         crops = _copy_together(self._crops, places)
-        return CropGroup(rows, crops, _copy_together(self._masks, places) if self._masks else None)
+        return CropGroup(
+            indices, crops, _copy_together(self._masks, places) if self._masks else None
+        )
 
 
 def _copy_together(

@@ -17,8 +17,8 @@ from reidray.data.images.masks import decode_mask
 from reidray.data.images.pil_images import (
     MAX_BYTES,
     MAX_PIXELS,
-    UndecodableImage,
-    open_picture,
+    ImageDecodeError,
+    open_image,
     orientation,
     to_rgb,
     upright,
@@ -54,7 +54,7 @@ _Decoded = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]
 
 @dataclass(frozen=True)
 class BadImage:
-    """An image file that was passed over.
+    """An image file that was skipped.
 
     Attributes:
         path: the path as it was asked for.
@@ -66,7 +66,7 @@ class BadImage:
 
 
 @dataclass(frozen=True)
-class DecodedImages:
+class DecodeResult:
     """The images of a list that could be decoded, and those that could not.
 
     Attributes:
@@ -99,7 +99,7 @@ def decode_image(data: bytes, size: tuple[int, int] | None) -> npt.NDArray[np.ui
         (H, W, 3) uint8 RGB.
 
     Raises:
-        UndecodableImage: the bytes are empty, cut off, not an image, or too large a one.
+        ImageDecodeError: the bytes are empty, cut off, not an image, or too large a one.
     """
     return _decode(data, size)[0]
 
@@ -110,7 +110,7 @@ def decode_files(
     size: tuple[int, int],
     masks: Sequence[str | None] | None = None,
     known: Callable[[bytes], bool] | None = None,
-) -> DecodedImages:
+) -> DecodeResult:
     """The images at these paths, resized to one size; files that are no images are set apart.
 
     So is what cannot be read while the disk works: a file that is gone or forbidden, a folder, a
@@ -144,7 +144,7 @@ def decode_files(
             with _DECODING:
                 crop, shape = _decode(data, size)
             mask = None if masks is None else _decode_beside(location, masks[index], shape, size)
-        except UndecodableImage as error:
+        except ImageDecodeError as error:
             return BadImage(paths[index], str(error))
         return crop, mask
 
@@ -160,7 +160,7 @@ def decode_files(
                 foregrounds[len(kept)] = mask
             kept.append(index)
     foregrounds = None if foregrounds is None else foregrounds[: len(kept)]
-    return DecodedImages(crops[: len(kept)], foregrounds, tuple(kept), tuple(bad), tuple(contents))
+    return DecodeResult(crops[: len(kept)], foregrounds, tuple(kept), tuple(bad), tuple(contents))
 
 
 def check_bad_images(bad: Sequence[BadImage], total: int, max_bad: float) -> None:
@@ -188,11 +188,11 @@ def _read(location: Location, path: str) -> bytes:
     try:
         return location.read_bytes(path, MAX_BYTES)
     except OutsideLinkError:
-        raise UndecodableImage("a link that leaves the folder: see --follow-links") from None
+        raise ImageDecodeError("a link that leaves the folder: see --follow-links") from None
     except OSError as error:
         if not isinstance(error, FileNotFoundError) and error.errno not in _OF_THE_FILE:
             raise
-        raise UndecodableImage(error.strerror or "No such file or directory") from None
+        raise ImageDecodeError(error.strerror or "No such file or directory") from None
 
 
 def _decode_beside(
@@ -200,13 +200,13 @@ def _decode_beside(
 ) -> npt.NDArray[np.uint8]:
     """The mask of an image of this height and width."""
     if path is None:
-        raise UndecodableImage("it has no mask")
+        raise ImageDecodeError("it has no mask")
     try:
         data = _read(location, path)
         with _DECODING:
             return decode_mask(data, shape, size)
-    except UndecodableImage as error:
-        raise UndecodableImage(f"mask {path}: {error}") from None
+    except ImageDecodeError as error:
+        raise ImageDecodeError(f"mask {path}: {error}") from None
 
 
 def _decode(
@@ -225,7 +225,7 @@ def _decode_any(
     data: bytes, size: tuple[int, int] | None
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
     """The image, no smaller than the size asked for, and its own height and width, both upright."""
-    with open_picture(data) as image:
+    with open_image(data) as image:
         width, height = image.size
         sideways = orientation(image) in _SIDEWAYS
         if size is not None and image.format == "JPEG":

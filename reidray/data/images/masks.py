@@ -6,12 +6,12 @@ from PIL import Image
 
 from reidray.data.images.bit_depth import (
     DEPTHS,
+    BitDepthError,
     Levels,
-    UnusableLevelsError,
     check_colours,
     read_levels,
 )
-from reidray.data.images.pil_images import UndecodableImage, open_picture, upright
+from reidray.data.images.pil_images import ImageDecodeError, open_image, upright
 
 WHITES = tuple((1 << bits) - 1 for bits in DEPTHS)
 """Value of white in each depth."""
@@ -41,15 +41,15 @@ def decode_mask(
         (H, W) uint8, 1 where the foreground is and 0 elsewhere.
 
     Raises:
-        UndecodableImage: the bytes are no image, one of another size, or hold other values.
+        ImageDecodeError: the bytes are no image, one of another size, or hold other values.
     """
-    with open_picture(data) as image:
+    with open_image(data) as image:
         stored = read_levels(image, data)
         image.load()
         foreground = _foreground(_levels(upright(image), stored))
     if foreground.shape != shape:
         found, expected = (f"{width} x {height}" for height, width in (foreground.shape, shape))
-        raise UndecodableImage(f"{found} pixels, expected {expected} as its image has")
+        raise ImageDecodeError(f"{found} pixels, expected {expected} as its image has")
     if size is None or size == shape:
         return foreground
     return np.array(Image.fromarray(foreground).resize(size[::-1], Image.Resampling.NEAREST))
@@ -68,7 +68,7 @@ def _foreground(levels: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
         background = 0
     else:
         shown = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
-        raise UndecodableImage(
+        raise ImageDecodeError(
             f"values {shown}, expected 1, 2 and 3 of a trimap, or 0 and 1, or 0 and 255"
         )
     foreground: npt.NDArray[np.uint8] = np.not_equal(levels, background).astype(np.uint8)
@@ -81,8 +81,8 @@ def _levels(image: Image.Image, stored: Levels) -> npt.NDArray[np.integer]:
         return _narrowed(np.asarray(image).astype(np.int64))
     try:
         check_colours(image, stored)
-    except UnusableLevelsError as error:
-        raise UndecodableImage(str(error)) from None
+    except BitDepthError as error:
+        raise ImageDecodeError(str(error)) from None
     if image.mode in ("1", "L"):
         return np.array(image.convert("L"))
     if image.mode in ("P", "RGB"):
@@ -91,7 +91,7 @@ def _levels(image: Image.Image, stored: Levels) -> npt.NDArray[np.integer]:
             return red
         if image.mode == "P":
             return np.array(image)
-    raise UndecodableImage(f"a picture in mode {image.mode}, expected a mask of one grey channel")
+    raise ImageDecodeError(f"a picture in mode {image.mode}, expected a mask of one grey channel")
 
 
 def _narrowed(levels: npt.NDArray[np.int64]) -> npt.NDArray[np.integer]:

@@ -10,8 +10,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from reidray.data.images.bit_depth import (
     DEEP_MODES,
+    BitDepthError,
     Levels,
-    UnusableLevelsError,
     check_colours,
     grey_of,
 )
@@ -47,42 +47,42 @@ _TURNS = {
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-class UndecodableImage(Exception):  # noqa: N818 - the field speaks of undecodable images
+class ImageDecodeError(Exception):
     """The bytes are not an image that can be used; the message is the reason, in one line."""
 
 
 @contextmanager
-def open_picture(data: bytes) -> Iterator[Image.Image]:
+def open_image(data: bytes) -> Iterator[Image.Image]:
     """The image in these bytes, which the body of the `with` decodes.
 
     Raises:
-        UndecodableImage: the bytes are empty, cut off, not an image, or one that would cost too
+        ImageDecodeError: the bytes are empty, cut off, not an image, or one that would cost too
             much memory or time.
     """
     if not data:
-        raise UndecodableImage("the file is empty")
+        raise ImageDecodeError("the file is empty")
     if too_many_scans(data):
-        raise UndecodableImage("a JPEG that paints over itself too often")
+        raise ImageDecodeError("a JPEG that paints over itself too often")
     if is_cut_jpeg2000(data):
-        raise UndecodableImage("broken image (the end of the JPEG 2000 stream is missing)")
+        raise ImageDecodeError("broken image (the end of the JPEG 2000 stream is missing)")
     # Pillow's parsers raise errors of any kind on broken bytes; each means the same here.
     try:
         with Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
             if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
-                raise UndecodableImage(
+                raise ImageDecodeError(
                     f"{image.width} x {image.height} is more than {MAX_PIXELS:,} pixels, "
                     f"or than {MAX_SIDE:,} in a row"
                 )
             yield image
-    except (UndecodableImage, MemoryError):
+    except (ImageDecodeError, MemoryError):
         raise
     except Image.DecompressionBombError:
-        raise UndecodableImage(f"more than {MAX_PIXELS:,} pixels") from None
+        raise ImageDecodeError(f"more than {MAX_PIXELS:,} pixels") from None
     except UnidentifiedImageError:
-        raise UndecodableImage("not an image of a known format") from None
+        raise ImageDecodeError("not an image of a known format") from None
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UndecodableImage(f"broken image ({reason[:_LONGEST_REASON]})") from None
+        raise ImageDecodeError(f"broken image ({reason[:_LONGEST_REASON]})") from None
 
 
 def orientation(image: Image.Image) -> int:
@@ -116,7 +116,7 @@ def to_rgb(image: Image.Image, levels: Levels) -> Image.Image:
         levels: what its file says of the depth.
 
     Raises:
-        UndecodableImage: its levels have no scale, would come out black, or are of no colour that
+        ImageDecodeError: its levels have no scale, would come out black, or are of no colour that
             is known here.
     """
     try:
@@ -128,10 +128,10 @@ def to_rgb(image: Image.Image, levels: Levels) -> Image.Image:
             if isinstance(image.info.get("transparency"), int):
                 grey = np.where(np.asarray(image) == image.info["transparency"], 255, grey)
             return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
-    except UnusableLevelsError as error:
-        raise UndecodableImage(str(error)) from None
+    except BitDepthError as error:
+        raise ImageDecodeError(str(error)) from None
     if image.mode not in _COLOURS:
-        raise UndecodableImage(f"colours in mode {image.mode}, expected one of {_COLOURS_SHOWN}")
+        raise ImageDecodeError(f"colours in mode {image.mode}, expected one of {_COLOURS_SHOWN}")
     if image.has_transparency_data:
         plain = image.convert("LA") if image.mode == "La" else image
         rgba = plain.convert("RGBA")

@@ -6,16 +6,16 @@ set. What comes out is the same, pixel for pixel.
 """
 
 from reidray.data.ingest.image_files import ImageFiles
-from reidray.data.ingest.mode import IngestedCrops, IngestMode, choose_ingest_mode, ingest
+from reidray.data.ingest.mode import CropDataset, IngestMode, choose_ingest_mode, ingest
 from reidray.data.ingest.resident import ResidentCrops
-from reidray.data.ingest.stream import StreamedCrops
+from reidray.data.ingest.stream import StreamingCrops
 
 __all__ = [
+    "CropDataset",
     "ImageFiles",
     "IngestMode",
-    "IngestedCrops",
     "ResidentCrops",
-    "StreamedCrops",
+    "StreamingCrops",
     "choose_ingest_mode",
     "ingest",
 ]

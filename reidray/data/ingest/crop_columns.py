@@ -9,19 +9,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from reidray.data.images.crops import CropGroup
-from reidray.data.images.decoding import DecodedImages
+from reidray.data.images.decoding import DecodeResult
 
 PIXEL_FIELDS = (
-    ("rows", pa.list_(pa.int64())),
+    ("indices", pa.list_(pa.int64())),
     ("crops", pa.large_binary()),
     ("masks", pa.large_binary()),
 )
 
 
-def pixel_columns(rows: NDArray[np.int64], decoded: DecodedImages) -> dict[str, Any]:
-    """A row of such a table: the images of `rows` (N,) that decoded."""
+def pixel_columns(indices: NDArray[np.int64], decoded: DecodeResult) -> dict[str, Any]:
+    """A row of such a table: the images of `indices` (N,) that decoded."""
     return {
-        "rows": rows[list(decoded.kept)],
+        "indices": indices[list(decoded.kept)],
         "crops": decoded.crops.tobytes(),
         "masks": None if decoded.masks is None else decoded.masks.tobytes(),
     }
@@ -29,10 +29,10 @@ def pixel_columns(rows: NDArray[np.int64], decoded: DecodedImages) -> dict[str, 
 
 def crop_groups(table: pa.Table, size: tuple[int, int]) -> Iterator[CropGroup]:
     """The group of each row; its pixels are a view of the table's memory."""
-    columns = table["rows"], binary_views(table["crops"]), binary_views(table["masks"])
-    for rows, crops, masks in zip(*columns, strict=True):
+    columns = table["indices"], binary_views(table["crops"]), binary_views(table["masks"])
+    for indices, crops, masks in zip(*columns, strict=True):
         yield CropGroup(
-            np.asarray(rows.values, dtype=np.int64),
+            np.asarray(indices.values, dtype=np.int64),
             crops.reshape(-1, *size, 3),
             masks.reshape(-1, *size) if table["masks"].null_count == 0 else None,
         )

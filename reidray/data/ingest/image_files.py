@@ -8,7 +8,7 @@ import ray
 from numpy.typing import NDArray
 
 from reidray.cluster_resources import cluster_cpus
-from reidray.data.images.decoding import BadImage, DecodedImages, decode_files
+from reidray.data.images.decoding import BadImage, DecodeResult, decode_files
 from reidray.storage.location import Location
 
 GROUP_LIMIT = 256
@@ -44,28 +44,30 @@ class ImageFiles:
         channels = 3 if self.masks is None else 4
         return len(self.paths) * self.size[0] * self.size[1] * channels
 
-    def decode(self, rows: NDArray[np.int64], size: tuple[int, int] | None = None) -> DecodedImages:
-        """The images of some rows, of the crops' size or another one."""
-        chosen = pa.array(rows)
+    def decode(
+        self, indices: NDArray[np.int64], size: tuple[int, int] | None = None
+    ) -> DecodeResult:
+        """The images of some indices, of the crops' size or another one."""
+        chosen = pa.array(indices)
         paths = self.paths.take(chosen).to_pylist()
         masks = None if self.masks is None else self.masks.take(chosen).to_pylist()
         return decode_files(self.location, paths, size or self.size, masks)
 
     def in_groups(self) -> ray.data.Dataset:
-        """The rows of a group in each row of a dataset, `rows`, in some blocks for each CPU."""
+        """Return a dataset with the indices of a group in each row, in some blocks for each CPU."""
         members = self._members()
         count = min(len(members), max(1, cluster_cpus()) * BLOCKS_PER_CPU)
-        table = pa.table({"rows": pa.array(members, pa.list_(pa.int64()))})
+        table = pa.table({"indices": pa.array(members, pa.list_(pa.int64()))})
         return ray.data.from_arrow(table).repartition(count)
 
     def _members(self) -> list[list[int]]:
-        """Rows of each group, cut where there are more than the limit."""
+        """Indices of each group, cut where there are more than the limit."""
         order = np.argsort(self.groups, kind="stable")
         _, starts = np.unique(self.groups[order], return_index=True)
         return [
-            rows[start : start + GROUP_LIMIT].tolist()
-            for rows in np.split(order, starts[1:])
-            for start in range(0, len(rows), GROUP_LIMIT)
+            indices[start : start + GROUP_LIMIT].tolist()
+            for indices in np.split(order, starts[1:])
+            for start in range(0, len(indices), GROUP_LIMIT)
         ]
 
 
@@ -73,7 +75,7 @@ BAD_FIELDS = (("bad_paths", pa.list_(pa.string())), ("bad_reasons", pa.list_(pa.
 """Columns that carry the images which did not decode."""
 
 
-def bad_columns(decoded: DecodedImages) -> dict[str, list[str]]:
+def bad_columns(decoded: DecodeResult) -> dict[str, list[str]]:
     """The images that did not decode, as a row of these columns."""
     return {
         "bad_paths": [image.path for image in decoded.bad],

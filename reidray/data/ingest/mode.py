@@ -6,7 +6,7 @@ from typing import Literal
 from reidray.cluster_resources import object_store_bytes
 from reidray.data.ingest.image_files import ImageFiles
 from reidray.data.ingest.resident import ResidentCrops, decode_resident
-from reidray.data.ingest.stream import StreamedCrops, survey_stream
+from reidray.data.ingest.stream import StreamingCrops, survey_stream
 from reidray.errors import UserError
 
 log = logging.getLogger("reidray")
@@ -15,7 +15,7 @@ USABLE = 0.8
 """Share of a node's object store that crops may fill."""
 
 IngestMode = Literal["resident", "stream"]
-IngestedCrops = ResidentCrops | StreamedCrops
+CropDataset = ResidentCrops | StreamingCrops
 
 
 def choose_ingest_mode(
@@ -43,6 +43,6 @@ def choose_ingest_mode(
     return mode
 
 
-def ingest(files: ImageFiles, mode: IngestMode) -> IngestedCrops:
+def ingest(files: ImageFiles, mode: IngestMode) -> CropDataset:
     """Have the crops, or see that they can be had; what does not decode is set aside by name."""
     return decode_resident(files) if mode == "resident" else survey_stream(files)

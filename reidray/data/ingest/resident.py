@@ -29,13 +29,13 @@ class ResidentCrops:
     Attributes:
         blocks: references to Arrow tables of groups.
         size: height and width of a crop.
-        rows: (N,) int64, the rows that have a crop, ascending.
+        indices: (N,) int64, the indices that have a crop, ascending.
         bad: the images that did not decode, or whose mask did not.
     """
 
     blocks: tuple["ray.ObjectRef[pa.Table]", ...]
     size: tuple[int, int]
-    rows: NDArray[np.int64]
+    indices: NDArray[np.int64]
     bad: tuple[BadImage, ...]
 
     def open(self) -> CropTable:
@@ -53,7 +53,7 @@ def decode_resident(files: ImageFiles) -> ResidentCrops:
         _decode_groups, fn_kwargs={"files": ray.put(files)}, batch_size=None, batch_format="pyarrow"
     )
     blocks: list[ray.ObjectRef[pa.Table]] = []
-    rows: list[int] = []
+    indices: list[int] = []
     bad: list[BadImage] = []
     with Counter("decoding", total=len(files.paths), unit="images") as counter:
         for bundle in dataset.iter_internal_ref_bundles():
@@ -61,11 +61,11 @@ def decode_resident(files: ImageFiles) -> ResidentCrops:
                 table = ray.get(reference)
                 blocks.append(reference)
                 bad.extend(bad_images(table))
-                rows.extend(row for group in table["rows"].to_pylist() for row in group)
-                counter.advance(len(rows) + len(bad) - counter.done)
+                indices.extend(row for group in table["indices"].to_pylist() for row in group)
+                counter.advance(len(indices) + len(bad) - counter.done)
     bad.sort(key=lambda image: image.path)
     return ResidentCrops(
-        tuple(blocks), files.size, np.sort(np.array(rows, dtype=np.int64)), tuple(bad)
+        tuple(blocks), files.size, np.sort(np.array(indices, dtype=np.int64)), tuple(bad)
     )
 
 
@@ -73,8 +73,8 @@ def _decode_groups(plan: pa.Table, files: "ray.ObjectRef[ImageFiles]") -> pa.Tab
     """Decode the images of some groups."""
     known: ImageFiles = ray.get(files)
     found = []
-    for group in plan["rows"]:
-        rows = group.values.to_numpy()
-        decoded = known.decode(rows)
-        found.append(pixel_columns(rows, decoded) | bad_columns(decoded))
+    for group in plan["indices"]:
+        indices = group.values.to_numpy()
+        decoded = known.decode(indices)
+        found.append(pixel_columns(indices, decoded) | bad_columns(decoded))
     return pa.Table.from_pylist(found, schema=GROUP_SCHEMA)

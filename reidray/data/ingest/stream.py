@@ -13,7 +13,7 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from reidray.data.images.crops import CropGroup, Rows
+from reidray.data.images.crops import CropGroup, Indices
 from reidray.data.images.decoding import BadImage
 from reidray.data.ingest.crop_columns import PIXEL_FIELDS, crop_groups, pixel_columns
 from reidray.data.ingest.image_files import BAD_FIELDS, ImageFiles, bad_columns, bad_images
@@ -32,17 +32,17 @@ SURVEY_SIZE = (16, 16)
 
 
 @dataclass(frozen=True)
-class StreamedCrops:
+class StreamingCrops:
     """Images that decode, to be decoded again when they are needed.
 
     Attributes:
         files: reference to the images.
-        rows: (N,) int64, the rows that have a crop, ascending.
+        indices: (N,) int64, the indices that have a crop, ascending.
         bad: the images that did not decode, or whose mask did not.
     """
 
     files: "ray.ObjectRef[ImageFiles]"
-    rows: NDArray[np.int64]
+    indices: NDArray[np.int64]
     bad: tuple[BadImage, ...]
 
     def open(self) -> "CropStream":
@@ -57,8 +57,8 @@ class CropStream:
         self._files = files
         self._size = ray.get(files).size
 
-    def read(self, batches: Sequence[Rows]) -> Iterator[CropGroup]:
-        """The crops of each batch of rows, decoded ahead, in the order asked for.
+    def read(self, batches: Sequence[Indices]) -> Iterator[CropGroup]:
+        """The crops of each batch of indices, decoded ahead, in the order asked for.
 
         Raises:
             UserError: an image does not decode, though it did at first.
@@ -82,10 +82,10 @@ class CropStream:
         for block in blocks:
             for group in crop_groups(block, self._size):
                 masks = None if group.masks is None else group.masks.copy()
-                yield CropGroup(group.rows, group.crops.copy(), masks)
+                yield CropGroup(group.indices, group.crops.copy(), masks)
 
 
-def survey_stream(files: ImageFiles) -> StreamedCrops:
+def survey_stream(files: ImageFiles) -> StreamingCrops:
     """Look at every image once, so that what does not decode is known before the first epoch."""
     reference = ray.put(files)
     dataset = files.in_groups().map_batches(
@@ -96,44 +96,44 @@ def survey_stream(files: ImageFiles) -> StreamedCrops:
     with Counter("checking", total=len(files.paths), unit="images") as counter:
         for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
             bad.extend(bad_images(table))
-            lost.extend(row for rows in table["lost"].to_pylist() for row in rows)
+            lost.extend(row for indices in table["lost"].to_pylist() for row in indices)
             counter.advance(sum(table["looked_at"].to_pylist()))
     bad.sort(key=lambda image: image.path)
-    rows = np.setdiff1d(np.arange(len(files.paths)), np.array(lost, dtype=np.int64))
-    return StreamedCrops(reference, rows, tuple(bad))
+    indices = np.setdiff1d(np.arange(len(files.paths)), np.array(lost, dtype=np.int64))
+    return StreamingCrops(reference, indices, tuple(bad))
 
 
-def _plan(batches: Sequence[Rows]) -> pa.Table:
-    """The rows of each batch, as a table whose columns tasks map without a copy."""
+def _plan(batches: Sequence[Indices]) -> pa.Table:
+    """The indices of each batch, as a table whose columns tasks map without a copy."""
     offsets = np.cumsum([0, *map(len, batches)])
-    rows = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(batches)))
-    return pa.table({"rows": rows})
+    indices = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(batches)))
+    return pa.table({"indices": indices})
 
 
 def _decode_batches(
     numbers: pa.Table, plan: "ray.ObjectRef[pa.Table]", files: "ray.ObjectRef[ImageFiles]"
 ) -> Iterator[pa.Table]:
     """Decode the images of some batches of the plan, one after the other."""
-    batches, known = ray.get(plan)["rows"], ray.get(files)
+    batches, known = ray.get(plan)["indices"], ray.get(files)
     for number in numbers["id"].to_pylist():
-        rows = batches[number].values.to_numpy()
-        decoded = known.decode(rows)
+        indices = batches[number].values.to_numpy()
+        decoded = known.decode(indices)
         for image in decoded.bad:
             raise UserError(
                 f"{image.path} does not decode any more ({image.reason}): it did before the first "
                 "epoch; leave the images alone while training reads them"
             )
-        yield pa.Table.from_pylist([pixel_columns(rows, decoded)], schema=BATCH_SCHEMA)
+        yield pa.Table.from_pylist([pixel_columns(indices, decoded)], schema=BATCH_SCHEMA)
 
 
 def _look_at_groups(plan: pa.Table, files: "ray.ObjectRef[ImageFiles]") -> pa.Table:
     """Find the images of some groups that do not decode."""
     known: ImageFiles = ray.get(files)
     found = []
-    for group in plan["rows"]:
-        rows = group.values.to_numpy()
-        decoded = known.decode(rows, SURVEY_SIZE)
-        lost = np.delete(rows, list(decoded.kept))
-        found.append({"looked_at": len(rows), "lost": lost, **bad_columns(decoded)})
+    for group in plan["indices"]:
+        indices = group.values.to_numpy()
+        decoded = known.decode(indices, SURVEY_SIZE)
+        lost = np.delete(indices, list(decoded.kept))
+        found.append({"looked_at": len(indices), "lost": lost, **bad_columns(decoded)})
     fields = [("looked_at", pa.int64()), ("lost", pa.list_(pa.int64())), *BAD_FIELDS]
     return pa.Table.from_pylist(found, schema=pa.schema(fields))

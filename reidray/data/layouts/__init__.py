@@ -18,7 +18,7 @@ from reidray.data.layouts.market1501 import MARKET1501, QUT, VERI
 from reidray.data.manifest import Manifest
 from reidray.data.reading.crop_lists import ANNOTATIONS
 from reidray.data.reading.folder_names import folder_names
-from reidray.data.reading.image_folders import holds_images, passed_over_counts, passed_over_note
+from reidray.data.reading.image_folders import count_skipped, describe_skipped, holds_images
 from reidray.errors import UserError
 from reidray.storage.location import Location
 
@@ -40,7 +40,7 @@ _SHOWN = 3  # of these
 _LOOKED_INTO = 20  # folders in a folder of no layout, to see whether they have one
 
 
-def read_layout(
+def read_manifest(
     uri: str,
     layout: str = "auto",
     *,
@@ -83,10 +83,10 @@ def check_layout(uri: str | None, layout: str = "auto", *, follow_links: bool = 
     Args:
         uri: a local path or `s3://` address; None, and what lies in a bucket, is not checked.
         layout: one of `LAYOUTS`, or `auto`.
-        follow_links: as in `read_layout`.
+        follow_links: as in `read_manifest`.
 
     Raises:
-        UserError: as `read_layout` for such a folder.
+        UserError: as `read_manifest` for such a folder.
     """
     if uri is None:
         return
@@ -179,8 +179,8 @@ def _passed_over(names: Sequence[str], found: Manifest, reader: Layout) -> list[
     tops = {path.partition("/")[0] for path in found.table["path"].to_pylist()}
     rest = [name for name in names if name not in reader.BESIDE and name != ANNOTATIONS]
     unused = [f"{name}/" for name in folder_names(rest) if name not in tops]
-    notes = [f"folders passed over: {', '.join(unused)}"] if unused else []
+    notes = [f"folders skipped: {', '.join(unused)}"] if unused else []
     if reader in (folders, flat_splits) and not folders.splits_of(names):
         return notes  # they were counted with those in the folders
-    files = passed_over_counts(name for name in rest if not name.endswith("/"))
-    return notes + ([f"files beside the folders {passed_over_note(files)}"] if files else [])
+    files = count_skipped(name for name in rest if not name.endswith("/"))
+    return notes + ([f"files beside the folders {describe_skipped(files)}"] if files else [])

@@ -8,12 +8,12 @@ from reidray.data.layouts.layout import ReadOptions
 from reidray.data.manifest import Manifest
 from reidray.data.reading.crop_lists import Crop, crops_manifest
 from reidray.data.reading.folder_names import (
-    camera_of_folder,
     folder_names,
     hold_images,
+    parse_camera_folder,
     stem,
 )
-from reidray.data.reading.image_folders import find_images, passed_over_note
+from reidray.data.reading.image_folders import describe_skipped, find_images
 from reidray.errors import UserError
 from reidray.storage.location import Location
 
@@ -48,12 +48,12 @@ def read(location: Location, options: ReadOptions) -> Manifest:
         raise UserError(f"{location.uri}: holds no folders of cameras; expected {EXPECTED}")
     crops: list[Crop] = []
     unknown: list[str] = []
-    passed_over: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     told_apart = False
     is_prid = set(cameras) == {"cam_a", "cam_b"}
     for folder, camera in cameras.items():
         found = find_images(location, folder)
-        passed_over.update(found.passed_over)
+        skipped.update(found.skipped)
         for path in found.paths:
             person = _person_of(path)
             if person is None:
@@ -64,7 +64,7 @@ def read(location: Location, options: ReadOptions) -> Manifest:
                 person += f"_{folder}"
                 told_apart = True
             crops.append(Crop(path, "train", person, camera))
-    notes = [passed_over_note(passed_over)] if passed_over else []
+    notes = [describe_skipped(skipped)] if skipped else []
     if told_apart:
         notes.append(
             "cam_a/ and cam_b/ as PRID 2011: person_0001 to person_0200 are in both, and those "
@@ -81,7 +81,7 @@ def read(location: Location, options: ReadOptions) -> Manifest:
 
 def _camera_folders(names: Sequence[str]) -> dict[str, str]:
     """Return folder to camera of the folders that have a camera's name."""
-    cameras = {folder: camera_of_folder(folder) for folder in folder_names(names)}
+    cameras = {folder: parse_camera_folder(folder) for folder in folder_names(names)}
     return {folder: camera for folder, camera in cameras.items() if camera is not None}
 
 

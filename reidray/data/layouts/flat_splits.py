@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from reidray.data.layouts.layout import ReadOptions
 from reidray.data.manifest import Manifest
 from reidray.data.reading.crop_lists import Crop, crops_manifest, read_named_crops
-from reidray.data.reading.file_names import person_and_camera_of
+from reidray.data.reading.file_names import parse_crop_name
 from reidray.data.reading.folder_names import (
     are_whole,
     folder_names,
@@ -56,7 +56,7 @@ def read(location: Location, options: ReadOptions) -> Manifest:
         if split not in ("query", "gallery"):
             continue
         found = find_images(location, folder)
-        if not any(person_and_camera_of(path) for path in found.paths):
+        if not any(parse_crop_name(path) for path in found.paths):
             crops += [Crop(path, split) for path in found.paths]
             notes.append(f"{folder}/: its names tell no person, so that nobody on them is known")
             del named[folder]
@@ -67,4 +67,4 @@ def read(location: Location, options: ReadOptions) -> Manifest:
 
 
 def _tell_people(names: Sequence[str]) -> bool:
-    return any(not name.endswith("/") and person_and_camera_of(name) for name in names)
+    return any(not name.endswith("/") and parse_crop_name(name) for name in names)

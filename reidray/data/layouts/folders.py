@@ -11,14 +11,14 @@ from reidray.data.reading.ambiguous_folders import check_people
 from reidray.data.reading.crop_lists import Crop, crops_manifest
 from reidray.data.reading.folder_names import (
     are_whole,
-    camera_of_folder,
     folder_names,
     hold_images,
     is_no_person,
+    parse_camera_folder,
     split_folders,
     stem,
 )
-from reidray.data.reading.image_folders import find_images, holds_images, passed_over_note
+from reidray.data.reading.image_folders import describe_skipped, find_images, holds_images
 from reidray.errors import UserError
 from reidray.storage.location import Location
 
@@ -69,8 +69,8 @@ def read(location: Location, options: ReadOptions) -> Manifest:
     """Return the manifest of a folder of this layout.
 
     A folder's name is the person's number, or a name where one of them is no number (see
-    `number_people`). The camera is taken from a folder such as `cam1` in the person's, or from file
-    names such as `0002_c1s1_000451`.
+    `number_person_ids`). The camera is taken from a folder such as `cam1` in the person's, or from
+    file names such as `0002_c1s1_000451`.
 
     Raises:
         UserError: an image lies in no person's folder, where `strict` or where all of a split do;
@@ -81,10 +81,10 @@ def read(location: Location, options: ReadOptions) -> Manifest:
     _check_splits(location, names, splits)
     placed: list[PlacedImage] = []
     outside: list[str] = []
-    passed_over: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     for folder, split in (splits or {"": "train"}).items():
         found = find_images(location, folder)
-        passed_over.update(found.passed_over)
+        skipped.update(found.skipped)
         images = [_place(path, folder, split) for path in found.paths]
         placed += [image for image in images if image is not None]
         lost = [path for path, image in zip(found.paths, images, strict=True) if image is None]
@@ -97,7 +97,7 @@ def read(location: Location, options: ReadOptions) -> Manifest:
     check_people(
         location, [(i.path, i.split, i.person, i.below) for i in placed], chosen=options.chosen
     )
-    notes = [passed_over_note(passed_over)] if passed_over else []
+    notes = [describe_skipped(skipped)] if skipped else []
     if outside:
         notes.append(
             f"images outside a person's folder, left out: {len(outside)} "
@@ -170,7 +170,7 @@ def _crops(images: Sequence[PlacedImage]) -> list[Crop]:
 
 def _camera_of(image: PlacedImage) -> str | None:
     for folder in image.below:
-        if (camera := camera_of_folder(folder, below_person=True)) is not None:
+        if (camera := parse_camera_folder(folder, below_person=True)) is not None:
             return camera
     found = _CAMERA.search(stem(image.path))
     return found["id"] if found else None

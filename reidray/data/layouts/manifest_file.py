@@ -10,11 +10,11 @@ import pyarrow.parquet as papq
 
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA, UNKNOWN, Attribute, AttributeSchema
 from reidray.data.ids import (
-    MISSING,
+    MISSING_VALUES,
     NO_NAMES,
-    number_cameras,
-    number_people,
-    renumbered,
+    nontrivial_names,
+    number_camera_ids,
+    number_person_ids,
 )
 from reidray.data.layouts.layout import ReadOptions
 from reidray.data.manifest import Manifest, build_manifest, keep_existing
@@ -38,8 +38,8 @@ _HEAD_BYTES = 4096
 _PATHS = ("path", "mask_path")
 _TEXT = (*_PATHS, "split")
 _IDS: dict[str, Callable[[Iterable[str], str], dict[str, int]]] = {
-    "person": number_people,
-    "camera": number_cameras,
+    "person": number_person_ids,
+    "camera": number_camera_ids,
 }
 _PLAIN_TYPES = (
     pa.types.is_string,
@@ -81,7 +81,7 @@ def read(location: Location, options: ReadOptions) -> Manifest:
     as `root`, or at the folder of the file. Absolute ones must lie below it.
 
     `path` and `split` are needed; `person`, `camera`, `label`, `mask_path` and `attr_<name>` are
-    taken where there are. A person or camera is a number or a name (see `number_people`), an
+    taken where there are. A person or camera is a number or a name (see `number_person_ids`), an
     attribute or label a code or a text. What pandas reads as missing, such as an empty cell, `nan`
     or `NA`, is unknown, and an empty `mask_path` is no mask. A listed image that is not there is
     counted and left out.
@@ -109,7 +109,7 @@ def read(location: Location, options: ReadOptions) -> Manifest:
             columns[name] = _text(table[name], file, name)
         elif name in _IDS:
             ids = read_ids(table[name], file, name, _IDS[name])
-            columns[name], names[name] = ids.values, renumbered(ids.numbers)
+            columns[name], names[name] = ids.values, nontrivial_names(ids.numbers)
         elif name == "label":
             columns[name], classes = _read_categories(table[name], file, name, None)
         elif name.startswith("attr_"):
@@ -120,7 +120,7 @@ def read(location: Location, options: ReadOptions) -> Manifest:
                 raise UserError(f"{file}: {name} has one value only; leave the column out")
             attributes.append(Attribute(attribute, values))
         else:
-            notes.append(f"{file}: column {name!r} is not one of a manifest's, passed over")
+            notes.append(f"{file}: column {name!r} is not one of a manifest's, skipped")
     paths["path"], files = find_listed(base, paths["path"])
     manifest = build_manifest(
         base.uri,
@@ -175,7 +175,7 @@ def _read_table(data: bytes, file: str) -> pa.Table:
             table = papq.read_table(io.BytesIO(data))
         else:
             types = dict.fromkeys((*_TEXT, *_IDS), pa.string())
-            options = pacsv.ConvertOptions(column_types=types, null_values=sorted(MISSING))
+            options = pacsv.ConvertOptions(column_types=types, null_values=sorted(MISSING_VALUES))
             parsing = pacsv.ParseOptions(delimiter=_delimiter(data))
             table = pacsv.read_csv(io.BytesIO(data), parse_options=parsing, convert_options=options)
         table.validate(full=True)

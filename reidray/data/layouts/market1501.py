@@ -20,7 +20,7 @@ class NamedFolders:
     Attributes:
         NAME: what it is called.
         EXPECTED: what it looks for.
-        folders: folder to split. Folders that are not there are passed over.
+        folders: folder to split. Folders that are not there are skipped.
         marks: the layout is recognised by any one of these folders.
         BESIDE: no other folders or files are used.
     """

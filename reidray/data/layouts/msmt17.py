@@ -4,11 +4,11 @@ import posixpath
 from collections import Counter
 from collections.abc import Sequence
 
-from reidray.data.ids import read_number
+from reidray.data.ids import parse_id_number
 from reidray.data.layouts.layout import ReadOptions
 from reidray.data.manifest import Manifest, keep_existing
 from reidray.data.reading.crop_lists import Crop, crops_manifest
-from reidray.data.reading.image_folders import find_images, passed_over_note
+from reidray.data.reading.image_folders import describe_skipped, find_images
 from reidray.errors import UserError
 from reidray.storage.location import Location
 
@@ -56,14 +56,14 @@ def read(location: Location, options: ReadOptions) -> Manifest:
         for crop in crops
     ]
     files: list[str] = []
-    passed_over: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     for folder in sorted({crop.path.split("/")[0] for crop in crops}):
-        if location.join(folder).is_folder():
+        if location.join(folder).is_dir():
             found = find_images(location, folder)
             files += found.paths
-            passed_over.update(found.passed_over)
+            skipped.update(found.skipped)
     unlisted = sorted({*files} - {crop.path for crop in crops})
-    notes = [passed_over_note(passed_over)] if passed_over else []
+    notes = [describe_skipped(skipped)] if skipped else []
     if unlisted:
         notes.append(f"images in no list: {len(unlisted)} (the first is {unlisted[0]!r})")
     manifest = crops_manifest(location, crops, NAME, notes, strict=options.strict)
@@ -78,8 +78,8 @@ def _read_list(location: Location, name: str, folder: str, split: str) -> list[C
             continue
         path, _, label = line.strip().rpartition(" ")
         fields = posixpath.basename(path).split("_")
-        number = read_number(label)
-        if number is None or number < 0 or len(fields) < 3 or read_number(fields[2]) is None:
+        number = parse_id_number(label)
+        if number is None or number < 0 or len(fields) < 3 or parse_id_number(fields[2]) is None:
             raise UserError(
                 f"{name}, line {row}: {line!r} is not a path and a label, "
                 "expected one such as 0000/0000_000_01_0303morning_0015_0.jpg 0"

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Sequence
 
-from reidray.data.ids import read_number
+from reidray.data.ids import parse_id_number
 from reidray.data.layouts.layout import ReadOptions
 from reidray.data.manifest import Manifest, build_manifest
-from reidray.data.reading.image_folders import find_images, list_images, passed_over_note
+from reidray.data.reading.image_folders import describe_skipped, find_images, list_images
 from reidray.errors import UserError
 from reidray.storage.location import Location
 
@@ -56,8 +56,8 @@ def read(location: Location, options: ReadOptions) -> Manifest:
     )
     if options.strict and notes:
         raise UserError(f"{location.uri}: {'; '.join(notes)}; mend the lists")
-    if found.passed_over:
-        notes += (f"images/: {passed_over_note(found.passed_over)}",)
+    if found.skipped:
+        notes += (f"images/: {describe_skipped(found.skipped)}",)
     rows = [row for row in listed if row[0] in images and row[0] in masks]
     labels, classes = _number_classes(rows)
     return build_manifest(
@@ -81,7 +81,7 @@ def _read_list(location: Location, file: str) -> list[tuple[str, int]]:
         fields = line.split()
         if not fields or line.startswith("#"):
             continue
-        class_id = read_number(fields[1]) if len(fields) > 1 else None
+        class_id = parse_id_number(fields[1]) if len(fields) > 1 else None
         if class_id is None or class_id < 0:
             raise UserError(
                 f"{file}, line {number}: {line!r} is not a name and a class id, "

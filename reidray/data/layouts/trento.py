@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from reidray.data.layouts.layout import ReadOptions
 from reidray.data.manifest import Manifest
 from reidray.data.reading.crop_lists import Crop, crops_manifest, read_named_crops
-from reidray.data.reading.folder_names import folder_names, is_no_person, is_split_like
-from reidray.data.reading.image_folders import find_images, holds_images, passed_over_note
+from reidray.data.reading.folder_names import folder_names, is_no_person, is_split_name
+from reidray.data.reading.image_folders import describe_skipped, find_images, holds_images
 from reidray.storage.location import Location
 
 NAME = "trento"
@@ -22,7 +22,7 @@ def recognises(location: Location, names: Sequence[str]) -> bool:
     if "queries/" in names:
         return True
     if "test/" in names and any(
-        map(is_split_like, folder_names(location.join("test").list_children()))
+        map(is_split_name, folder_names(location.join("test").list_children()))
     ):
         return False
     alone = all(map(is_no_person, folder_names(names)))
@@ -36,12 +36,12 @@ def read(location: Location, options: ReadOptions) -> Manifest:
     Person and camera are null in test and queries.
     """
     crops, notes = read_named_crops(location, {"train": "train"}, strict=options.strict)
-    passed_over: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     for folder, split in _ANONYMOUS.items():
-        if location.join(folder).is_folder():
+        if location.join(folder).is_dir():
             found = find_images(location, folder)
             crops += [Crop(path, split) for path in found.paths]
-            passed_over.update(found.passed_over)
-    if passed_over:
-        notes.append(f"test, queries: {passed_over_note(passed_over)}")
+            skipped.update(found.skipped)
+    if skipped:
+        notes.append(f"test, queries: {describe_skipped(skipped)}")
     return crops_manifest(location, crops, NAME, notes, strict=options.strict)

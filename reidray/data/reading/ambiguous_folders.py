@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from itertools import groupby, pairwise
 
 from reidray.data.reading.folder_names import (
-    camera_of_folder,
     is_no_person,
-    is_split_like,
+    is_split_name,
     is_tracklet,
     may_be_short_camera,
+    parse_camera_folder,
     stem,
 )
 from reidray.errors import UserError
@@ -45,7 +45,7 @@ def check_people(location: Location, images: Sequence[Placed], *, chosen: bool) 
             "with the columns path, split and person"
         )
     wrapped = next(
-        ((p, below[0]) for _, _, p, below in images if below and is_split_like(below[0])), None
+        ((p, below[0]) for _, _, p, below in images if below and is_split_name(below[0])), None
     )
     if wrapped is not None:
         raise UserError(
@@ -110,7 +110,7 @@ def _doubt(location: Location, image: Placed, name: str) -> UserError:
 def _first_unclear(below: Sequence[str]) -> str | None:
     """Return the first folder in a person's that is neither a camera nor a kind of file."""
     for name in below:
-        if camera_of_folder(name, below_person=True) is None and not is_no_person(name):
+        if parse_camera_folder(name, below_person=True) is None and not is_no_person(name):
             return name
     return None
 

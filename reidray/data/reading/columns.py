@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reidray.data.ids import MISSING, id_text
+from reidray.data.ids import MISSING_VALUES, parse_id
 from reidray.errors import UserError
 
 
@@ -35,7 +35,7 @@ def read_ids(
         column: of any plain type.
         file: its file, for the message of an error.
         name: of the column.
-        number: `number_people` or `number_cameras`.
+        number: `number_person_ids` or `number_camera_ids`.
 
     Raises:
         UserError: a value is no id, or two names are one number.
@@ -49,7 +49,7 @@ def read_ids(
     texts: list[str | None] = []
     for place, value in enumerate(encoded.dictionary.to_pylist()):
         try:
-            texts.append(id_text(value, bits))
+            texts.append(parse_id(value, bits))
         except ValueError as error:
             row = pc.index(encoded.indices, place).as_py()
             raise UserError(f"{file}, row {row + 1}: {name} is {error}") from None
@@ -81,7 +81,7 @@ def read_whole_numbers(column: pa.ChunkedArray, file: str, name: str) -> pa.Chun
 
 def missing_as_null(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return texts with null in place of those that pandas reads as missing."""
-    missing = pc.is_in(texts, value_set=pa.array(sorted(MISSING), pa.string()))
+    missing = pc.is_in(texts, value_set=pa.array(sorted(MISSING_VALUES), pa.string()))
     return pc.if_else(missing, pa.scalar(None, pa.string()), texts)
 
 
@@ -91,7 +91,7 @@ def missing_note(column: pa.ChunkedArray, file: str, name: str) -> str | None:
         column = column.cast(column.type.value_type)
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         return None
-    marks = pa.array(sorted(MISSING - {""}), pa.string())
+    marks = pa.array(sorted(MISSING_VALUES - {""}), pa.string())
     found = column.filter(pc.is_in(column.cast(pa.string()), value_set=marks))
     if not len(found):
         return None

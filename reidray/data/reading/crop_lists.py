@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from reidray.data.annotations import annotate_people, read_annotations
+from reidray.data.annotations import attribute_columns, read_annotations
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
-from reidray.data.ids import number_cameras, number_people, renumbered
+from reidray.data.ids import nontrivial_names, number_camera_ids, number_person_ids
 from reidray.data.manifest import NO_ATTRIBUTES, Manifest, build_manifest
-from reidray.data.reading.file_names import person_and_camera_of
-from reidray.data.reading.image_folders import find_images, passed_over_note
+from reidray.data.reading.file_names import parse_crop_name
+from reidray.data.reading.image_folders import describe_skipped, find_images
 from reidray.errors import UserError
 from reidray.storage.location import Location
 
@@ -39,7 +39,7 @@ def read_named_crops(
     Args:
         location: the root.
         folders: folder within the root, empty for the root itself, to split; a folder that is not
-            there is passed over.
+            there is skipped.
         strict: a name of another form is an error, not a note.
 
     Returns:
@@ -52,15 +52,15 @@ def read_named_crops(
     crops: list[Crop] = []
     notes: list[str] = []
     for folder, split in folders.items():
-        if folder and not location.join(folder).is_folder():
+        if folder and not location.join(folder).is_dir():
             continue
         unnamed = []
         named = len(crops)
         images = find_images(location, folder)
-        if images.passed_over:
-            notes.append(f"{folder or '.'}/: {passed_over_note(images.passed_over)}")
+        if images.skipped:
+            notes.append(f"{folder or '.'}/: {describe_skipped(images.skipped)}")
         for path in images.paths:
-            if found := person_and_camera_of(path):
+            if found := parse_crop_name(path):
                 crops.append(Crop(path, split, found.person, found.camera))
             else:
                 unnamed.append(path)
@@ -90,8 +90,8 @@ def crops_manifest(
     crops, known = _without_known_validation(crops)
     notes = (*notes, *known)
     people, cameras = ([_written(getattr(c, kind)) for c in crops] for kind in ("person", "camera"))
-    person_of = number_people(filter(None, people), location.uri)
-    camera_of = number_cameras(filter(None, cameras), location.uri)
+    person_of = number_person_ids(filter(None, people), location.uri)
+    camera_of = number_camera_ids(filter(None, cameras), location.uri)
     columns: dict[str, object] = {
         "path": [crop.path for crop in crops],
         "split": [crop.split for crop in crops],
@@ -105,8 +105,8 @@ def crops_manifest(
             None if name is None or crop.split != "train" else person_of[name]
             for crop, name in zip(crops, people, strict=True)
         ]
-        attributes, mismatches = annotate_people(
-            pictured, annotations, ANNOTATIONS, renumbered(person_of), strict=strict
+        attributes, mismatches = attribute_columns(
+            pictured, annotations, ANNOTATIONS, nontrivial_names(person_of), strict=strict
         )
         columns, schema, notes = columns | attributes, PEDESTRIAN_SCHEMA, (*notes, *mismatches)
     return build_manifest(
@@ -115,8 +115,8 @@ def crops_manifest(
         layout=layout,
         schema=schema,
         notes=notes,
-        person_ids=renumbered(person_of),
-        camera_ids=renumbered(camera_of),
+        person_ids=nontrivial_names(person_of),
+        camera_ids=nontrivial_names(camera_of),
     )
 
 

@@ -19,10 +19,10 @@ class CropName:
     camera: str
 
 
-def person_and_camera_of(path: str) -> CropName | None:
+def parse_crop_name(path: str) -> CropName | None:
     """The person and camera that a name such as `0002_c1s1_000451_03.jpg` tells, if it does.
 
-    >>> person_and_camera_of("in/anna_c12_000451.jpg")
+    >>> parse_crop_name("in/anna_c12_000451.jpg")
     CropName(person='anna', camera='12')
     """
     name = posixpath.basename(path)

@@ -64,7 +64,7 @@ def is_no_person(folder: str) -> bool:
     return any(pattern.fullmatch(folder) for pattern in (_SPLIT_LIKE, _CAMERA_LIKE, _KIND_OF_FILE))
 
 
-def camera_of_folder(folder: str, *, below_person: bool = False) -> str | None:
+def parse_camera_folder(folder: str, *, below_person: bool = False) -> str | None:
     """Return the camera that a folder such as `cam_a` or `camera2` is of, if it is of one.
 
     Args:
@@ -79,7 +79,7 @@ def camera_of_folder(folder: str, *, below_person: bool = False) -> str | None:
     return found["id"] if found["id"].isdigit() else folder.lower()
 
 
-def is_split_like(folder: str) -> bool:
+def is_split_name(folder: str) -> bool:
     """Return whether a folder has the name of a split, such as `image_train` or `val`."""
     return _SPLIT_LIKE.fullmatch(folder) is not None
 
@@ -111,7 +111,7 @@ def hold_images(
         here = location.join(folder)
         if holds_images(here):
             return True
-        names = [name for name in folder_names(here.list_children()) if not is_split_like(name)]
+        names = [name for name in folder_names(here.list_children()) if not is_split_name(name)]
         inner = [here.join(name) for name in names[:most]]
         if any(map(holds_images, inner)):
             return True
@@ -124,7 +124,7 @@ def _hold_tracklets(location: Location, most: int) -> bool:
     names = [
         name
         for name in folder_names(location.list_children())
-        if is_tracklet(name) or camera_of_folder(name, below_person=True) is not None
+        if is_tracklet(name) or parse_camera_folder(name, below_person=True) is not None
     ]
     return any(holds_images(location.join(name)) for name in names[:most])
 

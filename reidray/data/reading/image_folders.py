@@ -33,12 +33,12 @@ class FoundImages:
 
     Attributes:
         paths: sorted, relative to the root that was asked for.
-        passed_over: how many files are no images, by suffix or kind. Files that systems leave by
+        skipped: how many files are no images, by suffix or kind. Files that systems leave by
             themselves, such as Thumbs.db, are not counted.
     """
 
     paths: tuple[str, ...]
-    passed_over: Mapping[str, int] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 def find_images(location: Location, under: str = "") -> FoundImages:
@@ -59,23 +59,23 @@ def find_images(location: Location, under: str = "") -> FoundImages:
     files = [path for path in location.list_files(under=under, hidden=True) if not _is_junk(path)]
     shown = [path for path in files if not _is_hidden(path)]
     images = [path for path in shown if is_image_name(path)]
-    passed_over = Counter({HIDDEN: len(files) - len(shown)} if len(shown) < len(files) else {})
+    skipped = Counter({HIDDEN: len(files) - len(shown)} if len(shown) < len(files) else {})
     unsure = [path for path in shown if may_be_image(path)]
     for path, found in zip(unsure, _look_at(location, unsure), strict=True):
         if found is True:
             images.append(path)
         else:
-            passed_over[LINKS if found is None else suffix_of(path) or NO_SUFFIX] += 1
-    passed_over.update(
+            skipped[LINKS if found is None else suffix_of(path) or NO_SUFFIX] += 1
+    skipped.update(
         suffix_of(path) for path in shown if not is_image_name(path) and not may_be_image(path)
     )
     if not images:
         folder = location.join(under).uri if under else location.uri
-        found_instead = f"; {passed_over_note(passed_over)}" if passed_over else ""
+        found_instead = f"; {describe_skipped(skipped)}" if skipped else ""
         raise UserError(
             f"{folder}: holds no images ({' '.join(sorted(IMAGE_SUFFIXES))}){found_instead}"
         )
-    return FoundImages(tuple(sorted(images)), dict(passed_over))
+    return FoundImages(tuple(sorted(images)), dict(skipped))
 
 
 def list_images(location: Location, under: str = "") -> list[str]:
@@ -83,13 +83,13 @@ def list_images(location: Location, under: str = "") -> list[str]:
     return list(find_images(location, under).paths)
 
 
-def passed_over_note(passed_over: Mapping[str, int]) -> str:
-    """Return counts of files as one line, such as `passed over: 3 .txt, 1 .csv`."""
-    kinds = sorted(passed_over.items(), key=lambda kind: (-kind[1], kind[0]))
-    return f"passed over: {', '.join(f'{count} {kind}' for kind, count in kinds)}"
+def describe_skipped(skipped: Mapping[str, int]) -> str:
+    """Return counts of files as one line, such as `skipped: 3 .txt, 1 .csv`."""
+    kinds = sorted(skipped.items(), key=lambda kind: (-kind[1], kind[0]))
+    return f"skipped: {', '.join(f'{count} {kind}' for kind, count in kinds)}"
 
 
-def passed_over_counts(names: Iterable[str]) -> Counter[str]:
+def count_skipped(names: Iterable[str]) -> Counter[str]:
     """Count files by suffix, without those that systems leave by themselves."""
     return Counter(suffix_of(name) or NO_SUFFIX for name in names if not _is_junk(name))
 

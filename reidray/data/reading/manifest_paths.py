@@ -42,7 +42,7 @@ def find_root(folder: Location, metadata: dict[bytes, bytes] | None, root: str |
         if not folder.is_remote and not _ABSOLUTE.match(text):
             text = posixpath.join(folder.uri, text)
         found = Location(text, folder.follow_links)
-    if not found.is_folder():
+    if not found.is_dir():
         said = "--root" if root is not None else "the manifest's metadata"
         raise UserError(f"root {found.uri}: no such folder, named by {said}; check the name")
     return found
@@ -92,7 +92,7 @@ def relative_paths(
 def list_beside(root: Location, paths: Sequence[str | None]) -> list[str]:
     """List the files of the folders that some relative paths speak of, and of few others.
 
-    Paths that leave the root are passed over, for they are refused later.
+    Paths that leave the root are skipped, for they are refused later.
     """
     leaves = key_leaves_root if root.is_remote else path_leaves_root
     plain = [
@@ -104,7 +104,7 @@ def list_beside(root: Location, paths: Sequence[str | None]) -> list[str]:
     if not folders:
         return []
     common = "/".join(_common_parts([folder.split("/") for folder in folders]))
-    if common.startswith("/") or (common and not root.join(common).is_folder()):
+    if common.startswith("/") or (common and not root.join(common).is_dir()):
         common = ""
     depth = len(common.split("/")) if common else 0
     tops = {parts[depth] for parts in (f.split("/") for f in folders) if len(parts) > depth} - {""}
@@ -113,7 +113,7 @@ def list_beside(root: Location, paths: Sequence[str | None]) -> list[str]:
     files = root.list_files(recursive=False, under=common)
     for top in sorted(tops):
         under = f"{common}/{top}" if common else top
-        if root.join(under).is_folder():
+        if root.join(under).is_dir():
             files += root.list_files(under=under)
     return files
 

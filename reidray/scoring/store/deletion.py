@@ -46,7 +46,7 @@ from reidray.scoring.store.store_files import (
 )
 from reidray.storage.location import Location
 from reidray.storage.locks.object_lock import LOCK_FILE
-from reidray.storage.publishing import only_writer_of
+from reidray.storage.publishing import exclusive_writer
 
 PLANNED_COLUMNS = [*IMAGES_SCHEMA.names, "doubt"]
 
@@ -70,7 +70,7 @@ def forget(config: ForgetConfig) -> dict[str, Any]:
     _check_store(location)
     if config.dry_run:
         return _preview(config, location)
-    with only_writer_of(location):
+    with exclusive_writer(location):
         return _forget(config, PartFolder(location))
 
 

@@ -67,7 +67,7 @@ def _has(entries: list[DeletionRecord], entry: DeletionRecord) -> bool:
 def _rewrite(
     location: Location, change: Callable[[list[DeletionRecord]], list[DeletionRecord]]
 ) -> None:
-    tag = exclusive_files.current_tag(location, DELETION_LOG)
+    tag = exclusive_files.read_tag(location, DELETION_LOG)
     entries = _read(location)
     data = "".join(json.dumps(asdict(entry)) + "\n" for entry in change(entries)).encode()
     if tag is None:
@@ -84,7 +84,7 @@ def _read(location: Location) -> list[DeletionRecord]:
     Raises:
         UserError: the file is damaged.
     """
-    if exclusive_files.current_tag(location, DELETION_LOG) is None:
+    if exclusive_files.read_tag(location, DELETION_LOG) is None:
         return []
     entries = []
     try:

@@ -33,7 +33,7 @@ from reidray.scoring.store.part_file import (
 from reidray.scoring.store.part_storage import Part, PartFolder, PartStorage, TemporaryPartStorage
 from reidray.scoring.store.store_files import remove_temporary
 from reidray.storage.location import Location
-from reidray.storage.publishing import only_writer_of
+from reidray.storage.publishing import exclusive_writer
 
 Rows = NDArray[np.int64]
 
@@ -50,7 +50,7 @@ def open_parts(uri: str) -> Iterator[PartStorage]:
         UserError: somebody else is writing it, it cannot be written, or a file is damaged.
     """
     location = Location(uri)
-    with only_writer_of(location):
+    with exclusive_writer(location):
         remove_temporary(location)
         log = PartFolder(location)
         convert_legacy(location, log)

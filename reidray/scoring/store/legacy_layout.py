@@ -19,7 +19,7 @@ from reidray.errors import UserError
 from reidray.scoring.store.part_file import CONTENT, EMBEDDED_COLUMNS, IMAGES_SCHEMA, PartRows
 from reidray.scoring.store.part_storage import PartFolder
 from reidray.storage.location import Location
-from reidray.storage.locks.exclusive_files import list_tagged
+from reidray.storage.locks.exclusive_files import list_entries
 
 IMAGES_FOLDER, EMBEDDINGS_FOLDER = "images", "embeddings"
 _FILE = re.compile(r"(?:images|embeddings/model=([^/]+))/day=(\d{4}-\d\d-\d\d)/[^/.][^/]*\.parquet")
@@ -101,7 +101,7 @@ def _named(path: str, table: pa.Table, names: pa.Table) -> LegacyFile:
 
 
 def _files(location: Location, folder: str) -> list[str]:
-    paths = (file.path for file in list_tagged(location, folder))
+    paths = (file.path for file in list_entries(location, folder))
     return [path for path in paths if _FILE.fullmatch(path)]
 
 

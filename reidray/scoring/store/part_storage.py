@@ -100,7 +100,7 @@ class PartFolder(PartStorage):
     def find(self) -> list[Part]:
         """See `PartStorage`."""
         parts = []
-        for file in exclusive_files.list_tagged(self.location, PARTS_FOLDER):
+        for file in exclusive_files.list_entries(self.location, PARTS_FOLDER):
             found = _PART.fullmatch(file.path)
             if found:
                 parts.append(Part(int(found[1]), file.size, file.tag))

@@ -3,9 +3,9 @@
 import posixpath
 from collections.abc import Sequence
 
-from reidray.data.ids import read_number
-from reidray.data.reading.file_names import person_and_camera_of
-from reidray.data.reading.folder_names import camera_of_folder, is_split_like
+from reidray.data.ids import parse_id_number
+from reidray.data.reading.file_names import parse_crop_name
+from reidray.data.reading.folder_names import is_split_name, parse_camera_folder
 from reidray.errors import UserError
 
 NOBODY = {"distractors": 0, "junk": -1}
@@ -52,7 +52,7 @@ def _shows(person: str, folder: str, path: str) -> bool:
     Raises:
         UserError: the folder may be something else than the person's.
     """
-    known = person_and_camera_of(path)
+    known = parse_crop_name(path)
     if known is not None and _are_same(known.person, person):
         return True
     *parents, _ = path.split("/")
@@ -67,7 +67,7 @@ def _shows(person: str, folder: str, path: str) -> bool:
             )
         return False
     above = parents[:found]
-    if all(is_split_like(name) or camera_of_folder(name) is not None for name in above):
+    if all(is_split_name(name) or parse_camera_folder(name) is not None for name in above):
         return True
     shown, all_shown = "/".join(parents[: found + 1]), "/".join([*"*" * found, parents[found]])
     raise UserError(
@@ -77,5 +77,5 @@ def _shows(person: str, folder: str, path: str) -> bool:
 
 
 def _are_same(name: str, person: str) -> bool:
-    number = NOBODY.get(person, read_number(person))
-    return name == person or (number is not None and read_number(name) == number)
+    number = NOBODY.get(person, parse_id_number(person))
+    return name == person or (number is not None and parse_id_number(name) == number)

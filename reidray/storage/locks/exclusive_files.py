@@ -22,7 +22,7 @@ _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 @dataclass(frozen=True)
-class TaggedFile:
+class FileEntry:
     """A file as it was listed.
 
     Attributes:
@@ -36,7 +36,7 @@ class TaggedFile:
     tag: str
 
 
-def list_tagged(location: Location, folder: str) -> list[TaggedFile]:
+def list_entries(location: Location, folder: str) -> list[FileEntry]:
     """Return the files under a folder within a location, hidden ones too, sorted by path.
 
     A folder that does not exist has no files.
@@ -48,13 +48,13 @@ def list_tagged(location: Location, folder: str) -> list[TaggedFile]:
         return sorted(_list_objects(location, folder), key=lambda file: file.path)
     root = Path(location.uri)
     return [
-        TaggedFile(file.relative_to(root).as_posix(), file.lstat().st_size, "")
+        FileEntry(file.relative_to(root).as_posix(), file.lstat().st_size, "")
         for file in sorted((root / folder).rglob("*"))
         if not file.is_dir()
     ]
 
 
-def current_tag(location: Location, path: str) -> str | None:
+def read_tag(location: Location, path: str) -> str | None:
     """Return the tag of a file, which `replace` asks for; None where there is no file.
 
     Raises:
@@ -142,14 +142,14 @@ def _sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
-def _list_objects(location: Location, folder: str) -> Iterator[TaggedFile]:
+def _list_objects(location: Location, folder: str) -> Iterator[FileEntry]:
     uri = location.join(folder).uri
     root = key_of(uri).removesuffix(folder)
     more: dict[str, Any] = {}
     while True:
         found = call_s3(uri, "list_objects_v2", Prefix=f"{key_of(uri)}/", **more)
         for entry in found.get("Contents", []):
-            yield TaggedFile(entry["Key"].removeprefix(root), entry["Size"], entry["ETag"])
+            yield FileEntry(entry["Key"].removeprefix(root), entry["Size"], entry["ETag"])
         if not found.get("IsTruncated"):
             return
         more = {"ContinuationToken": found["NextContinuationToken"]}

@@ -32,7 +32,7 @@ class FolderLock:
 
 
 @contextmanager
-def only_writer(folder: Path) -> Iterator[FolderLock]:
+def lock_folder(folder: Path) -> Iterator[FolderLock]:
     """Keep everybody else from writing a folder; a process that is killed lets go of it.
 
     The lock is a hidden file beside the folder, whose parents are made.

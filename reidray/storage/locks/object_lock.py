@@ -24,7 +24,7 @@ STALE_SECONDS = 30.0
 
 
 @contextmanager
-def writing_alone(location: Location) -> Iterator["StoreLock"]:
+def lock_location(location: Location) -> Iterator["ObjectLock"]:
     """Keep everybody else from writing a folder of an object store.
 
     Waits for half a minute where the lock may be that of a run that was killed.
@@ -32,7 +32,7 @@ def writing_alone(location: Location) -> Iterator["StoreLock"]:
     Raises:
         UserError: another run holds the lock, or the store cannot be written.
     """
-    lock = StoreLock(location)
+    lock = ObjectLock(location)
     try:
         lock.take()
     except OSError as error:
@@ -61,7 +61,7 @@ def is_lock(location: Location) -> bool:
     return isinstance(found, dict) and "run" in found
 
 
-class StoreLock:
+class ObjectLock:
     """The right to write a folder of an object store."""
 
     def __init__(self, location: Location) -> None:

@@ -1,7 +1,7 @@
 """Check where a recommendation writes, before Ray loads."""
 
 from reidray.config.films import RecommendConfig
-from reidray.storage.output_checks import check_apart
+from reidray.storage.output_checks import check_disjoint
 from reidray.storage.publishing import check_output
 
 
@@ -14,5 +14,5 @@ def check_recommend_output(config: RecommendConfig) -> None:
     if config.output is None:
         return
     inputs = {"--ratings": config.ratings, "--movies": config.movies}
-    check_apart(("--output", config.output), inputs)
+    check_disjoint(("--output", config.output), inputs)
     check_output(config.output)

@@ -8,7 +8,7 @@ from typing import Any
 from reidray.config.films import RecommendConfig
 from reidray.errors import UserError
 from reidray.storage.location import Location
-from reidray.storage.publishing import published_folder
+from reidray.storage.publishing import atomic_output
 from reidray.studies.films.favourites import UserList, recommend_to_all
 from reidray.studies.films.genres import GenreMeans, genre_means
 from reidray.studies.films.mixtures import Choice, Clusters, StateFits, choose, cluster_users
@@ -43,7 +43,7 @@ def recommend_films(
         found = _find(config, session)
         place = {}
     else:
-        with published_folder(config.output) as staging:
+        with atomic_output(config.output) as staging:
             found = _find(config, session)
             write_files(staging, config, found)
         place = {"output": Location(config.output).uri}

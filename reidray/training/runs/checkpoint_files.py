@@ -139,7 +139,7 @@ def newest_checkpoint(run: Location) -> Location | None:
 
 def _folders_in(folder: Location) -> list[str]:
     """Return the names of the folders in a folder, links left out; checkpoints sort by age."""
-    children = folder.list_children() if folder.is_folder() else []
+    children = folder.list_children() if folder.is_dir() else []
     names = [name.rstrip("/") for name in children if name.endswith("/")]
     return [name for name in names if not Path(folder.path, name).is_symlink()]
 

@@ -16,11 +16,11 @@ from reidray.config import TrainingConfig
 from reidray.errors import UserError
 from reidray.progress import SHOW_AFTER_SECONDS, Activity
 from reidray.storage.location import Location
-from reidray.storage.locks.object_lock import LOCK_FILE, StoreLock, writing_alone
-from reidray.storage.object_store import without_secrets
-from reidray.storage.output_checks import check_apart, check_filled_folder
-from reidray.storage.publishing import check_outside_outputs, only_writer_of
-from reidray.storage.staging import require_new
+from reidray.storage.locks.object_lock import LOCK_FILE, ObjectLock, lock_location
+from reidray.storage.object_store import redact_secrets
+from reidray.storage.output_checks import check_disjoint, check_writable_folder
+from reidray.storage.publishing import check_outside_outputs, exclusive_writer
+from reidray.storage.staging import check_new_output
 from reidray.training.runs.checkpoint_files import repair_checkpoint_list
 
 RUN_FILES = (
@@ -39,7 +39,7 @@ RUN_FILES = (
 LAST = "model.json"
 """Of the files that are uploaded together: without it the others are no model."""
 
-_locks: dict[str, StoreLock] = {}
+_locks: dict[str, ObjectLock] = {}
 """The locks that this process holds, by the address of their folder."""
 
 
@@ -81,12 +81,12 @@ class RunDirectory:
             UserError: another job is writing it, or it cannot be written.
         """
         if not self.location.is_remote:
-            with only_writer_of(Location(os.path.realpath(self.location.uri))):
+            with exclusive_writer(Location(os.path.realpath(self.location.uri))):
                 yield
             return
         with ExitStack() as stack:
             with Activity(f"taking the lock of {self.location.uri}", delay=SHOW_AFTER_SECONDS):
-                _locks[self.location.uri] = stack.enter_context(writing_alone(self.location))
+                _locks[self.location.uri] = stack.enter_context(lock_location(self.location))
             stack.callback(_locks.pop, self.location.uri)
             yield
 
@@ -110,7 +110,7 @@ class RunDirectory:
             self.location.write_bytes("config.yaml", b"")
             self.location.delete_file("config.yaml")
         except OSError as error:
-            reason = without_secrets(" ".join(str(error).split()))
+            reason = redact_secrets(" ".join(str(error).split()))
             raise UserError(
                 f"output {uri} cannot be written ({reason}); check the address and the "
                 "AWS_ variables"
@@ -199,7 +199,7 @@ def new_run(config: TrainingConfig) -> RunDirectory:
 
 def _new_run(config: TrainingConfig) -> RunDirectory:
     if config.output is not None:
-        check_apart(("--output", config.output), {"--data": config.data})
+        check_disjoint(("--output", config.output), {"--data": config.data})
     # Two jobs may begin within a second.
     return RunDirectory.at(config.output or time.strftime(f"runs/%Y%m%d-%H%M%S-{os.getpid()}"))
 
@@ -210,5 +210,5 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def _check_new_folder(run: Path, otherwise: str) -> None:
-    check_filled_folder(run, locked=False)
-    require_new(run, otherwise)
+    check_writable_folder(run, locked=False)
+    check_new_output(run, otherwise)

@@ -11,7 +11,7 @@ from ray.util.queue import Empty, Queue
 from torch.utils.tensorboard import SummaryWriter
 
 from reidray.progress import Activity, format_duration
-from reidray.storage.staging import write_whole
+from reidray.storage.staging import atomic_write
 from reidray.training.loop import Metrics, StepProgress
 from reidray.training.runs.run_directory import RunDirectory
 
@@ -139,7 +139,7 @@ class RunLogger:
     def _write(self, records: list[Metrics]) -> None:
         """Put down the epochs so far, in the file and for TensorBoard."""
         self.records = records
-        write_whole(self._file, "".join(json.dumps(record) + "\n" for record in records))
+        atomic_write(self._file, "".join(json.dumps(record) + "\n" for record in records))
         for record in records[-1:]:
             for name, value in record.items():
                 if isinstance(value, int | float):

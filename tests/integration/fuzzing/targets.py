@@ -22,8 +22,8 @@ from mutations import mutate, with_right_checksums
 from reidray.data.annotations import read_annotations
 from reidray.data.images.decoding import decode_image
 from reidray.data.images.masks import decode_mask
-from reidray.data.images.pil_images import UndecodableImage
-from reidray.data.layouts import read_layout
+from reidray.data.images.pil_images import ImageDecodeError
+from reidray.data.layouts import read_manifest
 from reidray.errors import UserError
 from reidray.evaluation.feature_files import read_features
 from reidray.evaluation.ground_truth import parse_ground_truth, ranking_ground_truth
@@ -95,7 +95,7 @@ def _picture(name):
             return
         assert decode_mask(data, (48, 24), size).max() <= 1
 
-    return Target(damage, read, UndecodableImage)
+    return Target(damage, read, ImageDecodeError)
 
 
 def _table(name, folder):
@@ -126,7 +126,7 @@ def _table(name, folder):
         if name in readers:
             readers[name]()
             return
-        manifest = read_layout(str(file))
+        manifest = read_manifest(str(file))
         assert manifest.table.num_rows
         assert len(manifest.fingerprint) == 16
 

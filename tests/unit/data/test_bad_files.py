@@ -11,8 +11,8 @@ from support.bad_files import many_scans, odd_pictures, packed_bomb, put_bad_fil
 from support.tiny_images import encoded, halves, tiny_jpeg, write_images
 
 from reidray.data.images.decoding import decode_files, decode_image, decode_mask
-from reidray.data.images.pil_images import MAX_PIXELS, MAX_SIDE, UndecodableImage
-from reidray.data.layouts import read_layout
+from reidray.data.images.pil_images import MAX_PIXELS, MAX_SIDE, ImageDecodeError
+from reidray.data.layouts import read_manifest
 from reidray.data.reading.image_folders import list_images
 from reidray.errors import UserError
 from reidray.storage.location import Location
@@ -21,13 +21,13 @@ WITHIN_SECONDS = 20
 DECODE = """
 import resource, sys
 from pathlib import Path
-from reidray.data.images.decoding import UndecodableImage, decode_image
+from reidray.data.images.decoding import ImageDecodeError, decode_image
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for name in sys.argv[1:]:
     try:
         print(decode_image(Path(name).read_bytes(), (128, 64)).shape)
-    except UndecodableImage as error:
+    except ImageDecodeError as error:
         print(error)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
@@ -83,13 +83,13 @@ def test_a_training_reads_on_beside_them_and_lists_nothing_behind_a_linked_part(
     _, reasons = put_files(tmp_path)
     (tmp_path / "people").mkdir()
     (tmp_path / "set").rename(tmp_path / "people" / "0007")
-    manifest = read_layout(str(tmp_path / "people"), "folders")
+    manifest = read_manifest(str(tmp_path / "people"), "folders")
     listed = set(manifest.table["path"].to_pylist())
     assert {f"0007/{name}" for name in reasons} <= listed
     (tmp_path / "trento").mkdir()
     (tmp_path / "trento" / "train").symlink_to(tmp_path / "people" / "0007")
     with pytest.raises(UserError, match="train: is a link that leaves"):
-        read_layout(str(tmp_path / "trento"), "trento")
+        read_manifest(str(tmp_path / "trento"), "trento")
 
 
 def test_names_that_are_not_utf8_are_refused_by_name(tmp_path):
@@ -99,7 +99,7 @@ def test_names_that_are_not_utf8_are_refused_by_name(tmp_path):
     (folder / strange).write_bytes(tiny_jpeg())
     assert list_images(Location(str(folder))) == [strange]
     with pytest.raises(UserError, match=r"'1/caf\\udce9\.jpg' is not UTF-8"):
-        read_layout(str(tmp_path / "people"), "folders")
+        read_manifest(str(tmp_path / "people"), "folders")
     with pytest.raises(UserError, match=r"caf\\udce9' is not UTF-8"):
         Location(str(tmp_path / os.fsdecode(b"caf\xe9")))
 
@@ -132,7 +132,7 @@ def test_half_a_person_is_no_query(kind, options):
     for length in range(0, len(whole), 1 + len(whole) // 300):
         try:
             decoded = decode_image(whole[:length], None)
-        except UndecodableImage:
+        except ImageDecodeError:
             continue
         assert np.array_equal(decoded, pixels), length
         assert length > len(whole) - 32
@@ -143,7 +143,7 @@ def test_a_jpeg_whose_end_was_never_written_is_no_query(progressive):
     whole = encoded(halves(24, 48), progressive=progressive)
     for length in range(len(whole) // 2, len(whole) - 2, 9):
         for filling in (b"\0", b"\xff"):
-            with pytest.raises(UndecodableImage, match="broken"):
+            with pytest.raises(ImageDecodeError, match="broken"):
                 decode_image(whole[:length].ljust(len(whole), filling), None)
 
 
@@ -190,7 +190,7 @@ def test_a_picture_of_very_many_scans_is_refused_and_one_of_some_is_read():
         lambda data: decode_image(data, None),
         lambda data: decode_mask(data, (1, 1), None),
     ):
-        with pytest.raises(UndecodableImage, match="too often"):
+        with pytest.raises(ImageDecodeError, match="too often"):
             decode(many_scans(16, 32, 200))
 
 

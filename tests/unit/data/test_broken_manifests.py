@@ -6,7 +6,7 @@ import pyarrow.parquet as papq
 import pytest
 from support.tiny_images import write_images
 
-from reidray.data.layouts import read_layout
+from reidray.data.layouts import read_manifest
 from reidray.errors import UserError
 
 NOT_UTF8 = pa.Array.from_buffers(
@@ -17,12 +17,12 @@ NOT_UTF8 = pa.Array.from_buffers(
 def test_a_file_beside_the_images_whose_name_is_not_utf8_does_no_harm(tmp_path):
     write_images(tmp_path, ["a.jpg", os.fsdecode(b"caf\xe9.jpg")])
     (tmp_path / "manifest.csv").write_text("path,split\na.jpg,train\n")
-    assert read_layout(str(tmp_path)).table["path"].to_pylist() == ["a.jpg"]
+    assert read_manifest(str(tmp_path)).table["path"].to_pylist() == ["a.jpg"]
 
 
 def refused(file):
     with pytest.raises(UserError) as caught:
-        read_layout(str(file))
+        read_manifest(str(file))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

@@ -15,7 +15,7 @@ from reidray.data.images.decoding import (
     decode_files,
     decode_image,
 )
-from reidray.data.images.pil_images import UndecodableImage
+from reidray.data.images.pil_images import ImageDecodeError
 from reidray.errors import UserError
 from reidray.storage.location import Location
 
@@ -134,7 +134,7 @@ def test_a_scaled_decode_is_close_to_a_full_one():
     ids=["empty", "text", "cut", "header", "png", "big", "bomb", "postscript", "float"],
 )
 def test_what_is_no_usable_image_is_refused_with_a_reason(data, reason):
-    with pytest.raises(UndecodableImage, match=reason):
+    with pytest.raises(ImageDecodeError, match=reason):
         decode_image(data, (128, 64))
 
 
@@ -144,7 +144,7 @@ def test_damaged_bytes_decode_or_are_refused_and_nothing_else(place, damage):
     place %= len(data)
     try:
         pixels = decode_image(data[:place] + damage + data[place + len(damage) :], (16, 8))
-    except UndecodableImage:
+    except ImageDecodeError:
         return
     assert pixels.shape == (16, 8, 3)
 
@@ -159,7 +159,7 @@ def test_a_png_whose_stream_is_broken_is_refused_and_not_black(orientation, size
     data = bytearray(buffer.getvalue())
     assert decode_image(bytes(data), size).any()
     data[data.index(b"IDAT") + 6] = 0xFF  # a kind of block that there is not
-    with pytest.raises(UndecodableImage, match="broken image"):
+    with pytest.raises(ImageDecodeError, match="broken image"):
         decode_image(bytes(data), size)
 
 

@@ -12,13 +12,13 @@ from support.tiny_images import write_images
 from reidray.data.annotations import write_annotations
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.ids import (
-    id_files,
-    number_cameras,
-    number_people,
-    read_number,
-    renumbered,
+    id_name_files,
+    nontrivial_names,
+    number_camera_ids,
+    number_person_ids,
+    parse_id_number,
 )
-from reidray.data.layouts import read_layout
+from reidray.data.layouts import read_manifest
 from reidray.errors import UserError
 
 LONG = "2023110512345678901"
@@ -26,7 +26,7 @@ LONG = "2023110512345678901"
 
 def people_of(root, layout="auto"):
     """Person by the folder or file that an image lies in, and the manifest."""
-    manifest = read_layout(str(root), layout)
+    manifest = read_manifest(str(root), layout)
     paths, people = (manifest.table[name].to_pylist() for name in ("path", "person"))
     return dict(zip(paths, people, strict=True)), manifest
 
@@ -38,9 +38,9 @@ def people_of(root, layout="auto"):
 )
 def test_nobody_is_ever_merged(names):
     try:
-        numbers = number_people(names, "data")
+        numbers = number_person_ids(names, "data")
     except UserError:
-        values = [read_number(name) for name in names]
+        values = [parse_id_number(name) for name in names]
         assert len({v for v in values if v}) < len([v for v in values if v])
         return
     people = {name: number for name, number in numbers.items() if number > 0}
@@ -55,20 +55,20 @@ def test_nobody_is_ever_merged(names):
     ["1_1", "0_0", "\u0661", " 1", "1 ", "+1", "-2", "--1", "1.0", "1e3", "9" * 19, "9" * 20, ""],
 )
 def test_only_digits_and_minus_one_within_64_bits_are_numbers(name):
-    assert read_number(name) is None
+    assert parse_id_number(name) is None
 
 
 @pytest.mark.parametrize(
     ("name", "number"), [("0", 0), ("0000", 0), ("-1", -1), ("0" * 30 + "7", 7), (LONG, int(LONG))]
 )
 def test_numbers_are_what_they_say(name, number):
-    assert read_number(name) == number
+    assert parse_id_number(name) == number
 
 
 @pytest.mark.parametrize("names", [["007", "7"], ["007", "7", "anna"], ["1", "01", "20" * 10]])
 def test_two_names_of_one_number_are_refused(names):
     with pytest.raises(UserError, match=r"data: persons .* are the same number"):
-        number_people(names, "data")
+        number_person_ids(names, "data")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_folders_that_are_no_numbers_are_names_and_nobody_is_merged(tmp_path, na
     assert sorted(set(people.values())) == list(range(1, len(names) + 1))
     assert manifest.person_ids == {name: people[f"{name}/0.jpg"] for name in names}
     assert any(f"{len(names)} names, numbered from 1" in note for note in manifest.notes)
-    (text,) = id_files(manifest.person_ids, manifest.camera_ids).values()
+    (text,) = id_name_files(manifest.person_ids, manifest.camera_ids).values()
     assert json.loads(text) == manifest.person_ids
 
 
@@ -98,7 +98,7 @@ def test_folders_that_are_numbers_stay_and_need_no_file(tmp_path):
     write_images(tmp_path, ["0002/a.jpg", f"{LONG}/a.jpg"])
     people, manifest = people_of(tmp_path)
     assert people == {"0002/a.jpg": 2, f"{LONG}/a.jpg": int(LONG)}
-    assert id_files(manifest.person_ids, manifest.camera_ids) == {}
+    assert id_name_files(manifest.person_ids, manifest.camera_ids) == {}
 
 
 def test_junk_and_distractors_beside_names_stay_what_they_are(tmp_path):
@@ -123,16 +123,16 @@ def test_names_of_market_files_may_be_long_numbers_or_names(tmp_path):
 @pytest.mark.parametrize("camera", ["90000", "20231105123456789012", "70000"])
 def test_cameras_beyond_16_bits_are_numbered_anew(tmp_path, camera):
     write_images(tmp_path, [f"0001/0001_c{camera}_1.jpg", "0001/0001_c5_1.jpg"])
-    manifest = read_layout(str(tmp_path))
+    manifest = read_manifest(str(tmp_path))
     assert set(manifest.camera_ids) == {camera, "5"}
     assert sorted(manifest.table["camera"].to_pylist()) == [1, 2]
-    assert "camera_ids.json" in id_files(manifest.person_ids, manifest.camera_ids)
+    assert "camera_ids.json" in id_name_files(manifest.person_ids, manifest.camera_ids)
 
 
 def test_more_cameras_than_a_manifest_holds_are_refused():
     names = {str(n) for n in range(40_000)}
     with pytest.raises(UserError, match="data: names 40000 cameras, expected 32767 at most"):
-        number_cameras(names, "data")
+        number_camera_ids(names, "data")
 
 
 def table(folder, person, suffix, name="person"):
@@ -177,7 +177,7 @@ def test_a_float_that_is_not_exact_is_refused_with_its_row(tmp_path, suffix, wro
         assert len(set(people_of(folder)[0].values())) == 3
         return
     with pytest.raises(UserError) as caught:
-        read_layout(str(folder))
+        read_manifest(str(folder))
     assert f"row 3: person is {wrong!r}, which is no whole number" in str(caught.value)
 
 
@@ -185,7 +185,7 @@ def test_a_float_that_is_not_exact_is_refused_with_its_row(tmp_path, suffix, wro
 def test_ids_that_a_short_float_merges_are_refused(tmp_path, kind, first):
     ids = pa.array(np.array([first, first + 1, 7], kind.to_pandas_dtype()))
     with pytest.raises(UserError, match=f"row 1: person is {first}.0, which is no whole number"):
-        read_layout(str(table(tmp_path / "long", ids, ".parquet")))
+        read_manifest(str(table(tmp_path / "long", ids, ".parquet")))
     ids = pa.array(np.array([first - 1, 8, 7], kind.to_pandas_dtype()))
     people, _ = people_of(table(tmp_path / "short", ids, ".parquet"))
     assert sorted(people.values()) == [7, 8, first - 1]
@@ -194,13 +194,13 @@ def test_ids_that_a_short_float_merges_are_refused(tmp_path, kind, first):
 @pytest.mark.parametrize("text", ["2.02311E+11", "2e+05", "1.0e5"])
 def test_a_number_that_a_spreadsheet_shortened_is_refused(tmp_path, text):
     with pytest.raises(UserError, match=re.escape(f"row 2: person is {text}, which may have lost")):
-        read_layout(str(table(tmp_path, ["7", text], ".csv")))
+        read_manifest(str(table(tmp_path, ["7", text], ".csv")))
 
 
 def test_one_name_in_two_forms_of_unicode_is_refused():
-    assert number_people(["Jos\u00e9", "Jose"], "data") == {"Jose": 1, "Jos\u00e9": 2}
+    assert number_person_ids(["Jos\u00e9", "Jose"], "data") == {"Jose": 1, "Jos\u00e9": 2}
     with pytest.raises(UserError, match=r"data: persons .* are one name, whose letters"):
-        number_people(["Jos\u00e9", "Jose\u0301", "12"], "data")
+        number_person_ids(["Jos\u00e9", "Jose\u0301", "12"], "data")
 
 
 def test_an_unsigned_number_beyond_64_bits_is_a_name(tmp_path):
@@ -211,7 +211,7 @@ def test_an_unsigned_number_beyond_64_bits_is_a_name(tmp_path):
 
 
 def test_cameras_of_a_table_may_have_names(tmp_path):
-    manifest = read_layout(str(table(tmp_path, ["door", "yard", ""], ".csv", "camera")))
+    manifest = read_manifest(str(table(tmp_path, ["door", "yard", ""], ".csv", "camera")))
     assert manifest.table["camera"].to_pylist() == [1, 2, None]
     assert manifest.camera_ids == {"door": 1, "yard": 2}
 
@@ -220,7 +220,7 @@ def test_cameras_of_a_table_may_have_names(tmp_path):
 @pytest.mark.parametrize("missing", ["nan", "NA", "N/A", "null", "None", "", "NaN"])
 @pytest.mark.parametrize("name", ["label", "attr_shoes"])
 def test_what_pandas_reads_as_missing_is_no_class(tmp_path, suffix, missing, name):
-    manifest = read_layout(str(table(tmp_path, ["cat", missing, "dog"], suffix, name)))
+    manifest = read_manifest(str(table(tmp_path, ["cat", missing, "dog"], suffix, name)))
     unknown = None if name == "label" else -1
     assert manifest.table[name].to_pylist() == [0, unknown, 1]
     said = [note for note in manifest.notes if f"{name} is {missing!r}" in note]
@@ -228,12 +228,12 @@ def test_what_pandas_reads_as_missing_is_no_class(tmp_path, suffix, missing, nam
 
 
 def test_labels_may_be_floats_with_gaps(tmp_path):
-    manifest = read_layout(str(table(tmp_path, [0.0, float("nan"), 1.0], ".parquet", "label")))
+    manifest = read_manifest(str(table(tmp_path, [0.0, float("nan"), 1.0], ".parquet", "label")))
     assert manifest.table["label"].to_pylist() == [0, None, 1]
 
 
 def test_labels_counted_from_one_or_with_gaps_are_closed_up(tmp_path):
-    manifest = read_layout(str(table(tmp_path, [3, 1, None, 7, 1], ".csv", "label")))
+    manifest = read_manifest(str(table(tmp_path, [3, 1, None, 7, 1], ".csv", "label")))
     assert manifest.classes == ("1", "3", "7")
     assert manifest.table["label"].to_pylist() == [1, 0, None, 2, 0]
 
@@ -244,7 +244,7 @@ def test_annotations_find_people_by_name_and_never_by_a_rounded_number(tmp_path)
     (tmp_path / "annotations_train.csv").write_bytes(
         write_annotations([("anna", codes | {"age": 2}), ("20231105123456789012", codes)])
     )
-    manifest = read_layout(str(tmp_path), "trento")
+    manifest = read_manifest(str(tmp_path), "trento")
     assert manifest.table["attr_age"].to_pylist() == [-1, 2]
     assert any("without images: 1 (the first is person 2023" in note for note in manifest.notes)
 
@@ -255,7 +255,7 @@ def test_a_name_among_numbers_does_not_part_the_others_from_their_annotations(tm
     ages = {"2": 1, "7": 2, "bob": 3, "99": 3}
     data = write_annotations((name, codes | {"age": age}) for name, age in ages.items())
     (tmp_path / "annotations_train.csv").write_bytes(data)
-    manifest = read_layout(str(tmp_path), "trento")
+    manifest = read_manifest(str(tmp_path), "trento")
     assert any("annotated people without images: 2" in note for note in manifest.notes)
     assert manifest.table["attr_age"].to_pylist() == [1, 2, -1]
 
@@ -267,9 +267,9 @@ def test_an_annotated_id_that_is_no_number_is_refused_beside_numbers(tmp_path, i
     data = write_annotations([(identity, codes), ("7", codes)])
     (tmp_path / "annotations_train.csv").write_bytes(data)
     with pytest.raises(UserError, match=r"annotations_train.csv: id"):
-        read_layout(str(tmp_path), "trento")
+        read_manifest(str(tmp_path), "trento")
 
 
 def test_only_renumbered_ids_are_written_down():
-    assert renumbered({"0002": 2, "-1": -1}) == {}
-    assert renumbered({"anna": 2, "Zoe": 1}) == {"Zoe": 1, "anna": 2}
+    assert nontrivial_names({"0002": 2, "-1": -1}) == {}
+    assert nontrivial_names({"anna": 2, "Zoe": 1}) == {"Zoe": 1, "anna": 2}

@@ -7,7 +7,7 @@ import boto3
 import pytest
 from support.tiny_images import tiny_jpeg, write_images
 
-from reidray.data.layouts import read_layout
+from reidray.data.layouts import read_manifest
 from reidray.errors import UserError
 from reidray.storage.location import Location
 
@@ -15,7 +15,7 @@ PEOPLE = range(1, 7)
 
 
 def read(root, layout="auto", **options):
-    return read_layout(str(root), layout, **options)
+    return read_manifest(str(root), layout, **options)
 
 
 def facts(manifest):
@@ -82,7 +82,7 @@ def test_one_folder_of_names_that_tell_people_is_a_training_set(tmp_path):
     (tmp_path / "readme.txt").write_text("x")
     manifest = read(tmp_path)
     assert (manifest.layout, counts(manifest, "train")) == ("flat_splits", (12, 6, 2))
-    assert manifest.notes == ("./: passed over: 1 .txt",)
+    assert manifest.notes == ("./: skipped: 1 .txt",)
 
 
 def test_veri_is_read_and_its_folders_are_never_people(tmp_path):
@@ -95,7 +95,7 @@ def test_veri_is_read_and_its_folders_are_never_people(tmp_path):
     assert manifest.layout == "veri"
     assert counts(manifest, "train") == (12, 6, 2)
     assert counts(manifest, "query") == (4, 4, 1)
-    assert manifest.notes == ("files beside the folders passed over: 1 .txt",)
+    assert manifest.notes == ("files beside the folders skipped: 1 .txt",)
     assert "looks like veri" in refusal(tmp_path, "folders")
 
 
@@ -116,8 +116,8 @@ def test_what_follows_market1501_is_read_and_folders_beside_it_are_named(tmp_pat
     manifest = read(tmp_path)
     assert manifest.layout == "market1501"
     assert counts(manifest, "train") == (12, 6, 2)
-    assert manifest.notes[0] == "query/: passed over: 1 .csv"
-    assert manifest.notes[-1] == "folders passed over: gt_bbox/, pytorch/"
+    assert manifest.notes[0] == "query/: skipped: 1 .csv"
+    assert manifest.notes[-1] == "folders skipped: gt_bbox/, pytorch/"
 
 
 def test_a_set_one_folder_further_in_is_said_to_be_there(tmp_path):
@@ -150,7 +150,7 @@ def test_what_layumi_prepares_is_taken_once(tmp_path):
     assert counts(manifest, "val") == (0, 0, 0)
     assert {row[2] for row in facts(manifest) if row[1] == "gallery"} == {-1, 0, 7, 8, 9}
     assert "train_all/ is read for train" in manifest.notes[0]
-    assert manifest.notes[-1] == "folders passed over: multi-query/, train/, val/"
+    assert manifest.notes[-1] == "folders skipped: multi-query/, train/, val/"
 
 
 @pytest.mark.parametrize("val", ["val/{p:04d}/{n}", "val/{n}"])
@@ -350,15 +350,15 @@ def test_layouts_in_a_bucket_are_recognised_as_on_a_disk(bucket):
         for camera in ("cam1", "cam2"):
             root.write_bytes(f"{person:04d}/{camera}/0001.png", tiny_jpeg())
     root.write_bytes("notes.txt", b"x")
-    manifest = read_layout(root.uri)
+    manifest = read_manifest(root.uri)
     assert counts(manifest, "train") == (12, 6, 2)
-    assert manifest.notes == ("passed over: 1 .txt",)
+    assert manifest.notes == ("skipped: 1 .txt",)
     assert f"--data {bucket}/set" in read_layout_refusal(bucket)
     for person in PEOPLE:
         put_key(f"{bucket}/keys/{person}//a.jpg")
         put_key(f"{bucket}/keys/{person}/./b.jpg")
     put_key(f"{bucket}/keys/./c.jpg")
-    manifest = read_layout(f"{bucket}/keys")
+    manifest = read_manifest(f"{bucket}/keys")
     assert counts(manifest, "train") == (12, 6, 0)
     assert "left out: 1 (the first is './c.jpg')" in manifest.notes[0]
 
@@ -371,7 +371,7 @@ def put_key(uri):
 
 def read_layout_refusal(uri):
     with pytest.raises(UserError) as error:
-        read_layout(uri)
+        read_manifest(uri)
     return str(error.value)
 
 

@@ -11,7 +11,7 @@ from support.tiny_images import tiny_jpeg, write_images
 from reidray.data.annotations import write_annotations
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.images.decoding import decode_files
-from reidray.data.layouts import LAYOUTS, read_layout
+from reidray.data.layouts import LAYOUTS, read_manifest
 from reidray.errors import UserError
 from reidray.storage.location import Location
 
@@ -27,7 +27,7 @@ def facts(manifest):
 
 
 def read(root, layout="auto", **options):
-    return read_layout(str(root), layout, **options)
+    return read_manifest(str(root), layout, **options)
 
 
 def trento(root, annotated=("2", "7")):
@@ -87,7 +87,7 @@ def test_trento_annotates_train_and_leaves_test_and_queries_unknown(tmp_path):
         ("train/0002_c1_016620005.jpg", "train", 2, 1, 3, 0),
         ("train/0007_c3_010187163.jpg", "train", 7, 3, 3, 0),
     ]
-    assert manifest.notes == ("folders passed over: truth/",)
+    assert manifest.notes == ("folders skipped: truth/",)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_trento_annotates_train_and_leaves_test_and_queries_unknown(tmp_path):
 def test_annotations_that_do_not_fit_are_counted_or_refused(tmp_path, annotated, note):
     manifest = read(trento(tmp_path, annotated))
     assert note in manifest.notes[0]
-    assert manifest.notes[1:] == ("folders passed over: truth/",)
+    assert manifest.notes[1:] == ("folders skipped: truth/",)
     if "7" not in annotated:
         assert rows(manifest, "attr_age")[-1] == (-1,)
     with pytest.raises(UserError, match=re.escape(note)):
@@ -188,7 +188,7 @@ def test_images_outside_a_persons_folder_are_counted(tmp_path):
     manifest = read(tmp_path, "folders")
     assert rows(manifest, "path") == [("train/0001/a.jpg",)]
     assert "left out: 1 (the first is 'train/stray.jpg')" in manifest.notes[0]
-    assert manifest.notes[1:] == ("folders passed over: other/",)
+    assert manifest.notes[1:] == ("folders skipped: other/",)
     with pytest.raises(UserError, match="left out: 1"):
         read(tmp_path, "folders", strict=True)
 
@@ -237,7 +237,7 @@ def test_msmt17_counts_images_in_no_list_and_files_that_are_none(tmp_path):
     (tmp_path / "train" / "notes.txt").write_text("x")
     notes = read(tmp_path).notes
     assert notes[:2] == (
-        "passed over: 1 .txt",
+        "skipped: 1 .txt",
         "images in no list: 1 (the first is 'train/0009/0009_000_01_0303noon_0016_1.jpg')",
     )
 
@@ -298,7 +298,7 @@ def test_pets_have_labels_and_masks_and_count_what_does_not_pair_up(tmp_path):
 
 def test_files_among_the_pets_that_are_no_images_are_counted(tmp_path):
     (pets(tmp_path) / "images" / "Abyssinian_1.mat").write_bytes(b"x")
-    assert "images/: passed over: 1 .mat" in read(tmp_path).notes
+    assert "images/: skipped: 1 .mat" in read(tmp_path).notes
 
 
 def test_pets_in_both_lists_are_refused(tmp_path):
@@ -371,14 +371,14 @@ def test_a_csv_of_a_spreadsheet_in_another_language_is_a_layout(tmp_path, mark):
     write_images(tmp_path, ["a/1.jpg", "2.jpg"])
     text = rows.replace(",", mark).replace("\n", "\r\n")
     (tmp_path / "manifest.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
-    manifest = read_layout(str(tmp_path))
+    manifest = read_manifest(str(tmp_path))
     assert manifest.table["path"].to_pylist() == ["2.jpg", "a/1.jpg"]
     assert manifest.person_ids == {"anna": 1, "ben": 2}
     for name in ("anna", "ben"):
         write_images(tmp_path / "people", [f"{name}/1.jpg"])
     (tmp_path / "manifest.csv").rename(tmp_path / "people/spring.csv")
     with pytest.raises(UserError, match=r"spring\.csv has the columns of a manifest"):
-        read_layout(str(tmp_path / "people"))
+        read_manifest(str(tmp_path / "people"))
 
 
 def test_labels_may_be_floats_of_16_bits(tmp_path):
@@ -386,7 +386,7 @@ def test_labels_may_be_floats_of_16_bits(tmp_path):
     labels = pa.array(np.array([1, 2], np.float16))
     columns = {"path": ["1.jpg", "2.jpg"], "split": ["train", "train"], "label": labels}
     pa.parquet.write_table(pa.table(columns), tmp_path / "manifest.parquet")
-    assert read_layout(str(tmp_path)).classes == ("1", "2")
+    assert read_manifest(str(tmp_path)).classes == ("1", "2")
 
 
 def test_images_a_manifest_lists_in_vain_are_counted(tmp_path):

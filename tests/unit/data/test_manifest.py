@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from reidray.data.attribute_schema import Attribute, AttributeSchema
 from reidray.data.manifest import build_manifest
-from reidray.data.split import split_images, split_people
+from reidray.data.split import split_by_image, split_by_person
 from reidray.errors import UserError
 
 SCHEMA = AttributeSchema((Attribute("hat", ("no", "yes")),))
@@ -120,7 +120,7 @@ def test_a_split_keeps_every_image_and_no_person_is_on_both_sides(people, val_fr
         for person, count in people.items()
         for image in range(count)
     ]
-    split = split_people(manifest_of(rows), val_fraction, seed)
+    split = split_by_person(manifest_of(rows), val_fraction, seed)
     train, val = (split.split(side)["person"].to_pylist() for side in ("train", "val"))
     assert sorted(train + val) == sorted(person for _, _, person in rows)
     assert train
@@ -138,7 +138,7 @@ def test_a_split_depends_on_the_seed_and_not_on_the_order_of_rows():
     shuffled = random.Random(0).sample(rows, len(rows))
 
     def val_people(rows, seed):
-        return set(split_people(manifest_of(rows), seed=seed).split("val")["person"].to_pylist())
+        return set(split_by_person(manifest_of(rows), seed=seed).split("val")["person"].to_pylist())
 
     assert val_people(rows, 1) == val_people(shuffled, 1)
     assert val_people(rows, 1) != val_people(rows, 2)
@@ -149,7 +149,7 @@ def test_who_is_not_a_person_is_left_out_of_training_and_counted():
     rows = [("a.jpg", "train", 1), ("b.jpg", "train", 2)]
     nobody = [("c.jpg", "train", -1), ("d.jpg", "train", 0), ("e.jpg", "train", None)]
     others = [("q.jpg", "query", None), ("g.jpg", "gallery", -1)]
-    split = split_people(manifest_of(rows + nobody + others))
+    split = split_by_person(manifest_of(rows + nobody + others))
     assert sorted(split.table["path"].to_pylist()) == ["a.jpg", "b.jpg", "g.jpg", "q.jpg"]
     assert split.notes[-1].endswith(": 3")
     assert split.split("train").num_rows == split.split("val").num_rows == 1
@@ -157,21 +157,21 @@ def test_who_is_not_a_person_is_left_out_of_training_and_counted():
 
 def test_a_validation_set_of_the_users_own_is_kept():
     manifest = manifest_of([("a.jpg", "train", 1), ("b.jpg", "val", 2), ("c.jpg", "train", 0)])
-    assert split_people(manifest) is manifest
+    assert split_by_person(manifest) is manifest
 
 
 @pytest.mark.parametrize("people", [[1, 1], [-1, 0], [None, 1]])
 def test_fewer_than_two_people_cannot_be_split(people):
     rows = [(f"{number}.jpg", "train", person) for number, person in enumerate(people)]
     with pytest.raises(UserError, match="at least 2"):
-        split_people(manifest_of(rows))
+        split_by_person(manifest_of(rows))
 
 
 @pytest.mark.parametrize("val_fraction", [0, 1, -0.1, 1.5, np.nan])
 def test_a_share_that_is_none_is_refused(val_fraction):
     rows = [("a.jpg", "train", 1), ("b.jpg", "train", 2)]
     with pytest.raises(UserError, match="val_fraction"):
-        split_people(manifest_of(rows), val_fraction)
+        split_by_person(manifest_of(rows), val_fraction)
 
 
 def labelled(labels, classes, split="train", others=()):
@@ -189,7 +189,7 @@ class_sizes = st.lists(st.integers(1, 40), min_size=1, max_size=8).filter(lambda
 def test_an_image_split_gives_each_class_its_share(sizes, val_fraction, seed):
     labels = [label for label, count in enumerate(sizes) for _ in range(count)]
     manifest = labelled(labels, tuple(f"breed {n}" for n in range(len(sizes))))
-    split = split_images(manifest, val_fraction=val_fraction, seed=seed)
+    split = split_by_image(manifest, val_fraction=val_fraction, seed=seed)
     assert split.table.drop_columns("split").equals(manifest.table.drop_columns("split"))
     train, val = (split.split(side)["label"].to_pylist() for side in ("train", "val"))
     for label, count in enumerate(sizes):
@@ -204,7 +204,7 @@ def test_an_image_split_depends_on_the_seed_alone():
 
     def val_paths(seed, others=()):
         manifest = labelled(labels, ("a", "b", "c"), others=others)
-        return split_images(manifest, seed=seed).split("val")["path"].to_pylist()
+        return split_by_image(manifest, seed=seed).split("val")["path"].to_pylist()
 
     assert val_paths(1) == val_paths(1, [("query.jpg", "query", 2), ("g.jpg", "gallery", None)])
     assert val_paths(1) != val_paths(2)
@@ -213,7 +213,7 @@ def test_an_image_split_depends_on_the_seed_alone():
 
 def test_without_labels_images_are_split_as_they_come():
     manifest = manifest_of([(f"{row}.jpg", "train", None) for row in range(30)], attr_hat=[1] * 30)
-    split = split_images(manifest, val_fraction=0.1, seed=0)
+    split = split_by_image(manifest, val_fraction=0.1, seed=0)
     assert split.split("val").num_rows == 3
     assert split.split("train").num_rows == 27
 
@@ -221,7 +221,7 @@ def test_without_labels_images_are_split_as_they_come():
 def test_an_image_split_of_the_users_own_is_kept_and_loses_what_has_no_label():
     others = [("v.jpg", "val", 1), ("w.jpg", "val", None), ("g.jpg", "gallery", None)]
     manifest = labelled([0, 1, None, 0], ("a", "b"), others=others)
-    split = split_images(manifest)
+    split = split_by_image(manifest)
     assert split.split("val")["path"].to_pylist() == ["v.jpg"]
     assert split.split("train")["path"].to_pylist() == ["0.jpg", "1.jpg", "3.jpg"]
     assert split.split("gallery").num_rows == 1
@@ -232,7 +232,7 @@ def test_a_class_without_a_training_image_is_refused_by_name():
     others = [("v.jpg", "val", 1), ("w.jpg", "val", 1)]
     manifest = labelled([0, 3, 3], ("pug", "Bengal", "Sphynx", "beagle"), others=others)
     with pytest.raises(UserError) as error:
-        split_images(manifest)
+        split_by_image(manifest)
     assert str(error.value) == (
         "/root: class 'Bengal' has no training image (classes without: 2; other splits hold 2 of "
         "this one); train holds 3 images of 2 of 4 classes; add the missing ones or leave their "
@@ -242,9 +242,9 @@ def test_a_class_without_a_training_image_is_refused_by_name():
 
 def test_images_that_cannot_be_split_are_refused():
     with pytest.raises(UserError, match="train holds 2 images and no two of any class"):
-        split_images(labelled([0, 1], ("a", "b")))
+        split_by_image(labelled([0, 1], ("a", "b")))
     with pytest.raises(UserError, match=r"val_fraction is 1\.0"):
-        split_images(labelled([0, 0], ("a",)), val_fraction=1.0)
+        split_by_image(labelled([0, 0], ("a",)), val_fraction=1.0)
 
 
 def test_arrow_columns_are_taken_as_they_are():

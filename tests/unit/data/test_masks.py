@@ -10,8 +10,8 @@ from support.tiny_images import encoded, halves
 from reidray.data.images.crops import CropGroup, CropTable
 from reidray.data.images.decoding import decode_files
 from reidray.data.images.masks import decode_mask
-from reidray.data.images.pil_images import UndecodableImage
-from reidray.data.layouts import read_layout
+from reidray.data.images.pil_images import ImageDecodeError
+from reidray.data.layouts import read_manifest
 from reidray.errors import UserError
 from reidray.storage.location import Location
 
@@ -88,7 +88,7 @@ def test_trimaps_and_masks_of_two_values_say_the_same(data):
     ],
 )
 def test_a_mask_that_cannot_be_told_is_refused_with_a_reason(data, reason):
-    with pytest.raises(UndecodableImage, match=reason):
+    with pytest.raises(ImageDecodeError, match=reason):
         decode_mask(data, (2, 3), None)
 
 
@@ -171,7 +171,7 @@ def test_masks_are_gathered_beside_their_crops():
     table = CropTable([group([7, 2]), group([]), group([5, 4, 0])])
     rows = np.array([4, 7, 7, 0, 2])
     first, second = table.read([rows, rows[:2]])
-    assert first.rows.tolist() == rows.tolist()
+    assert first.indices.tolist() == rows.tolist()
     assert first.crops[:, 0, 0, 0].tolist() == rows.tolist()
     assert first.masks.shape == (5, 2, 4)
     assert first.masks[:, 1, 3].tolist() == [0, 1, 1, 0, 0]
@@ -191,7 +191,7 @@ def test_the_real_masks_of_the_pets():
     folder = DATA / "pets-mini"
     if not folder.exists():
         pytest.skip("needs the real Oxford-IIIT Pets images")
-    table = read_layout(str(folder)).table
+    table = read_manifest(str(folder)).table
     decoded = decode_files(
         Location(str(folder)),
         table["path"].to_pylist(),

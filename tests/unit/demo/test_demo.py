@@ -10,8 +10,8 @@ from PIL import Image
 from reidray.baselines.pca import PCABaseline
 from reidray.data.annotations import read_annotations
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
-from reidray.data.layouts import read_layout
-from reidray.demo import check_demo_folder, draw_demo_set
+from reidray.data.layouts import read_manifest
+from reidray.demo import check_demo_folder, generate_demo_set
 from reidray.errors import UserError
 
 
@@ -38,14 +38,16 @@ def digest_files(root):
 
 
 def draw_small(destination, **changes):
-    draw_demo_set(destination, **{"people": 10, "cameras": 3, "images": 95, "seed": 5} | changes)
+    generate_demo_set(
+        destination, **{"people": 10, "cameras": 3, "images": 95, "seed": 5} | changes
+    )
     return destination
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     root = tmp_path_factory.mktemp("demo") / "set"
-    draw_demo_set(root, images=1000, seed=1)
+    generate_demo_set(root, images=1000, seed=1)
     return root
 
 
@@ -58,9 +60,9 @@ def test_holds_as_many_crops_of_64_by_128_as_asked_for(demo):
 
 
 def test_is_read_as_the_trento_layout_without_a_finding(demo):
-    manifest = read_layout(str(demo), strict=True)
+    manifest = read_manifest(str(demo), strict=True)
     assert manifest.layout == "trento"
-    assert manifest.notes == ("folders passed over: truth/",)
+    assert manifest.notes == ("folders skipped: truth/",)
     train = manifest.split("train")
     assert len(set(train["person"].to_pylist())) == 80
     assert set(train["camera"].to_pylist()) == {1, 2, 3, 4}

@@ -45,7 +45,7 @@ def append(store, numbers):
     store.append(images_of(*images), predictions)
 
 
-def open_store(folder, model="m", shape=SHAPE, **asked):
+def open_s3(folder, model="m", shape=SHAPE, **asked):
     return EmbeddingStore(PartFolder(Location(str(folder))), model, shape, **asked)
 
 
@@ -62,11 +62,11 @@ def test_what_was_kept_is_found_by_its_content_in_this_run_and_in_the_next(
     tmp_path_factory, nights, asked, attributes
 ):
     folder = tmp_path_factory.mktemp("store")
-    store = open_store(folder, shape=PredictionShape(4, attributes))
+    store = open_s3(folder, shape=PredictionShape(4, attributes))
     for numbers in nights:
         append(store, numbers)
     kept = {number for numbers in nights for number in numbers}
-    for opened in (store, open_store(folder, shape=store.shape)):
+    for opened in (store, open_s3(folder, shape=store.shape)):
         rows = rows_of(opened, asked)
         assert [row >= 0 for row in rows] == [number in kept for number in asked]
         there = np.array([number for number in asked if number in kept])
@@ -81,15 +81,15 @@ def test_what_was_kept_is_found_by_its_content_in_this_run_and_in_the_next(
 
 
 def test_a_store_keeps_the_models_apart_and_one_opened_anew_begins_empty(tmp_path):
-    append(open_store(tmp_path, "one"), [1, 2])
-    append(open_store(tmp_path, "other"), [2])
-    assert list(rows_of(open_store(tmp_path, "other"), [1, 2])) == [-1, 0]
-    anew = open_store(tmp_path, "one", replace_existing=True)
+    append(open_s3(tmp_path, "one"), [1, 2])
+    append(open_s3(tmp_path, "other"), [2])
+    assert list(rows_of(open_s3(tmp_path, "other"), [1, 2])) == [-1, 0]
+    anew = open_s3(tmp_path, "one", replace_existing=True)
     assert list(rows_of(anew, [1])) == [-1]
     append(anew, [2, 3])
     anew.remove_replaced()
-    assert list(rows_of(open_store(tmp_path, "one"), [1, 2, 3])) == [-1, 0, 1]
-    seen = open_store(tmp_path, "one", folders=["/a"]).take_seen("/a")
+    assert list(rows_of(open_s3(tmp_path, "one"), [1, 2, 3])) == [-1, 0, 1]
+    seen = open_s3(tmp_path, "one", folders=["/a"]).take_seen("/a")
     assert seen["path"].to_pylist() == ["2.jpg", "3.jpg", "2.jpg", "2.jpg"]  # 1 is in no model
 
 
@@ -120,26 +120,26 @@ def test_a_writer_that_stood_still_writes_nothing_once_another_has(place, tmp_pa
     uri = tmp_path / "store"
     if place == "bucket":
         uri = f"{request.getfixturevalue('bucket')}/store"
-    late, next_one = open_store(uri), open_store(uri)
+    late, next_one = open_s3(uri), open_s3(uri)
     append(next_one, [1])
     before = Location(str(uri)).list_files()
     with pytest.raises(UserError, match="another run began to write it"):
         append(late, [2])
     assert Location(str(uri)).list_files() == before
-    assert list(rows_of(open_store(uri), [1, 2])) == [0, -1]
+    assert list(rows_of(open_s3(uri), [1, 2])) == [0, -1]
 
 
 def test_a_part_is_kept_though_the_answer_to_its_writing_is_lost(bucket, unreliable):
     unreliable.lost = (".parquet",)
-    store = open_store(f"{bucket}/store")
+    store = open_s3(f"{bucket}/store")
     append(store, [1])
     append(store, [2])
     assert unreliable.met["lost"] == 2
-    assert list(rows_of(open_store(f"{bucket}/store"), [1, 2])) == [0, 1]
+    assert list(rows_of(open_s3(f"{bucket}/store"), [1, 2])) == [0, 1]
 
 
 def test_a_part_that_changed_since_a_store_was_opened_is_not_read(tmp_path):
-    store = open_store(tmp_path)
+    store = open_s3(tmp_path)
     append(store, [1, 2])
     append(store, [3])
     log = PartFolder(Location(str(tmp_path)))
@@ -152,28 +152,28 @@ def test_a_part_that_changed_since_a_store_was_opened_is_not_read(tmp_path):
 
 
 def test_a_part_that_a_bucket_does_not_give_is_not_taken_for_a_damaged_one(bucket, unreliable):
-    append(open_store(f"{bucket}/store"), [1])
+    append(open_s3(f"{bucket}/store"), [1])
     unreliable.denied = (".parquet",)
     with pytest.raises(PermissionError):
-        open_store(f"{bucket}/store")
+        open_s3(f"{bucket}/store")
 
 
 def test_a_damaged_part_is_named_with_what_to_do(tmp_path):
-    append(open_store(tmp_path), [1])
+    append(open_s3(tmp_path), [1])
     (part,) = tmp_path.rglob("*.parquet")
     part.write_bytes(part.read_bytes()[:-20])
     with pytest.raises(UserError, match=rf"{part.name}: is not a part of a store.*remove it"):
-        open_store(tmp_path)
+        open_s3(tmp_path)
 
 
 @pytest.mark.parametrize("described", ["", "{}", '{"model": "m", "day": "2026-01-01"}', "[" * 9999])
 def test_a_table_of_others_in_the_place_of_a_part_is_named(tmp_path, described):
-    append(open_store(tmp_path), [1])
+    append(open_s3(tmp_path), [1])
     (part,) = tmp_path.rglob("*.parquet")
     table = pa.table({"a": [1]}).replace_schema_metadata({"reidray": described})
     pq.write_table(table, part)
     with pytest.raises(UserError, match=rf"{part.name}: is not a part of a store.*remove it"):
-        open_store(tmp_path)
+        open_s3(tmp_path)
 
 
 @given(st.lists(st.binary(min_size=HASH_BYTES, max_size=HASH_BYTES), max_size=20), st.data())
@@ -190,12 +190,12 @@ def see(store, *rows):
 
 
 def test_a_file_is_known_by_folder_name_and_stamp_as_it_was_seen_last(tmp_path):
-    store = open_store(tmp_path)
+    store = open_s3(tmp_path)
     see(store, ("/a", "x.jpg", "s1", digest(1), None), ("/a", "y.jpg", "", digest(2), None))
     see(store, ("/a", "x.jpg", "s2", digest(3), None), ("/b", "x.jpg", "s1", digest(4), "torn"))
 
     def contents(folder, path, stamp):
-        seen = open_store(tmp_path, folders=[folder]).take_seen(folder)
+        seen = open_s3(tmp_path, folders=[folder]).take_seen(folder)
         found = look_up_images(seen, pa.array([path]), pa.array([stamp]))
         return found.contents.to_pylist()[0], found.reasons.to_pylist()[0]
 

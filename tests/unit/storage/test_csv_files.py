@@ -13,7 +13,7 @@ from reidray.evaluation.evaluation_files import query_table
 from reidray.evaluation.evaluation_result import QueryResult
 from reidray.scoring.gallery_distractors import distractor_table
 from reidray.scoring.quarantine import write_quarantine
-from reidray.storage.csv_files import neutralise, restore, write_csv, write_csv_records
+from reidray.storage.csv_files import escape_formula, unescape_formula, write_csv, write_csv_records
 from reidray.studies.films.recommendation_files import list_table
 
 STARTS = "=+-@\t\r"
@@ -26,8 +26,8 @@ def cells(data):
 
 @given(st.text(st.sampled_from("'=+-@\t\r\n ab1_c.")) | st.text())
 def test_a_text_is_no_formula_once_written_and_comes_back_as_it_was(text):
-    written = neutralise(text)
-    assert restore(written) == text
+    written = escape_formula(text)
+    assert unescape_formula(written) == text
     if written.startswith(tuple(STARTS)):
         assert written.startswith("-1_c")
 
@@ -43,12 +43,12 @@ def test_every_start_of_a_formula_has_an_apostrophe_before_it(start):
     "name", ["000123.jpg", "a/0002_c1.jpg", "-1_c1s1_000401_03.jpg", "it's.jpg", "'quoted'.jpg"]
 )
 def test_ordinary_names_stay_as_they_are(name):
-    assert neutralise(name) == name
-    assert restore(name) == name
+    assert escape_formula(name) == name
+    assert unescape_formula(name) == name
 
 
 def test_minus_one_that_goes_on_as_a_formula_is_one():
-    assert neutralise("-1_c1s1+2.jpg") == "'-1_c1s1+2.jpg"
+    assert escape_formula("-1_c1s1+2.jpg") == "'-1_c1s1+2.jpg"
 
 
 def test_a_line_break_within_a_name_begins_no_row():

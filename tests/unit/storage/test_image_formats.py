@@ -4,9 +4,9 @@ from PIL import Image
 from support.tiny_images import encoded, halves, tiny_jpeg, write_images
 
 from reidray.data.images.decoding import decode_files, decode_image
-from reidray.data.images.pil_images import UndecodableImage
-from reidray.data.layouts import read_layout
-from reidray.data.reading.image_folders import find_images, list_images, passed_over_note
+from reidray.data.images.pil_images import ImageDecodeError
+from reidray.data.layouts import read_manifest
+from reidray.data.reading.image_folders import describe_skipped, find_images, list_images
 from reidray.errors import UserError
 from reidray.storage.image_formats import (
     FORMATS,
@@ -42,7 +42,7 @@ def test_formats_that_run_programs_or_have_no_mark_stay_closed():
     for kind in ("EPS", "TGA", "PDF", "ICO"):
         data = encoded(halves(), kind)
         assert not is_image_head(data[:HEAD_BYTES])
-        with pytest.raises(UndecodableImage, match="not an image"):
+        with pytest.raises(ImageDecodeError, match="not an image"):
             decode_image(data, None)
     for text in (
         b"BMW is a firm, and this a text of it",
@@ -63,7 +63,7 @@ def test_a_cut_picture_is_refused_or_nothing_of_it_was_lost(kind):
         for length in (*range(300), *range(300, len(whole), 1 + len(whole) // 300)):
             try:
                 decoded = decode_image(whole[:length], None)
-            except UndecodableImage:
+            except ImageDecodeError:
                 continue
             assert np.array_equal(decoded, pixels), length
 
@@ -114,8 +114,8 @@ def test_no_image_vanishes_for_its_name_and_other_files_are_counted(place):
     found = find_images(location)
     assert found.paths == tuple(sorted((*NAMES, "f.ppm", "g.jp2", "h.avif")))
     expected = {".txt": 2, ".csv": 1, "without a suffix": 1, ".thing": 1, ".eps": 1, "hidden": 1}
-    assert found.passed_over == expected
-    assert passed_over_note(found.passed_over).startswith("passed over: 2 .txt, 1 .csv, 1 .eps")
+    assert found.skipped == expected
+    assert describe_skipped(found.skipped).startswith("skipped: 2 .txt, 1 .csv, 1 .eps")
     assert not decode_files(location, found.paths, (16, 8)).bad
 
 
@@ -123,7 +123,7 @@ def test_a_folder_without_images_says_what_it_holds_instead(place):
     location, put = place
     put("a.txt", b"x")
     put("b.txt", b"x")
-    with pytest.raises(UserError, match=r"holds no images .*; passed over: 2 \.txt$"):
+    with pytest.raises(UserError, match=r"holds no images .*; skipped: 2 \.txt$"):
         find_images(location)
 
 
@@ -139,4 +139,4 @@ def test_first_bytes_are_read_only_where_the_suffix_says_nothing(tmp_path, monke
 
 def test_training_folders_of_jfif_are_people(tmp_path):
     write_images(tmp_path, ["1/a.jpg", "2/a.jfif", "3/a"])
-    assert read_layout(str(tmp_path)).table["person"].to_pylist() == [1, 2, 3]
+    assert read_manifest(str(tmp_path)).table["person"].to_pylist() == [1, 2, 3]

@@ -7,7 +7,7 @@ from support.tiny_images import write_images
 
 from reidray.errors import UserError
 from reidray.storage.location import Location
-from reidray.storage.staging import staged_directory, write_whole
+from reidray.storage.staging import atomic_folder, atomic_write
 
 
 def names(folder):
@@ -20,7 +20,7 @@ def contents(folder):
 
 def test_an_output_appears_whole_and_only_at_the_end(tmp_path):
     destination = tmp_path / "deep" / "out"
-    with staged_directory(destination) as staging:
+    with atomic_folder(destination) as staging:
         (staging / "a.txt").write_text("new")
         assert not destination.exists()
     assert contents(destination) == {"a.txt": "new"}
@@ -36,7 +36,7 @@ def test_an_earlier_output_is_replaced_in_one_step(tmp_path):
     destination = tmp_path / "out"
     earlier = frozenset({"a.txt", "b.txt"})
     for text in ("old", "new"):
-        with staged_directory(destination, replaces=earlier) as staging:
+        with atomic_folder(destination, replaces=earlier) as staging:
             (staging / f"{'a' if text == 'old' else 'b'}.txt").write_text(text)
             assert not destination.exists() or contents(destination) == {"a.txt": "old"}
     assert contents(destination) == {"b.txt": "new"}
@@ -44,7 +44,7 @@ def test_an_earlier_output_is_replaced_in_one_step(tmp_path):
 
 
 def write_half_and_fail(destination, failure):
-    with staged_directory(destination, replaces=frozenset({"a.txt"})) as staging:
+    with atomic_folder(destination, replaces=frozenset({"a.txt"})) as staging:
         (staging / "a.txt").write_text("half")
         raise failure
 
@@ -65,7 +65,7 @@ def test_what_is_not_an_earlier_output_is_never_lost(tmp_path):
     for replaces in (frozenset(), frozenset({"a.txt"})):
         with (
             pytest.raises(UserError, match=r"'thesis\.tex', which would be lost"),
-            staged_directory(tmp_path, replaces=replaces),
+            atomic_folder(tmp_path, replaces=replaces),
         ):
             pytest.fail("work began")
     assert contents(tmp_path) == {"thesis.tex": "years"}
@@ -73,14 +73,14 @@ def test_what_is_not_an_earlier_output_is_never_lost(tmp_path):
 
 def test_what_came_during_the_work_is_not_lost_either(tmp_path):
     destination = tmp_path / "out"
-    with pytest.raises(UserError, match="would be lost"), staged_directory(destination):
+    with pytest.raises(UserError, match="would be lost"), atomic_folder(destination):
         write_images(destination, ["family.jpg"])
     assert names(destination) == ["family.jpg"]
 
 
 def test_an_empty_folder_may_be_the_destination(tmp_path):
     (tmp_path / "out").mkdir()
-    with staged_directory(tmp_path / "out") as staging:
+    with atomic_folder(tmp_path / "out") as staging:
         (staging / "a.txt").write_text("new")
     assert contents(tmp_path / "out") == {"a.txt": "new"}
 
@@ -88,13 +88,13 @@ def test_an_empty_folder_may_be_the_destination(tmp_path):
 def test_a_place_that_cannot_be_written_is_said_before_the_work(tmp_path):
     (tmp_path / "file").write_text("x")
     for destination in (tmp_path / "file", tmp_path / "file" / "out", "/proc/out"):
-        with pytest.raises(UserError), staged_directory(type(tmp_path)(destination)):
+        with pytest.raises(UserError), atomic_folder(type(tmp_path)(destination)):
             pytest.fail("work began")
 
 
 def test_a_hidden_file_of_others_beside_one_that_is_written_is_never_lost(tmp_path):
     (tmp_path / ".a.txt.part").write_text("mine")
-    write_whole(tmp_path / "a.txt", "new")
+    atomic_write(tmp_path / "a.txt", "new")
     Location(str(tmp_path)).write_bytes("a.txt", b"newer")
     assert contents(tmp_path) == {".a.txt.part": "mine", "a.txt": "newer"}
 
@@ -130,11 +130,11 @@ def test_a_file_of_another_tool_without_the_summary_is_never_lost(tmp_path):
     earlier = frozenset({"a.txt", "summary.json"})
     with (
         pytest.raises(UserError, match=r"holds 'a\.txt'"),
-        staged_directory(tmp_path, earlier, "summary.json"),
+        atomic_folder(tmp_path, earlier, "summary.json"),
     ):
         pytest.fail("work began")
     (tmp_path / "summary.json").write_text("{}")
-    with staged_directory(tmp_path, earlier, "summary.json") as staging:
+    with atomic_folder(tmp_path, earlier, "summary.json") as staging:
         (staging / "summary.json").write_text("new")
     assert contents(tmp_path) == {"summary.json": "new"}
 
@@ -145,7 +145,7 @@ def test_hidden_files_of_others_beside_an_output_are_never_lost(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine.txt").write_text("mine")
     before = contents_below(tmp_path)
-    with staged_directory(out) as staging:
+    with atomic_folder(out) as staging:
         (staging / "a.txt").write_text("new")
     assert contents(out) == {"a.txt": "new"}
     left = {name: data for name, data in contents_below(tmp_path).items() if name[:3] != "out"}
@@ -173,7 +173,7 @@ if sys.argv[2] != "none":  # a system that cannot exchange two folders in one st
         if len(renames) > int(sys.argv[2]):
             os.kill(os.getpid(), signal.SIGKILL)
         return rename(path, target)
-with outputs.staged_directory(Path(sys.argv[1]), frozenset({"a.txt"})) as staging:
+with outputs.atomic_folder(Path(sys.argv[1]), frozenset({"a.txt"})) as staging:
     (staging / "a.txt").write_text("new")
     if sys.argv[2] == "none":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -184,13 +184,13 @@ with outputs.staged_directory(Path(sys.argv[1]), frozenset({"a.txt"})) as stagin
 @pytest.mark.parametrize("kill_at", ["none", "1", "2", "3"])
 def test_what_a_killed_process_left_is_removed_by_the_next_and_nothing_else(tmp_path, kill_at):
     out = tmp_path / "out"
-    with staged_directory(out) as staging:
+    with atomic_folder(out) as staging:
         (staging / "a.txt").write_text("old")
     (tmp_path / ".out.89abcdef.staging").mkdir()
     subprocess.run([sys.executable, "-c", KILLED, str(out), kill_at], check=False)
     assert len(names(tmp_path)) > 2
     found = []
-    with staged_directory(out, replaces=frozenset({"a.txt"})) as staging:
+    with atomic_folder(out, replaces=frozenset({"a.txt"})) as staging:
         found.append(contents(out))
         (staging / "a.txt").write_text("newer")
     assert found == [{"a.txt": "new" if kill_at == "3" else "old"}]
@@ -207,25 +207,25 @@ def test_a_reader_never_finds_the_output_missing_while_it_is_replaced(tmp_path):
         "print('ready', flush=True)\n"
         "while file.read_text() != 'last': pass\n"
     )
-    with staged_directory(destination) as staging:
+    with atomic_folder(destination) as staging:
         (staging / "a.txt").write_text("first")
     command = [sys.executable, "-c", watch, str(destination / "a.txt")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as reader:
         assert reader.stdout.readline() == "ready\n"
         end = time.monotonic() + 1
         while time.monotonic() < end:
-            with staged_directory(destination, replaces=earlier) as staging:
+            with atomic_folder(destination, replaces=earlier) as staging:
                 (staging / "a.txt").write_text("next")
-        with staged_directory(destination, replaces=earlier) as staging:
+        with atomic_folder(destination, replaces=earlier) as staging:
             (staging / "a.txt").write_text("last")
         assert reader.wait(20) == 0
 
 
 def test_a_rewritten_file_is_never_seen_half_written(tmp_path):
     file = tmp_path / "metrics.jsonl"
-    write_whole(file, "a")
+    atomic_write(file, "a")
     with file.open() as reader:
-        write_whole(file, "longer")
+        atomic_write(file, "longer")
         assert reader.read() == "a"
     assert file.read_text() == "longer"
     assert names(tmp_path) == ["metrics.jsonl"]

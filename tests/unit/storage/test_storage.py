@@ -46,7 +46,7 @@ def test_a_location_stands_for_the_same_folder_in_another_process(tmp_path, monk
     there = pickle.loads(pickle.dumps(here))
     assert there.list_files() == ["a.jpg"]
     assert there == Location(f"file://{tmp_path}/train/") == Location(str(tmp_path)).join("train")
-    assert (there.exists(), there.is_folder(), there.is_file()) == (True, True, False)
+    assert (there.exists(), there.is_dir(), there.is_file()) == (True, True, False)
     assert there.parent == Location(str(tmp_path))
     assert not there.join("b").exists()
 

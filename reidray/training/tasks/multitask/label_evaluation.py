@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reidray.config import MultitaskLossConfig
 from reidray.data.attribute_schema import AttributeSchema
-from reidray.data.images.crops import CropSource, Rows
+from reidray.data.images.crops import CropReader, Indices
 from reidray.data.images.transforms import image_tensor
 from reidray.losses import attribute_loss
 from reidray.metrics.attribute_metrics import attribute_accuracy
@@ -121,7 +121,7 @@ def label_logits(outputs: Outputs | PetOutputs) -> tuple[Tensor, ...]:
 
 
 def run_network(
-    network: nn.Module, source: CropSource, rows: Rows, device: torch.device
+    network: nn.Module, source: CropReader, rows: Indices, device: torch.device
 ) -> NetworkOutputs:
     """Ask a network about images, batch by batch.
 
@@ -192,7 +192,7 @@ def evaluate_outputs(
 
 def evaluate_network(
     network: nn.Module,
-    source: CropSource,
+    source: CropReader,
     truth: LabelledImages,
     labelling: Labelling,
     losses: MultitaskLossConfig,

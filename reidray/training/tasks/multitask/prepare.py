@@ -12,9 +12,9 @@ import pyarrow as pa
 from reidray.config import TrainMultitaskConfig
 from reidray.config.sources import Sources
 from reidray.data.attribute_schema import UNKNOWN
-from reidray.data.ingest import ImageFiles, IngestedCrops
+from reidray.data.ingest import CropDataset, ImageFiles
 from reidray.data.manifest import Manifest
-from reidray.data.split import split_images, split_people
+from reidray.data.split import split_by_image, split_by_person
 from reidray.errors import UserError
 from reidray.metrics.attribute_metrics import majority_labels
 from reidray.models.registry import DEFAULT_NETWORKS, NETWORKS, Architecture
@@ -26,7 +26,7 @@ from reidray.training.experiment import (
     check_resumable,
     choose_network,
     image_files,
-    read_manifest,
+    read_training_manifest,
 )
 from reidray.training.loop import Task
 from reidray.training.runs.run_directory import RunDirectory, new_run
@@ -76,21 +76,22 @@ class MultitaskExperiment(Experiment):
         groups = np.arange(self.manifest.table.num_rows) // GROUP
         return image_files(self.manifest, self.architecture, groups, masks=self.labelling.masks)
 
-    def keep_decoded(self, crops: IngestedCrops) -> Self:
+    def keep_decoded(self, crops: CropDataset) -> Self:
         """The training on the images that decode.
 
         Raises:
             UserError: no training or no validation image is left.
         """
         images = {
-            split: part.take(np.isin(part.rows, crops.rows)) for split, part in self.images.items()
+            split: part.take(np.isin(part.rows, crops.indices))
+            for split, part in self.images.items()
         }
         for split in ("train", "val"):
             if not len(images[split].rows):
                 raise UserError(f"no {PARTS[split]} image decodes: mend the images set aside")
         return replace(self, images={k: part for k, part in images.items() if len(part.rows)})
 
-    def task_maker(self, crops: IngestedCrops) -> Callable[[DistributedContext], Task]:
+    def task_maker(self, crops: CropDataset) -> Callable[[DistributedContext], Task]:
         """What makes the task in a training process."""
         return partial(_make_task, self, crops)
 
@@ -128,7 +129,7 @@ def build_multitask_experiment(
     Raises:
         UserError: the data, the network or the output do not allow it.
     """
-    labelled = read_manifest(config)
+    labelled = read_training_manifest(config)
     own_val = labelled.split("val").num_rows > 0
     manifest, images = _used_images(_split(labelled, config), config, own_val=own_val)
     masks = "mask_path" in manifest.table.column_names
@@ -279,7 +280,7 @@ def _split(manifest: Manifest, config: TrainMultitaskConfig) -> Manifest:
         table = manifest.table.drop_columns(["label"])
         manifest = replace(manifest, table=table, classes=())
     knows_people = bool(pa.compute.any(pa.compute.greater(manifest.table["person"], 0)).as_py())
-    split = split_people if config.task == "attributes" and knows_people else split_images
+    split = split_by_person if config.task == "attributes" and knows_people else split_by_image
     return split(manifest, val_fraction=config.val_fraction, seed=config.split_seed)
 
 
@@ -311,7 +312,7 @@ def _labelling(manifest: Manifest, architecture: Architecture, train: LabelledIm
 
 
 def _make_task(
-    experiment: MultitaskExperiment, crops: IngestedCrops, context: DistributedContext
+    experiment: MultitaskExperiment, crops: CropDataset, context: DistributedContext
 ) -> MultitaskTask:
     """The task in a training process."""
     images = experiment.images

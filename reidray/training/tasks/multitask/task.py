@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from reidray.config import TrainMultitaskConfig
-from reidray.data.images.crops import CropSource
+from reidray.data.images.crops import CropReader
 from reidray.data.images.transforms import augment, augment_masks, image_tensor, plan_augmentation
 from reidray.data.sampling import shuffled_batches
 from reidray.losses import attribute_loss, mask_loss
@@ -48,7 +48,7 @@ class MultitaskTask:
         self,
         config: TrainMultitaskConfig,
         labelling: Labelling,
-        source: CropSource,
+        source: CropReader,
         train: LabelledImages,
         validation: LabelledImages,
         context: DistributedContext,

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from reidray.data.ingest import IngestedCrops
+from reidray.data.ingest import CropDataset
 from reidray.models.directory import ModelCard
 from reidray.models.networks import Network
 from reidray.progress import Activity
@@ -38,7 +38,7 @@ def train_multitask(experiment: MultitaskExperiment, *, started: float) -> dict[
 
 
 def _evaluate_parts(
-    experiment: MultitaskExperiment, crops: IngestedCrops, network: Network, resources: Resources
+    experiment: MultitaskExperiment, crops: CropDataset, network: Network, resources: Resources
 ) -> dict[str, LabelEvaluation]:
     """How good a network is on each part, by its name."""
     torch.set_num_threads(resources.cpus)
@@ -55,7 +55,7 @@ def _evaluate_parts(
 def finish_multitask(
     experiment: MultitaskExperiment,
     result: TrainingResult,
-    crops: IngestedCrops,
+    crops: CropDataset,
     resources: Resources,
 ) -> dict[str, Any]:
     """Judge the best epoch on each part, and leave it as a model directory, and the report.

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 
 from reidray.config import TrainReidConfig
 from reidray.config.sources import Sources
-from reidray.data.ingest import ImageFiles, IngestedCrops
+from reidray.data.ingest import CropDataset, ImageFiles
 from reidray.data.manifest import Manifest
 from reidray.data.sampling import check_identity_batch
-from reidray.data.split import split_people
+from reidray.data.split import split_by_person
 from reidray.errors import UserError
 from reidray.models.registry import Architecture
 from reidray.training.adaptation import adaptation_notes
@@ -26,7 +26,7 @@ from reidray.training.experiment import (
     check_resumable,
     choose_network,
     image_files,
-    read_manifest,
+    read_training_manifest,
 )
 from reidray.training.loop import Task
 from reidray.training.runs.run_directory import RunDirectory, new_run
@@ -75,13 +75,13 @@ class ReidExperiment(Experiment):
             self.manifest, self.architecture, self.manifest.table["person"].to_numpy()
         )
 
-    def keep_decoded(self, crops: IngestedCrops) -> Self:
+    def keep_decoded(self, crops: CropDataset) -> Self:
         """The training on the images that decode.
 
         Raises:
             UserError: a training person has no image left.
         """
-        train = self.train.take(np.isin(self.train.rows, crops.rows))
+        train = self.train.take(np.isin(self.train.rows, crops.indices))
         lost = np.setdiff1d(self.train.people, train.people)
         if lost.size:
             others = f", and of {lost.size - 1} others" if lost.size > 1 else ""
@@ -89,7 +89,7 @@ class ReidExperiment(Experiment):
                 f"no image of training person {lost[0]} decodes{others}: mend their images or "
                 "take them out of the training data"
             )
-        validation = self.validation.take(np.isin(self.validation.rows, crops.rows))
+        validation = self.validation.take(np.isin(self.validation.rows, crops.indices))
         if not validation.ranking_plan().judged:
             raise UserError(
                 "the validation images that decode show nobody twice, so that no query has a "
@@ -97,7 +97,7 @@ class ReidExperiment(Experiment):
             )
         return replace(self, train=train, validation=validation)
 
-    def task_maker(self, crops: IngestedCrops) -> Callable[[DistributedContext], Task]:
+    def task_maker(self, crops: CropDataset) -> Callable[[DistributedContext], Task]:
         """What makes the task in a training process."""
         return partial(_make_task, self.config, crops, self.train, self.validation)
 
@@ -143,10 +143,10 @@ def build_reid_experiment(
     Raises:
         UserError: the data, the network or the output do not allow it.
     """
-    labelled = read_manifest(config)
+    labelled = read_training_manifest(config)
     _check_people(config, labelled)
     manifest = _known_people(
-        split_people(labelled, val_fraction=config.val_fraction, seed=config.split_seed)
+        split_by_person(labelled, val_fraction=config.val_fraction, seed=config.split_seed)
     )
     train, validation = label_crops(manifest, "train"), validation_crops(config, manifest)
     config, changes = adapt_reid(config, train, validation, sources)
@@ -214,7 +214,7 @@ def _settle(
 
 def _make_task(
     config: TrainReidConfig,
-    crops: IngestedCrops,
+    crops: CropDataset,
     train: LabelledCrops,
     validation: LabelledCrops,
     context: DistributedContext,

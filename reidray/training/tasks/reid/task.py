@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reidray.config import TrainReidConfig
-from reidray.data.images.crops import CropSource
+from reidray.data.images.crops import CropReader
 from reidray.data.images.transforms import augment, image_tensor, plan_augmentation
 from reidray.data.sampling import identity_batches
 from reidray.errors import UserError
@@ -50,7 +50,7 @@ class ReidTask:
     def __init__(
         self,
         config: TrainReidConfig,
-        source: CropSource,
+        source: CropReader,
         train: LabelledCrops,
         validation: LabelledCrops,
         context: DistributedContext,

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from reidray.data.ingest import IngestedCrops
+from reidray.data.ingest import CropDataset
 from reidray.models.directory import ModelCard
 from reidray.progress import Activity
 from reidray.reporting.model_card import render_model_card
@@ -32,7 +32,7 @@ def train_reid(experiment: ReidExperiment, *, started: float) -> dict[str, Any]:
     return finish_reid(done.experiment, done.result, done.crops)
 
 
-def _summarise(experiment: ReidExperiment, crops: IngestedCrops) -> DataSummary:
+def _summarise(experiment: ReidExperiment, crops: CropDataset) -> DataSummary:
     """The data, for the pages that people read."""
     train, validation = experiment.parts
     return DataSummary(
@@ -49,7 +49,7 @@ def _summarise(experiment: ReidExperiment, crops: IngestedCrops) -> DataSummary:
 
 
 def finish_reid(
-    experiment: ReidExperiment, result: TrainingResult, crops: IngestedCrops
+    experiment: ReidExperiment, result: TrainingResult, crops: CropDataset
 ) -> dict[str, Any]:
     """Leave the best epoch as a model directory, and the report.
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reidray.data.attribute_schema import UNKNOWN, AttributeSchema
-from reidray.data.images.crops import CropSource, Rows
+from reidray.data.images.crops import CropReader, Indices
 from reidray.data.images.transforms import image_tensor
 from reidray.data.manifest import Manifest
 from reidray.metrics import evaluate
@@ -77,7 +77,7 @@ def label_crops(
 
 
 def embed(
-    network: nn.Module, source: CropSource, rows: Rows, device: torch.device
+    network: nn.Module, source: CropReader, rows: Indices, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Embed images batch by batch.
 

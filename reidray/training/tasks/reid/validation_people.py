@@ -4,7 +4,7 @@ import numpy as np
 
 from reidray.config import TrainReidConfig
 from reidray.data.manifest import Manifest
-from reidray.data.split import split_people
+from reidray.data.split import split_by_person
 from reidray.errors import UserError
 from reidray.metrics.protocols import CAMERA_PROTOCOLS
 from reidray.training.tasks.reid.validation import LabelledCrops, label_crops
@@ -109,7 +109,7 @@ def validation_notes(validation: LabelledCrops, manifest: Manifest) -> list[str]
 def _seed_with_queries(config: TrainReidConfig, labelled: Manifest) -> int | None:
     """Find a split whose validation people have a query with a match."""
     for seed in range(SEEDS_TRIED):
-        split = split_people(labelled, val_fraction=config.val_fraction, seed=seed)
+        split = split_by_person(labelled, val_fraction=config.val_fraction, seed=seed)
         if label_crops(split, "val", config.validation.protocol).ranking_plan().judged:
             return seed
     return None
