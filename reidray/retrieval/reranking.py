@@ -26,9 +26,10 @@ from reidray.retrieval.distances import DISTANCE_METRICS, Metric, build_distance
 from reidray.retrieval.exact_search import nearest
 from reidray.retrieval.numerics import full_precision
 from reidray.retrieval.reciprocal_neighbours import (
-    entries_of,
+    mean_of_rows,
     normalised_rows,
     reciprocal_neighbours,
+    row_indices,
 )
 
 Floats = NDArray[np.float64]
@@ -172,11 +173,11 @@ class RerankedKeys:
         self._farthest = self._squares(largest + offset).cpu().numpy()
         # Where all images are the same there is no distance to be relative to.
         self._farthest[self._farthest == 0] = 1
-        pairs = reciprocal_neighbours(neighbours, k1)
-        weights = np.exp(-self._relative(joint, pairs // images, pairs % images))
-        rows = normalised_rows(pairs, weights, images)
-        self._rows = rows.mean_of(neighbours[:, : settings.k2])
-        self._columns = self._rows.transposed()
+        pattern = reciprocal_neighbours(neighbours, k1)
+        weights = np.exp(-self._relative_distances(joint, row_indices(pattern), pattern.indices))
+        own = normalised_rows(pattern, weights)
+        self._neighbourhoods = mean_of_rows(own, neighbours[:, : settings.k2])
+        self._by_column = self._neighbourhoods.tocsc()
 
     def blocks(self) -> Iterator[Integers]:
         """Indices of the queries whose distances fit the budget together."""
@@ -195,7 +196,7 @@ class RerankedKeys:
         """The squared distances that keys stand for."""
         return self._metric.distance(keys.clamp(min=0)).square()
 
-    def _relative(self, joint: Tensor, rows: Integers, columns: Integers) -> Floats:
+    def _relative_distances(self, joint: Tensor, rows: Integers, columns: Integers) -> Floats:
         """Squared distances (P,) of pairs, as shares of the row's farthest."""
         places = [torch.from_numpy(indices).to(joint.device) for indices in (rows, columns)]
         squared = self._squares(self._metric.exact(joint, joint, *places))
@@ -203,12 +204,9 @@ class RerankedKeys:
 
     def _jaccard(self, query: int) -> Floats:
         """(G,) Jaccard distances of a query to the gallery."""
-        own = slice(*self._rows.starts[query : query + 2])
-        columns, values = self._rows.columns[own], self._rows.values[own]
-        entries = entries_of(self._columns.starts, columns)
-        lengths = np.diff(self._columns.starts)[columns]
-        shared = np.minimum(np.repeat(values, lengths), self._columns.values[entries])
-        found = self._columns.columns[entries]
-        overlap = np.bincount(found, weights=shared, minlength=len(self._rows))
+        own = self._neighbourhoods[[query]]
+        others = self._by_column[:, own.indices]
+        shared = np.minimum(np.repeat(own.data, np.diff(others.indptr)), others.data)
+        overlap = np.bincount(others.indices, weights=shared, minlength=others.shape[0])
         overlap = overlap[len(self._offset) :]
         return 1 - overlap / (2 - overlap)
