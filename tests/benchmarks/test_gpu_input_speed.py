@@ -10,7 +10,7 @@ from itertools import repeat
 import numpy as np
 import pytest
 import torch
-from support.listener import Listener
+from support.epoch_recorder import EpochRecorder
 
 from reidray.config import (
     AugmentConfig,
@@ -66,7 +66,7 @@ def pace(task):
     """The last of two epochs."""
     torch.manual_seed(0)
     network = build_model("baseline", backbone=BACKBONE, num_people=PEOPLE)
-    listener = Listener()
+    listener = EpochRecorder()
     validation = ReidValidationConfig(every=2)
     plan = TrainerConfig(
         epochs=2, seed=0, optimizer=OptimizerConfig(), validation=validation, bf16=True

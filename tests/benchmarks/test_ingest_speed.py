@@ -16,7 +16,7 @@ import pytest
 import ray
 import torch
 from PIL import Image
-from support.listener import Listener
+from support.epoch_recorder import EpochRecorder
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
@@ -171,7 +171,7 @@ def test_share_of_a_step_spent_waiting(drawn, way):
     )
     source = ingest(image_files(drawn, size), way).open()
     network = build_model("vgg_triplet_rgb")
-    recorder = Listener()
+    recorder = EpochRecorder()
     plan = TrainerConfig(
         epochs=EPOCHS,
         seed=0,

@@ -3,12 +3,12 @@ import shutil
 
 import numpy as np
 import pytest
-from reidray.data.attributes import PEDESTRIAN_SCHEMA
-from support.made_pets import draw_pets
 from support.nightly_runs import make_model
 from support.paths import ROOT
+from support.pet_images import draw_pets
 from support.rating_files import write_two_tastes
 
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.demo import generate_demo_set
 
 UV = """#!/usr/bin/env bash

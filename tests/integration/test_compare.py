@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 import torch
-from support.drawn_crops import draw_crop
 from support.paths import ROOT
+from support.person_crops import draw_crop
 
 from reidray.models import ModelCard, build_architecture, save_model
 from reidray.models.registry import build_network

@@ -4,8 +4,8 @@ from functools import partial
 
 import pytest
 import torch
-from support.drawn_crops import draw_crop
 from support.paths import ROOT
+from support.person_crops import draw_crop
 
 from reidray.comparison.comparison_data import read_comparison_data
 from reidray.comparison.reid_comparison import compare_reid

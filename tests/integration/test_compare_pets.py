@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from support.made_pets import BREEDS, draw_pets
+from support.pet_images import BREEDS, draw_pets
 
 from reidray.config.comparison import CompareConfig
 from reidray.errors import UserError

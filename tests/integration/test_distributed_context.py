@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support.made_people import CONFIG, made_task, network
+from support.synthetic_people import CONFIG, build_network, build_task
 from torch import distributed, multiprocessing
 
 from reidray.losses import batch_hard_triplet_loss, semi_hard_triplet_loss
@@ -67,8 +67,8 @@ def test_a_loss_over_gathered_embeddings_has_the_gradient_it_has_in_one_process(
 
 def triplet_losses(context, gathered):
     """Of the batches of an epoch, by a network that does not learn."""
-    task = made_task(replace(CONFIG, gather_embeddings=gathered), context)
-    judged = network().eval()
+    task = build_task(replace(CONFIG, gather_embeddings=gathered), context)
+    judged = build_network().eval()
     return [task.losses(judged, batch)["triplet"].item() for batch in task.batches(0)]
 
 

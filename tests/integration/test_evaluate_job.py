@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import pytest
-from support.feature_sets import two_people, write_features
+from support.feature_sets import two_person_features, write_features
 from support.paths import ROOT
 
 from reidray.cli.job import parse_config
@@ -53,7 +53,7 @@ def test_job_judges_both_files_and_prints_one_json_line(tmp_path):
 
 
 def test_job_judges_feature_files_and_leaves_a_folder(tmp_path):
-    queries, gallery = two_people()
+    queries, gallery = two_person_features()
     done = run_evaluate(
         *("--query-features", write_features(tmp_path / "q.npz", queries, person=[1, 2])),
         "--gallery-features",
@@ -69,7 +69,7 @@ def test_job_judges_feature_files_and_leaves_a_folder(tmp_path):
 
 def test_job_refuses_what_it_cannot_judge_in_one_line(tmp_path):
     assert "--truth" in refused("--ranking", "reid_test.txt")
-    query = write_features(tmp_path / "q.npz", two_people()[0], person=[1, 2])
+    query = write_features(tmp_path / "q.npz", two_person_features()[0], person=[1, 2])
     lost = tmp_path / "lost.npz"
     arguments = ("--query-features", query, "--gallery-features", lost)
     assert str(lost) in refused(*arguments, "--output", tmp_path / "out")

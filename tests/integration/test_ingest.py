@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import ray
-from support.pictures import SIZE, image_files, paint
+from support.gray_images import SIZE, draw_gray_images, image_files
 
 from reidray.data.ingest import choose_ingest_mode, ingest
 from reidray.errors import UserError
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_address")]
 
 @pytest.fixture
 def pictures(tmp_path):
-    return paint(tmp_path)
+    return draw_gray_images(tmp_path)
 
 
 @pytest.mark.parametrize("mode", ["resident", "stream"])

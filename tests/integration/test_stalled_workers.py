@@ -14,7 +14,7 @@ import ray
 from support.nightly_runs import draw_images, night, published
 
 from reidray.errors import MachineError
-from reidray.inference import watched_workers
+from reidray.inference import actor_pool
 from reidray.inference.actor_pool import Task, Worker, WorkerAddress, run_blocks
 from reidray.inference.image_batches import ImageBatch
 from reidray.storage.location import Location
@@ -72,7 +72,7 @@ def test_a_worker_that_hangs_is_told_of_and_its_images_are_done_by_another(
     caplog,
     monkeypatch,
 ):
-    monkeypatch.setattr(watched_workers, "SLOW_SECONDS", 1.0)
+    monkeypatch.setattr(actor_pool, "SLOW_SECONDS", 1.0)
     with caplog.at_level(logging.WARNING, "reidray"):
         rows = run(tmp_path, stops=1)
     assert sorted(rows) == list(range(ROWS))
@@ -90,7 +90,7 @@ def test_a_worker_that_hangs_every_time_ends_the_job_with_one_line(
     tmp_path,
     monkeypatch,
 ):
-    monkeypatch.setattr(watched_workers, "RESTARTS", 1)
+    monkeypatch.setattr(actor_pool, "RESTARTS", 1)
     with pytest.raises(
         MachineError, match=r"no answer for 5 s from .*5\.jpg.*started again 1 times"
     ):

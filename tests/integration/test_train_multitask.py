@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from support.made_pets import BREEDS, draw_pets
 from support.paths import ROOT
+from support.pet_images import BREEDS, draw_pets
 
 from reidray.config import TrainMultitaskConfig
 from reidray.errors import UserError

@@ -14,7 +14,7 @@ def write_features(file, /, embedding, **columns):
     return str(file)
 
 
-def two_people(noise=0.1):
+def two_person_features(noise=0.1):
     """Two queries, and a gallery with each person twice; the nearest are of the same person."""
     centres = np.eye(2, 4, dtype=np.float32)
     drawn = np.random.default_rng(0).normal(size=(4, 4)) * noise

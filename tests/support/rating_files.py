@@ -12,7 +12,7 @@ MOVIES = (
 )
 
 
-def write(folder, ratings, movies=MOVIES):
+def write_ratings(folder, ratings, movies=MOVIES):
     """The files of these lines, as the flags of the job."""
     (folder / "ratings.csv").write_text(HEADER + ratings)
     (folder / "movies.csv").write_text(movies)
@@ -31,4 +31,4 @@ def write_two_tastes(folder, users=60, films=40):
             if draw.random() < 2 / 3:
                 stars = draw.choice([4.0, 4.5, 5.0] if user % 2 == film % 2 else [1.0, 2.0, 3.0])
                 lines.append(f"{user},{film},{stars},0\n")
-    return write(folder, "".join(lines), movies)
+    return write_ratings(folder, "".join(lines), movies)

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
-from support.feature_sets import two_people, write_features
+from support.feature_sets import two_person_features, write_features
 from support.paths import GOLDEN
 
 from reidray.config.scoring import EvaluateConfig
@@ -107,7 +107,7 @@ def test_the_curve_ends_with_the_gallery_and_ranks_with_the_curve(tmp_path):
     ],
 )
 def test_the_protocol_is_the_one_that_the_gallery_is_made_for(tmp_path, people, cameras, protocol):
-    queries, gallery = two_people()
+    queries, gallery = two_person_features()
     seen = {} if cameras is None else {"camera": [1, 1]}
     query = write_features(tmp_path / "q.npz", queries, person=[1, 2], **seen)
     seen = {} if cameras is None else {"camera": cameras}
@@ -134,7 +134,7 @@ def test_the_protocol_is_the_one_that_the_gallery_is_made_for(tmp_path, people, 
     ],
 )
 def test_files_that_do_not_fit_are_one_line_that_names_both(tmp_path, query, gallery, rules, named):
-    queries, images = two_people()
+    queries, images = two_person_features()
     columns = {"embedding": queries, "person": [1, 2]} | query
     first = write_features(tmp_path / "q.npz", **columns)
     columns = {"embedding": images, "person": [1, 2, 1, 2]} | gallery
@@ -214,14 +214,14 @@ def test_a_mistake_leaves_no_folder(tmp_path):
 
 
 def test_queries_without_names_are_their_rows(tmp_path):
-    queries, gallery = two_people()
+    queries, gallery = two_person_features()
     query = write_features(tmp_path / "q.npz", queries, person=[1, 2])
     judged = judge(query, write_features(tmp_path / "g.npz", gallery, person=[1, 2, 1, 2]))
     assert [query.query for query in judged.queries] == ["0", "1"]
 
 
 def test_the_distance_to_neighbours_is_judged_on_labelled_distractors_and_junk(tmp_path):
-    queries, gallery = two_people()
+    queries, gallery = two_person_features()
     far = np.float32([[5, 5, 5, 5], [-5, 5, -5, 5], [3, 0, 3, 0]])
     files = (
         write_features(tmp_path / "q.npz", queries, person=[1, 2]),
@@ -242,7 +242,7 @@ def test_the_distance_to_neighbours_is_judged_on_labelled_distractors_and_junk(t
 
 
 def test_an_evaluation_of_people_with_names_says_who_has_which_number(tmp_path):
-    queries, gallery = two_people()
+    queries, gallery = two_person_features()
     files = {
         "query_features": write_features(tmp_path / "q.npz", queries, person=["zoe", "11_1"]),
         "gallery_features": write_features(

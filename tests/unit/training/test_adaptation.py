@@ -3,7 +3,14 @@
 import re
 
 import pytest
-from support.made_folders import attributed, labelled, manifest, multitask, people_folders, reid
+from support.training_folders import (
+    multitask_experiment,
+    reid_experiment,
+    write_attribute_manifest,
+    write_class_manifest,
+    write_manifest,
+    write_person_folders,
+)
 
 from reidray.config.loading import recipe_files
 from reidray.errors import UserError
@@ -21,19 +28,22 @@ def adapted(experiment):
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """Thirty people of two cameras, without attributes."""
-    return people_folders(tmp_path_factory.mktemp("plain") / "data", 30)
+    return write_person_folders(tmp_path_factory.mktemp("plain") / "data", 30)
 
 
 @pytest.mark.parametrize("recipe", [None, *recipe_files("reid")])
 @pytest.mark.parametrize("cameras", [0, 1, 2])
 def test_every_recipe_trains_on_few_people_without_attributes(tmp_path, recipe, cameras):
-    data = people_folders(tmp_path / "data", 8, cameras)
-    experiment = reid(data, *(["--recipe", recipe] if recipe else []))
+    data = write_person_folders(tmp_path / "data", 8, cameras)
+    experiment = reid_experiment(data, *(["--recipe", recipe] if recipe else []))
     assert experiment.config.batch.people <= 8
     assert experiment.config.validation.select_by == "mean_ap"
     assert not experiment.architecture.schema.attributes
     assert "batches of" in adapted(experiment)
-    assert reid(data, "--config", str(saved(experiment, tmp_path))).config == experiment.config
+    assert (
+        reid_experiment(data, "--config", str(saved(experiment, tmp_path))).config
+        == experiment.config
+    )
 
 
 def saved(experiment, folder):
@@ -48,7 +58,7 @@ def saved(experiment, folder):
 
 @pytest.mark.parametrize("recipe", ["demo", "market_small"])
 def test_a_recipe_with_attributes_learns_identity_alone_where_there_are_none(plain, recipe):
-    experiment = reid(plain, "--recipe", recipe)
+    experiment = reid_experiment(plain, "--recipe", recipe)
     assert experiment.architecture.name == "baseline"
     assert experiment.architecture.backbone == "resnet_tiny"
     assert "identity alone" in adapted(experiment)
@@ -56,22 +66,22 @@ def test_a_recipe_with_attributes_learns_identity_alone_where_there_are_none(pla
 
 
 def test_nothing_is_adapted_where_the_data_have_all_that_is_asked_for(tmp_path):
-    data = attributed(tmp_path / "data", 30)
-    experiment = reid(data, "--recipe", "demo")
+    data = write_attribute_manifest(tmp_path / "data", 30)
+    experiment = reid_experiment(data, "--recipe", "demo")
     assert (experiment.architecture.name, experiment.config.batch.people) == ("apr", 16)
     assert experiment.config.validation.select_by == "attribute_accuracy"
     assert not adapted(experiment)
 
 
 def test_unknown_attributes_of_validation_people_choose_no_epoch(tmp_path):
-    data = attributed(tmp_path / "data", 30, val="")
-    experiment = reid(data, "--recipe", "demo")
+    data = write_attribute_manifest(tmp_path / "data", 30, val="")
+    experiment = reid_experiment(data, "--recipe", "demo")
     assert (experiment.architecture.name, experiment.config.validation.select_by) == (
         "apr",
         "mean_ap",
     )
     with pytest.raises(UserError, match="no attribute of the validation people is known"):
-        reid(data, "--recipe", "demo", "--validation.select-by", "attribute_accuracy")
+        reid_experiment(data, "--recipe", "demo", "--validation.select-by", "attribute_accuracy")
 
 
 @pytest.mark.parametrize(
@@ -93,71 +103,78 @@ def test_unknown_attributes_of_validation_people_choose_no_epoch(tmp_path):
 def test_what_a_refusal_advises_works(plain, recipe, flags, advice):
     asked = ("--recipe", recipe, *flags)
     with pytest.raises(UserError) as refused:
-        reid(plain, *asked)
+        reid_experiment(plain, *asked)
     assert re.search(" ".join(advice), str(refused.value))
     advised = re.findall(r"(--[a-z.-]+) (\w+)", str(refused.value).rpartition(": ")[2])
     assert advised
-    reid(plain, *asked, *(part for flag in advised for part in flag))
+    reid_experiment(plain, *asked, *(part for flag in advised for part in flag))
 
 
 def test_settings_of_a_recipe_give_way_to_a_network_that_is_named(tmp_path):
-    data = attributed(tmp_path / "data", 30)
-    experiment = reid(data, "--recipe", "demo", "--network.name", "vgg_triplet_rgb", *SMALL)
+    data = write_attribute_manifest(tmp_path / "data", 30)
+    experiment = reid_experiment(
+        data, "--recipe", "demo", "--network.name", "vgg_triplet_rgb", *SMALL
+    )
     assert experiment.architecture.name == "vgg_triplet_rgb"
     assert "backbone, feature_size, dropout left out" in adapted(experiment)
     with pytest.raises(UserError, match="'baseline' has no feature_size"):
-        reid(data, "--recipe", "demo", "--network.name", "baseline", "--network.feature-size", "64")
+        reid_experiment(
+            data, "--recipe", "demo", "--network.name", "baseline", "--network.feature-size", "64"
+        )
 
 
 def test_a_set_that_names_nobody_is_refused_with_what_would_train_on_it(tmp_path):
-    data = labelled(tmp_path / "data", 4)
+    data = write_class_manifest(tmp_path / "data", 4)
     with pytest.raises(UserError, match=r"names nobody .* jobs/train_multitask\.py trains"):
-        reid(data)
-    assert multitask(data, "--task", "pets").describe_images() == "9 training, 3 validation images"
+        reid_experiment(data)
+    assert (
+        multitask_experiment(data, "--task", "pets").describe_images()
+        == "9 training, 3 validation images"
+    )
 
 
 @pytest.mark.parametrize("recipe", [name for name in recipe_files("multitask") if "pets" in name])
 def test_classes_alone_are_learned_where_there_are_no_masks(tmp_path, recipe):
-    data = labelled(tmp_path / "data", 5)
-    experiment = multitask(data, "--recipe", recipe)
+    data = write_class_manifest(tmp_path / "data", 5)
+    experiment = multitask_experiment(data, "--recipe", recipe)
     assert experiment.architecture.name == "pets_mobilenet_dense"
     assert not experiment.labelling.masks
     assert "batches of 12 images instead of 32" in adapted(experiment)
     network = ("--network.name", "pets_autoencoder")
     with pytest.raises(UserError, match=r"or use --network\.name pets_mobilenet_dense"):
-        multitask(data, "--recipe", recipe, *network)
+        multitask_experiment(data, "--recipe", recipe, *network)
     with pytest.raises(UserError, match="use --batch-size 12, or less"):
-        multitask(data, "--recipe", recipe, "--batch-size", "13")
+        multitask_experiment(data, "--recipe", recipe, "--batch-size", "13")
     with pytest.raises(UserError, match="use --num-workers 6 and --batch-size 12"):
-        multitask(data, "--recipe", recipe, "--num-workers", "8")
+        multitask_experiment(data, "--recipe", recipe, "--num-workers", "8")
     flags = ("--num-workers", "6", "--batch-size", "12")
-    assert multitask(data, "--recipe", recipe, *flags).config.num_workers == 6
+    assert multitask_experiment(data, "--recipe", recipe, *flags).config.num_workers == 6
 
 
 def test_images_of_which_nothing_is_known_are_not_decoded(tmp_path):
     rows = [f"{p}_{i}.png,train,{p},male" for p in range(1, 9) for i in range(2)]
     rows += [f"n{i}.png,train,{1 + i % 8}," for i in range(8)]
     rows += [f"t{i}.png,gallery,77," for i in range(50)] + ["q.png,query,77,"]
-    data = manifest(tmp_path / "data", "path,split,person,attr_gender", rows)
-    experiment = multitask(data, "--recipe", "attributes_vgg")
+    data = write_manifest(tmp_path / "data", "path,split,person,attr_gender", rows)
+    experiment = multitask_experiment(data, "--recipe", "attributes_vgg")
     assert len(experiment.image_files().paths) == 16
     assert {*experiment.images} == {"train", "val"}
     for part in experiment.images.values():
         paths = experiment.image_files().paths.take(part.rows).to_pylist()
         assert not any(path.startswith(("n", "t", "q")) for path in paths)
-    assert len(reid(data).image_files().paths) == 24
+    assert len(reid_experiment(data).image_files().paths) == 24
 
 
 def test_attributes_are_learned_beside_classes_that_the_set_names_too(tmp_path):
     rows = [f"{p}_{i}.png,train,{p},male,{'ab'[p % 2]}" for p in range(1, 9) for i in range(2)]
-    data = manifest(tmp_path / "data", "path,split,person,attr_gender,label", rows)
-    experiment = multitask(data, "--recipe", "attributes_vgg")
+    data = write_manifest(tmp_path / "data", "path,split,person,attr_gender,label", rows)
+    experiment = multitask_experiment(data, "--recipe", "attributes_vgg")
     assert experiment.images["train"].labels.shape[1] == 1
     assert not experiment.labelling.classes
     assert len(experiment.labelling.schema.names) == 1
 
 
 def test_validation_images_without_a_label_are_refused(tmp_path):
-    data = attributed(tmp_path / "data", 8, val="")
+    data = write_attribute_manifest(tmp_path / "data", 8, val="")
     with pytest.raises(UserError, match=r"no label of a validation image is known: label some$"):
-        multitask(data, "--recipe", "attributes_vgg")
+        multitask_experiment(data, "--recipe", "attributes_vgg")

@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 import torch
-from support.listener import Listener
-from support.made_people import CONFIG, fresh_network, made_task, network
+from support.epoch_recorder import EpochRecorder
+from support.synthetic_people import CONFIG, build_network, build_task, build_unseeded_network
 
 from reidray.config import OptimizerConfig
 from reidray.errors import UserError
@@ -22,7 +22,7 @@ FILES = ("network.safetensors", "best.safetensors", "optimizer.safetensors", "st
 PLAN = TrainerConfig(seed=0, epochs=3, optimizer=OptimizerConfig(), validation=CONFIG.validation)
 
 
-class Saver(Listener):
+class Saver(EpochRecorder):
     """Keeps the checkpoint of each epoch, as Ray Train would."""
 
     def __init__(self, run):
@@ -58,7 +58,7 @@ def list_checkpoints(run, *names, **others):
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     run = tmp_path_factory.mktemp("trained")
-    fit(made_task(), network(), PLAN, Saver(run))
+    fit(build_task(), build_network(), PLAN, Saver(run))
     shutil.rmtree(next((run / "checkpoints").glob("*_10-01-*")))
     return run
 
@@ -105,7 +105,13 @@ def test_any_damage_to_the_newest_checkpoint_is_found_and_the_one_before_it_take
     with pytest.raises(UserError, match=r"checkpoint file .* is (damaged|missing)"):
         check_whole(Location(str(run / "checkpoints" / last)))
     with pytest.raises(UserError, match=r"is damaged|is missing") as caught:
-        fit(made_task(), fresh_network(), PLAN, Listener(), checkpoint=run / "checkpoints" / last)
+        fit(
+            build_task(),
+            build_unseeded_network(),
+            PLAN,
+            EpochRecorder(),
+            checkpoint=run / "checkpoints" / last,
+        )
     assert "\n" not in str(caught.value)
     repair_checkpoint_list(Location(str(run)))
     assert newest(run) == before
@@ -173,7 +179,7 @@ def test_a_checkpoint_of_before_checksums_is_still_read(run):
     assert newest(run) == last.name
     standing, weights = read_best(last)
     assert standing.epoch == 3
-    resumed = fit(made_task(), fresh_network(), PLAN, Listener(), checkpoint=last)
+    resumed = fit(build_task(), build_unseeded_network(), PLAN, EpochRecorder(), checkpoint=last)
     assert all(torch.equal(weights[key], value) for key, value in resumed.best_weights.items())
     cut(last / "state.json")
     repair_checkpoint_list(Location(str(run)))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.made_people import CONFIG, fresh_network, made_task, network
+from support.synthetic_people import CONFIG, build_network, build_task, build_unseeded_network
 
 from reidray.config import OptimizerConfig
 from reidray.errors import UserError
@@ -48,7 +48,7 @@ def plan(epochs=3, **settings):
 
 def test_training_learns_and_keeps_the_best_epoch(tmp_path):
     recorder = Recorder(tmp_path)
-    state = fit(made_task(), network(), plan(6), recorder)
+    state = fit(build_task(), build_network(), plan(6), recorder)
     assert recorder.records[-1]["loss"] < recorder.records[0]["loss"]
     best = max(recorder.records, key=lambda record: record["mean_ap"])
     assert best["mean_ap"] > 0.6
@@ -59,17 +59,17 @@ def test_training_learns_and_keeps_the_best_epoch(tmp_path):
 
 
 def test_same_seed_gives_the_same_weights():
-    first, second = (fit(made_task(), network(), plan(2), Recorder()).network for _ in "ab")
+    first, second = (fit(build_task(), build_network(), plan(2), Recorder()).network for _ in "ab")
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
 def test_a_training_resumed_from_a_checkpoint_ends_as_one_that_never_stopped(tmp_path):
-    whole = fit(made_task(), network(), plan(4), Recorder(tmp_path)).network
+    whole = fit(build_task(), build_network(), plan(4), Recorder(tmp_path)).network
     torch.manual_seed(99)
     recorder = Recorder()
     resumed = fit(
-        made_task(), fresh_network(), plan(4), recorder, checkpoint=tmp_path / "2"
+        build_task(), build_unseeded_network(), plan(4), recorder, checkpoint=tmp_path / "2"
     ).network
     assert [record["epoch"] for record in recorder.begun_after] == [1, 2]
     assert [record["epoch"] for record in recorder.records] == [3, 4]
@@ -78,11 +78,11 @@ def test_a_training_resumed_from_a_checkpoint_ends_as_one_that_never_stopped(tmp
 
 
 def test_a_checkpoint_goes_on_under_no_other_configuration(tmp_path):
-    fit(made_task(), network(), plan(1), Recorder(tmp_path), settings={"seed": 1})
+    fit(build_task(), build_network(), plan(1), Recorder(tmp_path), settings={"seed": 1})
     with pytest.raises(UserError, match="seed = 1, not 2"):
         fit(
-            made_task(),
-            network(),
+            build_task(),
+            build_network(),
             plan(1),
             Recorder(),
             settings={"seed": 2},
@@ -95,7 +95,7 @@ def test_training_stops_when_patience_ends():
     validation = replace(CONFIG.validation, patience=2)
     frozen = plan(50, validation=validation)
     frozen = replace(frozen, optimizer=OptimizerConfig(learning_rate=1e-12))
-    state = fit(made_task(), network(), frozen, recorder)
+    state = fit(build_task(), build_network(), frozen, recorder)
     assert state.trainer_state.finished
     assert len(recorder.records) < 10
 
@@ -107,7 +107,7 @@ def limit(seconds, **settings):
 def test_training_ends_by_its_limit_with_the_learning_rate_at_its_end():
     start = time.time()
     recorder = Recorder()
-    fit(made_task(), network(), plan(100_000, limit=limit(4)), recorder)
+    fit(build_task(), build_network(), plan(100_000, limit=limit(4)), recorder)
     assert time.time() - start < 6
     assert "mean_ap" in recorder.records[-1]
     assert recorder.records[-1]["learning_rate"] < 0.0003
@@ -121,16 +121,16 @@ def test_a_first_validation_and_what_follows_fit_into_the_limit():
             time.sleep(0.05 * 8)
             return super().losses(*arguments)
 
-        def validate(self, network):
+        def validate(self, build_network):
             time.sleep(0.02 * self.validation_images)
-            return super().validate(network)
+            return super().validate(build_network)
 
-    task = made_task()
+    task = build_task()
     task.__class__ = Slow
     assert task.validation_images == 24
     asked = limit(12, planned=time.time() - 4, wrap_up_share=0.25, judged_after=48)
     recorder = Recorder()
-    fit(task, network(), plan(100_000, limit=asked), recorder)
+    fit(task, build_network(), plan(100_000, limit=asked), recorder)
     judging, report = 0.02 * 48, 8.0
     assert time.time() < asked.end - judging - 0.9 * report
     assert recorder.records[-1]["step"] >= 1
@@ -142,7 +142,7 @@ def test_an_epoch_that_time_cuts_says_how_much_of_it_was_trained(tmp_path):
             time.sleep(0.5)
             return super().losses(*arguments)
 
-    task, fresh = made_task(), network()
+    task, fresh = build_task(), build_network()
     task.__class__ = Slow
     build_optimizer(OptimizerConfig(), fresh)  # slow the first time
     state = fit(task, fresh, plan(30, limit=limit(2.5)), Recorder(tmp_path))
@@ -159,18 +159,22 @@ def test_a_limit_that_leaves_no_time_for_a_step_trains_nothing(started):
     recorder = Recorder()
     late = replace(limit(started), started=time.time() - started)
     with pytest.raises(UserError, match=f"starting took {started:.0f} s") as caught:
-        fit(made_task(), network(), plan(3, limit=late), recorder)
+        fit(build_task(), build_network(), plan(3, limit=late), recorder)
     assert recorder.records == []
     enough = float(re.search(r"give --max-minutes ([\d.]+) or more", str(caught.value))[1])
     assert started / 60 < enough <= (started + 60) / 60 + 0.5
 
 
 def test_a_training_resumed_without_time_for_a_step_ends_with_what_it_has(tmp_path):
-    fit(made_task(), network(), plan(4), Recorder(tmp_path))
+    fit(build_task(), build_network(), plan(4), Recorder(tmp_path))
     recorder = Recorder()
     late = replace(limit(5), started=time.time() - 60)
     state = fit(
-        made_task(), fresh_network(), plan(4, limit=late), recorder, checkpoint=tmp_path / "2"
+        build_task(),
+        build_unseeded_network(),
+        plan(4, limit=late),
+        recorder,
+        checkpoint=tmp_path / "2",
     )
     assert [record["epoch"] for record in recorder.begun_after] == [1]
     assert [record["epoch"] for record in recorder.records] == [2]
@@ -179,11 +183,11 @@ def test_a_training_resumed_without_time_for_a_step_ends_with_what_it_has(tmp_pa
 
 
 def test_a_loss_that_is_not_finite_stops_with_advice():
-    broken = network()
+    broken = build_network()
     with torch.no_grad():
         broken.dense[0].weight.fill_(float("nan"))
     with pytest.raises(UserError, match="learning-rate"):
-        fit(made_task(), broken, plan(1), Recorder())
+        fit(build_task(), broken, plan(1), Recorder())
 
 
 @pytest.mark.parametrize(
@@ -191,7 +195,7 @@ def test_a_loss_that_is_not_finite_stops_with_advice():
     [(float("nan"), "weights dense.0.weight are not finite after step"), (1e38, "embeddings")],
 )
 def test_weights_that_the_last_step_broke_are_not_judged(weight, complaint, tmp_path):
-    task, fresh = made_task(), network()
+    task, fresh = build_task(), build_network()
     steps_left = list(range(task.steps_per_epoch))
 
     class LastStepBreaks(ReidTask):
@@ -212,32 +216,32 @@ def test_a_figure_that_is_not_finite_is_never_the_best(undefined):
     figures = [undefined, 0.2, undefined, 0.1]
 
     class Judged(ReidTask):
-        def validate(self, network):
-            return super().validate(network) | {"mean_ap": figures.pop(0)}
+        def validate(self, build_network):
+            return super().validate(build_network) | {"mean_ap": figures.pop(0)}
 
-    task = made_task()
+    task = build_task()
     task.__class__ = Judged
-    state = fit(task, network(), plan(4), Recorder())
+    state = fit(task, build_network(), plan(4), Recorder())
     assert (state.trainer_state.best_epoch, state.trainer_state.best["mean_ap"]) == (2, 0.2)
 
 
 def test_a_training_without_a_finite_figure_is_refused_and_so_is_going_on_with_it(tmp_path):
     class Undefined(ReidTask):
-        def validate(self, network):
-            return super().validate(network) | {"mean_ap": float("nan")}
+        def validate(self, build_network):
+            return super().validate(build_network) | {"mean_ap": float("nan")}
 
-    task = made_task()
+    task = build_task()
     task.__class__ = Undefined
     for checkpoint in (None, tmp_path / "2"):
         with pytest.raises(UserError, match="no validation gave a finite mean_ap"):
-            fit(task, network(), plan(2), Recorder(tmp_path), checkpoint=checkpoint)
+            fit(task, build_network(), plan(2), Recorder(tmp_path), checkpoint=checkpoint)
 
 
 @pytest.mark.parametrize("workers", [2, 4])
 def test_workers_share_the_batches_that_one_would_have(workers):
-    whole = list(made_task().batches(1))
+    whole = list(build_task().batches(1))
     parts = [
-        list(made_task(context=DistributedContext(rank, workers)).batches(1))
+        list(build_task(context=DistributedContext(rank, workers)).batches(1))
         for rank in range(workers)
     ]
     assert {len(part) for part in parts} == {len(whole)}

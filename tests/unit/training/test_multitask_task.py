@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support.listener import Listener
+from support.epoch_recorder import EpochRecorder
 
 from reidray.config import (
     AugmentConfig,
@@ -83,7 +83,7 @@ def pets_network():
 
 
 def test_classes_and_masks_are_learned_together():
-    listener, network = Listener(), pets_network()
+    listener, network = EpochRecorder(), pets_network()
     state = fit(made_task(class_labels(), PETS), network, plan(26, "validation_loss"), listener)
     best = min(listener.records, key=lambda record: record["validation_loss"])
     assert state.trainer_state.best_epoch == best["epoch"]
@@ -107,7 +107,7 @@ def test_attributes_are_learned_and_unknown_ones_count_nothing():
     labels[::5, 1] = -1
     torch.manual_seed(0)
     network = build_model("attributes_vgg", height=32, width=32, schema=SCHEMA, dropout=0.0)
-    listener = Listener()
+    listener = EpochRecorder()
     fit(made_task(labels, WEAR), network, plan(16, "attribute_accuracy"), listener)
     best = max(record["attribute_accuracy"] for record in listener.records)
     assert best > 0.85

@@ -10,7 +10,7 @@ import pyarrow.fs
 import pytest
 import torch
 from ray.tune import Checkpoint, Result
-from support.made_folders import people_folders, reid
+from support.training_folders import reid_experiment, write_person_folders
 
 from reidray.config import OptimizerConfig, ReidValidationConfig
 from reidray.storage.location import Location
@@ -32,8 +32,8 @@ VALIDATION = ReidValidationConfig()
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
-    data = people_folders(tmp_path_factory.mktemp("people") / "data", 12)
-    return reid(data, "--epochs", "3", "--network.height", "32", "--network.width", "16")
+    data = write_person_folders(tmp_path_factory.mktemp("people") / "data", 12)
+    return reid_experiment(data, "--epochs", "3", "--network.height", "32", "--network.width", "16")
 
 
 class Sweep:

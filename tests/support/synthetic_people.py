@@ -27,7 +27,7 @@ CONFIG = TrainReidConfig(
 )
 
 
-def labelled(people, first_row):
+def label_crops(people, first_row):
     """Three images of each person by each of two cameras."""
     count = len(people) * 6
     shown = np.repeat(people, 6)
@@ -40,9 +40,9 @@ def labelled(people, first_row):
     )
 
 
-def made_task(config=CONFIG, context=DistributedContext()):
+def build_task(config=CONFIG, context=DistributedContext()):
     """People as plain colours with noise: easy to tell apart."""
-    train, validation = labelled(np.arange(1, 9), 0), labelled(np.arange(9, 13), 48)
+    train, validation = label_crops(np.arange(1, 9), 0), label_crops(np.arange(9, 13), 48)
     random = np.random.default_rng(0)
     colours = random.integers(0, 256, (13, 1, 1, 3))
     colours[1::2] //= 3
@@ -52,12 +52,12 @@ def made_task(config=CONFIG, context=DistributedContext()):
     return ReidTask(config, CropTable.from_array(crops), train, validation, context)
 
 
-def network():
+def build_network():
     torch.manual_seed(0)
-    return fresh_network()
+    return build_unseeded_network()
 
 
-def fresh_network():
+def build_unseeded_network():
     return build_model(
         "apr",
         backbone="resnet_tiny",

@@ -10,7 +10,7 @@ from reidray.storage.location import Location
 SIZE = (8, 6)
 
 
-def paint(folder):
+def draw_gray_images(folder):
     """Forty images of a grey level each, and a mask whose left columns are the foreground."""
     for number in range(40):
         Image.new("L", (6, 8), 5 * number).save(folder / f"{number}.png")

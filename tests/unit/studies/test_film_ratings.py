@@ -1,7 +1,7 @@
 from contextlib import nullcontext
 
 import pytest
-from support.rating_files import HEADER, MOVIES, write
+from support.rating_files import HEADER, MOVIES, write_ratings
 
 from reidray.cli.job import parse_config
 from reidray.config.films import RecommendConfig, SweepConfig
@@ -21,7 +21,7 @@ def refusal(files, **settings):
 
 
 def test_a_missing_genre_holds_the_user_s_own_mean_and_films_without_genres_count_in_it(tmp_path):
-    files = write(tmp_path, "7,1,4,0\n7,4,1,0\n5,1,2,0\n5,3,5,0\n5,2,0.5,0\n")
+    files = write_ratings(tmp_path, "7,1,4,0\n7,4,1,0\n5,1,2,0\n5,3,5,0\n5,2,0.5,0\n")
     found = genre_means(read_ratings(**renamed(files)))
     assert (found.users.tolist(), found.genres) == ([5, 7], ("Comedy", "Drama"))
     assert found.means.tolist() == [[3.5, 2.75], [4.0, 2.5]]
@@ -32,7 +32,7 @@ def renamed(files):
 
 
 def test_bom_crlf_spaces_and_other_columns_are_read(tmp_path):
-    files = write(tmp_path, "")
+    files = write_ratings(tmp_path, "")
     lines = "\ufefftimestamp,rating,movieId,userId\r\n0, 3.5 ,2, 8 \r\n"
     (tmp_path / "ratings.csv").write_bytes(lines.encode())
     [row] = read_ratings(**renamed(files)).table.to_pylist()
@@ -61,7 +61,7 @@ def test_bom_crlf_spaces_and_other_columns_are_read(tmp_path):
     ],
 )
 def test_a_bad_line_is_named(tmp_path, lines, complaint):
-    assert complaint in refusal(write(tmp_path, lines))
+    assert complaint in refusal(write_ratings(tmp_path, lines))
 
 
 @pytest.mark.parametrize(
@@ -74,20 +74,20 @@ def test_a_bad_line_is_named(tmp_path, lines, complaint):
     ],
 )
 def test_what_is_no_such_table_is_refused(tmp_path, content, complaint):
-    files = write(tmp_path, GOOD)
+    files = write_ratings(tmp_path, GOOD)
     (tmp_path / "ratings.csv").write_bytes(content)
     assert complaint in refusal(files)
 
 
 def test_missing_files_and_films_listed_twice_are_refused(tmp_path):
-    files = write(tmp_path, GOOD, MOVIES + "1,Again,Drama\n")
+    files = write_ratings(tmp_path, GOOD, MOVIES + "1,Again,Drama\n")
     assert "movies.csv, line 6: film 1 is there a second time, first in line 2" in refusal(files)
     (tmp_path / "movies.csv").unlink()
     assert "movies.csv: there is no such file" in refusal(files)
 
 
 def test_ratings_of_absent_films_are_counted_and_left_out(tmp_path):
-    found = read_ratings(**renamed(write(tmp_path, GOOD + "1,77,5,0\n3,78,5,0\n")))
+    found = read_ratings(**renamed(write_ratings(tmp_path, GOOD + "1,77,5,0\n3,78,5,0\n")))
     assert found.table["user"].to_pylist() == [1, 2]
     assert "2 ratings left out" in found.notes[0]
     assert "film 77" in found.notes[0]
@@ -96,7 +96,7 @@ def test_ratings_of_absent_films_are_counted_and_left_out(tmp_path):
 def test_a_folder_that_holds_something_is_refused_and_stays(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
-    complaint = refusal(write(tmp_path, GOOD), output=str(tmp_path / "out"))
+    complaint = refusal(write_ratings(tmp_path, GOOD), output=str(tmp_path / "out"))
     assert "holds 'mine.txt', which would be lost" in complaint
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
 

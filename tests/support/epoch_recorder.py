@@ -1,7 +1,7 @@
 """Who hears of a training."""
 
 
-class Listener:
+class EpochRecorder:
     """Keeps the figures of each epoch."""
 
     def __init__(self):
