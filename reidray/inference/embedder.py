@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -61,7 +62,7 @@ def embed_in_process(
 class Embedder:
     """Holds a copy of a network and embeds ready batches; the caller computes in one thread."""
 
-    def __init__(self, network: Network, architecture: Architecture, device: str) -> None:
+    def __init__(self, network: Network, architecture: Architecture[Any], device: str) -> None:
         torch.backends.cudnn.deterministic = True
         self._size = (architecture.height, architecture.width)
         self._device = torch.device(device)

@@ -40,7 +40,7 @@ from reidray.inference.image_batches import (
     read_batch,
 )
 from reidray.models import Architecture, LoadedModel
-from reidray.models.registry import build_network
+from reidray.models.factory import build_network
 from reidray.progress import Counter
 
 CPUS_EACH = 0.5
@@ -152,7 +152,7 @@ def _starter(model: LoadedModel, pool: Pool, known: list[Reference]) -> Start:
 class _EmbeddingActor:
     """Embeds in a process of its own, in one thread where it has a CPU alone."""
 
-    def __init__(self, architecture: Architecture, device: str) -> None:
+    def __init__(self, architecture: Architecture[Any], device: str) -> None:
         torch.set_num_threads(1)
         self._architecture, self._device = architecture, device
         self._embedder: Embedder | None = None

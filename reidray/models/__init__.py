@@ -1,5 +1,6 @@
 """Networks, and the directory a trained one travels in. Nothing here imports Ray."""
 
+from reidray.models.architecture import Architecture
 from reidray.models.directory import (
     LoadedModel,
     ModelCard,
@@ -7,8 +8,14 @@ from reidray.models.directory import (
     load_person_model,
     save_model,
 )
+from reidray.models.factory import (
+    NETWORKS,
+    build_architecture,
+    build_model,
+    build_network,
+    register_network,
+)
 from reidray.models.networks import Network, Outputs, PetOutputs
-from reidray.models.registry import NETWORKS, Architecture, build_architecture, build_model
 
 __all__ = [
     "NETWORKS",
@@ -20,7 +27,9 @@ __all__ = [
     "PetOutputs",
     "build_architecture",
     "build_model",
+    "build_network",
     "load_model",
     "load_person_model",
+    "register_network",
     "save_model",
 ]

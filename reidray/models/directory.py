@@ -11,15 +11,10 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from reidray.data.attribute_schema import AttributeSchema
 from reidray.errors import UserError
+from reidray.models.architecture import Architecture
+from reidray.models.factory import build_network, build_without_memory
 from reidray.models.networks import Network
-from reidray.models.registry import (
-    Architecture,
-    build_network,
-    build_without_memory,
-    check_architecture,
-)
 from reidray.storage.location import Location
 from reidray.storage.object_store import redact_secrets
 from reidray.suggestions import quoted
@@ -64,13 +59,13 @@ class LoadedModel:
     """
 
     network: Network
-    architecture: Architecture
+    architecture: Architecture[Any]
     card: ModelCard
     model_id: str
 
 
 def save_model(
-    directory: Path, network: Network, architecture: Architecture, card: ModelCard, page: str
+    directory: Path, network: Network, architecture: Architecture[Any], card: ModelCard, page: str
 ) -> None:
     """Write a model into a folder of its own.
 
@@ -89,7 +84,7 @@ def save_model(
     description = {
         "format": FORMAT_VERSION,
         "weights_sha256": sha256(data).hexdigest(),
-        "architecture": asdict(architecture) | {"schema": architecture.schema.to_json()},
+        "architecture": architecture.to_json(),
         "input": asdict(network.pixels),
         "card": asdict(card),
         "versions": {name: version(name) for name in ("reidray", "torch", "timm")},
@@ -114,10 +109,7 @@ def load_model(directory: str | Path) -> LoadedModel:
     description = _read_description(folder, files[DESCRIPTION_FILE])
     described, weights = folder.join(DESCRIPTION_FILE).uri, folder.join(WEIGHTS_FILE).uri
     try:
-        fields = dict(description["architecture"])
-        schema = AttributeSchema.from_json(fields.pop("schema"))
-        architecture = Architecture(**fields, schema=schema)
-        check_architecture(architecture)
+        architecture = Architecture.from_json(description["architecture"])
         card = ModelCard(**description["card"])
         expected_hash = description["weights_sha256"]
     except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
@@ -155,7 +147,7 @@ def load_person_model(directory: str | Path) -> LoadedModel:
     return model
 
 
-def _build(architecture: Architecture, weights: bytes, uri: str) -> Network:
+def _build(architecture: Architecture[Any], weights: bytes, uri: str) -> Network:
     """The network of a description with these weights, which lie at `uri`.
 
     It is laid out without memory first, for a damaged description may tell of any size.

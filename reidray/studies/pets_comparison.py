@@ -21,7 +21,7 @@ from reidray.data.ingest import CropDataset, choose_ingest_mode, ingest
 from reidray.data.layouts import read_manifest
 from reidray.data.manifest import Manifest
 from reidray.errors import UserError
-from reidray.models import NETWORKS, LoadedModel, load_model
+from reidray.models import LoadedModel, load_model
 from reidray.reporting.charts.encoding import crop_address
 from reidray.storage.csv_files import write_csv_records
 from reidray.storage.location import Location
@@ -131,7 +131,7 @@ def _load_models(config: CompareConfig, manifest: Manifest) -> dict[str, LoadedM
     models = {name: load_model(folder) for name, folder in config.model_folders.items()}
     for name, model in models.items():
         folder, architecture = config.model_folders[name], model.architecture
-        if NETWORKS[architecture.name].task != "pets":
+        if architecture.options.task != "pets":
             raise UserError(
                 f"model {name}={folder} names no classes: its network is {architecture.name!r}; "
                 "leave it out"
@@ -152,7 +152,7 @@ def _examine(
     config: CompareConfig,
 ) -> Examined:
     """A network's figures on the test part, worked out in a task of the cluster."""
-    draws = NETWORKS[model.architecture.name].draws_masks
+    draws = "mask" in model.architecture.options.predicts
     test = replace(manifest, table=manifest.table.take(truth.rows))
     files = image_files(test, model.architecture, np.arange(len(truth.rows)) // GROUP, masks=draws)
     way = choose_ingest_mode(files, "auto")

@@ -1,12 +1,12 @@
 """Adapt a recipe to the data: values that nobody asked for give way to what the images allow."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from reidray.config import NetworkConfig
+from reidray.config.sections.network_options import NETWORK_OPTIONS
 from reidray.config.sources import Source, Sources
-from reidray.models.registry import NETWORKS
 
 ALWAYS = ("name", "weights")
 """Settings that every network has."""
@@ -22,21 +22,22 @@ def adapt_network(
 
     Args:
         network: the configuration.
-        name: of the network, one of `NETWORKS` or unknown.
+        name: of the network, registered or unknown.
         sources: where the values come from.
         chosen_for_data: whether nobody named the network, so that every setting gives way.
 
     Returns:
         The configuration, and the settings left out, such as `feature_size`.
     """
-    if name not in NETWORKS:
+    if name not in NETWORK_OPTIONS:
         return network, []
+    own = {field.name for field in fields(NETWORK_OPTIONS.get(name))}
     named_by = sources.of("network.name")
     lacking = [
         key
         for key, value in asdict(network).items()
         if value is not None
-        and key not in (*ALWAYS, *NETWORKS[name].fields)
+        and key not in (*ALWAYS, *own)
         and (chosen_for_data or sources.of(f"network.{key}") < named_by)
     ]
     changes: dict[str, Any] = {"name": name, **dict.fromkeys(lacking)}

@@ -12,21 +12,17 @@ import yaml
 from numpy.typing import NDArray
 
 from reidray.config import NetworkConfig, TrainingConfig
+from reidray.config.sections.network_options import DEFAULT_NETWORKS
 from reidray.data.ids import id_name_files
 from reidray.data.images.decoding import check_bad_images
 from reidray.data.ingest import CropDataset, ImageFiles, IngestMode, choose_ingest_mode, ingest
 from reidray.data.layouts import read_manifest
 from reidray.data.manifest import Manifest
 from reidray.errors import UserError
+from reidray.models.architecture import Architecture, choose_architecture
 from reidray.models.directory import MODEL_FILES, ModelCard, save_model
+from reidray.models.factory import build_network, check_parameter_count
 from reidray.models.networks import Network
-from reidray.models.registry import (
-    NETWORKS,
-    Architecture,
-    build_network,
-    check_parameter_count,
-    choose_architecture,
-)
 from reidray.storage.staging import atomic_folder, atomic_write, check_replaceable
 from reidray.training.checkpoint import TrainerState, check_settings, read_best
 from reidray.training.distributed_context import DistributedContext
@@ -62,7 +58,7 @@ class Experiment(ABC):
     config: TrainingConfig
     run: RunDirectory
     manifest: Manifest
-    architecture: Architecture
+    architecture: Architecture[Any]
 
     @abstractmethod
     def with_config(self, config: Any) -> Self:
@@ -209,7 +205,7 @@ def check_resumable(experiment: Experiment) -> None:
 
 def choose_network(
     asked: NetworkConfig, task: str, known: dict[str, object]
-) -> tuple[NetworkConfig, Architecture]:
+) -> tuple[NetworkConfig, Architecture[Any]]:
     """The network that is asked for, once built to see that it can be.
 
     Args:
@@ -223,21 +219,18 @@ def choose_network(
     Raises:
         UserError: the network cannot be built, or is not one of the task's.
     """
-    said = {key: value for key, value in asdict(asked).items() if value is not None}
-    weights = said.pop("weights")
-    architecture = choose_architecture(task, said.pop("name", None), said, known)
+    options = {key: value for key, value in asdict(asked).items() if value is not None}
+    weights = options.pop("weights")
+    name = options.pop("name", DEFAULT_NETWORKS[task])
+    architecture = choose_architecture(task, name, options, known)
     check_parameter_count(architecture)
     build_network(architecture, weights=weights)
-    has = NETWORKS[architecture.name].fields
-    resolved: dict[str, Any] = {
-        key: getattr(architecture, key) for key in asdict(asked) if key in has
-    }
-    return replace(asked, name=architecture.name, **resolved), architecture
+    return replace(asked, name=name, **asdict(architecture.options)), architecture
 
 
 def image_files(
     manifest: Manifest,
-    architecture: Architecture,
+    architecture: Architecture[Any],
     groups: NDArray[np.int64],
     *,
     masks: bool = False,
@@ -328,7 +321,7 @@ def start_run(experiment: Experiment) -> RunLogger:
     return RunLogger(run, experiment.config.epochs)
 
 
-def read_result(architecture: Architecture, checkpoint: Path) -> TrainingResult:
+def read_result(architecture: Architecture[Any], checkpoint: Path) -> TrainingResult:
     """What a training came to, from its last checkpoint."""
     state, weights = read_best(checkpoint)
     network = build_network(architecture)
@@ -337,7 +330,7 @@ def read_result(architecture: Architecture, checkpoint: Path) -> TrainingResult:
 
 
 def write_model(
-    run: RunDirectory, network: Network, architecture: Architecture, card: ModelCard, page: str
+    run: RunDirectory, network: Network, architecture: Architecture[Any], card: ModelCard, page: str
 ) -> None:
     """Write the model directory of a run; it appears whole or not at all."""
     with atomic_folder(run.folder / "model", replaces=MODEL_FILES) as folder:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray.train
 import torch
@@ -13,7 +14,8 @@ from ray.util.queue import Queue
 
 from reidray.config import TrainingConfig
 from reidray.errors import UserError
-from reidray.models.registry import Architecture, build_network
+from reidray.models.architecture import Architecture
+from reidray.models.factory import build_network
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.failures import bug_behind
 from reidray.training.loop import (
@@ -56,7 +58,7 @@ class TrainJob:
     """
 
     config: TrainingConfig
-    architecture: Architecture
+    architecture: Architecture[Any]
     training_data: str
     make_task: Callable[[DistributedContext], Task]
     limit: TimeLimit | None

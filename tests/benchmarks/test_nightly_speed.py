@@ -26,7 +26,7 @@ from reidray.demo import generate_demo_set
 from reidray.inference.image_batches import ImageSet
 from reidray.inference.predictions import PredictionShape
 from reidray.models import ModelCard, build_architecture, save_model
-from reidray.models.registry import build_network
+from reidray.models.factory import build_network
 from reidray.scoring.incremental_update import IncrementalUpdate
 from reidray.scoring.nightly_files import NightlySet
 from reidray.scoring.nightly_run import rank_gallery

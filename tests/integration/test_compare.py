@@ -12,7 +12,7 @@ from support.paths import ROOT
 from support.person_crops import draw_crop
 
 from reidray.models import ModelCard, build_architecture, save_model
-from reidray.models.registry import build_network
+from reidray.models.factory import build_network
 
 pytestmark = pytest.mark.cluster
 SECONDS = ("training_seconds", "inference_seconds", "seconds")

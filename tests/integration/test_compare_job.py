@@ -12,7 +12,7 @@ from reidray.comparison.reid_comparison import compare_reid
 from reidray.config.comparison import CompareConfig
 from reidray.errors import UserError
 from reidray.models import ModelCard, build_architecture, save_model
-from reidray.models.registry import build_network
+from reidray.models.factory import build_network
 
 draw = partial(draw_crop, noise=40)
 

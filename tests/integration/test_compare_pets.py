@@ -10,7 +10,7 @@ from support.pet_images import BREEDS, draw_pets
 from reidray.config.comparison import CompareConfig
 from reidray.errors import UserError
 from reidray.models import ModelCard, build_architecture, save_model
-from reidray.models.registry import build_network
+from reidray.models.factory import build_network
 from reidray.studies.pets_comparison import compare_pets
 
 pytestmark = pytest.mark.cluster

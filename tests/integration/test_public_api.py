@@ -9,7 +9,7 @@ from PIL import Image
 import reidray
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.models import ModelCard, save_model
-from reidray.models.registry import build_architecture, build_network
+from reidray.models.factory import build_architecture, build_network
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ from PIL import Image
 
 from reidray.config.scoring import ScoreConfig
 from reidray.models import ModelCard, save_model
-from reidray.models.registry import build_network, choose_architecture
+from reidray.models.architecture import Architecture, field_names
+from reidray.models.factory import build_network
 from reidray.scoring.nightly_run import run_nightly
 from support.paths import ROOT
 
@@ -18,9 +19,9 @@ REPEATED_FILES = ("reid_test.txt", "classification_test.csv", "quarantine.csv")
 
 def make_model(folder, name, schema):
     torch.manual_seed(0)
-    sizes = {"feature_size": 16, "height": 32, "width": 16}
-    known = {"num_people": 3, "schema": schema, **sizes}
-    architecture = choose_architecture("reid", name, {"backbone": "resnet_tiny"}, known)
+    sizes = {"feature_size": 16, "height": 32, "width": 16, "num_people": 3, "schema": schema}
+    values = {key: value for key, value in sizes.items() if key in field_names(name)}
+    architecture = Architecture.from_values(name, values)
     network = build_network(architecture)
     save_model(folder, network, architecture, ModelCard(metric="cosine"), "# Model\n")
     return folder

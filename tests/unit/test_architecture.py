@@ -18,7 +18,7 @@ LAYERS = (
     ("retrieval", "metrics", "models", "losses"),
     ("data", "demo"),
     ("storage", "config", "ray_runtime", "cluster_resources"),
-    ("interrupts", "progress", "terminal", "suggestions", "errors"),
+    ("interrupts", "progress", "terminal", "suggestions", "registry", "errors"),
 )
 """The highest first. A package imports from its own layer and from those below."""
 

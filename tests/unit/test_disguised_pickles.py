@@ -15,7 +15,7 @@ from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.layouts import read_manifest
 from reidray.errors import UserError
 from reidray.models import ModelCard, load_model, save_model
-from reidray.models.registry import build_architecture, build_network
+from reidray.models.factory import build_architecture, build_network
 from reidray.training.checkpoint import TrainingSnapshot, read_best
 from reidray.training.runs.checkpoint_files import write_checksums
 

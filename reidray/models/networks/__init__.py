@@ -1,6 +1,8 @@
-"""Whole networks: what they compute from a batch of crops."""
+"""The networks, from a batch of crops to what they predict.
 
-from reidray.models.networks.network import IMAGENET_MEAN, Network
-from reidray.models.networks.outputs import Outputs, PetOutputs
+`reidray.models.factory` imports every module of this package to find a network by its name.
+"""
+
+from reidray.models.networks.network import IMAGENET_MEAN, Network, Outputs, PetOutputs
 
 __all__ = ["IMAGENET_MEAN", "Network", "Outputs", "PetOutputs"]

@@ -32,6 +32,41 @@ UNIT_RGB = Pixels("rgb", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 UNIT_GREY = Pixels("grey", (0.0,), (1.0,))
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """Hold what a network predicts for B crops of people.
+
+    Attributes:
+        embedding: (B, D) float32, by which images are compared; no column where the network gives
+            none.
+        metric_feature: (B, D) float32, which losses over pairs of images pull together and push
+            apart.
+        identity: (B, people) float32 logits; no column where the network has no identity
+            classifier.
+        attributes: one (B, values) float32 tensor of logits for each attribute; its softmax over
+            the values is their probability.
+    """
+
+    embedding: Tensor
+    metric_feature: Tensor
+    identity: Tensor
+    attributes: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class PetOutputs:
+    """Hold what a network predicts for B images of pets.
+
+    Attributes:
+        classes: (B, classes) float32 logits; their softmax is the probability of each class.
+        masks: (B, 1, H, W) float32 logits, as large as the images; their sigmoid is the probability
+            that a pixel is the animal's. (B, 0, H, W) where the network draws no mask.
+    """
+
+    classes: Tensor
+    masks: Tensor
+
+
 class Network(nn.Module):
     """A network over crops (B, 3, H, W), uint8 or float32 in 0..255.
 

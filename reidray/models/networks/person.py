@@ -4,9 +4,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reidray.config.sections.network_options import AprOptions, BaselineOptions, SmallReidOptions
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
+from reidray.errors import UserError
+from reidray.models.architecture import Architecture
 from reidray.models.backbones import Backbone
-from reidray.models.networks.network import IMAGENET_PIXELS, Network
-from reidray.models.networks.outputs import Outputs
+from reidray.models.factory import register_network
+from reidray.models.networks.network import IMAGENET_PIXELS, Network, Outputs
+
+MARKET_PEOPLE = 751
+"""The training people of Market-1501, of which the papers report."""
 
 
 class PersonNetwork(Network):
@@ -42,6 +49,13 @@ class BaselineNetwork(PersonNetwork):
         return Outputs(embedding, feature, self.identity(embedding), ())
 
 
+@register_network("baseline", backbone="resnet50", num_people=MARKET_PEOPLE)
+def build_baseline(architecture: Architecture[BaselineOptions], weights: str) -> BaselineNetwork:
+    """Build `baseline`."""
+    backbone = Backbone(architecture.options.backbone, weights)
+    return BaselineNetwork(backbone, architecture.num_people)
+
+
 class SmallPersonNetwork(PersonNetwork):
     """Batch normalisation of the pooled feature, its direction the embedding, and a classifier.
 
@@ -60,6 +74,12 @@ class SmallPersonNetwork(PersonNetwork):
         feature = self.neck(self.pool(crops))
         embedding = functional.normalize(feature)
         return Outputs(embedding, embedding, self.identity(feature), ())
+
+
+@register_network("reid_small", num_people=300)
+def build_reid_small(architecture: Architecture[SmallReidOptions], _: str) -> SmallPersonNetwork:
+    """Build `reid_small`."""
+    return SmallPersonNetwork(Backbone("resnet_tiny", "none"), architecture.num_people)
 
 
 class AttributePersonNetwork(PersonNetwork):
@@ -99,3 +119,25 @@ class AttributePersonNetwork(PersonNetwork):
         reweighted = torch.sigmoid(self.confidence(probabilities)) * probabilities
         embedding = torch.cat([feature, reweighted], dim=1)
         return Outputs(embedding, embedding, self.identity(embedding), logits)
+
+
+@register_network("apr", backbone="resnet50", num_people=MARKET_PEOPLE, schema=PEDESTRIAN_SCHEMA)
+def build_apr(architecture: Architecture[AprOptions], weights: str) -> AttributePersonNetwork:
+    """Build `apr`.
+
+    Raises:
+        UserError: the data has no attributes.
+    """
+    if not architecture.schema.attributes:
+        raise UserError(
+            "network 'apr' learns attributes and the data has none: "
+            "add annotations_train.csv or attr_ columns, or use --network.name baseline"
+        )
+    options = architecture.options
+    return AttributePersonNetwork(
+        Backbone(options.backbone, weights),
+        architecture.num_people,
+        architecture.schema.sizes,
+        options.feature_size,
+        options.dropout,
+    )

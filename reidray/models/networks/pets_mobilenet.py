@@ -5,10 +5,17 @@ from typing import Any
 
 from torch import nn
 
+from reidray.config.sections.network_options import (
+    PetsMobilenetDenseOptions,
+    PetsMobilenetOptions,
+)
+from reidray.models.architecture import Architecture
 from reidray.models.backbones import create_timm_body
+from reidray.models.factory import register_network
 from reidray.models.networks.layers import pooled_size, require_multiples
 from reidray.models.networks.network import IMAGENET_PIXELS
-from reidray.models.networks.pets import (
+from reidray.models.networks.pets_scratch import (
+    OXFORD_BREEDS,
     PetNetwork,
     doublings,
     enlargements,
@@ -20,38 +27,51 @@ STEP = 32
 """A place in MobileNet's grid is this many pixels high and wide."""
 
 
-def pets_mobilenet_transpose(height: int, width: int, num_classes: int, weights: str) -> PetNetwork:
+@register_network("pets_mobilenet_transpose", num_classes=OXFORD_BREEDS)
+def pets_mobilenet_transpose(
+    architecture: Architecture[PetsMobilenetOptions], weights: str
+) -> PetNetwork:
     """Average pooling for the class; the mask by transposed convolutions.
 
     1,296,854 in Keras's count at any size, 10,960 of them running means and variances: backbone
     936,816, dense 576 x 37 + 37 = 21,349, decoder 295,040 + 32,832 + 8,224 + 2,064 + 520 + 9.
     """
+    height, width = architecture.height, architecture.width
     require_multiples(height, width, STEP)
-    classifier = nn.Sequential(*_average(), nn.Linear(CHANNELS, num_classes))
+    classifier = nn.Sequential(*_average(), nn.Linear(CHANNELS, architecture.num_classes))
     decoder = nn.Sequential(*doublings(CHANNELS, 128, 64, 32, 16, 8), nn.Conv2d(8, 1, 1))
     return PetNetwork(IMAGENET_PIXELS, _mobilenet(weights), classifier, decoder)
 
 
-def pets_mobilenet_upsample(height: int, width: int, num_classes: int, weights: str) -> PetNetwork:
+@register_network("pets_mobilenet_upsample", num_classes=OXFORD_BREEDS)
+def pets_mobilenet_upsample(
+    architecture: Architecture[PetsMobilenetOptions], weights: str
+) -> PetNetwork:
     """A dense layer over the whole grid for the class; the mask by convolutions and up-sampling.
 
     At 128x128: classifier 9,216 x 64 + 64 = 589,888 and 2,405, where 9,216 = 576 x 4 x 4; decoder
     663,680 + 73,792 + 18,464 + 33, up-sampled by 2, 4 and 4.
     """
+    height, width = architecture.height, architecture.width
     require_multiples(height, width, STEP)
-    classifier = flat_classifier(CHANNELS * pooled_size(height, width, STEP), num_classes)
+    classifier = flat_classifier(
+        CHANNELS * pooled_size(height, width, STEP), architecture.num_classes
+    )
     decoder = nn.Sequential(
         *enlargements((CHANNELS, 128, 64, 32), factors=(2, 4, 4)), nn.Conv2d(32, 1, 1)
     )
     return PetNetwork(IMAGENET_PIXELS, _mobilenet(weights), classifier, decoder)
 
 
-def pets_mobilenet_dense(num_classes: int, weights: str) -> PetNetwork:
+@register_network("pets_mobilenet_dense", num_classes=OXFORD_BREEDS)
+def pets_mobilenet_dense(
+    architecture: Architecture[PetsMobilenetDenseOptions], weights: str
+) -> PetNetwork:
     """Average pooling and three dense layers for the class; no mask."""
     layers: list[nn.Module] = [*_average()]
     for before, after in pairwise((CHANNELS, 1024, 1024, 512)):
         layers += [nn.Linear(before, after), nn.ReLU()]
-    classifier = nn.Sequential(*layers, nn.Linear(512, num_classes))
+    classifier = nn.Sequential(*layers, nn.Linear(512, architecture.num_classes))
     return PetNetwork(IMAGENET_PIXELS, _mobilenet(weights), classifier, None)
 
 

@@ -5,9 +5,11 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reidray.config.sections.network_options import GrayTripletOptions, RgbTripletOptions
+from reidray.models.architecture import Architecture
+from reidray.models.factory import register_network
 from reidray.models.networks.layers import convolution, pooled_size, start_as_keras, vgg_blocks
-from reidray.models.networks.network import UNIT_GREY, UNIT_RGB, Network, Pixels
-from reidray.models.networks.outputs import Outputs
+from reidray.models.networks.network import UNIT_GREY, UNIT_RGB, Network, Outputs, Pixels
 
 
 class TripletNetwork(Network):
@@ -24,7 +26,8 @@ class TripletNetwork(Network):
         return Outputs(embedding, embedding, embedding.new_empty((len(embedding), 0)), ())
 
 
-def vgg_triplet_rgb(height: int, width: int, embedding_size: int) -> TripletNetwork:
+@register_network("vgg_triplet_rgb")
+def vgg_triplet_rgb(architecture: Architecture[RgbTripletOptions], _: str) -> TripletNetwork:
     """Three blocks of two convolutions, each followed by batch normalisation and swish.
 
     302,205 trainable parameters at 64x32 with 301 values: convolutions with biases 108,816, batch
@@ -38,13 +41,14 @@ def vgg_triplet_rgb(height: int, width: int, embedding_size: int) -> TripletNetw
         for channels in (before, after):
             layers += [convolution(channels, after, size), nn.BatchNorm2d(after), nn.SiLU()]
         layers.append(nn.MaxPool2d(pool))
-    dense = nn.Linear(64 * pooled_size(height, width, 12), embedding_size)
-    return TripletNetwork(UNIT_RGB, nn.Sequential(*layers, nn.Flatten(), dense), embedding_size)
+    features = 64 * pooled_size(architecture.height, architecture.width, 12)
+    embedding_size = architecture.options.embedding_size
+    layers += [nn.Flatten(), nn.Linear(features, embedding_size)]
+    return TripletNetwork(UNIT_RGB, nn.Sequential(*layers), embedding_size)
 
 
-def vgg_triplet_gray(
-    height: int, width: int, embedding_size: int, dropout: float
-) -> TripletNetwork:
+@register_network("vgg_triplet_gray")
+def vgg_triplet_gray(architecture: Architecture[GrayTripletOptions], _: str) -> TripletNetwork:
     """Three blocks of two 3x3 convolutions and a dense layer, over luminance.
 
     1,075,720 trainable parameters at 64x32 with 32 values: convolutions with biases 18,040, their
@@ -53,10 +57,11 @@ def vgg_triplet_gray(
     none behind the embedding; 4,096 = 32 x 16 x 8 needs padded convolutions. No count tells where
     in a block normalisation and ReLU stand: they follow the second convolution.
     """
+    embedding_size = architecture.options.embedding_size
     layers = nn.Sequential(
-        vgg_blocks((1, 8, 16, 32), dropout),
+        vgg_blocks((1, 8, 16, 32), architecture.options.dropout),
         nn.Flatten(),
-        nn.Linear(32 * pooled_size(height, width, 4), 256),
+        nn.Linear(32 * pooled_size(architecture.height, architecture.width, 4), 256),
         nn.BatchNorm1d(256),
         nn.ReLU(),
         nn.Linear(256, embedding_size),

@@ -5,7 +5,7 @@ from hashlib import sha256
 
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.models import ModelCard, build_architecture, save_model
-from reidray.models.registry import build_network
+from reidray.models.factory import build_network
 
 DESCRIPTION, WEIGHTS = "model.json", "model.safetensors"
 TOKENS = (

@@ -9,7 +9,7 @@ from torch import nn
 
 from reidray.errors import UserError
 from reidray.models import NETWORKS, Outputs, PetOutputs, build_architecture, build_model
-from reidray.models.networks.attributes import CLOTHING_SCHEMA
+from reidray.models.networks.clothing import CLOTHING_SCHEMA
 
 TRIPLET = ["vgg_triplet_rgb", "vgg_triplet_gray"]
 PETS = sorted(name for name in NETWORKS if name.startswith("pets_"))
@@ -223,13 +223,13 @@ def test_weights_start_as_keras_draws_them(name):
         ("vgg_triplet_rgb", {"num_classes": 3}, "has no num_classes: it has height, width, emb"),
         ("pets_autoencoder", {"backbone": "resnet50"}, "has no backbone"),
         ("baseline", {"feature_size": 16}, "has no feature_size"),
-        ("vgg_triplet_rgb", {"embedding_size": 0}, "embedding_size 0: expected a whole number"),
-        ("pets_autoencoder", {"height": "tall"}, "height 'tall': expected a whole number"),
+        ("vgg_triplet_rgb", {"embedding_size": 0}, "network.embedding_size must lie in 1..65536"),
+        ("pets_autoencoder", {"height": "tall"}, "network.height 'tall': expected a whole number"),
         ("pets_autoencoder", {"num_classes": True}, "num_classes True: expected a whole number"),
-        ("vgg_triplet_gray", {"dropout": 1}, "dropout 1: expected 0 or more and under 1"),
+        ("vgg_triplet_gray", {"dropout": 1}, "network.dropout must be 0 or more and under 1"),
         ("attributes_vgg", {"schema": ["gender"]}, "schema .*: expected attributes of at most"),
         ("attributes_vgg", {"schema": type(CLOTHING_SCHEMA)()}, "its schema has none"),
-        ("vgg_triplet_rgb", {"height": 8}, "8x32 are too small for the network: it needs 12x12"),
+        ("vgg_triplet_rgb", {"height": 8}, "network.height must lie in 16..4096"),
         ("pets_scratch_deep", {"width": 100}, "height and width must be multiples of 8"),
         ("pets_mobilenet_transpose", {"width": 120}, "must be multiples of 32"),
         ("vgg_triplet_rgb", {"weights": "imagenet"}, "starts from random weights"),

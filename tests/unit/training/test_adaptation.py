@@ -60,7 +60,7 @@ def saved(experiment, folder):
 def test_a_recipe_with_attributes_learns_identity_alone_where_there_are_none(plain, recipe):
     experiment = reid_experiment(plain, "--recipe", recipe)
     assert experiment.architecture.name == "baseline"
-    assert experiment.architecture.backbone == "resnet_tiny"
+    assert experiment.architecture.options.backbone == "resnet_tiny"
     assert "identity alone" in adapted(experiment)
     assert "feature_size" in adapted(experiment)
 

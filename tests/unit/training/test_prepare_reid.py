@@ -75,7 +75,8 @@ def prepare(annotated, tmp_path, **settings):
 
 def test_what_is_not_said_of_a_network_is_as_in_its_report(annotated, tmp_path):
     experiment = prepare(annotated, tmp_path, network={"name": "vgg_triplet_rgb"})
-    assert experiment.config.network.embedding_size == experiment.architecture.embedding_size == 301
+    assert experiment.architecture.options.embedding_size == 301
+    assert experiment.config.network.embedding_size == 301
     assert experiment.config.network.backbone is None
     again = build_reid_experiment(experiment.config)
     assert again.architecture == experiment.architecture

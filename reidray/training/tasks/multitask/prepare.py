@@ -4,12 +4,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 
 from reidray.config import TrainMultitaskConfig
+from reidray.config.sections.network_options import DEFAULT_NETWORKS, NETWORK_OPTIONS
 from reidray.config.sources import Sources
 from reidray.data.attribute_schema import UNKNOWN
 from reidray.data.ingest import CropDataset, ImageFiles
@@ -17,7 +18,7 @@ from reidray.data.manifest import Manifest
 from reidray.data.split import split_by_image, split_by_person
 from reidray.errors import UserError
 from reidray.metrics.attribute_metrics import majority_labels
-from reidray.models.registry import DEFAULT_NETWORKS, NETWORKS, Architecture
+from reidray.models.architecture import Architecture
 from reidray.training.adaptation import adapt_network, adaptation_notes, is_free
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.experiment import (
@@ -201,8 +202,8 @@ def _adapt(
     changes = []
     asked = config.network.name
     free = asked is None or is_free("network.name", sources)
-    drawing = NETWORKS.get(asked or DEFAULT_NETWORKS[config.task])
-    if free and not masks and drawing is not None and drawing.draws_masks:
+    draws = "mask" in NETWORK_OPTIONS.get(asked or DEFAULT_NETWORKS[config.task]).predicts
+    if free and not masks and draws:
         network, _ = adapt_network(
             config.network, WITHOUT_MASKS, sources or Sources(), chosen_for_data=True
         )
@@ -221,7 +222,7 @@ def _adapt(
 
 def _settle(
     config: TrainMultitaskConfig, manifest: Manifest, train: LabelledImages
-) -> tuple[TrainMultitaskConfig, Architecture, Labelling]:
+) -> tuple[TrainMultitaskConfig, Architecture[Any], Labelling]:
     """The configuration with nothing left open, the network and its labels; all checked."""
     count = len(train.rows)
     if count < config.batch_size:
@@ -245,7 +246,7 @@ def _settle(
 
 
 def _check_something_to_learn(
-    config: TrainMultitaskConfig, architecture: Architecture, labelling: Labelling
+    config: TrainMultitaskConfig, architecture: Architecture[Any], labelling: Labelling
 ) -> None:
     """Refuse losses that all have weight 0, and a figure that the network does not have."""
     if not (config.loss.labels or labelling.masks):
@@ -295,9 +296,11 @@ def _labelled(manifest: Manifest, split: str) -> LabelledImages:
     return LabelledImages(rows[known].astype(np.int64), labels[known])
 
 
-def _labelling(manifest: Manifest, architecture: Architecture, train: LabelledImages) -> Labelling:
+def _labelling(
+    manifest: Manifest, architecture: Architecture[Any], train: LabelledImages
+) -> Labelling:
     """What the network is to say of an image."""
-    masks = NETWORKS[architecture.name].draws_masks
+    masks = "mask" in architecture.options.predicts
     if masks and "mask_path" not in manifest.table.column_names:
         raise UserError(
             f"network {architecture.name!r} draws masks and the data has none: add a column "

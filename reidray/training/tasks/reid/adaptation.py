@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from reidray.config import TrainReidConfig
+from reidray.config.sections.network_options import DEFAULT_NETWORKS, NETWORK_OPTIONS
 from reidray.config.sources import Sources
-from reidray.models.registry import DEFAULT_NETWORKS, NETWORKS
 from reidray.training.adaptation import adapt_network, is_free
 from reidray.training.tasks.reid.validation import LabelledCrops
 
@@ -52,8 +52,8 @@ def knows_attributes(crops: LabelledCrops) -> bool:
 
 def predicts_attributes(config: TrainReidConfig) -> bool:
     """Tell whether the network that a configuration names predicts attributes."""
-    network = NETWORKS.get(config.network.name or DEFAULT_NETWORKS["reid"])
-    return network is not None and "schema" in network.fields
+    name = config.network.name or DEFAULT_NETWORKS["reid"]
+    return name in NETWORK_OPTIONS and "attributes" in NETWORK_OPTIONS.get(name).predicts
 
 
 def _adapt_network(

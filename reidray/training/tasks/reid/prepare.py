@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from reidray.data.manifest import Manifest
 from reidray.data.sampling import check_identity_batch
 from reidray.data.split import split_by_person
 from reidray.errors import UserError
-from reidray.models.registry import Architecture
+from reidray.models.architecture import Architecture
 from reidray.training.adaptation import adaptation_notes
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.experiment import (
@@ -203,7 +203,7 @@ def _known_people(manifest: Manifest) -> Manifest:
 
 def _settle(
     config: TrainReidConfig, manifest: Manifest, train: LabelledCrops
-) -> tuple[TrainReidConfig, Architecture]:
+) -> tuple[TrainReidConfig, Architecture[Any]]:
     """The configuration with nothing left open, and the network; both checked."""
     _check_batch(config, train)
     known = {"num_people": len(np.unique(train.people)), "schema": manifest.schema}
@@ -234,7 +234,7 @@ def _check_batch(config: TrainReidConfig, train: LabelledCrops) -> None:
 
 
 def _check_something_to_learn(
-    config: TrainReidConfig, architecture: Architecture, *, labelled: bool
+    config: TrainReidConfig, architecture: Architecture[Any], *, labelled: bool
 ) -> None:
     """Refuse a network none of whose outputs has a loss, or a figure that it cannot have.
 

@@ -4,14 +4,19 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from reidray.config.sections.network_options import PetsAutoencoderOptions, PetsOptions
+from reidray.models.architecture import Architecture
+from reidray.models.factory import register_network
 from reidray.models.networks.layers import (
     convolution,
     pooled_size,
     require_multiples,
     start_as_keras,
 )
-from reidray.models.networks.network import UNIT_RGB, Network, Pixels
-from reidray.models.networks.outputs import PetOutputs
+from reidray.models.networks.network import UNIT_RGB, Network, PetOutputs, Pixels
+
+OXFORD_BREEDS = 37
+"""The classes of the Oxford-IIIT Pet data set."""
 
 STEP = 8
 """A place in the grid behind three poolings is this many pixels high and wide."""
@@ -45,53 +50,61 @@ class PetNetwork(Network):
         return PetOutputs(classes, self.decoder(features))
 
 
-def pets_scratch_transpose(height: int, width: int, num_classes: int) -> PetNetwork:
+@register_network("pets_scratch_transpose", num_classes=OXFORD_BREEDS)
+def pets_scratch_transpose(architecture: Architecture[PetsOptions], _: str) -> PetNetwork:
     """Three convolutions; the mask by transposed convolutions.
 
     1,412,454 parameters at 128x128: backbone 896 + 18,496 + 73,856 = 93,248, decoder 65,664 +
     32,832 + 8,224 + 33, dense 32,768 x 37 + 37 = 1,212,453, where 32,768 = 128 x 16 x 16.
     """
+    height, width = architecture.height, architecture.width
     require_multiples(height, width, STEP)
-    classifier = _flat_dense(128 * pooled_size(height, width, STEP), num_classes)
+    classifier = _flat_dense(128 * pooled_size(height, width, STEP), architecture.num_classes)
     decoder = nn.Sequential(*doublings(128, 128, 64, 32), nn.Conv2d(32, 1, 1))
     return PetNetwork(UNIT_RGB, _halvings(3, 32, 64, 128), classifier, decoder)
 
 
-def pets_scratch_upsample(height: int, width: int, num_classes: int) -> PetNetwork:
+@register_network("pets_scratch_upsample", num_classes=OXFORD_BREEDS)
+def pets_scratch_upsample(architecture: Architecture[PetsOptions], _: str) -> PetNetwork:
     """Three convolutions; the mask by convolutions and up-sampling.
 
     2,432,742 parameters at 128x128: the backbone of `pets_scratch_transpose` 93,248, classifier
     32,768 x 64 + 64 = 2,097,216 and 2,405, decoder 147,584 + 73,792 + 18,464 + 33.
     """
+    height, width = architecture.height, architecture.width
     require_multiples(height, width, STEP)
     decoder = nn.Sequential(
         *enlargements((128, 128, 64, 32), factors=(2, 2, 2)), nn.Conv2d(32, 1, 1)
     )
-    classifier = flat_classifier(128 * pooled_size(height, width, STEP), num_classes)
+    classifier = flat_classifier(128 * pooled_size(height, width, STEP), architecture.num_classes)
     return PetNetwork(UNIT_RGB, _halvings(3, 32, 64, 128), classifier, decoder)
 
 
-def pets_scratch_deep(height: int, width: int, num_classes: int) -> PetNetwork:
+@register_network("pets_scratch_deep", num_classes=OXFORD_BREEDS)
+def pets_scratch_deep(architecture: Architecture[PetsOptions], _: str) -> PetNetwork:
     """Pairs of convolutions; the mask by transposed 3x3 convolutions.
 
     Backbone 896 + 9,248 + 18,496 + 36,928 + 73,856 + 147,584 = 287,008; decoder 147,584 + 73,792 +
     18,464 + 33. The report lists no classifier: it is that of `pets_scratch_transpose`.
     """
+    height, width = architecture.height, architecture.width
     require_multiples(height, width, STEP)
-    classifier = _flat_dense(128 * pooled_size(height, width, STEP), num_classes)
+    classifier = _flat_dense(128 * pooled_size(height, width, STEP), architecture.num_classes)
     decoder = nn.Sequential(*doublings(128, 128, 64, 32, size=3), nn.Conv2d(32, 1, 1))
     return PetNetwork(UNIT_RGB, _halvings(3, 32, 64, 128, pairs=True), classifier, decoder)
 
 
-def pets_autoencoder(height: int, width: int, num_classes: int) -> PetNetwork:
+@register_network("pets_autoencoder", num_classes=OXFORD_BREEDS)
+def pets_autoencoder(architecture: Architecture[PetsAutoencoderOptions], _: str) -> PetNetwork:
     """An autoencoder whose code is classified, and whose decoder draws the mask.
 
     640,438 parameters at 256x256: encoder 1,792 + 18,464 + 4,624, decoder 2,320 + 2,320 + 4,640 +
     33, dense 16,384 x 37 + 37 = 606,245. As 16,384 = 16 x 32 x 32, the code lies behind three
     poolings. The counts would also fit transposed 3x3 convolutions; it up-samples.
     """
+    height, width = architecture.height, architecture.width
     require_multiples(height, width, STEP)
-    classifier = _flat_dense(16 * pooled_size(height, width, STEP), num_classes)
+    classifier = _flat_dense(16 * pooled_size(height, width, STEP), architecture.num_classes)
     decoder = nn.Sequential(*enlargements((16, 16, 16, 32), factors=(2, 2, 2)), nn.Conv2d(32, 1, 1))
     return PetNetwork(UNIT_RGB, _halvings(3, 64, 32, 16), classifier, decoder)
 

@@ -2,11 +2,13 @@
 
 from torch import Tensor, nn
 
+from reidray.config.sections.network_options import AttributesVggOptions
 from reidray.data.attribute_schema import NO_YES, Attribute, AttributeSchema
 from reidray.errors import UserError
+from reidray.models.architecture import Architecture
+from reidray.models.factory import register_network
 from reidray.models.networks.layers import pooled_size, start_as_keras, vgg_blocks
-from reidray.models.networks.network import UNIT_RGB, Network
-from reidray.models.networks.outputs import Outputs
+from reidray.models.networks.network import UNIT_RGB, Network, Outputs
 
 BASIC_COLOURS = (
     "black",
@@ -62,3 +64,13 @@ class ClothingNetwork(Network):
         features = self.blocks(self.scale(crops))
         nothing = features.new_empty((len(features), 0))
         return Outputs(nothing, nothing, nothing, tuple(head(features) for head in self.attributes))
+
+
+@register_network("attributes_vgg", schema=CLOTHING_SCHEMA)
+def build_attributes_vgg(
+    architecture: Architecture[AttributesVggOptions], _: str
+) -> ClothingNetwork:
+    """Build `attributes_vgg`."""
+    return ClothingNetwork(
+        architecture.height, architecture.width, architecture.schema, architecture.options.dropout
+    )

@@ -1,0 +1,1 @@
+"""The sections of configurations, checked on their own."""

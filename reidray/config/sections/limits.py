@@ -1,0 +1,129 @@
+"""Declare the limits of options, and refuse values beyond them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from math import inf
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from reidray.suggestions import quoted
+
+MAX_SEED = 2**32 - 1
+"""The largest seed that NumPy, PyTorch and scikit-learn all accept."""
+
+MAX_PIXELS_A_SIDE = 4096
+MAX_PIXELS = 1024 * 1024
+"""The most pixels of an image that a network takes; a batch of them is 800 MB."""
+
+MAX_BASELINE_PIXELS = 8192
+"""The most pixels P of a baseline: its products are P x P float64, 537 MB."""
+
+MAX_FEATURES = 65_536
+MAX_IMAGES_A_BATCH = 65_536
+MAX_WEIGHT = 1_000_000
+"""The largest weight of a loss: float32 still holds the sum."""
+
+MAX_RATE = 100
+"""The largest learning rate and weight decay: with more, the weights overflow in a few steps."""
+
+TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The values that an option can have.
+
+    Attributes:
+        minimum: the least value.
+        maximum: the largest value.
+        under: the bound that every value lies below.
+    """
+
+    minimum: float
+    maximum: float = inf
+    under: float = inf
+
+    def allow(self, value: float) -> bool:
+        """Return whether a value lies within the limits; NaN does not."""
+        return self.minimum <= value <= self.maximum and value < self.under
+
+    def __str__(self) -> str:
+        """Return the rest of a sentence about an option, such as `must lie in 0..1`."""
+        if self.maximum < inf:
+            return f"must lie in {self.minimum}..{self.maximum}"
+        if self.under < inf:
+            return f"must be {self.minimum} or more and under {self.under}"
+        return f"must be finite, {self.minimum} or more"
+
+
+def limited(default: Any, minimum: float, maximum: float = inf, *, under: float = inf) -> Any:
+    """Return a dataclass field with limits, which `check_options` enforces.
+
+    Args:
+        default: the default of the field.
+        minimum: the least value.
+        maximum: the largest value.
+        under: the bound that every value lies below.
+    """
+    return field(default=default, metadata={"limits": Limits(minimum, maximum, under)})
+
+
+def check_options(options: Any, section: str) -> None:
+    """Check that the fields of a dataclass have values of their types, within their limits.
+
+    Args:
+        options: the dataclass.
+        section: the section of a configuration that it belongs to, for messages.
+
+    Raises:
+        ValueError: names the first field that does not.
+    """
+    for each in find_mistakes(type(options), vars(options), section):
+        raise ValueError(each)
+
+
+def find_mistakes(options_class: type[Any], values: dict[str, Any], section: str) -> Iterator[str]:
+    """Yield a message about each value that a field of a dataclass cannot have."""
+    kinds = get_type_hints(options_class)
+    for each in fields(options_class):
+        if each.name not in values:
+            continue
+        value, limits = values[each.name], each.metadata.get("limits")
+        if not _is_of_type(kinds[each.name], value):
+            expected = _describe_type(kinds[each.name])
+            yield f"{section}.{each.name} {quoted(value)}: expected {expected}"
+        elif limits is not None and not limits.allow(value):
+            yield f"{section}.{each.name} {limits}"
+
+
+def require(condition: bool, message: str) -> None:
+    """Refuse a configuration.
+
+    Raises:
+        ValueError: the condition does not hold.
+    """
+    if not condition:
+        raise ValueError(message)
+
+
+def require_seed(value: int, name: str) -> None:
+    """Refuse a seed that a random generator refuses.
+
+    Raises:
+        ValueError: the seed is negative or too large.
+    """
+    require(0 <= value <= MAX_SEED, f"{name} must lie in 0..{MAX_SEED}")
+
+
+def _is_of_type(kind: Any, value: object) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if kind is float:
+        return type(value) in (int, float)
+    return type(value) is kind if kind in TYPE_NAMES else True
+
+
+def _describe_type(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        *names, last = get_args(kind)
+        return f"{', '.join(names)} or {last}" if names else str(last)
+    return TYPE_NAMES[kind]

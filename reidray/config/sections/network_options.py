@@ -1,0 +1,246 @@
+"""The options of each network, without PyTorch, so that the command line checks them at once."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeVar
+
+from reidray.config.sections.limits import (
+    MAX_FEATURES,
+    MAX_PIXELS,
+    MAX_PIXELS_A_SIDE,
+    check_options,
+    limited,
+    require,
+)
+from reidray.registry import Registry
+
+NetworkTask = Literal["reid", "pets", "attributes"]
+Prediction = Literal["identity", "attributes", "class", "mask"]
+
+DEFAULT_NETWORKS: dict[str, str] = {
+    "reid": "apr",
+    "pets": "pets_scratch_transpose",
+    "attributes": "attributes_vgg",
+}
+"""The network that a task trains where the configuration names none."""
+
+
+def image_side(default: int) -> int:
+    """Return the field of a height or a width in pixels."""
+    return limited(default, 16, MAX_PIXELS_A_SIDE)  # type: ignore[no-any-return]
+
+
+def feature_count(default: int) -> int:
+    """Return the field of a number of features."""
+    return limited(default, 1, MAX_FEATURES)  # type: ignore[no-any-return]
+
+
+def dropout_share(default: float) -> float:
+    """Return the field of a share that dropout sets to 0 in training."""
+    return limited(default, 0, under=1)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """The options that all networks have. A network adds its own in a subclass.
+
+    The defaults are those of a training. Fields need a default, and their limits are declared with
+    `limited`. Class attributes describe the network:
+
+    Attributes:
+        task: the task that the network is trained for.
+        predicts: what the network predicts beside an embedding.
+        pretrained: whether a network can start from weights other than `none`.
+        height: rows of an image.
+        width: columns of an image.
+    """
+
+    task: ClassVar[NetworkTask] = "reid"
+    predicts: ClassVar[tuple[Prediction, ...]] = ()
+    pretrained: ClassVar[bool] = False
+
+    height: int = image_side(128)
+    width: int = image_side(64)
+
+    def __post_init__(self) -> None:
+        check_options(self, "network")
+        require(
+            self.height * self.width <= MAX_PIXELS,
+            f"network.height x network.width must be {MAX_PIXELS:,} pixels or fewer",
+        )
+
+
+Options = TypeVar("Options", bound=NetworkOptions)
+
+NETWORK_OPTIONS: Registry[type[NetworkOptions]] = Registry("network", "reidray.models.networks")
+"""The options of each network by the network's name."""
+
+register_network_options = NETWORK_OPTIONS.register
+"""Register a subclass of `NetworkOptions` under the name of its network."""
+
+
+@register_network_options("apr")
+@dataclass(frozen=True, kw_only=True)
+class AprOptions(NetworkOptions):
+    """The options of `apr`, which learns identity and attributes together.
+
+    Attributes:
+        backbone: resnet_tiny, resnet_small or any timm model.
+        feature_size: width of the dense layer.
+        dropout: share of the dense layer's outputs that training drops.
+        height: rows of an image.
+        width: columns of an image.
+    """
+
+    predicts: ClassVar[tuple[Prediction, ...]] = ("identity", "attributes")
+    pretrained: ClassVar[bool] = True
+
+    backbone: str = "resnet_tiny"
+    feature_size: int = feature_count(512)
+    dropout: float = dropout_share(0.0)
+
+
+@register_network_options("baseline")
+@dataclass(frozen=True, kw_only=True)
+class BaselineOptions(NetworkOptions):
+    """The options of `baseline`, which learns identity behind a batch normalisation.
+
+    Attributes:
+        backbone: resnet_tiny, resnet_small or any timm model.
+        height: rows of an image.
+        width: columns of an image.
+    """
+
+    predicts: ClassVar[tuple[Prediction, ...]] = ("identity",)
+    pretrained: ClassVar[bool] = True
+
+    backbone: str = "resnet_tiny"
+
+
+@register_network_options("reid_small")
+@dataclass(frozen=True, kw_only=True)
+class SmallReidOptions(NetworkOptions):
+    """The options of `reid_small`, the small residual network with stripes.
+
+    Attributes:
+        height: rows of an image.
+        width: columns of an image.
+    """
+
+    predicts: ClassVar[tuple[Prediction, ...]] = ("identity",)
+
+    height: int = image_side(64)
+    width: int = image_side(32)
+
+
+@register_network_options("vgg_triplet_gray")
+@dataclass(frozen=True, kw_only=True)
+class GrayTripletOptions(NetworkOptions):
+    """The options of `vgg_triplet_gray`, the triplet network over luminance.
+
+    Attributes:
+        embedding_size: length of the embedding.
+        dropout: share of the channels that training drops.
+        height: rows of an image.
+        width: columns of an image.
+    """
+
+    height: int = image_side(64)
+    width: int = image_side(32)
+    embedding_size: int = feature_count(32)
+    dropout: float = dropout_share(0.2)
+
+
+@register_network_options("vgg_triplet_rgb")
+@dataclass(frozen=True, kw_only=True)
+class RgbTripletOptions(NetworkOptions):
+    """The options of `vgg_triplet_rgb`, the triplet network over colours.
+
+    Attributes:
+        embedding_size: length of the embedding.
+        height: rows of an image.
+        width: columns of an image.
+    """
+
+    height: int = image_side(64)
+    width: int = image_side(32)
+    embedding_size: int = feature_count(301)
+
+
+@register_network_options("attributes_vgg")
+@dataclass(frozen=True, kw_only=True)
+class AttributesVggOptions(NetworkOptions):
+    """The options of `attributes_vgg`, which predicts attributes alone.
+
+    Attributes:
+        dropout: share of the channels that training drops. The report does not state it; the
+            default is that of `vgg_triplet_gray`.
+        height: rows of an image.
+        width: columns of an image.
+    """
+
+    task: ClassVar[NetworkTask] = "attributes"
+    predicts: ClassVar[tuple[Prediction, ...]] = ("attributes",)
+
+    height: int = image_side(100)
+    width: int = image_side(60)
+    dropout: float = dropout_share(0.2)
+
+
+@register_network_options("pets_scratch_deep")
+@register_network_options("pets_scratch_transpose")
+@register_network_options("pets_scratch_upsample")
+@dataclass(frozen=True, kw_only=True)
+class PetsOptions(NetworkOptions):
+    """The options of the networks for pets that start from random weights.
+
+    Attributes:
+        height: rows of an image.
+        width: columns of an image.
+    """
+
+    task: ClassVar[NetworkTask] = "pets"
+    predicts: ClassVar[tuple[Prediction, ...]] = ("class", "mask")
+
+    height: int = image_side(128)
+    width: int = image_side(128)
+
+
+@register_network_options("pets_autoencoder")
+@dataclass(frozen=True, kw_only=True)
+class PetsAutoencoderOptions(PetsOptions):
+    """The options of `pets_autoencoder`.
+
+    Attributes:
+        height: rows of an image.
+        width: columns of an image.
+    """
+
+    height: int = image_side(256)
+    width: int = image_side(256)
+
+
+@register_network_options("pets_mobilenet_transpose")
+@register_network_options("pets_mobilenet_upsample")
+@dataclass(frozen=True, kw_only=True)
+class PetsMobilenetOptions(PetsOptions):
+    """The options of the networks for pets that start from MobileNetV3-Small.
+
+    Attributes:
+        height: rows of an image.
+        width: columns of an image.
+    """
+
+    pretrained: ClassVar[bool] = True
+
+
+@register_network_options("pets_mobilenet_dense")
+@dataclass(frozen=True, kw_only=True)
+class PetsMobilenetDenseOptions(PetsMobilenetOptions):
+    """The options of `pets_mobilenet_dense`, which draws no masks.
+
+    Attributes:
+        height: rows of an image.
+        width: columns of an image.
+    """
+
+    predicts: ClassVar[tuple[Prediction, ...]] = ("class",)

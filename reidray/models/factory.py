@@ -1,0 +1,138 @@
+"""Build networks by name. Each network registers the function that builds it, beside its code."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from reidray.config.sections.network_options import NETWORK_OPTIONS
+from reidray.errors import UserError
+from reidray.models.architecture import Architecture
+from reidray.models.networks.network import Network
+from reidray.registry import Registry
+
+Build = TypeVar("Build", bound=Callable[[Architecture[Any], str], Network])
+
+MAX_WEIGHTS = 2**30
+"""4 GiB of float32; training holds them four times."""
+
+
+class NetworkBuilder(NamedTuple):
+    """Hold the function that builds a network, and the values of its paper or report.
+
+    Attributes:
+        build: builds the network from its architecture and the weights to start from.
+        published: options and labels of the paper or report.
+    """
+
+    build: Callable[[Architecture[Any], str], Network]
+    published: dict[str, Any]
+
+
+NETWORKS: Registry[NetworkBuilder] = Registry("network", "reidray.models.networks")
+"""The builder of each network by the network's name."""
+
+
+def register_network(name: str, **published: Any) -> Callable[[Build], Build]:
+    """Return a decorator that registers the function, or the class, that builds a network.
+
+    The function takes the `Architecture` and the weights of the backbone: `none`, `imagenet` or
+    the name of a .safetensors file.
+
+    Args:
+        name: name of the network; its options are registered by `register_network_options`.
+        published: options and labels of the network's paper or report, which `build_model` takes
+            where nothing else is given.
+    """
+
+    def decorate(build: Build) -> Build:
+        NETWORKS.add(name, NetworkBuilder(build, published), origin=build)
+        return build
+
+    return decorate
+
+
+def build_architecture(name: str, **values: Any) -> Architecture[Any]:
+    """Return the architecture of a network; without values it is that of its paper or report.
+
+    Args:
+        name: name of the network.
+        values: options of the network, and `num_people`, `num_classes` and `schema` where the
+            network predicts them.
+
+    Raises:
+        UserError: no such network exists, it has no such option, or a value is not possible.
+    """
+    NETWORK_OPTIONS.get(name)  # its message speaks of the names that exist
+    return Architecture.from_values(name, {**NETWORKS.get(name).published, **values})
+
+
+def build_model(name: str, *, weights: str = "none", **values: Any) -> Network:
+    """Build a network by name; without values it is that of its paper or report.
+
+    Args:
+        name: name of the network.
+        weights: weights of the backbone: `none`, `imagenet` or a .safetensors file.
+        values: options of the network, and `num_people`, `num_classes` and `schema` where the
+            network predicts them.
+
+    Raises:
+        UserError: as `build_architecture` and `build_network`.
+    """
+    return build_network(build_architecture(name, **values), weights=weights)
+
+
+def build_network(architecture: Architecture[Any], *, weights: str = "none") -> Network:
+    """Build the network of an architecture.
+
+    Args:
+        architecture: the architecture.
+        weights: weights of the backbone: `none`, `imagenet` or a .safetensors file.
+
+    Raises:
+        UserError: the network has no backbone that weights could fill, the backbone does not
+            exist, or the weights cannot be loaded.
+    """
+    if weights != "none" and not architecture.options.pretrained:
+        raise UserError(
+            f"network {architecture.name!r} starts from random weights: "
+            f"it has no backbone that {weights!r} could fill"
+        )
+    return NETWORKS.get(architecture.name).build(architecture, weights)
+
+
+def build_without_memory(architecture: Architecture[Any]) -> Network:
+    """Build the network of an architecture without memory for its weights."""
+    with torch.device("meta"), _WithoutInitialisation():
+        return build_network(architecture)
+
+
+def check_parameter_count(architecture: Architecture[Any]) -> None:
+    """Refuse a network of more weights than a machine has memory for, before they are made.
+
+    Raises:
+        UserError: the network has more than `MAX_WEIGHTS` weights.
+    """
+    count = sum(weight.numel() for weight in build_without_memory(architecture).parameters())
+    if count > MAX_WEIGHTS:
+        raise UserError(
+            f"network {architecture.name!r} of {architecture.height} x {architecture.width} pixels "
+            f"has {count:,} weights, more than {MAX_WEIGHTS:,}: "
+            "lower --network.height and --network.width"
+        )
+
+
+class _WithoutInitialisation(TorchFunctionMode):
+    """Skip the initialisation of weights without memory, for which PyTorch imports much."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of PyTorch, unless it is `Tensor.normal_`."""
+        return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))

@@ -1,0 +1,133 @@
+"""Register the parts that reidray is extended by, such as networks and losses, by name."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+from reidray.errors import UserError
+from reidray.suggestions import quoted, suggest_name
+
+Entry = TypeVar("Entry")
+Registered = TypeVar("Registered")
+
+
+class Registry(Generic[Entry]):
+    """Hold entries of one kind by their names, in the order of registration.
+
+    A module registers its entries when it is imported. A name that no imported module registers is
+    looked for in all modules of a package before it is refused, so a new module in that package is
+    found without a list that names it.
+
+    >>> colours = Registry[str]("colour")
+    >>> colours.add("red", "#ff0000")
+    >>> colours.get("red"), "blue" in colours
+    ('#ff0000', False)
+
+    Args:
+        kind: the kind of the entries, for messages, such as `network`.
+        package: name of the package whose modules register entries of this kind.
+    """
+
+    def __init__(self, kind: str, package: str | None = None) -> None:
+        self.kind = kind
+        self._package = package
+        self._entries: dict[str, Entry] = {}
+        self._origins: dict[str, str] = {}
+
+    def add(self, name: str, entry: Entry, origin: object = None) -> None:
+        """Register an entry.
+
+        A second import of the same module replaces its entry.
+
+        Args:
+            name: name of the entry.
+            entry: the entry.
+            origin: the class or function that it was registered beside; by default the entry.
+
+        Raises:
+            ValueError: another module has registered the name.
+        """
+        here = _full_name(entry if origin is None else origin)
+        earlier = self._origins.setdefault(name, here)
+        if earlier != here:
+            raise ValueError(
+                f"{self.kind} {name!r} is registered by {earlier} already: "
+                f"choose another name for {here}"
+            )
+        self._entries[name] = entry
+
+    def register(self, name: str) -> Callable[[Registered], Registered]:
+        """Return a decorator that registers a class or a function under a name."""
+
+        def decorate(entry: Registered) -> Registered:
+            self.add(name, entry)  # type: ignore[arg-type]
+            return entry
+
+        return decorate
+
+    def get(self, name: str) -> Entry:
+        """Return the entry of a name.
+
+        Raises:
+            UserError: no entry has the name; the message suggests one.
+        """
+        if name not in self:
+            message = f"{self.kind} {quoted(name)} does not exist: {suggest_name(name, self)}"
+            raise UserError(message)
+        return self._entries[name]
+
+    def import_modules(self) -> None:
+        """Import all modules of the package, so that they register their entries."""
+        if self._package is None:
+            return
+        package, self._package = importlib.import_module(self._package), None
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+
+    @property
+    def registered(self) -> dict[str, Entry]:
+        """The entries that the modules imported so far have registered."""
+        return dict(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether an entry has the name, if need be after importing the package."""
+        if name not in self._entries:
+            self.import_modules()
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield all names, after importing the package."""
+        self.import_modules()
+        return iter(dict(self._entries))
+
+
+def import_plugins(modules: Iterable[str]) -> None:
+    """Import modules that register networks, losses and other parts of a user.
+
+    Args:
+        modules: names of modules on the Python path, such as `my_networks`.
+
+    Raises:
+        UserError: a module does not exist.
+    """
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except (ModuleNotFoundError, TypeError, ValueError) as error:
+            if isinstance(error, ModuleNotFoundError) and not _is_part_of(name, error.name):
+                raise  # the module exists; a module that it imports does not
+            raise UserError(
+                f"`plugins`: module {quoted(name)} is not on the Python path: "
+                "set PYTHONPATH to its folder, or install its package"
+            ) from error
+
+
+def _is_part_of(name: str, missing: str | None) -> bool:
+    return missing is not None and (name == missing or name.startswith(f"{missing}."))
+
+
+def _full_name(entry: object) -> str:
+    """Return the full name of a class or a function; of another object that of its class."""
+    named: Any = entry if hasattr(entry, "__qualname__") else type(entry)
+    return f"{named.__module__}.{named.__qualname__}"
