@@ -6,7 +6,6 @@ blocked in every thread, and a thread of this module waits for them: no handler 
 
 import contextlib
 import os
-import shlex
 import signal
 import sys
 import threading
@@ -36,13 +35,13 @@ class _Interruption:
         received: the first signal that asked the job to end.
         raised: whether the main thread has been interrupted for it.
         ending: held by the thread that ends the process.
-        resume: gives the arguments that go on with the job, or None where nothing can be resumed.
+        resume: gives the command that goes on with the job, or None where nothing can be resumed.
     """
 
     received: signal.Signals | None = None
     raised: bool = False
     ending: threading.Lock = field(default_factory=threading.Lock)
-    resume: Callable[[], list[str] | None] = lambda: None
+    resume: Callable[[], str | None] = lambda: None
 
 
 _interruption = _Interruption()
@@ -75,14 +74,14 @@ def interrupted() -> bool:
     return _interruption.received is not None
 
 
-def offer_resume(arguments: list[str], *, once: Path) -> None:
-    """Have the line of an interrupted job give the command that goes on with it.
+def offer_resume(command: str, *, once: Path) -> None:
+    """Show the command that goes on with the job in the line of an interrupted job.
 
     Args:
-        arguments: of the same script.
+        command: the whole command.
         once: the file without which there is nothing to go on with.
     """
-    _interruption.resume = lambda: arguments if once.is_file() else None
+    _interruption.resume = lambda: command if once.is_file() else None
 
 
 def end_interrupted() -> NoReturn:
@@ -100,16 +99,8 @@ def end_interrupted() -> NoReturn:
 
 def _message(received: signal.Signals) -> str:
     cause = "" if received == signal.SIGINT else f" by {received.name}"
-    arguments = _interruption.resume()
-    if arguments is None:
-        return f"interrupted{cause}"
-    return f"interrupted{cause}: go on with {command_of_this_script()} {shlex.join(arguments)}"
-
-
-def command_of_this_script() -> str:
-    """Return how this script was started, without its arguments."""
-    runner = "uv run" if "UV_RUN_RECURSION_DEPTH" in os.environ else "python"
-    return f"{runner} {shlex.quote(sys.argv[0])}"
+    command = _interruption.resume()
+    return f"interrupted{cause}" + (f": go on with {command}" if command else "")
 
 
 def _wait(watched: set[signal.Signals]) -> None:

@@ -24,7 +24,9 @@ def claim_folder(name: str | None) -> Iterator[Path]:
     Raises:
         UserError: another job is writing it, or it is not what it should be.
     """
-    folder = Path(name or time.strftime(f"runs/quickstart-%Y%m%d-%H%M%S-{os.getpid()}"))
+    if name is None:
+        name = time.strftime(f"runs/quickstart-%Y%m%d-%H%M%S-{os.getpid()}")
+    folder = Path(name)
     with RunDirectory.at(str(folder)).claimed():
         check_quickstart_places(folder)
         yield folder
@@ -37,5 +39,5 @@ def check_quickstart_places(folder: Path) -> None:
         UserError: says what is wrong with which.
     """
     check_demo_folder(folder / DATA_FOLDER)
-    RunDirectory.at(str(folder / RUN_FOLDER)).check_new("start again in a new --folder")
+    RunDirectory.at(str(folder / RUN_FOLDER)).check_new("start again in a new `output`")
     check_output(str(folder / SCORES_FOLDER), OUTPUT_FILES, SUMMARY_FILE)

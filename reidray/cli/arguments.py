@@ -1,30 +1,31 @@
 """Parse the command line of a job."""
 
-import contextlib
 import os
+import shlex
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Generic, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 from reidray.cli.flags import Flag, flags_of, parse_flags
-from reidray.cli.help import describe_fields, described, format_help
-from reidray.cli.messages import name_flags
-from reidray.config.loading import MissingValueError, load_config
+from reidray.cli.messages import naming_flags
+from reidray.config.loading import (
+    MissingValueError,
+    load_config,
+)
 from reidray.config.sources import Sources
 from reidray.errors import UserError
-from reidray.interrupts import command_of_this_script
 from reidray.suggestions import quoted
 from reidray.terminal import print_result
 
 Config = TypeVar("Config")
 
 RECIPE_FLAGS: dict[str, tuple[str | None, str]] = {
-    "recipe": ("NAME", "recipe whose values replace the defaults"),
+    "recipe": ("NAME", "recipe whose values replace the defaults; list prints the names"),
     "resume": ("RUN", "run directory of a training to go on with"),
 }
 FILE_FLAGS: dict[str, tuple[str | None, str]] = {
@@ -71,6 +72,9 @@ class JobArguments(Generic[Config]):
         session: how the job connects to Ray.
         resume: the run directory to go on with.
         s3_endpoint: the store that speaks S3, if a flag names one.
+        command: the command that runs the job.
+        words: the command line after the command.
+        started: seconds since 1970 at which the job began.
     """
 
     config: Config
@@ -78,15 +82,24 @@ class JobArguments(Generic[Config]):
     session: SessionConfig
     resume: str | None
     s3_endpoint: str | None
+    command: str
+    words: list[str]
+    started: float
 
-    def arguments_to_resume(self, run: str) -> list[str]:
-        """Return the command line that goes on with a run directory as this one would."""
-        arguments = ["--resume", run]
+    def command_to_resume_run(self, run: str) -> str:
+        """Return the command that goes on with a run directory, on the same cluster and store."""
+        words = ["--resume", run]
         if self.session.ray_address is not None:
-            arguments += ["--ray-address", self.session.ray_address]
+            words += ["--ray-address", self.session.ray_address]
         if self.s3_endpoint is not None:
-            arguments += ["--s3-endpoint", self.s3_endpoint]
-        return arguments + ["--verbose"] * self.session.verbose
+            words += ["--s3-endpoint", self.s3_endpoint]
+        words += ["--verbose"] * self.session.verbose
+        return f"{self.command} {shlex.join(words)}"
+
+    def command_to_resume(self) -> str:
+        """Return this command, with the flag `--resume` at its end."""
+        words = [word for word in self.words if word != "--resume"]
+        return f"{self.command} {shlex.join([*words, '--resume'])}"
 
 
 def job_flags(config_class: type[Any]) -> dict[str, Flag]:
@@ -105,32 +118,24 @@ def has_recipes(config_class: type[Any]) -> bool:
 
 def parse_arguments(
     config_class: type[Config],
-    arguments: list[str],
+    words: list[str],
     *,
-    description: str | None = None,
+    command: str = "reidray",
     example: str | None = None,
 ) -> JobArguments[Config]:
     """Return what a command line asks for: its flags, over `--config FILE`, over `--recipe NAME`.
 
-    The process ends where the flags ask for a text alone, such as `--help`.
-
     Args:
         config_class: a dataclass of dataclasses; each field becomes a flag and a key of files.
-        arguments: the command line without the script's name.
-        description: a sentence about the job, for its help.
-        example: flags with which the job does something, shown where none are given.
+        words: the command line after the command.
+        command: the command, for messages.
+        example: flags with which the job does something, shown where one is missing.
 
     Raises:
         UserError: a flag, a file or a value is not what it should be.
     """
-    if not arguments and example is not None:
-        _show_usage(description, example)
-    if "--version" in arguments:
-        _print_and_exit(f"reidray {version('reidray')}")
-    if {"-h", "--help"} & set(arguments):
-        _print_and_exit(_help(config_class, description, example))
-    flags = job_flags(config_class)
-    values = parse_flags(arguments, flags)
+    started, flags = time.time(), job_flags(config_class)
+    values = parse_flags(words, flags)
     last = {name: given[-1] for name, given in values.items()}
     own = {flag.key: last[name] for name, flag in flags_of(config_class).items() if name in last}
     session_values = {
@@ -142,25 +147,32 @@ def parse_arguments(
         raise UserError("--config '': expected the name of a YAML file")
     recipe = last.get("recipe") if has_recipes(config_class) else None
     resume = last.get("resume") if has_recipes(config_class) else None
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, naming_flags(flags):
         files = [] if resume is None else [_config_of(resume, Path(folder))]
         files += [Path(file) for file in values.get("config", [])]
         try:
             loaded = load_config(config_class, recipe, own, files)
         except MissingValueError as error:
-            shown = f", as in: {command_of_this_script()} {example}" if example else ""
-            raise UserError(f"{name_flags(str(error), flags)}{shown}") from None
-        except UserError as error:
-            raise UserError(name_flags(str(error), flags)) from error
+            shown = f", as in: {command} {example}" if example else ""
+            raise UserError(f"{error}{shown}") from None
     if last.get("print-config"):
-        _print_and_exit(_as_yaml(loaded.config))
+        print_and_exit(_as_yaml(loaded.config))
     session = SessionConfig(**session_values)
 
     from reidray.ray_runtime import bind_to_loopback  # slow to import, for those who ask for help
 
     bind_to_loopback(session.ray_address)
     endpoint = last.get("s3-endpoint")
-    return JobArguments(loaded.config, loaded.sources, session, resume, endpoint)
+    return JobArguments(
+        config=loaded.config,
+        sources=loaded.sources,
+        session=session,
+        resume=resume,
+        s3_endpoint=endpoint,
+        command=command,
+        words=words,
+        started=started,
+    )
 
 
 def check_endpoint(text: str) -> str:
@@ -180,35 +192,8 @@ def check_endpoint(text: str) -> str:
     return text
 
 
-def _help(config_class: type[Any], description: str | None, example: str | None) -> str:
-    fields_help = list(describe_fields(config_class, "options"))
-    sections = [entry for entry in fields_help if "." in entry.flag]
-    entries = [
-        *described(RECIPE_FLAGS if has_recipes(config_class) else {}, "recipes and files"),
-        *described(FILE_FLAGS, "recipes and files"),
-        *(entry for entry in fields_help if entry not in sections),
-        *sections,
-        *describe_fields(SessionConfig, "machines"),
-        *described(MACHINE_FLAGS, "machines"),
-        *described(MESSAGE_FLAGS, "messages"),
-    ]
-    return format_help(command_of_this_script(), description or "", example, entries)
-
-
-def _show_usage(description: str | None, example: str) -> NoReturn:
-    """Print briefly how a job is called, and end the process: the command line is empty."""
-    command = command_of_this_script()
-    with contextlib.suppress(OSError, ValueError):  # nobody reads it
-        print(
-            f"{description or ''}\n\nusage:   {command} FLAGS\nexample: {command} {example}\n\n"
-            "--help explains every flag.",
-            file=sys.stderr,
-            flush=True,
-        )
-    sys.exit(2)
-
-
-def _print_and_exit(text: str) -> NoReturn:
+def print_and_exit(text: str) -> NoReturn:
+    """Print a text on stdout, and end the process."""
     print_result(text)
     sys.exit(0)
 

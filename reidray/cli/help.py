@@ -154,7 +154,7 @@ def _metavar(name: str, kind: Any, *, repeats: bool) -> str:
     return METAVARS.get(kind, name.upper())
 
 
-def described(entries: Mapping[str, tuple[str | None, str]], group: str) -> list[HelpEntry]:
+def describe_flags(entries: Mapping[str, tuple[str | None, str]], group: str) -> list[HelpEntry]:
     """Return the help of flags that set no field: metavariable and text by name."""
     return [
         HelpEntry(f"--{name}", text, metavar, group) for name, (metavar, text) in entries.items()

@@ -1,15 +1,18 @@
-"""Run a job script: flags from a configuration, one JSON line, and exit statuses.
+"""Run a job: its command line, one JSON line, and exit statuses.
 
-A script imports this module and nothing else at its top, so that a signal that arrives while the
-others load is met like any other, and a mistake on the command line is told within a second.
+The modules of jobs import this module alone at their top. So a signal that arrives while PyTorch
+and Ray load ends the job like any other, and a mistake on the command line is found before.
 """
 
 import json
 import os
+import shlex
 import sys
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
 from reidray.errors import MachineError, UserError
 from reidray.interrupts import end_interrupted, interrupted, watch_signals
@@ -23,26 +26,81 @@ from reidray.terminal import (
 
 if TYPE_CHECKING:
     from reidray.cli.arguments import JobArguments
-    from reidray.cli.flags import Flag
 
-Config = TypeVar("Config")
 
-_flags: "dict[str, Flag]" = {}
-"""The flags of the job of this process, which messages name in place of fields."""
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Describe a job of the command line.
+
+    Attributes:
+        name: its subcommand of `reidray`, such as `train-reid`.
+        description: a sentence about it.
+        config: module and class of its configuration, as `reidray.config:TrainReidConfig`. The
+            module is imported when the job runs.
+        run: does the work and returns what the JSON line holds.
+        example: flags with which the job does something, shown where none are given.
+    """
+
+    name: str
+    description: str
+    config: str
+    run: Callable[["JobArguments[Any]"], dict[str, Any]]
+    example: str | None = None
+
+    @property
+    def config_class(self) -> type[Any]:
+        """The class of the configuration."""
+        return resolve_name(self.config)  # type: ignore[no-any-return]
+
+    def main(self, words: Sequence[str] | None = None, *, command: str | None = None) -> None:
+        """Run the job, and end the process where it does not succeed.
+
+        Args:
+            words: the command line after the command; by default that of this process.
+            command: the command, for messages; by default the script of this process.
+        """
+        if words is None:
+            words = sys.argv[1:]
+        if command is None:
+            command = script_command()
+        run_job(lambda: self._run(list(words), command))
+
+    def _run(self, words: list[str], command: str) -> dict[str, Any]:
+        from reidray.cli.arguments import job_flags, parse_arguments
+        from reidray.cli.help_requests import answer_help_request
+        from reidray.cli.messages import naming_flags
+
+        config_class, example = self.config_class, self.example
+        answer_help_request(
+            config_class, words, command=command, description=self.description, example=example
+        )
+        arguments = parse_arguments(config_class, words, command=command, example=example)
+        with naming_flags(job_flags(config_class)):
+            return self.run(arguments)
+
+
+def script_command() -> str:
+    """Return the command that started this script, without its flags."""
+    return f"{'uv run' if is_run_by_uv() else 'python'} {shlex.quote(sys.argv[0])}"
+
+
+def is_run_by_uv() -> bool:
+    """Return whether `uv run` started this process."""
+    return "UV_RUN_RECURSION_DEPTH" in os.environ
 
 
 def run_job(job: Callable[[], dict[str, Any]]) -> None:
-    """Run a job, and end the process where it did not succeed.
+    """Run a function as a job, and end the process where it does not succeed.
 
-    The last line of stdout is one JSON object: what the job returned, and the seconds it took. The
-    process exits with 0, with 2 after one line for a mistake of the user's, or with 1 after one
+    The last line of stdout is one JSON object: what the function returned, and the seconds it took.
+    The process exits with 0, with 2 after one line for a mistake of the user's, or with 1 after one
     line for a failure of machines or the traceback of any other failure. A signal ends it with 128
     and its number after one line: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
     """
     watch_signals()
     try:
         set_up_streams()
-        status = _run(job)
+        status = _exit_status(job)
         give_up_broken_streams()
     except BaseException as error:
         if interrupted() or isinstance(error, KeyboardInterrupt):
@@ -52,32 +110,8 @@ def run_job(job: Callable[[], dict[str, Any]]) -> None:
         sys.exit(status)
 
 
-def parse_config(
-    config_class: type[Config],
-    arguments: list[str],
-    *,
-    description: str | None = None,
-    example: str | None = None,
-) -> "JobArguments[Config]":
-    """Return a job's configuration: its flags, over `--config FILE`, over a `--recipe NAME`.
-
-    Args:
-        config_class: a dataclass of dataclasses; each field becomes a flag and a key.
-        arguments: the command line without the script's name.
-        description: what `--help` says of the job.
-        example: arguments with which the job does something; shown where none are given.
-
-    Raises:
-        UserError: a flag, a file or a value is not what it should be.
-    """
-    from reidray.cli.arguments import job_flags, parse_arguments  # slow to import
-
-    _flags.update(job_flags(config_class))
-    return parse_arguments(config_class, arguments, description=description, example=example)
-
-
-def _run(job: Callable[[], dict[str, Any]]) -> int:
-    """Run a job and return the exit status, but for that of a signal."""
+def _exit_status(job: Callable[[], dict[str, Any]]) -> int:
+    """Run a job, print its result, and return the exit status, except that of a signal."""
     if "RAY_ADDRESS" not in os.environ:
         # Under `uv run` Ray would install the environment once more for its workers. Only a
         # submitted job may come to machines that lack it.
@@ -86,13 +120,14 @@ def _run(job: Callable[[], dict[str, Any]]) -> int:
     try:
         result = job()
     except Exception as error:
-        if interrupted():  # what the interruption broke is no failure
+        if interrupted():  # the interruption caused the error
             raise
-        if isinstance(error, UserError | MachineError):
-            from reidray.cli.messages import name_flags
-
-            tell(f"error: {name_flags(str(error), _flags)}")
-            return 2 if isinstance(error, UserError) else 1
+        if isinstance(error, UserError):
+            tell(f"error: {error}")
+            return 2
+        if isinstance(error, MachineError):
+            tell(f"error: {error}")
+            return 1
         tell_traceback()
         return 1
     result["seconds"] = round(time.perf_counter() - start, 2)

@@ -55,6 +55,11 @@ def space_files(kind: str) -> dict[str, Path]:
     return _yaml_files(f"recipes/spaces/{kind}")
 
 
+def describe_files(found: Mapping[str, Path]) -> dict[str, str]:
+    """Return the first line of each recipe or search space, which is a comment about it."""
+    return {name: path.read_text().partition("\n")[0].lstrip("# ") for name, path in found.items()}
+
+
 def load_config(
     config_class: type[Config],
     recipe: str | None = None,

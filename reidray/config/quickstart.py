@@ -10,16 +10,17 @@ class QuickstartConfig:
     """The whole way on a set of drawn people.
 
     Attributes:
-        folder: to hold the demo set, the run directory and the scores; by default a new one under
-            runs/.
+        output: folder of the demo set, the run directory and the scores; by default a new one
+            under runs/.
         seed: of the drawings and of training.
         num_workers: training processes.
     """
 
-    folder: str | None = None
+    output: str | None = None
     seed: int = 0
     num_workers: int = 2
 
     def __post_init__(self) -> None:
+        require(self.output != "", "`output` is empty: expected the name of a folder")
         require_seed(self.seed, "seed")
         require(self.num_workers >= 1, "num-workers must be 1 or more")

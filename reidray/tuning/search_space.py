@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from reidray.config import TrainingConfig
+from reidray.config.loading import space_files
 from reidray.config.settings_files import read_settings
 from reidray.config.value_types import describe_type
 from reidray.errors import UserError
@@ -52,12 +52,6 @@ class Variation:
     values: tuple[Any, ...]
 
 
-def spaces(task: str) -> dict[str, Path]:
-    """The spaces that come with reidray for a kind of training, by name."""
-    folder = Path(str(files("reidray.config"))) / "recipes" / "spaces" / task
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
 def read_space(names: tuple[str, ...], task: str, base: TrainingConfig) -> tuple[Variation, ...]:
     """What varies, from spaces by their names and from YAML files.
 
@@ -70,7 +64,7 @@ def read_space(names: tuple[str, ...], task: str, base: TrainingConfig) -> tuple
         UserError: a file is no space, a key is not the configuration's or cannot vary, or a value
             is one that the configuration refuses.
     """
-    known = spaces(task)
+    known = space_files(task)
     found: dict[str, Variation] = {}
     for name in names:
         file = known.get(name, Path(name))

@@ -6,7 +6,7 @@ import pytest
 from support.feature_sets import two_person_features, write_features
 from support.paths import ROOT
 
-from reidray.cli.job import parse_config
+from reidray.cli.arguments import parse_arguments
 from reidray.config.scoring import EvaluateConfig
 from reidray.data.annotations import write_annotations
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
@@ -90,7 +90,7 @@ def test_job_refuses_what_it_cannot_judge_in_one_line(tmp_path):
     ],
 )
 def test_what_may_be_asked_for_together(arguments):
-    parse_config(EvaluateConfig, list(arguments))
+    parse_arguments(EvaluateConfig, list(arguments))
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_what_may_be_asked_for_together(arguments):
 )
 def test_what_does_not_go_together_is_one_line(arguments, named):
     with pytest.raises(UserError, match=named) as caught:
-        parse_config(EvaluateConfig, list(arguments))
+        parse_arguments(EvaluateConfig, list(arguments))
     assert "\n" not in str(caught.value)
 
 

@@ -13,9 +13,8 @@ import pytest
 import yaml
 from support.paths import ROOT
 
-from reidray.cli.arguments import SessionConfig
+from reidray.cli.arguments import SessionConfig, parse_arguments
 from reidray.cli.flags import SYNONYMS, flags_of
-from reidray.cli.job import parse_config
 from reidray.config import QuickstartConfig, TrainMultitaskConfig, TrainReidConfig
 from reidray.config.comparison import CompareConfig
 from reidray.config.films import RecommendConfig
@@ -33,7 +32,7 @@ def bomb(line, alias, first="a: &a [x, x, x]"):
 
 
 def parse(*arguments):
-    return parse_config(TrainReidConfig, ["--data", "crops", *arguments])
+    return parse_arguments(TrainReidConfig, ["--data", "crops", *arguments])
 
 
 def write(tmp_path, text):
@@ -54,7 +53,7 @@ def test_flags_win_over_the_file_and_the_file_over_the_recipe(tmp_path):
 def test_a_printed_configuration_is_read_back_as_it_was(tmp_path):
     config = parse("--recipe", "demo", "--val-fraction", "0.2", "--strict").config
     file = write(tmp_path, yaml.safe_dump(json.loads(json.dumps(asdict(config)))))
-    assert parse_config(TrainReidConfig, ["--config", file]).config == config
+    assert parse_arguments(TrainReidConfig, ["--config", file]).config == config
 
 
 @pytest.mark.parametrize("text", ["network: bomb.yaml", "network: bomb.Bomb", "batch: [bomb.B]"])
@@ -75,12 +74,12 @@ def test_every_recipe_for_people_is_valid(name):
 @pytest.mark.parametrize("name", sorted(recipe_files("multitask")))
 def test_every_multitask_recipe_is_valid(name):
     arguments = ["--data", "images", "--recipe", name]
-    parse_config(TrainMultitaskConfig, arguments)
+    parse_arguments(TrainMultitaskConfig, arguments)
 
 
 def test_resume_takes_the_run_s_configuration(tmp_path):
     (tmp_path / "config.yaml").write_text("data: there\nepochs: 3\n")
-    asked = parse_config(TrainReidConfig, ["--resume", str(tmp_path)])
+    asked = parse_arguments(TrainReidConfig, ["--resume", str(tmp_path)])
     assert (asked.config.data, asked.config.epochs) == ("there", 3)
     assert asked.resume == str(tmp_path)
 
@@ -157,17 +156,17 @@ def test_what_other_tools_call_a_flag_is_known(typed, meant):
         (ScoreConfig, "--checkpoint", "--model"),
         (ScoreConfig, "--out", "--output"),
         (ScoreConfig, "--query", "--queries"),
-        (QuickstartConfig, "--output", "--folder"),
+        (QuickstartConfig, "--folder", "--output"),
     ],
 )
 def test_a_synonym_stands_for_the_flag_that_the_job_has(config, typed, meant):
     with pytest.raises(UserError, match=f"did you mean {meant}[?]$"):
-        parse_config(config, [typed, "x"])
+        parse_arguments(config, [typed, "x"])
 
 
 def test_what_is_missing_is_named_with_an_example():
     with pytest.raises(UserError, match=r"^--queries and --output are missing, as in: .* --model"):
-        parse_config(ScoreConfig, ["--model", "m", "--gallery", "g"], example="--model m")
+        parse_arguments(ScoreConfig, ["--model", "m", "--gallery", "g"], example="--model m")
 
 
 def test_every_synonym_stands_for_flags_of_some_job():
@@ -245,6 +244,14 @@ def test_a_job_without_arguments_shows_how_it_is_called(job):
     explained = run_job_file(job, "--help").stdout
     assert flags
     assert all(flag in explained for flag in flags)
+
+
+def test_a_job_prints_the_configuration_that_it_would_run(tmp_path):
+    flags = ("--data", "crops", "--recipe", "demo", "--batch.people", "8")
+    done = run_job_file("train_reid.py", *flags, "--print-config")
+    assert (done.returncode, done.stderr) == (0, "")
+    again = parse("--config", write(tmp_path, done.stdout))
+    assert again.config == parse("--recipe", "demo", "--batch.people", "8").config
 
 
 def test_usage_and_version_that_nobody_can_read_change_no_status():

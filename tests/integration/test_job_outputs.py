@@ -13,7 +13,7 @@ COMMANDS = [
     "recommend.py --ratings q --movies g --output file",
     "train_reid.py --data q --output q/run",
     "tune.py --data q --recipe vgg_triplet_rgb --space epochs --output file",
-    "quickstart.py --folder file",
+    "quickstart.py --output file",
 ]
 
 

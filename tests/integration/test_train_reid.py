@@ -13,7 +13,7 @@ import yaml
 from safetensors.numpy import load_file
 from support.paths import ROOT
 
-from reidray.cli.job import parse_config
+from reidray.cli.arguments import parse_arguments
 from reidray.config import TrainReidConfig
 from reidray.demo import generate_demo_set
 from reidray.errors import UserError
@@ -153,7 +153,7 @@ def test_a_training_person_without_an_image_left_stops_before_training(crops, tm
     damaged = shutil.copytree(crops, tmp_path / "data")
     asked = ["--data", str(damaged), *SHORT, "--ingest", way, "--max-bad", "0.2"]
     asked += ["--output", str(tmp_path / "run")]
-    experiment = build_reid_experiment(parse_config(TrainReidConfig, asked).config)
+    experiment = build_reid_experiment(parse_arguments(TrainReidConfig, asked).config)
     person = experiment.train.people[0]
     for row in experiment.train.rows[experiment.train.people == person].tolist():
         path = damaged / experiment.manifest.table["path"][row].as_py()
@@ -204,7 +204,7 @@ def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(tmp_path):
     ],
 )
 def test_a_mistake_is_found_before_ray_starts(crops, arguments, complaint):
-    asked = parse_config(TrainReidConfig, ["--data", str(crops), *SHORT, *arguments])
+    asked = parse_arguments(TrainReidConfig, ["--data", str(crops), *SHORT, *arguments])
     with pytest.raises(UserError, match=complaint):
         build_reid_experiment(asked.config)
 

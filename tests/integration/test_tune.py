@@ -25,7 +25,7 @@ from support.sweeps import (
     start,
 )
 
-from reidray.cli.job import parse_config
+from reidray.cli.arguments import parse_arguments
 from reidray.config import TrainReidConfig
 from reidray.config.tuning import TuneConfig
 from reidray.errors import UserError
@@ -73,7 +73,7 @@ def test_a_sweep_that_is_killed_goes_on_and_leaves_a_table_and_the_best(given, r
 
     best = yaml.safe_load((output / "best.yaml").read_text())
     assert best["batch"]["people"] == result["best_values"]["batch.people"]
-    again = parse_config(TrainReidConfig, ["--config", str(output / "best.yaml")])
+    again = parse_arguments(TrainReidConfig, ["--config", str(output / "best.yaml")])
     assert again.config.optimizer.learning_rate == best["optimizer"]["learning_rate"]
     run = output / "best"
     model = load_model(str(run / "model"))
@@ -248,7 +248,7 @@ def test_a_budget_shorter_than_an_epoch_leaves_nothing(given, ray_address, tmp_p
 def test_a_mistake_is_found_before_ray_starts(given, tmp_path, more, complaint):
     asked = [str(flag) for flag in flags(given, tmp_path / "out", *more)]
     with pytest.raises(UserError, match=complaint):
-        prepare_sweep(parse_config(TuneConfig, asked).config)
+        prepare_sweep(parse_arguments(TuneConfig, asked).config)
     assert not (tmp_path / "out").exists()
 
 
@@ -265,7 +265,7 @@ def test_values_that_the_images_cannot_satisfy_are_refused_before_ray_starts(
     (tmp_path / "crowds.yaml").write_text(yaml.safe_dump({"batch.people": drawn}))
     asked = flags(given, tmp_path / "out", space=tmp_path / "crowds.yaml")
     with pytest.raises(UserError, match=complaint):
-        prepare_sweep(parse_config(TuneConfig, [str(flag) for flag in asked]).config)
+        prepare_sweep(parse_arguments(TuneConfig, [str(flag) for flag in asked]).config)
     assert not (tmp_path / "out").exists()
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from reidray.cli.job import parse_config
+from reidray.cli.arguments import parse_arguments
 from reidray.config import TrainMultitaskConfig, TrainReidConfig
 from reidray.training.tasks.multitask.prepare import MultitaskExperiment, build_multitask_experiment
 from reidray.training.tasks.reid.prepare import ReidExperiment, build_reid_experiment
@@ -54,7 +54,7 @@ def reid_experiment(data: Path, *flags: str) -> ReidExperiment:
     """Prepare a training on people as the job does."""
     output = data.with_name("run")
     arguments = ["--data", str(data), "--output", str(output), *flags]
-    asked = parse_config(TrainReidConfig, arguments)
+    asked = parse_arguments(TrainReidConfig, arguments)
     return build_reid_experiment(asked.config, sources=asked.sources)
 
 
@@ -62,5 +62,5 @@ def multitask_experiment(data: Path, *flags: str) -> MultitaskExperiment:
     """Prepare a multi-task training as the job does."""
     output = data.with_name("run")
     arguments = ["--data", str(data), "--output", str(output), *flags]
-    asked = parse_config(TrainMultitaskConfig, arguments)
+    asked = parse_arguments(TrainMultitaskConfig, arguments)
     return build_multitask_experiment(asked.config, sources=asked.sources)

@@ -34,9 +34,8 @@ STILL_LARGE = set()
 STILL_SHARED = {
     "adaptation",
     "prepare",
-    "quickstart",
 }
-ONE_NAME = {"__init__", "train", "task"}
+ONE_NAME = {"__init__", "quickstart", "train", "task"}
 """Names that modules of several packages may share, as they mean the same in each."""
 
 

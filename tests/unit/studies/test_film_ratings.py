@@ -3,7 +3,7 @@ from contextlib import nullcontext
 import pytest
 from support.rating_files import HEADER, MOVIES, write_ratings
 
-from reidray.cli.job import parse_config
+from reidray.cli.arguments import parse_arguments
 from reidray.config.films import RecommendConfig, SweepConfig
 from reidray.errors import UserError
 from reidray.studies.films.genres import genre_means
@@ -114,7 +114,7 @@ def test_users_are_given_one_after_another():
         "--sweep.max-clusters",
         "4",
     ]
-    config = parse_config(RecommendConfig, flags).config
+    config = parse_arguments(RecommendConfig, flags).config
     assert config.users == (4, 42, -1)
     assert config.sweep == SweepConfig(max_clusters=4)
 
@@ -133,4 +133,4 @@ def test_users_are_given_one_after_another():
 )
 def test_a_wrong_flag_is_one_line(flags, complaint):
     with pytest.raises(UserError, match=complaint):
-        parse_config(RecommendConfig, ["--ratings", "r", "--movies", "m", *flags.split()])
+        parse_arguments(RecommendConfig, ["--ratings", "r", "--movies", "m", *flags.split()])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reidray.cli.job import parse_config
+from reidray.cli.arguments import parse_arguments
 from reidray.config import (
     BatchConfig,
     LossConfig,
@@ -231,7 +231,7 @@ def test_a_run_of_an_earlier_version_goes_on_and_one_of_other_settings_is_refuse
 ):
     """A setting that came later has no value there; no worker is started to see a difference."""
     flags = ("--data", str(annotated), "--output", str(tmp_path / "run"), "--layout", "trento")
-    config = parse_config(TrainReidConfig, [*flags, "--batch.people", "4"]).config
+    config = parse_arguments(TrainReidConfig, [*flags, "--batch.people", "4"]).config
     experiment = build_reid_experiment(config)
     settings = resume_settings(experiment.config, experiment.manifest.fingerprint)
     del settings["validation"]["protocol"]

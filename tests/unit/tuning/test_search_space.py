@@ -5,9 +5,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reidray.cli.job import parse_config
+from reidray.cli.arguments import parse_arguments
 from reidray.config import TrainMultitaskConfig, TrainReidConfig
-from reidray.config.loading import recipe_files
+from reidray.config.loading import recipe_files, space_files
 from reidray.config.tuning import TuneConfig
 from reidray.errors import UserError
 from reidray.tuning.search_algorithms import (
@@ -17,7 +17,7 @@ from reidray.tuning.search_algorithms import (
     most_epochs,
     scheduler_of,
 )
-from reidray.tuning.search_space import Variation, read_space, spaces, with_values
+from reidray.tuning.search_space import Variation, read_space, with_values
 
 BASE = TrainReidConfig(data="-")
 KINDS = {"reid": TrainReidConfig, "multitask": TrainMultitaskConfig}
@@ -36,20 +36,20 @@ def space(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("task", "name"), [(task, name) for task in KINDS for name in spaces(task)]
+    ("task", "name"), [(task, name) for task in KINDS for name in space_files(task)]
 )
 def test_the_spaces_that_come_along_vary_recipes(task, name):
     recipe = next(iter(recipe_files(task)))
     arguments = ["--data", "-", "--recipe", recipe]
-    base = parse_config(KINDS[task], arguments).config
+    base = parse_arguments(KINDS[task], arguments).config
     assert read_space((name,), task, base)
 
 
 @pytest.mark.parametrize("task", KINDS)
 def test_the_spaces_of_one_thing_each_can_be_put_together(task):
     recipe = next(iter(recipe_files(task)))
-    base = parse_config(KINDS[task], ["--data", "-", "--recipe", recipe]).config
-    names = tuple(name for name in spaces(task) if name != "vgg_triplet")
+    base = parse_arguments(KINDS[task], ["--data", "-", "--recipe", recipe]).config
+    names = tuple(name for name in space_files(task) if name != "vgg_triplet")
     together = read_space(names, task, base)
     assert len(together) == sum(len(read_space((name,), task, base)) for name in names)
 

@@ -1,0 +1,93 @@
+"""Answer command lines that ask for a text: usage, help, version, recipes and search spaces."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from reidray.cli.arguments import (
+    FILE_FLAGS,
+    MACHINE_FLAGS,
+    MESSAGE_FLAGS,
+    RECIPE_FLAGS,
+    SessionConfig,
+    has_recipes,
+    job_flags,
+    print_and_exit,
+)
+from reidray.cli.help import HelpEntry, describe_fields, describe_flags, format_help
+from reidray.config.loading import describe_files, recipe_files, space_files
+
+
+def answer_help_request(
+    config_class: type[Any],
+    words: list[str],
+    *,
+    command: str,
+    description: str,
+    example: str | None,
+) -> None:
+    """Answer a command line that is empty or asks for a text alone, and end the process.
+
+    Args:
+        config_class: the configuration of the job.
+        words: the command line after the command.
+        command: the command.
+        description: a sentence about the job.
+        example: flags with which the job does something; None where it needs none.
+    """
+    if not words and example is not None:
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it
+            print(
+                f"{description}\n\nusage:   {command} FLAGS\n"
+                f"example: {command} {example}\n\n--help explains every flag.",
+                file=sys.stderr,
+                flush=True,
+            )
+        sys.exit(2)
+    if "--version" in words:
+        print_and_exit(f"reidray {version('reidray')}")
+    if {"-h", "--help"} & set(words):
+        entries = _help_entries(config_class)
+        print_and_exit(format_help(command, description, example, entries))
+    for name, find in {"recipe": recipe_files, "space": space_files}.items():
+        if name in job_flags(config_class) and _has_value(words, f"--{name}", "list"):
+            print_and_exit(_list_files(config_class, find))
+
+
+def _has_value(words: list[str], flag: str, value: str) -> bool:
+    """Return whether a command line gives a flag this value first."""
+    return f"{flag}={value}" in words or (flag, value) in pairwise(words)
+
+
+def _list_files(config_class: type[Any], find: Callable[[str], dict[str, Path]]) -> str:
+    """Return a line for each recipe or search space of a job, below each kind of a sweep."""
+    if has_recipes(config_class):
+        return "\n".join(_describe_files(find(config_class.RECIPES)))
+    lines = []
+    for kind in ("reid", "multitask"):
+        lines += [f"--task {kind}:", *(f"  {line}" for line in _describe_files(find(kind)))]
+    return "\n".join(lines)
+
+
+def _describe_files(found: Mapping[str, Path]) -> list[str]:
+    width = max(map(len, found)) + 2
+    return [f"{name:{width}}{text}" for name, text in describe_files(found).items()]
+
+
+def _help_entries(config_class: type[Any]) -> list[HelpEntry]:
+    """Return the help of all flags of a job, in order."""
+    own = list(describe_fields(config_class, "options"))
+    sections = [entry for entry in own if "." in entry.flag]
+    return [
+        *describe_flags(RECIPE_FLAGS if has_recipes(config_class) else {}, "recipes and files"),
+        *describe_flags(FILE_FLAGS, "recipes and files"),
+        *(entry for entry in own if entry not in sections),
+        *sections,
+        *describe_fields(SessionConfig, "machines"),
+        *describe_flags(MACHINE_FLAGS, "machines"),
+        *describe_flags(MESSAGE_FLAGS, "messages"),
+    ]

@@ -1,0 +1,1 @@
+"""Define the jobs of the command line, one module each."""

@@ -1,0 +1,38 @@
+"""Score the images of a night."""
+
+from typing import TYPE_CHECKING, Any
+
+from reidray.cli.job import Job
+
+if TYPE_CHECKING:
+    from reidray.cli.arguments import JobArguments
+    from reidray.config.scoring import ScoreConfig
+
+
+def score_nightly(arguments: "JobArguments[ScoreConfig]") -> dict[str, Any]:
+    """Run the nightly scoring."""
+    from reidray.progress import SHOW_AFTER_SECONDS, Activity
+    from reidray.scoring.scoring_paths import check_score_inputs, check_score_outputs
+
+    config = arguments.config
+    check_score_inputs(config)
+    check_score_outputs(config)  # before PyTorch loads
+
+    with Activity("loading PyTorch", delay=SHOW_AFTER_SECONDS):
+        from reidray.ray_runtime import ray_session, starts_local_ray
+        from reidray.scoring.nightly_run import run_nightly
+
+    address = arguments.session.ray_address
+    session = ray_session(address, verbose=arguments.session.verbose)
+    return run_nightly(config, session, starts_ray=starts_local_ray(address))
+
+
+JOB = Job(
+    name="score-nightly",
+    description=(
+        "Score a night's images: rank the gallery for every query and predict its attributes."
+    ),
+    example="--model RUN/model --queries QUERIES --gallery GALLERY --output scores",
+    config="reidray.config.scoring:ScoreConfig",
+    run=score_nightly,
+)

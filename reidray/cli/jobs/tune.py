@@ -1,0 +1,43 @@
+"""Search the settings of a training."""
+
+from typing import TYPE_CHECKING, Any
+
+from reidray.cli.job import Job
+
+if TYPE_CHECKING:
+    from reidray.cli.arguments import JobArguments
+    from reidray.config.tuning import TuneConfig
+
+
+def tune(arguments: "JobArguments[TuneConfig]") -> dict[str, Any]:
+    """Run a new sweep, or go on with one."""
+    from reidray.interrupts import offer_resume
+    from reidray.progress import SHOW_AFTER_SECONDS, Activity
+    from reidray.tuning.sweep_inputs import SWEEP_FILE, check_tune_inputs, claim_sweep_folder
+
+    config = arguments.config
+    check_tune_inputs(config)
+    with claim_sweep_folder(config) as output:  # before PyTorch and Ray load
+        with Activity("loading PyTorch and Ray", delay=SHOW_AFTER_SECONDS):
+            from reidray.ray_runtime import ray_session
+            from reidray.tuning.sweep import prepare_sweep, run_sweep
+
+        with Activity(f"reading {config.data}", delay=SHOW_AFTER_SECONDS):
+            sweep = prepare_sweep(config, output)
+        offer_resume(arguments.command_to_resume(), once=output.folder / SWEEP_FILE)
+        session = ray_session(
+            arguments.session.ray_address,
+            verbose=arguments.session.verbose,
+            dashboard=sweep.experiment.config.num_workers > 1,
+        )
+        with session:
+            return run_sweep(sweep, started=arguments.started)
+
+
+JOB = Job(
+    name="tune",
+    description="Train a recipe many times under settings that vary, and keep the best.",
+    example="--data CROPS --recipe reid_small --space learning_rate --output sweep",
+    config="reidray.config.tuning:TuneConfig",
+    run=tune,
+)
