@@ -103,6 +103,16 @@ def load_config(
     return LoadedConfig(config, sources)
 
 
+def load_recipe(config_class: type[Any], name: str) -> dict[str, Any]:
+    """Return the values of a recipe, nested, of the types of a configuration.
+
+    Raises:
+        UserError: the class's kind of training has no recipe of this name.
+    """
+    file = _find_recipe(config_class, name)
+    return parse_settings(config_class, read_settings(file), str(file))
+
+
 def parse_settings(
     config_class: type[Any], settings: Settings, file: str, prefix: str = ""
 ) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Literal
 
+from reidray.config.sections.section import ConfigSection
+
 MAX_SEED = 2**32 - 1
 """The largest seed that NumPy, PyTorch and scikit-learn all accept."""
 
@@ -43,7 +45,7 @@ def require_seed(value: int, name: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
+class NetworkConfig(ConfigSection):
     """The network. What is not said is as in the network's paper or report.
 
     Attributes:
@@ -90,7 +92,7 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchConfig:
+class BatchConfig(ConfigSection):
     """A global batch, shared by all workers.
 
     Attributes:
@@ -114,7 +116,7 @@ class BatchConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
+class AugmentConfig(ConfigSection):
     """Augmentation; each crop draws its own parameters, and 0 everywhere leaves pixels as they are.
 
     Attributes:
@@ -155,7 +157,7 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossConfig:
+class LossConfig(ConfigSection):
     """The losses and their weights; 0 leaves one out.
 
     Attributes:
@@ -186,7 +188,7 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultitaskLossConfig:
+class MultitaskLossConfig(ConfigSection):
     """The losses of a multi-task network and their weights; 0 leaves one out.
 
     Attributes:
@@ -210,7 +212,7 @@ class MultitaskLossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
+class OptimizerConfig(ConfigSection):
     """The optimiser and its learning rate over time.
 
     Attributes:
@@ -246,7 +248,7 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValidationConfig:
+class ValidationConfig(ConfigSection):
     """How a model is judged while it trains, on images it never sees.
 
     Attributes:

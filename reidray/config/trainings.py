@@ -1,8 +1,9 @@
 """What the trainings may be told."""
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import ClassVar, Literal
 
+from reidray.config.loading import load_recipe
 from reidray.config.networks import require_network
 from reidray.config.parts import (
     MAX_IMAGES_A_BATCH,
@@ -18,6 +19,7 @@ from reidray.config.parts import (
     require,
     require_seed,
 )
+from reidray.config.sections.section import ConfigSection
 
 MAX_EPOCHS = 1_000_000
 MAX_MINUTES = 525_600
@@ -25,7 +27,7 @@ MAX_MINUTES = 525_600
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
+class TrainingConfig(ConfigSection):
     """What all trainings may be told.
 
     Attributes:
@@ -54,7 +56,11 @@ class TrainingConfig:
         augment: augmentation.
         optimizer: the optimiser.
         validation: validation.
+        recipe: name of a recipe, such as `market_small`, whose values replace the defaults of the
+            fields that are not given.
     """
+
+    RECIPES: ClassVar[str]
 
     data: str
     output: str | None = None
@@ -77,8 +83,11 @@ class TrainingConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    recipe: InitVar[str | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, recipe: str | None) -> None:
+        if recipe is not None:
+            self.fill_in(load_recipe(type(self), recipe))
         require(0 < self.val_fraction < 1, "val-fraction must lie between 0 and 1")
         require(1 <= self.epochs <= MAX_EPOCHS, f"epochs must lie in 1..{MAX_EPOCHS}")
         require(self.num_workers >= 1, "num-workers must be 1 or more")
@@ -111,8 +120,8 @@ class TrainReidConfig(TrainingConfig):
     loss: LossConfig = field(default_factory=LossConfig)
     validation: ReidValidationConfig = field(default_factory=ReidValidationConfig)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __post_init__(self, recipe: str | None) -> None:
+        super().__post_init__(recipe)
         require_network(self.network.name, "reid")
         require(
             self.loss.triplet == 0 or self.batch.crops >= 2,
@@ -139,8 +148,8 @@ class TrainMultitaskConfig(TrainingConfig):
     loss: MultitaskLossConfig = field(default_factory=MultitaskLossConfig)
     validation: MultitaskValidationConfig = field(default_factory=MultitaskValidationConfig)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __post_init__(self, recipe: str | None) -> None:
+        super().__post_init__(recipe)
         require_network(self.network.name, self.task)
         require(
             2 <= self.batch_size <= MAX_IMAGES_A_BATCH,

@@ -1,12 +1,15 @@
 """A configuration from a recipe, files and overrides, without a command line."""
 
+import pickle
+from dataclasses import asdict, replace
+
 import pytest
 
-from reidray.config import TrainMultitaskConfig, TrainReidConfig
+from reidray.config import NetworkConfig, TrainMultitaskConfig, TrainReidConfig
 from reidray.config.comparison import CompareConfig
 from reidray.config.films import RecommendConfig
 from reidray.config.loading import MissingValueError, load_config
-from reidray.config.sources import Source
+from reidray.config.sources import Source, sources_of
 from reidray.errors import UserError
 
 
@@ -76,3 +79,39 @@ def test_a_recipe_that_does_not_exist_is_named_with_the_nearest():
         load_config(TrainReidConfig, "dmo", {"data": "x"})
     with pytest.raises(UserError, match="recipe 'demo' does not exist: choose one of attributes_"):
         load_config(TrainMultitaskConfig, "demo", {"data": "x"})
+
+
+def test_a_recipe_in_python_fills_in_what_is_not_given():
+    loaded = load_config(TrainReidConfig, "market_small", {"data": "x", "network.height": 96})
+    config = TrainReidConfig(
+        data="x", recipe="market_small", network=NetworkConfig(height=96), seed=0
+    )
+    assert config == loaded.config
+    sources = sources_of(config)
+    assert sources.of("network.height") is sources.of("seed") is Source.OVERRIDE
+    assert sources.of("network.name") is sources.of("batch.people") is Source.RECIPE
+
+
+def test_a_default_that_is_given_wins_over_a_recipe():
+    default = NetworkConfig().dropout
+    config = TrainReidConfig(
+        data="x", recipe="market_small", network=NetworkConfig(dropout=default)
+    )
+    assert config.network.dropout == default
+    assert load_config(TrainReidConfig, "market_small", {"data": "x"}).config.network != default
+
+
+def test_a_configuration_of_a_recipe_can_be_replaced_and_written():
+    config = TrainReidConfig(data="x", recipe="demo", epochs=3)
+    again = replace(config, network=replace(config.network, dropout=None), epochs=4)
+    assert (again.epochs, again.network.dropout) == (4, None)
+    assert again.batch == config.batch
+    assert "recipe" not in asdict(config)
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_a_wrong_recipe_in_python_is_named():
+    with pytest.raises(UserError, match="recipe 'dmo' does not exist: did you mean 'demo'"):
+        TrainReidConfig(data="x", recipe="dmo")
+    with pytest.raises(ValueError, match="epochs"):
+        TrainReidConfig(data="x", recipe="demo", epochs=0)
