@@ -18,6 +18,10 @@ shift
 case "$*" in *train*|*tune*) set -- "$@" $TRAINING_FLAGS ;; esac
 case "$1" in *.py) exec python "$@" ;; *) exec "$@" ;; esac
 """
+REIDRAY = """#!/usr/bin/env bash
+# Run the command of the package, whether or not the environment installs its scripts.
+exec python -c "from reidray.cli.main import main; main()" "$@"
+"""
 
 
 @pytest.fixture(scope="session")
@@ -44,8 +48,9 @@ def inputs(tmp_path_factory):
     for name in ("a", "b", "c", "d", "e"):
         shutil.copy(next((folder / "QUERIES").iterdir()), folder / f"{name}.jpg")
     (folder / "bin").mkdir()
-    (folder / "bin" / "uv").write_text(UV)
-    (folder / "bin" / "uv").chmod(0o755)
+    for name, script in (("uv", UV), ("reidray", REIDRAY)):
+        (folder / "bin" / name).write_text(script)
+        (folder / "bin" / name).chmod(0o755)
     for name in ("jobs", "cluster", "tests", "reidray", "pyproject.toml"):
         (folder / name).symlink_to(ROOT / name)
     return folder
