@@ -1,6 +1,6 @@
-"""The page of a comparison: one HTML file that needs nothing else."""
+"""Render the report of a comparison of re-ID methods."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,97 +8,111 @@ from reidray.reporting.rendering import render
 
 
 @dataclass(frozen=True)
-class ShownWin:
-    """A person whom one method finds earlier than all others.
+class ReportedWin:
+    """Show a person whom one method ranks earlier than all other methods.
 
     Attributes:
-        method: which.
-        person: who.
-        query: `data:` address of a query's crop.
-        match: of the right answer's.
-        ranks: mean rank of the first match, by method.
+        method: the name of that method.
+        person: the person id.
+        query: `data:` URI of a query crop.
+        match: `data:` URI of a matching gallery crop.
+        ranks: the mean rank of the first match, by method.
     """
 
     method: str
     person: int
     query: str
     match: str
-    ranks: dict[str, float]
+    ranks: Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class ShownTriplet:
-    """A query, an image of the same person, one of somebody else, and their distances.
+class TripletDistances:
+    """Hold the distances from the anchor of a triplet.
 
     Attributes:
-        anchor: `data:` address of the query's crop.
-        positive: of the same person's.
-        negative: of somebody else's.
-        distances: by method, to the positive and to the negative.
+        positive: distance to the image of the same person.
+        negative: distance to the image of another person.
+    """
+
+    positive: float
+    negative: float
+
+
+@dataclass(frozen=True)
+class ReportedTriplet:
+    """Show a query, a gallery image of the same person and one of another person.
+
+    Attributes:
+        anchor: `data:` URI of the query crop.
+        positive: `data:` URI of the crop of the same person.
+        negative: `data:` URI of the crop of another person.
+        distances: the distances from the anchor, by method.
     """
 
     anchor: str
     positive: str
     negative: str
-    distances: dict[str, tuple[float, float]]
+    distances: Mapping[str, TripletDistances]
 
 
 @dataclass(frozen=True)
 class PersonRow:
-    """How each method finds one person.
+    """Hold the metrics of one person.
 
     Attributes:
-        person: who.
-        queries: images that ask about them.
-        mean_ranks: of the first match, one for each method.
-        found_first: share of the queries with a match at rank 1, one for each method.
+        person: the person id.
+        queries: the number of query images.
+        mean_ranks: the mean rank of the first match, one value per method.
+        top1: the share of queries with a match at rank 1, one value per method.
     """
 
     person: int
     queries: int
-    mean_ranks: tuple[float, ...]
-    found_first: tuple[float, ...]
+    mean_ranks: Sequence[float]
+    top1: Sequence[float]
 
 
 @dataclass(frozen=True)
-class ComparisonPage:
-    """What the page shows.
+class ComparisonReport:
+    """Hold what the report shows.
 
     Attributes:
         data: folder or URI of the images.
-        facts: of the images compared, by name.
-        figures: of each method, by name, as in table.csv.
-        protocol: rules of the ranking.
-        naming: which images the nearest-neighbour accuracy is of.
-        curves: `data:` address of the CMC of all methods.
-        maps: of the t-SNE maps.
-        variance: of the cumulative explained variance.
-        components: components that reach each marked share of the variance, in words.
-        people: each person's ranks.
-        wins: people that one method finds earlier than all others.
-        won: how many there are of these, by method.
-        triplets: samples.
-        notes: what a reader must know, one line each.
-        config: the whole configuration as YAML.
+        facts: descriptions of the images and models, by title.
+        methods: the metrics of each method, by the name of the column in table.csv.
+        protocol: the protocol of the ranking.
+        naming: the images whose person the nearest neighbours predict.
+        cmc_chart: `data:` URI of the CMC curves.
+        maps_chart: `data:` URI of the t-SNE maps.
+        variance_chart: `data:` URI of the cumulative explained variance.
+        components: numbers of components that explain the marked shares of the variance, in words.
+        people: the metrics of each person.
+        wins: people whom one method ranks earlier than all others.
+        win_counts: the number of such people, by method.
+        triplets: sampled triplets.
+        notes: warnings, one line each.
+        config: the configuration as YAML.
     """
 
     data: str
-    facts: dict[str, str]
-    figures: Sequence[dict[str, Any]]
+    facts: Mapping[str, str]
+    methods: Sequence[Mapping[str, Any]]
     protocol: str
     naming: str
-    curves: str
-    maps: str
-    variance: str
+    cmc_chart: str
+    maps_chart: str
+    variance_chart: str
     components: str
     people: Sequence[PersonRow]
-    wins: Sequence[ShownWin]
-    won: dict[str, int]
-    triplets: Sequence[ShownTriplet]
+    wins: Sequence[ReportedWin]
+    win_counts: Mapping[str, int]
+    triplets: Sequence[ReportedTriplet]
     notes: Sequence[str]
     config: str
 
 
-def comparison_page(page: ComparisonPage) -> str:
-    """The page as HTML."""
-    return render("comparison.html", page=page, methods=[row["method"] for row in page.figures])
+def render_comparison_report(report: ComparisonReport) -> str:
+    """Render the report as HTML."""
+    names = [row["method"] for row in report.methods]
+    return render("comparison.html", report=report, names=names)

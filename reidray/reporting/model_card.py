@@ -1,4 +1,4 @@
-"""The model card: the page a person reads beside the weights."""
+"""Render the model card of a re-ID model."""
 
 from typing import Any
 
@@ -13,34 +13,32 @@ from reidray.reporting.run_summary import (
 
 
 def render_model_card(
-    config: dict[str, Any], figures: dict[str, Any], best_epoch: int, data: DataSummary
+    config: dict[str, Any], metrics: dict[str, Any], best_epoch: int, data: DataSummary
 ) -> str:
-    """Say what a model is for, how good it is, for whom it is worse and how it was made.
+    """Render the model card as Markdown.
 
-    The sections follow Mitchell et al., "Model Cards for Model Reporting", 2019.
+    The card states the intended use, the metrics, the metrics of subgroups and the training. The
+    sections follow Mitchell et al., "Model Cards for Model Reporting", 2019.
 
     Args:
-        config: the whole configuration of the run, as `TrainReidConfig` names it.
-        figures: of the best epoch's validation.
-        best_epoch: epoch whose weights these are.
-        data: what the model was trained on.
-
-    Returns:
-        A page of Markdown.
+        config: the configuration of the run, with the keys of `TrainReidConfig`.
+        metrics: the validation metrics of the best epoch.
+        best_epoch: the epoch of the weights.
+        data: the images of the run.
     """
     return render(
         "model_card.md",
         config=config,
-        figures=figures,
-        headlines=headlines(figures),
-        groups=figures.get("groups", []),
-        small_group_note=small_group_note(figures.get("groups", [])),
-        weak_attributes=weak_attributes(figures),
+        metrics=metrics,
+        headlines=headlines(metrics),
+        groups=metrics.get("groups", []),
+        small_group_note=small_group_note(metrics.get("groups", [])),
+        weak_attributes=weak_attributes(metrics),
         losses={
             name: config["loss"][name]
             for name in ("identity", "triplet", "attributes")
             if config["loss"][name] > 0
         },
-        best_epoch=describe_epoch(best_epoch, config["epochs"], figures),
+        best_epoch=describe_epoch(best_epoch, config["epochs"], metrics),
         data=data,
     )

@@ -1,4 +1,4 @@
-"""The page and the model card of a network that says several things of an image."""
+"""Render the report and the model card of a network with several outputs per image."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,7 @@ import yaml
 
 from reidray.metrics.classification import ClassificationMetrics
 from reidray.reporting.charts.confusion_matrix import confusion_chart
+from reidray.reporting.charts.encoding import Chart
 from reidray.reporting.charts.learning_curves import learning_curves
 from reidray.reporting.rendering import duration, percent, render
 from reidray.reporting.run_summary import describe_epoch, describe_epochs
@@ -16,13 +17,13 @@ from reidray.storage.staging import atomic_write
 
 @dataclass(frozen=True)
 class SplitMetrics:
-    """How good a network is on a part of the images.
+    """Hold the metrics of a network on one split of the images.
 
     Attributes:
-        images: how many there are.
-        seconds: that the network took for them.
-        summary: a figure each.
-        labels: figures of each label by its name; a class is called `class`.
+        images: number of images.
+        seconds: inference time.
+        summary: the metrics of the whole split, by key.
+        labels: the metrics of each label by its name; the class of an image is named `class`.
     """
 
     images: int
@@ -33,17 +34,17 @@ class SplitMetrics:
 
 @dataclass(frozen=True)
 class MultitaskSummary:
-    """What came of a training.
+    """Summarise a training for its report and model card.
 
     Attributes:
         root: folder or URI of the images.
-        layout: which layout read them.
-        records: rows of metrics.jsonl, one for each epoch.
-        best_epoch: the one whose weights were kept.
-        training_seconds: spent in training and validation.
-        parts: training, validation and, where there is one, test.
-        bad_images: images that were set aside, one line each.
-        notes: findings that were counted and gone on with, one line each.
+        layout: name of the layout.
+        records: the rows of metrics.jsonl, one per epoch.
+        best_epoch: the epoch of the model's weights.
+        training_seconds: time spent in training and validation.
+        parts: the metrics of the splits `training`, `validation` and, if there is one, `test`.
+        bad_images: the images that did not decode, one line each.
+        notes: irregularities in the data that did not stop the run, one line each.
     """
 
     root: str
@@ -56,74 +57,70 @@ class MultitaskSummary:
     notes: tuple[str, ...]
 
     @property
-    def judged_on(self) -> str:
-        """The part that no choice was made by, as far as there is one."""
+    def evaluated_on(self) -> str:
+        """The split that chose nothing: `test`, or `validation` where there is no test split."""
         return "test" if "test" in self.parts else "validation"
 
 
 _ROWS = (
-    ("accuracy", "Accuracy", "images whose class is named rightly"),
-    ("macro_f1", "F1, macro", "of the classes, mean over the classes"),
-    ("weighted_f1", "F1, weighted", "of the classes, mean over the images"),
+    ("accuracy", "Accuracy", "images with the correct class"),
+    ("macro_f1", "F1, macro", "F1 of the classes, mean over the classes"),
+    ("weighted_f1", "F1, weighted", "F1 of the classes, mean over the images"),
     ("mask_f1", "Mask F1", "over all pixels of all images"),
-    ("mask_iou", "Mask IoU", "drawn and there, as a share of drawn or there, over all pixels"),
-    ("image_iou", "Mask IoU, image", "mean over the images"),
+    ("mask_iou", "Mask IoU", "intersection over union, over all pixels of all images"),
+    ("image_iou", "Mask IoU, image", "intersection over union, mean over the images"),
     ("attribute_accuracy", "Attribute accuracy", "mean over the attributes"),
-    ("attribute_majority", "Majority guess", "accuracy of always naming the commonest value"),
+    ("attribute_majority", "Majority guess", "accuracy of always predicting the most frequent value"),
 )
 
 
-def write_multitask_report(
-    path: Path,
-    *,
-    config: dict[str, Any],
-    findings: MultitaskSummary,
-) -> None:
-    """Write the page of a training; it appears whole or not at all.
+def write_multitask_report(path: Path, *, config: dict[str, Any], summary: MultitaskSummary) -> None:
+    """Write the report of a training as one HTML file that needs no other file.
 
     Args:
-        path: the HTML file; its folder exists.
-        config: the whole configuration.
-        findings: what came of it.
+        path: the HTML file. Its folder exists. The file is written atomically.
+        config: the configuration of the run.
+        summary: the results of the training.
     """
     page = render(
-        "multitask.html",
+        "multitask_run.html",
         name=Path(str(config.get("output", ""))).name or "run",
         config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
-        seconds=findings.training_seconds,
-        epochs=describe_epochs(config["epochs"], findings.records),
-        has_test="test" in findings.parts,
-        curves=learning_curves(findings.records, findings.best_epoch),
-        **_shown(config, findings, charts=True),
+        seconds=summary.training_seconds,
+        epochs=describe_epochs(config["epochs"], summary.records),
+        has_test="test" in summary.parts,
+        curves=learning_curves(summary.records, summary.best_epoch),
+        **_shared_values(config, summary, draw_charts=True),
     )
     atomic_write(path, page)
 
 
-def render_multitask_card(config: dict[str, Any], findings: MultitaskSummary) -> str:
-    """Say what a model is for, how good it is and how it was made, as a page of Markdown.
+def render_multitask_card(config: dict[str, Any], summary: MultitaskSummary) -> str:
+    """Render the model card as Markdown.
 
     Args:
-        config: the whole configuration, as `TrainMultitaskConfig` names it.
-        findings: what came of it.
+        config: the configuration of the run, with the keys of `TrainMultitaskConfig`.
+        summary: the results of the training.
     """
     return render(
-        "render_multitask_card.md",
+        "multitask_card.md",
         config=config,
-        judged=findings.parts[findings.judged_on].summary,
-        training=duration(findings.training_seconds),
-        **_shown(config, findings, charts=False),
+        metrics=summary.parts[summary.evaluated_on].summary,
+        training=duration(summary.training_seconds),
+        **_shared_values(config, summary, draw_charts=False),
     )
 
 
-def _shown(config: dict[str, Any], findings: MultitaskSummary, *, charts: bool) -> dict[str, Any]:
-    """What page and card both show."""
-    parts = findings.parts
+def _shared_values(
+    config: dict[str, Any], summary: MultitaskSummary, *, draw_charts: bool
+) -> dict[str, Any]:
+    """Return the values that the report and the model card share."""
+    parts = summary.parts
+    best_record = summary.records[summary.best_epoch - 1]
     return {
-        "data": findings,
-        "best_epoch": describe_epoch(
-            findings.best_epoch, config["epochs"], findings.records[findings.best_epoch - 1]
-        ),
-        "judged_on": findings.judged_on,
+        "data": summary,
+        "best_epoch": describe_epoch(summary.best_epoch, config["epochs"], best_record),
+        "evaluated_on": summary.evaluated_on,
         "parts": [
             {"name": name, "images": part.images, "inference": f"{part.seconds:.2f} s"}
             for name, part in parts.items()
@@ -131,47 +128,53 @@ def _shown(config: dict[str, Any], findings: MultitaskSummary, *, charts: bool) 
         "rows": [
             {
                 "name": name,
-                "meaning": meaning,
+                "definition": definition,
                 "cells": [
                     percent(part.summary[key]) if key in part.summary else ""
                     for part in parts.values()
                 ],
             }
-            for key, name, meaning in _ROWS
+            for key, name, definition in _ROWS
             if any(key in part.summary for part in parts.values())
         ],
         "labels": [
-            _label(name, findings, charts=charts) for name in parts[findings.judged_on].labels
+            _label_values(name, summary, draw_charts=draw_charts)
+            for name in parts[summary.evaluated_on].labels
         ],
     }
 
 
-def _label(name: str, findings: MultitaskSummary, *, charts: bool) -> dict[str, Any]:
-    """A label's values with their figures, and its confusion in training and where it counts."""
-    figures = findings.parts[findings.judged_on].labels[name]
-    columns = {"precision": figures.precision, "recall": figures.recall, "f1": figures.f1}
-    shown = ("training", findings.judged_on)
+def _label_values(name: str, summary: MultitaskSummary, *, draw_charts: bool) -> dict[str, Any]:
+    """Return the metrics of each value of a label, and its confusion matrices."""
+    metrics = summary.parts[summary.evaluated_on].labels[name]
+    columns = {"precision": metrics.precision, "recall": metrics.recall, "f1": metrics.f1}
+    heading = name.replace("_", " ").capitalize()
     return {
-        "heading": name.replace("_", " ").capitalize(),
-        "title": "Classes" if name == "class" else name.replace("_", " ").capitalize(),
+        "heading": heading,
+        "title": "Classes" if name == "class" else heading,
         "lines": [
             {
                 "name": value,
-                "support": int(figures.support[index]),
+                "support": int(metrics.support[index]),
                 **{key: float(column[index]) for key, column in columns.items()},
             }
-            for index, value in enumerate(figures.classes)
+            for index, value in enumerate(metrics.classes)
         ],
-        "macro": figures.macro,
-        "weighted": figures.weighted,
-        "charts": [
-            confusion_chart(
-                part.labels[name].confusion,
-                figures.classes,
-                f"{where.capitalize()} images",
-                f"{name}-{where}",
-            )
-            for where, part in findings.parts.items()
-            if charts and where in shown and name in part.labels
-        ],
+        "macro": metrics.macro,
+        "weighted": metrics.weighted,
+        "charts": _confusion_charts(name, summary) if draw_charts else [],
     }
+
+
+def _confusion_charts(name: str, summary: MultitaskSummary) -> list[Chart]:
+    """Draw the confusion matrix of a label on the training and on the evaluated split."""
+    return [
+        confusion_chart(
+            part.labels[name].confusion,
+            part.labels[name].classes,
+            f"{split.capitalize()} images",
+            f"{name}-{split}",
+        )
+        for split, part in summary.parts.items()
+        if split in ("training", summary.evaluated_on) and name in part.labels
+    ]

@@ -1,4 +1,4 @@
-"""The page of a training run: one HTML file that needs nothing else."""
+"""Render the report of a training run."""
 
 from pathlib import Path
 from typing import Any
@@ -27,25 +27,25 @@ def write_run_report(
     best_epoch: int,
     data: DataSummary,
 ) -> None:
-    """Write the page of a training run.
+    """Write the report of a training run as one HTML file that needs no other file.
 
     Args:
-        path: the HTML file; its folder exists. It appears whole or not at all.
-        config: the whole configuration.
-        records: rows of metrics.jsonl, one for each epoch.
-        best_epoch: epoch whose weights were kept; its record holds a validation.
-        data: what the run was trained on.
+        path: the HTML file. Its folder exists. The file is written atomically.
+        config: the configuration of the run.
+        records: the rows of metrics.jsonl, one per epoch.
+        best_epoch: the epoch of the model's weights. Its record holds validation metrics.
+        data: the images of the run.
 
     Raises:
-        ValueError: no record is of the best epoch.
+        ValueError: there is no record of the best epoch.
     """
     by_epoch = {record["epoch"]: record for record in records}
     if best_epoch not in by_epoch:
-        raise ValueError(f"no record is of the best epoch, {best_epoch}: there are {[*by_epoch]}")
+        raise ValueError(f"`records` has no best epoch {best_epoch}: it has {[*by_epoch]}")
     best = by_epoch[best_epoch]
     attributes = best.get("attributes", {})
     page = render(
-        "report.html",
+        "reid_run.html",
         name=Path(str(config.get("output", ""))).name or "run",
         config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
         data=data,

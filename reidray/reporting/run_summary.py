@@ -1,26 +1,28 @@
-"""What page and card both say of a model: its figures, for whom it is worse, and its data."""
+"""Summarise the metrics, weaknesses and data of a training run for its report and model card."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 FEW_QUERIES = 50
+"""Number of queries below which the metrics of a group are marked as unreliable."""
 
 
 @dataclass(frozen=True)
 class DataSummary:
-    """The images a run was trained and validated on.
+    """Describe the images of a training run.
 
     Attributes:
         root: folder or URI of the images.
-        layout: which layout read them.
-        train_images: images trained on.
-        train_people: people in them.
-        val_images: images of the people kept for validation.
-        val_people: people in them; none of them is trained on.
-        cameras: how many cameras are known; 0 where none is.
-        bad_images: images that did not decode and were set aside, one line each.
-        notes: findings that were counted and gone on with, one line each.
+        layout: name of the layout.
+        train_images: number of training images.
+        train_people: number of people in the training images.
+        val_images: number of validation images.
+        val_people: number of people in the validation images; the training images show none of
+            them.
+        cameras: number of known cameras; 0 where none is known.
+        bad_images: the images that did not decode, one line each.
+        notes: irregularities in the data that did not stop the run, one line each.
     """
 
     root: str
@@ -36,37 +38,41 @@ class DataSummary:
 
 @dataclass(frozen=True)
 class Headline:
-    """One figure of a validation, with what it means.
+    """Hold a metric of the validation with its definition.
 
     Attributes:
-        name: as people call it.
-        value: share in 0..1.
-        meaning: half a sentence.
+        name: the name of the metric.
+        value: a share in 0..1.
+        definition: the definition in a few words.
     """
 
     name: str
     value: float
-    meaning: str
+    definition: str
 
 
 _HEADLINES = (
     ("mean_ap", "mAP", "average precision, mean over the queries"),
-    ("rank1", "Rank-1", "queries whose first image is of the same person"),
-    ("rank5", "Rank-5", "queries with the same person among the first 5"),
-    ("rank10", "Rank-10", "queries with the same person among the first 10"),
+    ("rank1", "Rank-1", "queries whose first ranked image shows the same person"),
+    ("rank5", "Rank-5", "queries with an image of the same person among the first 5"),
+    ("rank10", "Rank-10", "queries with an image of the same person among the first 10"),
     ("mean_inp", "mINP", "precision at the last correct image, mean over the queries"),
-    ("attribute_accuracy", "Attribute accuracy", "images named rightly, mean over the attributes"),
-    ("attribute_majority", "Majority guess", "accuracy of always naming the commonest value"),
+    ("attribute_accuracy", "Attribute accuracy", "images with a correct prediction, mean over the attributes"),
+    ("attribute_majority", "Majority guess", "accuracy of always predicting the most frequent value"),
 )
 
 
 def describe_epoch(epoch: int, planned: int, record: dict[str, Any]) -> str:
-    """Return an epoch of so many, and how much of it was trained where time ended it.
+    """Return the number of an epoch and the number of planned epochs, as `54 of 60`.
 
     Args:
-        epoch: from 1.
-        planned: epochs that were asked for.
-        record: figures of the epoch; `epoch_share`, in 0..1, is there where it ended early.
+        epoch: the number of the epoch, from 1.
+        planned: the number of planned epochs.
+        record: the metrics of the epoch. `epoch_share`, in 0..1, is the trained share of an epoch
+            that the time budget ended.
+
+    >>> describe_epoch(2, 60, {"epoch_share": 0.4})
+    '2 of 60, 40% of it'
     """
     share = record.get("epoch_share")
     part = "" if share is None else f", {share:.0%} of it"
@@ -74,41 +80,46 @@ def describe_epoch(epoch: int, planned: int, record: dict[str, Any]) -> str:
 
 
 def describe_epochs(planned: int, records: Sequence[dict[str, Any]]) -> str:
-    """Return how many epochs were trained of those that were asked for.
+    """Return the numbers of trained and of planned epochs, as `1.4 of 60 epochs`.
 
     Args:
-        planned: epochs that were asked for.
-        records: one of each epoch; the last may have ended early.
+        planned: the number of planned epochs.
+        records: the metrics of each epoch; the time budget may have ended the last one.
+
+    >>> describe_epochs(60, [{}, {"epoch_share": 0.4}])
+    '1.4 of 60 epochs'
     """
     trained = sum(record.get("epoch_share", 1.0) for record in records)
     return f"{trained:.2f}".rstrip("0").rstrip(".") + f" of {planned} epochs"
 
 
-def headlines(figures: dict[str, Any]) -> list[Headline]:
-    """The figures of a validation that one line each can say, as far as it has them."""
+def headlines(metrics: dict[str, Any]) -> list[Headline]:
+    """Return the main metrics of a validation, those that it has."""
     return [
-        Headline(name, figures[key], meaning) for key, name, meaning in _HEADLINES if key in figures
+        Headline(name, metrics[key], definition)
+        for key, name, definition in _HEADLINES
+        if key in metrics
     ]
 
 
-def weak_attributes(figures: dict[str, Any]) -> list[str]:
-    """Names of the attributes that are named no better than by always guessing the commonest."""
+def weak_attributes(metrics: dict[str, Any]) -> list[str]:
+    """Return the attributes whose accuracy does not exceed that of the most frequent value."""
     return [
         name
-        for name, entry in figures.get("attributes", {}).items()
+        for name, entry in metrics.get("attributes", {}).items()
         if entry["accuracy"] <= entry["majority"]
     ]
 
 
 def small_group_note(groups: list[dict[str, Any]]) -> str:
-    """What a reader must know of groups with few queries; empty where all groups are large."""
+    """Return a warning about groups with few queries; empty where every group is large."""
     smallest = min(groups, key=lambda group: int(group["queries"]), default=None)
     if smallest is None or smallest["queries"] >= FEW_QUERIES:
         return ""
     queries = smallest["queries"]
     counted = "1 query" if queries == 1 else f"{queries} queries"
     return (
-        f"Groups with fewer than {FEW_QUERIES} queries say little: in the smallest, "
-        f"{smallest['group']} with {counted}, a single query moves Rank-1 by "
-        f"{100 / queries:.1f} points."
+        f"Metrics of groups with fewer than {FEW_QUERIES} queries are unreliable: in the smallest "
+        f"group, {smallest['group']} with {counted}, a single query changes Rank-1 by "
+        f"{100 / queries:.1f} percentage points."
     )

@@ -1,4 +1,4 @@
-"""The page of a sweep."""
+"""Render the report of a sweep."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,99 +6,99 @@ from typing import Any
 
 from reidray.config import ValidationConfig
 from reidray.reporting.charts.sweep_charts import (
-    FEWEST_TRIALS,
+    MIN_TRIALS,
+    TrialCurve,
     curves_chart,
     importance_chart,
-    importances,
     parallel_chart,
+    parameter_importance,
 )
 from reidray.reporting.rendering import render
 
 
 @dataclass(frozen=True)
-class SweptTrial:
-    """A trial on the page, or one configuration of a trial of a population.
+class ReportedTrial:
+    """Hold what the report shows of a trial, or of one configuration of a population's trial.
 
     Attributes:
-        number: of the trial.
+        name: the number of the trial; `2.1` is the second configuration of trial 2.
+        number: the number of the trial.
         state: finished, stopped early, unfinished, failed or replaced.
-        values: what it drew, by key.
-        epochs: those that were judged.
-        figures: of each of these, what trials are compared by.
-        best: the best of these; None where there are none.
-        seconds: spent in training and validation.
-        error: why it failed; None where it did not.
-        part: which of the trial's configurations it is, from 0.
-        copied: whose weights it began with; empty where they were random.
+        parameters: the parameters that the sweep drew, by key.
+        epochs: the evaluated epochs.
+        metrics: the metric that the sweep optimises, one value per evaluated epoch.
+        best: the best of these; None without an evaluated epoch.
+        seconds: time spent in training and validation.
+        error: the reason of the failure; None without one.
+        initial_weights: the source of the first weights; empty where they were random.
     """
 
+    name: str
     number: int
     state: str
-    values: dict[str, Any]
-    epochs: list[int]
-    figures: list[float]
+    parameters: dict[str, Any]
+    epochs: Sequence[int]
+    metrics: Sequence[float]
     best: float | None
     seconds: float
-    error: str | None
-    part: int = 0
-    copied: str = ""
-
-    @property
-    def name(self) -> str:
-        """The trial's number, and behind a point which configuration after the first it is."""
-        return f"{self.number}.{self.part}" if self.part else str(self.number)
+    error: str | None = None
+    initial_weights: str = ""
 
 
-def sweep_page(
+def render_sweep_report(
     *,
     name: str,
     validation: ValidationConfig,
     keys: Sequence[str],
     logarithmic: Sequence[str],
-    trials: Sequence[SweptTrial],
-    chosen: int,
-    chosen_part: int = 0,
-    equals: Sequence[str] = (),
-    judged_on: str = "",
+    trials: Sequence[ReportedTrial],
+    best: ReportedTrial,
+    tied: Sequence[str] = (),
+    validation_size: str = "",
 ) -> str:
-    """The page as HTML.
+    """Render the report as HTML.
 
     Args:
-        name: of the sweep.
-        validation: names the figure that trials are compared by.
-        keys: what varied.
-        logarithmic: those of these that were drawn on a logarithmic scale.
-        trials: in the order of drawing; the chosen one was judged.
-        chosen: number of the best one.
-        chosen_part: which of its configurations it is.
-        equals: names of the others that are as good.
-        judged_on: how many queries or images decided; empty where it is not known.
+        name: the name of the sweep.
+        validation: the metric that the sweep optimises.
+        keys: the keys of the parameters that the sweep draws.
+        logarithmic: the keys that the sweep draws on a logarithmic scale.
+        trials: the trials in the order of drawing.
+        best: the best of the trials; it has an evaluated epoch.
+        tied: the names of the other trials with the same best metric.
+        validation_size: the number of validation queries or images, such as `8 queries`; empty
+            where it is unknown.
     """
-    best = next(t for t in trials if (t.number, t.part) == (chosen, chosen_part))
-    figure, score = validation.select_by, validation.score
-    judged = [trial for trial in trials if trial.best is not None]
-    values = [trial.values for trial in judged]
-    figures = [float(trial.best) for trial in judged if trial.best is not None]
+    metric = validation.select_by
+    evaluated = [trial for trial in trials if trial.best is not None]
+    parameters = [trial.parameters for trial in evaluated]
+    metrics = [trial.best for trial in evaluated if trial.best is not None]
     charts = [
-        curves_chart({t.name: (t.epochs, t.figures) for t in judged}, best.name, figure),
-        parallel_chart(values, figures, validation=validation, logarithmic=logarithmic),
+        curves_chart({t.name: TrialCurve(t.epochs, t.metrics) for t in evaluated}, best.name, metric),
+        parallel_chart(parameters, metrics, validation=validation, logarithmic=logarithmic),
     ]
-    if len(judged) >= FEWEST_TRIALS:
-        charts.append(importance_chart(importances(values, figures)))
-    ranked = sorted(trials, key=lambda t: (t.best is None, -score(t.best or 0), t.number, t.part))
+    if len(evaluated) >= MIN_TRIALS:
+        charts.append(importance_chart(parameter_importance(parameters, metrics)))
     return render(
         "sweep.html",
         name=name,
-        figure=figure,
+        metric=metric,
         keys=keys,
-        trials=ranked,
-        chosen=best,
-        equals=equals,
-        judged_on=judged_on,
-        population=any(trial.copied or trial.part for trial in trials),
+        trials=_ranked(trials, validation),
+        best=best,
+        tied=tied,
+        validation_size=validation_size,
+        is_population=any(t.initial_weights or t.name != str(t.number) for t in trials),
         count=len({trial.number for trial in trials}),
         charts=charts,
-        few=len(judged) < FEWEST_TRIALS,
-        early=sum(trial.state == "stopped early" for trial in trials),
+        has_importance=len(evaluated) >= MIN_TRIALS,
+        stopped_early=sum(trial.state == "stopped early" for trial in trials),
         failed=sum(trial.state == "failed" for trial in trials),
     )
+
+
+def _ranked(trials: Sequence[ReportedTrial], validation: ValidationConfig) -> list[ReportedTrial]:
+    """Return the trials from the best to the worst, and those without an evaluated epoch last."""
+    evaluated = [trial for trial in trials if trial.best is not None]
+    ranked = sorted(evaluated, key=lambda t: validation.score(t.best or 0.0), reverse=True)
+    return ranked + [trial for trial in trials if trial.best is None]

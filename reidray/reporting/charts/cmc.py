@@ -1,7 +1,7 @@
-"""The cumulative match curve of one ranking, as a picture of its own."""
+"""Draw cumulative match characteristic (CMC) curves of one ranking or of several methods."""
 
-from collections.abc import Sequence
-from io import BytesIO
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from math import floor
 from textwrap import fill
 
@@ -9,30 +9,32 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from reidray.reporting.charts.learning_curves import BLUE, FEW_POINTS, GREY, LOOK
+from reidray.reporting.charts.encoding import to_png
+from reidray.reporting.charts.style import BLUE, GREY, LINE_STYLES, MAX_MARKERS, STYLE
 
-WIDTH, HEIGHT, DPI = 6.4, 4.2, 160
+WIDTH, HEIGHT = 6.4, 4.2
+COMPARISON_HEIGHT = 4.6
 LABELLED_RANKS = (1, 5, 10)
-SUMMARY_LETTERS = 84
+SUMMARY_COLUMNS = 84
 TICK_STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
-MOST_TICKS = 10
+MAX_TICKS = 10
 
 
 def cmc_chart(curve: Sequence[float], summary: str) -> bytes:
-    """The curve as a PNG picture.
+    """Draw the CMC curve of one ranking as a PNG image.
 
     Args:
-        curve: one share in 0..1 or more; the n-th is that of the queries with a match among the
-            best n.
-        summary: stands under the title and says under which rules the curve was made.
+        curve: the share of queries with a match among the first n gallery images, in 0..1, for
+            n = 1, 2, ...; one value or more.
+        summary: the rules of the ranking, drawn below the title.
     """
     ranks = range(1, len(curve) + 1)
-    with rc_context(LOOK):
+    with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         figure.suptitle("Cumulative match curve", x=0.01, ha="left", fontsize=13)
         axes = figure.subplots()
-        axes.set_title(fill(summary, SUMMARY_LETTERS), loc="left", fontsize=8, color=GREY)
-        axes.plot(ranks, curve, color=BLUE, marker="o" if len(curve) <= FEW_POINTS else "")
+        axes.set_title(fill(summary, SUMMARY_COLUMNS), loc="left", fontsize=8, color=GREY)
+        axes.plot(ranks, curve, color=BLUE, marker="o" if len(curve) <= MAX_MARKERS else "")
         for rank in LABELLED_RANKS:
             if rank <= len(curve):
                 share = curve[rank - 1]
@@ -48,18 +50,47 @@ def cmc_chart(curve: Sequence[float], summary: str) -> bytes:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.tick_params(length=0)
-        written = BytesIO()
-        figure.savefig(written, format="png", dpi=DPI, metadata={"Software": None})
-    return written.getvalue()
+        return to_png(figure)
+
+
+def cmc_comparison_chart(curves: Mapping[str, Sequence[float]]) -> bytes:
+    """Draw the CMC curves of several methods as one PNG image.
+
+    Args:
+        curves: by the name of the method its curve, as in `cmc_chart`.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, COMPARISON_HEIGHT), layout="constrained")
+        axes = figure.subplots()
+        for (name, curve), (colour, dashes) in zip(
+            curves.items(), cycle(LINE_STYLES), strict=False
+        ):
+            axes.plot(
+                range(1, len(curve) + 1),
+                curve,
+                color=colour,
+                linestyle=dashes,
+                marker="o" if len(curve) <= MAX_MARKERS else "",
+                label=name,
+            )
+        axes.set(xlabel="Rank", ylabel="Queries with a match up to this rank", ylim=(0, 1.02))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.tick_params(length=0)
+        figure.legend(loc="outside upper left", ncols=3)
+        return to_png(figure)
 
 
 def _rank_ticks(ranks: int) -> list[int]:
-    """Rank 1 and round ranks after it."""
-    step = next((step for step in TICK_STEPS if ranks / step <= MOST_TICKS), ranks)
+    """Return the ticks of the rank axis: rank 1 and round numbers."""
+    step = next((step for step in TICK_STEPS if ranks / step <= MAX_TICKS), ranks)
     return [1, *range(max(step, 2), ranks + 1, step)]
 
 
 def _share_limits(curve: Sequence[float]) -> tuple[float, float]:
-    """From the tenth below the curve's beginning, so that its rise fills the picture."""
+    """Return the limits of the share axis, so that the rise of the curve fills the chart.
+
+    The lower limit is the tenth below the first value of the curve.
+    """
     lowest = max(floor(10 * curve[0] - 0.5) / 10, 0.0)
     return lowest, 1 + (1 - lowest) / 50

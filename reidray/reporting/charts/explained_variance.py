@@ -1,4 +1,4 @@
-"""How much of the variance the first components hold, as a picture of its own."""
+"""Draw the cumulative explained variance of principal components."""
 
 import numpy as np
 from matplotlib import rc_context
@@ -6,33 +6,39 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from reidray.reporting.charts.encoding import as_png
-from reidray.reporting.charts.learning_curves import BLUE, GREY, LOOK
+from reidray.reporting.charts.encoding import to_png
+from reidray.reporting.charts.style import BLUE, GREY, STYLE
 
 WIDTH, HEIGHT = 6.4, 4.2
 MARKED_SHARES = (0.9, 0.95, 0.99)
 
 
 def components_for(cumulative: NDArray[np.float64], share: float) -> int | None:
-    """How many components reach a share of the variance; None where all together do not.
+    """Return the smallest number of components that explain a share of the variance.
 
     Args:
-        cumulative: (S,) float64, rising; the n-th value is the share of the first n components.
-        share: in 0..1.
+        cumulative: (S,) float64, ascending; the share of the first 1, 2, ... components.
+        share: the share to reach, in 0..1.
+
+    Returns:
+        The number of components, or None where all of them do not reach the share.
+
+    >>> components_for(np.array([0.5, 0.85, 0.96]), 0.9)
+    3
     """
     count = 1 + int(np.searchsorted(cumulative, share))
     return count if count <= len(cumulative) else None
 
 
 def variance_chart(cumulative: NDArray[np.float64]) -> bytes:
-    """The cumulative explained variance as a PNG picture.
+    """Draw the cumulative explained variance as a PNG image.
 
-    It marks how many components reach 90, 95 and 99 per cent, as far as they do.
+    The chart marks the numbers of components that explain 90, 95 and 99 per cent.
 
     Args:
-        cumulative: (S,) float64, rising; the n-th value is the share of the first n components.
+        cumulative: (S,) float64, ascending; the share of the first 1, 2, ... components.
     """
-    with rc_context(LOOK):
+    with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         axes = figure.subplots()
         axes.plot(np.arange(1, len(cumulative) + 1), cumulative, color=BLUE)
@@ -52,4 +58,4 @@ def variance_chart(cumulative: NDArray[np.float64]) -> bytes:
         )
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.tick_params(length=0)
-        return as_png(figure)
+        return to_png(figure)

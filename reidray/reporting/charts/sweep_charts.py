@@ -1,6 +1,7 @@
-"""Pictures of a sweep: all learning curves, all trials over what varied, and what mattered."""
+"""Draw the charts of a sweep: learning curves, parallel coordinates and parameter importance."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,86 +14,104 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.inspection import permutation_importance
 
 from reidray.config import ValidationConfig
-from reidray.reporting.charts.learning_curves import (
+from reidray.reporting.charts.encoding import Chart, to_svg
+from reidray.reporting.charts.style import (
     BLUE,
     GREY,
     HEIGHT,
     LIGHT_GREY,
-    LOOK,
+    STYLE,
     VERMILION,
     WIDTH,
-    Chart,
-    svg_chart,
 )
 
-FEWEST_TRIALS = 5
-"""Judged trials that importance needs."""
+MIN_TRIALS = 5
+"""Number of evaluated trials from which parameter importance is computed."""
 
-MOST_MARKS = 6
-"""Values of an axis that are all named; of more, or of few trials, only the ends are."""
+MAX_TICKS = 6
+"""Number of distinct numbers up to which an axis labels each; else it labels its ends."""
 
 COLOURS = colormaps["viridis_r"]
 
 
-def curves_chart(
-    curves: dict[str, tuple[Sequence[int], Sequence[float]]], chosen: str, figure_name: str
-) -> Chart:
-    """A line for each trial over its epochs, that of the chosen one marked.
+@dataclass(frozen=True)
+class TrialCurve:
+    """Hold the learning curve of a trial.
+
+    Attributes:
+        epochs: the evaluated epochs.
+        values: the metric that the sweep optimises, one value per evaluated epoch.
+    """
+
+    epochs: Sequence[int]
+    values: Sequence[float]
+
+
+def curves_chart(curves: Mapping[str, TrialCurve], best: str, metric: str) -> Chart:
+    """Draw the learning curve of each trial, with that of the best trial highlighted.
 
     Args:
-        curves: by trial its epochs and its figures.
-        chosen: the best trial.
-        figure_name: what trials were compared by.
+        curves: the learning curves by the name of the trial.
+        best: the name of the best trial.
+        metric: the name of the metric that the sweep optimises.
     """
-    with rc_context(LOOK):
+    with rc_context(STYLE):
         figure = Figure(figsize=(2 * WIDTH, HEIGHT), layout="constrained")
         axes = figure.subplots()
-        for name, (epochs, figures) in curves.items():
-            if name != chosen:
-                axes.plot(epochs, figures, color=LIGHT_GREY, linewidth=1)
-                axes.plot(epochs[-1:], figures[-1:], color=GREY, marker=".", markersize=3)
-        epochs, figures = curves[chosen]
-        axes.plot(epochs, figures, color=VERMILION, label=f"trial {chosen}, the best")
-        axes.set(xlabel="Epoch", ylabel=figure_name)
+        for name, curve in curves.items():
+            if name != best:
+                axes.plot(curve.epochs, curve.values, color=LIGHT_GREY, linewidth=1)
+                axes.plot(
+                    curve.epochs[-1:], curve.values[-1:], color=GREY, marker=".", markersize=3
+                )
+        axes.plot(
+            curves[best].epochs,
+            curves[best].values,
+            color=VERMILION,
+            label=f"trial {best}, the best",
+        )
+        axes.set(xlabel="Epoch", ylabel=metric)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.tick_params(length=0)
         figure.legend(loc="outside upper left")
-        return svg_chart("Learning curves of all trials", figure, "curves", wide=True)
+        return to_svg("Learning curves of all trials", figure, "curves", wide=True)
 
 
 def parallel_chart(
-    values: Sequence[dict[str, Any]],
-    figures: Sequence[float],
+    parameters: Sequence[dict[str, Any]],
+    metrics: Sequence[float],
     *,
     validation: ValidationConfig,
     logarithmic: Sequence[str],
 ) -> Chart:
-    """A line for each trial through an axis for each key, its colour by how good it was.
+    """Draw parallel coordinates: one line per trial through one axis per parameter.
+
+    Better trials have darker lines.
 
     Args:
-        values: of N trials what each drew, by key.
-        figures: of N trials the best figure.
-        validation: names the figure that trials were compared by.
-        logarithmic: keys whose axis is logarithmic.
+        parameters: the parameters of each of N trials, by key.
+        metrics: the best metric of each of N trials.
+        validation: the metric that the sweep optimises.
+        logarithmic: the keys whose axes are logarithmic.
     """
-    keys = list(values[0])
-    with rc_context(LOOK | {"axes.grid": False}):
+    keys = list(parameters[0])
+    with rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(2 * WIDTH, 1.3 * HEIGHT), layout="constrained")
         axes = figure.subplots()
-        places = [_places([v[key] for v in values], key in logarithmic) for key in keys]
-        places.append(_places(list(figures), False))
-        columns = np.stack([column for column, _ in places], axis=1)
-        scores = [validation.score(figure) for figure in figures]
-        scale = Normalize(min(scores), max(scores))
+        scales = [_scale([each[key] for each in parameters], key in logarithmic) for key in keys]
+        scales.append(_scale(list(metrics), False))
+        columns = np.stack([scale.heights for scale in scales], axis=1)
+        scores = [validation.score(metric) for metric in metrics]
+        normalise = Normalize(min(scores), max(scores))
         for index in np.argsort(scores):
-            share = scale(scores[index]) if max(scores) > min(scores) else 0.5
+            share = normalise(scores[index]) if max(scores) > min(scores) else 0.5
             axes.plot(columns[index], color=COLOURS(share), linewidth=1.6, alpha=0.85)
-        for place, (_, marks) in enumerate(places):
-            axes.axvline(place, color=GREY, linewidth=1)
-            for height, text in marks:
+        for position, scale in enumerate(scales):
+            axes.axvline(position, color=GREY, linewidth=1)
+            for label, height in scale.ticks.items():
                 axes.annotate(
-                    text,
-                    (place, height),
+                    label,
+                    (position, height),
                     (4, 0),
                     textcoords="offset points",
                     fontsize=8,
@@ -105,56 +124,78 @@ def parallel_chart(
         axes.set_yticks([])
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
-        return svg_chart("Each trial through what it drew", figure, "parallel", wide=True)
+        return to_svg("Parameters of each trial", figure, "parallel", wide=True)
 
 
-def importances(values: Sequence[dict[str, Any]], figures: Sequence[float]) -> dict[str, float]:
-    """What share of the figure's differences each key explains, by permutation (Breiman 2001).
+def parameter_importance(
+    parameters: Sequence[dict[str, Any]], metrics: Sequence[float]
+) -> dict[str, float]:
+    """Compute the permutation importance of each parameter (Breiman 2001).
 
-    A random forest learns the figure from the values; how much worse it gets when a key's values
-    are shuffled is the key's importance. The shares add up to 1, or are 0 where nothing is
-    explained.
+    A random forest predicts the metric from the parameters. The importance of a parameter is the
+    loss of accuracy of the forest when the values of the parameter are shuffled.
 
     Args:
-        values: of N trials what each drew, by key.
-        figures: of N trials the best figure.
+        parameters: the parameters of each of N trials, by key.
+        metrics: the best metric of each of N trials.
+
+    Returns:
+        The share of each parameter in the sum of the importances, by key. All shares are 0 where
+        no parameter explains a difference.
     """
-    keys = list(values[0])
-    inputs = np.stack([_places([v[key] for v in values], False)[0] for key in keys], axis=1)
-    forest = RandomForestRegressor(200, random_state=0).fit(inputs, figures)
-    found = permutation_importance(forest, inputs, figures, n_repeats=20, random_state=0)
-    worth = np.clip(found.importances_mean, 0, None)
-    total = float(worth.sum())
-    return {k: float(w) / total if total else 0.0 for k, w in zip(keys, worth, strict=True)}
+    keys = list(parameters[0])
+    inputs = np.stack([_scale([p[key] for p in parameters], False).heights for key in keys], axis=1)
+    forest = RandomForestRegressor(200, random_state=0).fit(inputs, metrics)
+    found = permutation_importance(forest, inputs, metrics, n_repeats=20, random_state=0)
+    importance = np.clip(found.importances_mean, 0, None)
+    total = float(importance.sum())
+    return {
+        key: float(value) / total if total else 0.0
+        for key, value in zip(keys, importance, strict=True)
+    }
 
 
 def importance_chart(shares: dict[str, float]) -> Chart:
-    """A bar for each key, the longest first."""
+    """Draw the importance of each parameter as a bar, the largest first."""
     ranked = sorted(shares.items(), key=lambda item: item[1])
-    with rc_context(LOOK | {"axes.grid.axis": "x"}):
+    with rc_context(STYLE | {"axes.grid.axis": "x"}):
         figure = Figure(figsize=(2 * WIDTH, 0.7 + 0.3 * len(ranked)), layout="constrained")
         axes = figure.subplots()
         axes.barh([k for k, _ in ranked], [s for _, s in ranked], height=0.6, color=BLUE)
         axes.set(xlim=(0, 1), xlabel="Share of the explained differences")
         axes.set_axisbelow(True)
         axes.tick_params(length=0)
-        return svg_chart("What mattered", figure, "importance", wide=True)
+        return to_svg("Importance of each parameter", figure, "importance", wide=True)
 
 
-def _places(
-    values: list[Any], logarithmic: bool
-) -> tuple[NDArray[np.float64], list[tuple[float, str]]]:
-    """Where values lie on an axis from 0 to 1, and its marks; names lie in their own order."""
+@dataclass(frozen=True, eq=False)
+class _Scale:
+    """Map the values of a parameter to heights on an axis.
+
+    Attributes:
+        heights: (N,) float64, the height of the value of each trial, in 0..1.
+        ticks: the heights of the labelled values, by label.
+    """
+
+    heights: NDArray[np.float64]
+    ticks: dict[str, float]
+
+
+def _scale(values: list[Any], logarithmic: bool) -> _Scale:
+    """Map numbers to heights in proportion, and other values in the order of their names."""
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
         numbers = np.array(values, dtype=np.float64)
-        known = sorted(set(values))
-        marks = known if len(known) <= MOST_MARKS < len(values) else [known[0], known[-1]]
-        scaled, at = (np.log(x) if logarithmic else x for x in (numbers, np.array(marks, float)))
-        low, high = scaled.min(), scaled.max()
-        span = (high - low) or 1.0
-        texts = [f"{mark:.3g}" for mark in marks]
-        return (scaled - low) / span, list(zip(((at - low) / span).tolist(), texts, strict=True))
+        distinct = sorted(set(values))
+        marked = distinct if len(distinct) <= MAX_TICKS < len(values) else [distinct[0], distinct[-1]]
+        positions, marks = (
+            np.log(x) if logarithmic else x for x in (numbers, np.array(marked, np.float64))
+        )
+        low = positions.min()
+        span = (positions.max() - low) or 1.0
+        labels = [f"{number:.3g}" for number in marked]
+        ticks = dict(zip(labels, ((marks - low) / span).tolist(), strict=True))
+        return _Scale((positions - low) / span, ticks)
     names = sorted({str(value) for value in values})
     steps = max(len(names) - 1, 1)
-    heights = {name: index / steps for index, name in enumerate(names)}
-    return np.array([heights[str(v)] for v in values]), [(h, n) for n, h in heights.items()]
+    ticks = {name: index / steps for index, name in enumerate(names)}
+    return _Scale(np.array([ticks[str(value)] for value in values]), ticks)

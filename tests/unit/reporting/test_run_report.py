@@ -220,5 +220,5 @@ def test_the_same_run_gives_the_same_page(report):
 
 
 def test_a_best_epoch_without_record_is_refused(report):
-    with pytest.raises(ValueError, match="best epoch, 7"):
+    with pytest.raises(ValueError, match="no best epoch 7"):
         report([epoch_row(1, 0.5)], 7)
