@@ -17,14 +17,21 @@ from reidray.comparison.report_samples import (
 )
 from reidray.config.comparison import CompareConfig
 from reidray.data.images.decoding import decode_files
-from reidray.reporting.charts.embedding_maps import cmc_chart_of_methods, embedding_maps
-from reidray.reporting.charts.encoding import crop_address, png_address
+from reidray.reporting.charts.cmc import cmc_comparison_chart
+from reidray.reporting.charts.embedding_maps import embedding_maps
+from reidray.reporting.charts.encoding import crop_data_uri, png_data_uri
 from reidray.reporting.charts.explained_variance import (
     MARKED_SHARES,
     components_for,
     variance_chart,
 )
-from reidray.reporting.comparison_report import ComparisonPage, PersonRow, ShownTriplet, ShownWin
+from reidray.reporting.comparison_report import (
+    ComparisonReport,
+    PersonRow,
+    ReportedTriplet,
+    ReportedWin,
+    TripletDistances,
+)
 
 CROP_SIZE = (128, 64)
 QUERY, GALLERY = 0, 1
@@ -47,26 +54,26 @@ class Compared:
     fitted: FittedBaselines
 
 
-def build_page(compared: Compared) -> ComparisonPage:
+def build_page(compared: Compared) -> ComparisonReport:
     """Everything that the page shows. Reads the crops it shows once more."""
     images, judged, config = compared.images, compared.judged, compared.config
     ranks = person_ranks(judged, images)
     winners = ranks.winners()
-    return ComparisonPage(
+    return ComparisonReport(
         data=images.location.uri,
         facts=_facts(compared),
-        figures=[method.figures() for method in judged],
+        methods=[method.figures() for method in judged],
         protocol=f"protocol {images.protocol}",
         naming=images.naming,
-        curves=png_address(
-            cmc_chart_of_methods({method.method.name: method.curve for method in judged})
+        cmc_chart=png_data_uri(
+            cmc_comparison_chart({method.method.name: method.curve for method in judged})
         ),
-        maps=png_address(_maps(compared)),
-        variance=png_address(variance_chart(compared.fitted.cumulative_variance)),
+        maps_chart=png_data_uri(_maps(compared)),
+        variance_chart=png_data_uri(variance_chart(compared.fitted.cumulative_variance)),
         components=_components(compared.fitted),
         people=_people(ranks),
         wins=_wins(compared, ranks),
-        won={
+        win_counts={
             method.method.name: int((winners == number).sum())
             for number, method in enumerate(judged)
         },
@@ -86,10 +93,10 @@ def _maps(compared: Compared) -> bytes:
     return embedding_maps(maps, compared.images.sets[-1].person_ids[rows])
 
 
-def _wins(compared: Compared, ranks: PersonRanks) -> list[ShownWin]:
+def _wins(compared: Compared, ranks: PersonRanks) -> list[ReportedWin]:
     names = [judged.method.name for judged in compared.judged]
     return [
-        ShownWin(
+        ReportedWin(
             method=names[win.method],
             person=win.person,
             query=_crop(compared.images, QUERY, win.query),
@@ -100,15 +107,15 @@ def _wins(compared: Compared, ranks: PersonRanks) -> list[ShownWin]:
     ]
 
 
-def _triplets(compared: Compared) -> list[ShownTriplet]:
+def _triplets(compared: Compared) -> list[ReportedTriplet]:
     images = compared.images
     return [
-        ShownTriplet(
+        ReportedTriplet(
             anchor=_crop(images, QUERY, triplet.anchor),
             positive=_crop(images, GALLERY, triplet.positive),
             negative=_crop(images, GALLERY, triplet.negative),
             distances={
-                judged.method.name: triplet_distances(judged.method, triplet)
+                judged.method.name: TripletDistances(*triplet_distances(judged.method, triplet))
                 for judged in compared.judged
             },
         )
@@ -119,7 +126,7 @@ def _triplets(compared: Compared) -> list[ShownTriplet]:
 def _crop(images: ComparedImages, part: int, row: int) -> str:
     """The `data:` address of an image of a set."""
     name = image_names(images.sets[part])[row]
-    return crop_address(decode_files(images.location, [name], CROP_SIZE).crops[0])
+    return crop_data_uri(decode_files(images.location, [name], CROP_SIZE).crops[0])
 
 
 def _people(ranks: PersonRanks) -> list[PersonRow]:

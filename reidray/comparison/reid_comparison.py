@@ -15,7 +15,7 @@ from reidray.config.comparison import CompareConfig
 from reidray.evaluation.evaluation_result import describe_unmatched, unmatched_metrics
 from reidray.inference.ray_engine import plan_pool
 from reidray.progress import Activity
-from reidray.reporting.comparison_report import comparison_page
+from reidray.reporting.comparison_report import render_comparison_report
 from reidray.storage.csv_files import write_csv_records
 from reidray.storage.location import Location
 from reidray.storage.publishing import atomic_output
@@ -97,7 +97,9 @@ def _write_files(folder: Path, compared: Compared, summary: dict[str, Any]) -> N
     (folder / TABLE_FILE).write_bytes(write_csv_records(summary["methods"]))
     for name, text in images.id_name_files.items():
         (folder / name).write_text(text, encoding="utf-8")
-    (folder / REPORT_FILE).write_text(comparison_page(build_page(compared)), encoding="utf-8")
+    (folder / REPORT_FILE).write_text(
+        render_comparison_report(build_page(compared)), encoding="utf-8"
+    )
 
 
 def _readable(figures: list[dict[str, Any]]) -> str:

@@ -70,11 +70,17 @@ _ROWS = (
     ("mask_iou", "Mask IoU", "intersection over union, over all pixels of all images"),
     ("image_iou", "Mask IoU, image", "intersection over union, mean over the images"),
     ("attribute_accuracy", "Attribute accuracy", "mean over the attributes"),
-    ("attribute_majority", "Majority guess", "accuracy of always predicting the most frequent value"),
+    (
+        "attribute_majority",
+        "Majority guess",
+        "accuracy of always predicting the most frequent value",
+    ),
 )
 
 
-def write_multitask_report(path: Path, *, config: dict[str, Any], summary: MultitaskSummary) -> None:
+def write_multitask_report(
+    path: Path, *, config: dict[str, Any], summary: MultitaskSummary
+) -> None:
     """Write the report of a training as one HTML file that needs no other file.
 
     Args:

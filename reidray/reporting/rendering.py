@@ -48,10 +48,10 @@ def duration(seconds: float) -> str:
 
 
 def markdown_text(value: object) -> str:
-    """Escape a value as one line of Markdown text.
+    r"""Escape a value as one line of Markdown text.
 
-    >>> markdown_text("a_b")
-    'a\\\\_b'
+    >>> print(markdown_text("a_b"))
+    a\_b
     """
     line = " ".join(str(value).split())
     return re.sub(r"([\\`*_\[\]<>|#~&$])", r"\\\1", line)

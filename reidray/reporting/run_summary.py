@@ -57,8 +57,16 @@ _HEADLINES = (
     ("rank5", "Rank-5", "queries with an image of the same person among the first 5"),
     ("rank10", "Rank-10", "queries with an image of the same person among the first 10"),
     ("mean_inp", "mINP", "precision at the last correct image, mean over the queries"),
-    ("attribute_accuracy", "Attribute accuracy", "images with a correct prediction, mean over the attributes"),
-    ("attribute_majority", "Majority guess", "accuracy of always predicting the most frequent value"),
+    (
+        "attribute_accuracy",
+        "Attribute accuracy",
+        "images with a correct prediction, mean over the attributes",
+    ),
+    (
+        "attribute_majority",
+        "Majority guess",
+        "accuracy of always predicting the most frequent value",
+    ),
 )
 
 

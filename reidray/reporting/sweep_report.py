@@ -74,7 +74,9 @@ def render_sweep_report(
     parameters = [trial.parameters for trial in evaluated]
     metrics = [trial.best for trial in evaluated if trial.best is not None]
     charts = [
-        curves_chart({t.name: TrialCurve(t.epochs, t.metrics) for t in evaluated}, best.name, metric),
+        curves_chart(
+            {t.name: TrialCurve(t.epochs, t.metrics) for t in evaluated}, best.name, metric
+        ),
         parallel_chart(parameters, metrics, validation=validation, logarithmic=logarithmic),
     ]
     if len(evaluated) >= MIN_TRIALS:

@@ -22,7 +22,7 @@ from reidray.data.layouts import read_manifest
 from reidray.data.manifest import Manifest
 from reidray.errors import UserError
 from reidray.models import LoadedModel, load_model
-from reidray.reporting.charts.encoding import crop_address
+from reidray.reporting.charts.encoding import crop_data_uri
 from reidray.storage.csv_files import write_csv_records
 from reidray.storage.location import Location
 from reidray.storage.publishing import atomic_output
@@ -205,9 +205,9 @@ def _drawn(examined: dict[str, Examined]) -> list[DrawnPet]:
     drawing = {name: found for name, found in examined.items() if found.masks is not None}
     return [
         DrawnPet(
-            crop_address(next(iter(examined.values())).crops[index]),
+            crop_data_uri(next(iter(examined.values())).crops[index]),
             {
-                name: crop_address(_darkened(found.crops[index], found.masks[index]))
+                name: crop_data_uri(_darkened(found.crops[index], found.masks[index]))
                 for name, found in drawing.items()
                 if found.masks is not None
             },

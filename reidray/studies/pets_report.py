@@ -14,12 +14,12 @@ class ComparedNetwork:
     """A network on the test part.
 
     Attributes:
-        row: its figures, as in table.csv.
-        classes: those of each class.
+        metrics: its figures, as in table.csv.
+        class_metrics: those of each class.
     """
 
-    row: dict[str, Any]
-    classes: ClassificationMetrics
+    metrics: dict[str, Any]
+    class_metrics: ClassificationMetrics
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class DrawnPet:
 
     Attributes:
         image: the image.
-        drawn: by network, the image with all but the mask darkened.
+        masked: by network, the image with all but the mask darkened.
     """
 
     image: str
-    drawn: dict[str, str]
+    masked: dict[str, str]
 
 
 def pets_comparison_page(
@@ -50,12 +50,12 @@ def pets_comparison_page(
         data=data,
         networks=networks,
         pets=pets,
-        classes=networks[0].classes.classes,
+        classes=networks[0].class_metrics.classes,
         charts=[
             confusion_chart(
-                network.classes.confusion,
-                network.classes.classes,
-                network.row["method"],
+                network.class_metrics.confusion,
+                network.class_metrics.classes,
+                network.metrics["method"],
                 f"confusion-{index}",
             )
             for index, network in enumerate(networks)

@@ -1,7 +1,7 @@
-"""Split a trial of a population into what it trained under each of its configurations.
+"""Divide the training of a population's trial by the configurations of the trial.
 
-Population based training gives a weak trial the weights of a strong one and other values. Tune
-keeps every checkpoint, and each result is written down with the values it was reached under.
+Population based training gives a weak trial the weights of a strong one and other parameters. Ray
+Tune keeps every checkpoint, and the sweep records each result with its parameters.
 """
 
 import json
@@ -19,27 +19,27 @@ from reidray.storage.object_store import open_s3_for_ray
 from reidray.training.checkpoint import TrainerState, read_trainer_state
 from reidray.training.ray_trainer import to_local_folder
 from reidray.tuning.sweep_progress import RESULTS_FILE
-from reidray.tuning.trial import TRIAL, Trials
+from reidray.tuning.trial import TRIAL_KEY, TrialContext
 
 Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class TrialPart:
-    """Hold what a trial trained under one configuration.
+    """Hold the training of a trial under one configuration.
 
     Attributes:
-        values: what varied, by key.
-        start: the epoch that its first weights had come to; 0 where they were random.
-        records: the figures of each epoch that it trained.
-        best: of these the best; empty where none was judged.
-        copied_from: the number of the trial that trained these weights, which may be its own; None
-            for random weights, and for those of a sweep that an earlier version began.
-        checkpoint: folder of its last epoch.
-        trainer_state: how far that had come.
+        parameters: the parameters that the sweep drew, by key.
+        start: the epoch of the first weights; 0 where they were random.
+        records: the metrics of each epoch that was trained under the configuration.
+        best: the metrics of the best of these epochs; empty without an evaluated epoch.
+        copied_from: the number of the trial that trained the first weights, which may be the trial
+            itself; None where they were random, or the sweep was started by an older version.
+        checkpoint: local folder of the last epoch.
+        trainer_state: the state in that checkpoint.
     """
 
-    values: dict[str, Any]
+    parameters: dict[str, Any]
     start: int
     records: tuple[Result, ...]
     best: Result
@@ -49,110 +49,124 @@ class TrialPart:
 
     @property
     def holds_best(self) -> bool:
-        """Tell whether the checkpoint's best weights are those of the part's best epoch."""
+        """Whether the best weights in the checkpoint are those of the part's best epoch."""
         return bool(self.best) and self.trainer_state.best_epoch == self.best["epoch"]
 
 
 @dataclass(frozen=True)
-class Population:
-    """The trials of a population.
+class _PartCheckpoint:
+    """Hold the last checkpoint of a part.
 
     Attributes:
-        trials: what all of them shared.
-        keys: what varied.
-        numbers: of the trials, by their ids.
+        folder: its local folder.
+        trainer_state: the state in it.
     """
 
-    trials: Trials
+    folder: Path
+    trainer_state: TrainerState
+
+
+@dataclass(frozen=True)
+class Population:
+    """Read the trials of a population.
+
+    Attributes:
+        context: what the trials share.
+        keys: the keys of the parameters that the sweep draws.
+        numbers: the numbers of the trials, by their ids.
+    """
+
+    context: TrialContext
     keys: tuple[str, ...]
     numbers: Mapping[str, int]
 
-    def parts(self, name: str) -> list[TrialPart]:
-        """Return what a trial trained, one part for each of its configurations.
+    def parts(self, trial_id: str) -> list[TrialPart]:
+        """Return the training of a trial, one part per configuration.
 
-        What was lost when a sweep was killed, and trained again, is left out.
+        Epochs whose checkpoints were lost when a sweep was killed are left out.
         """
-        stretches = split_results(self._results.get(name, []), self.keys)
-        parts = [self._part(name, stretch) for stretch in stretches]
+        groups = split_results(self._results.get(trial_id, []), self.keys)
+        parts = [self._read_part(trial_id, group) for group in groups]
         return [part for part in parts if part is not None]
 
     @cached_property
     def _results(self) -> dict[str, list[Result]]:
-        """Return what each trial reported, by its id."""
-        folder = self.trials.folder
+        """The results that each trial reported, by its id."""
+        folder = self.context.folder
         if not folder.join(RESULTS_FILE).is_file():
             return {}
         results: dict[str, list[Result]] = json.loads(folder.read_bytes(RESULTS_FILE))
         return results
 
-    def _part(self, name: str, results: Sequence[Result]) -> TrialPart | None:
-        """Return what a trial trained between two changes; None where no checkpoint shows it."""
-        validation = self.trials.experiment.config.validation
-        figure = validation.select_by
-        found = self._checkpoint(name, results)
-        if found is None:
+    def _read_part(self, trial_id: str, results: Sequence[Result]) -> TrialPart | None:
+        """Return the part that reported some results; None without a checkpoint of the part."""
+        validation = self.context.experiment.config.validation
+        metric = validation.select_by
+        last = self._read_checkpoint(trial_id, results)
+        if last is None:
             return None
-        checkpoint, trainer_state = found
-        before = [
+        inherited = [
             record
-            for record in trainer_state.records
-            if figure in record and record["epoch"] < results[0]["epoch"]
+            for record in last.trainer_state.records
+            if metric in record and record["epoch"] < results[0]["epoch"]
         ]
-        start = before[-1]["epoch"] if before else 0
-        donor = before[-1].get(TRIAL, "") if before else ""
-        records = tuple(record for record in trainer_state.records if record["epoch"] > start)
-        judged = [r for r in records if figure in r and not isnan(r[figure])]
+        start = inherited[-1]["epoch"] if inherited else 0
+        source = inherited[-1].get(TRIAL_KEY, "") if inherited else ""
+        records = tuple(record for record in last.trainer_state.records if record["epoch"] > start)
+        evaluated = [r for r in records if metric in r and not isnan(r[metric])]
         return TrialPart(
-            values=values_of(results[0], self.keys),
+            parameters=parameters_of(results[0], self.keys),
             start=start,
             records=records,
-            best=max(judged, key=lambda r: validation.score(r[figure]), default={}),
-            copied_from=self.numbers.get(donor),
-            checkpoint=checkpoint,
-            trainer_state=trainer_state,
+            best=max(evaluated, key=lambda record: validation.score(record[metric]), default={}),
+            copied_from=self.numbers.get(source),
+            checkpoint=last.folder,
+            trainer_state=last.trainer_state,
         )
 
-    def _checkpoint(self, name: str, results: Sequence[Result]) -> tuple[Path, TrainerState] | None:
-        """Return the last whole checkpoint that belongs to one of the results."""
-        folder = self.trials.folder
+    def _read_checkpoint(self, trial_id: str, results: Sequence[Result]) -> _PartCheckpoint | None:
+        """Return the last undamaged checkpoint that belongs to one of the results."""
+        folder = self.context.folder
         storage = open_s3_for_ray(folder.uri)
         for result in reversed(results):
-            told = result.get("checkpoint_dir_name")
-            if not told or not folder.join(f"{name}/{told}").is_dir():
+            name = result.get("checkpoint_dir_name")
+            if not name or not folder.join(f"{trial_id}/{name}").is_dir():
                 continue
-            path = f"{folder.path}/{name}/{told}"
-            place = to_local_folder(ray.train.Checkpoint(path, storage))
+            path = f"{folder.path}/{trial_id}/{name}"
+            local = to_local_folder(ray.train.Checkpoint(path, storage))
             try:
-                trainer_state = read_trainer_state(place)
+                state = read_trainer_state(local)
             except UserError:
                 continue
-            if trainer_state.records and _identity(trainer_state.records[-1]) == _identity(result):
-                return place, trainer_state
+            if state.records and _is_same_training(state.records[-1], result):
+                return _PartCheckpoint(local, state)
         return None
 
 
-def values_of(result: Result, keys: Iterable[str]) -> dict[str, Any]:
-    """Return the values that a result was reached under."""
+def parameters_of(result: Result, keys: Iterable[str]) -> dict[str, Any]:
+    """Return the parameters of a result by key, with lists as tuples."""
     values = {key: result["config"][key] for key in keys}
     return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
 
 
 def split_results(results: Iterable[Result], keys: tuple[str, ...]) -> list[list[Result]]:
-    """Split the results of a trial where its values change.
+    """Split the results of a trial where its parameters change.
 
-    Of an epoch that was trained twice under the same values, since a sweep was killed in between,
-    the second result stays.
+    A sweep that was killed may train an epoch twice with the same parameters. The second result
+    replaces the first.
     """
-    stretches: list[list[Result]] = []
+    groups: list[list[Result]] = []
     for result in results:
-        same = stretches and values_of(stretches[-1][0], keys) == values_of(result, keys)
-        if not same:
-            stretches.append([])
-        kept = [earlier for earlier in stretches[-1] if earlier["epoch"] < result["epoch"]]
-        stretches[-1] = [*kept, result]
-    return stretches
+        if not groups or parameters_of(groups[-1][0], keys) != parameters_of(result, keys):
+            groups.append([])
+        earlier = [each for each in groups[-1] if each["epoch"] < result["epoch"]]
+        groups[-1] = [*earlier, result]
+    return groups
 
 
-def _identity(record: Mapping[str, Any]) -> tuple[int, float]:
-    """Tell one training of an epoch from another: no two take as long, to the nanosecond."""
-    return int(record["epoch"]), float(record["seconds"])
+def _is_same_training(record: Mapping[str, Any], result: Mapping[str, Any]) -> bool:
+    """Return whether two records are of the same training of an epoch.
+
+    No two trainings of an epoch take the same time to the nanosecond.
+    """
+    return bool(record["epoch"] == result["epoch"] and record["seconds"] == result["seconds"])

@@ -12,7 +12,7 @@ from reidray.errors import UserError
 from reidray.storage.input_checks import check_data
 from reidray.storage.output_checks import check_disjoint
 from reidray.training.runs.run_directory import RunDirectory
-from reidray.tuning.search_space import read_space
+from reidray.tuning.search_space import load_space
 
 SWEEP_FILE = "sweep.yaml"
 
@@ -20,53 +20,52 @@ CONFIGS: dict[str, type[TrainingConfig]] = {
     "reid": TrainReidConfig,
     "multitask": TrainMultitaskConfig,
 }
-"""The configuration of each kind of training that a sweep can vary."""
+"""The configuration class of each kind of training."""
 
 
-def read_base(config: TuneConfig) -> LoadedConfig[TrainingConfig]:
-    """Return the configuration of the recipe that is varied.
+def load_base(config: TuneConfig) -> LoadedConfig[TrainingConfig]:
+    """Load the training configuration that the sweep varies: the recipe, and the base over it.
 
     Raises:
-        UserError: there is no such recipe, or the file of the base is wrong.
+        UserError: the recipe does not exist, or the base is no valid configuration.
     """
     files = [] if config.base is None else [Path(config.base)]
     return load_config(CONFIGS[config.task], config.recipe, {"data": config.data}, files)
 
 
 def check_tune_inputs(config: TuneConfig) -> None:
-    """Refuse a sweep whose images, recipe, base or space are missing or wrong.
+    """Check the images, the recipe, the base and the search space of a sweep.
 
     Raises:
-        UserError: names what is wrong.
+        UserError: names the field or file that is missing or wrong.
     """
-    check_data("--data", config.data)
-    base = read_base(config).config
-    read_space(config.space, config.task, base)
+    check_data("`data`", config.data)
+    base = load_base(config).config
+    load_space(config.space, config.task, base)
     check_layout(config.data, config.layout or base.layout, follow_links=base.follow_links)
 
 
 @contextmanager
 def claim_sweep_folder(config: TuneConfig) -> Iterator[RunDirectory]:
-    """Choose the folder of a sweep, and keep every other job from writing it.
+    """Claim the output folder of a sweep, so that no other job writes to it in the block.
 
     Raises:
-        UserError: another job is writing it, it holds something, cannot be made, would mix with the
-            images, or has no sweep to resume.
+        UserError: another job writes to the folder, or `check_sweep_folder` refuses it.
     """
     output = RunDirectory.at(config.output)
     with output.claimed():
-        check_sweep(output, config)
+        check_sweep_folder(output, config)
         yield output
 
 
-def check_sweep(output: RunDirectory, config: TuneConfig) -> None:
-    """Refuse a folder that a new sweep cannot be made in, or that has none to resume.
+def check_sweep_folder(output: RunDirectory, config: TuneConfig) -> None:
+    """Check that the folder is empty for a new sweep, or holds a sweep to resume.
 
     Raises:
-        UserError: says so.
+        UserError: the folder does not, overlaps with the images, or cannot be written.
     """
-    check_disjoint(("--output", config.output), {"--data": config.data})
+    check_disjoint(("`output`", config.output), {"`data`": config.data})
     if not config.resume:
-        output.check_new("go on with the sweep in it by --resume")
+        output.check_new("resume the sweep in it with `resume`")
     elif not output.location.join(SWEEP_FILE).is_file():
-        raise UserError(f"output {config.output} holds no sweep to resume: leave out --resume")
+        raise UserError(f"output {config.output} holds no sweep to resume: leave out `resume`")

@@ -1,17 +1,18 @@
-"""What a person sees of a sweep: a live table on a terminal, else a line as each trial ends."""
+"""Follow the trials of a sweep: show them on stderr, and keep the table of trials up to date."""
 
 import json
 import logging
 import posixpath
 import sys
 import time
+from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
-from math import isnan
 from pathlib import Path
 from typing import Any
 
+import pyarrow.fs as pafs
 from ray import tune
 from rich.console import Console
 from rich.live import Live
@@ -21,80 +22,56 @@ from rich.text import Text
 from reidray.config import TrainingConfig
 from reidray.errors import UserError
 from reidray.progress import Activity
+from reidray.storage.staging import atomic_write
+from reidray.tuning.trial_log import ConfigurationLog, TrialLog
+from reidray.tuning.trial_table import TABLE_FILE, TrialResult, to_csv
 
 log = logging.getLogger("reidray")
 
-SHOWN = 12
-"""Trials in the live table: those that run, and the best of the others."""
-
+MAX_LIVE_ROWS = 12
+"""Rows of the live table: the trials that run, and the best of the others."""
 
 NUMBERS_FILE = "numbers.json"
-"""By the id that Tune gives a trial its number, as the log has it."""
+"""File with the number of each trial by the id that Ray Tune gives it."""
 
 RESULTS_FILE = "results.json"
-"""By the id of each trial of a population what it told of, in order."""
+"""File with the results of each trial of a population by its id, in order."""
 
-MISTAKE = f"{UserError.__module__}.{UserError.__name__}: "
-"""Text that a traceback has before a user's mistake."""
+RESULT_KEYS = ("epoch", "seconds", "config", "checkpoint_dir_name")
+"""Keys of a result that `RESULTS_FILE` keeps."""
 
-TOLD = ("epoch", "seconds", "config", "checkpoint_dir_name")
-"""Keys of a result that are written down."""
+USER_ERROR_PREFIX = f"{UserError.__module__}.{UserError.__name__}: "
+"""Prefix of the last line of a `UserError`'s traceback."""
 
-
-@dataclass
-class _Trial:
-    """Hold the state of a trial.
-
-    Attributes:
-        number: from 0, in the order in which trials begin; it stays when a sweep is resumed.
-        values: that it was last judged under.
-        coming: that it trains under now; a population changes them.
-        best: the best figure under `values`.
-    """
-
-    number: int
-    epochs: int
-    values: dict[str, Any] = field(default_factory=dict)
-    coming: dict[str, Any] | None = None
-    state: str = "runs"
-    epoch: int = 0
-    now: float | None = None
-    best: float | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Tell whether nothing more will come of it."""
-        return self.state not in ("runs", "waits")
-
-    @property
-    def done(self) -> float:
-        """The share of it that is behind."""
-        return 1.0 if self.ended else self.epoch / self.epochs
+TABLE_SECONDS = 1.0
+"""Seconds between two updates of the table of trials, at least."""
 
 
-class _SweepLines(Activity):
-    """The lines of a sweep in a log file, while no trial ends."""
+class _SweepActivity(Activity):
+    """Log a line about the sweep while no trial ends, where stderr is no terminal."""
 
-    def __init__(self, log: "TrialLog") -> None:
+    def __init__(self, progress: "SweepProgress") -> None:
         super().__init__("starting the trials")
-        self._log = log
+        self._progress = progress
 
     def describe(self) -> str:
-        """Return how the sweep stands."""
-        return self._log.summary()
+        """Return a summary of the sweep."""
+        return self._progress.summary()
 
 
-class TrialLog(tune.Callback):  # type: ignore[misc]
-    """Follows the trials of a sweep.
+class SweepProgress(tune.Callback):  # type: ignore[misc]
+    """Follow the trials of a sweep.
 
-    Tune keeps what it knows with the sweep's state, for a sweep that is resumed.
+    A terminal shows a live table of the trials; a log file gets a line as each trial ends. The
+    sweep's folder gets the table of trials (trials.csv) while the trials run, so that a sweep that
+    is killed has one. Ray Tune keeps the state of this callback for a resumed sweep.
 
     Args:
-        base: the configuration that is varied.
-        count: of trials.
-        budget: seconds that they have; None for no limit.
-        keeps_results: whether to write down what each trial told of. Tune's own file loses results
-            of trials that take turns: it is fetched again, as it was uploaded last, at each turn.
+        base: the configuration that the sweep varies.
+        count: number of trials.
+        budget: time for the trials in seconds; None for no limit.
+        is_population: whether the sweep is a population. Its results go to `RESULTS_FILE`, as Ray
+            Tune's own file loses results of trials that take turns.
     """
 
     def __init__(
@@ -103,179 +80,214 @@ class TrialLog(tune.Callback):  # type: ignore[misc]
         count: int,
         budget: float | None,
         *,
-        keeps_results: bool = False,
+        is_population: bool = False,
     ) -> None:
         self._base, self._count, self._budget = base, count, budget
-        self._keeps_results = keeps_results
+        self._is_population = is_population
         self._results: dict[str, list[dict[str, Any]]] = {}
         self._start = time.time()
-        self._done_before = 0.0
-        self._trials: dict[str, _Trial] = {}
+        self._progress_before = 0.0
+        self._trials: dict[str, TrialLog] = {}
         self._live: Live | None = None
-        self._lines: _SweepLines | None = None
+        self._activity: _SweepActivity | None = None
+        self._table_written = 0.0
 
     def get_state(self) -> dict[str, Any] | None:
-        """How the trials stand."""
+        """Return the state that a resumed sweep needs."""
         return {"trials": self._trials, "results": self._results}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """The sweep goes on; trials that had not ended wait to be started again."""
+        """Restore the state of a sweep. Trials that have not ended wait for their start."""
         self._trials = {
-            key: trial if trial.ended else replace(trial, state="waits")
+            key: trial if trial.has_ended else replace(trial, state="waiting")
             for key, trial in state["trials"].items()
         }
         self._results = state.get("results", {})
-        self._done_before = self._done
+        self._progress_before = self._progress
 
     def setup(self, **_: Any) -> None:
-        """The sweep begins, or goes on."""
+        """Start the display when the sweep starts or is resumed."""
         self._start = time.time()
         if sys.stderr.isatty():
             console = Console(stderr=True)
-            self._live = Live(console=console, get_renderable=self._table, transient=True)
+            self._live = Live(console=console, get_renderable=self._live_table, transient=True)
             self._live.start()
         else:
-            self._lines = _SweepLines(self)
-            self._lines.__enter__()
+            self._activity = _SweepActivity(self)
+            self._activity.__enter__()
 
     def on_trial_start(self, *, trial: Any, **_: Any) -> None:
-        """A trial begins, or goes on, perhaps under other values."""
-        epochs = trial.config.get("epochs", self._base.epochs)
-        known = self._trials.setdefault(trial.trial_id, _Trial(len(self._trials), epochs))
-        known.coming, known.state = dict(trial.config), "runs"
-        if known.best is None:
-            known.values = known.coming
-        elif known.coming != known.values:
-            self._say_copied(known, trial)
+        """Note that a trial starts, or continues, possibly with other parameters."""
+        parameters = dict(trial.config)
+        epochs = parameters.get("epochs", self._base.epochs)
+        new = TrialLog(len(self._trials), epochs, parameters, [ConfigurationLog(parameters)])
+        known = self._trials.setdefault(trial.trial_id, new)
+        known.next_parameters, known.state = parameters, "running"
+        if known.is_changed:
+            self._note_copy(known, trial)
 
     def on_step_end(self, *, trials: list[Any], **_: Any) -> None:
-        """Trials of a population take turns."""
+        """Note the trials of a population that wait for their turn."""
         for trial in trials:
             if trial.status == trial.PAUSED:
-                self._trials[trial.trial_id].state = "waits"
+                self._trials[trial.trial_id].state = "waiting"
 
     def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
-        """A trial was judged after an epoch."""
-        if self._keeps_results:
-            told = {key: deepcopy(result[key]) for key in TOLD if key in result}
-            self._results.setdefault(trial.trial_id, []).append(told)
-        known, validation = self._trials[trial.trial_id], self._base.validation
-        if known.coming is not None and known.coming != known.values:
-            known.values, known.best = known.coming, None
-        known.epoch, known.now = int(result["epoch"]), float(result[validation.select_by])
-        seen = [x for x in (known.best, known.now) if x is not None and not isnan(x)]
-        known.best = max(seen, key=validation.score, default=None)
+        """Note the metrics of an evaluated epoch."""
+        if self._is_population:
+            kept = {key: deepcopy(result[key]) for key in RESULT_KEYS if key in result}
+            self._results.setdefault(trial.trial_id, []).append(kept)
+        self._trials[trial.trial_id].add_result(result)
+        if time.monotonic() - self._table_written >= TABLE_SECONDS:
+            self._write_table(trial.storage)
 
     def on_trial_complete(self, *, trial: Any, **_: Any) -> None:
-        """A trial ended, or was stopped."""
+        """Note that a trial has finished, or that the sweep stopped it."""
         known = self._trials[trial.trial_id]
-        self._end(known, "ended" if known.epoch >= known.epochs else "stopped")
+        self._end(known, "finished" if known.current.epoch >= known.planned_epochs else "stopped")
+        self._write_table(trial.storage)
 
     def on_trial_error(self, *, trial: Any, **_: Any) -> None:
-        """A trial crashed: tell a user's mistake in a line, and a bug with its traceback."""
+        """Log the message of a `UserError` that a trial raised, or the traceback of a bug."""
         known = self._trials[trial.trial_id]
         self._end(known, "failed")
-        text = Path(trial.error_file).read_text()
-        told = reason_of(text) if MISTAKE in text else text
-        log.warning("trial %d failed: %s", known.number, told)
+        traceback = Path(trial.error_file).read_text()
+        known.error = last_line(traceback)
+        is_user_error = USER_ERROR_PREFIX in traceback
+        log.warning(
+            "trial %d failed: %s", known.number, known.error if is_user_error else traceback
+        )
+        self._write_table(trial.storage)
 
     def on_experiment_end(self, *, trials: list[Any], **_: Any) -> None:
-        """No trial is left, or the sweep was interrupted: write down numbers and results."""
+        """End the display and write the numbers and results of the trials."""
         if self._live is not None:
             self._live.stop()
             self._live = None
-        if self._lines is not None:
-            self._lines.__exit__(None, None, None)
-            self._lines = None
+        if self._activity is not None:
+            self._activity.__exit__(None, None, None)
+            self._activity = None
         if trials:
-            storage = trials[0].storage
-            contents: dict[str, Any] = {
-                NUMBERS_FILE: {name: known.number for name, known in self._trials.items()}
-            }
-            if self._keeps_results:
-                contents[RESULTS_FILE] = self._results
-            for name, content in contents.items():
-                place = posixpath.join(storage.experiment_fs_path, name)
-                with storage.storage_filesystem.open_output_stream(place) as file:
-                    file.write(json.dumps(content, indent=2).encode())
+            folder, storage = trials[0].storage.experiment_fs_path, trials[0].storage
+            numbers = {trial_id: known.number for trial_id, known in self._trials.items()}
+            _write_file(storage, f"{folder}/{NUMBERS_FILE}", _to_json(numbers))
+            if self._is_population:
+                _write_file(storage, f"{folder}/{RESULTS_FILE}", _to_json(self._results))
 
     def summary(self) -> str:
-        """Return how many trials ended, the best figure and the time left."""
-        trials = list(self._trials.values())
-        ended = sum(trial.ended for trial in trials)
-        bests = [trial.best for trial in trials if trial.best is not None]
-        best = f", best {max(bests, key=self._base.validation.score):.3f}" if bests else ""
+        """Return the number of ended trials, the best metric and the time left."""
+        ended = sum(trial.has_ended for trial in self._trials.values())
+        values = [
+            value for trial in self._trials.values() if (value := self._best(trial)) is not None
+        ]
+        score = self._base.validation.score
+        best = f", best {max(values, key=score):.3f}" if values else ""
         return f"{ended} of {self._count} trials{best}, {self._time_left()}"
 
-    @property
-    def _done(self) -> float:
-        """The share of the sweep that is behind."""
-        return sum(trial.done for trial in self._trials.values()) / self._count
+    def results(self) -> Iterator[TrialResult]:
+        """Yield the results of the trials so far, from the epochs that they reported.
 
-    def _say_copied(self, known: _Trial, trial: Any) -> None:
-        """Tell that a trial of a population goes on from the weights of another."""
-        if self._live is not None or trial.checkpoint is None:
+        Only the checkpoints have the metrics of epochs without an evaluation.
+        """
+        for trial in self._trials.values():
+            yield from trial.to_results(self._base.validation, is_population=self._is_population)
+
+    @property
+    def _progress(self) -> float:
+        """The completed share of the sweep."""
+        return sum(trial.progress for trial in self._trials.values()) / self._count
+
+    def _best(self, trial: TrialLog) -> float | None:
+        """Return the best metric of the trial under its current parameters."""
+        return trial.current.best(self._base.validation).get(self._base.validation.select_by)
+
+    def _note_copy(self, known: TrialLog, trial: Any) -> None:
+        """Note, and log, that a trial of a population continues from the weights of another."""
+        if trial.checkpoint is None:
             return
-        copied = self._trials.get(posixpath.basename(posixpath.dirname(trial.checkpoint.path)))
-        if copied is not None and copied is not known:
+        source_id = posixpath.basename(posixpath.dirname(trial.checkpoint.path))
+        known.copied_from = self._trials.get(source_id)
+        if known.copied_from not in (None, known) and self._live is None:
             log.info(
-                "trial %d goes on from the weights of trial %d, under %s",
+                "trial %d continues from the weights of trial %d with %s",
                 known.number,
-                copied.number,
-                _listed(known.coming or {}),
+                known.copied_from.number,
+                _describe(known.next_parameters),
             )
 
-    def _end(self, known: _Trial, state: str) -> None:
+    def _end(self, known: TrialLog, state: str) -> None:
         known.state = state
         if self._live is not None:
             return
+        best = self._best(known)
         log.info(
             "trial %d %s after epoch %d with %s %s: %s",
             known.number,
             state,
-            known.epoch,
+            known.current.epoch,
             self._base.validation.select_by,
-            "nothing" if known.best is None else f"{known.best:.3f}",
-            _listed(known.values),
+            "unknown" if best is None else f"{best:.3f}",
+            _describe(known.current.parameters),
         )
 
-    def _table(self) -> Table:
-        validation, trials = self._base.validation, list(self._trials.values())
-        table = Table(title=self.summary())
-        for name in ("trial", "state", "epoch", validation.select_by, "its best"):
+    def _write_table(self, storage: Any) -> None:
+        """Write the table of trials into the sweep's folder, which holds Ray Tune's."""
+        folder = posixpath.dirname(storage.experiment_fs_path)
+        _write_file(storage, f"{folder}/{TABLE_FILE}", to_csv(list(self.results())))
+        self._table_written = time.monotonic()
+
+    def _live_table(self) -> Table:
+        table, metric = Table(title=self.summary()), self._base.validation.select_by
+        for name in ("trial", "state", "epoch", metric, "best"):
             table.add_column(name, no_wrap=True)
-        table.add_column("values")
-        for trial in sorted(trials, key=self._place)[:SHOWN]:
-            figures = ("" if x is None else f"{x:.3f}" for x in (trial.now, trial.best))
-            epoch = f"{trial.epoch}/{trial.epochs}"
-            values = (f"{key.split('.')[-1]} {_short(v)}" for key, v in trial.values.items())
-            drawn = Text(", ".join(values), no_wrap=True, overflow="ellipsis")
-            table.add_row(str(trial.number), trial.state, epoch, *figures, drawn)
+        table.add_column("parameters")
+        for trial in sorted(self._trials.values(), key=self._live_order)[:MAX_LIVE_ROWS]:
+            last = trial.current.records[-1][metric] if trial.current.records else None
+            metrics = ("" if x is None else f"{x:.3f}" for x in (last, self._best(trial)))
+            epoch = f"{trial.current.epoch}/{trial.planned_epochs}"
+            drawn = trial.current.parameters.items()
+            values = (f"{key.split('.')[-1]} {_describe_value(value)}" for key, value in drawn)
+            text = Text(", ".join(values), no_wrap=True, overflow="ellipsis")
+            table.add_row(str(trial.number), trial.state, epoch, *metrics, text)
         return table
 
-    def _place(self, trial: _Trial) -> tuple[bool, float]:
-        """Where a trial stands in the table: those that run first, then the best."""
-        worth = float("-inf") if trial.best is None else self._base.validation.score(trial.best)
-        return trial.state != "runs", -worth
+    def _live_order(self, trial: TrialLog) -> tuple[bool, float]:
+        """Return the sort key of the live table: trials that run first, then the best first."""
+        best = self._best(trial)
+        score = float("-inf") if best is None else self._base.validation.score(best)
+        return trial.state != "running", -score
 
     def _time_left(self) -> str:
-        """At the pace so far, were no other trial stopped, or until the budget ends."""
-        elapsed, done = time.time() - self._start, self._done
-        new = done - self._done_before
-        left = [elapsed * (1 - done) / new] if new > 0 else []
+        """Return the time left at the pace so far, or until the budget ends."""
+        elapsed, progress = time.time() - self._start, self._progress
+        new = progress - self._progress_before
+        left = [elapsed * (1 - progress) / new] if new > 0 else []
         left += [self._budget - elapsed] if self._budget else []
-        return f"{timedelta(seconds=round(max(min(left), 0)))} left" if left else "begun"
+        return f"{timedelta(seconds=round(max(min(left), 0)))} left" if left else "started"
 
 
-def reason_of(error: str) -> str:
-    """Return the last line of a traceback, of a user's mistake without the name of its class."""
-    lines = [line.strip() for line in error.splitlines() if line.strip()]
-    return lines[-1].removeprefix(MISTAKE) if lines else ""
+def last_line(traceback: str) -> str:
+    """Return the last line of a traceback, without the class of a `UserError`."""
+    lines = [line.strip() for line in traceback.splitlines() if line.strip()]
+    return lines[-1].removeprefix(USER_ERROR_PREFIX) if lines else ""
 
 
-def _listed(values: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {_short(value)}" for key, value in values.items())
+def _write_file(storage: Any, path: str, content: bytes) -> None:
+    """Write a file to the file system of Ray Tune's storage atomically."""
+    if isinstance(storage.storage_filesystem, pafs.LocalFileSystem):
+        atomic_write(Path(path), content)
+        return
+    with storage.storage_filesystem.open_output_stream(path) as file:
+        file.write(content)
 
 
-def _short(value: Any) -> str:
+def _to_json(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, indent=2).encode()
+
+
+def _describe(parameters: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {_describe_value(value)}" for key, value in parameters.items())
+
+
+def _describe_value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)

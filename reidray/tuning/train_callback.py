@@ -1,4 +1,7 @@
-"""What Tune hears of a trial that Ray Train trains."""
+"""Report the epochs of a trial that Ray Train trains to Ray Tune.
+
+Ray Train's controller imports this module, so it imports no PyTorch.
+"""
 
 from typing import Any
 
@@ -6,19 +9,20 @@ from ray.train import Checkpoint
 from ray.tune.integration.ray_train import TuneReportCallback
 
 
-class JudgedEpochs(TuneReportCallback):  # type: ignore[misc]
-    """Tells Tune of the epochs that were judged, as a trial of one process does.
+class EvaluatedEpochCallback(TuneReportCallback):  # type: ignore[misc]
+    """Report evaluated epochs to Ray Tune, as a trial of one process does.
 
-    Ray Train's controller loads it: so it stands apart from what imports PyTorch.
+    Args:
+        metric: the key of the metric that evaluated epochs have.
     """
 
-    def __init__(self, figure: str) -> None:
+    def __init__(self, metric: str) -> None:
         super().__init__()
-        self._figure = figure
+        self._metric = metric
 
     def after_report(
         self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Checkpoint | None
     ) -> None:
-        """An epoch ended on all workers, of which the first has its figures."""
-        if self._figure in metrics[0]:
+        """Report an epoch that all workers have ended. The first worker has its metrics."""
+        if self._metric in metrics[0]:
             super().after_report(run_context, metrics, checkpoint)

@@ -1,4 +1,4 @@
-"""One trial of a sweep: a training of the recipe under the values it drew."""
+"""Run one trial of a sweep: a training with the parameters that the sweep drew."""
 
 import tempfile
 from collections.abc import Callable
@@ -19,97 +19,100 @@ from reidray.training.ray_trainer import Resources, fit, to_local_folder, torch_
 from reidray.training.runs.checkpoint_files import repair_checkpoint_list
 from reidray.training.worker import CHANGEABLE_ON_RESUME
 from reidray.tuning.search_space import with_values
-from reidray.tuning.train_callback import JudgedEpochs
+from reidray.tuning.train_callback import EvaluatedEpochCallback
 
-MUTABLE = ("augment", "loss", "optimizer")
-"""Parts of a configuration that may change while a network trains."""
+MUTABLE_SECTIONS = ("augment", "loss", "optimizer")
+"""Sections of a configuration that may change during training."""
 
-TRIAL = "trial"
-"""Key of an epoch's figures: the id of the trial that trained it."""
+TRIAL_KEY = "trial"
+"""Key in the metrics of an epoch: the id of the trial that trained it."""
 
 
 @dataclass(frozen=True)
-class Trials:
-    """What all trials of a sweep share; small enough to be sent to each.
+class TrialContext:
+    """Hold what all trials of a sweep share. Ray sends it to each trial.
 
     Attributes:
-        experiment: the training that is varied, on the images that decode.
-        crops: the images, decoded once for all.
-        resources: what each process of a trial is given.
-        folder: where Tune keeps each trial, under its id.
-        mutates: whether settings change while a network trains.
+        experiment: the training that the sweep varies, without bad images.
+        crops: the decoded images.
+        resources: the resources of each training process.
+        folder: Ray Tune's folder, with one folder per trial, named after its id.
+        is_population: whether parameters change during training (population based training).
     """
 
     experiment: Experiment
     crops: CropDataset
     resources: Resources
     folder: Location
-    mutates: bool
+    is_population: bool
 
-    def drawn(self, values: dict[str, Any]) -> Experiment:
-        """The training that some values make.
+    def with_parameters(self, parameters: dict[str, Any]) -> Experiment:
+        """Return the experiment with other parameters.
 
         Raises:
-            UserError: the configuration or the images refuse them.
+            UserError: the configuration, the images or the network do not allow them.
         """
         try:
-            config = with_values(self.experiment.config, values)
+            config = with_values(self.experiment.config, parameters)
         except ValueError as error:
             raise UserError(str(error)) from error
         return self.experiment.with_config(config)
 
 
-def run_trial(values: dict[str, Any], trials: Trials) -> None:
-    """Train under some values, from this trial's checkpoint if it has one.
+def run_trial(parameters: dict[str, Any], context: TrialContext) -> None:
+    """Train with some parameters, from the checkpoint of the trial if it has one.
 
-    One process trains here, in Tune's own: Ray Train takes longer to begin than many a short trial
-    trains. Several are Ray Train's.
+    A trial of one process trains in Ray Tune's own process, as the start of Ray Train takes longer
+    than many a short trial. Ray Train runs trials of several processes.
 
     Raises:
-        UserError: the configuration refuses the values, or the loss is not finite.
+        UserError: the configuration does not allow the parameters, or the loss is not finite.
     """
-    experiment = trials.drawn(values)
-    job = experiment.train_job(trials.crops, trials.resources, None)
-    figure = experiment.config.validation.select_by
-    if trials.mutates:
-        job = replace(job, changeable=(*CHANGEABLE_ON_RESUME, *MUTABLE))
+    experiment = context.with_parameters(parameters)
+    job = experiment.train_job(context.crops, context.resources, None)
+    metric = experiment.config.validation.select_by
+    if context.is_population:
+        job = replace(job, changeable=(*CHANGEABLE_ON_RESUME, *MUTABLE_SECTIONS))
     if experiment.config.num_workers > 1:
-        run = trials.folder.join(tune.get_context().get_trial_id())
+        run = context.folder.join(tune.get_context().get_trial_id())
         repair_checkpoint_list(run)
-        fit(torch_trainer(job, trials.resources, run, callbacks=[JudgedEpochs(figure)]))
+        callbacks = [EvaluatedEpochCallback(metric)]
+        fit(torch_trainer(job, context.resources, run, callbacks=callbacks))
         return
-    device = torch.device("cuda" if trials.resources.use_gpu else "cpu")
-    callback = TrialCallback(figure)
+    device = torch.device("cuda" if context.resources.use_gpu else "cpu")
     checkpoint = tune.get_checkpoint()
     job.run(
         DistributedContext(device=device),
-        callback,
+        TrialCallback(metric),
         to_local_folder(checkpoint) if checkpoint else None,
     )
 
 
 class TrialCallback:
-    """Tells Tune how a trial goes, whenever it was judged.
+    """Report evaluated epochs and their checkpoints to Ray Tune.
 
-    Each epoch keeps the id of the trial that trained it: a population copies checkpoints, and what
-    Tune knows of the copies ends with a sweep that is killed.
+    The metrics of each epoch keep the id of the trial that trained it. Population based training
+    copies checkpoints between trials, and a sweep that is killed loses Ray Tune's record of it.
+
+    Args:
+        metric: the key of the metric that evaluated epochs have.
     """
 
-    def __init__(self, figure: str) -> None:
-        self._figure = figure
+    def __init__(self, metric: str) -> None:
+        self._metric = metric
 
     def begin(self, records: list[Metrics]) -> None:
-        """Tune knows of the epochs already done."""
+        """Do nothing, as Ray Tune knows the epochs of the checkpoint."""
 
     def step(self, progress: StepProgress) -> None:
-        """Tune hears of whole epochs only."""
+        """Do nothing, as Ray Tune records whole epochs."""
 
     def epoch(self, record: Metrics, save: Callable[[Path], None]) -> None:
-        """Tell of the epoch, and hand over its checkpoint."""
-        record[TRIAL] = tune.get_context().get_trial_id()
-        if self._figure not in record:
+        """Report an evaluated epoch and its checkpoint."""
+        record[TRIAL_KEY] = tune.get_context().get_trial_id()
+        if self._metric not in record:
             return
-        figures = {k: v for k, v in record.items() if isinstance(v, int | float)}
+        metrics = {k: v for k, v in record.items() if isinstance(v, int | float)}
         with tempfile.TemporaryDirectory() as folder:
             save(Path(folder))
-            tune.report(figures, checkpoint=tune.Checkpoint.from_directory(folder))
+            tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))

@@ -30,7 +30,7 @@ ALLOWED_TO_USE_RAY = ("retrieval.distributed",)
 MOST_MODULES = 12
 LARGEST_SHARE = 1 / 6
 STILL_UPWARD: set[str] = set()
-STILL_LARGE = set()
+STILL_LARGE: set[str] = set()
 STILL_SHARED = {
     "adaptation",
     "prepare",

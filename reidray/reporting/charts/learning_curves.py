@@ -57,12 +57,12 @@ _CURVES = (
         {"accuracy": "accuracy", "macro_f1": "F1, macro"},
         True,
     ),
-    _CurveSpec(
-        "Masks of validation images", "F1, IoU", {"mask_f1": "F1", "mask_iou": "IoU"}, True
-    ),
+    _CurveSpec("Masks of validation images", "F1, IoU", {"mask_f1": "F1", "mask_iou": "IoU"}, True),
     _CurveSpec("Learning rate", "Rate at the end of the epoch", {"learning_rate": "learning rate"}),
     _CurveSpec("Training speed", "Images per second", {"images_per_second": "speed"}),
-    _CurveSpec("Time spent waiting for input", "Share of the epoch", {"input_wait": "waiting"}, True),
+    _CurveSpec(
+        "Time spent waiting for input", "Share of the epoch", {"input_wait": "waiting"}, True
+    ),
 )
 
 

@@ -186,7 +186,9 @@ def _scale(values: list[Any], logarithmic: bool) -> _Scale:
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
         numbers = np.array(values, dtype=np.float64)
         distinct = sorted(set(values))
-        marked = distinct if len(distinct) <= MAX_TICKS < len(values) else [distinct[0], distinct[-1]]
+        marked = (
+            distinct if len(distinct) <= MAX_TICKS < len(values) else [distinct[0], distinct[-1]]
+        )
         positions, marks = (
             np.log(x) if logarithmic else x for x in (numbers, np.array(marked, np.float64))
         )

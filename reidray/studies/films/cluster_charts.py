@@ -1,7 +1,6 @@
 """Pictures of clusters of users, as PNG: an SVG would grow with the users."""
 
 from collections.abc import Sequence
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -10,19 +9,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-from reidray.reporting.charts.learning_curves import (
+from reidray.reporting.charts.encoding import to_png
+from reidray.reporting.charts.style import (
     BLUE,
     GREEN,
     GREY,
     LIGHT_GREY,
-    LOOK,
     PURPLE,
+    STYLE,
     VERMILION,
 )
 from reidray.studies.films.mixtures import Choice, Clusters, StateFits
 from reidray.studies.films.user_map import UserMap
 
-WIDTH, HEIGHT, DPI = 5.4, 4.2, 160
+WIDTH, HEIGHT = 5.4, 4.2
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, "#b58900", "#222222")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
@@ -36,7 +36,7 @@ def bic_chart(fits: Sequence[StateFits], counts: Sequence[int], choice: Choice) 
         choice: marked.
     """
     curves = np.array([state.bic for state in fits])
-    with rc_context(LOOK):
+    with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         axes = figure.subplots()
         each = axes.plot(counts, curves.T, color=LIGHT_GREY, linewidth=0.8, marker=".")
@@ -48,7 +48,7 @@ def bic_chart(fits: Sequence[StateFits], counts: Sequence[int], choice: Choice) 
         axes.tick_params(length=0)
         names = ("each random state", "their mean", f"chosen: {choice.clusters}")
         figure.legend((each[0], mean, chosen), names, loc="outside upper left", ncols=3)
-        return _png(figure)
+        return to_png(figure)
 
 
 def map_chart(user_map: UserMap, labels: NDArray[np.int64]) -> bytes:
@@ -59,7 +59,7 @@ def map_chart(user_map: UserMap, labels: NDArray[np.int64]) -> bytes:
         labels: (U,) int64, each user's cluster, counted from 0.
     """
     clusters = labels[user_map.rows]
-    with rc_context(LOOK | {"axes.grid": False}):
+    with rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         axes = figure.subplots()
         for cluster in range(int(labels.max()) + 1):
@@ -67,7 +67,7 @@ def map_chart(user_map: UserMap, labels: NDArray[np.int64]) -> bytes:
             axes.scatter(x, y, s=12, alpha=0.75, linewidths=0, **_look_of(cluster))
         axes.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
         figure.legend(loc="outside upper left", ncols=4, markerscale=1.6, columnspacing=1)
-        return _png(figure)
+        return to_png(figure)
 
 
 def centres_chart(clusters: Clusters, genres: Sequence[str]) -> bytes:
@@ -77,7 +77,7 @@ def centres_chart(clusters: Clusters, genres: Sequence[str]) -> bytes:
         clusters: K of them.
         genres: G names.
     """
-    with rc_context(LOOK):
+    with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 1.1 + 0.26 * len(genres)), layout="constrained")
         axes = figure.subplots()
         for cluster, centre in enumerate(clusters.centres):
@@ -87,7 +87,7 @@ def centres_chart(clusters: Clusters, genres: Sequence[str]) -> bytes:
         axes.set_axisbelow(True)
         axes.tick_params(length=0, axis="y", labelcolor=GREY)
         figure.legend(loc="outside upper left", ncols=4, columnspacing=1)
-        return _png(figure)
+        return to_png(figure)
 
 
 def _look_of(cluster: int) -> dict[str, Any]:
@@ -97,9 +97,3 @@ def _look_of(cluster: int) -> dict[str, Any]:
         "marker": MARKERS[cluster % len(MARKERS)],
         "label": f"cluster {cluster + 1}",
     }
-
-
-def _png(figure: Figure) -> bytes:
-    written = BytesIO()
-    figure.savefig(written, format="png", dpi=DPI, metadata={"Software": None})
-    return written.getvalue()

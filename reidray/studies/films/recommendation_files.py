@@ -1,6 +1,5 @@
 """What a recommendation leaves: `recommendations.csv`, `clusters.json` and `report.html`."""
 
-import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reidray.config.films import RecommendConfig
+from reidray.reporting.charts.encoding import png_data_uri
 from reidray.reporting.rendering import render
 from reidray.storage.csv_files import write_csv
 from reidray.studies.films.cluster_charts import bic_chart, centres_chart, map_chart
@@ -126,12 +126,7 @@ def make_page(config: RecommendConfig, found: Recommendation) -> str:
         lists=found.lists_of(config.users),
         sizes=found.clusters.sizes.tolist(),
         centres=found.clusters.centres.T.tolist(),
-        bic_picture=_inline(bic_chart(found.fits, counts, found.choice)),
-        map_picture=_inline(map_chart(user_map, found.clusters.labels)),
-        centres_picture=_inline(centres_chart(found.clusters, found.means.genres)),
+        bic_chart=png_data_uri(bic_chart(found.fits, counts, found.choice)),
+        map_chart=png_data_uri(map_chart(user_map, found.clusters.labels)),
+        centres_chart=png_data_uri(centres_chart(found.clusters, found.means.genres)),
     )
-
-
-def _inline(picture: bytes) -> str:
-    """A PNG as an address that holds it."""
-    return f"data:image/png;base64,{base64.b64encode(picture).decode()}"

@@ -58,54 +58,54 @@ def section(card, title):
     return card.split(f"## {title}\n")[1].split("\n## ")[0]
 
 
-def test_the_card_says_how_good_the_model_is_and_by_which_protocol():
-    text = section(render_model_card(CONFIG, FIGURES, 54, DATA), "How good it is")
+def test_the_card_states_metrics_and_protocol():
+    text = section(render_model_card(CONFIG, FIGURES, 54, DATA), "Metrics")
     assert "epoch 54" in text
     assert "| mAP | 62.2% |" in text
     assert "| Rank-1 | 70.1% |" in text
     assert "| Attribute accuracy | 85.0% |" in text
     assert "| Majority guess | 75.5% |" in text
     assert "Protocol: market1501, 90 queries" in text
-    assert r"commonest value: upper\_colour." in text
+    assert r"most frequent value: upper\_colour." in text
 
 
-def test_the_card_says_how_much_of_its_epoch_was_trained():
+def test_the_card_states_the_trained_share_of_the_epoch():
     card = render_model_card(CONFIG, FIGURES | {"epoch_share": 0.05}, 1, DATA)
-    assert f"Measured at epoch 1 of {CONFIG['epochs']}, 5% of it, whose weights" in card
+    assert f"The weights are those of epoch 1 of {CONFIG['epochs']}, 5% of it." in card
 
 
-def test_the_card_says_for_whom_the_model_is_worse_with_counts_and_intervals():
-    text = section(render_model_card(CONFIG, FIGURES, 1, DATA), "For whom it is worse")
+def test_the_card_states_metrics_of_subgroups_with_counts_and_intervals():
+    text = section(render_model_card(CONFIG, FIGURES, 1, DATA), "Metrics of subgroups")
     male = "| gender male | 80 | 40 | 64.2% | 60.1 to 68.4% | +2.0 | 71.0% | 66.0 to 100.0% |"
     assert male in text
     assert "| age old | 1 | 1 | 50.0% | n/a | -12.2 | 100.0% | n/a |" in text
     assert "95% intervals of people" in text
-    assert "age old with 1 query, a single query moves Rank-1 by 100.0 points" in text
+    assert "age old with 1 query, a single query changes Rank-1 by 100.0 percentage points" in text
 
 
 def test_large_groups_carry_no_warning():
     figures = FIGURES | {"groups": FIGURES["groups"][:1]}
-    assert "say little" not in render_model_card(CONFIG, figures, 1, DATA)
+    assert "unreliable" not in render_model_card(CONFIG, figures, 1, DATA)
 
 
 def test_a_baseline_without_attributes_and_groups_has_a_card():
     figures = {key: FIGURES[key] for key in ("mean_ap", "mean_inp", "rank1", "rank5", "rank10")}
     config = asdict(TrainReidConfig(data="d", output="o", network=NetworkConfig(name="baseline")))
     card = render_model_card(config, figures | {"groups": []}, 1, replace(DATA, cameras=0))
-    assert "Not known: the validation images carry no gender or age labels" in card
+    assert "Unknown: the validation images have no gender or age labels" in card
     assert "attributes." not in card.split("## ")[0]
     assert "0 cameras" not in card
 
 
-def test_the_card_says_how_the_model_was_trained_and_how_to_score():
+def test_the_card_states_the_training_and_the_scoring_command():
     card = render_model_card(CONFIG, FIGURES, 1, DATA)
-    text = section(card, "How it was trained")
+    text = section(card, "Training")
     for fact in ("`/srv/my_crops`", "7,000 images of 40 people", "4 cameras", "`resnet_small`"):
         assert fact in text
     assert "identity 1.0, triplet 1.0, attributes 1.0" in text
-    assert "1 image that could not be decoded was set aside" in text
+    assert "1 bad image that did not decode was left out" in text
     assert "a note" in text
-    assert "uv run jobs/score_nightly.py --model DIR" in section(card, "How to score with it")
+    assert "uv run jobs/score_nightly.py --model DIR" in section(card, "Scoring")
 
 
 def test_a_loss_of_weight_0_is_left_out():

@@ -107,16 +107,16 @@ def report(tmp_path):
     return write
 
 
-def test_an_epoch_that_time_cut_is_told_with_its_share(report):
+def test_the_report_states_the_share_of_an_unfinished_epoch(report):
     written = report([epoch_row(1), epoch_row(2, 0.4) | {"epoch_share": 0.4}], 2)
     assert "1.4 of 60 epochs in" in written
-    assert "kept are those of epoch 2 of 60, 40% of it." in written
-    assert Page(written).row("Figure")[1] == "Epoch 2 of 60, 40% of it"
+    assert "The weights are those of\nepoch 2 of 60, 40% of it." in written
+    assert Page(written).row("Metric")[1] == "Epoch 2 of 60, 40% of it"
 
 
-def test_figures_are_those_of_the_best_epoch(report):
+def test_metrics_are_those_of_the_best_epoch(report):
     page = Page(report([epoch_row(1, 0.4111), epoch_row(2, 0.6222), epoch_row(3, 0.5333)], 2))
-    assert page.row("Figure")[1] == "Epoch 2 of 60"
+    assert page.row("Metric")[1] == "Epoch 2 of 60"
     values = {row[0]: row[1] for row in page.rows[1:8]}
     assert values == {
         "mAP": "62.2%",
@@ -139,13 +139,16 @@ def test_groups_stand_with_their_queries_and_a_warning_where_few(report):
         ["gender female *", "8", "4", "45.0%", "n/a", "-15.0", "50.0%", "n/a"]
     )
     assert "95 % intervals of people" in written
-    assert "gender female with 8 queries, a single query moves Rank-1 by 12.5 points" in written
+    assert (
+        "gender female with 8 queries, a single query changes Rank-1 by 12.5 percentage points"
+        in written
+    )
 
 
 def test_attributes_no_better_than_the_majority_are_named(report):
     written = report([epoch_row(1, 0.6)], 1)
     assert Page(written).row("hair") == ["hair", "90.0%", "70.0%", "+20.0"]
-    assert "No better than always guessing the commonest value: hat." in written
+    assert "Not better than always predicting the most frequent value: hat." in written
 
 
 def test_curves_show_each_loss_term_and_validation_figure(report):
@@ -163,7 +166,7 @@ def test_a_single_epoch_without_attributes_and_groups(report):
     assert page.row("mAP")[1] == "25.0%"
     assert "1 of 60 epochs in 90 s" in written
     assert page.tags.count("svg") == 5
-    assert "For whom" not in written
+    assert "subgroups" not in written
     assert "Majority" not in written
 
 

@@ -10,14 +10,14 @@ from reidray.config import TrainMultitaskConfig, TrainReidConfig
 from reidray.config.loading import recipe_files, space_files
 from reidray.config.tuning import TuneConfig
 from reidray.errors import UserError
-from reidray.tuning.search_algorithms import (
+from reidray.tuning.search_space import SearchParameter, load_space, with_values
+from reidray.tuning.tuner import (
+    build_scheduler,
     check_search,
-    domains,
-    kept_within,
-    most_epochs,
-    scheduler_of,
+    clip_to_space,
+    max_epochs,
+    to_domains,
 )
-from reidray.tuning.search_space import Variation, read_space, with_values
 
 BASE = TrainReidConfig(data="-")
 KINDS = {"reid": TrainReidConfig, "multitask": TrainMultitaskConfig}
@@ -30,7 +30,7 @@ def space(tmp_path):
     def read(**lines):
         file = tmp_path / "space.yaml"
         file.write_text(yaml.safe_dump({key.replace("__", "."): v for key, v in lines.items()}))
-        return read_space((str(file),), "reid", BASE)
+        return load_space((str(file),), "reid", BASE)
 
     return read
 
@@ -42,7 +42,7 @@ def test_the_spaces_that_come_along_vary_recipes(task, name):
     recipe = next(iter(recipe_files(task)))
     arguments = ["--data", "-", "--recipe", recipe]
     base = parse_arguments(KINDS[task], arguments).config
-    assert read_space((name,), task, base)
+    assert load_space((name,), task, base)
 
 
 @pytest.mark.parametrize("task", KINDS)
@@ -50,8 +50,8 @@ def test_the_spaces_of_one_thing_each_can_be_put_together(task):
     recipe = next(iter(recipe_files(task)))
     base = parse_arguments(KINDS[task], ["--data", "-", "--recipe", recipe]).config
     names = tuple(name for name in space_files(task) if name != "vgg_triplet")
-    together = read_space(names, task, base)
-    assert len(together) == sum(len(read_space((name,), task, base)) for name in names)
+    together = load_space(names, task, base)
+    assert len(together) == sum(len(load_space((name,), task, base)) for name in names)
 
 
 def test_a_space_is_what_its_file_says(space):
@@ -61,14 +61,14 @@ def test_a_space_is_what_its_file_says(space):
         optimizer__learning_rate={"loguniform": [1e-4, 1e-2]},
         optimizer__milestones={"choice": [[0.5], [0.3, 0.6]]},
     )
-    assert {variation.key: variation.values for variation in found} == {
+    assert {parameter.key: parameter.values for parameter in found} == {
         "batch.people": (8, 16),
         "epochs": (3, 9),
         "optimizer.learning_rate": (1e-4, 1e-2),
         "optimizer.milestones": ((0.5,), (0.3, 0.6)),
     }
-    assert most_epochs(found, BASE) == 9
-    assert most_epochs(found[:1], BASE) == BASE.epochs
+    assert max_epochs(found, BASE) == 9
+    assert max_epochs(found[:1], BASE) == BASE.epochs
 
 
 @pytest.mark.parametrize(
@@ -77,20 +77,26 @@ def test_a_space_is_what_its_file_says(space):
         ({"batch__peple": {"choice": [8]}}, "'batch.peple' does not exist: did you mean 'batch.p"),
         ({"lerning_rate": {"choice": [8]}}, "'lerning_rate' does not exist: did you mean 'optimiz"),
         ({"batch__people": {"choice": [8, 1]}}, "people must be 2 or more"),
-        ({"batch__people": {"choice": [8, 9.5]}}, "batch.people: 9.5 is not a value it can have"),
-        ({"batch__people": {"uniform": [8, 16]}}, "batch.people: 8.0 is not a value it can have"),
-        ({"batch__spread_cameras": {"choice": [1]}}, "1 is not a value it can have"),
-        ({"loss__mining": {"choice": ["hardest"]}}, "'hardest' is not a value it can have"),
+        ({"batch__people": {"choice": [8, 9.5]}}, "batch.people: 9.5 is no valid value"),
+        ({"batch__people": {"uniform": [8, 16]}}, "batch.people: 8.0 is no valid value"),
+        ({"batch__spread_cameras": {"choice": [1]}}, "1 is no valid value"),
+        ({"loss__mining": {"choice": ["hardest"]}}, "'hardest' is no valid value"),
         ({"augment__flip": {"uniform": [0, 2]}}, "augment.flip must lie in 0..1"),
-        ({"augment__flip": {"unifrom": [0, 1]}}, "'unifrom' is no way to draw: did you mean 'unif"),
+        (
+            {"augment__flip": {"unifrom": [0, 1]}},
+            "'unifrom' is no distribution: did you mean 'un",
+        ),
         ({"augment__flip": {"uniform": [1, 0]}}, "two numbers, the lower one first"),
         ({"augment__flip": {"choice": []}}, "needs a list of values"),
         ({"augment__flip": [0, 1]}, "expected one of choice, uniform, loguniform and randint"),
         ({"optimizer__learning_rate": {"loguniform": [0, 1]}}, "numbers above 0"),
         ({"epochs": {"randint": [1, 2.5]}}, "whole numbers"),
         ({"val_fraction": {"uniform": [0.1, 0.4]}}, "cannot vary: .* the same images"),
-        ({"network__height": {"choice": [64, 128]}}, "cannot vary: images are decoded once"),
-        ({"num_workers": {"choice": [1, 2]}}, "cannot vary: it says where"),
+        (
+            {"network__height": {"choice": [64, 128]}},
+            "cannot vary: the sweep decodes",
+        ),
+        ({"num_workers": {"choice": [1, 2]}}, "cannot vary: it selects where"),
     ],
 )
 def test_a_space_that_cannot_be_is_one_line(space, lines, complaint):
@@ -102,32 +108,32 @@ def test_a_space_that_cannot_be_is_one_line(space, lines, complaint):
 def test_an_empty_space_and_one_that_is_no_file_are_mistakes(tmp_path):
     (tmp_path / "empty.yaml").write_text("# nothing\n")
     with pytest.raises(UserError, match="holds no keys"):
-        read_space((str(tmp_path / "empty.yaml"),), "reid", BASE)
+        load_space((str(tmp_path / "empty.yaml"),), "reid", BASE)
     with pytest.raises(UserError, match="did you mean 'batch'"):
-        read_space(("bach",), "reid", BASE)
+        load_space(("bach",), "reid", BASE)
     (tmp_path / "broken.yaml").write_text("a: [1")
     with pytest.raises(UserError, match="is not YAML"):
-        read_space((str(tmp_path / "broken.yaml"),), "reid", BASE)
+        load_space((str(tmp_path / "broken.yaml"),), "reid", BASE)
     (tmp_path / "same.yaml").write_text("batch.people: {choice: [8]}")
     with pytest.raises(UserError, match="varies in another space too"):
-        read_space(("batch", str(tmp_path / "same.yaml")), "reid", BASE)
+        load_space(("batch", str(tmp_path / "same.yaml")), "reid", BASE)
 
 
 @given(st.integers(0, 50), st.integers(1, 50))
 def test_what_is_drawn_lies_in_the_space(low, span):
     space = (
-        Variation("epochs", "randint", (low, low + span)),
-        Variation("batch.people", "choice", (4, 8)),
-        Variation("optimizer.learning_rate", "loguniform", (1e-4, 1e-2)),
+        SearchParameter("epochs", "randint", (low, low + span)),
+        SearchParameter("batch.people", "choice", (4, 8)),
+        SearchParameter("optimizer.learning_rate", "loguniform", (1e-4, 1e-2)),
     )
-    drawn = {key: domain.sample(size=40) for key, domain in domains(space).items()}
+    drawn = {key: domain.sample(size=40) for key, domain in to_domains(space).items()}
     assert set(drawn["epochs"]) <= set(range(low, low + span + 1))
     assert set(drawn["batch.people"]) <= {4, 8}
     assert all(1e-4 <= rate <= 1e-2 for rate in drawn["optimizer.learning_rate"])
 
 
 def test_both_ends_of_whole_numbers_are_drawn():
-    (domain,) = domains((Variation("epochs", "randint", (2, 4)),)).values()
+    (domain,) = to_domains((SearchParameter("epochs", "randint", (2, 4)),)).values()
     assert set(domain.sample(size=200)) == {2, 3, 4}
 
 
@@ -144,14 +150,14 @@ def test_values_take_their_places_and_leave_the_others():
 
 def test_a_population_cannot_change_what_a_network_is():
     asked = TuneConfig(data="-", output="-", recipe="demo", space=("x",), search="pbt")
-    flips = (Variation("augment.flip", "choice", (0.0, 0.5)),)
-    people = (Variation("batch.people", "choice", (4, 8)),)
+    flips = (SearchParameter("augment.flip", "choice", (0.0, 0.5)),)
+    people = (SearchParameter("batch.people", "choice", (4, 8)),)
     check_search(asked, flips, 1)
-    with pytest.raises(UserError, match=r"'batch\.people' cannot change while a network trains"):
+    with pytest.raises(UserError, match=r"'batch\.people' cannot change during training"):
         check_search(asked, flips + people, 1)
     with pytest.raises(UserError, match="the base has num_workers 2: set it to 1"):
         check_search(asked, flips, 2)
-    with pytest.raises(UserError, match="leave out --concurrent"):
+    with pytest.raises(UserError, match="leave out `concurrent`"):
         check_search(replace(asked, concurrent=1), flips, 1)
     check_search(replace(asked, search="tpe", concurrent=1), people, 2)
 
@@ -160,19 +166,19 @@ def test_a_population_cannot_change_what_a_network_is():
 @pytest.mark.parametrize("search", ["random", "pbt"])
 def test_trials_may_be_shorter_than_the_first_rung(first_rung, search):
     asked = TuneConfig(data="-", output="-", recipe="demo", space=("x",), first_rung=first_rung)
-    rates = (Variation("optimizer.learning_rate", "loguniform", (1e-4, 1e-2)),)
-    assert scheduler_of(replace(asked, search=search), rates, replace(BASE, epochs=1))
+    rates = (SearchParameter("optimizer.learning_rate", "loguniform", (1e-4, 1e-2)),)
+    assert build_scheduler(replace(asked, search=search), rates, replace(BASE, epochs=1))
 
 
 @given(st.floats(0, 1), st.integers(0, 50), st.sampled_from([0.8, 1.2]))
 def test_what_a_population_changes_stays_in_the_space(erasing, crops, factor):
     space = (
-        Variation("augment.erasing", "uniform", (0, 1)),
-        Variation("batch.crops", "randint", (0, 50)),
-        Variation("loss.mining", "choice", ("hard", "semihard")),
+        SearchParameter("augment.erasing", "uniform", (0, 1)),
+        SearchParameter("batch.crops", "randint", (0, 50)),
+        SearchParameter("loss.mining", "choice", ("hard", "semihard")),
     )
     changed = {"augment.erasing": erasing * factor, "batch.crops": round(crops * factor)}
-    kept = kept_within(space, {"loss.mining": "hard", **changed})
+    kept = clip_to_space(space, {"loss.mining": "hard", **changed})
     assert kept["loss.mining"] == "hard"
     assert kept["augment.erasing"] == min(changed["augment.erasing"], 1)
     assert kept["batch.crops"] == min(changed["batch.crops"], 50)

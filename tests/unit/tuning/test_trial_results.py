@@ -1,4 +1,4 @@
-"""The table of a sweep, from the files that Tune leaves: no Ray runs here."""
+"""The results of a sweep, read from the files that Ray Tune leaves. No Ray runs here."""
 
 import csv
 import json
@@ -19,14 +19,15 @@ from reidray.training.optimizers import build_optimizer
 from reidray.training.ray_trainer import Resources
 from reidray.training.runs.run_directory import RunDirectory
 from reidray.tuning.populations import split_results
-from reidray.tuning.search_space import Variation
-from reidray.tuning.sweep_files import told_best, write_outputs
-from reidray.tuning.sweep_progress import NUMBERS_FILE, RESULTS_FILE, TrialLog
-from reidray.tuning.trial import Trials
-from reidray.tuning.trial_results import best_of, equals_of, rows_of
+from reidray.tuning.search_space import SearchParameter
+from reidray.tuning.sweep_files import describe_best, write_sweep_files
+from reidray.tuning.sweep_progress import NUMBERS_FILE, RESULTS_FILE, SweepProgress
+from reidray.tuning.trial import TrialContext
+from reidray.tuning.trial_results import read_trial_results
+from reidray.tuning.trial_table import best_result, tied_results
 
 RATE = "optimizer.learning_rate"
-SPACE = (Variation(RATE, "loguniform", (1e-4, 1e-1)),)
+SPACE = (SearchParameter(RATE, "loguniform", (1e-4, 1e-1)),)
 VALIDATION = ReidValidationConfig()
 
 
@@ -37,11 +38,13 @@ def experiment(tmp_path_factory):
 
 
 class Sweep:
-    """A sweep's folder as Tune leaves it, and what Tune would say of it."""
+    """A sweep's folder as Ray Tune leaves it, and the results that Ray Tune would return."""
 
-    def __init__(self, folder, experiment, *, mutates):
+    def __init__(self, folder, experiment, *, is_population):
         self.folder = folder
-        self.trials = Trials(experiment, None, Resources(False, 1), Location(str(folder)), mutates)
+        self.context = TrialContext(
+            experiment, None, Resources(False, 1), Location(str(folder)), is_population
+        )
         self.seconds = 0.0
         self.numbers = {}
         self.results = {}
@@ -85,7 +88,7 @@ class Sweep:
         (self.folder / NUMBERS_FILE).write_text(json.dumps(self.numbers))
         (self.folder / RESULTS_FILE).write_text(json.dumps(self.results))
         found = [self.result(name, name in errors) for name in order]
-        return rows_of(found, SPACE, self.trials)
+        return read_trial_results(found, SPACE, self.context)
 
     def result(self, name, failed):
         place = self.folder / name
@@ -102,7 +105,7 @@ class Sweep:
 @pytest.fixture
 def population(tmp_path, experiment):
     """Trial 1 copies trial 0 after its first epoch, and is as good as that without being better."""
-    sweep = Sweep(tmp_path, experiment, mutates=True)
+    sweep = Sweep(tmp_path, experiment, is_population=True)
     sweep.numbers = {"strong": 0, "weak": 1}
     first = sweep.told("strong", sweep.epoch(1, 0.8), 0.01, [])
     lineage = sweep.told("weak", sweep.epoch(1, 0.1), 0.0001, [])
@@ -116,7 +119,7 @@ def population(tmp_path, experiment):
 
 def test_a_row_of_a_population_is_one_configuration_with_its_own_epochs(population):
     rows = population.rows("weak", "strong")
-    assert [(row.name, row.values[RATE], row.state) for row in rows] == [
+    assert [(row.name, row.parameters[RATE], row.state) for row in rows] == [
         ("0", 0.01, "finished"),
         ("1", 0.0001, "replaced"),
         ("1.1", 0.02, "finished"),
@@ -133,14 +136,14 @@ def test_a_row_of_a_population_is_one_configuration_with_its_own_epochs(populati
         (0, 1),
     ]
     assert [row.best["mean_ap"] for row in rows] == [0.8, 0.2, 0.8]
-    assert sum(row.spent_epochs for row in rows) == 7
+    assert sum(row.trained_epochs for row in rows) == 7
 
 
 def test_the_best_row_is_the_one_whose_epoch_the_weights_are_of(population):
     rows = population.rows("weak", "strong")
-    best = best_of(rows[::-1], VALIDATION)
+    best = best_result(rows[::-1], VALIDATION)
     assert best.name == "0"
-    assert [row.name for row in equals_of(best, rows, VALIDATION)] == ["1.1"]
+    assert [row.name for row in tied_results(best, rows, VALIDATION)] == ["1.1"]
     state = json.loads((best.checkpoint / "state.json").read_text())
     assert state["standing"]["best_epoch"] == best.best["epoch"] == 1
 
@@ -149,7 +152,7 @@ def test_what_was_lost_when_a_population_was_killed_is_in_no_row(population):
     population.told("weak", population.epoch(3, 0.99), 0.03, [], checkpoint=False)
     rows = population.rows("strong", "weak")
     assert [row.name for row in rows] == ["0", "1", "1.1"]
-    assert best_of(rows, VALIDATION).best["mean_ap"] == 0.8
+    assert best_result(rows, VALIDATION).best["mean_ap"] == 0.8
 
 
 def test_whose_weights_were_copied_is_known_without_the_results_that_a_kill_lost(population):
@@ -168,12 +171,12 @@ def test_an_epoch_trained_twice_counts_once():
 
 
 def write(sweep, rows, output):
-    best = best_of(rows, VALIDATION)
-    base = sweep.trials.experiment.config
+    best = best_result(rows, VALIDATION)
+    base = sweep.context.experiment.config
     run = RunDirectory.at(str(output))
     output.mkdir()
-    made = write_outputs(
-        run, SPACE, base, base, rows, best, sweep.trials.experiment.describe_validation()
+    made = write_sweep_files(
+        run, SPACE, base, base, rows, best, sweep.context.experiment.describe_validation()
     )
     return made, list(csv.DictReader((output / "trials.csv").open()))
 
@@ -192,13 +195,13 @@ def test_the_files_of_a_population_keep_who_copied_whom(population, tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "2 trials under 3 configurations" in page
     assert "trial 0, epoch 1" in page
-    assert "as good is trial 1.1" in page
+    assert "Trial 1.1 reaches the same value" in page
 
 
 @pytest.fixture
 def tied(tmp_path, experiment):
     """Three trials as good as each other, one that failed, and one without a figure."""
-    sweep = Sweep(tmp_path, experiment, mutates=False)
+    sweep = Sweep(tmp_path, experiment, is_population=False)
     sweep.numbers = {"d": 0, "c": 1, "b": 2, "a": 3, "e": 4}
     for name, figures in {"d": [0.5], "c": [1.0, 0.4], "b": [1.0], "a": [0.3, 1.0]}.items():
         lineage = []
@@ -214,7 +217,7 @@ def tied(tmp_path, experiment):
 @pytest.mark.parametrize("order", ["abcde", "edcba", "cebda"])
 def test_numbers_are_those_of_the_log_in_whatever_order_tune_lists_trials(tied, order, tmp_path):
     rows = tied.rows(*order, "never", errors=("e",))
-    assert [(row.name, row.values[RATE]) for row in rows] == [
+    assert [(row.name, row.parameters[RATE]) for row in rows] == [
         ("0", 0.001),
         ("1", 0.002),
         ("2", 0.003),
@@ -229,34 +232,34 @@ def test_numbers_are_those_of_the_log_in_whatever_order_tune_lists_trials(tied, 
     assert made["judged_on"] == "6 queries of 3 validation people"
     page = (tmp_path / "out" / "report.html").read_text()
     assert "The best is trial 1" in page
-    assert "as good are trials 2, 3" in page
-    assert "decided by 6 queries of 3 validation people" in page
+    assert "Trials 2, 3 reach the same value" in page
+    assert "The validation has 6 queries of 3 validation people." in page
 
 
 def test_ties_and_what_decided_are_told(tied):
     rows = tied.rows(*"abcde")
-    line = told_best(best_of(rows, VALIDATION), rows, VALIDATION, "6 queries of 3 people")
+    line = describe_best(best_result(rows, VALIDATION), rows, VALIDATION, "6 queries of 3 people")
     assert line == (
-        "the best is trial 1, with mean_ap 1.000 over 6 queries of 3 people; as good are 2, 3, and "
-        "the first of them was taken"
+        "the best is trial 1, with mean_ap 1.000 over 6 queries of 3 people; trials 2, 3 tie with "
+        "it, and the sweep takes the first"
     )
 
 
 def test_a_trial_whose_figures_are_no_numbers_is_never_the_best(tied):
     rows = tied.rows(*"abcde")
     rows[1] = replace(rows[1], best={})
-    assert best_of(rows, VALIDATION).number == 2
-    assert best_of([rows[4]], VALIDATION) is None
+    assert best_result(rows, VALIDATION).number == 2
+    assert best_result([rows[4]], VALIDATION) is None
 
 
 def test_figures_of_a_population_that_are_no_numbers_are_passed_over(tmp_path, experiment):
-    sweep = Sweep(tmp_path, experiment, mutates=True)
+    sweep = Sweep(tmp_path, experiment, is_population=True)
     sweep.numbers = {"a": 0}
     lineage = sweep.told("a", sweep.epoch(1, 0.5), 0.01, [])
     sweep.told("a", sweep.epoch(2, float("nan")), 0.01, lineage)
     (row,) = sweep.rows("a")
     assert row.best["mean_ap"] == 0.5
-    assert row.spent_epochs == 2
+    assert row.trained_epochs == 2
 
 
 def trial(folder, name, values, copied=None):
@@ -272,12 +275,12 @@ def trial(folder, name, values, copied=None):
 
 def test_a_trial_keeps_its_number_when_a_sweep_is_resumed(tmp_path, experiment, caplog):
     caplog.set_level(logging.INFO, "reidray")
-    begun = TrialLog(experiment.config, 4, None)
+    begun = SweepProgress(experiment.config, 4, None)
     names = ["first", "second", "third"]
     for rate, name in enumerate(names):
         begun.on_trial_start(trial=trial(tmp_path, name, {RATE: float(rate)}))
     begun.on_trial_result(trial=trial(tmp_path, "third", {}), result={"epoch": 1, "mean_ap": 0.7})
-    resumed = TrialLog(experiment.config, 4, None)
+    resumed = SweepProgress(experiment.config, 4, None)
     resumed.set_state(begun.get_state())
     others = [trial(tmp_path, name, {RATE: 9.0}) for name in ("fourth", "third", "first")]
     for each in others:
@@ -291,13 +294,13 @@ def test_a_trial_keeps_its_number_when_a_sweep_is_resumed(tmp_path, experiment, 
 
 def test_results_of_a_population_are_kept_over_a_resumed_sweep(tmp_path, experiment):
     """Tune's own file of them is fetched as it was uploaded last when trials take turns."""
-    begun, changing = TrialLog(experiment.config, 2, None, keeps_results=True), {RATE: 0.1}
+    begun, changing = SweepProgress(experiment.config, 2, None, is_population=True), {RATE: 0.1}
     each = trial(tmp_path, "a", changing)
     begun.on_trial_start(trial=each)
     told = {"epoch": 1, "seconds": 0.5, "config": changing, "checkpoint_dir_name": "c"}
     begun.on_trial_result(trial=each, result=told | {"mean_ap": 0.7})
     changing[RATE] = 0.2
-    resumed = TrialLog(experiment.config, 2, None, keeps_results=True)
+    resumed = SweepProgress(experiment.config, 2, None, is_population=True)
     resumed.set_state(begun.get_state())
     resumed.on_trial_result(trial=each, result=told | {"epoch": 2, "mean_ap": 0.8})
     resumed.on_experiment_end(trials=[each])
@@ -308,7 +311,7 @@ def test_results_of_a_population_are_kept_over_a_resumed_sweep(tmp_path, experim
 def test_a_mistake_in_a_trial_is_told_in_a_line_and_a_bug_with_its_traceback(
     tmp_path, experiment, caplog
 ):
-    log, broken = TrialLog(experiment.config, 2, None), trial(tmp_path, "a", {RATE: 0.1})
+    log, broken = SweepProgress(experiment.config, 2, None), trial(tmp_path, "a", {RATE: 0.1})
     broken.error_file = str(tmp_path / "error.txt")
     log.on_trial_start(trial=broken)
     traceback = 'Traceback:\n  File "trial.py"\n'
@@ -322,15 +325,43 @@ def test_a_mistake_in_a_trial_is_told_in_a_line_and_a_bug_with_its_traceback(
 
 def test_the_log_tells_figures_of_the_values_they_were_reached_under(tmp_path, experiment, caplog):
     caplog.set_level(logging.INFO, "reidray")
-    log = TrialLog(experiment.config, 2, None)
+    log = SweepProgress(experiment.config, 2, None)
     weak = trial(tmp_path, "weak", {RATE: 0.001})
     log.on_trial_start(trial=trial(tmp_path, "strong", {RATE: 0.1}))
     log.on_trial_start(trial=weak)
     log.on_trial_result(trial=weak, result={"epoch": 1, "mean_ap": 0.9})
     changed = trial(tmp_path, "weak", {RATE: 0.2}, copied="strong")
     log.on_trial_start(trial=changed)
-    assert f"trial 1 goes on from the weights of trial 0, under {RATE} 0.2" in caplog.text
+    assert f"trial 1 continues from the weights of trial 0 with {RATE} 0.2" in caplog.text
     log.on_trial_result(trial=changed, result={"epoch": 2, "mean_ap": float("nan")})
     log.on_trial_result(trial=changed, result={"epoch": 3, "mean_ap": 0.4})
     log.on_trial_complete(trial=changed)
-    assert f"trial 1 ended after epoch 3 with mean_ap 0.400: {RATE} 0.2" in caplog.text
+    assert f"trial 1 finished after epoch 3 with mean_ap 0.400: {RATE} 0.2" in caplog.text
+
+
+def test_the_table_of_trials_is_written_while_they_run(tmp_path, experiment):
+    folder = tmp_path / "sweep" / "tune"
+    folder.mkdir(parents=True)
+    progress = SweepProgress(experiment.config, 2, None, is_population=True)
+    for name, rate in (("strong", 0.1), ("weak", 0.001)):
+        progress.on_trial_start(trial=trial(folder, name, {RATE: rate}))
+    for name, rate, epoch, metric in (
+        ("strong", 0.1, 1, 0.8),
+        ("weak", 0.001, 1, 0.2),
+        ("weak", 0.2, 2, 0.7),
+    ):
+        each = trial(folder, name, {RATE: rate}, copied="strong")
+        progress.on_trial_start(trial=each)
+        times = {"seconds": 2.0, "time_total_s": 3.0 * epoch}
+        result = {"epoch": epoch, "mean_ap": metric, "config": {RATE: rate}, **times}
+        progress.on_trial_result(trial=each, result=result)
+    progress.on_trial_complete(trial=trial(folder, "strong", {}))
+    rows = list(csv.DictReader((tmp_path / "sweep" / "trials.csv").open()))
+    columns = ("trial", "part", "copied_from", "copied_epoch", "state", RATE, "epochs", "mean_ap")
+    assert [tuple(row[column] for column in columns) for row in rows] == [
+        ("0", "0", "", "", "stopped early", "0.1", "1", "0.8"),
+        ("1", "0", "", "", "replaced", "0.001", "1", "0.2"),
+        ("1", "1", "0", "1", "unfinished", "0.2", "1", "0.7"),
+    ]
+    assert [row["training_seconds"] for row in rows] == ["3.0", "3.0", "3.0"]
+    assert "timestamp" not in rows[0]

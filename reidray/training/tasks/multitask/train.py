@@ -90,7 +90,7 @@ def finish_multitask(
     page = render_multitask_card(card.recipe, findings)
     with Activity("writing the model and the report"):
         write_model(run, result.network, experiment.architecture, card, page)
-        write_multitask_report(run.folder / "report.html", config=card.recipe, findings=findings)
+        write_multitask_report(run.folder / "report.html", config=card.recipe, summary=findings)
         run.share()
     judged = evaluations.get("test", evaluations["validation"])
     return {

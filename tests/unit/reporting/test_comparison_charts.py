@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reidray.reporting.charts.embedding_maps import cmc_chart_of_methods, embedding_maps
+from reidray.reporting.charts.cmc import cmc_comparison_chart
+from reidray.reporting.charts.embedding_maps import embedding_maps
 from reidray.reporting.charts.explained_variance import components_for, variance_chart
 
 RISING = np.array([0.5, 0.85, 0.9, 0.96, 0.98])
@@ -34,7 +35,7 @@ def test_curves_and_maps_have_room_for_any_number_of_methods():
         names = [f"$method_{number}" for number in range(methods)]
         curves = {name: np.linspace(0.1, 0.9, 20).tolist() for name in names}
         maps = {name: rng.normal(size=(48, 2)) for name in names}
-        for data in (cmc_chart_of_methods(curves), embedding_maps(maps, people)):
+        for data in (cmc_comparison_chart(curves), embedding_maps(maps, people)):
             pixels = picture(data)
             assert (pixels[[0, -1]] == 255).all()
             assert (pixels < 200).any()
