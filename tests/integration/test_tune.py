@@ -191,7 +191,7 @@ def test_a_terminal_shows_a_table_that_is_gone_at_the_end(given, ray_address, tm
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
     assert re.search(r"[012] of 3 trials, best 0\.\d{3}, \d:\d\d:\d\d left", text)
     rows = re.findall(r"│ +(\d) +│ (\w+) +│ (\d)/6 +│", text)
-    assert {"runs"} < {state for _, state, _ in rows}
+    assert {"running"} < {state for _, state, _ in rows}
     assert {epoch for *_, epoch in rows} >= {"0", "1", "6"}
     assert max(map(len, text.splitlines())) <= 100
     last = shown.rindex("└")
