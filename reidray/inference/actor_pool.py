@@ -1,7 +1,7 @@
-"""Workers that embed blocks of images, and are started again where they do not answer.
+"""Run blocks of images on Ray actors, and replace actors that do not answer.
 
-A process that dies is started again by Ray. One that hangs, since it was stopped or waits for a
-disk that does not answer, looks alive to Ray: its silence is noticed here.
+Ray restarts an actor whose process dies. A process that hangs, because it was stopped or because it
+waits for a disk that does not answer, looks alive to Ray. This module notices its silence.
 """
 
 import logging
@@ -11,219 +11,243 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-import pyarrow as pa
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from reidray.errors import MachineError
-from reidray.inference.image_batches import ImageBatch, describe_images
+from reidray.inference.decode_tasks import ObjectRef
+from reidray.inference.image_batches import BatchPredictions, ImageBatch, describe_images
 from reidray.progress import SLOW_SECONDS, describe_seconds
 
 log = logging.getLogger("reidray")
 
-RESTARTS = 4
-"""So often a process is started again, and its blocks done again; then something is wrong."""
+MAX_RESTARTS = 4
+"""Number of times that an actor is started again, with its blocks, before the job fails."""
 
-LOOK_SECONDS = 1.0
-"""Between two looks for workers that do not answer."""
-
-Reference = Any
-"""To what lies in Ray's store. In a list it is not fetched before a task begins."""
+POLL_SECONDS = 1.0
+"""Seconds between two checks for actors that do not answer."""
 
 Block = Sequence[ImageBatch]
 
 
 @dataclass(frozen=True)
-class WorkerAddress:
-    """Name the machine and process of a worker."""
+class ActorAddress:
+    """Hold the place of an actor's process.
+
+    Attributes:
+        host: name of the machine.
+        node_id: Ray's name of the machine.
+        pid: process id.
+    """
 
     host: str
-    node: str
-    process: int
+    node_id: str
+    pid: int
 
 
 @dataclass
-class Task:
-    """A block that a worker has been given.
+class BlockTask:
+    """Hold a block that was submitted to an actor.
 
     Attributes:
         block: the images.
-        answers: of Ray, a generator of tables with a row for each batch, in the block's order.
-        parts: other tasks that the answers wait for.
-        answered: how many of the batches have come back.
+        results: `ray.ObjectRefGenerator` of lists of `BatchPredictions`, in the order of the block.
+        decoded: another task that the results wait for; None where the actor decodes itself.
+        num_received: number of batches whose predictions have arrived.
     """
 
     block: Block
-    answers: Any
-    parts: tuple[Reference, ...] = ()
-    answered: int = 0
+    results: Any
+    decoded: ObjectRef | None = None
+    num_received: int = 0
 
     @property
-    def left(self) -> Block:
-        """The batches that have not come back."""
-        return self.block[self.answered :]
+    def remaining(self) -> Block:
+        """Return the batches whose predictions have not arrived."""
+        return self.block[self.num_received :]
 
 
 @dataclass(frozen=True)
-class Worker:
-    """A process that embeds.
+class Actor:
+    """Hold an actor that embeds.
 
     Attributes:
-        actor: its handle.
-        give: gives it a block.
-        whereabouts: where it runs, once it has started.
+        handle: `ray.actor.ActorHandle`.
+        submit: submits a block to the actor.
+        address: reference to its `ActorAddress`, which is there once the actor has started.
     """
 
-    actor: Any
-    give: Callable[[Block], Task]
-    whereabouts: Reference
+    handle: Any
+    submit: Callable[[Block], BlockTask]
+    address: ObjectRef
 
 
-Start = Callable[[Any], Worker]
-"""Starts a worker under a scheduling strategy of Ray."""
+StartActor = Callable[[Any], Actor]
+"""Starts an actor under a scheduling strategy of Ray."""
 
 
 @dataclass
 class _Slot:
-    """A worker's place in the pool.
+    """Hold one place in the pool, which actors that replace each other fill.
 
     Attributes:
-        worker: the process that has the place now.
-        tasks: what it was given and has not ended, in this order, by the answers.
-        silent: seconds since it answered, or was given work.
-        told: whether a line has said that it does not answer.
-        restarts: how often it was started again.
+        actor: the present actor.
+        tasks: its blocks that have not ended, in the order of submission, by their results.
+        silent_seconds: seconds since its last result, or since it was submitted a block.
+        warned: whether a message has told of the silence.
+        restarts: number of times that the actor was replaced.
     """
 
-    worker: Worker
-    tasks: dict[Any, Task] = field(default_factory=dict)
-    silent: float = 0.0
-    told: bool = False
+    actor: Actor
+    tasks: dict[Any, BlockTask] = field(default_factory=dict)
+    silent_seconds: float = 0.0
+    warned: bool = False
     restarts: int = 0
 
-    def give(self, blocks: Iterator[Block]) -> None:
-        """Give the worker some blocks."""
+    def submit(self, blocks: Iterator[Block]) -> None:
+        """Submit blocks to the actor."""
         for block in blocks:
-            task = self.worker.give(block)
-            self.tasks[task.answers] = task
+            task = self.actor.submit(block)
+            self.tasks[task.results] = task
 
-    def take(self, answers: Any) -> pa.Table | None:
-        """Take an answer that is there; None where it was the task's last, and the task has ended.
+    def receive(self, results: Any) -> list[BatchPredictions] | None:
+        """Return the next result of a task; None where the task has ended.
 
         Raises:
-            RayError: the worker died too often, or its task failed.
+            RayError: the actor died too often, or its task failed.
         """
-        self.silent, self.told = 0.0, False
+        self.silent_seconds, self.warned = 0.0, False
         try:
-            answer = ray.get(next(answers))
+            result: list[BatchPredictions] = ray.get(next(results))
         except StopIteration:
-            del self.tasks[answers]
+            del self.tasks[results]
             return None
-        self.tasks[answers].answered += answer.num_rows
-        return answer
+        self.tasks[results].num_received += len(result)
+        return result
 
-    def is_waiting(self) -> bool:
-        """Tell whether none of the answers is there."""
-        return bool(self.tasks) and not ray.wait(list(self.tasks), timeout=0)[0]
+    def has_result(self) -> bool:
+        """Tell whether a result has arrived and was not received yet."""
+        return bool(ray.wait(list(self.tasks), timeout=0)[0])
 
 
-def run_blocks(
-    start: Start, workers: int, at_once: int, blocks: Iterator[Block], stall_seconds: float
-) -> Iterator[pa.Table]:
-    """Have workers embed blocks; answers come in no order.
+def run_on_actors(
+    start: StartActor,
+    *,
+    num_actors: int,
+    blocks: Iterator[Block],
+    blocks_in_flight: int,
+    stall_seconds: float,
+) -> Iterator[list[BatchPredictions]]:
+    """Yield the predictions of blocks, in no order.
 
     Args:
-        start: starts a worker.
-        workers: how many.
-        at_once: blocks that a worker is given at once, so that it never waits for the next.
+        start: starts an actor.
+        num_actors: number of actors.
         blocks: the images.
-        stall_seconds: a worker that has given no answer for so long is started again, on another
-            machine where there is one, and its images are embedded again.
+        blocks_in_flight: blocks that an actor has at a time, so that it never waits for the next.
+        stall_seconds: seconds without a result after which an actor is replaced, on another node
+            where there is one, and its images are embedded again.
 
     Raises:
-        MachineError: a worker that was started again `RESTARTS` times does not answer.
+        MachineError: an actor that was replaced `MAX_RESTARTS` times gives no result.
     """
-    slots = [_Slot(start("SPREAD")) for _ in range(workers)]
-    for _ in range(at_once):
+    slots = [_Slot(start("SPREAD")) for _ in range(num_actors)]
+    for _ in range(blocks_in_flight):
         for slot in slots:
-            slot.give(islice(blocks, 1))
-    looked = time.monotonic()
+            slot.submit(islice(blocks, 1))
+    checked = time.monotonic()
     while any(slot.tasks for slot in slots):
-        slot_of = {answers: slot for slot in slots for answers in slot.tasks}
-        for answers in ray.wait(list(slot_of), timeout=min(LOOK_SECONDS, stall_seconds / 4))[0]:
-            answer = slot_of[answers].take(answers)
-            if answer is None:
-                slot_of[answers].give(islice(blocks, 1))
+        slot_of = {results: slot for slot in slots for results in slot.tasks}
+        timeout = min(POLL_SECONDS, stall_seconds / 4)
+        for results in ray.wait(list(slot_of), timeout=timeout)[0]:
+            result = slot_of[results].receive(results)
+            if result is None:
+                slot_of[results].submit(islice(blocks, 1))
             else:
-                yield answer
-        # Where this process itself was stopped, or slow to store answers, the workers were not.
+                yield result
+        # Where this process itself was stopped, or slow to store results, the actors were not.
         now = time.monotonic()
-        passed, looked = min(now - looked, 5 * LOOK_SECONDS), now
+        passed, checked = min(now - checked, 5 * POLL_SECONDS), now
         for slot in slots:
-            slot.silent = slot.silent + passed if slot.tasks else 0.0
-            _look_at(slot, start, stall_seconds)
+            slot.silent_seconds = slot.silent_seconds + passed if slot.tasks else 0.0
+            _check_silence(slot, start, stall_seconds)
 
 
-def _look_at(slot: _Slot, start: Start, stall_seconds: float) -> None:
-    """Tell of a worker that does not answer, and start it again where it has not for too long."""
-    if slot.silent < min(SLOW_SECONDS, stall_seconds) or not slot.is_waiting():
+def _check_silence(slot: _Slot, start: StartActor, stall_seconds: float) -> None:
+    """Warn of an actor that gives no result, and replace it after `stall_seconds`.
+
+    Raises:
+        MachineError: it was replaced `MAX_RESTARTS` times.
+    """
+    if slot.silent_seconds < min(SLOW_SECONDS, stall_seconds):
         return
-    if slot.silent < stall_seconds:
-        if not slot.told:
+    if not slot.tasks or slot.has_result():
+        return
+    if slot.silent_seconds < stall_seconds:
+        if not slot.warned:
             log.warning(
                 "embedding: no answer for %s from %s; it is started again after %s",
-                describe_seconds(slot.silent),
+                describe_seconds(slot.silent_seconds),
                 _describe(slot),
                 describe_seconds(stall_seconds),
             )
-            slot.told = True
+            slot.warned = True
         return
-    where, tasks = _whereabouts(slot.worker), list(slot.tasks.values())
+    _replace_actor(slot, start, stall_seconds)
+
+
+def _replace_actor(slot: _Slot, start: StartActor, stall_seconds: float) -> None:
+    """Kill the actor of a slot, start another one and submit to it what has not arrived.
+
+    Raises:
+        MachineError: the actor was replaced `MAX_RESTARTS` times.
+    """
+    address, tasks = _find_address(slot.actor), list(slot.tasks.values())
     silence = f"no answer for {describe_seconds(stall_seconds)} from {_describe(slot)}"
-    ray.kill(slot.worker.actor, no_restart=True)
+    ray.kill(slot.actor.handle, no_restart=True)
     for task in tasks:
-        for part in task.parts:
-            ray.cancel(part, force=True)
-    if slot.restarts == RESTARTS:
+        if task.decoded is not None:
+            ray.cancel(task.decoded, force=True)
+    if slot.restarts == MAX_RESTARTS:
         raise MachineError(
-            f"embedding: {silence}, though it was started again {RESTARTS} times; look for a "
+            f"embedding: {silence}, though it was started again {MAX_RESTARTS} times; look for a "
             "disk that does not answer, a stopped process or a cluster without room, then run the "
             "job again"
         )
     slot.restarts += 1
     log.warning(
-        "embedding: %s; it is started again, %d of %d times", silence, slot.restarts, RESTARTS
+        "embedding: %s; it is started again, %d of %d times", silence, slot.restarts, MAX_RESTARTS
     )
-    slot.worker = start(_elsewhere(where))
-    slot.tasks, slot.silent, slot.told = {}, 0.0, False
-    slot.give(task.left for task in tasks if task.left)
+    slot.actor = start(_avoid_node(address))
+    slot.tasks, slot.silent_seconds, slot.warned = {}, 0.0, False
+    slot.submit(task.remaining for task in tasks if task.remaining)
 
 
-def _elsewhere(where: WorkerAddress | None) -> Any:
-    """Return the scheduling strategy of a worker that shall run on another machine if it can."""
+def _avoid_node(address: ActorAddress | None) -> Any:
+    """Return a scheduling strategy that prefers another node than that of an actor."""
     others = [
         node["NodeID"]
         for node in ray.nodes()
-        if node["Alive"] and where is not None and node["NodeID"] != where.node
+        if node["Alive"] and address is not None and node["NodeID"] != address.node_id
     ]
     if not others:
         return "SPREAD"
     return NodeAffinitySchedulingStrategy(others[0], soft=True)
 
 
-def _whereabouts(worker: Worker) -> WorkerAddress | None:
-    """Return where a worker runs; None where it has not started."""
-    if not ray.wait([worker.whereabouts], timeout=0)[0]:
+def _find_address(actor: Actor) -> ActorAddress | None:
+    """Return the address of an actor; None where it has not started."""
+    if not ray.wait([actor.address], timeout=0)[0]:
         return None
-    found: WorkerAddress = ray.get(worker.whereabouts)
-    return found
+    address: ActorAddress = ray.get(actor.address)
+    return address
 
 
 def _describe(slot: _Slot) -> str:
-    """Return who does not answer, and on which images."""
-    where = _whereabouts(slot.worker)
+    """Return which actor gives no result, and for which images."""
+    address = _find_address(slot.actor)
     who = "a worker that has not started"
-    if where is not None:
-        who = f"the worker on {where.host} (process {where.process})"
-    block = next(task.left or task.block for task in slot.tasks.values())
+    if address is not None:
+        who = f"the worker on {address.host} (process {address.pid})"
+    block = next(task.remaining or task.block for task in slot.tasks.values())
     return f"{who}, which has {describe_images(block)}"

@@ -1,163 +1,183 @@
-"""Images in batches of fixed size: planned by name, read, and what came of each.
+"""Sets of images, and batches of them on their way from file names to predictions.
 
-The same images give the same embeddings, bit by bit, in batches of any make-up: every pass of a
-network runs over exactly `BATCH` crops, each of which is computed alike wherever it stands.
+The same image gives the same predictions, bit by bit, in whatever batch it comes: every forward
+pass of a network runs over exactly `BATCH_SIZE` crops.
 """
 
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from reidray.data.images.decoding import decode_files
-from reidray.inference.digests import digest_lookup
-from reidray.inference.predictions import Predictions, PredictionShape
+from reidray.data.images.decoding import BadImage, check_bad_images, decode_files
+from reidray.inference.predictions import Predictions
 from reidray.storage.location import Location
 from reidray.storage.retries import retry_count
 
-BATCH = 64
+BATCH_SIZE = 64
 
-DECODED_SCHEMA = pa.schema(
-    {
-        "set": pa.int64(),
-        "rows": pa.list_(pa.int64()),
-        "contents": pa.list_(pa.binary()),
-        "kept": pa.list_(pa.int64()),
-        "crops": pa.large_binary(),
-        "bad": pa.list_(pa.int64()),
-        "reasons": pa.list_(pa.string()),
-        "retries": pa.int64(),
-    }
-)
+DIGEST_BYTES = 32
+"""Length of a SHA-256 digest."""
+
+Digests = NDArray[np.bytes_]
+"""(N,) S32, sorted SHA-256 digests of image files."""
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images to embed.
+    """Hold the paths of the images of one role.
 
     Attributes:
-        location: the folder the paths are relative to.
-        paths: N of them.
-        skipped_files: how many files of the folder are no images, by suffix.
+        name: the role, such as `query` or `gallery`.
+        location: the folder that the paths are relative to.
+        paths: N relative paths.
+        skipped_files: number of files in the folder that are no images, by suffix.
     """
 
+    name: str
     location: Location
     paths: tuple[str, ...]
     skipped_files: Mapping[str, int] = field(default_factory=dict)
 
+    def check_bad_images(self, bad: Sequence[BadImage], max_bad: float) -> None:
+        """Check that few enough images failed to decode.
+
+        Args:
+            bad: the images that failed, with paths relative to the location.
+            max_bad: the share of the images that may fail, 0 to 1.
+
+        Raises:
+            UserError: a larger share failed; the message names the first images in full.
+        """
+        located = [
+            BadImage(posixpath.join(self.location.uri, image.path), image.reason) for image in bad
+        ]
+        check_bad_images(located, len(self.paths), max_bad)
+
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Images of a set that are read together, B of them.
+    """Hold the names of B images of one set that are read together.
 
     Attributes:
-        set: which of the sets, by its place.
-        location: the folder the paths are relative to.
-        rows: their indices in the set's paths.
-        paths: of these.
+        set_name: name of the image set.
+        location: the folder that the paths are relative to.
+        indices: B indices into the paths of the set.
+        paths: B relative paths.
     """
 
-    set: int
+    set_name: str
     location: Location
-    rows: tuple[int, ...]
+    indices: tuple[int, ...]
     paths: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class BatchPredictions:
-    """What came of some images of a set that were read together.
+@dataclass(frozen=True, eq=False)
+class DecodedBatch:
+    """Hold the crops of the images of a batch.
 
     Attributes:
-        set: which of the sets, by its place.
-        rows: their indices in the set's paths.
-        contents: for each the SHA-256 of its file; empty where it could not be read.
-        kept: (M,) int64, places in `rows` of those that were embedded.
-        predictions: what the model says of these.
-        bad: places in `rows` of those that did not decode.
-        reasons: why, for each of these.
-        retries: requests to an object store that were sent again.
+        batch: the B images.
+        digests: B SHA-256 digests of the files; empty where a file cannot be read.
+        positions: (M,) int64, positions in the batch of the images that became crops.
+        crops: (M, H, W, 3) uint8 RGB.
+        bad: the reason for each image that does not decode, by its position in the batch.
+        num_retries: requests to an object store that were sent again.
     """
 
-    set: int
-    rows: Sequence[int]
-    contents: Sequence[bytes]
-    kept: NDArray[np.int64]
+    batch: ImageBatch
+    digests: tuple[bytes, ...]
+    positions: NDArray[np.int64]
+    crops: NDArray[np.uint8]
+    bad: Mapping[int, str]
+    num_retries: int
+
+    def with_predictions(self, predictions: Predictions) -> "BatchPredictions":
+        """Return the batch with predictions in place of its M crops."""
+        return BatchPredictions(
+            self.batch, self.digests, self.positions, predictions, self.bad, self.num_retries
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class BatchPredictions:
+    """Hold the predictions for the images of a batch.
+
+    Attributes:
+        batch: the B images.
+        digests: B SHA-256 digests of the files; empty where a file cannot be read.
+        positions: (M,) int64, positions in the batch of the images with predictions.
+        predictions: of these M images.
+        bad: the reason for each image that does not decode, by its position in the batch.
+        num_retries: requests to an object store that were sent again.
+    """
+
+    batch: ImageBatch
+    digests: tuple[bytes, ...]
+    positions: NDArray[np.int64]
     predictions: Predictions
-    bad: Sequence[int]
-    reasons: Sequence[str]
-    retries: int
+    bad: Mapping[int, str]
+    num_retries: int
+
+
+def plan_batches(images: ImageSet, indices: NDArray[np.int64]) -> list[ImageBatch]:
+    """Return batches of at most `BATCH_SIZE` images.
+
+    Args:
+        images: the image set.
+        indices: (M,) int64, the images of the set to read.
+    """
+    batches = []
+    for start in range(0, len(indices), BATCH_SIZE):
+        chosen = tuple(indices[start : start + BATCH_SIZE].tolist())
+        paths = tuple(images.paths[index] for index in chosen)
+        batches.append(ImageBatch(images.name, images.location, chosen, paths))
+    return batches
+
+
+def decode_batches(
+    batches: Sequence[ImageBatch], size: tuple[int, int], known: Digests | None
+) -> Iterator[DecodedBatch]:
+    """Read and decode batches, one at a time.
+
+    Args:
+        batches: the images.
+        size: height and width of a crop in pixels.
+        known: digests of files that need no crop, whatever their name.
+    """
+    for batch in batches:
+        retries = retry_count()
+        decoded = decode_files(
+            batch.location,
+            batch.paths,
+            size,
+            known=None if known is None else lambda digest: contains_digest(known, digest),
+        )
+        position = {path: number for number, path in enumerate(batch.paths)}
+        yield DecodedBatch(
+            batch,
+            decoded.contents,
+            np.array(decoded.kept, dtype=np.int64),
+            decoded.crops,
+            {position[image.path]: image.reason for image in decoded.bad},
+            retry_count() - retries,
+        )
+
+
+def contains_digest(digests: Digests, digest: bytes) -> bool:
+    """Tell whether sorted digests contain a digest."""
+    place = np.searchsorted(digests, digest)
+    # NumPy drops zeros at the end of bytes.
+    return bool(place < len(digests) and digests[place] == digest.rstrip(b"\0"))
 
 
 def describe_images(batches: Sequence[ImageBatch]) -> str:
-    """Return the images of some batches by their number, the first and the last."""
+    """Return the number of images of some batches, and the first and the last of them."""
     first, last = batches[0], batches[-1]
     return (
         f"{sum(len(batch.paths) for batch in batches)} images, "
         f"{posixpath.join(first.location.uri, first.paths[0])} to "
         f"{posixpath.join(last.location.uri, last.paths[-1])}"
     )
-
-
-def plan_batches(sets: Sequence[ImageSet], wanted: Sequence[NDArray[np.int64]]) -> list[ImageBatch]:
-    """Batches of names.
-
-    Args:
-        sets: the images.
-        wanted: of each set the rows to read.
-    """
-    return [
-        ImageBatch(number, images.location, together, tuple(images.paths[row] for row in together))
-        for number, (images, rows) in enumerate(zip(sets, wanted, strict=True))
-        for together in _in_batches(rows.tolist())
-    ]
-
-
-def decode_batches(
-    plan: Sequence[ImageBatch], size: tuple[int, int], known: NDArray[np.bytes_] | None
-) -> Iterator[pa.Table]:
-    """Read and decode planned batches, one at a time.
-
-    Args:
-        plan: the batches.
-        size: height and width of a crop.
-        known: sorted digests, (N,) S32, of contents that need not be decoded.
-    """
-    is_known = None if known is None else digest_lookup(known)
-    for planned in plan:
-        before = retry_count()
-        decoded = decode_files(planned.location, planned.paths, size, known=is_known)
-        place = {path: number for number, path in enumerate(planned.paths)}
-        batch = {
-            "set": planned.set,
-            "rows": planned.rows,
-            "contents": list(decoded.contents),
-            "kept": list(decoded.kept),
-            "crops": decoded.crops.tobytes(),
-            "bad": [place[image.path] for image in decoded.bad],
-            "reasons": [image.reason for image in decoded.bad],
-            "retries": retry_count() - before,
-        }
-        yield pa.Table.from_pylist([batch], schema=DECODED_SCHEMA)
-
-
-def read_batch(row: dict[str, Any], shape: PredictionShape) -> BatchPredictions:
-    """What came of a batch, from the row of a table that holds it."""
-    return BatchPredictions(
-        set=row["set"],
-        rows=row["rows"],
-        contents=row["contents"],
-        kept=np.array(row["kept"], dtype=np.int64),
-        predictions=Predictions.from_bytes(row, shape, len(row["kept"])),
-        bad=row["bad"],
-        reasons=row["reasons"],
-        retries=row["retries"],
-    )
-
-
-def _in_batches(rows: list[int]) -> Iterator[tuple[int, ...]]:
-    for start in range(0, len(rows), BATCH):
-        yield tuple(rows[start : start + BATCH])

@@ -1,82 +1,88 @@
-"""The embeddings of labelled sets, all in memory, for judging a model."""
+"""Embed whole image sets into main memory, for evaluation and comparison."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reidray.config.scoring import STALL_MINUTES
 from reidray.data.images.decoding import BadImage
-from reidray.inference.embedder import prediction_shape
-from reidray.inference.image_batches import BatchPredictions, ImageSet
-from reidray.inference.predictions import Predictions, PredictionShape
-from reidray.inference.ray_engine import Pool, embed_images
+from reidray.inference.image_batches import BatchPredictions, ImageSet, plan_batches
+from reidray.inference.prediction_loop import prediction_shape
+from reidray.inference.predictions import Predictions
+from reidray.inference.ray_engine import EmbeddingPool, embed_with_ray
 from reidray.models import LoadedModel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SetPredictions:
-    """What a model says of an image set; arrays run over the M images that decoded.
+    """Hold the predictions of a model for the images of a set that decode.
 
     Attributes:
-        rows: (M,) int64 ascending, their indices in the set's paths.
-        predictions: what the model says of these.
-        bad: the images that did not decode, by path.
+        indices: (M,) int64 ascending, indices of these images in the paths of the set.
+        predictions: for these M images.
+        bad: the images that do not decode, sorted by path.
     """
 
-    rows: NDArray[np.int64]
+    indices: NDArray[np.int64]
     predictions: Predictions
     bad: tuple[BadImage, ...]
 
 
 def embed_image_sets(
     model: LoadedModel,
-    sets: Sequence[ImageSet],
-    pool: Pool,
+    image_sets: Sequence[ImageSet],
+    pool: EmbeddingPool,
     stall_minutes: float = STALL_MINUTES,
-) -> list[SetPredictions]:
-    """Embed every image of some sets once, in one pass.
+) -> Mapping[str, SetPredictions]:
+    """Embed every image of some sets once. Ray is connected.
 
     Args:
-        model: what embeds.
-        sets: the images.
-        pool: the processes.
-        stall_minutes: a worker that has given no answer for so long is started again.
+        model: the model.
+        image_sets: sets with different names.
+        pool: the actors that embed.
+        stall_minutes: minutes without an answer after which an actor is replaced.
 
     Returns:
-        One for each set.
+        The predictions of each set, by its name.
     """
     shape = prediction_shape(model)
-    parts = [_Part(images.paths, shape) for images in sets]
-    wanted = [np.arange(len(images.paths)) for images in sets]
-    for batch in chain.from_iterable(
-        embed_images(model, sets, wanted, pool, stall_minutes=stall_minutes)
-    ):
-        parts[batch.set].take(batch)
-    return [part.finish() for part in parts]
+    collectors = {
+        images.name: _Collector(images.paths, shape.empty(len(images.paths)))
+        for images in image_sets
+    }
+    batches = [
+        batch
+        for images in image_sets
+        for batch in plan_batches(images, np.arange(len(images.paths)))
+    ]
+    for results in embed_with_ray(model, batches, pool=pool, stall_minutes=stall_minutes):
+        for result in results:
+            collectors[result.batch.set_name].add(result)
+    return {name: collector.finish() for name, collector in collectors.items()}
 
 
-class _Part:
-    """The embeddings of one set as they come in, put at their images' places."""
+class _Collector:
+    """Collect the predictions of one set in the order of its paths."""
 
-    def __init__(self, paths: Sequence[str], shape: PredictionShape) -> None:
-        self._paths = paths
-        self._predictions = shape.empty(len(paths))
+    def __init__(self, paths: Sequence[str], predictions: Predictions) -> None:
+        self._paths, self._predictions = paths, predictions
         self._decoded = np.zeros(len(paths), dtype=bool)
         self._bad: list[BadImage] = []
 
-    def take(self, batch: BatchPredictions) -> None:
-        """Put an embedded batch in its place."""
-        rows = np.asarray(batch.rows)[batch.kept]
-        self._predictions.put(rows, batch.predictions)
-        self._decoded[rows] = True
-        for place, reason in zip(batch.bad, batch.reasons, strict=True):
-            self._bad.append(BadImage(self._paths[batch.rows[place]], reason))
+    def add(self, result: BatchPredictions) -> None:
+        """Add the predictions of a batch."""
+        indices = np.array(result.batch.indices)[result.positions]
+        self._predictions.assign(indices, result.predictions)
+        self._decoded[indices] = True
+        self._bad += [
+            BadImage(result.batch.paths[position], reason)
+            for position, reason in result.bad.items()
+        ]
 
     def finish(self) -> SetPredictions:
-        """The set, now that every batch is here."""
-        rows = np.flatnonzero(self._decoded)
+        """Return the predictions, now that every batch is there."""
+        indices = np.flatnonzero(self._decoded)
         bad = tuple(sorted(self._bad, key=lambda image: image.path))
-        return SetPredictions(rows, self._predictions.take(rows), bad)
+        return SetPredictions(indices, self._predictions.select(indices), bad)

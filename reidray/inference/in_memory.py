@@ -2,7 +2,7 @@
 
 import os
 import posixpath
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TypeAlias
 
@@ -14,8 +14,8 @@ from PIL import Image
 from reidray.data.images.decoding import decode_image
 from reidray.data.images.pil_images import MAX_BYTES, ImageDecodeError, upright
 from reidray.errors import UserError
-from reidray.inference.embedder import Embedder
-from reidray.inference.image_batches import BATCH
+from reidray.inference.image_batches import BATCH_SIZE
+from reidray.inference.prediction_loop import predict, prepare_for_inference
 from reidray.models import LoadedModel
 from reidray.storage.location import Location
 
@@ -51,11 +51,15 @@ def embed(
         raise UserError(f"network {model.architecture.name!r} gives no embedding")
     if isinstance(images, str | os.PathLike | np.ndarray | Image.Image):
         raise TypeError("images is one image: give a list of images")
-    embedder = Embedder(model.network, model.architecture, _choose_device(device))
+    torch_device = torch.device(_choose_device(device))
+    network = prepare_for_inference(model.network, torch_device)
     size = (model.architecture.height, model.architecture.width)
-    batches = _batches(_pixels_of(images, size))
-    found = [embedder.predict(np.stack(crops)).embeddings for crops in batches]
-    return np.concatenate(found or [np.empty((0, model.network.embedding_size), np.float32)])
+    batches = _stack_batches(_read_crops(images, size))
+    parts = [
+        tensors.embeddings.cpu().numpy()
+        for tensors in predict(network, batches, torch_device, pad_to=BATCH_SIZE)
+    ]
+    return np.concatenate(parts or [np.empty((0, model.network.embedding_size), np.float32)])
 
 
 def _choose_device(device: str) -> str:
@@ -74,7 +78,7 @@ def _choose_device(device: str) -> str:
     return device
 
 
-def _pixels_of(images: Iterable[ImageLike], size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
+def _read_crops(images: Iterable[ImageLike], size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
     """Yield the (H, W, 3) uint8 RGB pixels of each image, resized.
 
     Raises:
@@ -118,6 +122,6 @@ def _resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uin
     return np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR))
 
 
-def _batches(crops: Iterator[NDArray[np.uint8]]) -> Iterator[Sequence[NDArray[np.uint8]]]:
-    while batch := list(islice(crops, BATCH)):
-        yield batch
+def _stack_batches(crops: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+    while batch := list(islice(crops, BATCH_SIZE)):
+        yield np.stack(batch)

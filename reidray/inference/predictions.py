@@ -1,21 +1,23 @@
-"""What a model says of images."""
+"""Predictions of a model for images, as NumPy arrays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model says of N images.
+    """Hold the predictions of a model for N images.
 
     Attributes:
-        embeddings: (N, D) float32.
-        attribute_labels: (N, A) int64, predicted code of each attribute of the model's schema.
-        uncertainty: (N,) float32, how unsure the model is of the attributes; NaN where it has none.
+        embeddings: (N, D) float32, not normalised.
+        attribute_labels: (N, A) int64, the most likely label of each attribute of the model's
+            schema.
+        uncertainty: (N,) float32, `attribute_uncertainty` of the attributes; NaN where the model
+            predicts none.
     """
 
     embeddings: NDArray[np.float32]
@@ -25,57 +27,56 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.embeddings)
 
-    def take(self, rows: NDArray[np.int64] | slice) -> Self:
-        """Those of some images."""
-        return type(self)(*(values[rows] for values in vars(self).values()))
+    def select(self, indices: NDArray[np.int64] | slice) -> "Predictions":
+        """Return the predictions of some of the images.
 
-    def put(self, rows: NDArray[np.int64], others: "Predictions") -> None:
-        """Put others in the place of those of some images."""
-        for name, values in vars(others).items():
-            getattr(self, name)[rows] = values
-
-    def to_bytes(self) -> dict[str, bytes]:
-        """The numbers of each, by name."""
-        return {name: values.tobytes() for name, values in vars(self).items()}
-
-    @classmethod
-    def from_bytes(cls, data: Mapping[str, bytes], shape: "PredictionShape", images: int) -> Self:
-        """What `to_bytes` made."""
-        empty = shape.empty(0)
-        return cls(
-            **{
-                name: np.frombuffer(data[name], dtype=values.dtype).reshape(
-                    images, *values.shape[1:]
-                )
-                for name, values in vars(empty).items()
-            }
+        Args:
+            indices: (M,) int64, or a slice of the images.
+        """
+        return Predictions(
+            self.embeddings[indices], self.attribute_labels[indices], self.uncertainty[indices]
         )
 
+    def assign(self, indices: NDArray[np.int64], predictions: "Predictions") -> None:
+        """Overwrite the predictions of some of the images.
 
-def joined(parts: Sequence[Predictions]) -> Predictions:
-    """Those of some parts, one after the other; at least one part."""
-    columns: dict[str, Any] = {
-        name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])
-    }
-    return Predictions(**columns)
+        Args:
+            indices: (M,) int64, the images.
+            predictions: of these M images.
+        """
+        self.embeddings[indices] = predictions.embeddings
+        self.attribute_labels[indices] = predictions.attribute_labels
+        self.uncertainty[indices] = predictions.uncertainty
 
 
 @dataclass(frozen=True)
 class PredictionShape:
-    """What a model says of one image.
+    """Hold the sizes of a model's predictions.
 
     Attributes:
-        embedding_size: numbers of an embedding.
-        attributes: how many attributes it predicts.
+        embedding_size: numbers in an embedding, D.
+        num_attributes: attributes that the model predicts, A.
     """
 
     embedding_size: int
-    attributes: int
+    num_attributes: int
 
-    def empty(self, images: int) -> Predictions:
-        """Places for those of so many images."""
+    def empty(self, num_images: int) -> Predictions:
+        """Return uninitialised predictions for a number of images."""
         return Predictions(
-            np.empty((images, self.embedding_size), dtype=np.float32),
-            np.empty((images, self.attributes), dtype=np.int64),
-            np.empty(images, dtype=np.float32),
+            np.empty((num_images, self.embedding_size), dtype=np.float32),
+            np.empty((num_images, self.num_attributes), dtype=np.int64),
+            np.empty(num_images, dtype=np.float32),
         )
+
+
+def concatenate(parts: Sequence[Predictions]) -> Predictions:
+    """Return the predictions of several parts, one after the other.
+
+    Args:
+        parts: at least one.
+    """
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])
+    }
+    return Predictions(**columns)

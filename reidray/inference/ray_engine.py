@@ -1,8 +1,8 @@
-"""Embed images and predict their attributes in one pass over a pool of Ray actors.
+"""Run a model over image files on a pool of Ray actors.
 
-The same images give the same embeddings, bit by bit, on any number of workers and in blocks of any
-size: batches are those of `image_batches`, and an actor computes in one thread. Ray Data is not
-used: its own processes and imports take a night on two CPUs eight seconds more.
+The same images give the same predictions, bit by bit, on any number of actors and in blocks of any
+size: an actor runs over batches of fixed size and computes in one thread. Ray Data is not used: its
+own processes and imports would take a nightly run on two CPUs eight seconds more.
 """
 
 import os
@@ -11,180 +11,194 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-import pyarrow as pa
 import ray
 import torch
-from numpy.typing import NDArray
+from torch import nn
 
 from reidray.cluster_resources import cluster_cpus, cluster_gpus
 from reidray.config.scoring import STALL_MINUTES
 from reidray.errors import UserError
 from reidray.inference.actor_pool import (
-    RESTARTS,
+    MAX_RESTARTS,
+    Actor,
+    ActorAddress,
     Block,
-    Reference,
-    Start,
-    Task,
-    Worker,
-    WorkerAddress,
-    run_blocks,
+    BlockTask,
+    ObjectRef,
+    StartActor,
+    run_on_actors,
 )
-from reidray.inference.decode_task import decode_planned, decode_task
-from reidray.inference.embedder import Embedder, prediction_shape
-from reidray.inference.image_batches import (
-    BatchPredictions,
-    ImageBatch,
-    ImageSet,
-    plan_batches,
-    read_batch,
-)
+from reidray.inference.decode_tasks import SharedInputs, decode_block, decode_planned
+from reidray.inference.image_batches import BatchPredictions, DecodedBatch, Digests, ImageBatch
+from reidray.inference.local_engine import predict_decoded
+from reidray.inference.prediction_loop import prepare_for_inference
 from reidray.models import Architecture, LoadedModel
 from reidray.models.factory import build_network
 from reidray.progress import Counter
 
-CPUS_EACH = 0.5
-"""What an actor asks for, so that those of a machine that goes away find a place on another."""
+CPUS_PER_ACTOR = 0.5
+"""CPUs that Ray reserves for an actor without a GPU: less than one, so that the actors of a node
+that goes away fit on another."""
 
-BLOCKS_EACH = 8
-LARGEST_BLOCK = 8
-AHEAD = 2
-"""Blocks that are given to an actor at once, so that it never waits for the next."""
+BLOCKS_PER_ACTOR = 8
+MAX_BLOCK_LENGTH = 8
+BLOCKS_IN_FLIGHT = 2
+"""Blocks that an actor has at a time, so that it never waits for the next."""
 
 
 @dataclass(frozen=True)
-class Pool:
-    """The embedding processes.
+class EmbeddingPool:
+    """Describe the actors that embed.
 
     Attributes:
-        workers: how many.
-        on_gpu: whether each has a GPU.
+        num_actors: number of actors.
+        use_gpu: whether each actor has a GPU.
     """
 
-    workers: int
-    on_gpu: bool
+    num_actors: int
+    use_gpu: bool
+
+    @property
+    def device(self) -> str:
+        """Return the device of each actor."""
+        return "cuda" if self.use_gpu else "cpu"
 
 
-def plan_pool(num_workers: int | None, use_gpu: Literal["auto", "yes", "no"]) -> Pool:
-    """The pool that was asked for; by default one worker for each GPU, or each CPU.
+def plan_pool(num_workers: int | None, use_gpu: Literal["auto", "yes", "no"]) -> EmbeddingPool:
+    """Return the pool that fits the cluster: by default one actor for each GPU, or each CPU.
+
+    Args:
+        num_workers: number of actors; None for as many as the cluster can place.
+        use_gpu: "auto" takes GPUs where the cluster has them.
 
     Raises:
-        UserError: the cluster cannot place it.
+        UserError: the cluster cannot place the actors.
     """
     cpus, gpus = cluster_cpus(), cluster_gpus()
     if use_gpu == "yes" and not gpus:
-        raise UserError("--use-gpu yes: the cluster has no GPU; use --use-gpu auto")
+        raise UserError("`use_gpu=yes`: the cluster has no GPU; use `use_gpu=auto`")
     on_gpu = gpus > 0 and use_gpu != "no"
-    most = gpus if on_gpu else cpus
-    workers = num_workers or most
-    if not 1 <= workers <= most:
+    max_workers = gpus if on_gpu else cpus
+    workers = num_workers or max_workers
+    if not 1 <= workers <= max_workers:
         raise UserError(
-            f"--num-workers {workers}: the cluster has {cpus} CPUs and {gpus} GPUs and can place "
-            f"{most} embedding workers; ask for fewer or start a larger cluster"
+            f"`num_workers={workers}`: the cluster has {cpus} CPUs and {gpus} GPUs and can place "
+            f"{max_workers} embedding workers; ask for fewer or start a larger cluster"
         )
-    return Pool(workers, on_gpu)
+    return EmbeddingPool(workers, on_gpu)
 
 
-def embed_images(
+def embed_with_ray(
     model: LoadedModel,
-    sets: Sequence[ImageSet],
-    wanted: Sequence[NDArray[np.int64]],
-    pool: Pool,
-    known: NDArray[np.bytes_] | None = None,
+    batches: Sequence[ImageBatch],
+    known: Digests | None = None,
+    *,
+    pool: EmbeddingPool,
     stall_minutes: float = STALL_MINUTES,
 ) -> Iterator[list[BatchPredictions]]:
-    """Embed images of some sets in one pass; batches come a few at a time, in no order.
+    """Yield the predictions for batches, a few batches at a time, in no order.
 
     Args:
-        model: what embeds.
-        sets: the images.
-        wanted: of each set the rows to embed.
-        pool: the processes.
-        known: sorted digests, (N,) S32, of contents that need not be decoded, whatever their name.
-        stall_minutes: a worker that has given no answer for so long is started again, on another
-            machine where there is one, and its images are embedded again.
+        model: the model.
+        batches: the images.
+        known: digests of files that need no prediction, whatever their name.
+        pool: the actors.
+        stall_minutes: minutes without an answer after which an actor is replaced, on another node
+            where there is one, and embeds its images again.
 
     Raises:
-        MachineError: a worker gives no answer though it was started again several times.
+        MachineError: an actor gives no answer although it was replaced several times.
     """
-    shape = prediction_shape(model)
-    blocks = _in_blocks(plan_batches(sets, wanted), pool.workers * BLOCKS_EACH)
-    start = _starter(model, pool, [] if known is None else [ray.put(known)])
-    at_once = AHEAD + (cluster_cpus() // pool.workers if pool.on_gpu else 0)
-    answers = run_blocks(start, pool.workers, at_once, blocks, stall_minutes * 60)
-    with Counter("embedding", total=sum(map(len, wanted)), unit="images") as counter:
-        for answer in answers:
-            batches = [read_batch(row, shape) for row in answer.to_pylist()]
-            counter.advance(sum(len(batch.rows) for batch in batches))
-            yield batches
+    shared = SharedInputs(
+        weights=ray.put(model.network.state_dict()),
+        known=None if known is None else ray.put(known),
+    )
+    # On a GPU the CPUs decode ahead, so that each actor needs as many more blocks.
+    decoding = cluster_cpus() // pool.num_actors if pool.use_gpu else 0
+    results = run_on_actors(
+        _actor_starter(model.architecture, pool, shared),
+        num_actors=pool.num_actors,
+        blocks=_split_into_blocks(batches, pool.num_actors * BLOCKS_PER_ACTOR),
+        blocks_in_flight=BLOCKS_IN_FLIGHT + decoding,
+        stall_seconds=stall_minutes * 60,
+    )
+    total = sum(len(batch.paths) for batch in batches)
+    with Counter("embedding", total=total, unit="images") as counter:
+        for result in results:
+            counter.advance(sum(len(each.batch.paths) for each in result))
+            yield result
 
 
-def _starter(model: LoadedModel, pool: Pool, known: list[Reference]) -> Start:
-    """Return what starts a process."""
-    weights = [ray.put(model.network.state_dict())]
-    size = (model.architecture.height, model.architecture.width)
-    decode = ray.remote(num_cpus=1, max_retries=RESTARTS)(decode_task)
-    actor = ray.remote(
-        num_cpus=0 if pool.on_gpu else CPUS_EACH,
-        num_gpus=1 if pool.on_gpu else 0,
-        max_restarts=RESTARTS,
-        max_task_retries=RESTARTS,
-    )(_EmbeddingActor)
+def _actor_starter(
+    architecture: Architecture[Any], pool: EmbeddingPool, shared: SharedInputs
+) -> StartActor:
+    """Return a function that starts an actor of the pool.
 
-    def start(strategy: Any) -> Worker:
-        embedder = actor.options(scheduling_strategy=strategy).remote(
-            model.architecture, "cuda" if pool.on_gpu else "cpu"
+    Where the actors have GPUs, Ray tasks decode each block on CPUs; else an actor decodes itself.
+    """
+    size = (architecture.height, architecture.width)
+    decode = ray.remote(num_cpus=1, max_retries=MAX_RESTARTS)(decode_block)
+    actor_class = ray.remote(
+        num_cpus=0 if pool.use_gpu else CPUS_PER_ACTOR,
+        num_gpus=1 if pool.use_gpu else 0,
+        max_restarts=MAX_RESTARTS,
+        max_task_retries=MAX_RESTARTS,
+    )(EmbeddingActor)
+
+    def start(scheduling_strategy: Any) -> Actor:
+        handle = actor_class.options(scheduling_strategy=scheduling_strategy).remote(
+            architecture, pool.device, shared
         )
 
-        def decode_and_embed(block: Block) -> Task:
-            return Task(block, embedder.decode_and_embed.remote(block, known, weights))
+        def submit(block: Block) -> BlockTask:
+            if not pool.use_gpu:
+                return BlockTask(block, handle.decode_and_embed.remote(block))
+            decoded: ObjectRef = decode.remote(block, size, shared)
+            return BlockTask(block, handle.embed.remote(decoded), decoded)
 
-        def embed_decoded(block: Block) -> Task:
-            decoded = decode.remote(block, size, known)
-            return Task(block, embedder.embed_decoded.remote(decoded, weights), (decoded,))
-
-        give = embed_decoded if pool.on_gpu else decode_and_embed
-        return Worker(embedder, give, embedder.whereabouts.remote())
+        return Actor(handle, submit, handle.address.remote())
 
     return start
 
 
-class _EmbeddingActor:
-    """Embeds in a process of its own, in one thread where it has a CPU alone."""
+class EmbeddingActor:
+    """Embed crops in a process of its own, in one thread where it has only a CPU."""
 
-    def __init__(self, architecture: Architecture[Any], device: str) -> None:
+    def __init__(self, architecture: Architecture[Any], device: str, shared: SharedInputs) -> None:
         torch.set_num_threads(1)
-        self._architecture, self._device = architecture, device
-        self._embedder: Embedder | None = None
+        self._architecture, self._shared = architecture, shared
+        self._device = torch.device(device)
+        self._network: nn.Module | None = None
 
-    def whereabouts(self) -> WorkerAddress:
-        """Return where this process runs."""
-        node = ray.get_runtime_context().get_node_id()
-        return WorkerAddress(socket.gethostname(), node, os.getpid())
-
-    @ray.method(num_returns="streaming")  # type: ignore[untyped-decorator]
-    def embed_decoded(self, decoded: pa.Table, weights: list[Reference]) -> Iterator[pa.Table]:
-        """Embed decoded batches; the weights lie in Ray's store."""
-        yield self._embed(decoded, weights)
+    def address(self) -> ActorAddress:
+        """Return the host, node and process of this actor."""
+        node_id = ray.get_runtime_context().get_node_id()
+        return ActorAddress(socket.gethostname(), node_id, os.getpid())
 
     @ray.method(num_returns="streaming")  # type: ignore[untyped-decorator]
-    def decode_and_embed(
-        self, plan: Sequence[ImageBatch], known: list[Reference], weights: list[Reference]
-    ) -> Iterator[pa.Table]:
-        """Decode and embed planned batches, one after the other."""
+    def embed(self, decoded: Sequence[DecodedBatch]) -> Iterator[list[BatchPredictions]]:
+        """Yield the predictions of decoded batches, all at once."""
+        yield predict_decoded(self._load_network(), decoded, self._device)
+
+    @ray.method(num_returns="streaming")  # type: ignore[untyped-decorator]
+    def decode_and_embed(self, batches: Sequence[ImageBatch]) -> Iterator[list[BatchPredictions]]:
+        """Decode batches and yield their predictions, one batch at a time."""
         size = (self._architecture.height, self._architecture.width)
-        for decoded in decode_planned(plan, size, known):
-            yield self._embed(decoded, weights)
+        for decoded in decode_planned(batches, size, self._shared):
+            yield predict_decoded(self._load_network(), [decoded], self._device)
 
-    def _embed(self, decoded: pa.Table, weights: list[Reference]) -> pa.Table:
-        if self._embedder is None:
+    def _load_network(self) -> nn.Module:
+        """Return the network, which the first call builds, so that `address` answers at once."""
+        if self._network is None:
             network = build_network(self._architecture)
-            network.load_state_dict(ray.get(weights[0]))
-            self._embedder = Embedder(network, self._architecture, self._device)
-        return self._embedder.embed(decoded)
+            network.load_state_dict(ray.get(self._shared.weights))
+            self._network = prepare_for_inference(network, self._device)
+        return self._network
 
 
-def _in_blocks(plan: list[ImageBatch], target: int) -> Iterator[list[ImageBatch]]:
-    """The batches in `target` blocks, or in more that are not too large."""
-    length = min(LARGEST_BLOCK, -(-len(plan) // target))
-    return (plan[start : start + length] for start in range(0, len(plan), length))
+def _split_into_blocks(
+    batches: Sequence[ImageBatch], num_blocks: int
+) -> Iterator[Sequence[ImageBatch]]:
+    """Yield the batches in `num_blocks` blocks, or in more that are not too long."""
+    length = min(MAX_BLOCK_LENGTH, -(-len(batches) // num_blocks))
+    return (batches[start : start + length] for start in range(0, len(batches), length))
