@@ -13,9 +13,13 @@ from reidray.data.layouts import read_manifest
 from reidray.data.manifest import Manifest
 from reidray.data.split import split_by_person
 from reidray.errors import UserError
-from reidray.evaluation.evaluation_result import ImageLabels
-from reidray.evaluation.feature_evaluation import build_truth, choose_protocol
-from reidray.evaluation.model_evaluation import check_split_labels, read_labels
+from reidray.evaluation.image_labels import (
+    ImageLabels,
+    check_split_labels,
+    choose_protocol,
+    label_ground_truth,
+    read_labels,
+)
 from reidray.storage.location import Location
 
 NAMED_IN_GALLERY = "query images, named by the gallery"
@@ -77,7 +81,7 @@ def read_comparison_data(config: CompareConfig) -> ComparedImages:
     )
     usual = choose_protocol(query, gallery)
     protocol = config.protocol or usual
-    build_truth(query, gallery, protocol, root)
+    label_ground_truth(query, gallery, protocol, root)
     train, validation = _training(manifest, config)
     _check_components(config, len(train.person_ids), root)
     sets: tuple[ImageLabels, ...] = (query, gallery)

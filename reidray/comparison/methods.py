@@ -17,7 +17,7 @@ from reidray.config.comparison import LDA_NAME, CompareConfig
 from reidray.data.images.decoding import BadImage, check_bad_images
 from reidray.inference.image_batches import ImageSet
 from reidray.inference.image_sets import embed_image_sets
-from reidray.inference.ray_engine import Pool
+from reidray.inference.ray_engine import EmbeddingPool
 from reidray.models import LoadedModel, load_person_model
 from reidray.progress import Activity
 
@@ -122,7 +122,11 @@ def embed_baselines(
 
 
 def embed_model(
-    name: str, model: LoadedModel, config: CompareConfig, images: ComparedImages, pool: Pool
+    name: str,
+    model: LoadedModel,
+    config: CompareConfig,
+    images: ComparedImages,
+    pool: EmbeddingPool,
 ) -> Method:
     """A model's embeddings.
 
@@ -130,14 +134,17 @@ def embed_model(
         UserError: an image does not decode that did so before.
     """
     start = time.perf_counter()
-    sets = [ImageSet(images.location, tuple(image_names(labels))) for labels in images.sets]
-    found = embed_image_sets(model, sets, pool)
+    image_sets = [
+        ImageSet(set_name, images.location, image_names(labels))
+        for set_name, labels in zip(images.set_names, images.sets, strict=True)
+    ]
+    found = embed_image_sets(model, image_sets, pool)
     seconds = time.perf_counter() - start
-    for part, labels in zip(found, images.sets, strict=True):
-        _check_bad(images, part.bad, len(labels.person_ids), max_bad=0)
+    for each in image_sets:
+        each.check_bad_images(found[each.name].bad, max_bad=0)
     training_seconds = model.card.metrics.get("training_seconds")
     metric = config.metric or model.card.metric
-    embeddings = tuple(part.predictions.embeddings for part in found)
+    embeddings = tuple(found[each.name].predictions.embeddings for each in image_sets)
     return Method(name, metric, embeddings, training_seconds, seconds, model.model_id)
 
 

@@ -1,56 +1,38 @@
-"""What judging gives: figures, and of a ranking how each query fared."""
+"""The result of an evaluation, and the files that hold it."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from reidray.data.ids import CAMERA_IDS_FILE, PERSON_IDS_FILE, id_name_files
+from reidray.storage.csv_files import write_csv
+
+METRICS_FILE = "evaluation.json"
+QUERIES_FILE = "per_query.csv"
+CURVE_FILE = "cmc.png"
+EVALUATION_FILES = frozenset(
+    {METRICS_FILE, QUERIES_FILE, CURVE_FILE, PERSON_IDS_FILE, CAMERA_IDS_FILE}
+)
 
 RANKS = (1, 5, 10)
-"""Where the cumulative match curve is quoted."""
+"""Ranks whose value on the cumulative match curve is a metric."""
 
-NAMED_WITHOUT_MATCH = 10
-"""Queries without a match that are named in a line; the table of the queries has all."""
-
-
-@dataclass(frozen=True, eq=False)
-class ImageLabels:
-    """Who is on some images.
-
-    Attributes:
-        person_ids: (N,) int64.
-        camera_ids: (N,) int64; None where not every one is known.
-        names: N file names; None where they are not known.
-    """
-
-    person_ids: NDArray[np.int64]
-    camera_ids: NDArray[np.int64] | None = None
-    names: tuple[str, ...] | None = None
-
-    def take(self, rows: NDArray[np.int64]) -> "ImageLabels":
-        """The labels of some of the images.
-
-        Args:
-            rows: (M,) int64 indices.
-        """
-        return ImageLabels(
-            self.person_ids[rows],
-            None if self.camera_ids is None else self.camera_ids[rows],
-            None if self.names is None else tuple(self.names[row] for row in rows),
-        )
+MAX_NAMED_QUERIES = 10
+"""Queries without a match that a message names; the table of the queries has all."""
 
 
 class QueryResult(NamedTuple):
-    """How one query fared.
+    """Hold the result of one query; the fields are the columns of `per_query.csv`.
 
     Attributes:
-        query: its file name, or its row, counted from 0.
-        person: who is on it; None where unknown.
-        camera: which one took it; None where unknown.
+        query: file name of the query, or its index, counted from 0.
+        person: person id; None where unknown.
+        camera: camera id; None where unknown.
         average_precision: 0 to 1; None where the query does not count.
-        first_match_rank: 1 is the best; None where no match is ranked.
-        matches: gallery images that are right answers.
+        first_match_rank: rank of the first match, 1 for the best; None where no match is ranked.
+        matches: number of gallery images that match.
     """
 
     query: str
@@ -63,16 +45,16 @@ class QueryResult(NamedTuple):
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What judging gives.
+    """Hold the result of an evaluation.
 
     Attributes:
-        metrics: by name.
-        queries: of a judged ranking, in the order of the queries.
-        curve: its cumulative match curve: the n-th value is the share of queries with a match
-            among the best n; at most as long as the gallery.
-        summary: its figures and rules in one line.
-        person_ids: the numbers of people who have names.
-        camera_ids: likewise of cameras.
+        metrics: metrics by name.
+        queries: results of the queries, in their order; empty without a ranking.
+        curve: cumulative match curve: value n is the share of queries with a match among the best
+            n gallery images; at most as long as the gallery.
+        summary: the metrics and the protocol in one line.
+        person_ids: the ids of people who have names.
+        camera_ids: the ids of cameras that have names.
     """
 
     metrics: dict[str, Any]
@@ -84,17 +66,39 @@ class EvaluationResult:
 
 
 def unmatched_metrics(queries: Sequence[str]) -> dict[str, Any]:
-    """Return how many queries have no match, and the names of the first of them."""
+    """Return the number of queries without a match, and the names of the first of them."""
     return {
         "queries_without_match": len(queries),
-        "without_match": list(queries[:NAMED_WITHOUT_MATCH]),
+        "without_match": list(queries[:MAX_NAMED_QUERIES]),
     }
 
 
 def describe_unmatched(queries: Sequence[str]) -> list[str]:
-    """Return a line on the queries without a match, where there are any."""
+    """Return a line about the queries without a match, or no line where there are none."""
     if not queries:
         return []
-    named = ", ".join(map(repr, queries[:NAMED_WITHOUT_MATCH]))
-    more = ", ..." if len(queries) > NAMED_WITHOUT_MATCH else ""
+    named = ", ".join(map(repr, queries[:MAX_NAMED_QUERIES]))
+    more = ", ..." if len(queries) > MAX_NAMED_QUERIES else ""
     return [f"queries without a match: {len(queries)} ({named}{more})"]
+
+
+def write_evaluation(folder: Path, result: EvaluationResult) -> None:
+    """Write the files of an evaluation into an empty folder."""
+    from reidray.reporting.charts.cmc import cmc_chart  # imports Matplotlib
+
+    record = {**result.metrics, "cmc": list(result.curve)}
+    (folder / METRICS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (folder / QUERIES_FILE).write_bytes(query_table(result.queries))
+    for name, text in id_name_files(result.person_ids, result.camera_ids).items():
+        (folder / name).write_text(text, encoding="utf-8")
+    (folder / CURVE_FILE).write_bytes(cmc_chart(result.curve, result.summary))
+
+
+def query_table(queries: Sequence[QueryResult]) -> bytes:
+    """Return the queries as CSV in UTF-8, the worst first; queries that do not count come last.
+
+    Characters of file names that UTF-8 cannot hold are written as their codes.
+    """
+    ordered = sorted(queries, key=lambda query: query.average_precision or 0.0)
+    ordered.sort(key=lambda query: query.average_precision is None)
+    return write_csv(QueryResult._fields, ordered)

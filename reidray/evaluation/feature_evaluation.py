@@ -1,29 +1,32 @@
 """Figures of features: how well those of a gallery answer those of the queries."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
-from reidray.config.scoring import EvaluateConfig, ProtocolName
-from reidray.errors import UserError
+from reidray.config.scoring import EvaluateConfig
 from reidray.evaluation.evaluation_result import (
     RANKS,
     EvaluationResult,
-    ImageLabels,
     QueryResult,
     describe_unmatched,
     unmatched_metrics,
 )
 from reidray.evaluation.feature_files import FeatureSets, ImageFeatures, read_features
+from reidray.evaluation.image_labels import (
+    ImageLabels,
+    choose_protocol,
+    errors_of,
+    label_ground_truth,
+)
 from reidray.evaluation.name_matching import nothing_in_common
 from reidray.metrics import RankingMetrics, evaluate, evaluate_open_set
-from reidray.metrics.protocols import GroundTruth, build_ground_truth, default_protocol
+from reidray.metrics.protocols import GroundTruth
 from reidray.retrieval import Reranking
-from reidray.scoring.gallery_distractors import score_images, separation_figures
+from reidray.scoring.gallery_distractors import evaluate_distractor_scores, score_distractors
 
 log = logging.getLogger("reidray")
 
@@ -78,10 +81,10 @@ def evaluate_features(
         UserError: they do not fit each other or the rules, or no query has a match.
     """
     protocol = config.protocol or choose_protocol(query.labels, gallery.labels)
-    truth = build_truth(query.labels, gallery.labels, protocol, source)
+    truth = label_ground_truth(query.labels, gallery.labels, protocol, source)
     people = query.labels.person_ids, gallery.labels.person_ids
     cameras = query.labels.camera_ids, gallery.labels.camera_ids
-    with _mistakes_in(source):
+    with errors_of(source):
         images = query.embeddings, gallery.embeddings, *people, *cameras
         metrics = evaluate(
             *images,
@@ -97,8 +100,10 @@ def evaluate_features(
             rates = evaluate_open_set(*images, metric=metric, protocol=protocol)
             figures["open_set"] = asdict(rates.at(config.false_accept_rate))
         if config.distractor_scores:
-            scores = score_images(query.embeddings, gallery.embeddings, gallery.uncertainty, metric)
-            figures["distractor_scores"] = separation_figures(
+            scores = score_distractors(
+                query.embeddings, gallery.embeddings, gallery.uncertainty, metric
+            )
+            figures["distractor_scores"] = evaluate_distractor_scores(
                 gallery.labels.person_ids, scores, source
             )
     queries = _query_figures(query.labels, truth, metrics)
@@ -107,42 +112,6 @@ def evaluate_features(
         log.info("%s", line)
     curve = metrics.cmc[: len(gallery.embeddings)].tolist()
     return EvaluationResult(figures | unmatched_metrics(unmatched), queries, curve, str(metrics))
-
-
-def choose_protocol(query: ImageLabels, gallery: ImageLabels) -> ProtocolName:
-    """Return the protocol of labelled images for which none is asked (see `default_protocol`)."""
-    return default_protocol(
-        query.person_ids, gallery.person_ids, query.camera_ids, gallery.camera_ids
-    )
-
-
-def build_truth(
-    query: ImageLabels, gallery: ImageLabels, protocol: str, source: str
-) -> GroundTruth:
-    """Which gallery images are each query's matches.
-
-    Raises:
-        UserError: the labels do not fit the protocol, or no query has a match.
-    """
-    shape = len(query.person_ids), len(gallery.person_ids)
-    with _mistakes_in(source):
-        return build_ground_truth(
-            query.person_ids,
-            gallery.person_ids,
-            query.camera_ids,
-            gallery.camera_ids,
-            protocol,
-            shape,
-        )
-
-
-@contextmanager
-def _mistakes_in(source: str) -> Iterator[None]:
-    """What is wrong with arrays is wrong with where they come from."""
-    try:
-        yield
-    except ValueError as error:
-        raise UserError(f"{source}: {error}") from error
 
 
 def _figures(metrics: RankingMetrics) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from reidray.data.ids import (
 )
 from reidray.data.reading.file_names import parse_crop_name
 from reidray.errors import UserError
-from reidray.evaluation.evaluation_result import ImageLabels
+from reidray.evaluation.image_labels import ImageLabels
 
 Array = NDArray[Any]
 

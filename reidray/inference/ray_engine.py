@@ -24,11 +24,10 @@ from reidray.inference.actor_pool import (
     ActorAddress,
     Block,
     BlockTask,
-    ObjectRef,
     StartActor,
     run_on_actors,
 )
-from reidray.inference.decode_tasks import SharedInputs, decode_block, decode_planned
+from reidray.inference.decode_tasks import ObjectRef, SharedInputs, decode_block, decode_planned
 from reidray.inference.image_batches import BatchPredictions, DecodedBatch, Digests, ImageBatch
 from reidray.inference.local_engine import predict_decoded
 from reidray.inference.prediction_loop import prepare_for_inference

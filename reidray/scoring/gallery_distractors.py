@@ -1,13 +1,14 @@
-"""Gallery images that show no person: their scores, and how good these are."""
+"""Find gallery images that show no person, and measure how well their scores tell them apart."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reidray.errors import UserError
+from reidray.inference.predictions import Predictions
 from reidray.metrics.distractor_scores import distractor_auc, mean_neighbour_distance
 from reidray.metrics.protocols import DISTRACTOR, JUNK
 from reidray.storage.csv_files import write_csv
@@ -15,83 +16,126 @@ from reidray.storage.csv_files import write_csv
 DISTRACTOR_SCORE = "distractor_score"
 ATTRIBUTE_DOUBT = "attribute_doubt"
 
-KINDS = {"distractors": DISTRACTOR, "junk": JUNK}
-"""What labels call images that show no person, or too little of one."""
+DISTRACTOR_LABELS = {"distractors": DISTRACTOR, "junk": JUNK}
+"""Person ids of images that show no person, or too little of one, by kind."""
 
 Scores = dict[str, NDArray[np.float32]]
-"""By name, a number for each of N images that rises with the likelihood that it shows nobody."""
+"""(N,) float32 scores by name, which rise with the likelihood that an image shows no person."""
 
 
-def score_images(
+@dataclass(frozen=True, eq=False)
+class FilteredGallery:
+    """Hold the distractor scores of a gallery of N images.
+
+    Attributes:
+        keep: (N,) bool, whether an image is ranked.
+        scores: scores of all N images.
+    """
+
+    keep: NDArray[np.bool_]
+    scores: Scores
+
+
+def score_distractors(
     query: NDArray[np.generic],
     gallery: NDArray[np.generic],
-    doubt: NDArray[np.float32] | None,
+    uncertainty: NDArray[np.float32] | None,
     metric: str,
 ) -> Scores:
-    """The scores of a gallery.
+    """Return the distractor scores of a gallery.
 
-    `attribute_doubt` is the Trento report's. `distractor_score` is the distance to the nearest
-    other images, times the doubt: each finds what the other misses. Where the model predicts no
-    attributes there is the distance alone.
+    `attribute_doubt` is the uncertainty of the attributes, a score of the University of Trento.
+    `distractor_score` is the mean distance to the nearest other images, times the uncertainty; each
+    factor finds distractors that the other misses. Where the model predicts no attributes,
+    `distractor_score` is the distance alone.
 
     Args:
         query: (Q, D) embeddings.
-        gallery: (G, D) likewise.
-        doubt: (G,) of the attributes; None, or NaN, where the model predicts none.
+        gallery: (G, D) embeddings.
+        uncertainty: (G,) uncertainty of the attributes; None, or NaN, where the model predicts
+            none.
         metric: distance between embeddings.
     """
     distance = mean_neighbour_distance(query, gallery, metric=metric)
-    if doubt is None or np.isnan(doubt).any():
+    if uncertainty is None or np.isnan(uncertainty).any():
         return {DISTRACTOR_SCORE: distance}
-    return {DISTRACTOR_SCORE: distance * doubt, ATTRIBUTE_DOUBT: doubt}
+    return {DISTRACTOR_SCORE: distance * uncertainty, ATTRIBUTE_DOUBT: uncertainty}
 
 
-def distractor_table(names: Sequence[str], scores: Scores) -> bytes:
-    """The scores as CSV in UTF-8, a line for each of N images, likely distractors first."""
+def filter_distractors(
+    query: Predictions, gallery: Predictions, metric: str, max_score: float | None
+) -> FilteredGallery:
+    """Score the distractors of a gallery and leave out the likeliest.
+
+    Args:
+        query: predictions for the queries.
+        gallery: predictions for the N images of the gallery.
+        metric: distance between embeddings.
+        max_score: images with a higher `distractor_score` are left out; None leaves out none.
+
+    Raises:
+        UserError: no image is left.
+    """
+    scores = score_distractors(query.embeddings, gallery.embeddings, gallery.uncertainty, metric)
+    decisive = scores[DISTRACTOR_SCORE]
+    keep = decisive <= (np.inf if max_score is None else max_score)
+    if not keep.any():
+        raise UserError(
+            f"`max_distractor_score={max_score:g}` leaves out the whole gallery, whose least score "
+            f"is {decisive.min():.4g}: raise it, or rank without it"
+        )
+    return FilteredGallery(keep, scores)
+
+
+def distractor_table(paths: Sequence[str], scores: Scores) -> bytes:
+    """Return the scores as CSV in UTF-8, a line for each of N images, likely distractors first."""
     order = np.argsort(-scores[DISTRACTOR_SCORE], kind="stable")
     columns = [values[order] for values in scores.values()]
-    rows = zip((names[row] for row in order), *columns, strict=True)
+    rows = zip((paths[index] for index in order), *columns, strict=True)
     return write_csv(("file", *scores), rows)
 
 
-def labelled_distractors(people: NDArray[np.int64], source: str) -> list[str]:
-    """Which of `KINDS` labels tell from people.
+def find_distractor_kinds(person_ids: NDArray[np.int64], source: str) -> list[str]:
+    """Return the kinds of `DISTRACTOR_LABELS` that a labelled gallery holds beside people.
 
     Args:
-        people: (N,) int64, who is on each image.
-        source: where the labels come from, for the message of an error.
+        person_ids: (N,) int64 labels.
+        source: origin of the labels, for the message of an error.
 
     Raises:
-        UserError: none.
+        UserError: the gallery holds no distractors and no junk, or no people.
     """
-    found = [kind for kind, label in KINDS.items() if (people == label).any()]
-    if not found or not (people > DISTRACTOR).any():
+    kinds = [kind for kind, label in DISTRACTOR_LABELS.items() if (person_ids == label).any()]
+    if not kinds or not (person_ids > DISTRACTOR).any():
         raise UserError(
             f"{source}: the gallery's labels tell no distractors (person 0) or junk (person -1) "
-            "from people: leave out --distractor-scores"
+            "from people: leave out `distractor_scores`"
         )
-    return found
+    return kinds
 
 
-def separation_figures(people: NDArray[np.int64], scores: Scores, source: str) -> dict[str, Any]:
-    """How well scores tell distractors, and junk, from people.
+def evaluate_distractor_scores(
+    person_ids: NDArray[np.int64], scores: Scores, source: str
+) -> dict[str, Any]:
+    """Measure how well each score tells distractors, and junk, from people.
 
     Args:
-        people: (N,) int64, who is on each image.
-        scores: of the images.
-        source: where the labels come from, for the message of an error.
+        person_ids: (N,) int64 labels.
+        scores: scores of the N images.
+        source: origin of the labels, for the message of an error.
 
     Returns:
-        By kind and by score the AUC, its interval and the counts.
+        By kind and by score the fields of `DistractorAUC`.
 
     Raises:
-        UserError: there are no distractors and no junk.
+        UserError: there are no distractors and no junk, or no people.
     """
-    found: dict[str, Any] = {}
-    for kind in labelled_distractors(people, source):
-        chosen = (people > DISTRACTOR) | (people == KINDS[kind])
-        found[kind] = {
-            name: asdict(distractor_auc(values[chosen], people[chosen] == KINDS[kind]))
+    metrics: dict[str, Any] = {}
+    for kind in find_distractor_kinds(person_ids, source):
+        label = DISTRACTOR_LABELS[kind]
+        chosen = (person_ids > DISTRACTOR) | (person_ids == label)
+        metrics[kind] = {
+            name: asdict(distractor_auc(values[chosen], person_ids[chosen] == label))
             for name, values in scores.items()
         }
-    return found
+    return metrics

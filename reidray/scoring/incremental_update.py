@@ -1,6 +1,6 @@
-"""Of the images of a night, those that a store does not know yet, and where all are kept in it."""
+"""Find the images of a nightly run that a store does not know, and add them to the store."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,152 +8,164 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from reidray.data.images.decoding import BadImage
-from reidray.inference.digests import HASH_BYTES
-from reidray.inference.image_batches import BatchPredictions, ImageSet
-from reidray.inference.predictions import Predictions, joined
-from reidray.scoring.store.embedding_store import EmbeddingStore, look_up_images
+from reidray.inference.image_batches import DIGEST_BYTES, BatchPredictions, ImageSet
+from reidray.inference.predictions import Predictions, concatenate
+from reidray.scoring.store.embedding_store import EmbeddingStore, find_known_files
 from reidray.scoring.store.part_file import IMAGES_SCHEMA
 
 PART_ROWS = 8192
-"""Images whose embeddings are written together; a run that is killed loses fewer than these."""
+"""Images whose embeddings are written together. A run that is killed loses fewer than these."""
 
 
-@dataclass(frozen=True)
-class StoredSet:
-    """Where the embeddings of an image set are kept.
+@dataclass(frozen=True, eq=False)
+class StoredImages:
+    """Hold the places of the images of a set in a store.
 
     Attributes:
-        rows: (M,) int64 ascending, indices in the set's paths of the images that decode.
-        kept: (M,) int64, their rows in the store.
-        bad: the images that do not decode, by path.
+        images: the image set.
+        indices: (M,) int64 ascending, indices in the paths of the set of the images that decode.
+        rows: (M,) int64, the rows of these images in the store.
+        bad: the images that do not decode, sorted by path.
     """
 
+    images: ImageSet
+    indices: NDArray[np.int64]
     rows: NDArray[np.int64]
-    kept: NDArray[np.int64]
     bad: tuple[BadImage, ...]
+
+    @property
+    def paths(self) -> list[str]:
+        """Return the paths of the M images that decode."""
+        return [self.images.paths[index] for index in self.indices]
+
+
+class KnownImages:
+    """Hold what is known of each image of a set: the digest of its file, or why it is bad.
+
+    Attributes:
+        images: the image set.
+    """
+
+    def __init__(self, images: ImageSet, store: EmbeddingStore) -> None:
+        """Look up the images of a set in a store.
+
+        Args:
+            images: the image set.
+            store: opened with the folder of the set.
+        """
+        self.images = images
+        self._folder = folder_of(images)
+        self._stamps = images.location.read_stamps(images.paths)
+        known = find_known_files(
+            store.images_in(self._folder),
+            pa.array(images.paths),
+            pa.array(self._stamps, pa.string()),
+        )
+        self._digests: list[bytes | None] = known.digests.to_pylist()
+        self._reasons: dict[int, str] = {
+            index: known.reasons[index].as_py()
+            for index in np.flatnonzero(known.reasons.is_valid()).tolist()
+        }
+
+    def missing(self, store: EmbeddingStore) -> NDArray[np.int64]:
+        """Return the indices, ascending, of the images that have to be embedded."""
+        missing = store.find_rows(pa.array(self._digests, pa.binary(DIGEST_BYTES))) < 0
+        missing[list(self._reasons)] = False
+        return np.flatnonzero(missing)
+
+    def record(self, result: BatchPredictions) -> list[dict[str, object]]:
+        """Record the digests of a batch, and the images of it that are bad.
+
+        Returns:
+            A row of `IMAGES_SCHEMA` for each image; its digest is empty where the file cannot be
+            read.
+        """
+        rows: list[dict[str, object]] = []
+        for position, index in enumerate(result.batch.indices):
+            digest, reason = result.digests[position], result.bad.get(position)
+            self._digests[index] = digest or None
+            if reason is not None:
+                self._reasons[index] = reason
+            rows.append(
+                {
+                    "folder": self._folder,
+                    "path": self.images.paths[index],
+                    "stamp": self._stamps[index],
+                    "content": digest,
+                    "reason": reason,
+                }
+            )
+        return rows
+
+    def locate(self, store: EmbeddingStore) -> StoredImages:
+        """Return the place of each image in the store, which has all that decode.
+
+        Raises:
+            RuntimeError: an image that decodes has no embedding.
+        """
+        paths = self.images.paths
+        decoded = [index for index in range(len(paths)) if index not in self._reasons]
+        digests = [self._digests[index] for index in decoded]
+        rows = store.find_rows(pa.array(digests, pa.binary(DIGEST_BYTES)))
+        if (rows < 0).any():
+            first = paths[decoded[int(np.argmin(rows))]]
+            raise RuntimeError(f"{first} and {(rows < 0).sum() - 1} others were not embedded")
+        bad = (BadImage(paths[index], reason) for index, reason in self._reasons.items())
+        return StoredImages(
+            self.images,
+            np.array(decoded, dtype=np.int64),
+            rows,
+            tuple(sorted(bad, key=lambda image: image.path)),
+        )
 
 
 class IncrementalUpdate:
-    """What a night adds to a store.
+    """Add new embeddings to a store, in parts of at least `PART_ROWS` images.
 
     Attributes:
-        missing: of each set the rows, ascending, that have to be read.
-        embedded: how many were embedded so far.
-        retries: requests to an object store that were sent again so far.
+        num_embedded: number of images embedded so far.
+        num_retries: requests to an object store that were sent again so far.
     """
 
-    def __init__(self, sets: Sequence[ImageSet], store: EmbeddingStore) -> None:
-        """Look up some sets.
+    def __init__(self, store: EmbeddingStore, known_images: Iterable[KnownImages]) -> None:
+        """Begin an update.
 
         Args:
-            sets: the images of the night.
-            store: the embeddings of its model, opened with the folders of the sets.
+            store: the store.
+            known_images: the image sets of the run; `add` records what it learns in them.
         """
-        self.embedded = 0
-        self.retries = 0
+        self.num_embedded = 0
+        self.num_retries = 0
         self._store = store
-        folders = [folder_of(each) for each in sets]
-        seen = {folder: store.take_seen(folder) for folder in set(folders)}
-        self._sets = [
-            _Sighted(each, folder, seen[folder]) for each, folder in zip(sets, folders, strict=True)
-        ]
-        self.missing = [sighted.missing(store) for sighted in self._sets]
+        self._known_images = {each.images.name: each for each in known_images}
         self._predictions: list[Predictions] = []
         self._embedded: list[dict[str, object]] = []
-        self._named: list[dict[str, object]] = []
+        self._without_embedding: list[dict[str, object]] = []
 
-    def known(self) -> NDArray[np.bytes_]:
-        """Sorted digests, (N,) S32, of what the store has embeddings of."""
-        return np.sort(np.array(self._store.contents.to_pylist(), dtype=f"S{HASH_BYTES}"))
+    def add(self, results: Sequence[BatchPredictions]) -> None:
+        """Add the predictions of some batches, and write a part once there are enough."""
+        for result in results:
+            self.num_retries += result.num_retries
+            self.num_embedded += len(result.positions)
+            rows = self._known_images[result.batch.set_name].record(result)
+            self._predictions.append(result.predictions)
+            embedded = result.positions.tolist()
+            self._embedded += [rows[position] for position in embedded]
+            # A file that cannot be read has no digest, so that the store cannot know it again.
+            others = sorted(set(range(len(rows))) - set(embedded))
+            self._without_embedding += [rows[each] for each in others if rows[each]["content"]]
+            if len(self._embedded) + len(self._without_embedding) >= PART_ROWS:
+                self.write()
 
-    def take(self, batch: BatchPredictions) -> None:
-        """Keep what was embedded; it is written once there is enough of it."""
-        self.retries += batch.retries
-        self.embedded += len(batch.kept)
-        images = self._sets[batch.set].take(batch)
-        embedded = set(batch.kept.tolist())
-        self._predictions.append(batch.predictions)
-        self._embedded += [images[place] for place in batch.kept]
-        self._named += [
-            image
-            for place, image in enumerate(images)
-            if image["content"] and place not in embedded
-        ]
-        if len(self._embedded) + len(self._named) >= PART_ROWS:
-            self._write()
-
-    def finish(self) -> list[StoredSet]:
-        """Write what is left, and say where all images are kept."""
-        self._write()
-        return [sighted.stored(self._store) for sighted in self._sets]
-
-    def _write(self) -> None:
-        rows = self._embedded + self._named
+    def write(self) -> None:
+        """Write what is not written yet."""
+        rows = self._embedded + self._without_embedding
         if rows:
             images = pa.Table.from_pylist(rows, schema=IMAGES_SCHEMA)
-            self._store.append(images, joined(self._predictions))
-        self._predictions, self._embedded, self._named = [], [], []
+            self._store.append(images, concatenate(self._predictions))
+        self._predictions, self._embedded, self._without_embedding = [], [], []
 
 
 def folder_of(images: ImageSet) -> str:
-    """The folder of a set, as a store names it."""
+    """Return the folder of an image set, as a store names it."""
     return images.location.uri.partition("?")[0]
-
-
-class _Sighted:
-    """The images of a set, with what is known of each."""
-
-    def __init__(self, images: ImageSet, folder: str, seen: pa.Table) -> None:
-        self._paths = images.paths
-        self._folder = folder
-        self._stamps = images.location.read_stamps(images.paths)
-        self._reasons: dict[int, str] = {}
-        paths, stamps = pa.array(images.paths), pa.array(self._stamps, pa.string())
-        known = look_up_images(seen, paths, stamps)
-        self._contents: list[bytes | None] = known.contents.to_pylist()
-        for row in np.flatnonzero(known.reasons.is_valid()).tolist():
-            self._reasons[row] = known.reasons[row].as_py()
-
-    def missing(self, store: EmbeddingStore) -> NDArray[np.int64]:
-        """Rows of the images that have no embedding, but for those known to be no pictures."""
-        absent = store.rows_of(pa.array(self._contents, pa.binary(HASH_BYTES))) < 0
-        absent[list(self._reasons)] = False
-        return np.flatnonzero(absent)
-
-    def take(self, batch: BatchPredictions) -> list[dict[str, object]]:
-        """Learn what was read.
-
-        Returns:
-            A row of a store for each image; its content is empty where it could not be read.
-        """
-        reasons = {
-            batch.rows[place]: why for place, why in zip(batch.bad, batch.reasons, strict=True)
-        }
-        self._reasons |= reasons
-        for row, content in zip(batch.rows, batch.contents, strict=True):
-            self._contents[row] = content or None
-        return [
-            {
-                "folder": self._folder,
-                "path": self._paths[row],
-                "stamp": self._stamps[row],
-                "content": content,
-                "reason": reasons.get(row),
-            }
-            for row, content in zip(batch.rows, batch.contents, strict=True)
-        ]
-
-    def stored(self, store: EmbeddingStore) -> StoredSet:
-        """Where the images are kept, now that every one is known."""
-        good = [row for row in range(len(self._paths)) if row not in self._reasons]
-        contents = pa.array([self._contents[row] for row in good], pa.binary(HASH_BYTES))
-        kept = store.rows_of(contents)
-        if (kept < 0).any():
-            lost = self._paths[good[int(np.argmin(kept))]]
-            raise RuntimeError(f"{lost} and {(kept < 0).sum() - 1} others were not embedded")
-        bad = (BadImage(self._paths[row], why) for row, why in self._reasons.items())
-        return StoredSet(
-            np.array(good, dtype=np.int64),
-            kept,
-            tuple(sorted(bad, key=lambda image: image.path)),
-        )

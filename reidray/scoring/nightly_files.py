@@ -1,7 +1,6 @@
-"""The files that a night leaves."""
+"""Write the files of a nightly run, but for its summary."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +9,11 @@ from numpy.typing import NDArray
 from reidray.config.scoring import ScoreConfig
 from reidray.data.annotations import write_annotations
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
-from reidray.inference.image_batches import ImageSet
+from reidray.data.images.decoding import BadImage
 from reidray.models import LoadedModel
-from reidray.scoring.distractor_filter import FilteredGallery
 from reidray.scoring.gallery_distractors import distractor_table
-from reidray.scoring.incremental_update import StoredSet
-from reidray.scoring.quarantine import attribute_rows, write_quarantine
+from reidray.scoring.gallery_ranking import GalleryRanking
+from reidray.scoring.incremental_update import StoredImages
 from reidray.scoring.ranking_file import write_ranking
 from reidray.scoring.scoring_paths import (
     ATTRIBUTE_FILE,
@@ -23,62 +21,78 @@ from reidray.scoring.scoring_paths import (
     QUARANTINE_FILE,
     RANKING_FILE,
 )
+from reidray.storage.csv_files import write_csv
 
 
-@dataclass(frozen=True)
-class NightlySet:
-    """Images of a night, and where their embeddings are kept."""
+def write_nightly_files(
+    folder: Path,
+    model: LoadedModel,
+    queries: StoredImages,
+    gallery: StoredImages,
+    ranked: GalleryRanking,
+    config: ScoreConfig,
+) -> None:
+    """Write the ranking, the attributes, the distractor scores and the quarantine.
 
-    images: ImageSet
-    stored: StoredSet
-
-
-@dataclass(frozen=True)
-class RankedNight:
-    """What a night came to.
-
-    Attributes:
-        queries: its queries.
-        gallery: its gallery.
-        ranking: query name to its nearest gallery names, the best first.
-        codes: (M, A) int64, attribute codes of the gallery images that decode.
-        sifted: which of these were taken for people; None where it was not asked for.
+    Args:
+        folder: an empty folder.
+        model: the model of the run.
+        queries: the queries.
+        gallery: the gallery.
+        ranked: the results.
+        config: `keep_missing` and `distractor_scores` apply.
     """
+    (folder / RANKING_FILE).write_bytes(write_ranking(ranked.ranking))
+    if predicts_pedestrian_attributes(model):
+        rows = attribute_rows(
+            gallery.images.paths,
+            gallery.indices,
+            ranked.attribute_labels,
+            keep_missing=config.keep_missing,
+        )
+        (folder / ATTRIBUTE_FILE).write_bytes(write_annotations(rows))
+    if config.distractor_scores and ranked.filtered is not None:
+        table = distractor_table(gallery.paths, ranked.filtered.scores)
+        (folder / DISTRACTOR_FILE).write_bytes(table)
+    bad = {"query": queries.bad, "gallery": gallery.bad}
+    (folder / QUARANTINE_FILE).write_bytes(write_quarantine(bad))
 
-    queries: NightlySet
-    gallery: NightlySet
-    ranking: Mapping[str, Sequence[str]]
-    codes: NDArray[np.int64]
-    sifted: FilteredGallery | None
 
-
-def predicts_pedestrians(model: LoadedModel) -> bool:
+def predicts_pedestrian_attributes(model: LoadedModel) -> bool:
     """Tell whether the model's attributes are those of `classification_test.csv`."""
     return model.architecture.schema == PEDESTRIAN_SCHEMA
 
 
-def write_files(folder: Path, model: LoadedModel, night: RankedNight, config: ScoreConfig) -> None:
-    """Write all but the summary into an empty folder.
+def attribute_rows(
+    paths: Sequence[str],
+    indices: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    *,
+    keep_missing: bool,
+) -> Iterator[tuple[str, Mapping[str, int] | None]]:
+    """Yield the path and the attribute labels of each gallery image, in the order of the paths.
 
     Args:
-        folder: it.
-        model: of the night.
-        night: what it came to.
-        config: what was asked for.
+        paths: N paths.
+        indices: (M,) indices of the images that decode.
+        labels: (M, A) the pedestrian attributes of these images.
+        keep_missing: whether an image that does not decode has a row, with None for labels.
     """
-    (folder / RANKING_FILE).write_bytes(write_ranking(night.ranking))
-    queries, gallery = night.queries, night.gallery
-    if predicts_pedestrians(model):
-        rows = attribute_rows(
-            gallery.images.paths,
-            gallery.stored.rows,
-            night.codes,
-            keep_missing=config.keep_missing,
-        )
-        (folder / ATTRIBUTE_FILE).write_bytes(write_annotations(rows))
-    if night.sifted is not None and config.distractor_scores:
-        names = [gallery.images.paths[row] for row in gallery.stored.rows]
-        table = distractor_table(names, night.sifted.scores)
-        (folder / DISTRACTOR_FILE).write_bytes(table)
-    bad = {"query": queries.stored.bad, "gallery": gallery.stored.bad}
-    (folder / QUARANTINE_FILE).write_bytes(write_quarantine(bad))
+    positions = np.full(len(paths), -1)
+    positions[indices] = np.arange(len(indices))
+    for path, position in zip(paths, positions, strict=True):
+        if position >= 0:
+            values = map(int, labels[position])
+            yield path, dict(zip(PEDESTRIAN_SCHEMA.names, values, strict=True))
+        elif keep_missing:
+            yield path, None
+
+
+def write_quarantine(bad: Mapping[str, Sequence[BadImage]]) -> bytes:
+    """Return a CSV file of the images that do not decode, with the columns file, split, reason.
+
+    Args:
+        bad: the images of each split, by its name.
+    """
+    rows = ((image.path, split, image.reason) for split, images in bad.items() for image in images)
+    return write_csv(("file", "split", "reason"), rows)

@@ -2,34 +2,26 @@
 
 import json
 import logging
-import posixpath
-from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from reidray.config.scoring import ScoreConfig
-from reidray.data.images.decoding import BadImage, check_bad_images
 from reidray.data.reading.image_folders import describe_skipped, find_images
-from reidray.inference.embedder import prediction_shape
-from reidray.inference.image_batches import ImageSet
-from reidray.inference.predictions import Predictions
+from reidray.inference.image_batches import ImageSet, plan_batches
+from reidray.inference.prediction_loop import prediction_shape
 from reidray.models import load_person_model
 from reidray.progress import SHOW_AFTER_SECONDS, Stages, warn_when_slow
-from reidray.retrieval.partitioned_search import top_k_from_parts
-from reidray.scoring.distractor_filter import filter_distractors
-from reidray.scoring.incremental_update import IncrementalUpdate, folder_of
-from reidray.scoring.nightly_embedding import embed_missing
-from reidray.scoring.nightly_files import (
-    NightlySet,
-    RankedNight,
-    predicts_pedestrians,
-    write_files,
+from reidray.scoring.embedding_engine import Throughput, open_engine
+from reidray.scoring.gallery_ranking import GalleryRanking, rank_gallery
+from reidray.scoring.incremental_update import (
+    IncrementalUpdate,
+    KnownImages,
+    StoredImages,
+    folder_of,
 )
+from reidray.scoring.nightly_files import predicts_pedestrian_attributes, write_nightly_files
 from reidray.scoring.ranking_file import check_names
 from reidray.scoring.scoring_paths import (
     ATTRIBUTE_FILE,
@@ -57,183 +49,145 @@ def run_nightly(
 ) -> dict[str, Any]:
     """Rank the gallery for every query, predict its attributes and publish the files together.
 
-    The output folder gets `reid_test.txt`, `classification_test.csv` where the model predicts the
-    pedestrian attributes, `distractors.csv` where it is asked for, `quarantine.csv` and
-    `scoring.json`; all but the last are the same bytes for the same model and images, however many
-    workers there are and whatever a store knew.
+    The run writes `reid_test.txt`, `classification_test.csv` where the model predicts the
+    pedestrian attributes, `distractors.csv` where the configuration asks for it, `quarantine.csv`
+    and `scoring.json`. All but the last have the same bytes for the same model and images, for any
+    number of workers and whatever the store holds.
 
     Args:
-        config: what to score.
-        session: connection to Ray, which the run opens after all checks and only when there is
+        config: the nightly run.
+        session: connection to Ray, which the run opens after all checks and only where there is
             much to embed; by default Ray is connected already.
         starts_ray: whether `session` starts Ray on this machine, with the GPUs of this machine.
 
     Returns:
-        What `scoring.json` holds, with the output folder and the images per second.
+        The contents of `scoring.json`, with the output folder and the images per second.
 
     Raises:
-        UserError: model, images or output are not what they should be, the cluster cannot place
-            the workers, too many images do not decode, or all of the gallery is taken for
+        UserError: the model, the images or the output are not usable, the cluster cannot place the
+            workers, too many images do not decode, or the whole gallery is left out as
             distractors. The output folder is then untouched.
     """
     check_score_outputs(config)
-    watch, retries = StageTimer(), retry_count()
-    session = session or nullcontext()
+    timer, retries_before = StageTimer(), retry_count()
+    workers, throughput = 0, Throughput()
     with atomic_output(config.output, OUTPUT_FILES, SUMMARY_FILE) as staging, Stages() as stages:
         stages.begin("reading the model", delay=SHOW_AFTER_SECONDS)
         with warn_when_slow("reading the model %s", config.model):
             model = load_person_model(config.model)
+        metric = config.metric or model.card.metric
+
         stages.begin(f"listing {config.queries} and {config.gallery}", delay=SHOW_AFTER_SECONDS)
         with warn_when_slow("listing %s and %s", config.queries, config.gallery):
-            sets = tuple(
-                list_image_set(uri, config.follow_links) for uri in (config.queries, config.gallery)
-            )
-        watch.lap("check")
-        known = "the images" if config.store is None else f"the images in the store {config.store}"
-        stages.begin(f"looking up {known}")
-        with _open_store(config, staging) as parts:
-            folders = [folder_of(images) for images in sets]
+            query_images = list_image_set(config.queries, "query", config.follow_links)
+            gallery_images = list_image_set(config.gallery, "gallery", config.follow_links)
+        timer.end_stage("check")
+
+        stages.begin(
+            f"looking up the images in the store {config.store}"
+            if config.store
+            else "looking up the images"
+        )
+        with open_store_parts(config, staging) as parts:
             store = EmbeddingStore(
                 parts,
                 model.model_id,
                 prediction_shape(model),
-                folders,
+                folders=[folder_of(query_images), folder_of(gallery_images)],
                 replace_existing=config.full,
             )
             with warn_when_slow("looking up what the store knows of the images"):
-                increment = IncrementalUpdate(sets, store)
-            watch.lap("look up")
+                known_queries = KnownImages(query_images, store)
+                known_gallery = KnownImages(gallery_images, store)
+                store.release_images()
+            batches = plan_batches(query_images, known_queries.missing(store))
+            batches += plan_batches(gallery_images, known_gallery.missing(store))
+            timer.end_stage("look up")
             stages.end()
-            embedding = embed_missing(model, sets, increment, config, session, starts_ray, watch)
+
+            update = IncrementalUpdate(store, [known_queries, known_gallery])
+            if batches:
+                num_images = sum(len(batch.paths) for batch in batches)
+                with open_engine(
+                    num_images, config, session or nullcontext(), timer, starts_ray=starts_ray
+                ) as engine:
+                    workers, throughput = engine.num_workers, Throughput()
+                    for results in engine.embed(model, batches, store.sorted_digests()):
+                        update.add(results)
+                        throughput.add(sum(len(result.batch.paths) for result in results))
+                    timer.end_stage("embed")
+
             stages.begin("ranking")
-            images = _complete(increment, sets, config.max_bad)
-            ranked = rank_gallery(images, store, config, config.metric or model.card.metric)
+            update.write()
+            queries, gallery = known_queries.locate(store), known_gallery.locate(store)
+            for each in (queries, gallery):
+                each.images.check_bad_images(each.bad, config.max_bad)
+            ranked = rank_gallery(queries, gallery, store, config, metric)
             store.remove_replaced()
-            watch.lap("rank")
+            timer.end_stage("rank")
+
         stages.begin("writing")
-        write_files(staging, model, ranked, config)
-        watch.lap("write")
+        write_nightly_files(staging, model, queries, gallery, ranked, config)
+        timer.end_stage("write")
         summary = {
             "model": model.model_id,
-            **_counts(ranked, config),
-            "metric": config.metric or model.card.metric,
-            "attributes": ATTRIBUTE_FILE if predicts_pedestrians(model) else NO_ATTRIBUTES,
-            "embedded": increment.embedded,
-            "workers": embedding.workers,
-            "retries": increment.retries + retry_count() - retries,
-            "stages": watch.seconds,
+            **_counts(queries, gallery, ranked, config),
+            "metric": metric,
+            "attributes": (
+                ATTRIBUTE_FILE if predicts_pedestrian_attributes(model) else NO_ATTRIBUTES
+            ),
+            "embedded": update.num_embedded,
+            "workers": workers,
+            "retries": update.num_retries + retry_count() - retries_before,
+            "stages": timer.seconds,
             "versions": {name: version(name) for name in ("reidray", "ray", "torch", "timm")},
         }
         (staging / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
-    return {"output": Location(config.output).uri, **summary, **embedding.pace}
+    return {"output": Location(config.output).uri, **summary, **throughput.summary()}
 
 
-def _complete(
-    increment: IncrementalUpdate, sets: Sequence[ImageSet], max_bad: float
-) -> tuple[NightlySet, NightlySet]:
-    """Queries and gallery, now that it is known where each image is kept.
+def list_image_set(uri: str, name: str, follow_links: bool = False) -> ImageSet:
+    """Return the images of a folder, sorted by path, and log how many files are no images.
 
-    Raises:
-        UserError: more than the share `max_bad` of a set does not decode.
-    """
-    queries, gallery = map(NightlySet, sets, increment.finish())
-    for each in (queries, gallery):
-        check_bad(each.images, each.stored.bad, max_bad)
-    return queries, gallery
-
-
-def _counts(ranked: RankedNight, config: ScoreConfig) -> dict[str, Any]:
-    """How many there are of what, and what was asked for."""
-    sets = ranked.queries, ranked.gallery
-    return {
-        "queries": len(ranked.queries.images.paths),
-        "gallery": len(ranked.gallery.images.paths),
-        "quarantined": sum(len(each.stored.bad) for each in sets),
-        "passed_over": {
-            name: dict(each.images.skipped_files)
-            for name, each in zip(("queries", "gallery"), sets, strict=True)
-        },
-        "top_k": config.top_k,
-        "max_distance": config.max_distance,
-        "max_distractor_score": config.max_distractor_score,
-        "distractors_left_out": 0 if ranked.sifted is None else int((~ranked.sifted.keep).sum()),
-        "queries_without_names": sum(not names for names in ranked.ranking.values()),
-    }
-
-
-def _open_store(config: ScoreConfig, staging: Path) -> AbstractContextManager[PartStorage]:
-    """The parts of the store that was named, or parts for this night alone."""
-    if config.store is not None:
-        return open_parts(config.store)
-    return open_temporary_parts(staging)
-
-
-def list_image_set(uri: str, follow_links: bool = False) -> ImageSet:
-    """Find all images of a folder, sorted by name; files that are none are counted in the log.
+    Args:
+        uri: the folder.
+        name: name of the image set.
+        follow_links: whether to read images that links out of the folder lead to.
 
     Raises:
-        UserError: the folder is missing or empty, or the output files cannot carry a name.
+        UserError: the folder is missing or holds no images, or the output files cannot carry a
+            file name.
     """
     location = Location(uri, follow_links)
     found = find_images(location)
     check_names(found.paths)
     if found.skipped:
         log.info("%s: %s", location.uri, describe_skipped(found.skipped))
-    return ImageSet(location, found.paths, found.skipped)
+    return ImageSet(name, location, found.paths, found.skipped)
 
 
-def check_bad(images: ImageSet, bad: Sequence[BadImage], max_bad: float) -> None:
-    """Go on if few enough images of a set failed to decode; the error names them in full.
-
-    Raises:
-        UserError: more than the share `max_bad` failed.
-    """
-    located = [
-        BadImage(posixpath.join(images.location.uri, image.path), image.reason) for image in bad
-    ]
-    check_bad_images(located, len(images.paths), max_bad)
+def open_store_parts(config: ScoreConfig, staging: Path) -> AbstractContextManager[PartStorage]:
+    """Open the parts of the configured store, or temporary parts where there is no store."""
+    if config.store is not None:
+        return open_parts(config.store)
+    return open_temporary_parts(staging)
 
 
-def rank_gallery(
-    images: tuple[NightlySet, NightlySet], store: EmbeddingStore, config: ScoreConfig, metric: str
-) -> RankedNight:
-    """Each query's nearest gallery images, and the gallery's attributes.
-
-    The gallery's embeddings are read a part at a time, but for distractor scores, which need all
-    of them. A query that did not decode has no names.
-
-    Raises:
-        UserError: all of the gallery is taken for distractors.
-    """
-    queries, gallery = images
-    query = _read_all(queries, store)
-    kept, sifted = store.gather(gallery.stored.kept), None
-    if config.distractor_scores or config.max_distractor_score is not None:
-        found = _read_all(gallery, store)
-        kept = iter([(np.arange(len(found)), found)])
-        sifted = filter_distractors(query, found, metric, config.max_distractor_score)
-    codes = np.empty((len(gallery.stored.kept), store.shape.attributes), dtype=np.int64)
-
-    def parts() -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        for places, predictions in kept:
-            codes[places] = predictions.attribute_labels
-            chosen = slice(None) if sifted is None else sifted.keep[places]
-            yield places[chosen], predictions.embeddings[chosen]
-
-    _, indices = top_k_from_parts(
-        query.embeddings, parts(), config.top_k, metric=metric, max_distance=config.max_distance
-    )
-    names, named = gallery.images.paths, gallery.stored.rows
-    ranking: dict[str, list[str]] = {path: [] for path in queries.images.paths}
-    for row, nearest in zip(queries.stored.rows, indices, strict=True):
-        within = named[nearest[nearest >= 0]]
-        ranking[queries.images.paths[row]] = [names[index] for index in within]
-    return RankedNight(queries, gallery, ranking, codes, sifted)
-
-
-def _read_all(images: NightlySet, store: EmbeddingStore) -> Predictions:
-    """What the model says of the images that decode."""
-    found = store.shape.empty(len(images.stored.kept))
-    for places, predictions in store.gather(images.stored.kept):
-        found.put(places, predictions)
-    return found
+def _counts(
+    queries: StoredImages, gallery: StoredImages, ranked: GalleryRanking, config: ScoreConfig
+) -> dict[str, Any]:
+    """Return the counts and the settings of the ranking for the summary."""
+    return {
+        "queries": len(queries.images.paths),
+        "gallery": len(gallery.images.paths),
+        "quarantined": len(queries.bad) + len(gallery.bad),
+        "passed_over": {
+            "queries": dict(queries.images.skipped_files),
+            "gallery": dict(gallery.images.skipped_files),
+        },
+        "top_k": config.top_k,
+        "max_distance": config.max_distance,
+        "max_distractor_score": config.max_distractor_score,
+        "distractors_left_out": ranked.num_distractors,
+        "queries_without_names": ranked.num_empty,
+    }

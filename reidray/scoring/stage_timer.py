@@ -1,21 +1,21 @@
-"""Where the time of a run goes."""
+"""Measure how long each stage of a run takes."""
 
 import time
 
 
 class StageTimer:
-    """Seconds of each stage of a run.
+    """Measure the seconds of stages that follow each other.
 
     Attributes:
-        seconds: by stage, in their order.
+        seconds: seconds of each stage that has ended, in the order of the stages.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._last = time.perf_counter()
 
-    def lap(self, stage: str) -> None:
-        """Say which stage has just ended."""
+    def end_stage(self, stage: str) -> None:
+        """Record that a stage ends, and that the next one begins."""
         now = time.perf_counter()
         self.seconds[stage] = round(now - self._last, 2)
         self._last = now

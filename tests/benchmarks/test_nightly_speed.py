@@ -27,9 +27,8 @@ from reidray.inference.image_batches import ImageSet
 from reidray.inference.predictions import PredictionShape
 from reidray.models import ModelCard, build_architecture, save_model
 from reidray.models.factory import build_network
-from reidray.scoring.incremental_update import IncrementalUpdate
-from reidray.scoring.nightly_files import NightlySet
-from reidray.scoring.nightly_run import rank_gallery
+from reidray.scoring.gallery_ranking import rank_gallery
+from reidray.scoring.incremental_update import KnownImages
 from reidray.scoring.store.embedding_store import EmbeddingStore
 from reidray.scoring.store.part_file import IMAGES_SCHEMA
 from reidray.scoring.store.part_storage import PartFolder
@@ -169,19 +168,20 @@ def rank_a_million(folder, results):
     """What the driver of a night does with a million gallery rows that a store holds."""
     Location.read_stamps = lambda _, paths: ["as it was"] * len(paths)
     location = Location(str(folder))
-    gallery = ImageSet(location, tuple(f"camera{n % 97}/{n:09d}.jpg" for n in range(ROWS)))
-    queries = ImageSet(location, gallery.paths[:QUERIES])
+    gallery = ImageSet(
+        "gallery", location, tuple(f"camera{n % 97}/{n:09d}.jpg" for n in range(ROWS))
+    )
+    queries = ImageSet("query", location, gallery.paths[:QUERIES])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     store = EmbeddingStore(PartFolder(location), "m", PredictionShape(SIZE, 12), [location.uri])
-    increment = IncrementalUpdate([queries, gallery], store)
-    assert not any(map(len, increment.missing))
+    known = [KnownImages(images, store) for images in (queries, gallery)]
+    assert not any(len(each.missing(store)) for each in known)
+    store.release_images()
     config = ScoreConfig(model="", queries="", gallery="", output="")
     start = time.perf_counter()
-    ranked = rank_gallery(
-        tuple(map(NightlySet, (queries, gallery), increment.finish())), store, config, "cosine"
-    )
+    ranked = rank_gallery(*(each.locate(store) for each in known), store, config, "cosine")
     assert all(query == names[0] for query, names in ranked.ranking.items())
-    assert ranked.codes.shape == (ROWS, 12)
+    assert ranked.attribute_labels.shape == (ROWS, 12)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     results.put((before, peak, time.perf_counter() - start))
 

@@ -7,7 +7,7 @@ from support.nightly_runs import Unreachable, draw
 
 from reidray.config.scoring import EvaluateConfig
 from reidray.errors import UserError
-from reidray.evaluation.evaluation_files import publish
+from reidray.evaluation.evaluation_run import run_evaluation
 from reidray.evaluation.model_evaluation import evaluate_model
 
 pytestmark = pytest.mark.cluster
@@ -42,7 +42,7 @@ def test_a_gallery_of_one_image_per_person_is_judged_whole_and_leaves_a_folder(m
     (data / "Testing" / "Probe" / "0003_c1s1_000001_00.png").write_bytes(b"no picture")
     asked = {"model": str(model), "data": str(data), "num_workers": 1, "max_bad": 0.2}
     config = EvaluateConfig(**asked, output=str(tmp_path / "out"))
-    figures = publish(config.output, lambda: evaluate_model(config))
+    figures = run_evaluation(config)
     assert "single_shot" in figures["protocol"]
     counts = (figures["queries"], figures["queries_used"], figures["quarantined"])
     assert counts == (7, 7, 1)
@@ -86,7 +86,7 @@ def test_a_judged_model_is_broken_down_by_gender_and_its_distractor_scores_are_j
     data = draw_labelled(tmp_path / "set")
     asked = {"model": str(model), "data": str(data), "num_workers": 1}
     config = EvaluateConfig(**asked, distractor_scores=True, output=str(tmp_path / "out"))
-    publish(config.output, lambda: evaluate_model(config))
+    run_evaluation(config)
     figures = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     men, women = figures["groups"]
     assert (men["group"], men["queries"], men["people"]) == ("gender male", 12, 12)

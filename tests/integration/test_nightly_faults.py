@@ -22,11 +22,12 @@ pytestmark = pytest.mark.cluster
 NIGHT = """
 import json, sys
 import ray
-import reidray.scoring.incremental_update as increment
+import reidray.scoring.incremental_update as incremental_update
 from reidray.config.scoring import ScoreConfig
 from reidray.scoring.nightly_run import run_nightly
 
-settings, ray_settings, increment.PART_ROWS = json.loads(sys.argv[1]), json.loads(sys.argv[2]), 64
+settings, ray_settings = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+incremental_update.PART_ROWS = 64
 ray.init(**ray_settings, include_dashboard=False, log_to_driver=False)
 print(run_nightly(ScoreConfig(**settings))["embedded"])
 """

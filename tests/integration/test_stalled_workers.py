@@ -7,16 +7,17 @@ import signal
 import socket
 import time
 
+import numpy as np
 import psutil
-import pyarrow as pa
 import pytest
 import ray
 from support.nightly_runs import draw_images, night, published
 
 from reidray.errors import MachineError
 from reidray.inference import actor_pool
-from reidray.inference.actor_pool import Task, Worker, WorkerAddress, run_blocks
-from reidray.inference.image_batches import ImageBatch
+from reidray.inference.actor_pool import Actor, ActorAddress, BlockTask, run_on_actors
+from reidray.inference.image_batches import BatchPredictions, ImageBatch
+from reidray.inference.predictions import PredictionShape
 from reidray.storage.location import Location
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_address")]
@@ -24,47 +25,51 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_address")]
 ROWS = 24
 
 
-def hanging_worker():
-    """The class of a worker; Ray sends one that is made in a function whole."""
+def hanging_actor():
+    """Return the class of an actor; Ray sends a class made in a function whole."""
+    nothing = PredictionShape(1, 0).empty(1)
 
-    class HangingWorker:
+    class HangingActor:
         """Answers with the row of each batch; stops itself at one row, so often as files allow."""
 
         def __init__(self, folder, stops):
             self._folder, self._stops = folder, stops
 
-        def whereabouts(self):
+        def address(self):
             node = ray.get_runtime_context().get_node_id()
-            return WorkerAddress(socket.gethostname(), node, os.getpid())
+            return ActorAddress(socket.gethostname(), node, os.getpid())
 
         @ray.method(num_returns="streaming")
-        def work(self, block):
+        def embed(self, block):
             for batch in block:
                 stopped = len(list(self._folder.iterdir()))
-                if batch.rows == (5,) and stopped < self._stops:
+                if batch.indices == (5,) and stopped < self._stops:
                     (self._folder / str(os.getpid())).touch()
                     os.kill(os.getpid(), signal.SIGSTOP)
-                yield pa.table({"row": [batch.rows[0]]})
+                yield [BatchPredictions(batch, (), np.arange(1), nothing, {}, 0)]
 
-    return HangingWorker
+    return HangingActor
 
 
 def run(folder, stops, stall_seconds=6.0):
     """The rows that come back, where a worker stops so often."""
-    actor = ray.remote(num_cpus=0.5, max_restarts=4, max_task_retries=4)(hanging_worker())
+    actor = ray.remote(num_cpus=0.5, max_restarts=4, max_task_retries=4)(hanging_actor())
 
     def start(strategy):
         worker = actor.options(scheduling_strategy=strategy).remote(folder, stops)
-        return Worker(
+        return Actor(
             worker,
-            lambda block: Task(block, worker.work.remote(block)),
-            worker.whereabouts.remote(),
+            lambda block: BlockTask(block, worker.embed.remote(block)),
+            worker.address.remote(),
         )
 
-    plan = [ImageBatch(0, Location("/crops"), (row,), (f"{row}.jpg",)) for row in range(ROWS)]
-    blocks = (plan[first : first + 4] for first in range(0, ROWS, 4))
-    answers = run_blocks(start, 2, 2, blocks, stall_seconds)
-    return [row for answer in answers for row in answer["row"].to_pylist()]
+    crops = Location("/crops")
+    batches = [ImageBatch("gallery", crops, (row,), (f"{row}.jpg",)) for row in range(ROWS)]
+    blocks = (batches[first : first + 4] for first in range(0, ROWS, 4))
+    results = run_on_actors(
+        start, num_actors=2, blocks=blocks, blocks_in_flight=2, stall_seconds=stall_seconds
+    )
+    return [each.batch.indices[0] for result in results for each in result]
 
 
 def test_a_worker_that_hangs_is_told_of_and_its_images_are_done_by_another(
@@ -90,7 +95,7 @@ def test_a_worker_that_hangs_every_time_ends_the_job_with_one_line(
     tmp_path,
     monkeypatch,
 ):
-    monkeypatch.setattr(actor_pool, "RESTARTS", 1)
+    monkeypatch.setattr(actor_pool, "MAX_RESTARTS", 1)
     with pytest.raises(
         MachineError, match=r"no answer for 5 s from .*5\.jpg.*started again 1 times"
     ):

@@ -33,7 +33,7 @@ from reidray.scoring.store.part_file import (
     IMAGES_SCHEMA,
     Deletion,
     PartRows,
-    embeddings_of,
+    read_embeddings,
     read_rows,
 )
 from reidray.scoring.store.part_storage import Part, PartFolder
@@ -192,13 +192,13 @@ def _apply(
     record_deletion(log.location, _entry_of(deletion))
     gone = []
     for part, images in parts:
-        if isinstance(images, Deletion) or not deletion.concerns(images):
+        if isinstance(images, Deletion) or not deletion.affects(images):
             continue
         rows = log.read(part, read_rows)
         assert isinstance(rows, PartRows)
-        left = deletion.applied_to(rows)
+        left = deletion.apply(rows)
         log.replace(part, left.to_parquet() if len(left.table) else b"")
-        gone.append(rows.where(deletion.embeddings_going(rows)))
+        gone.append(rows.where(deletion.deletes_embedding(rows)))
     return gone
 
 
@@ -211,7 +211,7 @@ def _search(log: PartFolder, deletions: Sequence[Deletion]) -> int:
     searched = 0
     for rows in _images(_read_all(log, PLANNED_COLUMNS)):
         searched += len(rows.table)
-        if any(deletion.concerns(rows) for deletion in deletions):
+        if any(deletion.affects(rows) for deletion in deletions):
             raise RuntimeError(f"{log.uri}: still holds what was to be forgotten")
     return searched
 
@@ -224,10 +224,14 @@ def _nearest(log: PartFolder, gone: Sequence[PartRows]) -> float | None:
     least: list[float] = []
     for model in {rows.model for rows in gone if len(rows.table)}:
         query = np.concatenate(
-            [embeddings_of(rows.table) for rows in gone if rows.model == model and len(rows.table)]
+            [
+                read_embeddings(rows.table)
+                for rows in gone
+                if rows.model == model and len(rows.table)
+            ]
         )
         left = (
-            embeddings_of(rows.where(rows.embedded).table)
+            read_embeddings(rows.where(rows.embedded).table)
             for _, rows in _read_all(log, ["embedding", "doubt"])
             if isinstance(rows, PartRows) and rows.model == model and pc.any(rows.embedded).as_py()
         )

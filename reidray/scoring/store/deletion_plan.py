@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reidray.config.scoring import ForgetConfig
-from reidray.scoring.store.part_file import CONTENT, NO_CONTENTS, Deletion, PartRows
+from reidray.scoring.store.part_file import DIGEST, NO_DIGESTS, Deletion, PartRows
 from reidray.scoring.store.person_images import find_images_of
 
 
@@ -33,8 +33,8 @@ def plan_deletion(config: ForgetConfig, parts: Sequence[PartRows]) -> Deletion |
     embeddings, files = 0, 0
     for rows in parts:
         images.update(names_going(deletion, rows))
-        embeddings += pc.sum(deletion.embeddings_going(rows)).as_py() or 0
-        files += deletion.concerns(rows)
+        embeddings += pc.sum(deletion.deletes_embedding(rows)).as_py() or 0
+        files += deletion.affects(rows)
     if not images and not embeddings:
         return None
     return Deletion(config.kind, before, len(images), embeddings, files, begun, contents)
@@ -42,7 +42,7 @@ def plan_deletion(config: ForgetConfig, parts: Sequence[PartRows]) -> Deletion |
 
 def names_going(deletion: Deletion, rows: PartRows) -> list[str]:
     """The addresses of the images of a part that are to be forgotten."""
-    going = rows.table.filter(deletion.images_going(rows))
+    going = rows.table.filter(deletion.deletes_image(rows))
     names = zip(going["folder"].to_pylist(), going["path"].to_pylist(), strict=True)
     return [posixpath.join(folder, path) for folder, path in names]
 
@@ -58,12 +58,12 @@ def _contents_named(config: ForgetConfig, parts: Sequence[PartRows]) -> pa.Array
             addresses = zip(folders, paths, strict=True)
             meant = [config.image in (path, posixpath.join(at, path)) for at, path in addresses]
         found.update(rows.table["content"].filter(pa.array(meant, pa.bool_())).to_pylist())
-    return pa.array(sorted(found), CONTENT)
+    return pa.array(sorted(found), DIGEST)
 
 
 def _contents_before(day: str, parts: Sequence[PartRows]) -> pa.Array:
     """Contents seen before a day of which no embedding is left: their names shall go as well."""
-    old, left = [NO_CONTENTS], [NO_CONTENTS]
+    old, left = [NO_DIGESTS], [NO_DIGESTS]
     for rows in parts:
         contents = rows.table["content"].combine_chunks()
         if rows.day < day:

@@ -1,8 +1,8 @@
-"""Embeddings kept from night to night, by the content of an image and the model.
+"""Keep the embeddings of a model from run to run, by the content of an image.
 
-A store is a sequence of parts, `parts/NUMBER.parquet`. A part has images that were seen and, of
-those whose content was new to a model, the embedding and the attribute codes; one write commits
-both. A run that is killed leaves a store that the next one goes on with.
+A store is a sequence of parts, `parts/NUMBER.parquet`. A part has images that a run has read and,
+for those whose content was new to the model, the embedding and the attribute labels. One write
+commits both. A run that is killed leaves a store that the next run goes on with.
 """
 
 import logging
@@ -17,16 +17,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from reidray.inference.image_batches import DIGEST_BYTES, Digests
 from reidray.inference.predictions import Predictions, PredictionShape
 from reidray.scoring.store.legacy_layout import convert_legacy
 from reidray.scoring.store.part_file import (
-    CONTENT,
+    DIGEST,
     EMBEDDED_COLUMNS,
     IMAGES_SCHEMA,
-    NO_CONTENTS,
+    NO_DIGESTS,
     Deletion,
     PartRows,
-    new_part,
+    build_part,
+    embedded_digests,
     read_predictions,
     read_rows,
 )
@@ -36,45 +38,47 @@ from reidray.storage.location import Location
 from reidray.storage.publishing import exclusive_writer
 
 Rows = NDArray[np.int64]
+"""(N,) int64 rows of a store, counted from 0 over the embeddings of all parts in their order."""
 
-SEEN_COLUMNS = [name for name in IMAGES_SCHEMA.names if name != "folder"]
+KNOWN_COLUMNS = ["path", "stamp", "content", "reason"]
 
 _logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def open_parts(uri: str) -> Iterator[PartStorage]:
-    """Open the parts of a store for writing, which nobody else writes meanwhile.
+    """Open the parts of a store as its only writer.
+
+    Args:
+        uri: folder or s3:// URI of the store, which may be new.
 
     Raises:
-        UserError: somebody else is writing it, it cannot be written, or a file is damaged.
+        UserError: another run is writing the store, it cannot be written, or a file is damaged.
     """
     location = Location(uri)
     with exclusive_writer(location):
         remove_temporary(location)
-        log = PartFolder(location)
-        convert_legacy(location, log)
-        yield log
+        parts = PartFolder(location)
+        convert_legacy(location, parts)
+        yield parts
 
 
 @contextmanager
 def open_temporary_parts(folder: Path) -> Iterator[PartStorage]:
-    """Open parts that are gone at the end, or when the process is killed.
+    """Open parts that disappear at the end, or when the process is killed.
 
     Args:
-        folder: on the disk that has room for them; no name of a file appears there.
+        folder: a folder on a disk with room for the parts; no file appears in it.
     """
     with TemporaryFile(dir=folder) as file:
         yield TemporaryPartStorage(file)
 
 
 class EmbeddingStore:
-    """The embeddings of one model in a store, those that are there and those that come.
-
-    A content has a row, counted from 0 over the embeddings of all parts in their order.
+    """Hold the embeddings of one model in a store, those of earlier runs and new ones.
 
     Attributes:
-        shape: what the model says of one image.
+        shape: sizes of the model's predictions.
     """
 
     def __init__(
@@ -89,23 +93,24 @@ class EmbeddingStore:
         """Open a store, which may be empty.
 
         Args:
-            parts: of the store.
-            model_id: names the model.
-            shape: what it says of one image.
-            folders: whose images are looked up by `take_seen`.
-            replace_existing: begin without what is there, which `remove_replaced` then removes.
+            parts: the parts of the store.
+            model_id: id of the model.
+            shape: sizes of the model's predictions.
+            folders: folders whose images `images_in` returns.
+            replace_existing: ignore the embeddings of the model that the store holds, and delete
+                them in `remove_replaced`.
 
         Raises:
             UserError: a part is damaged.
         """
         self.shape = shape
-        self._store, self._model = parts, model_id
+        self._storage, self._model = parts, model_id
         self._parts: list[Part] = []
-        self._earlier: list[Part] = []
-        self._others: list[Part] = []
+        self._replaced: list[Part] = []
+        self._parts_of_others: list[Part] = []
         self._lengths: list[int] = []
-        self._contents: list[pa.Array] = []
-        self._seen: dict[str, list[pa.Table]] = {folder: [] for folder in folders}
+        self._digests: list[pa.Array] = []
+        self._images: dict[str, list[pa.Table]] = {folder: [] for folder in folders}
         columns = ["content"] if replace_existing else IMAGES_SCHEMA.names
         for part in parts.find():
             rows = parts.read(part, lambda file: read_rows(file, [*columns, "doubt"]))
@@ -114,38 +119,45 @@ class EmbeddingStore:
                     "a deletion that was begun on %s is not complete: run jobs/forget.py again",
                     rows.begun,
                 )
-            elif rows.model != model_id:
-                self._others.append(part)
+                continue
+            if rows.model != model_id:
+                self._parts_of_others.append(part)
             elif replace_existing:
-                self._earlier.append(part)
+                self._replaced.append(part)
             else:
-                self._keep(part, rows.table["content"].filter(rows.embedded).combine_chunks())
-            if isinstance(rows, PartRows) and not replace_existing:
-                self._see(rows.table)
-        # In one piece, so that the memory of what was seen beside it can be given back.
-        self._contents = [pa.concat_arrays([NO_CONTENTS, *self._contents])]
+                self._add_part(part, embedded_digests(rows))
+            if not replace_existing:
+                self._add_images(rows.table)
+        # In one piece, so that the memory of the images beside it can be given back.
+        self._digests = [pa.concat_arrays([NO_DIGESTS, *self._digests])]
 
-    @property
-    def contents(self) -> pa.ChunkedArray:
-        """The content of each row, 32 bytes each."""
-        return pa.chunked_array(self._contents, CONTENT)
+    def sorted_digests(self) -> Digests:
+        """Return the digests of all images that have an embedding, sorted."""
+        return np.sort(np.array(self._all_digests().to_pylist(), dtype=f"S{DIGEST_BYTES}"))
 
-    def rows_of(self, contents: pa.Array) -> Rows:
-        """(N,) the row of each content; -1 where it has none."""
-        found = pc.index_in(contents, value_set=self.contents)
+    def find_rows(self, digests: pa.Array) -> Rows:
+        """Return the row of each of N digests; -1 where it has no embedding."""
+        found = pc.index_in(digests, value_set=self._all_digests())
         return np.asarray(pc.fill_null(found, -1).cast(pa.int64()))
 
-    def take_seen(self, folder: str) -> pa.Table:
-        """Hand over which file of a folder held which content, by all that the store has seen.
+    def images_in(self, folder: str) -> pa.Table:
+        """Return the images of a folder that earlier runs have read, the latest first.
+
+        Args:
+            folder: one of those that the store was opened with.
 
         Returns:
-            `path`, `stamp`, `content` and `reason`, the latest first.
+            The columns `path`, `stamp`, `content` and `reason`.
         """
-        empty = IMAGES_SCHEMA.empty_table().select(SEEN_COLUMNS)
-        return pa.concat_tables([empty, *reversed(self._seen.pop(folder, []))])
+        empty = IMAGES_SCHEMA.empty_table().select(KNOWN_COLUMNS)
+        return pa.concat_tables([empty, *reversed(self._images[folder])])
+
+    def release_images(self) -> None:
+        """Free the memory of what `images_in` returns."""
+        self._images = {}
 
     def append(self, images: pa.Table, predictions: Predictions) -> None:
-        """Keep images that were seen, and what the model says of the first of them, for good.
+        """Write a part with images, and with predictions for the first of them.
 
         Args:
             images: N rows of `IMAGES_SCHEMA`.
@@ -156,33 +168,33 @@ class EmbeddingStore:
         """
         if not len(images):
             return
-        rows = new_part(images, predictions, self.shape, self._model)
-        part = self._store.append(rows.to_parquet())
-        self._keep(part, images["content"][: len(predictions)].combine_chunks())
+        rows = build_part(images, predictions, self.shape, self._model)
+        part = self._storage.append(rows.to_parquet())
+        self._add_part(part, images["content"][: len(predictions)].combine_chunks())
 
     def remove_replaced(self) -> None:
-        """Remove what was there before a store that was opened replace_existing.
+        """Delete what the store held of the model before it was opened with `replace_existing`.
 
-        A name stays where another model has an embedding of the same content.
+        An image stays where another model has an embedding of the same content.
         """
-        if not self._earlier:
+        if not self._replaced:
             return
-        others = [self._read(part, ["content", "doubt"]) for part in self._others]
-        kept = pa.concat_arrays([NO_CONTENTS, *(_embedded_contents(rows) for rows in others)])
-        for part in self._earlier:
+        others = [self._read(part, ["content", "doubt"]) for part in self._parts_of_others]
+        kept = pa.concat_arrays([NO_DIGESTS, *(embedded_digests(rows) for rows in others)])
+        for part in self._replaced:
             rows = self._read(part, IMAGES_SCHEMA.names)
             left = rows.where(pc.is_in(rows.table["content"].combine_chunks(), kept))
-            self._store.replace(part, left.to_parquet() if len(left.table) else b"")
-        self._earlier = []
+            self._storage.replace(part, left.to_parquet() if len(left.table) else b"")
+        self._replaced = []
 
-    def gather(self, rows: Rows) -> Iterator[tuple[Rows, Predictions]]:
-        """What is kept in some rows, a part of the store at a time.
+    def read_rows(self, rows: Rows) -> Iterator[tuple[Rows, Predictions]]:
+        """Yield the predictions of some rows, one part of the store at a time.
 
         Args:
-            rows: (N,) in any order; one may be there more than once.
+            rows: (N,) int64 in any order, with or without repetitions.
 
         Yields:
-            Places in `rows`, ascending, (M,), and what is kept of these.
+            (M,) int64 ascending positions in `rows`, and the predictions of these M rows.
 
         Raises:
             UserError: another run has changed the store.
@@ -192,12 +204,12 @@ class EmbeddingStore:
         ends = np.cumsum(self._lengths)
         for part, start, end in zip(self._parts, ends - self._lengths, ends, strict=True):
             first, last = np.searchsorted(ordered, [start, end])
-            places = np.sort(order[first:last])
-            if len(places):
-                found = self._store.read(part, self._read_predictions)
-                if len(found) != end - start:
-                    raise self._store.taken_over()
-                yield places, found.take(rows[places] - start)
+            positions = np.sort(order[first:last])
+            if len(positions):
+                predictions = self._storage.read(part, self._read_predictions)
+                if len(predictions) != end - start:
+                    raise self._storage.taken_over()
+                yield positions, predictions.select(rows[positions] - start)
 
     def _read_predictions(self, file: pa.NativeFile) -> Predictions:
         rows = read_rows(file, EMBEDDED_COLUMNS)
@@ -205,51 +217,50 @@ class EmbeddingStore:
         return read_predictions(rows, self.shape)
 
     def _read(self, part: Part, columns: Sequence[str]) -> PartRows:
-        rows = self._store.read(part, lambda file: read_rows(file, columns))
+        rows = self._storage.read(part, lambda file: read_rows(file, columns))
         assert isinstance(rows, PartRows)
         return rows
 
-    def _keep(self, part: Part, contents: pa.Array) -> None:
+    def _all_digests(self) -> pa.ChunkedArray:
+        return pa.chunked_array(self._digests, DIGEST)
+
+    def _add_part(self, part: Part, digests: pa.Array) -> None:
         self._parts.append(part)
-        self._lengths.append(len(contents))
-        self._contents.append(contents)
+        self._lengths.append(len(digests))
+        self._digests.append(digests)
 
-    def _see(self, table: pa.Table) -> None:
+    def _add_images(self, table: pa.Table) -> None:
         stamped = pc.not_equal(table["stamp"], "")
-        for folder, tables in self._seen.items():
+        for folder, tables in self._images.items():
             chosen = pc.and_(stamped, pc.equal(table["folder"], folder))
-            tables.append(table.select(SEEN_COLUMNS).filter(chosen))
-
-
-def _embedded_contents(rows: PartRows) -> pa.Array:
-    return rows.table["content"].filter(rows.embedded).combine_chunks()
+            tables.append(table.select(KNOWN_COLUMNS).filter(chosen))
 
 
 @dataclass(frozen=True)
-class KnownImages:
-    """What is known of the files of a folder, by their names and stamps.
+class KnownFiles:
+    """Hold what a store knows of N files of a folder.
 
     Attributes:
-        contents: N digests of 32 bytes, null where a file is new or has changed.
-        reasons: why it is no picture, null where it is one or not known.
+        digests: N digests; null where the file is new or has changed.
+        reasons: N reasons why a file does not decode; null where it does, or is not known.
     """
 
-    contents: pa.Array
+    digests: pa.Array
     reasons: pa.Array
 
 
-def look_up_images(seen: pa.Table, paths: pa.Array, stamps: pa.Array) -> KnownImages:
-    """What is known of some files; of an empty stamp nothing is.
+def find_known_files(known: pa.Table, paths: pa.Array, stamps: pa.Array) -> KnownFiles:
+    """Return what a store knows of the files of a folder, by their paths and stamps.
 
     Args:
-        seen: which file of their folder held which content, the latest first.
-        paths: N, relative to it.
-        stamps: N, of `Location.read_stamps`.
+        known: of `EmbeddingStore.images_in`.
+        paths: N paths relative to the folder.
+        stamps: N stamps of `Location.read_stamps`; a file with an empty stamp is not known.
     """
-    places = pc.index_in(paths, value_set=seen["path"])  # the first, which is the latest
-    same = pc.fill_null(pc.equal(seen["stamp"].take(places), stamps), False)
-    contents, reasons = (
-        pc.if_else(same, seen[name].take(places), pa.scalar(None, seen[name].type))
+    places = pc.index_in(paths, value_set=known["path"])  # the first, which is the latest
+    same = pc.fill_null(pc.equal(known["stamp"].take(places), stamps), False)
+    digests, reasons = (
+        pc.if_else(same, known[name].take(places), pa.scalar(None, known[name].type))
         for name in ("content", "reason")
     )
-    return KnownImages(contents.combine_chunks(), reasons.combine_chunks())
+    return KnownFiles(digests.combine_chunks(), reasons.combine_chunks())

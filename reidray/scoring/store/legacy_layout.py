@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from reidray.errors import UserError
-from reidray.scoring.store.part_file import CONTENT, EMBEDDED_COLUMNS, IMAGES_SCHEMA, PartRows
+from reidray.scoring.store.part_file import DIGEST, EMBEDDED_COLUMNS, IMAGES_SCHEMA, PartRows
 from reidray.scoring.store.part_storage import PartFolder
 from reidray.storage.location import Location
 from reidray.storage.locks.exclusive_files import list_entries
@@ -118,7 +118,7 @@ def _read(location: Location, path: str, columns: list[str]) -> pa.Table:
             lambda file: pq.ParquetFile(file).read(columns=columns, use_threads=False),
         ).select(columns)
         place = table.schema.get_field_index("content")
-        return table.set_column(place, "content", table["content"].cast(CONTENT))
+        return table.set_column(place, "content", table["content"].cast(DIGEST))
     except (pa.ArrowException, KeyError, OSError) as error:
         if isinstance(error, OSError):  # as Arrow calls damage too: what cannot be read at all?
             location.read_bytes(path)

@@ -1,9 +1,9 @@
-"""The contents of a part of a store: images that were seen, with their embeddings under a model.
+"""Read and write the Parquet file of one part of a store.
 
-A part is one Parquet file. Its rows are the images that were seen together: where each lies, its
-content, and why it is no picture where it is none. A row has an embedding where its content was
-embedded then; so no embedding exists without a name. The file's metadata name the model and the
-day. A part may also be a deletion, which lists the contents that are to be forgotten.
+The rows of a part are images that one run has read: their folder and path, the digest of their
+content, and why an image does not decode. A row has an embedding where that run embedded its
+content, so that no embedding exists without a path. The metadata of the file hold the id of the
+model and the day. A part may also be a deletion, which lists the digests to delete.
 """
 
 import io
@@ -19,35 +19,35 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from reidray.inference.digests import HASH_BYTES
+from reidray.inference.image_batches import DIGEST_BYTES
 from reidray.inference.predictions import Predictions, PredictionShape
 
-CONTENT = pa.binary(HASH_BYTES)
-NO_CONTENTS = pa.array([], CONTENT)
+DIGEST = pa.binary(DIGEST_BYTES)
+NO_DIGESTS = pa.array([], DIGEST)
 IMAGE_FIELDS = {
     "folder": pa.string(),
     "path": pa.string(),
     "stamp": pa.string(),
-    "content": CONTENT,
+    "content": DIGEST,
     "reason": pa.string(),
 }
 IMAGES_SCHEMA = pa.schema(IMAGE_FIELDS)
 EMBEDDED_COLUMNS = ("embedding", "codes", "doubt")
 REPEATED_COLUMNS = ["folder", "reason"]
-"""Columns of which many rows agree."""
+"""Columns with the same value in many rows."""
 
 METADATA_KEY = b"reidray"
 
 
 @dataclass(frozen=True)
 class PartRows:
-    """Rows of a part, of all or some of its columns.
+    """Hold rows of a part, with all or some of its columns.
 
     Attributes:
-        table: N rows of the columns of `IMAGES_SCHEMA`, and where something was embedded those of
+        table: N rows of the columns of `IMAGES_SCHEMA`, and, where the part has embeddings, of
             `EMBEDDED_COLUMNS`, which are null in the rows without an embedding.
-        model: names the model; empty where nothing was embedded.
-        day: the day that the part was written (UTC), as 2026-11-21.
+        model: id of the model; empty where the part has no embedding.
+        day: the day in UTC when the part was written, as 2026-11-21.
     """
 
     table: pa.Table
@@ -56,36 +56,36 @@ class PartRows:
 
     @property
     def embedded(self) -> pa.BooleanArray:
-        """(N,) whether each row has an embedding."""
+        """Return (N,) whether each row has an embedding."""
         if "doubt" not in self.table.column_names:
             return pa.repeat(False, len(self.table))
         return self.table["doubt"].combine_chunks().is_valid()
 
     def where(self, chosen: pa.BooleanArray) -> "PartRows":
-        """Some of the rows."""
+        """Return some of the rows."""
         return replace(self, table=self.table.filter(chosen))
 
     def without_embeddings(self) -> "PartRows":
-        """The same images, with no embeddings."""
+        """Return the same images without embeddings."""
         return replace(self, table=self.table.select(IMAGES_SCHEMA.names))
 
     def to_parquet(self) -> bytes:
-        """The file of these rows."""
+        """Return the bytes of a Parquet file of these rows."""
         return _to_parquet(self.table, {"model": self.model, "day": self.day})
 
 
 @dataclass(frozen=True)
 class Deletion:
-    """Record what is to be forgotten until it is gone everywhere.
+    """Hold the digests of a deletion until they are deleted everywhere.
 
     Attributes:
-        kind: image, person or before.
-        before: embeddings of parts of earlier days go; empty where no day was meant.
-        images: how many files are forgotten.
-        embeddings: how many embeddings.
-        files: how many parts held them.
-        begun: when it was begun.
-        contents: all rows of these contents go, (N,) digests.
+        kind: `image`, `person` or `before`.
+        before: the embeddings of parts of earlier days are deleted; empty for other kinds.
+        images: number of image files.
+        embeddings: number of embeddings.
+        files: number of parts that held them.
+        begun: time when the deletion began.
+        contents: (N,) digests whose rows are deleted.
     """
 
     kind: str
@@ -96,27 +96,28 @@ class Deletion:
     begun: str
     contents: pa.Array
 
-    def images_going(self, rows: PartRows) -> pa.BooleanArray:
-        """(N,) which rows go as a whole."""
+    def deletes_image(self, rows: PartRows) -> pa.BooleanArray:
+        """Return (N,) whether each row is deleted as a whole."""
         return pc.is_in(rows.table["content"].combine_chunks(), self.contents)
 
-    def embeddings_going(self, rows: PartRows) -> pa.BooleanArray:
-        """(N,) which rows lose an embedding."""
-        going = pa.repeat(True, len(rows.table)) if self._is_old(rows) else self.images_going(rows)
-        return pc.and_(going, rows.embedded)
+    def deletes_embedding(self, rows: PartRows) -> pa.BooleanArray:
+        """Return (N,) whether each row loses an embedding."""
+        old = self._is_old(rows)
+        deleted = pa.repeat(True, len(rows.table)) if old else self.deletes_image(rows)
+        return pc.and_(deleted, rows.embedded)
 
-    def concerns(self, rows: PartRows) -> bool:
-        """Tell whether a part holds something that is to be forgotten."""
-        going = pc.or_(self.images_going(rows), self.embeddings_going(rows))
-        return bool(pc.any(going).as_py())
+    def affects(self, rows: PartRows) -> bool:
+        """Tell whether a part holds something that is deleted."""
+        deleted = pc.or_(self.deletes_image(rows), self.deletes_embedding(rows))
+        return bool(pc.any(deleted).as_py())
 
-    def applied_to(self, rows: PartRows) -> PartRows:
+    def apply(self, rows: PartRows) -> PartRows:
         """Return what stays of a part."""
-        left = rows.where(pc.invert(self.images_going(rows)))
+        left = rows.where(pc.invert(self.deletes_image(rows)))
         return left.without_embeddings() if self._is_old(rows) else left
 
     def to_parquet(self) -> bytes:
-        """The file of this part."""
+        """Return the bytes of the part that holds this deletion."""
         described = {name: value for name, value in vars(self).items() if name != "contents"}
         return _to_parquet(pa.table({"content": self.contents}), {"forgets": described})
 
@@ -128,8 +129,8 @@ def read_rows(file: pa.NativeFile, columns: Sequence[str] | None = None) -> Part
     """Read a part.
 
     Args:
-        file: it.
-        columns: those to read, of which a part may lack some; all by default.
+        file: the Parquet file.
+        columns: columns to read, of which a part may lack some; all by default.
 
     Raises:
         KeyError: the file is no part of a store.
@@ -138,12 +139,12 @@ def read_rows(file: pa.NativeFile, columns: Sequence[str] | None = None) -> Part
     opened = pq.ParquetFile(file)
     described = json.loads((opened.schema_arrow.metadata or {})[METADATA_KEY])
     if "forgets" in described:
-        contents = opened.read(use_threads=False)["content"].cast(CONTENT)
-        return Deletion(**described["forgets"], contents=contents.combine_chunks())
-    there = opened.schema_arrow.names
-    if missing := sorted(IMAGE_FIELDS.keys() - set(there)):
+        digests = opened.read(use_threads=False)["content"].cast(DIGEST)
+        return Deletion(**described["forgets"], contents=digests.combine_chunks())
+    present = opened.schema_arrow.names
+    if missing := sorted(IMAGE_FIELDS.keys() - set(present)):
         raise KeyError(f"it has no column {missing[0]!r}")
-    wanted = there if columns is None else [name for name in columns if name in there]
+    wanted = present if columns is None else [name for name in columns if name in present]
     table = opened.read(columns=wanted, use_threads=False).select(wanted)
     fields = [
         pa.field(name, IMAGE_FIELDS.get(name, table.schema.field(name).type)) for name in wanted
@@ -151,24 +152,24 @@ def read_rows(file: pa.NativeFile, columns: Sequence[str] | None = None) -> Part
     return PartRows(table.cast(pa.schema(fields)), described["model"], described["day"])
 
 
-def new_part(
+def build_part(
     images: pa.Table, predictions: Predictions, shape: PredictionShape, model: str
 ) -> PartRows:
-    """The rows of a part that is written today.
+    """Return the rows of a part that is written today.
 
     Args:
         images: N rows of `IMAGES_SCHEMA`.
-        predictions: what a model says of the first M of them.
-        shape: of what it says.
-        model: names it.
+        predictions: predictions for the first M of them.
+        shape: sizes of the predictions.
+        model: id of the model.
     """
     embedded = len(predictions)
-    codes = predictions.attribute_labels.astype(np.int8).ravel()
-    offsets = shape.attributes * np.arange(embedded + 1, dtype=np.int32)
+    labels = predictions.attribute_labels.astype(np.int8).ravel()
+    offsets = shape.num_attributes * np.arange(embedded + 1, dtype=np.int32)
     values = np.ascontiguousarray(predictions.embeddings).ravel()
     columns = {
         "embedding": pa.FixedSizeListArray.from_arrays(pa.array(values), shape.embedding_size),
-        "codes": pa.ListArray.from_arrays(offsets, pa.array(codes)),
+        "codes": pa.ListArray.from_arrays(offsets, pa.array(labels)),
         "doubt": pa.array(predictions.uncertainty),
     }
     table = images
@@ -179,23 +180,23 @@ def new_part(
 
 
 def read_predictions(rows: PartRows, shape: PredictionShape) -> Predictions:
-    """Return what a model says of the rows that have an embedding.
+    """Return the predictions of the rows that have an embedding.
 
     Raises:
-        pa.ArrowInvalid: the embeddings are not those of such a model.
+        pa.ArrowInvalid: the embeddings have another size.
     """
     table = rows.table.select(EMBEDDED_COLUMNS).filter(rows.embedded)
-    codes = table["codes"].combine_chunks().flatten().to_numpy().astype(np.int64)
-    embeddings = embeddings_of(table)
+    labels = table["codes"].combine_chunks().flatten().to_numpy().astype(np.int64)
+    embeddings = read_embeddings(table)
     if embeddings.shape[1:] != (shape.embedding_size,):
         raise pa.ArrowInvalid(f"embeddings of {embeddings.shape[1]} numbers")
     return Predictions(
-        embeddings, codes.reshape(len(table), shape.attributes), table["doubt"].to_numpy()
+        embeddings, labels.reshape(len(table), shape.num_attributes), table["doubt"].to_numpy()
     )
 
 
-def embeddings_of(table: pa.Table) -> NDArray[np.float32]:
-    """(N, D) float32, those of rows that all have one."""
+def read_embeddings(table: pa.Table) -> NDArray[np.float32]:
+    """Return (N, D) float32 embeddings of rows that all have one."""
     from reidray.retrieval.arrow_features import to_matrix  # imports PyTorch
 
     column = table["embedding"]
@@ -203,9 +204,14 @@ def embeddings_of(table: pa.Table) -> NDArray[np.float32]:
     return matrix.astype(np.float32, copy=False)
 
 
+def embedded_digests(rows: PartRows) -> pa.Array:
+    """Return the digests of the rows that have an embedding."""
+    return rows.table["content"].filter(rows.embedded).combine_chunks()
+
+
 def _to_parquet(table: pa.Table, described: dict[str, Any]) -> bytes:
     file = io.BytesIO()
     metadata = {METADATA_KEY: json.dumps(described)}
-    common = [name for name in REPEATED_COLUMNS if name in table.column_names]
-    pq.write_table(table.replace_schema_metadata(metadata), file, use_dictionary=common or False)
+    repeated = [name for name in REPEATED_COLUMNS if name in table.column_names]
+    pq.write_table(table.replace_schema_metadata(metadata), file, use_dictionary=repeated or False)
     return file.getvalue()

@@ -9,9 +9,9 @@ from support.paths import GOLDEN
 
 from reidray.config.scoring import EvaluateConfig
 from reidray.errors import UserError
-from reidray.evaluation.evaluation_files import publish
+from reidray.evaluation.evaluation_run import run_evaluation
 from reidray.evaluation.feature_evaluation import evaluate_feature_files
-from reidray.evaluation.model_evaluation import check_split_labels
+from reidray.evaluation.image_labels import check_split_labels
 
 
 def judge(query, gallery, **rules):
@@ -157,7 +157,7 @@ def published(tmp_path, **rules):
     files = {"query_features": query}
     files["gallery_features"] = write_features(tmp_path / "g.npz", gallery, person=[2, 1, 2, 2])
     config = EvaluateConfig(**files, output=str(tmp_path / "out"), **rules)
-    return publish(config.output, lambda: evaluate_feature_files(config))
+    return run_evaluation(config)
 
 
 def test_the_folder_holds_figures_curve_plot_and_the_worst_queries_first(tmp_path):
@@ -201,9 +201,12 @@ def test_an_earlier_evaluation_is_replaced_and_anything_else_is_kept(tmp_path, b
     with pytest.raises(UserError, match=r"thesis\.txt"):
         published(tmp_path)
     with pytest.raises(UserError, match=f"{bucket}-missing/out"):
-        publish(
-            f"{bucket}-missing/out",
-            lambda: pytest.fail("judged before the place was checked"),
+        run_evaluation(
+            EvaluateConfig(
+                query_features="no.npz",
+                gallery_features="no.npz",
+                output=f"{bucket}-missing/out",
+            )
         )
 
 
@@ -237,7 +240,7 @@ def test_the_distance_to_neighbours_is_judged_on_labelled_distractors_and_junk(t
     assert (junk["auc"], junk["interval"], junk["distractors"]) == (1, None, 1)
     assert "distractor_scores" not in judge(*files).metrics
     plain = write_features(tmp_path / "plain.npz", gallery, person=[1, 2, 1, 2])
-    with pytest.raises(UserError, match=r"plain\.npz: .*leave out --distractor-scores"):
+    with pytest.raises(UserError, match=r"plain\.npz: .*leave out `distractor_scores`"):
         judge(files[0], plain, distractor_scores=True)
 
 
@@ -250,13 +253,13 @@ def test_an_evaluation_of_people_with_names_says_who_has_which_number(tmp_path):
         ),
     }
     config = EvaluateConfig(**files, output=str(tmp_path / "out"))
-    figures = publish(config.output, lambda: evaluate_feature_files(config))
+    figures = run_evaluation(config)
     assert (figures["mean_ap"], figures["queries_used"]) == (1, 2)
     told = json.loads((tmp_path / "out" / "person_ids.json").read_text())
     assert told == {"11_1": 1, "1_11": 2, "zoe": 3}
     with (tmp_path / "out" / "per_query.csv").open(newline="", encoding="utf-8") as file:
         assert {row["person"] for row in csv.DictReader(file)} == {"1", "3"}
-    publish(config.output, lambda: evaluate_feature_files(config))
+    run_evaluation(config)
 
 
 def test_images_of_nobody_known_among_others_are_counted_and_named():

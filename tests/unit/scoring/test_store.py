@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reidray.errors import UserError
-from reidray.inference.digests import HASH_BYTES, digest_lookup
+from reidray.inference.image_batches import DIGEST_BYTES, contains_digest
 from reidray.inference.predictions import PredictionShape
 from reidray.retrieval import top_k
 from reidray.retrieval.partitioned_search import top_k_from_parts
 from reidray.scoring.store.embedding_store import (
     EmbeddingStore,
-    look_up_images,
+    find_known_files,
     open_parts,
     open_temporary_parts,
 )
@@ -50,7 +50,7 @@ def open_s3(folder, model="m", shape=SHAPE, **asked):
 
 
 def rows_of(store, numbers):
-    return store.rows_of(pa.array([digest(n) for n in numbers], pa.binary(HASH_BYTES)))
+    return store.find_rows(pa.array([digest(n) for n in numbers], pa.binary(DIGEST_BYTES)))
 
 
 @given(
@@ -59,19 +59,19 @@ def rows_of(store, numbers):
     st.integers(0, 3),
 )
 def test_what_was_kept_is_found_by_its_content_in_this_run_and_in_the_next(
-    tmp_path_factory, nights, asked, attributes
+    tmp_path_factory, runs, asked, attributes
 ):
     folder = tmp_path_factory.mktemp("store")
     store = open_s3(folder, shape=PredictionShape(4, attributes))
-    for numbers in nights:
+    for numbers in runs:
         append(store, numbers)
-    kept = {number for numbers in nights for number in numbers}
+    kept = {number for numbers in runs for number in numbers}
     for opened in (store, open_s3(folder, shape=store.shape)):
         rows = rows_of(opened, asked)
         assert [row >= 0 for row in rows] == [number in kept for number in asked]
         there = np.array([number for number in asked if number in kept])
         seen = []
-        for places, predictions in opened.gather(rows[rows >= 0]):
+        for places, predictions in opened.read_rows(rows[rows >= 0]):
             assert sorted(places) == list(places)
             seen += list(places)
             for name, values in vars(predictions).items():
@@ -80,16 +80,16 @@ def test_what_was_kept_is_found_by_its_content_in_this_run_and_in_the_next(
         assert sorted(seen) == list(range(len(there)))
 
 
-def test_a_store_keeps_the_models_apart_and_one_opened_anew_begins_empty(tmp_path):
+def test_a_store_keeps_models_apart_and_replaces_the_embeddings_of_one(tmp_path):
     append(open_s3(tmp_path, "one"), [1, 2])
     append(open_s3(tmp_path, "other"), [2])
     assert list(rows_of(open_s3(tmp_path, "other"), [1, 2])) == [-1, 0]
-    anew = open_s3(tmp_path, "one", replace_existing=True)
-    assert list(rows_of(anew, [1])) == [-1]
-    append(anew, [2, 3])
-    anew.remove_replaced()
+    replacing = open_s3(tmp_path, "one", replace_existing=True)
+    assert list(rows_of(replacing, [1])) == [-1]
+    append(replacing, [2, 3])
+    replacing.remove_replaced()
     assert list(rows_of(open_s3(tmp_path, "one"), [1, 2, 3])) == [-1, 0, 1]
-    seen = open_s3(tmp_path, "one", folders=["/a"]).take_seen("/a")
+    seen = open_s3(tmp_path, "one", folders=["/a"]).images_in("/a")
     assert seen["path"].to_pylist() == ["2.jpg", "3.jpg", "2.jpg", "2.jpg"]  # 1 is in no model
 
 
@@ -99,7 +99,7 @@ def test_the_store_of_one_run_holds_what_was_kept_and_no_name_of_a_file_appears(
         append(store, [1, 2])
         append(store, [3])
         found = dict.fromkeys(range(3))
-        for places, predictions in store.gather(rows_of(store, [3, 1, 2])):
+        for places, predictions in store.read_rows(rows_of(store, [3, 1, 2])):
             found |= dict(zip(places.tolist(), predictions.uncertainty.tolist(), strict=True))
         assert found == {0: 3, 1: 1, 2: 2}
         assert not list(tmp_path.iterdir())
@@ -148,7 +148,7 @@ def test_a_part_that_changed_since_a_store_was_opened_is_not_read(tmp_path):
     for changed in (data, b""):
         log.replace(first, changed)
         with pytest.raises(UserError, match="another run began to write it"):
-            list(store.gather(np.array([0, 1])))
+            list(store.read_rows(np.array([0, 1])))
 
 
 def test_a_part_that_a_bucket_does_not_give_is_not_taken_for_a_damaged_one(bucket, unreliable):
@@ -176,13 +176,13 @@ def test_a_table_of_others_in_the_place_of_a_part_is_named(tmp_path, described):
         open_s3(tmp_path)
 
 
-@given(st.lists(st.binary(min_size=HASH_BYTES, max_size=HASH_BYTES), max_size=20), st.data())
+@given(st.lists(st.binary(min_size=DIGEST_BYTES, max_size=DIGEST_BYTES), max_size=20), st.data())
 def test_a_content_is_known_among_others_whatever_bytes_it_ends_with(digests, data):
-    digests += [bytes(HASH_BYTES), b"\1" + bytes(HASH_BYTES - 1)]
-    known = digest_lookup(np.sort(np.array(digests, dtype=f"S{HASH_BYTES}")))
-    other = data.draw(st.binary(min_size=HASH_BYTES, max_size=HASH_BYTES))
-    assert all(map(known, digests))
-    assert known(other) == (other in digests)
+    digests += [bytes(DIGEST_BYTES), b"\1" + bytes(DIGEST_BYTES - 1)]
+    known = np.sort(np.array(digests, dtype=f"S{DIGEST_BYTES}"))
+    other = data.draw(st.binary(min_size=DIGEST_BYTES, max_size=DIGEST_BYTES))
+    assert all(contains_digest(known, digest) for digest in digests)
+    assert contains_digest(known, other) == (other in digests)
 
 
 def see(store, *rows):
@@ -195,9 +195,9 @@ def test_a_file_is_known_by_folder_name_and_stamp_as_it_was_seen_last(tmp_path):
     see(store, ("/a", "x.jpg", "s2", digest(3), None), ("/b", "x.jpg", "s1", digest(4), "torn"))
 
     def contents(folder, path, stamp):
-        seen = open_s3(tmp_path, folders=[folder]).take_seen(folder)
-        found = look_up_images(seen, pa.array([path]), pa.array([stamp]))
-        return found.contents.to_pylist()[0], found.reasons.to_pylist()[0]
+        seen = open_s3(tmp_path, folders=[folder]).images_in(folder)
+        found = find_known_files(seen, pa.array([path]), pa.array([stamp]))
+        return found.digests.to_pylist()[0], found.reasons.to_pylist()[0]
 
     assert contents("/a", "x.jpg", "s2") == (digest(3), None)
     assert contents("/a", "x.jpg", "s1") == (None, None)

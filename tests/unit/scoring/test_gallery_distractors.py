@@ -3,20 +3,20 @@ import pytest
 
 from reidray.errors import UserError
 from reidray.inference.predictions import Predictions
-from reidray.scoring.distractor_filter import filter_distractors
+from reidray.scoring.gallery_distractors import filter_distractors
 
 
-def predicted(embeddings, doubt):
-    codes = np.zeros((len(embeddings), 1), dtype=np.int64)
-    return Predictions(np.array(embeddings, np.float32), codes, np.array(doubt, np.float32))
+def make_predictions(embeddings, uncertainty):
+    labels = np.zeros((len(embeddings), 1), dtype=np.int64)
+    return Predictions(np.array(embeddings, np.float32), labels, np.array(uncertainty, np.float32))
 
 
-QUERIES = predicted([[1, 0]], [0.1])
-GALLERY = predicted([[1, 0], [1, 0.1], [0, 5], [-4, 0]], [0.1, 0.2, 0.5, 0.1])
+QUERIES = make_predictions([[1, 0]], [0.1])
+GALLERY = make_predictions([[1, 0], [1, 0.1], [0, 5], [-4, 0]], [0.1, 0.2, 0.5, 0.1])
 
 
 def test_a_score_is_the_distance_times_the_doubt_and_the_highest_are_left_out():
-    alone = GALLERY.take(np.array([0, 3]))
+    alone = GALLERY.select(np.array([0, 3]))
     found = filter_distractors(QUERIES, alone, "euclidean", None)
     distances = np.float32([2.5, 5])  # the mean of 0 and 5; of 5 and 5
     np.testing.assert_allclose(found.scores["distractor_score"], distances * np.float32(0.1))
@@ -28,7 +28,7 @@ def test_a_score_is_the_distance_times_the_doubt_and_the_highest_are_left_out():
 
 
 def test_without_attributes_the_distance_alone_decides():
-    gallery = predicted(GALLERY.embeddings, [np.nan] * 4)
+    gallery = make_predictions(GALLERY.embeddings, [np.nan] * 4)
     found = filter_distractors(QUERIES, gallery, "euclidean", None)
     assert found.scores.keys() == {"distractor_score"}
     assert found.scores["distractor_score"].argmax() == 2
@@ -37,5 +37,7 @@ def test_without_attributes_the_distance_alone_decides():
 
 
 def test_a_threshold_that_leaves_nothing_is_refused_with_the_least_score():
-    with pytest.raises(UserError, match=r"0\.01 leaves out the whole gallery.*least score is 0\.2"):
+    with pytest.raises(
+        UserError, match=r"0\.01` leaves out the whole gallery.*least score is 0\.2"
+    ):
         filter_distractors(QUERIES, GALLERY, "euclidean", 0.01)

@@ -1,0 +1,100 @@
+"""Run an evaluation: of ranking and attribute files, of feature files, or of a model.
+
+This module loads neither PyTorch nor Ray, so that a job refuses a wrong path at once.
+"""
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+from reidray.config.scoring import EvaluateConfig
+from reidray.data.layouts import check_layout
+from reidray.evaluation.evaluation_result import (
+    EVALUATION_FILES,
+    METRICS_FILE,
+    EvaluationResult,
+    write_evaluation,
+)
+from reidray.scoring.scoring_paths import MODEL_FILES
+from reidray.storage.input_checks import check_data, check_file, check_folder
+from reidray.storage.location import Location
+from reidray.storage.output_checks import check_disjoint
+from reidray.storage.publishing import atomic_output, check_output
+
+
+def run_evaluation(
+    config: EvaluateConfig, session: AbstractContextManager[None] | None = None
+) -> dict[str, Any]:
+    """Evaluate what a configuration names, and publish the files where it names an output.
+
+    Args:
+        config: the evaluation.
+        session: connection to Ray, which only the evaluation of a model opens, after all checks;
+            by default Ray is connected already.
+
+    Returns:
+        The metrics, with the output folder.
+
+    Raises:
+        UserError: an input or the output is not usable. The output folder is then untouched.
+    """
+    if config.output is None:
+        return _evaluate(config, session).metrics
+    with atomic_output(config.output, EVALUATION_FILES, METRICS_FILE) as staging:
+        result = _evaluate(config, session)
+        write_evaluation(staging, result)
+    return {"output": Location(config.output).uri, **result.metrics}
+
+
+def _evaluate(
+    config: EvaluateConfig, session: AbstractContextManager[None] | None
+) -> EvaluationResult:
+    if config.model is not None:
+        from reidray.evaluation.model_evaluation import evaluate_model  # imports PyTorch and Ray
+
+        return evaluate_model(config, session)
+    if config.query_features is not None:
+        from reidray.evaluation.feature_evaluation import evaluate_feature_files  # imports PyTorch
+
+        return evaluate_feature_files(config)
+    from reidray.evaluation.ranking_evaluation import evaluate_ranking_files
+
+    return evaluate_ranking_files(config)
+
+
+def check_evaluate_inputs(config: EvaluateConfig) -> None:
+    """Check that the inputs of an evaluation exist.
+
+    Raises:
+        UserError: one is missing; the message names its flag.
+    """
+    check_folder("--model", config.model, holds=MODEL_FILES)
+    check_data("--data", config.data)
+    check_layout(config.data, config.layout, follow_links=config.follow_links)
+    check_folder("--gallery", config.gallery)
+    for name in ("ranking", "truth", "attributes", "attributes_truth"):
+        check_file(f"--{name.replace('_', '-')}", getattr(config, name))
+    check_file("--query-features", config.query_features)
+    check_file("--gallery-features", config.gallery_features)
+
+
+def check_evaluate_outputs(config: EvaluateConfig) -> None:
+    """Check that an evaluation can write its output, apart from its inputs.
+
+    Raises:
+        UserError: the folder cannot be written, holds other files, or lies within another one.
+    """
+    if config.output is None:
+        return
+    inputs = {
+        "--ranking": config.ranking,
+        "--truth": config.truth,
+        "--gallery": config.gallery,
+        "--attributes": config.attributes,
+        "--attributes-truth": config.attributes_truth,
+        "--query-features": config.query_features,
+        "--gallery-features": config.gallery_features,
+        "--model": config.model,
+        "--data": config.data,
+    }
+    check_disjoint(("--output", config.output), inputs)
+    check_output(config.output, EVALUATION_FILES, METRICS_FILE)
