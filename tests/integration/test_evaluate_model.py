@@ -108,5 +108,5 @@ def test_distractor_scores_of_a_set_without_distractors_are_refused_before_ray_s
 ):
     data = draw_one_image_per_person(tmp_path / "qut")
     config = EvaluateConfig(model=str(model), data=str(data), distractor_scores=True)
-    with pytest.raises(UserError, match="leave out --distractor-scores"):
+    with pytest.raises(UserError, match="leave out `distractor_scores`"):
         evaluate_model(config, Unreachable())

@@ -131,7 +131,7 @@ def test_a_model_without_attributes_replaces_the_night_and_says_that_it_predicts
 
 @pytest.mark.usefixtures("ray_address")
 def test_more_workers_than_fit_are_refused_with_what_the_cluster_has(model, images, tmp_path):
-    with pytest.raises(UserError, match=r"--num-workers 9: the cluster has 2 CPUs"):
+    with pytest.raises(UserError, match="`num_workers=9`: the cluster has 2 CPUs"):
         night(model, images, tmp_path / "out", num_workers=9)
     with pytest.raises(UserError, match="no GPU"):
         night(model, images, tmp_path / "out", use_gpu="yes")
