@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from reidray.comparison.compare_checks import FIGURES_FILE, REPORT_FILE, TABLE_FILE
+from reidray.comparison.compare_checks import METRICS_FILE, REPORT_FILE, TABLE_FILE
 from reidray.config import MultitaskLossConfig
 from reidray.config.comparison import CompareConfig
 from reidray.data.attribute_schema import AttributeSchema
@@ -92,7 +92,7 @@ def compare_pets(
             "methods": figures,
         }
         record = summary | {"test": {n: e.evaluation.to_json() for n, e in examined.items()}}
-        (staging / FIGURES_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        (staging / METRICS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         (staging / TABLE_FILE).write_bytes(write_csv_records(figures))
         page = pets_comparison_page(
             manifest.root,
