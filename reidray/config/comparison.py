@@ -1,4 +1,4 @@
-"""What the comparison may be told."""
+"""Configure the comparison of baselines and models."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,35 +11,35 @@ LDA_NAME = "LDA"
 
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig:
-    """Put classical baselines and trained models side by side on one gallery and its queries.
+    """Hold the options of a comparison of baselines and models on one gallery and its queries.
 
     Attributes:
         data: folder or s3:// URI of a set with train, query and gallery, or a CSV or Parquet
             manifest.
         output: folder or s3:// URI to write, a folder new or empty: comparison.json, table.csv and
             report.html.
-        task: what is compared; reid ranks a gallery of people, beside baselines, pets names and
-            draws test images. What is said of baselines, people and distances is of reid.
-        models: trained models to compare, each NAME=DIR, DIR a model directory.
-        pca: a baseline of principal components for each value: under 1 the share of the variance
-            that they hold, else how many.
-        protocol: rules of the ranking, as in jobs/evaluate.py and with the same default.
+        task: reid compares rankings of people, pets the classes and masks of test images. The
+            baselines and the distances apply to reid.
+        models: trained models to compare, each as NAME=DIR with a model directory DIR.
+        pca: principal components of each PCA baseline: a share of the variance under 1, or a
+            number of components.
+        protocol: rules of the ranking, as in the job evaluate and with the same default.
         metric: distance for all methods; by default cosine for the baselines, and for a model the
-            one it was validated with.
-        height: rows of the baselines' crops.
-        width: columns of the baselines' crops.
-        grey: let the baselines see luminance, not colour.
+            distance that it was validated with.
+        height: height of the baselines' crops, in pixels.
+        width: width of the baselines' crops, in pixels.
+        grey: give the baselines luminance instead of colour.
         val_fraction: share of the training images whose people the baselines do not learn from,
-            as in training.
-        split_seed: of the choice of these people, as in training.
-        seed: of the people, triplets and maps that the page shows.
-        layout: how the data is laid out; auto recognises it.
-        root: folder or s3:// URI where the paths of a manifest begin; by default the one that its
-            metadata name, or its own folder.
-        follow_links: read images that links out of the data lead to.
-        max_bad: share of the images that may fail to decode.
-        num_workers: embedding processes; by default one for each GPU, or each CPU.
-        use_gpu: auto takes GPUs where the cluster has them.
+            in 0..1, as in training.
+        split_seed: seed of the choice of these people, as in training.
+        seed: seed of the people, triplets and maps that the report shows.
+        layout: layout of the data; auto recognises it.
+        root: folder or s3:// URI to which the paths of a manifest are relative; by default the one
+            that its metadata names, or its own folder.
+        follow_links: read images behind links that lead out of the data.
+        max_bad: share of the images that may fail to decode, in 0..1.
+        num_workers: number of embedding processes; by default one for each GPU, or each CPU.
+        use_gpu: use GPUs; auto uses them where the cluster has some.
     """
 
     data: str
@@ -64,36 +64,36 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         if not self.pca:
-            raise ValueError("pca must have a value or more")
+            raise ValueError("`pca` is empty: give a number of components or a share")
         for components in self.pca:
             if not (0 < components < 1 or (components >= 1 and float(components).is_integer())):
-                raise ValueError(f"pca {components} must be a share under 1 or a whole number")
+                raise ValueError(f"`pca={components:g}` must be a share under 1 or a whole number")
         if min(self.height, self.width) < 1:
-            raise ValueError("height and width must be 1 or more")
+            raise ValueError("`height` and `width` must be 1 or more")
         values = self.height * self.width * (1 if self.grey else 3)
         if values > MAX_BASELINE_PIXELS:
             raise ValueError(
-                f"height and width give {values:,} values a crop and the baselines take "
-                f"{MAX_BASELINE_PIXELS:,}: use smaller crops, or grey ones"
+                f"`height` and `width` give {values:,} values a crop and the baselines take "
+                f"{MAX_BASELINE_PIXELS:,}: use smaller crops, or `grey=True`"
             )
         if not 0 < self.val_fraction < 1:
-            raise ValueError("val-fraction must lie between 0 and 1")
-        require_seed(self.seed, "seed")
-        require_seed(self.split_seed, "split-seed")
+            raise ValueError("`val_fraction` must lie between 0 and 1")
+        require_seed(self.seed, "`seed`")
+        require_seed(self.split_seed, "`split_seed`")
         if not 0 <= self.max_bad <= 1:
-            raise ValueError("max-bad must lie in 0..1")
+            raise ValueError("`max_bad` must lie in 0..1")
         if self.num_workers is not None and self.num_workers < 1:
-            raise ValueError("num-workers must be 1 or more")
+            raise ValueError("`num_workers` must be 1 or more")
         self._check_names()
 
     @property
     def model_folders(self) -> dict[str, str]:
-        """Directory of each model, by name."""
+        """Return the directory of each model by name."""
         return dict(model.split("=", 1) for model in self.models)
 
     @property
     def pca_names(self) -> dict[str, float]:
-        """Components of each baseline of principal components, by name."""
+        """Return the components of each PCA baseline by name."""
         return {pca_name(components): components for components in self.pca}
 
     def _check_names(self) -> None:
@@ -101,7 +101,7 @@ class CompareConfig:
         for model in self.models:
             name, separator, folder = model.partition("=")
             if not (name and separator and folder):
-                raise ValueError(f"models {model!r} must be NAME=DIR")
+                raise ValueError(f"`models` has {model!r}: expected NAME=DIR")
             names.append(name)
         for name in names:
             if names.count(name) > 1:
@@ -109,5 +109,5 @@ class CompareConfig:
 
 
 def pca_name(components: float) -> str:
-    """`PCA 95%` for a share, `PCA 64` for a number."""
+    """Return the name of a PCA baseline: `PCA 95%` for a share, `PCA 64` for a number."""
     return f"PCA {100 * components:g}%" if components < 1 else f"PCA {int(components)}"

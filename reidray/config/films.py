@@ -1,4 +1,4 @@
-"""What the recommendation job may be told."""
+"""Configure the recommendation of films."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,17 +11,19 @@ MAX_CLUSTERS = 1_000
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
-    """The mixtures tried.
+    """Hold the Gaussian mixtures that a sweep fits.
 
     Attributes:
-        random_states: how many random starts are tried, each with every number of clusters.
-        min_clusters: the smallest number of clusters tried.
-        max_clusters: the largest; more than 12 clusters of a few hundred users hold too few.
-        covariance: shape of a cluster. Genres go together, and full, which follows that, has the
-            lowest BIC on MovieLens; diag needs fewer users.
-        regularisation: variance in squared stars added to every genre; 0.001 is 0.03 stars.
-            Without it a cluster collapses onto users whose unseen genres all hold their own mean.
-        max_iterations: of a fit; one that has not converged by then is noted.
+        random_states: number of random starts, each with every number of clusters.
+        min_clusters: smallest number of clusters.
+        max_clusters: largest number of clusters; of a few hundred users, more than 12 clusters
+            hold too few each.
+        covariance: shape of a cluster. full follows the correlation of genres and has the lowest
+            BIC on MovieLens; diag needs fewer users.
+        regularisation: variance that is added to every genre, in squared stars; 0.001 is 0.03
+            stars. Without it a cluster collapses onto users whose unseen genres all hold their
+            own mean.
+        max_iterations: most iterations of a fit; a note names the fits that have not converged.
     """
 
     random_states: int = 50
@@ -34,34 +36,34 @@ class SweepConfig:
     def __post_init__(self) -> None:
         for name in ("random_states", "min_clusters", "max_iterations"):
             if getattr(self, name) < 1:
-                raise ValueError(f"sweep.{name.replace('_', '-')} must be 1 or more")
+                raise ValueError(f"`sweep.{name}` must be 1 or more")
         for name, most in (("random_states", MAX_STATES), ("max_clusters", MAX_CLUSTERS)):
             if getattr(self, name) > most:
-                raise ValueError(f"sweep.{name.replace('_', '-')} must be {most} or less")
+                raise ValueError(f"`sweep.{name}` must be {most} or less")
         if self.max_clusters < self.min_clusters:
-            raise ValueError("sweep.max-clusters must be sweep.min-clusters or more")
+            raise ValueError("`sweep.max_clusters` must be `sweep.min_clusters` or more")
         if not 0 < self.regularisation < 1:
-            raise ValueError("sweep.regularisation must be above 0 and under 1")
+            raise ValueError("`sweep.regularisation` must be above 0 and under 1")
 
     @property
     def cluster_counts(self) -> range:
-        """The numbers of clusters tried, in order."""
+        """Return the numbers of clusters in ascending order."""
         return range(self.min_clusters, self.max_clusters + 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecommendConfig:
-    """Whom to recommend films to, and from what.
+    """Hold the options of a recommendation.
 
     Attributes:
-        ratings: CSV file with the columns userId, movieId and rating, as MovieLens has it.
-        movies: CSV file with the columns movieId, title and genres, which | separates.
-        users: ids of the users whose lists are shown; recommendations.csv has everybody's.
-        output: new or empty folder, or s3:// URI, for recommendations.csv, clusters.json and
+        ratings: CSV file with the columns userId, movieId and rating, as in MovieLens.
+        movies: CSV file with the columns movieId, title and genres, separated by |.
+        users: ids of the users whose lists are shown; recommendations.csv holds all users.
+        output: folder or s3:// URI, new or empty, for recommendations.csv, clusters.json and
             report.html.
-        top_k: films in a list.
-        seed: of the random starts and of the map of users.
-        sweep: the mixtures tried.
+        top_k: number of films in a list.
+        seed: seed of the random starts and of the map of users.
+        sweep: mixtures to fit.
     """
 
     ratings: str
@@ -74,7 +76,7 @@ class RecommendConfig:
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
-            raise ValueError("top-k must be 1 or more")
-        require_seed(self.seed, "seed")
+            raise ValueError("`top_k` must be 1 or more")
+        require_seed(self.seed, "`seed`")
         if twice := [user for user in self.users if self.users.count(user) > 1]:
-            raise ValueError(f"users names {twice[0]} twice; name each user once")
+            raise ValueError(f"`users` names {twice[0]} twice: name each user once")

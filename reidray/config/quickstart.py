@@ -1,4 +1,4 @@
-"""What the quickstart may be told."""
+"""Configure the quickstart."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from reidray.config.parts import require, require_seed
 
 @dataclass(frozen=True, kw_only=True)
 class QuickstartConfig:
-    """The whole way on a set of drawn people.
+    """Hold the options of the quickstart, which trains and scores on drawn people.
 
     Attributes:
         output: folder of the demo set, the run directory and the scores; by default a new one
             under runs/.
-        seed: of the drawings and of training.
-        num_workers: training processes.
+        seed: seed of the drawings and of training.
+        num_workers: number of training processes.
     """
 
     output: str | None = None
@@ -22,5 +22,5 @@ class QuickstartConfig:
 
     def __post_init__(self) -> None:
         require(self.output != "", "`output` is empty: expected the name of a folder")
-        require_seed(self.seed, "seed")
-        require(self.num_workers >= 1, "num-workers must be 1 or more")
+        require_seed(self.seed, "`seed`")
+        require(self.num_workers >= 1, "`num_workers` must be 1 or more")

@@ -1,4 +1,4 @@
-"""What a sweep may be told."""
+"""Configure a sweep."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,33 +11,34 @@ MAX_TRIALS = 100_000
 
 @dataclass(frozen=True, kw_only=True)
 class TuneConfig:
-    """Train one recipe many times under settings that vary, and keep the best.
+    """Hold the options of a sweep, which trains one recipe many times and keeps the best.
 
     Attributes:
         data: folder or s3:// URI of the images, or a CSV or Parquet manifest.
         output: folder or s3:// URI of the sweep, new or empty: trials.csv, trials.parquet,
             best.yaml, report.html and best/, the run directory of the best trial.
-        layout: how the data is laid out; by default as the recipe says, or recognised.
-        root: folder or s3:// URI where the paths of a manifest begin; by default the one that its
-            metadata name, or its own folder.
-        follow_links: read images that links out of the data lead to.
-        recipe: what the sweep starts from, by its name.
-        space: what varies: spaces that come with reidray, by name, or YAML files.
-        base: YAML file of a training's keys, over those of the recipe.
-        task: what is trained; multitask is pets and attributes, as the recipe says.
-        num_samples: trials to start.
-        budget_minutes: end the whole job within this time, from its start to the report; trials
-            that then still train are stopped.
-        search: random draws each trial anew, tpe learns from those before it, pbt changes the
+        layout: layout of the data; by default that of the recipe, or the one recognised.
+        root: folder or s3:// URI to which the paths of a manifest are relative; by default the one
+            that its metadata names, or its own folder.
+        follow_links: read images behind links that lead out of the data.
+        recipe: name of the recipe that is varied; list prints the names.
+        space: search spaces: names of those that come with reidray, or YAML files; list prints the
+            names.
+        base: YAML file of values that replace those of the recipe.
+        task: kind of training; multitask is pets and attributes, as the recipe says.
+        num_samples: number of trials.
+        budget_minutes: time limit of the whole job, from its start to the report, in minutes;
+            trials that still train then are stopped.
+        search: random draws each trial anew, tpe learns from earlier trials, pbt changes the
             settings of weak trials while they train.
-        stop_early: whether trials that fall behind are stopped (ASHA).
-        first_rung: epochs that every trial is given before it can be stopped, or changed by pbt.
-        concurrent: most trials at once; by default as many as the cluster has places for.
-        cpus_per_trial: CPUs of each training process, where it has no GPU.
-        seed: of the draws; the trainings keep the recipe's seed.
-        resume: go on with the sweep in the output folder, with the same time again; trials that the
-            budget stopped stay stopped. Ray Tune keeps a sweep as pickles, which run code when
-            read: resume none that you did not begin.
+        stop_early: stop trials that fall behind (ASHA).
+        first_rung: epochs of every trial before it can be stopped, or changed by pbt.
+        concurrent: most trials at once; by default as many as the cluster has room for.
+        cpus_per_trial: CPUs of each training process that has no GPU.
+        seed: seed of the draws; the trainings keep the recipe's seed.
+        resume: go on with the sweep in the output folder, with the whole time again; trials that
+            the budget stopped stay stopped. Ray Tune stores a sweep as pickles, which run code
+            when they are read: resume only sweeps that you started.
     """
 
     data: str
@@ -60,13 +61,13 @@ class TuneConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
-        require(bool(self.space), "space must name what varies")
+        require(bool(self.space), "`space` must name a search space")
         for name in ("num_samples", "first_rung", "cpus_per_trial"):
-            require(getattr(self, name) >= 1, f"{name.replace('_', '-')} must be 1 or more")
+            require(getattr(self, name) >= 1, f"`{name}` must be 1 or more")
         require(
             self.budget_minutes is None or 0 < self.budget_minutes <= MAX_MINUTES,
-            f"budget-minutes must be above 0 and at most {MAX_MINUTES}, a year",
+            f"`budget_minutes` must be above 0 and at most {MAX_MINUTES}, a year",
         )
-        require(self.num_samples <= MAX_TRIALS, f"num-samples must be {MAX_TRIALS} or fewer")
-        require_seed(self.seed, "seed")
-        require(self.concurrent is None or self.concurrent >= 1, "concurrent must be 1 or more")
+        require(self.num_samples <= MAX_TRIALS, f"`num_samples` must be {MAX_TRIALS} or fewer")
+        require_seed(self.seed, "`seed`")
+        require(self.concurrent is None or self.concurrent >= 1, "`concurrent` must be 1 or more")

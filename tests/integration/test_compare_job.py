@@ -128,7 +128,7 @@ def test_a_model_that_embeds_nothing_is_refused(single_shot, tmp_path):
     [
         (("--models", "night=a", "night=b"), "two methods are named 'night'"),
         (("--models", "LDA=a"), "two methods are named 'LDA'"),
-        (("--models", "folder"), "must be NAME=DIR"),
+        (("--models", "folder"), "expected NAME=DIR"),
         (("--pca", "1.5"), "pca 1.5"),
         (("--height", "128", "--width", "64"), "24,576 values"),
         (("--task", "birds"), "birds"),

@@ -131,9 +131,9 @@ def test_a_ranking_that_matches_nothing_is_refused_before_pytorch_loads(tmp_path
     (tmp_path / "gallery").mkdir()
     (tmp_path / "gallery" / "0002_c1_1.jpg").touch()
     script = (
-        "import sys; sys.argv[0] = 'jobs/evaluate.py'; sys.path.insert(0, 'jobs')\n"
-        "import evaluate\n"
-        "try: evaluate.evaluate()\n"
+        "import sys\n"
+        "from reidray.cli.jobs.evaluate import JOB\n"
+        "try: JOB.main()\n"
         "finally: print('torch' in sys.modules)"
     )
     for truth in (("--truth", "truth.json"), ("--gallery", "gallery")):

@@ -102,11 +102,11 @@ def test_no_number_of_a_configuration_may_be_infinite_or_no_number(base, draw):
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_a_seed_that_no_generator_takes_is_refused_by_every_job(seed):
-    with pytest.raises(ValueError, match="seed must lie in"):
+    with pytest.raises(ValueError, match="`seed` must lie in"):
         QuickstartConfig(seed=seed)
-    with pytest.raises(ValueError, match="seed must lie in"):
+    with pytest.raises(ValueError, match="`seed` must lie in"):
         CompareConfig(data="-", output="-", seed=seed)
-    with pytest.raises(ValueError, match="seed must lie in"):
+    with pytest.raises(ValueError, match="`seed` must lie in"):
         RecommendConfig(ratings="-", movies="-", seed=seed)
 
 
