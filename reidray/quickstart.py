@@ -23,8 +23,8 @@ from reidray.quickstart_folder import DATA_FOLDER, RUN_FOLDER, SCORES_FOLDER
 from reidray.scoring.nightly_run import run_nightly
 from reidray.scoring.scoring_paths import ATTRIBUTE_FILE, RANKING_FILE
 from reidray.storage.location import Location
-from reidray.training.tasks.reid.prepare import build_reid_experiment
-from reidray.training.tasks.reid.train import train_reid
+from reidray.training.orchestration import build_experiment, train_experiment
+from reidray.training.runs.training_run import TrainingRun
 
 log = logging.getLogger("reidray")
 
@@ -61,15 +61,15 @@ def run_quickstart(
     training = replace(
         training, data=str(data), output=str(run), seed=config.seed, num_workers=config.num_workers
     )
-    experiment = build_reid_experiment(training)
+    experiment = build_experiment(training)
     with session:
         training_started = time.time()
-        trained = train_reid(experiment, started=training_started)
+        trained = train_experiment(experiment, started=training_started)
         scoring_started = time.time()
         seconds["train"] = scoring_started - training_started
         run_nightly(
             ScoreConfig(
-                model=trained["model"],
+                model=trained.model,
                 queries=str(data / "queries"),
                 gallery=str(data / "test"),
                 output=str(scores),
@@ -83,8 +83,8 @@ def run_quickstart(
     return {
         "data": str(data),
         "run": str(run),
-        "model": trained["model"],
-        "report": trained["report"],
+        "model": trained.model,
+        "report": trained.report,
         "ranking": str(scores / RANKING_FILE),
         "attributes": str(scores / ATTRIBUTE_FILE),
         **{name: round(value, 4) for name, value in figures.items()},
@@ -134,7 +134,7 @@ def _judge(data: Path, scores: Path) -> dict[str, float]:
 
 
 def _advise(
-    figures: dict[str, float], pca: float, trained: dict[str, Any], scores: Path, data: Path
+    figures: dict[str, float], pca: float, trained: TrainingRun, scores: Path, data: Path
 ) -> None:
     """What came out, and what to do next."""
     log.info(
@@ -152,10 +152,10 @@ def _advise(
         pca,
         figures["attribute_accuracy"],
         figures["attribute_majority"],
-        trained["report"],
+        trained.report,
         scores / RANKING_FILE,
         scores / ATTRIBUTE_FILE,
-        trained["model"],
+        trained.model,
         data / "queries",
         data / "test",
     )

@@ -1,4 +1,4 @@
-"""A training stopped in the middle, as safetensors and JSON: nothing in it can run."""
+"""Write and restore a training as safetensors and JSON, which cannot run code."""
 
 import json
 from dataclasses import dataclass, field
@@ -29,16 +29,16 @@ JSON_KEYS = {"evals_without_improvement": "stale"}
 
 @dataclass
 class TrainerState:
-    """How far a training has come.
+    """Hold the progress of a training.
 
     Attributes:
-        epoch: epochs finished.
-        step: steps taken.
-        finished: whether nothing is left to do.
-        best_epoch: the epoch, from 1, with the best figure so far; 0 before any.
-        best: the figures of that epoch.
-        evals_without_improvement: validations since then.
-        records: the figures of each epoch.
+        epoch: number of finished epochs.
+        step: number of finished steps.
+        finished: whether the training is complete.
+        best_epoch: epoch with the best metric so far, from 1; 0 before any validation.
+        best: metrics of that epoch.
+        evals_without_improvement: number of validations since that epoch.
+        records: losses, metrics and timings of each epoch.
     """
 
     epoch: int = 0
@@ -50,8 +50,8 @@ class TrainerState:
     records: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the values under the keys that a checkpoint has for them."""
-        return {JSON_KEYS.get(key, key): value for key, value in vars(self).items()}
+        """Return the values under their keys in `state.json`."""
+        return {JSON_KEYS.get(name, name): value for name, value in vars(self).items()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
@@ -60,25 +60,27 @@ class TrainerState:
         Raises:
             ValueError: a key is unknown, or a value is not of its type.
         """
-        names = {JSON_KEYS.get(key, key): key for key in vars(cls())}
+        defaults = vars(cls())
+        names = {JSON_KEYS.get(name, name): name for name in defaults}
         known = {names[key]: value for key, value in values.items() if key in names}
-        state = cls(**known)
-        sound = len(known) == len(values) and all(
-            isinstance(value, type(default))
-            for value, default in zip(vars(state).values(), vars(cls()).values(), strict=True)
+        is_valid = len(known) == len(values) and all(
+            isinstance(value, type(defaults[name])) for name, value in known.items()
         )
-        if not (sound and all(isinstance(record, dict) for record in state.records)):
+        if not is_valid or not all(isinstance(row, dict) for row in known.get("records", [])):
             raise ValueError("a key is unknown, or a value is not of its type")
-        return state
+        return cls(**known)
 
 
 @dataclass
 class TrainingSnapshot:
-    """All that changes while a network trains.
+    """Hold everything that changes while a network trains; `save` and `restore` a checkpoint.
 
     Attributes:
-        best_weights: the network's weights at the best epoch.
-        settings: the configuration it trains under; a checkpoint goes on under no other.
+        network: network that trains.
+        optimizer: optimiser of its parameters.
+        settings: configuration of the training; a checkpoint of another one is refused.
+        trainer_state: progress of the training.
+        best_weights: weights of the network at the best epoch.
     """
 
     network: nn.Module
@@ -91,10 +93,9 @@ class TrainingSnapshot:
         """Write a checkpoint, with the checksums of its files, into an existing folder."""
         (folder / NETWORK_FILE).write_bytes(save(copy_weights(self.network)))
         (folder / BEST_FILE).write_bytes(save(self.best_weights))
-        optimizer = self.optimizer.state_dict()
         tensors = {
             f"{index}.{name}": value.detach().cpu().contiguous()
-            for index, entry in optimizer["state"].items()
+            for index, entry in self.optimizer.state_dict()["state"].items()
             for name, value in entry.items()
             if isinstance(value, Tensor)
         }
@@ -108,22 +109,22 @@ class TrainingSnapshot:
         write_checksums(folder)
 
     def restore(self, folder: Path) -> None:
-        """Take up a checkpoint.
+        """Restore a checkpoint.
 
         Raises:
-            UserError: it was written under another configuration, of which the first difference
-                is named, or it is damaged.
+            UserError: the checkpoint is damaged, or was written under another configuration, whose
+                first difference the message names.
         """
         check_whole(Location(str(folder)))
         state = read_state(Location(str(folder)))
         check_settings(state, self.settings, str(folder))
-        self.trainer_state = _trainer_state_of(state, folder)
-        network = _read_tensors(folder / NETWORK_FILE)
+        self.trainer_state = _parse_trainer_state(state, folder)
+        weights = _read_tensors(folder / NETWORK_FILE)
         tensors = _read_tensors(folder / OPTIMIZER_FILE)
         self.best_weights = _read_tensors(folder / BEST_FILE)
         try:
-            self.network.load_state_dict(network)
-            optimizer = self.optimizer.state_dict() | {"state": _optimizer_state(tensors)}
+            self.network.load_state_dict(weights)
+            optimizer = self.optimizer.state_dict() | {"state": _group_by_parameter(tensors)}
             self.optimizer.load_state_dict(optimizer)
         except (RuntimeError, KeyError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0]
@@ -133,65 +134,65 @@ class TrainingSnapshot:
 
 
 def check_settings(state: dict[str, Any], settings: dict[str, Any], folder: str) -> None:
-    """Refuse a checkpoint that was written under another configuration.
+    """Check that a checkpoint was written under the configuration that resumes it.
 
     Args:
-        state: what its `state.json` holds.
-        settings: the configuration to go on under.
-        folder: of the checkpoint, for the message.
+        state: contents of the checkpoint's `state.json`.
+        settings: configuration of the training that resumes.
+        folder: folder of the checkpoint, for the message.
 
     Raises:
         UserError: names the first difference.
     """
-    then = _without_unset(state["settings"])
+    before = _without_unset(state["settings"])
     now = _without_unset(json.loads(json.dumps(settings)))
-    for key in sorted({*then, *now}):
-        if then.get(key) != now.get(key):
+    for key in sorted({*before, *now}):
+        if before.get(key) != now.get(key):
             raise UserError(
-                f"checkpoint {folder} was trained with {key} = {then.get(key)!r}, "
+                f"checkpoint {folder} was trained with {key} = {before.get(key)!r}, "
                 f"not {now.get(key)!r}: "
                 "resume with the configuration it began with"
             )
 
 
-def _optimizer_state(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """Return the tensors of a checkpoint's optimiser by parameter, then by name."""
-    entries: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, _, name = key.partition(".")
-        entries.setdefault(int(index), {})[name] = value
-    return entries
-
-
 def copy_weights(network: nn.Module) -> dict[str, Tensor]:
-    """A network's weights and buffers on the CPU, apart from the network."""
+    """Return a copy of a network's weights and buffers on the CPU."""
     return {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
 
 
 def read_trainer_state(folder: Path) -> TrainerState:
-    """Return how far a checkpoint had come.
+    """Return the progress that a checkpoint holds, once all its files are checked.
 
     Raises:
         UserError: the checkpoint is damaged.
     """
     check_whole(Location(str(folder)))
-    return _trainer_state_of(read_state(Location(str(folder))), folder)
+    return _parse_trainer_state(read_state(Location(str(folder))), folder)
 
 
-def read_best(folder: Path) -> tuple[TrainerState, dict[str, Tensor]]:
-    """Return how far a checkpoint had come, and the weights of its best epoch.
+def read_best_weights(folder: Path) -> dict[str, Tensor]:
+    """Return the weights of the best epoch that a checkpoint holds.
 
     Raises:
-        UserError: the checkpoint is damaged.
+        UserError: the file is damaged.
     """
-    return read_trainer_state(folder), _read_tensors(folder / BEST_FILE)
+    return _read_tensors(folder / BEST_FILE)
 
 
-def _trainer_state_of(state: dict[str, Any], folder: Path) -> TrainerState:
+def _parse_trainer_state(state: dict[str, Any], folder: Path) -> TrainerState:
     try:
         return TrainerState.from_json(state["standing"])
     except ValueError as error:
         raise UserError(f"checkpoint file {folder / STATE_FILE} is damaged: train again") from error
+
+
+def _group_by_parameter(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """Return the optimiser's tensors by the index of their parameter, then by name."""
+    entries: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        entries.setdefault(int(index), {})[name] = value
+    return entries
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:
@@ -204,7 +205,7 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
 
 
 def _without_unset(settings: Any) -> Any:
-    """Return settings less those that are None, which an earlier version may not have known."""
+    """Return settings without the values that are None, which an earlier version may lack."""
     if not isinstance(settings, dict):
         return settings
     return {key: _without_unset(value) for key, value in settings.items() if value is not None}

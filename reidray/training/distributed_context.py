@@ -1,4 +1,4 @@
-"""Where a training process stands among its peers, and what they tell each other."""
+"""Identify a training process among its peers, and exchange values with them."""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,12 +11,12 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """One training process.
+    """Identify one training process, by default the only one.
 
     Attributes:
-        rank: from 0; rank 0 speaks for all.
-        world_size: how many processes train together.
-        device: where this one computes.
+        rank: number of the process, from 0.
+        world_size: number of processes that train together.
+        device: device of the process.
     """
 
     rank: int = 0
@@ -29,7 +29,7 @@ class DistributedContext:
         return self.rank == 0
 
     def broadcast(self, value: Value) -> Value:
-        """Rank 0's value, on every rank."""
+        """Return rank 0's value, on every rank."""
         if self.world_size == 1:
             return value
         box = [value]
@@ -37,14 +37,14 @@ class DistributedContext:
         return box[0]
 
     def gather_for_metrics(self, part: Tensor, total: int) -> Tensor:
-        """Join what each rank computed of `total` rows, of which rank r held r, r + world, ...
+        """Join the results of all ranks for `total` images, of which rank r has r, r + world, ...
 
         Args:
-            part: (n, ...) this rank's rows.
-            total: rows of all ranks.
+            part: (n, ...) results of this rank.
+            total: number of images of all ranks.
 
         Returns:
-            (total, ...) in the order of the rows.
+            (total, ...) in the order of the images.
         """
         if self.world_size == 1:
             return part
@@ -56,22 +56,22 @@ class DistributedContext:
         return torch.stack(parts, dim=1).flatten(0, 1)[:total]
 
     def gather_batch(self, part: Tensor) -> Tensor:
-        """Join the parts of a batch that the ranks hold, of the same shape, in the order of ranks.
+        """Join the equally large parts of a batch that the ranks hold, in the order of the ranks.
 
-        Gradients flow to this rank's own part. A loss that each rank takes of the whole, averaged
-        as DDP averages gradients, so has the gradient that it has in one process.
+        Gradients flow to this rank's own part. If each rank computes a loss on the whole batch and
+        DDP averages the gradients, the gradient is that of one process.
 
         Args:
             part: (b, ...) this rank's part.
 
         Returns:
-            (world * b, ...) the whole batch.
+            (world_size * b, ...) the whole batch.
         """
         if self.world_size == 1:
             return part
         parts = [torch.empty_like(part) for _ in range(self.world_size)]
         distributed.all_gather(parts, part.detach().contiguous())
         if part.requires_grad:
-            # The same value, with a gradient as large as the mean over the ranks makes it small.
+            # The same value, with a gradient as large as DDP's mean over the ranks makes it small.
             parts[self.rank] = part.detach() + (part - part.detach()) * self.world_size
         return torch.cat(parts)

@@ -1,7 +1,7 @@
-"""Choose which failures Ray Train retries: those of machines, not of programs.
+"""Choose the failures that Ray Train retries: those of machines, and not those of programs.
 
-Ray Train starts its workers again whatever they raised. A mistake of the user's and a bug would
-happen again each time. This module imports no PyTorch: Ray Train's controller loads it.
+Ray Train restarts its workers after any error. A user's mistake and a bug would occur again each
+time. This module imports no PyTorch, because Ray Train's controller loads it.
 """
 
 import traceback
@@ -13,37 +13,37 @@ from ray.train import UserCallback
 from reidray.errors import UserError
 
 LOST_CONNECTION = ("gloo", "nccl", "connection", "timed out", "cuda error")
-"""Words of a `RuntimeError` that PyTorch raises where another process or the hardware failed."""
+"""Words in a `RuntimeError` that PyTorch raises when another process or the hardware failed."""
 
 
 class TrainingBugError(RuntimeError):
-    """An error of the program in a training process; the message is its traceback there."""
+    """Carry the traceback of a bug in a training process as its message."""
 
 
 def bug_behind(error: Exception) -> TrainingBugError | None:
-    """Return the bug behind what a training process met.
+    """Return the bug behind the error of a training process.
 
     Returns:
-        A `TrainingBugError` with the traceback of the error; None where the error is the user's
-        mistake, or where machines, connections or storage failed and another attempt may succeed.
+        A `TrainingBugError` with the traceback of the error; None for a user's mistake, and for a
+        failure of machines, connections or storage, after which another attempt may succeed.
     """
-    if isinstance(error, UserError) or _may_pass(error):
+    if isinstance(error, UserError) or _is_transient(error):
         return None
     return TrainingBugError("".join(traceback.format_exception(error)))
 
 
-def _may_pass(error: Exception) -> bool:
+def _is_transient(error: Exception) -> bool:
     """Tell whether another attempt may succeed."""
     if isinstance(error, ray.exceptions.RayError | OSError):
         return True
-    said = str(error).lower()
-    return isinstance(error, RuntimeError) and any(word in said for word in LOST_CONNECTION)
+    message = str(error).lower()
+    return isinstance(error, RuntimeError) and any(word in message for word in LOST_CONNECTION)
 
 
-class EndAtMistakes(UserCallback):  # type: ignore[misc]
-    """Ends a training at once where a worker met a mistake of the user's or a bug.
+class StopOnBug(UserCallback):  # type: ignore[misc]
+    """Stop a training at once after a user's mistake or a bug in a worker.
 
-    Ray Train raises what a callback raises as `ControllerError`, which it does not repeat.
+    Ray Train raises the error of a callback as `ControllerError`, which it does not retry.
     """
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:  # noqa: ARG002

@@ -1,4 +1,4 @@
-"""The optimiser a configuration names, and its learning rate over the training."""
+"""Build the optimiser of a configuration, and schedule its learning rate."""
 
 from math import cos, pi
 
@@ -9,9 +9,9 @@ from reidray.config import OptimizerConfig
 
 
 def build_optimizer(config: OptimizerConfig, network: nn.Module) -> Optimizer:
-    """The optimiser over a network's trainable parameters.
+    """Build the optimiser of a network's trainable parameters.
 
-    Biases and the parameters of normalisation layers do not decay.
+    Weight decay leaves out biases and the parameters of normalisation layers.
     """
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     groups = [
@@ -31,7 +31,7 @@ def build_optimizer(config: OptimizerConfig, network: nn.Module) -> Optimizer:
 
 
 def learning_rate(config: OptimizerConfig, progress: float) -> float:
-    """The learning rate when a share `progress`, in 0..1, of the training is done."""
+    """Return the learning rate once a share `progress`, in 0..1, of the training is done."""
     if progress < config.warmup:
         return config.learning_rate * max(progress, 1e-3) / config.warmup
     match config.schedule:

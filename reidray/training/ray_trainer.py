@@ -1,4 +1,4 @@
-"""The training loop on a Ray cluster: a process for each GPU or share of the CPUs, under DDP."""
+"""Run the training loop on a Ray cluster: one process for each GPU or share of the CPUs."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from reidray.cluster_resources import cluster_gpus, node_resources
 from reidray.errors import MachineError, UserError
 from reidray.storage.location import Location
 from reidray.storage.object_store import open_s3_for_ray
-from reidray.training.failures import EndAtMistakes, TrainingBugError
+from reidray.training.failures import StopOnBug, TrainingBugError
 from reidray.training.runs.checkpoint_files import CHECKPOINTS
 from reidray.training.runs.run_logger import RunLogger
 from reidray.training.worker import TrainJob
@@ -24,24 +24,24 @@ from reidray.training.worker import TrainJob
 Result = TypeVar("Result")
 
 SHARE_BESIDE_DECODING = 0.5
-"""Share of its CPUs that training holds where crops are streamed: Ray Data waits for ever where it
-holds all."""
+"""Share of its CPUs that training reserves while it streams crops: Ray Data waits for ever where
+training reserves all CPUs."""
 
-MOST_REASON = 300
-"""Characters of the reason of a lost process that are told."""
+MAX_REASON_LENGTH = 300
+"""Number of characters of a process's failure in a message."""
 
 POLL_SECONDS = "0.2"
-"""How often Ray asks the workers for news; each epoch ends by waiting to be asked."""
+"""Interval at which Ray polls the workers; each epoch ends by waiting for a poll."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What each training process is given.
+    """Hold the resources of each training process.
 
     Attributes:
-        use_gpu: whether it has a GPU.
-        cpus: CPUs that it computes on.
-        share: of these CPUs that Ray keeps for it; what is left others may have.
+        use_gpu: whether the process has a GPU.
+        cpus: number of CPUs that the process computes on.
+        share: share of these CPUs that Ray reserves for the process; other tasks may use the rest.
     """
 
     use_gpu: bool
@@ -49,33 +49,33 @@ class Resources:
     share: float = 1.0
 
     @property
-    def held(self) -> dict[str, float]:
-        """What Ray keeps for it."""
+    def reserved(self) -> dict[str, float]:
+        """Return the resources that Ray reserves for the process."""
         return {"CPU": self.cpus * self.share} | ({"GPU": 1} if self.use_gpu else {})
 
-    def described(self, count: int) -> str:
-        """What so many workers compute on, for a person."""
+    def describe(self, count: int) -> str:
+        """Return the resources of `count` workers, such as `2 workers x 1 GPU`."""
         each = "1 GPU" if self.use_gpu else f"{self.cpus} CPU"
         return f"{count} worker{'s' if count != 1 else ''} x {each}"
 
-    def run(self, work: Callable[..., Result], *arguments: object) -> Result:
-        """Do some work in a task that is given these, and wait for it."""
-        held = self.held
-        task = ray.remote(num_cpus=held["CPU"], num_gpus=held.get("GPU", 0))(work)
+    def run(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Run a function in a Ray task with these resources, and return its result."""
+        reserved = self.reserved
+        task = ray.remote(num_cpus=reserved["CPU"], num_gpus=reserved.get("GPU", 0))(function)
         result: Result = ray.get(task.remote(*arguments))
         return result
 
 
 def plan_workers(num_workers: int, use_gpu: str, *, streams: bool = False) -> Resources:
-    """What the cluster can give to each of so many workers.
+    """Return the resources that the cluster can give to each worker.
 
     Args:
-        num_workers: training processes.
-        use_gpu: yes, no, or auto for GPUs where the cluster has them.
-        streams: whether their crops are decoded while they train.
+        num_workers: number of training processes.
+        use_gpu: `yes`, `no`, or `auto` for GPUs where the cluster has them.
+        streams: whether crops are decoded during the training.
 
     Raises:
-        UserError: it cannot place them; says what it has.
+        UserError: the cluster has no room for the workers; the message says what it has.
     """
     share = SHARE_BESIDE_DECODING if streams else 1.0
     gpus = cluster_gpus()
@@ -84,7 +84,7 @@ def plan_workers(num_workers: int, use_gpu: str, *, streams: bool = False) -> Re
         if num_workers > gpus:
             raise UserError(
                 f"{num_workers} workers need a GPU each and the cluster has {gpus}: "
-                "lower --num-workers, or train on CPUs with --use-gpu no"
+                "lower `num_workers`, or train on CPUs with `use_gpu=no`"
             )
         cpus = max(1, min(sum(nodes) // num_workers, 8))
         return Resources(use_gpu=True, cpus=cpus, share=share)
@@ -93,24 +93,30 @@ def plan_workers(num_workers: int, use_gpu: str, *, streams: bool = False) -> Re
             return Resources(use_gpu=False, cpus=cpus, share=share)
     raise UserError(
         f"{num_workers} workers need a CPU each and the cluster has {sum(nodes)}: "
-        "lower --num-workers"
+        "lower `num_workers`"
     )
 
 
 def train_on_cluster(job: TrainJob, resources: Resources, run: Location, logger: RunLogger) -> Path:
-    """Train until done, starting again from the last checkpoint after a crash.
+    """Train to the end, and restart from the last checkpoint after a crash.
 
-    A run directory that holds checkpoints already is gone on with.
+    A run directory with checkpoints is resumed.
+
+    Args:
+        job: training to run in each process.
+        resources: resources of each process.
+        run: run directory.
+        logger: logger that writes the progress.
 
     Returns:
         The folder of the last checkpoint.
 
     Raises:
-        UserError: a worker met a mistake of the user's.
+        UserError: a worker raised it.
     """
     events = Queue(actor_options={"num_cpus": 0})
     trainer = torch_trainer(job, resources, run, events=events)
-    with logger.follow(events, resources.described(job.config.num_workers)):
+    with logger.follow(events, resources.describe(job.config.num_workers)):
         return fit(trainer)
 
 
@@ -122,24 +128,24 @@ def torch_trainer(
     events: Queue | None = None,
     callbacks: Sequence[Any] = (),
 ) -> TorchTrainer:
-    """The trainer of a run directory, whose checkpoints it goes on with.
+    """Return the Ray trainer of a run directory, which resumes from its checkpoints.
 
     Args:
-        job: what each process trains.
-        resources: what it is given.
-        run: the run directory.
-        events: where progress is told.
-        callbacks: of Ray Train.
+        job: training to run in each process.
+        resources: resources of each process.
+        run: run directory.
+        events: queue for progress to the driver.
+        callbacks: callbacks of Ray Train.
     """
     config = job.config
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", POLL_SECONDS)
     return TorchTrainer(
-        _training_function(),
+        _worker_function(),
         train_loop_config={"job": ray.put(job), "events": events},
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.num_workers,
             use_gpu=resources.use_gpu,
-            resources_per_worker=resources.held,
+            resources_per_worker=resources.reserved,
         ),
         run_config=ray.train.RunConfig(
             name=CHECKPOINTS,
@@ -147,7 +153,7 @@ def torch_trainer(
             storage_filesystem=open_s3_for_ray(run.uri),
             failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            callbacks=[EndAtMistakes(), *callbacks],
+            callbacks=[StopOnBug(), *callbacks],
         ),
     )
 
@@ -159,7 +165,7 @@ def fit(trainer: TorchTrainer) -> Path:
         The folder of the last checkpoint.
 
     Raises:
-        UserError: a worker met a mistake of the user's.
+        UserError: a worker raised it.
         TrainingBugError: the program failed in a worker.
         MachineError: training processes were lost more often than the configuration allows.
     """
@@ -172,26 +178,26 @@ def fit(trainer: TorchTrainer) -> Path:
         raise
     except ray.train.WorkerGroupError as error:
         failure = next(iter(error.worker_failures.values()), error)
-        reason = " ".join(str(failure).split())[:MOST_REASON]
+        reason = " ".join(str(failure).split())[:MAX_REASON_LENGTH]
         raise MachineError(
-            f"training processes were lost, more often than --max-failures allows ({reason}): go "
-            "on from the last checkpoint with --resume"
+            f"training processes were lost, more often than `max_failures` allows ({reason}): go "
+            "on from the last checkpoint with `resume`"
         ) from error
     return to_local_folder(result.checkpoint)
 
 
 def to_local_folder(checkpoint: ray.train.Checkpoint) -> Path:
-    """The folder of a checkpoint; one in an object store is brought here."""
-    # `to_directory` would copy one that is here, and it is the run's own.
+    """Return the local folder of a checkpoint; download one that is in an object store."""
+    # `to_directory` would copy a local one, and this is the run's own.
     is_local = isinstance(checkpoint.filesystem, pafs.LocalFileSystem)
     return Path(checkpoint.path if is_local else checkpoint.to_directory())
 
 
-def _training_function() -> Callable[[dict[str, Any]], None]:
-    """What each training process runs.
+def _worker_function() -> Callable[[dict[str, Any]], None]:
+    """Return the function that each training process runs.
 
-    Ray's controller loads it too. So it travels by value, as local functions do, and imports where
-    it runs: PyTorch and timm take a process many seconds.
+    Ray's controller unpickles the function too. A local function is pickled by value and imports
+    its modules where it runs, because PyTorch and timm take a process many seconds.
     """
 
     def train(settings: dict[str, Any]) -> None:

@@ -1,11 +1,11 @@
-"""A training process: what it is told, what it runs and how it tells of it."""
+"""Run a training process, and report its progress to the driver and to Ray Train."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import ray.train
 import torch
@@ -13,6 +13,9 @@ from ray.train.torch import get_device
 from ray.util.queue import Queue
 
 from reidray.config import TrainingConfig
+from reidray.data.crop_labels import CropLabels
+from reidray.data.images.crops import CropReader
+from reidray.data.ingest import CropDataset
 from reidray.errors import UserError
 from reidray.models.architecture import Architecture
 from reidray.models.factory import build_network
@@ -24,8 +27,8 @@ from reidray.training.loop import (
     StepProgress,
     Task,
     TrainerConfig,
+    config_settings,
     fit,
-    settings_of,
 )
 from reidray.training.time_budget import TimeLimit
 
@@ -40,27 +43,37 @@ CHANGEABLE_ON_RESUME = (
     "use_gpu",
     "ingest",
 )
-"""Settings that may differ between the parts of a training that is stopped and resumed."""
+"""Keys of the configuration that may change where a run is resumed."""
+
+BuildTask: TypeAlias = (
+    "Callable[[Any, Mapping[str, CropLabels], CropReader, DistributedContext], Task]"
+)
+"""Builds a task from its configuration, the labels by split, the crops and the process."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainJob:
-    """All a training process needs to know.
+    """Hold everything that a training process needs.
 
     Attributes:
-        architecture: the network.
-        training_data: fingerprint of the images and what is known of them.
-        make_task: makes what is learned, in each process for its own part of it.
-        limit: of the job's time.
+        config: configuration of the training.
+        architecture: description of the network.
+        training_data: fingerprint of the manifest.
+        labels: labels of the crops by split.
+        crops: decoded images.
+        build_task: function that builds the task in each process.
+        limit: time limit of the job; None for no limit.
         bf16: whether the forward pass runs in bfloat16.
-        threads: CPU threads of this process.
+        threads: CPU threads of the process.
         changeable: keys of the configuration that may differ from the checkpoint's.
     """
 
     config: TrainingConfig
     architecture: Architecture[Any]
     training_data: str
-    make_task: Callable[[DistributedContext], Task]
+    labels: Mapping[str, CropLabels]
+    crops: CropDataset
+    build_task: BuildTask
     limit: TimeLimit | None
     bf16: bool
     threads: int
@@ -76,7 +89,7 @@ class TrainJob:
         torch.set_num_threads(self.threads)
         torch.manual_seed(config.seed)
         network = build_network(self.architecture, weights=config.network.weights)
-        plan = TrainerConfig(
+        trainer = TrainerConfig(
             epochs=config.epochs,
             seed=config.seed,
             optimizer=config.optimizer,
@@ -85,9 +98,9 @@ class TrainJob:
             bf16=self.bf16,
         )
         fit(
-            self.make_task(context),
+            self.build_task(config, self.labels, self.crops.open(), context),
             network,
-            plan,
+            trainer,
             callback,
             context=context,
             settings=resume_settings(config, self.training_data, changeable=self.changeable),
@@ -101,22 +114,22 @@ def resume_settings(
     *,
     changeable: tuple[str, ...] = CHANGEABLE_ON_RESUME,
 ) -> Metrics:
-    """Return what must be the same where a training goes on from a checkpoint.
+    """Return the settings that a resumed training must share with its checkpoint.
 
     Args:
-        config: that it trains under.
-        training_data: fingerprint of the images and what is known of them.
+        config: configuration of the training.
+        training_data: fingerprint of the manifest.
         changeable: keys of the configuration that may differ.
     """
-    return settings_of(config, without=changeable) | {"training data": training_data}
+    return config_settings(config, without=changeable) | {"training data": training_data}
 
 
 def run_train_job(job: TrainJob, events: Queue | None) -> None:
-    """Train as one of the processes of a Ray Train run, from its last checkpoint if it has one.
+    """Train as one process of a Ray Train run, from the run's last checkpoint if it has one.
 
     Args:
-        job: what to train.
-        events: where progress is told; Ray alone hears of it where there is none.
+        job: training to run.
+        events: queue for progress to the driver; without it only Ray Train receives reports.
 
     Raises:
         UserError: the checkpoint belongs to another configuration, or the loss is not finite.
@@ -149,29 +162,29 @@ def _run_train_job(job: TrainJob, events: Queue | None) -> None:
 
 
 class RayCallback:
-    """Tells the driver how training goes, and Ray where the checkpoints are."""
+    """Report progress to the driver, and metrics and checkpoints to Ray Train."""
 
     def __init__(self, events: Queue | None, context: DistributedContext) -> None:
         self._events, self._context = events, context
 
-    def begin(self, records: list[Metrics]) -> None:
-        """Tell of the epochs already done."""
-        self._tell(records)
+    def on_train_start(self, records: list[Metrics]) -> None:
+        """Report the epochs that the checkpoint holds."""
+        self._put(records)
 
-    def step(self, progress: StepProgress) -> None:
-        """Tell of progress within an epoch."""
-        self._tell(progress)
+    def on_progress(self, progress: StepProgress) -> None:
+        """Report the progress within an epoch."""
+        self._put(progress)
 
-    def epoch(self, record: Metrics, save: Callable[[Path], None]) -> None:
-        """Tell of the epoch, and hand over its checkpoint."""
+    def on_epoch_end(self, record: Metrics, save: Callable[[Path], None]) -> None:
+        """Report the epoch with its checkpoint; ranks other than 0 report nothing."""
         if not self._context.is_main:
             ray.train.report({})
             return
-        self._tell(record)
+        self._put(record)
         with tempfile.TemporaryDirectory() as folder:
             save(Path(folder))
             ray.train.report(record, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
-    def _tell(self, event: list[Metrics] | StepProgress | Metrics) -> None:
+    def _put(self, event: list[Metrics] | StepProgress | Metrics) -> None:
         if self._events is not None:
             self._events.put(event)

@@ -3,32 +3,25 @@
 import logging
 import os
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import yaml
 
-from reidray.config.sources import Sources
 from reidray.config.tuning import TuneConfig
-from reidray.data.ingest import CropDataset, choose_ingest_mode
+from reidray.data.ingest import choose_ingest_mode
 from reidray.errors import UserError
 from reidray.interrupts import interrupted, restore_handler
 from reidray.storage.staging import atomic_write
-from reidray.training.experiment import (
-    Experiment,
-    TrainingResult,
+from reidray.training.experiment import Experiment, TrainingResult, config_to_dict
+from reidray.training.orchestration import (
+    build_experiment,
     ingest_images,
-    plain,
-    read_result,
     start_run,
+    write_results,
 )
 from reidray.training.ray_trainer import SHARE_BESIDE_DECODING, Resources
 from reidray.training.runs.run_directory import RunDirectory
-from reidray.training.tasks.multitask.prepare import build_multitask_experiment
-from reidray.training.tasks.multitask.train import finish_multitask
-from reidray.training.tasks.reid.prepare import build_reid_experiment
-from reidray.training.tasks.reid.train import finish_reid
 from reidray.tuning.search_space import SearchParameter, load_space, with_values
 from reidray.tuning.sweep_files import describe_best, write_sweep_files, write_trial_table
 from reidray.tuning.sweep_inputs import SWEEP_FILE, check_sweep_folder, load_base
@@ -56,29 +49,6 @@ DATA_DEPENDENT_SECTIONS = ("batch", "batch_size", "loss", "network")
 READING_KEYS = ("layout", "root", "follow_links")
 """Keys that select how the images are read. A resumed sweep may change them, as it compares the
 fingerprint of the images."""
-
-
-@dataclass(frozen=True)
-class _TrainingKind:
-    """Build and finish the trainings of one kind.
-
-    Attributes:
-        build_experiment: builds the experiment of a configuration, in a new run directory or in a
-            given one, and adapts default values to the images.
-        finish: writes the model and the report of a result, and returns a summary.
-    """
-
-    build_experiment: Callable[[Any, RunDirectory | None, Sources], Experiment]
-    finish: Callable[[Any, TrainingResult, CropDataset, Resources], dict[str, Any]]
-
-
-_KINDS = {
-    "reid": _TrainingKind(
-        build_reid_experiment,
-        lambda experiment, result, crops, _: finish_reid(experiment, result, crops),
-    ),
-    "multitask": _TrainingKind(build_multitask_experiment, finish_multitask),
-}
 
 
 @dataclass(frozen=True)
@@ -125,7 +95,7 @@ def prepare_sweep(config: TuneConfig, output: RunDirectory | None = None) -> Swe
         max_minutes=None,
     )
     run = RunDirectory.at(best) if config.resume else None
-    experiment = _KINDS[config.task].build_experiment(base, run, loaded.sources)
+    experiment = build_experiment(base, run, loaded.sources)
     _check_values(space, experiment)
     sweep = Sweep(config, output, space, experiment)
     if config.resume:
@@ -154,7 +124,7 @@ def run_sweep(sweep: Sweep, *, started: float | None = None) -> dict[str, Any]:
     plan = plan_trials(config, base.num_workers)
     context = _ingest(sweep, plan.resources)
     log.info("%s", context.experiment.describe_images())
-    described = context.resources.described(base.num_workers)
+    described = context.resources.describe(base.num_workers)
     log.info("%d trials of %s, %d at once", config.num_samples, described, plan.concurrent)
     budget = _trial_budget(config, started or time.time())
     _write_sweep_file(sweep)
@@ -179,10 +149,9 @@ def run_sweep(sweep: Sweep, *, started: float | None = None) -> dict[str, Any]:
 
     best_experiment = context.with_parameters(best.parameters)
     best_experiment.run.clear()  # a resumed sweep may have written it
-    training = read_result(best_experiment.architecture, best.checkpoint)
-    start_run(best_experiment).copy(training.records)
-    finish = _KINDS[config.task].finish
-    run = finish(best_experiment, training, context.crops, context.resources)
+    training = TrainingResult.from_checkpoint(best_experiment.architecture, best.checkpoint)
+    start_run(best_experiment).write_all(training.records)
+    run = write_results(best_experiment, training, context.crops, context.resources)
     best_config = replace(best_experiment.config, output=None)
     validation_size = context.experiment.describe_validation()
     summary = write_sweep_files(
@@ -190,8 +159,8 @@ def run_sweep(sweep: Sweep, *, started: float | None = None) -> dict[str, Any]:
     )
     log.info("%s", describe_best(best, results, base.validation, validation_size))
     return summary | {
-        "model": run["model"],
-        "dataset": run["dataset"],
+        "model": run.model,
+        "dataset": run.metrics["dataset"],
         "at_once": plan.concurrent,
         "sweep_seconds": round(sweep_seconds, 1),
     }
@@ -265,7 +234,7 @@ def _definition(sweep: Sweep) -> dict[str, Any]:
         for key, value in asdict(sweep.config).items()
         if key not in ("output", "resume", *READING_KEYS)
     }
-    base = plain(replace(sweep.experiment.config, output=None))
+    base = config_to_dict(replace(sweep.experiment.config, output=None))
     return {
         "asked": asked | {"space": list(sweep.config.space)},
         "space": {each.key: {each.distribution: list(each.values)} for each in sweep.space},

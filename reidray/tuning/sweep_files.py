@@ -8,7 +8,7 @@ import yaml
 from reidray.config import TrainingConfig, ValidationConfig
 from reidray.reporting.sweep_report import ReportedTrial, render_sweep_report
 from reidray.storage.staging import atomic_write
-from reidray.training.experiment import plain
+from reidray.training.experiment import config_to_dict
 from reidray.training.runs.run_directory import RunDirectory
 from reidray.tuning.search_space import SearchParameter
 from reidray.tuning.trial_table import (
@@ -47,7 +47,9 @@ def write_sweep_files(
     Returns:
         The summary of the sweep for the job's JSON line.
     """
-    atomic_write(output.folder / BEST_FILE, yaml.safe_dump(plain(best_config), sort_keys=False))
+    atomic_write(
+        output.folder / BEST_FILE, yaml.safe_dump(config_to_dict(best_config), sort_keys=False)
+    )
     trials = {result.name: _to_reported(result, base.validation) for result in results}
     report = render_sweep_report(
         name=output.location.name,

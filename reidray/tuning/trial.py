@@ -101,13 +101,13 @@ class TrialCallback:
     def __init__(self, metric: str) -> None:
         self._metric = metric
 
-    def begin(self, records: list[Metrics]) -> None:
+    def on_train_start(self, records: list[Metrics]) -> None:
         """Do nothing, as Ray Tune knows the epochs of the checkpoint."""
 
-    def step(self, progress: StepProgress) -> None:
+    def on_progress(self, progress: StepProgress) -> None:
         """Do nothing, as Ray Tune records whole epochs."""
 
-    def epoch(self, record: Metrics, save: Callable[[Path], None]) -> None:
+    def on_epoch_end(self, record: Metrics, save: Callable[[Path], None]) -> None:
         """Report an evaluated epoch and its checkpoint."""
         record[TRIAL_KEY] = tune.get_context().get_trial_id()
         if self._metric not in record:

@@ -102,7 +102,7 @@ def build_tuner(
     in_one_process = base.num_workers == 1
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, context=context),
-        context.resources.held if in_one_process else {"CPU": TRIAL_DRIVER_CPUS},
+        context.resources.reserved if in_one_process else {"CPU": TRIAL_DRIVER_CPUS},
     )
     path, storage = context.folder.path, open_s3_for_ray(context.folder.uri)
     if config.resume and tune.Tuner.can_restore(path, storage_filesystem=storage):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from support.epoch_recorder import EpochRecorder
+from support.labels import make_labels
 
 from reidray.config import (
     AugmentConfig,
@@ -20,13 +21,11 @@ from reidray.config import (
     ReidValidationConfig,
     TrainReidConfig,
 )
-from reidray.data.attribute_schema import AttributeSchema
 from reidray.data.images.crops import CropTable
 from reidray.models import build_model
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.loop import TrainerConfig, fit
 from reidray.training.tasks.reid.task import ReidTask
-from reidray.training.tasks.reid.validation import LabelledCrops
 
 BACKBONE, SIZE = "resnet50", (256, 128)
 PEOPLE, CROPS_OF_EACH = 512, 32
@@ -53,13 +52,7 @@ class OneBatch:
 
 
 def labelled(people, first_row=0):
-    return LabelledCrops(
-        rows=first_row + np.arange(len(people)),
-        people=people,
-        cameras=np.arange(len(people)) % 2,
-        codes=np.zeros((len(people), 0), np.int8),
-        schema=AttributeSchema(),
-    )
+    return make_labels(people, np.arange(len(people)) % 2, first_index=first_row)
 
 
 def pace(task):
@@ -88,10 +81,8 @@ def test_share_of_a_gpu_s_step_spent_waiting():
             batch=BatchConfig(people=size // 4, crops=4),
             augment=AugmentConfig(flip=0.5, shift=0.05, erasing=0.5),
         )
-        known = labelled(people)
-        task = ReidTask(
-            config, table, known, labelled(people[:256]), DistributedContext(device=DEVICE)
-        )
+        labels = {"train": labelled(people), "val": labelled(people[:256])}
+        task = ReidTask(config, labels, table, DistributedContext(device=DEVICE))
         constant, fed = pace(OneBatch(task)), pace(task)
         share = fed["images_per_second"] / constant["images_per_second"]
         row = {"batch": size, "images_per_second": fed["images_per_second"]}

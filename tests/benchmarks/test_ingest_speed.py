@@ -17,6 +17,7 @@ import ray
 import torch
 from PIL import Image
 from support.epoch_recorder import EpochRecorder
+from support.labels import make_labels
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
@@ -28,7 +29,6 @@ from reidray.config import (
     TrainReidConfig,
     ValidationConfig,
 )
-from reidray.data.attribute_schema import AttributeSchema
 from reidray.data.ingest import ImageFiles, ingest
 from reidray.data.layouts import read_manifest
 from reidray.demo import generate_demo_set
@@ -38,7 +38,6 @@ from reidray.training.distributed_context import DistributedContext
 from reidray.training.loop import TrainerConfig, fit
 from reidray.training.prefetch import prefetch
 from reidray.training.tasks.reid.task import ReidTask
-from reidray.training.tasks.reid.validation import LabelledCrops
 
 IMAGES, PEOPLE, BATCH, EPOCHS = 4096, 64, 64, 3
 TIMES = 4  # each image so many times, by as many people: a set as large as Market-1501's
@@ -100,13 +99,7 @@ def image_files(drawn, size):
 
 def labelled(drawn):
     _, paths, people = drawn
-    return LabelledCrops(
-        rows=np.arange(len(paths)),
-        people=people,
-        cameras=np.zeros(len(paths), np.int64),
-        codes=np.zeros((len(paths), 0), np.int8),
-        schema=AttributeSchema(),
-    )
+    return make_labels(people, np.zeros(len(paths), np.int64))
 
 
 def configured(size):
@@ -134,9 +127,8 @@ def test_images_per_second_beside_a_data_loader(drawn):
     tasks = {
         way: ReidTask(
             configured(size),
+            {"train": known, "val": known},
             ingest(image_files(drawn, size), way).open(),
-            known,
-            known,
             DistributedContext(),
         )
         for way in ("resident", "stream")
@@ -165,10 +157,8 @@ def test_share_of_a_step_spent_waiting(drawn, way):
     size = (64, 32)
     folder, paths, people = drawn
     drawn = folder, paths[: len(paths) // TIMES], people[: len(paths) // TIMES]
-    known, sample = labelled(drawn), np.arange(256)
-    few = LabelledCrops(
-        sample, known.people[sample], sample % 2, np.zeros((256, 0), np.int8), AttributeSchema()
-    )
+    known = labelled(drawn)
+    few = make_labels(known.person_ids[:256], np.arange(256) % 2)
     source = ingest(image_files(drawn, size), way).open()
     network = build_model("vgg_triplet_rgb")
     recorder = EpochRecorder()
@@ -179,7 +169,7 @@ def test_share_of_a_step_spent_waiting(drawn, way):
         validation=ValidationConfig(select_by="mean_ap"),
     )
     fit(
-        ReidTask(configured(size), source, known, few, DistributedContext()),
+        ReidTask(configured(size), {"train": known, "val": few}, source, DistributedContext()),
         network,
         plan,
         recorder,

@@ -13,7 +13,7 @@ from support.pet_images import BREEDS, draw_pets
 from reidray.config import TrainMultitaskConfig
 from reidray.errors import UserError
 from reidray.models import load_model
-from reidray.training.tasks.multitask.prepare import build_multitask_experiment
+from reidray.training.orchestration import build_experiment
 
 pytestmark = pytest.mark.cluster
 SMALL = ["--network.height", 32, "--network.width", 32, "--batch-size", 8]
@@ -82,7 +82,7 @@ def test_attributes_of_a_team_s_own_manifest_are_trained(ray_address, pets, tmp_
 
 def prepare(data, **settings):
     config = {"task": "pets", "batch_size": 8, **settings}
-    return build_multitask_experiment(TrainMultitaskConfig(data=str(data), **config))
+    return build_experiment(TrainMultitaskConfig(data=str(data), **config))
 
 
 def test_what_cannot_be_trained_is_refused_before_ray_starts(pets, tmp_path):

@@ -19,9 +19,8 @@ from reidray.demo import generate_demo_set
 from reidray.errors import UserError
 from reidray.models import load_model
 from reidray.storage.location import Location
+from reidray.training.orchestration import build_experiment, train_experiment
 from reidray.training.ray_trainer import plan_workers
-from reidray.training.tasks.reid.prepare import build_reid_experiment
-from reidray.training.tasks.reid.train import train_reid
 
 pytestmark = pytest.mark.cluster
 EPOCHS = 6
@@ -153,13 +152,14 @@ def test_a_training_person_without_an_image_left_stops_before_training(crops, tm
     damaged = shutil.copytree(crops, tmp_path / "data")
     asked = ["--data", str(damaged), *SHORT, "--ingest", way, "--max-bad", "0.2"]
     asked += ["--output", str(tmp_path / "run")]
-    experiment = build_reid_experiment(parse_arguments(TrainReidConfig, asked).config)
-    person = experiment.train.people[0]
-    for row in experiment.train.rows[experiment.train.people == person].tolist():
+    experiment = build_experiment(parse_arguments(TrainReidConfig, asked).config)
+    train = experiment.labels["train"]
+    person = train.person_ids[0]
+    for row in train.indices[train.person_ids == person].tolist():
         path = damaged / experiment.manifest.table["path"][row].as_py()
         path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match=f"no image of training person {person} decodes: mend"):
-        train_reid(experiment, started=time.time())
+        train_experiment(experiment, started=time.time())
     assert not (tmp_path / "run").exists()
 
 
@@ -206,7 +206,7 @@ def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(tmp_path):
 def test_a_mistake_is_found_before_ray_starts(crops, arguments, complaint):
     asked = parse_arguments(TrainReidConfig, ["--data", str(crops), *SHORT, *arguments])
     with pytest.raises(UserError, match=complaint):
-        build_reid_experiment(asked.config)
+        build_experiment(asked.config)
 
 
 @pytest.mark.usefixtures("ray_address")

@@ -7,11 +7,11 @@ class EpochRecorder:
     def __init__(self):
         self.records = []
 
-    def begin(self, records):
+    def on_train_start(self, records):
         pass
 
-    def step(self, progress):
+    def on_progress(self, progress):
         pass
 
-    def epoch(self, record, _):
+    def on_epoch_end(self, record, _):
         self.records.append(record)

@@ -15,7 +15,7 @@ from reidray.data.images.crops import CropTable
 from reidray.models import build_model
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.tasks.reid.task import ReidTask
-from reidray.training.tasks.reid.validation import LabelledCrops
+from support.labels import make_labels
 
 SCHEMA = AttributeSchema((Attribute("colour", ("dark", "light")),))
 CONFIG = TrainReidConfig(
@@ -29,14 +29,13 @@ CONFIG = TrainReidConfig(
 
 def label_crops(people, first_row):
     """Three images of each person by each of two cameras."""
-    count = len(people) * 6
     shown = np.repeat(people, 6)
-    return LabelledCrops(
-        rows=np.arange(first_row, first_row + count),
-        people=shown,
-        cameras=np.tile([1, 1, 1, 2, 2, 2], len(people)),
-        codes=(shown % 2)[:, None].astype(np.int8),
-        schema=SCHEMA,
+    return make_labels(
+        shown,
+        np.tile([1, 1, 1, 2, 2, 2], len(people)),
+        (shown % 2)[:, None],
+        SCHEMA,
+        first_index=first_row,
     )
 
 
@@ -46,10 +45,11 @@ def build_task(config=CONFIG, context=DistributedContext()):
     random = np.random.default_rng(0)
     colours = random.integers(0, 256, (13, 1, 1, 3))
     colours[1::2] //= 3
-    people = np.concatenate([train.people, validation.people])
+    people = np.concatenate([train.person_ids, validation.person_ids])
     noise = random.normal(0, 12, (len(people), 32, 16, 3))
     crops = np.clip(colours[people] + noise, 0, 255).astype(np.uint8)
-    return ReidTask(config, CropTable.from_array(crops), train, validation, context)
+    labels = {"train": train, "val": validation}
+    return ReidTask(config, labels, CropTable.from_array(crops), context)
 
 
 def build_network():

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from reidray.cli.arguments import parse_arguments
+from reidray.cli.arguments import job_flags, parse_arguments
+from reidray.cli.messages import naming_flags
 from reidray.config import TrainMultitaskConfig, TrainReidConfig
-from reidray.training.tasks.multitask.prepare import MultitaskExperiment, build_multitask_experiment
-from reidray.training.tasks.reid.prepare import ReidExperiment, build_reid_experiment
+from reidray.training.experiment import Experiment
+from reidray.training.orchestration import build_experiment
 
 
 def save_image(file: Path, level: int) -> None:
@@ -50,17 +51,19 @@ def write_class_manifest(root: Path, each: int) -> Path:
     return write_manifest(root, "path,split,label", rows)
 
 
-def reid_experiment(data: Path, *flags: str) -> ReidExperiment:
+def reid_experiment(data: Path, *flags: str) -> Experiment:
     """Prepare a training on people as the job does."""
     output = data.with_name("run")
     arguments = ["--data", str(data), "--output", str(output), *flags]
     asked = parse_arguments(TrainReidConfig, arguments)
-    return build_reid_experiment(asked.config, sources=asked.sources)
+    with naming_flags(job_flags(TrainReidConfig)):
+        return build_experiment(asked.config, sources=asked.sources)
 
 
-def multitask_experiment(data: Path, *flags: str) -> MultitaskExperiment:
+def multitask_experiment(data: Path, *flags: str) -> Experiment:
     """Prepare a multi-task training as the job does."""
     output = data.with_name("run")
     arguments = ["--data", str(data), "--output", str(output), *flags]
     asked = parse_arguments(TrainMultitaskConfig, arguments)
-    return build_multitask_experiment(asked.config, sources=asked.sources)
+    with naming_flags(job_flags(TrainMultitaskConfig)):
+        return build_experiment(asked.config, sources=asked.sources)

@@ -16,7 +16,7 @@ from reidray.data.layouts import read_manifest
 from reidray.errors import UserError
 from reidray.models import ModelCard, load_model, save_model
 from reidray.models.factory import build_architecture, build_network
-from reidray.training.checkpoint import TrainingSnapshot, read_best
+from reidray.training.checkpoint import TrainingSnapshot, read_best_weights
 from reidray.training.runs.checkpoint_files import write_checksums
 
 SETTINGS = {"backbone": "resnet_tiny", "num_people": 2, "schema": PEDESTRIAN_SCHEMA}
@@ -100,7 +100,7 @@ def test_a_checkpoint_that_is_a_pickle_is_refused(disguised, tmp_path, name):
     assert is_one_line(caught)
     if name == "best":
         with pytest.raises(UserError, match="is damaged"):
-            read_best(tmp_path)
+            read_best_weights(tmp_path)
 
 
 @pytest.mark.parametrize("column", ["path", "split", "person", "label", "mask_path", "attr_hat"])

@@ -1,4 +1,4 @@
-"""The files of a checkpoint, their checksums, and the checkpoint that a run goes on from.
+"""Check the files of a checkpoint, and choose the checkpoint that a run resumes from.
 
 This module imports neither PyTorch nor Ray, so that a run is checked before they are loaded.
 """
@@ -24,26 +24,26 @@ OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
 FILES = (NETWORK_FILE, BEST_FILE, OPTIMIZER_FILE, STATE_FILE)
 SUMS_FILE = "SHA256SUMS"
-"""As `sha256sum` writes and checks it: a digest and a name in each line."""
+"""File of checksums in the format of `sha256sum`: a digest and a name in each line."""
 
 FORMAT = 2
-"""Checkpoints of format 1, whose state does not say so, have no checksums."""
+"""Version of the format. Checkpoints of version 1 do not name it and have no checksums."""
 
 CHECKPOINTS = "checkpoints"
 SNAPSHOT_FILE = "checkpoint_manager_snapshot.json"
-"""Ray Train's list of the checkpoints of a run, which it reads to go on."""
+"""List of the checkpoints of a run, which Ray Train writes and reads to resume."""
 
 
 def write_checksums(folder: Path) -> None:
-    """Write the SHA-256 of each file of a checkpoint beside them."""
+    """Write the SHA-256 of each file of a checkpoint into the checkpoint."""
     lines = [f"{sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in FILES]
     (folder / SUMS_FILE).write_text("".join(lines))
 
 
 def check_whole(folder: Location) -> None:
-    """Refuse a checkpoint that is not as it was written.
+    """Check that a checkpoint is as it was written.
 
-    One of before checksums is known by its state; its files have to be there, and to be JSON and
+    The files of a checkpoint without checksums, of format 1, must exist and be JSON and
     safetensors.
 
     Raises:
@@ -69,10 +69,10 @@ def check_whole(folder: Location) -> None:
 
 
 def read_state(folder: Location) -> dict[str, Any]:
-    """Return what a checkpoint's `state.json` holds.
+    """Return the contents of a checkpoint's `state.json`.
 
     Raises:
-        UserError: it is missing, or no JSON object with the keys it was written with.
+        UserError: the file is missing, or is not a JSON object with its keys.
     """
     try:
         state = json.loads(folder.read_bytes(STATE_FILE))
@@ -101,17 +101,18 @@ def _damaged(folder: Location, name: str, reason: str) -> UserError:
 
 
 def repair_checkpoint_list(run: Location) -> None:
-    """Make sure that Ray Train goes on from the newest whole checkpoint of a run.
+    """Ensure that Ray Train resumes from the newest whole checkpoint of a run.
 
-    Ray Train keeps a list of checkpoints, goes on from the newest and deletes the oldest. Where the
-    newest is damaged, the list is written anew with the one before it, and where the list itself
-    is, with the newest whole checkpoint beside it; a logged line says so.
+    Ray Train keeps a list of checkpoints, resumes from the newest and deletes the oldest. If the
+    newest checkpoint is damaged, the function writes the list again with the checkpoint before it.
+    If the list itself is damaged, it writes the list with the newest whole checkpoint beside it.
+    It logs each damage.
 
     Args:
-        run: the run directory; it may have no checkpoints yet.
+        run: run directory, with or without checkpoints.
 
     Raises:
-        UserError: no checkpoint is whole, or the list names another place.
+        UserError: no checkpoint is whole, or the list names another folder.
     """
     folder = run.join(CHECKPOINTS)
     present = _folders_in(folder)
@@ -131,45 +132,45 @@ def has_checkpoints(run: Location) -> bool:
 
 
 def newest_checkpoint(run: Location) -> Location | None:
-    """Return the checkpoint that a settled run goes on from; None where it has none."""
+    """Return the checkpoint that a run resumes from, once its list is repaired; None without one."""
     folder = run.join(CHECKPOINTS)
     names = _read_list(folder) or _folders_in(folder)
     return folder.join(names[-1]) if names else None
 
 
 def _folders_in(folder: Location) -> list[str]:
-    """Return the names of the folders in a folder, links left out; checkpoints sort by age."""
+    """Return the names of the folders in a folder, without links; checkpoints sort by age."""
     children = folder.list_children() if folder.is_dir() else []
     names = [name.rstrip("/") for name in children if name.endswith("/")]
     return [name for name in names if not Path(folder.path, name).is_symlink()]
 
 
 def _newest_whole(folder: Location, names: list[str]) -> str:
-    """Return the newest whole checkpoint, and log what is wrong with those after it."""
-    wrong: list[UserError] = []
+    """Return the name of the newest whole checkpoint, and log the damage of later ones."""
+    errors: list[UserError] = []
     for name in reversed(names):
         try:
             check_whole(folder.join(name))
         except UserError as error:
-            wrong.append(error)
+            errors.append(error)
             continue
-        for each in wrong:
+        for each in errors:
             log.warning("%s: going on from the checkpoint before it, %s", each, name)
         return name
-    raise UserError(f"{wrong[0]}, and no checkpoint before it is whole: train again")
+    raise UserError(f"{errors[0]}, and no checkpoint before it is whole: train again")
 
 
 def _read_list(folder: Location) -> list[str] | None:
-    """Return the checkpoints that Ray Train knows of, the newest last.
+    """Return the names in Ray Train's list of checkpoints, the newest last.
 
     Returns:
-        None where there is no list, or one that Ray Train cannot have written.
+        None without a list, or with a list that Ray Train cannot have written.
 
     Raises:
-        UserError: it names something that is no folder beside it; Ray Train would delete that.
+        UserError: the list names something that is no folder beside it; Ray Train would delete it.
     """
-    place = folder.join(SNAPSHOT_FILE)
-    if not place.is_file():
+    snapshot = folder.join(SNAPSHOT_FILE)
+    if not snapshot.is_file():
         return None
     named: list[object] = []
 
@@ -192,23 +193,23 @@ def _read_list(folder: Location) -> list[str] | None:
     for name in named:
         if not _is_beside(folder, name):
             raise UserError(
-                f"{place.uri} names a checkpoint {name!r}, which is no folder beside it: go on "
+                f"{snapshot.uri} names a checkpoint {name!r}, which is no folder beside it: go on "
                 "with a run that is whole and your own, or train again"
             )
     if not sound:
-        log.warning("%s is damaged: looking for checkpoints beside it", place.uri)
+        log.warning("%s is damaged: looking for checkpoints beside it", snapshot.uri)
         return None
     return [*(name for name in names if name != newest), newest]
 
 
 def _is_beside(folder: Location, name: object) -> bool:
-    """Tell whether a name is that of a folder in `folder`, or was; a link is not."""
+    """Tell whether a name is that of a present or past folder in `folder`, and no link."""
     plain = isinstance(name, str) and name not in ("", ".", "..") and "/" not in name
     return plain and not Path(folder.path, str(name)).is_symlink()
 
 
 def _list_of(name: str) -> dict[str, Any]:
-    """Return Ray Train's list with one checkpoint in it."""
+    """Return a list of checkpoints, as Ray Train writes it, that holds one checkpoint."""
     entry = {"version": 0, "checkpoint_dir_name": name, "metrics": {}}
     return {
         "ray_version": version("ray"),

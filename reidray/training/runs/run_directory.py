@@ -1,4 +1,4 @@
-"""Where a run lies: a folder on a disk, or one in an object store with a mirror here."""
+"""Hold a run directory: a folder on disk, or one in an object store with a local mirror."""
 
 import atexit
 import os
@@ -23,10 +23,13 @@ from reidray.storage.publishing import check_outside_outputs, exclusive_writer
 from reidray.storage.staging import check_new_output
 from reidray.training.runs.checkpoint_files import repair_checkpoint_list
 
+CONFIG_FILE = "config.yaml"
+METRICS_FILE = "metrics.jsonl"
+REPORT_FILE = "report.html"
 RUN_FILES = (
-    "config.yaml",
-    "metrics.jsonl",
-    "report.html",
+    CONFIG_FILE,
+    METRICS_FILE,
+    REPORT_FILE,
     "person_ids.json",
     "camera_ids.json",
     "model/README.md",
@@ -34,23 +37,24 @@ RUN_FILES = (
     "model/model.safetensors",
     "tensorboard/events.out.tfevents.*",
 )
-"""Patterns of the files of a run without checkpoints, as `fnmatch` reads them."""
+"""Patterns, as `fnmatch` reads them, of the files of a run without its checkpoints."""
 
-LAST = "model.json"
-"""Of the files that are uploaded together: without it the others are no model."""
+LAST_UPLOAD = "model.json"
+"""File that is uploaded last: without it the other files are no model."""
 
 _locks: dict[str, ObjectLock] = {}
-"""The locks that this process holds, by the address of their folder."""
+"""Locks that this process holds, by the URI of their run directory."""
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """A run directory.
+    """Hold the location of a run directory.
 
     Attributes:
-        location: where it lies.
-        folder: where its files are written, all but the checkpoints. On a disk that is the place
-            itself, and else a folder of this process, whose files `share` uploads.
+        location: local path or `s3://` URI.
+        folder: local folder for all files but the checkpoints. For a local run it is the run
+            directory itself; for a run in an object store it is a temporary folder, whose files
+            `share` uploads.
     """
 
     location: Location
@@ -58,7 +62,7 @@ class RunDirectory:
 
     @classmethod
     def at(cls, uri: str) -> Self:
-        """The run directory of an address, which need not be there."""
+        """Return the run directory at a local path or URI, which need not exist."""
         location = Location(uri)
         if not location.is_remote:
             return cls(location, Path(location.uri))
@@ -67,18 +71,18 @@ class RunDirectory:
         return cls(location, Path(mirror))
 
     def uri(self, name: str) -> str:
-        """The address of a file or folder in it."""
+        """Return the URI of a file or folder in the run directory."""
         return self.location.join(name).uri
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keep every other job from writing it, until the block ends.
+        """Keep every other job from writing the run directory until the block ends.
 
-        A job that is killed lets go of it: at once on a disk, and in an object store within half a
-        minute, for which the next one waits.
+        A killed job releases it: at once on a disk, and within half a minute in an object store,
+        for which the next job waits.
 
         Raises:
-            UserError: another job is writing it, or it cannot be written.
+            UserError: another job is writing the run directory, or it cannot be written.
         """
         if not self.location.is_remote:
             with exclusive_writer(Location(os.path.realpath(self.location.uri))):
@@ -91,13 +95,13 @@ class RunDirectory:
             yield
 
     def check_new(self, otherwise: str) -> None:
-        """Refuse a place that holds something, or cannot be written.
+        """Check that the run directory is empty or absent, and can be written.
 
         Args:
-            otherwise: what else than naming a new one can be done.
+            otherwise: advice of the message, besides naming a new run directory.
 
         Raises:
-            UserError: says so.
+            UserError: it is not.
         """
         check_outside_outputs(self.location)
         if not self.location.is_remote:
@@ -107,8 +111,8 @@ class RunDirectory:
         if self.location.exists() and set(self.location.list_files()) - {LOCK_FILE}:
             raise UserError(f"output {uri} exists and is not empty: name a new one, or {otherwise}")
         try:
-            self.location.write_bytes("config.yaml", b"")
-            self.location.delete_file("config.yaml")
+            self.location.write_bytes(CONFIG_FILE, b"")
+            self.location.delete_file(CONFIG_FILE)
         except OSError as error:
             reason = redact_secrets(" ".join(str(error).split()))
             raise UserError(
@@ -117,25 +121,25 @@ class RunDirectory:
             ) from None
 
     def share(self) -> None:
-        """Upload the files of the folder, where the run lies in an object store.
+        """Upload the files of the folder where the run is in an object store.
 
         Raises:
-            UserError: another job took over the run, as this one had not been heard of.
-            OSError: the object store failed, for good.
+            UserError: another job took over the run, because this one did not renew its lock.
+            OSError: the object store failed permanently.
         """
         if not self.location.is_remote:
             return
         if lock := _locks.get(self.location.uri):
             lock.check()
         files = [path for path in self.folder.rglob("*") if path.is_file()]
-        for path in sorted(files, key=lambda path: (path.name == LAST, path)):
+        for path in sorted(files, key=lambda path: (path.name == LAST_UPLOAD, path)):
             name = path.relative_to(self.folder).as_posix()
             self.location.write_bytes(name, path.read_bytes())
 
     def clear(self, files: Sequence[str] = RUN_FILES) -> None:
-        """Remove the files that a run wrote, and the folders that are then empty.
+        """Remove the files that a run wrote, and the folders that are empty afterwards.
 
-        What else lies in it, which somebody else put there, stays.
+        Files that the run did not write stay.
 
         Args:
             files: patterns of the paths to remove, as `fnmatch` reads them.
@@ -165,41 +169,42 @@ class RunDirectory:
 
 @contextmanager
 def claim_run(config: TrainingConfig, resume: str | None) -> Iterator[RunDirectory]:
-    """Choose the run directory of a training, and keep every other job from writing it.
+    """Yield the run directory of a training, and keep every other job from writing it.
 
-    Nothing is made yet but the lock.
+    The function creates nothing but the lock.
 
     Args:
-        config: names a new one; by default it lies under runs/.
-        resume: a run directory to go on with, instead of a new one.
+        config: configuration, whose `output` names a new run directory; by default a new one
+            under `runs/`.
+        resume: run directory to resume instead of a new one.
 
     Raises:
-        UserError: another job is writing it, it holds something, cannot be made, would mix with the
-            images, or has no whole checkpoint to go on from.
+        UserError: another job is writing the run directory, a new one is not empty, cannot be
+            written or overlaps the images, or one to resume has no whole checkpoint.
     """
     run = RunDirectory.at(resume) if resume is not None else _new_run(config)
     with run.claimed():
         if resume is not None:
             repair_checkpoint_list(run.location)
         else:
-            run.check_new(f"go on with a run by --resume {run.location.uri}")
+            run.check_new(f"go on with a run by `resume={run.location.uri}`")
         yield run
 
 
 def new_run(config: TrainingConfig) -> RunDirectory:
-    """Return the run directory of a new training, which is not made yet.
+    """Return the run directory of a new training, which is not created yet.
 
     Raises:
-        UserError: it holds something, cannot be made, or would mix with the images.
+        UserError: it is not empty, cannot be written, or overlaps the images.
     """
     run = _new_run(config)
-    run.check_new(f"go on with a run by --resume {run.location.uri}")
+    run.check_new(f"go on with a run by `resume={run.location.uri}`")
     return run
 
 
 def _new_run(config: TrainingConfig) -> RunDirectory:
     if config.output is not None:
-        check_disjoint(("--output", config.output), {"--data": config.data})
+        check_disjoint(("`output`", config.output), {"`data`": config.data})
     # Two jobs may begin within a second.
     return RunDirectory.at(config.output or time.strftime(f"runs/%Y%m%d-%H%M%S-{os.getpid()}"))
 

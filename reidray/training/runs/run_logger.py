@@ -1,4 +1,4 @@
-"""The logger of a run: figures into its directory, progress to the person who waits."""
+"""Write the metrics of a run into its directory, and show its progress on the terminal."""
 
 import json
 import logging
@@ -13,12 +13,11 @@ from torch.utils.tensorboard import SummaryWriter
 from reidray.progress import Activity, format_duration
 from reidray.storage.staging import atomic_write
 from reidray.training.loop import Metrics, StepProgress
-from reidray.training.runs.run_directory import RunDirectory
+from reidray.training.runs.run_directory import METRICS_FILE, RunDirectory
 
 log = logging.getLogger("reidray")
 
-METRICS_FILE = "metrics.jsonl"
-SHOWN = (
+LOGGED_METRICS = (
     ("validation_loss", "validation loss"),
     ("mean_ap", "mAP"),
     ("rank1", "Rank-1"),
@@ -26,15 +25,15 @@ SHOWN = (
     ("mask_f1", "mask F1"),
     ("mask_iou", "mask IoU"),
 )
-"""The figures of an epoch that are told, where there are such."""
+"""Metrics in the log line of an epoch, where the validation has them."""
 
 
 class TrainingProgress(Activity):
-    """The moving line of a training, from the start of its workers to their end.
+    """Show the progress line of a training, from the start of its workers to their end.
 
     Args:
-        workers: what computes, for a person.
-        epochs: that were asked for.
+        workers: description of the workers, such as `2 workers x 1 GPU`.
+        epochs: number of epochs of the training.
     """
 
     def __init__(self, workers: str, epochs: int) -> None:
@@ -45,7 +44,7 @@ class TrainingProgress(Activity):
         self._state_began = 0.0
 
     def show_step(self, step: StepProgress) -> None:
-        """Show how an epoch goes."""
+        """Show the progress within an epoch."""
         self._step, self._state = step, None
         if step.validating:
             self._begin(f"epoch {step.epoch}/{self._epochs}, validating")
@@ -55,7 +54,7 @@ class TrainingProgress(Activity):
         self._begin(f"epoch {epoch}/{self._epochs} ended")
 
     def describe(self) -> str:
-        """Return the epoch, the loss, the pace and the time left."""
+        """Return the epoch, the loss, the images per second and the time left."""
         if self._state is not None:
             return f"{self._state}, {self.seconds - self._state_began:.0f} s"
         step = self._step
@@ -76,10 +75,14 @@ class TrainingProgress(Activity):
 
 
 class RunLogger:
-    """Writes what training tells of itself.
+    """Write the metrics of a run into `metrics.jsonl` and for TensorBoard.
+
+    Args:
+        run: run directory.
+        epochs: number of epochs of the training.
 
     Attributes:
-        records: a row of figures for each epoch, those of earlier parts of the run included.
+        records: losses, metrics and timings of each epoch, also of the epochs before a resume.
     """
 
     def __init__(self, run: RunDirectory, epochs: int) -> None:
@@ -88,19 +91,19 @@ class RunLogger:
         self.records: list[Metrics] = []
         self._board = SummaryWriter(str(run.folder / "tensorboard"))
 
-    def copy(self, records: list[Metrics]) -> None:
-        """Write down a training that has ended elsewhere, by the figures of each epoch."""
+    def write_all(self, records: list[Metrics]) -> None:
+        """Write the records of a training that has ended elsewhere."""
         for count in range(1, len(records) + 1):
             self._write(records[:count])
         self._board.close()
 
     @contextmanager
     def follow(self, queue: Queue, workers: str) -> Iterator[None]:
-        """Write down what arrives in a queue until the block ends.
+        """Write the events that arrive in a queue until the block ends.
 
         Args:
-            queue: of what a training process tells.
-            workers: what computes, for a person.
+            queue: queue of the records and the progress of a training process.
+            workers: description of the workers, such as `2 workers x 1 GPU`.
         """
         ended = threading.Event()
         shown = TrainingProgress(workers, self._epochs)
@@ -128,16 +131,16 @@ class RunLogger:
             else:
                 shown.show_epoch(event["epoch"])
                 self._write([*self.records, event])
-                log.info("%s", _line(event, self._epochs))
+                log.info("%s", _epoch_line(event, self._epochs))
 
     def _begin(self, records: list[Metrics]) -> None:
-        """Take over the epochs of the checkpoint that training starts from, and no others."""
+        """Replace the records by those of the checkpoint that the training resumes from."""
         self._write(records)
         if records:
             log.info("going on after epoch %d", records[-1]["epoch"])
 
     def _write(self, records: list[Metrics]) -> None:
-        """Put down the epochs so far, in the file and for TensorBoard."""
+        """Write the records of all epochs so far to the file, and the last one for TensorBoard."""
         self.records = records
         atomic_write(self._file, "".join(json.dumps(record) + "\n" for record in records))
         for record in records[-1:]:
@@ -148,11 +151,11 @@ class RunLogger:
         self._run.share()
 
 
-def _line(record: Metrics, epochs: int) -> str:
-    """Return an epoch's figures for a person."""
+def _epoch_line(record: Metrics, epochs: int) -> str:
+    """Return the log line of an epoch."""
     share = f", {record['epoch_share']:.0%} of it" if "epoch_share" in record else ""
     parts = [f"epoch {record['epoch']}/{epochs}{share}", f"loss {record['loss']:.3f}"]
-    parts += [f"{name} {record[key]:.3f}" for key, name in SHOWN if key in record]
+    parts += [f"{name} {record[key]:.3f}" for key, name in LOGGED_METRICS if key in record]
     if "attribute_accuracy" in record:
         majority = record["attribute_majority"]
         parts.append(f"attributes {record['attribute_accuracy']:.3f} (majority {majority:.3f})")

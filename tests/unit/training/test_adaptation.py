@@ -50,9 +50,9 @@ def saved(experiment, folder):
     """The configuration of a run, as a file."""
     import yaml
 
-    from reidray.training.experiment import plain as as_plain
+    from reidray.training.experiment import config_to_dict
 
-    (folder / "config.yaml").write_text(yaml.safe_dump(as_plain(experiment.config)))
+    (folder / "config.yaml").write_text(yaml.safe_dump(config_to_dict(experiment.config)))
     return folder / "config.yaml"
 
 
@@ -138,7 +138,7 @@ def test_classes_alone_are_learned_where_there_are_no_masks(tmp_path, recipe):
     data = write_class_manifest(tmp_path / "data", 5)
     experiment = multitask_experiment(data, "--recipe", recipe)
     assert experiment.architecture.name == "pets_mobilenet_dense"
-    assert not experiment.labelling.masks
+    assert "mask" not in experiment.architecture.options.predicts
     assert "batches of 12 images instead of 32" in adapted(experiment)
     network = ("--network.name", "pets_autoencoder")
     with pytest.raises(UserError, match=r"or use --network\.name pets_mobilenet_dense"):
@@ -158,9 +158,9 @@ def test_images_of_which_nothing_is_known_are_not_decoded(tmp_path):
     data = write_manifest(tmp_path / "data", "path,split,person,attr_gender", rows)
     experiment = multitask_experiment(data, "--recipe", "attributes_vgg")
     assert len(experiment.image_files().paths) == 16
-    assert {*experiment.images} == {"train", "val"}
-    for part in experiment.images.values():
-        paths = experiment.image_files().paths.take(part.rows).to_pylist()
+    assert {*experiment.labels} == {"train", "val"}
+    for part in experiment.labels.values():
+        paths = experiment.image_files().paths.take(part.indices).to_pylist()
         assert not any(path.startswith(("n", "t", "q")) for path in paths)
     assert len(reid_experiment(data).image_files().paths) == 24
 
@@ -169,9 +169,9 @@ def test_attributes_are_learned_beside_classes_that_the_set_names_too(tmp_path):
     rows = [f"{p}_{i}.png,train,{p},male,{'ab'[p % 2]}" for p in range(1, 9) for i in range(2)]
     data = write_manifest(tmp_path / "data", "path,split,person,attr_gender,label", rows)
     experiment = multitask_experiment(data, "--recipe", "attributes_vgg")
-    assert experiment.images["train"].labels.shape[1] == 1
-    assert not experiment.labelling.classes
-    assert len(experiment.labelling.schema.names) == 1
+    assert experiment.labels["train"].targets.shape[1] == 1
+    assert not experiment.labels["train"].classes
+    assert len(experiment.labels["train"].schema.names) == 1
 
 
 def test_validation_images_without_a_label_are_refused(tmp_path):

@@ -14,7 +14,7 @@ from support.synthetic_people import CONFIG, build_network, build_task, build_un
 from reidray.config import OptimizerConfig
 from reidray.errors import UserError
 from reidray.storage.location import Location
-from reidray.training.checkpoint import read_best, read_trainer_state
+from reidray.training.checkpoint import read_best_weights, read_trainer_state
 from reidray.training.loop import TrainerConfig, fit
 from reidray.training.runs.checkpoint_files import check_whole, repair_checkpoint_list
 
@@ -29,7 +29,7 @@ class Saver(EpochRecorder):
         super().__init__()
         self.folder = run / "checkpoints"
 
-    def epoch(self, record, save):
+    def on_epoch_end(self, record, save):
         place = self.folder / f"checkpoint_2026-05-01_10-0{record['epoch']}-00.0"
         place.mkdir(parents=True)
         save(place)
@@ -177,8 +177,8 @@ def test_a_checkpoint_of_before_checksums_is_still_read(run):
     last = without_checksums(run)
     repair_checkpoint_list(Location(str(run)))
     assert newest(run) == last.name
-    standing, weights = read_best(last)
-    assert standing.epoch == 3
+    state, weights = read_trainer_state(last), read_best_weights(last)
+    assert state.epoch == 3
     resumed = fit(build_task(), build_unseeded_network(), PLAN, EpochRecorder(), checkpoint=last)
     assert all(torch.equal(weights[key], value) for key, value in resumed.best_weights.items())
     cut(last / "state.json")

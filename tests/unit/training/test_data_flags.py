@@ -14,8 +14,7 @@ from reidray.config import (
 from reidray.config.comparison import CompareConfig
 from reidray.config.tuning import TuneConfig
 from reidray.data.images.decoding import decode_files
-from reidray.training.tasks.multitask.prepare import build_multitask_experiment
-from reidray.training.tasks.reid.prepare import build_reid_experiment
+from reidray.training.orchestration import build_experiment
 from reidray.tuning.sweep import prepare_sweep
 
 
@@ -45,13 +44,13 @@ def train_reid(told, output):
         network=NetworkConfig(name="reid_small"),
         batch=BatchConfig(people=2, crops=2),
     )
-    return build_reid_experiment(config).image_files()
+    return build_experiment(config).image_files()
 
 
 def train_multitask(told, output):
     network = NetworkConfig(name="pets_mobilenet_dense")
     config = TrainMultitaskConfig(**told, output=output, task="pets", batch_size=4, network=network)
-    return build_multitask_experiment(config).image_files()
+    return build_experiment(config).image_files()
 
 
 def tune(told, output):

@@ -7,7 +7,7 @@ import ray.exceptions
 import torch
 
 from reidray.errors import UserError
-from reidray.training.failures import EndAtMistakes, TrainingBugError, bug_behind
+from reidray.training.failures import StopOnBug, TrainingBugError, bug_behind
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ def test_a_bug_keeps_its_traceback_and_travels_between_processes(error):
     assert "Traceback" in str(bug)
     assert type(error).__name__ in str(bug)
     with pytest.raises(TrainingBugError):
-        EndAtMistakes().after_exception(None, {0: ConnectionResetError(), 1: bug})
+        StopOnBug().after_exception(None, {0: ConnectionResetError(), 1: bug})
 
 
 def test_a_worker_that_was_lost_is_left_to_ray():
-    EndAtMistakes().after_exception(None, {0: ray.exceptions.RayActorError(), 1: OSError("gone")})
+    StopOnBug().after_exception(None, {0: ray.exceptions.RayActorError(), 1: OSError("gone")})

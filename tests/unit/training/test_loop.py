@@ -8,7 +8,7 @@ from support.synthetic_people import CONFIG, build_network, build_task, build_un
 
 from reidray.config import OptimizerConfig
 from reidray.errors import UserError
-from reidray.training.checkpoint import read_best, read_trainer_state
+from reidray.training.checkpoint import read_best_weights, read_trainer_state
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.loop import TrainerConfig, fit
 from reidray.training.optimizers import build_optimizer
@@ -22,13 +22,13 @@ class Recorder:
     def __init__(self, folder=None):
         self.records, self.folder = [], folder
 
-    def step(self, progress):
+    def on_progress(self, progress):
         assert 0 <= progress.done < 1
 
-    def begin(self, records):
+    def on_train_start(self, records):
         self.begun_after = list(records)
 
-    def epoch(self, record, save):
+    def on_epoch_end(self, record, save):
         self.records.append(record)
         if self.folder:
             target = self.folder / str(record["epoch"])
@@ -53,8 +53,8 @@ def test_training_learns_and_keeps_the_best_epoch(tmp_path):
     best = max(recorder.records, key=lambda record: record["mean_ap"])
     assert best["mean_ap"] > 0.6
     assert state.trainer_state.best_epoch == best["epoch"]
-    standing, weights = read_best(tmp_path / "6")
-    assert standing.finished
+    saved, weights = read_trainer_state(tmp_path / "6"), read_best_weights(tmp_path / "6")
+    assert saved.finished
     assert torch.equal(weights["identity.weight"], state.best_weights["identity.weight"])
 
 
@@ -128,7 +128,7 @@ def test_a_first_validation_and_what_follows_fit_into_the_limit():
     task = build_task()
     task.__class__ = Slow
     assert task.validation_images == 24
-    asked = limit(12, planned=time.time() - 4, wrap_up_share=0.25, judged_after=48)
+    asked = limit(12, planned=time.time() - 4, wrap_up_share=0.25, images_after_training=48)
     recorder = Recorder()
     fit(task, build_network(), plan(100_000, limit=asked), recorder)
     judging, report = 0.02 * 48, 8.0
@@ -161,7 +161,7 @@ def test_a_limit_that_leaves_no_time_for_a_step_trains_nothing(started):
     with pytest.raises(UserError, match=f"starting took {started:.0f} s") as caught:
         fit(build_task(), build_network(), plan(3, limit=late), recorder)
     assert recorder.records == []
-    enough = float(re.search(r"give --max-minutes ([\d.]+) or more", str(caught.value))[1])
+    enough = float(re.search(r"give `max_minutes=([\d.]+)` or more", str(caught.value))[1])
     assert started / 60 < enough <= (started + 60) / 60 + 0.5
 
 
@@ -186,7 +186,7 @@ def test_a_loss_that_is_not_finite_stops_with_advice():
     broken = build_network()
     with torch.no_grad():
         broken.dense[0].weight.fill_(float("nan"))
-    with pytest.raises(UserError, match="learning-rate"):
+    with pytest.raises(UserError, match="learning_rate"):
         fit(build_task(), broken, plan(1), Recorder())
 
 
@@ -206,7 +206,7 @@ def test_weights_that_the_last_step_broke_are_not_judged(weight, complaint, tmp_
             return super().batch_size(batch)
 
     task.__class__ = LastStepBreaks
-    with pytest.raises(UserError, match=f"{complaint}.*lower --optimizer.learning-rate"):
+    with pytest.raises(UserError, match=f"{complaint}.*lower `optimizer.learning_rate`"):
         fit(task, fresh, plan(1), Recorder(tmp_path))
     assert not list(tmp_path.iterdir())
 
@@ -247,8 +247,8 @@ def test_workers_share_the_batches_that_one_would_have(workers):
     assert {len(part) for part in parts} == {len(whole)}
     for batch, *shares in zip(whole, *parts, strict=True):
         crops = torch.cat([share.crops for share in shares])
-        people = torch.cat([share.people for share in shares])
+        people = torch.cat([share.person_indices for share in shares])
         # A person's crops stay in their order; the people of a batch are dealt to the workers.
-        key, expected = people.argsort(stable=True), batch.people.argsort(stable=True)
-        assert torch.equal(people[key], batch.people[expected])
+        key, expected = people.argsort(stable=True), batch.person_indices.argsort(stable=True)
+        assert torch.equal(people[key], batch.person_indices[expected])
         assert torch.equal(crops[key], batch.crops[expected])

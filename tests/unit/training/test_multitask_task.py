@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from support.epoch_recorder import EpochRecorder
+from support.labels import make_labels
 
 from reidray.config import (
     AugmentConfig,
@@ -18,11 +19,7 @@ from reidray.data.images.crops import CropGroup, CropTable
 from reidray.models import build_model
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.loop import TrainerConfig, fit
-from reidray.training.tasks.multitask.label_evaluation import (
-    LabelledImages,
-    Labelling,
-    evaluate_network,
-)
+from reidray.training.tasks.multitask.label_evaluation import evaluate_network
 from reidray.training.tasks.multitask.task import MultitaskTask
 
 CLASSES = ("red", "green", "blue")
@@ -30,8 +27,6 @@ SCHEMA = AttributeSchema((Attribute("colour", CLASSES), Attribute("size", ("smal
 CONFIG = TrainMultitaskConfig(
     data="-", task="pets", batch_size=16, augment=AugmentConfig(flip=0.5, rotation=5, shift=0.05)
 )
-PETS = Labelling(CLASSES, AttributeSchema(), True, np.zeros(1, dtype=np.int64))
-WEAR = Labelling((), SCHEMA, False, np.zeros(2, dtype=np.int64))
 
 
 def pictures(count=96, side=32):
@@ -55,17 +50,20 @@ def table(masked):
     return CropTable([CropGroup(np.arange(len(images)), images, masks if masked else None)])
 
 
-def parts(labels):
-    rows = np.arange(len(labels))
-    return tuple(LabelledImages(rows[at], labels[at]) for at in (slice(0, 64), slice(64, None)))
-
-
 def class_labels():
-    return pictures()[2][:, None].astype(np.int64)
+    colours = pictures()[2].astype(np.int64)
+    return make_labels(np.full(len(colours), -1), class_labels=colours, classes=CLASSES)
 
 
-def made_task(labels, labelling, config=CONFIG, context=DistributedContext()):
-    return MultitaskTask(config, labelling, table(labelling.masks), *parts(labels), context)
+def splits(labels):
+    """Return the labels of the first 64 images for training, and the others for validation."""
+    is_train = np.arange(len(labels)) < 64
+    return {"train": labels.take(is_train), "val": labels.take(~is_train)}
+
+
+def made_task(labels, config=CONFIG, context=DistributedContext()):
+    crops = table(masked=bool(labels.classes))
+    return MultitaskTask(config, splits(labels), crops, context)
 
 
 def plan(epochs, select_by):
@@ -84,7 +82,7 @@ def pets_network():
 
 def test_classes_and_masks_are_learned_together():
     listener, network = EpochRecorder(), pets_network()
-    state = fit(made_task(class_labels(), PETS), network, plan(26, "validation_loss"), listener)
+    state = fit(made_task(class_labels()), network, plan(26, "validation_loss"), listener)
     best = min(listener.records, key=lambda record: record["validation_loss"])
     assert state.trainer_state.best_epoch == best["epoch"]
     assert best["accuracy"] > 0.9
@@ -92,9 +90,13 @@ def test_classes_and_masks_are_learned_together():
     assert set(listener.records[-1]) >= {"loss_labels", "loss_masks", "macro_f1", "mask_f1"}
 
     network.load_state_dict(state.best_weights)
-    _, validation = parts(class_labels())
     seen = evaluate_network(
-        network.eval(), table(True), validation, PETS, CONFIG.loss, torch.device("cpu")
+        network.eval(),
+        table(True),
+        splits(class_labels())["val"],
+        np.zeros(0, np.int64),
+        CONFIG.loss,
+        torch.device("cpu"),
     )
     assert seen.summary["accuracy"] == best["accuracy"]
     assert seen.summary["mask_iou"] == pytest.approx(best["mask_iou"])
@@ -103,32 +105,38 @@ def test_classes_and_masks_are_learned_together():
 
 def test_attributes_are_learned_and_unknown_ones_count_nothing():
     _, _, colours, sizes = pictures()
-    labels = np.stack([colours, sizes], axis=1).astype(np.int64)
-    labels[::5, 1] = -1
+    values = np.stack([colours, sizes], axis=1)
+    values[::5, 1] = -1
+    labels = make_labels(np.full(len(values), -1), attribute_labels=values, schema=SCHEMA)
     torch.manual_seed(0)
     network = build_model("attributes_vgg", height=32, width=32, schema=SCHEMA, dropout=0.0)
     listener = EpochRecorder()
-    fit(made_task(labels, WEAR), network, plan(16, "attribute_accuracy"), listener)
+    fit(made_task(labels), network, plan(16, "attribute_accuracy"), listener)
     best = max(record["attribute_accuracy"] for record in listener.records)
     assert best > 0.85
-    _, validation = parts(labels)
+    validation = splits(labels)["val"]
     seen = evaluate_network(
-        network.eval(), table(False), validation, WEAR, CONFIG.loss, torch.device("cpu")
+        network.eval(),
+        table(False),
+        validation,
+        np.zeros(2, np.int64),
+        CONFIG.loss,
+        torch.device("cpu"),
     )
-    assert seen.labels["size"].support.sum() == (validation.labels[:, 1] >= 0).sum()
+    assert seen.labels["size"].support.sum() == (validation.targets[:, 1] >= 0).sum()
     assert "mask_f1" not in seen.summary
 
 
 @pytest.mark.parametrize("workers", [2, 4])
 def test_workers_share_each_batch_of_one(workers):
     config = replace(CONFIG, num_workers=workers)
-    alone = list(made_task(class_labels(), PETS).batches(3))
+    alone = list(made_task(class_labels()).batches(3))
     shared = [
-        list(made_task(class_labels(), PETS, config, DistributedContext(rank, workers)).batches(3))
+        list(made_task(class_labels(), config, DistributedContext(rank, workers)).batches(3))
         for rank in range(workers)
     ]
     for step, batch in enumerate(alone):
-        for field in ("images", "labels", "masks"):
+        for field in ("images", "targets", "masks"):
             pieces = [getattr(of_rank[step], field) for of_rank in shared]
             whole = torch.stack(pieces, dim=1).flatten(0, 1)
             assert torch.equal(whole, getattr(batch, field))
@@ -136,8 +144,8 @@ def test_workers_share_each_batch_of_one(workers):
 
 def test_every_image_comes_each_epoch_and_moves_with_its_mask():
     config = replace(CONFIG, batch_size=24)
-    batches = list(made_task(class_labels(), PETS, config).batches(0))
-    assert [len(batch.labels) for batch in batches] == [24, 24, 24]
+    batches = list(made_task(class_labels(), config).batches(0))
+    assert [len(batch.targets) for batch in batches] == [24, 24, 24]
     for batch in batches:
         red, green, blue = batch.images.unbind(dim=1)
         square = (red - green).abs() + (green - blue).abs() > 150

@@ -1,6 +1,7 @@
 """What a training is checked for before a cluster is asked for."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -18,9 +19,9 @@ from reidray.config import (
 )
 from reidray.data.annotations import ANNOTATION_COLUMNS
 from reidray.errors import UserError
-from reidray.training.experiment import start_run
+from reidray.training.orchestration import build_experiment, start_run
 from reidray.training.runs.run_directory import RunDirectory
-from reidray.training.tasks.reid.prepare import build_reid_experiment
+from reidray.training.tasks.reid.validation_queries import plan_ranking
 from reidray.training.worker import resume_settings
 
 
@@ -52,7 +53,7 @@ def test_a_network_is_described_by_what_it_has(annotated, tmp_path, name, predic
         batch=BatchConfig(people=4, crops=2),
         val_fraction=0.25,
     )
-    experiment = build_reid_experiment(config)
+    experiment = build_experiment(config)
     assert len(experiment.manifest.schema.names) == 12
     assert len(experiment.architecture.schema.names) == predicted
     assert experiment.architecture.num_people == (0 if name == "vgg_triplet_rgb" else 9)
@@ -70,7 +71,7 @@ def prepare(annotated, tmp_path, **settings):
         val_fraction=0.25,
         **settings,
     )
-    return build_reid_experiment(config)
+    return build_experiment(config)
 
 
 def test_what_is_not_said_of_a_network_is_as_in_its_report(annotated, tmp_path):
@@ -78,7 +79,7 @@ def test_what_is_not_said_of_a_network_is_as_in_its_report(annotated, tmp_path):
     assert experiment.architecture.options.embedding_size == 301
     assert experiment.config.network.embedding_size == 301
     assert experiment.config.network.backbone is None
-    again = build_reid_experiment(experiment.config)
+    again = build_experiment(experiment.config)
     assert again.architecture == experiment.architecture
 
 
@@ -113,8 +114,8 @@ def test_cameras_cannot_be_spread_where_none_are_known(tmp_path):
             Image.new("RGB", (8, 16), (9 * person, 0, 0)).save(file)
     batch = BatchConfig(people=2, crops=2, spread_cameras=True)
     config = TrainReidConfig(data=str(tmp_path / "data"), batch=batch)
-    with pytest.raises(UserError, match="spread-cameras needs cameras"):
-        build_reid_experiment(config)
+    with pytest.raises(UserError, match="spread_cameras` needs cameras"):
+        build_experiment(config)
 
 
 def folders(root, images, split="train"):
@@ -127,10 +128,16 @@ def folders(root, images, split="train"):
     return root
 
 
+def valid_queries(experiment):
+    """Return how many validation queries have a match."""
+    plan = plan_ranking(experiment.labels["val"], experiment.config.validation.protocol)
+    return plan.num_valid_queries
+
+
 def prepare_folders(data, **settings):
     batch = BatchConfig(people=2, crops=2)
     network = NetworkConfig(name="baseline", height=32, width=16)
-    return build_reid_experiment(
+    return build_experiment(
         TrainReidConfig(data=str(data), batch=batch, network=network, **settings)
     )
 
@@ -161,7 +168,7 @@ def test_a_run_directory_says_which_person_has_which_number(tmp_path):
 
 def test_a_protocol_that_needs_cameras_is_refused_without_them(tmp_path):
     data = folders(tmp_path, [(p, None) for p in range(1, 13) for _ in range(3)])
-    with pytest.raises(UserError, match=r"--validation.protocol market1501 needs cameras"):
+    with pytest.raises(UserError, match=r"`validation.protocol=market1501` needs cameras"):
         prepare_folders(data, validation=ReidValidationConfig(protocol="market1501"))
 
 
@@ -169,8 +176,8 @@ def test_queries_of_people_seen_by_one_camera_are_counted_among_the_findings(tmp
     cameras = {person: (1, 1) if person % 2 else (1, 2) for person in range(1, 13)}
     data = folders(tmp_path, [(p, c) for p, pair in cameras.items() for c in pair])
     experiment = prepare_folders(data, val_fraction=0.5)
-    one_camera = {*experiment.validation.people} & {*range(1, 13, 2)}
-    two_cameras = len({*experiment.validation.people} - one_camera)
+    one_camera = {*experiment.labels["val"].person_ids} & {*range(1, 13, 2)}
+    two_cameras = len({*experiment.labels["val"].person_ids} - one_camera)
     asked = len(one_camera) + 2 * two_cameras
     note = experiment.manifest.notes[-1]
     assert f"not judged: {len(one_camera)} of {asked} ('train/" in note
@@ -187,10 +194,10 @@ def test_people_with_one_image_each_are_refused_with_what_is_missing(tmp_path):
 def test_a_split_that_drew_nobody_with_two_images_is_refused_with_one_that_does(tmp_path):
     images = [(person, 1) for person in range(1, 9)] + [(3, 2)]
     data = folders(tmp_path, images)
-    with pytest.raises(UserError, match=r"choose other people by --split-seed (\d+)$") as refused:
+    with pytest.raises(UserError, match=r"choose other people by `split_seed=(\d+)`$") as refused:
         prepare_folders(data)
-    seed = int(str(refused.value).split()[-1])
-    assert prepare_folders(data, split_seed=seed).validation.ranking_plan().judged == 2
+    seed = int(re.search(r"`split_seed=(\d+)`", str(refused.value))[1])
+    assert valid_queries(prepare_folders(data, split_seed=seed)) == 2
 
 
 def test_validation_people_of_the_users_own_must_be_there_twice(tmp_path):
@@ -201,7 +208,7 @@ def test_validation_people_of_the_users_own_must_be_there_twice(tmp_path):
     ):
         prepare_folders(data)
     folders(tmp_path, [(20, 2), (20, 2)], split="val")
-    assert prepare_folders(data).validation.ranking_plan().judged == 2
+    assert valid_queries(prepare_folders(data)) == 2
 
 
 def test_one_validation_person_is_told_of(tmp_path):
@@ -219,8 +226,8 @@ def test_junk_and_distractors_of_the_users_own_validation_are_not_people(tmp_pat
         lines.append(f"{number}.png,{split},{person},{camera}")
     (tmp_path / "set.csv").write_text("\n".join(lines) + "\n")
     experiment = prepare_folders(tmp_path / "set.csv")
-    assert {*experiment.train.people} == {1, 2, 3}
-    assert {*experiment.validation.people} == {8, 9}
+    assert {*experiment.labels["train"].person_ids} == {1, 2, 3}
+    assert {*experiment.labels["val"].person_ids} == {8, 9}
     assert any(
         note.endswith("in train and val, left out: 10") for note in experiment.manifest.notes
     )
@@ -232,7 +239,7 @@ def test_a_run_of_an_earlier_version_goes_on_and_one_of_other_settings_is_refuse
     """A setting that came later has no value there; no worker is started to see a difference."""
     flags = ("--data", str(annotated), "--output", str(tmp_path / "run"), "--layout", "trento")
     config = parse_arguments(TrainReidConfig, [*flags, "--batch.people", "4"]).config
-    experiment = build_reid_experiment(config)
+    experiment = build_experiment(config)
     settings = resume_settings(experiment.config, experiment.manifest.fingerprint)
     del settings["validation"]["protocol"]
     place = tmp_path / "run" / "checkpoints" / "checkpoint_2026-05-01_10-01-00.0"
@@ -240,7 +247,7 @@ def test_a_run_of_an_earlier_version_goes_on_and_one_of_other_settings_is_refuse
     state = {"standing": {}, "settings": settings}
     (place / "state.json").write_text(json.dumps(state))
     run = RunDirectory.at(str(tmp_path / "run"))
-    assert build_reid_experiment(config, run).config == experiment.config
+    assert build_experiment(config, run).config == experiment.config
     longer = replace(config, epochs=config.epochs + 1)
     with pytest.raises(UserError, match=f"with epochs = {config.epochs}, not {longer.epochs}"):
-        build_reid_experiment(longer, run)
+        build_experiment(longer, run)

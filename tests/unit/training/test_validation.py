@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from support.labels import make_labels
 
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
-from reidray.training.tasks.reid.validation import LabelledCrops, evaluate_validation
+from reidray.training.tasks.reid.validation import evaluate_embeddings
 
 
 def test_groups_by_gender_add_up_to_the_figures_of_all():
@@ -11,16 +12,10 @@ def test_groups_by_gender_add_up_to_the_figures_of_all():
     gender = PEDESTRIAN_SCHEMA.names.index("gender")
     codes = np.zeros((48, len(PEDESTRIAN_SCHEMA.names)), np.int8)
     codes[:, gender] = people % 2
-    truth = LabelledCrops(
-        rows=np.arange(48),
-        people=people,
-        cameras=np.tile([0, 0, 1, 1], 12),
-        codes=codes,
-        schema=PEDESTRIAN_SCHEMA,
-    )
+    truth = make_labels(people, np.tile([0, 0, 1, 1], 12), codes, PEDESTRIAN_SCHEMA)
     random = np.random.default_rng(0)
     features = random.normal(size=(13, 8))[people] + 0.9 * random.normal(size=(48, 8))
-    figures = evaluate_validation(
+    figures = evaluate_embeddings(
         torch.from_numpy(features.astype(np.float32)),
         codes.astype(np.int64),
         truth,

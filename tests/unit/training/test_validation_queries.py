@@ -5,9 +5,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.labels import make_labels
 
-from reidray.data.attribute_schema import AttributeSchema
-from reidray.training.tasks.reid.validation import LabelledCrops, evaluate_validation
+from reidray.training.tasks.reid.validation import evaluate_embeddings
 from reidray.training.tasks.reid.validation_queries import plan_ranking
 
 
@@ -36,7 +36,7 @@ labelled = st.lists(st.tuples(st.integers(1, 5), st.integers(-1, 3)), min_size=1
 @given(labelled)
 def test_every_query_that_can_have_a_match_has_one_and_every_image_is_used(images):
     people, cameras = columns(images)
-    plan = plan_ranking(people, cameras)
+    plan = plan_ranking(make_labels(people, cameras))
     cameras_of = {person: set(cameras[people == person]) for person in people}
     several = min(cameras) >= 0 and any(len(found) > 1 for found in cameras_of.values())
     several_images = np.unique(people[plan.gallery], return_counts=True)[1].max() > 1
@@ -47,7 +47,7 @@ def test_every_query_that_can_have_a_match_has_one_and_every_image_is_used(image
         for person in people[plan.queries]
     ]
     assert with_a_match(people, cameras, plan) == possible
-    assert plan.judged == sum(possible)
+    assert plan.num_valid_queries == sum(possible)
     unmatched = np.flatnonzero(plan.queries)[~np.array(possible, bool)]
     assert sorted(plan.unmatched) == unmatched.tolist()
     assert (plan.queries | plan.gallery).all()
@@ -56,7 +56,7 @@ def test_every_query_that_can_have_a_match_has_one_and_every_image_is_used(image
 @given(labelled)
 def test_people_with_several_images_in_each_camera_keep_the_plan_of_first_and_others(images):
     people, cameras = columns([image for image in images for _ in range(2)])
-    plan = plan_ranking(people, cameras)
+    plan = plan_ranking(make_labels(people, cameras))
     assert not (plan.queries & plan.gallery).any()
     pairs = np.stack([people, cameras if min(cameras) >= 0 else 0 * cameras])
     _, first = np.unique(pairs, axis=1, return_index=True)
@@ -66,7 +66,7 @@ def test_people_with_several_images_in_each_camera_keep_the_plan_of_first_and_ot
 def test_nobody_is_added_to_the_gallery_where_each_query_has_a_match():
     """A person's only image in a camera stays out of it while others answer each query."""
     people, cameras = columns([(1, 1), (1, 2), (1, 2), (1, 3), (1, 3), (2, 1), (2, 1), (2, 2)])
-    plan = plan_ranking(people, cameras)
+    plan = plan_ranking(make_labels(people, cameras))
     assert np.flatnonzero(plan.queries & plan.gallery).tolist() == [7]
 
 
@@ -75,16 +75,10 @@ def test_nobody_is_added_to_the_gallery_where_each_query_has_a_match():
 )
 def test_figures_tell_of_all_queries_of_people_with_one_image_a_camera(cameras, judged):
     people = np.repeat(np.arange(1, 7), 2)
-    truth = LabelledCrops(
-        rows=np.arange(12),
-        people=people,
-        cameras=np.array(cameras),
-        codes=np.zeros((12, 0), np.int8),
-        schema=AttributeSchema(),
-    )
+    truth = make_labels(people, cameras)
     features = torch.from_numpy(np.random.default_rng(0).normal(size=(7, 8))[people])
     none = np.zeros((12, 0), np.int64)
-    figures = evaluate_validation(
+    figures = evaluate_embeddings(
         features.float(), none, truth, majority=np.zeros(0, np.int64), metric="cosine"
     )
     assert f"{judged} queries used, 0 without a match" in figures["protocol"]
@@ -94,20 +88,13 @@ def test_figures_tell_of_all_queries_of_people_with_one_image_a_camera(cameras, 
 @pytest.mark.parametrize(("protocol", "queries"), [("all", 3), ("market1501", 6), ("cuhk03", 6)])
 def test_the_protocol_that_is_asked_for_plans_and_judges_the_validation(protocol, queries):
     people = np.repeat(np.arange(1, 4), 4)
-    truth = LabelledCrops(
-        rows=np.arange(12),
-        people=people,
-        cameras=np.tile([1, 1, 2, 2], 3),
-        codes=np.zeros((12, 0), np.int8),
-        schema=AttributeSchema(),
-        protocol=protocol,
-    )
-    plan = truth.take(np.ones(12, np.bool_)).ranking_plan()
-    assert (plan.protocol, plan.judged) == (protocol, queries)
+    truth = make_labels(people, np.tile([1, 1, 2, 2], 3))
+    plan = plan_ranking(truth, protocol)
+    assert (plan.protocol, plan.num_valid_queries) == (protocol, queries)
     features = torch.from_numpy(np.random.default_rng(0).normal(size=(12, 8))).float()
     none = np.zeros((12, 0), np.int64)
-    figures = evaluate_validation(
-        features, none, truth, majority=np.zeros(0, np.int64), metric="cosine"
+    figures = evaluate_embeddings(
+        features, none, truth, majority=np.zeros(0, np.int64), metric="cosine", protocol=protocol
     )
     assert f"({protocol}, " in figures["protocol"]
     assert f"{queries} queries used" in figures["protocol"]

@@ -1,4 +1,4 @@
-"""What a multi-task network outputs, and how good that is."""
+"""Evaluate the classes, attributes and masks that a multi-task network predicts."""
 
 import time
 from dataclasses import asdict, dataclass, replace
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reidray.config import MultitaskLossConfig
-from reidray.data.attribute_schema import AttributeSchema
+from reidray.data.crop_labels import CropLabels
 from reidray.data.images.crops import CropReader, Indices
 from reidray.data.images.transforms import image_tensor
 from reidray.losses import attribute_loss
@@ -26,199 +26,170 @@ from reidray.training.distributed_context import DistributedContext
 
 BATCH = 64
 
-Figures = dict[str, Any]
-
 
 @dataclass(frozen=True)
-class Labelling:
-    """What there is to say of an image.
+class MultitaskOutputs:
+    """Hold the outputs of a network for N images.
 
     Attributes:
-        classes: names of the classes; empty where attributes are said.
-        schema: the attributes; empty where a class is said.
-        masks: whether a mask is drawn.
-        majority: (L,) int64, for each label the most frequent value of the training images.
-    """
-
-    classes: tuple[str, ...]
-    schema: AttributeSchema
-    masks: bool
-    majority: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """Images with their labels; both arrays run over the same N images.
-
-    Attributes:
-        rows: (N,) int64, their rows in the manifest.
-        labels: (N, L) int64, -1 where unknown: the class, or a code for each attribute.
-    """
-
-    rows: NDArray[np.int64]
-    labels: NDArray[np.int64]
-
-    def take(self, keep: NDArray[np.bool_]) -> "LabelledImages":
-        """Some of the images."""
-        return LabelledImages(self.rows[keep], self.labels[keep])
-
-
-@dataclass(frozen=True)
-class NetworkOutputs:
-    """What a network says of N images.
-
-    Attributes:
-        logits: for each of L labels (N, values) float32.
-        masks: (N, 4) float64 of each drawn mask: the foreground's pixels in both, in what was
-            drawn, in truth, and the mean cross-entropy of all pixels. (N, 0) where none is drawn.
-        seconds: spent in the network.
+        logits: (N, V) float32 for each of the L targets, with V values each.
+        masks: (N, 4) float64 for each predicted mask: foreground pixels in the prediction and the
+            truth, in the prediction, and in the truth, and the mean cross-entropy of all pixels.
+            (N, 0) where the network predicts no masks.
+        seconds: time in the network.
     """
 
     logits: tuple[Tensor, ...]
     masks: Tensor
     seconds: float
 
-    def gathered(self, context: DistributedContext, total: int) -> "NetworkOutputs":
-        """The outputs of all ranks, of which rank r gave those to the images r, r + world, ..."""
-        logits = tuple(context.gather_for_metrics(values, total).cpu() for values in self.logits)
+    def gather(self, context: DistributedContext, total: int) -> "MultitaskOutputs":
+        """Return the outputs of all ranks on the CPU.
+
+        Args:
+            context: this process; rank r has the images r, r + world size, ...
+            total: number of images of all ranks.
+        """
         return replace(
-            self, logits=logits, masks=context.gather_for_metrics(self.masks, total).cpu()
+            self,
+            logits=tuple(context.gather_for_metrics(each, total).cpu() for each in self.logits),
+            masks=context.gather_for_metrics(self.masks, total).cpu(),
         )
 
 
 @dataclass(frozen=True)
 class LabelEvaluation:
-    """How good the outputs to N images are.
+    """Hold the metrics of a network on N images.
 
     Attributes:
         images: N.
-        seconds: that the network took for all of them.
-        summary: a figure each: `validation_loss`, then `accuracy`, `macro_f1`, `weighted_f1` of
-            classes, `mask_f1`, `mask_iou`, `image_iou` of masks, those of `attribute_accuracy`.
-        labels: the figures of each label by its name; a class is called `class`.
+        seconds: time in the network.
+        summary: one value each: `validation_loss`; for classes `accuracy`, `macro_f1` and
+            `weighted_f1`; for masks `mask_f1`, `mask_iou` and `image_iou`; for attributes those of
+            `attribute_accuracy`.
+        labels: metrics of each target by its name; the target of classes is `class`.
     """
 
     images: int
     seconds: float
-    summary: Figures
+    summary: dict[str, Any]
     labels: dict[str, ClassificationMetrics]
 
-    def to_json(self) -> Figures:
-        """All figures as plain values."""
+    def to_json(self) -> dict[str, Any]:
+        """Return all metrics as plain values."""
         labels = {
             name: {
                 key: value.tolist() if isinstance(value, np.ndarray) else value
-                for key, value in asdict(figures).items()
+                for key, value in asdict(metrics).items()
             }
-            for name, figures in self.labels.items()
+            for name, metrics in self.labels.items()
         }
         return {"images": self.images, "seconds": self.seconds, **self.summary, "labels": labels}
 
 
-def label_logits(outputs: Outputs | PetOutputs) -> tuple[Tensor, ...]:
-    """What a network says of each label, (B, values) float32 each."""
+def target_logits(outputs: Outputs | PetOutputs) -> tuple[Tensor, ...]:
+    """Return the logits of each target, (B, V) float32 each."""
     return (outputs.classes,) if isinstance(outputs, PetOutputs) else outputs.attributes
 
 
 def run_network(
-    network: nn.Module, source: CropReader, rows: Indices, device: torch.device
-) -> NetworkOutputs:
-    """Ask a network about images, batch by batch.
+    network: nn.Module, crops: CropReader, indices: Indices, device: torch.device
+) -> MultitaskOutputs:
+    """Run a network on images, batch by batch.
 
     Args:
-        network: in evaluation mode, on `device`.
-        source: has the images, and their true masks where masks are drawn.
-        rows: (N,) int64, rows of the manifest.
-        device: where the network computes.
+        network: network in evaluation mode, on `device`.
+        crops: decoded images, with their true masks where the network predicts masks.
+        indices: (N,) int64, rows of the manifest.
+        device: device of the network.
     """
-    said: list[tuple[Tensor, ...]] = []
-    drawn: list[Tensor] = []
+    logits: list[tuple[Tensor, ...]] = []
+    masks: list[Tensor] = []
     seconds = 0.0
-    batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    batches = [indices[start : start + BATCH] for start in range(0, len(indices), BATCH)]
     with torch.inference_mode():
-        for group in source.read(batches):
-            asked = image_tensor(group.crops, device)
-            begun = time.perf_counter()
-            outputs = network(asked)
-            said.append(tuple(values.float() for values in label_logits(outputs)))
-            counts = torch.zeros((len(asked), 0), dtype=torch.float64, device=device)
+        for group in crops.read(batches):
+            images = image_tensor(group.crops, device)
+            start_time = time.perf_counter()
+            outputs = network(images)
+            logits.append(tuple(values.float() for values in target_logits(outputs)))
+            counts = torch.zeros((len(images), 0), dtype=torch.float64, device=device)
             if group.masks is not None:
                 truth = torch.from_numpy(group.masks).to(device)
                 counts = _compare_masks(outputs.masks[:, 0].float(), truth)
-            drawn.append(counts)
-            seconds += time.perf_counter() - begun
-    return NetworkOutputs(
-        tuple(torch.cat(parts) for parts in zip(*said, strict=True)), torch.cat(drawn), seconds
+            masks.append(counts)
+            seconds += time.perf_counter() - start_time
+    return MultitaskOutputs(
+        tuple(torch.cat(parts) for parts in zip(*logits, strict=True)), torch.cat(masks), seconds
     )
 
 
 def evaluate_outputs(
-    outputs: NetworkOutputs,
-    truth: LabelledImages,
-    labelling: Labelling,
-    losses: MultitaskLossConfig,
+    outputs: MultitaskOutputs,
+    labels: CropLabels,
+    majority: NDArray[np.int64],
+    weights: MultitaskLossConfig,
 ) -> LabelEvaluation:
-    """How good a network's outputs to N images are.
+    """Compute the metrics of a network from its outputs for N images.
 
     Args:
-        outputs: to all N images, on the CPU.
-        truth: the N images.
-        labelling: what there was to say.
-        losses: the weights of the losses.
+        outputs: outputs for all N images, on the CPU.
+        labels: true labels of the N images.
+        majority: (A,) int64, most frequent label of each attribute in the training images; A is 0
+            where the network predicts a class.
+        weights: weights of the losses.
     """
-    labels = torch.from_numpy(truth.labels)
-    loss = losses.labels * float(attribute_loss(outputs.logits, labels, smoothing=0.0))
+    targets = labels.targets
+    loss = weights.labels * float(
+        attribute_loss(outputs.logits, torch.from_numpy(targets), smoothing=0.0)
+    )
     predicted = torch.stack([v.argmax(dim=1) for v in outputs.logits], dim=1).numpy()
-    by_label = _judge_labels(predicted, truth.labels, labelling)
-    summary: Figures = {}
-    if labelling.classes:
-        figures = by_label["class"]
+    by_target = _evaluate_targets(predicted, labels)
+    summary: dict[str, Any] = {}
+    if labels.classes:
+        metrics = by_target["class"]
         summary |= {
-            "accuracy": figures.accuracy,
-            "macro_f1": figures.macro.f1,
-            "weighted_f1": figures.weighted.f1,
+            "accuracy": metrics.accuracy,
+            "macro_f1": metrics.macro.f1,
+            "weighted_f1": metrics.weighted.f1,
         }
     else:
-        codes = truth.labels.astype(np.int8)
-        summary |= attribute_accuracy(predicted, codes, labelling.schema, labelling.majority)
-    if labelling.masks:
-        loss += losses.masks * float(outputs.masks[:, 3].mean())
-        drawn = evaluate_masks(outputs.masks[:, :3].numpy().astype(np.int64))
-        summary |= {key: getattr(drawn, key) for key in ("mask_f1", "mask_iou", "image_iou")}
+        summary |= attribute_accuracy(predicted, labels.attribute_labels, labels.schema, majority)
+    if outputs.masks.shape[1]:
+        loss += weights.masks * float(outputs.masks[:, 3].mean())
+        masks = evaluate_masks(outputs.masks[:, :3].numpy().astype(np.int64))
+        summary |= {key: getattr(masks, key) for key in ("mask_f1", "mask_iou", "image_iou")}
     return LabelEvaluation(
-        len(truth.rows), outputs.seconds, {"validation_loss": loss, **summary}, by_label
+        len(labels), outputs.seconds, {"validation_loss": loss, **summary}, by_target
     )
 
 
 def evaluate_network(
     network: nn.Module,
-    source: CropReader,
-    truth: LabelledImages,
-    labelling: Labelling,
-    losses: MultitaskLossConfig,
+    crops: CropReader,
+    labels: CropLabels,
+    majority: NDArray[np.int64],
+    weights: MultitaskLossConfig,
     device: torch.device,
 ) -> LabelEvaluation:
-    """How good a network is on N images, in this process.
+    """Run a network on N images in this process, and compute its metrics.
 
     Args:
-        network: in evaluation mode, on `device`.
-        source: has the images.
-        truth: the N images.
-        labelling: what there is to say.
-        losses: the weights of the losses.
-        device: where the network computes.
+        network: network in evaluation mode, on `device`.
+        crops: decoded images.
+        labels: true labels of the N images.
+        majority: (A,) int64, most frequent label of each attribute in the training images; A is 0
+            where the network predicts a class.
+        weights: weights of the losses.
+        device: device of the network.
     """
-    outputs = run_network(network, source, truth.rows, device)
-    return evaluate_outputs(
-        outputs.gathered(DistributedContext(device=device), len(truth.rows)),
-        truth,
-        labelling,
-        losses,
-    )
+    outputs = run_network(network, crops, labels.indices, device)
+    gathered = outputs.gather(DistributedContext(device=device), len(labels))
+    return evaluate_outputs(gathered, labels, majority, weights)
 
 
 def _compare_masks(logits: Tensor, truth: Tensor) -> Tensor:
-    """Of each of B masks (B, H, W) the four figures of `NetworkOutputs.masks`."""
+    """Return the four values of `MultitaskOutputs.masks` for B masks, (B, H, W) each."""
     entropy = nn.functional.binary_cross_entropy_with_logits(
         logits, truth.float(), reduction="none"
     )
@@ -226,18 +197,16 @@ def _compare_masks(logits: Tensor, truth: Tensor) -> Tensor:
     return torch.cat([counts, entropy.mean(dim=(1, 2))[:, None].double()], dim=1)
 
 
-def _judge_labels(
-    predicted: NDArray[np.int64], truth: NDArray[np.int64], labelling: Labelling
+def _evaluate_targets(
+    predicted: NDArray[np.int64], labels: CropLabels
 ) -> dict[str, ClassificationMetrics]:
-    """Figures of each label over the images where it is known."""
-    schema = labelling.schema
-    named = [("class", labelling.classes)] if labelling.classes else []
-    named += [(attribute.name, attribute.values) for attribute in schema.attributes]
-    found = {}
-    for column, (name, values) in enumerate(named):
-        known = truth[:, column] >= 0
+    """Return the metrics of each target over the images where it is known."""
+    by_target = {}
+    for column, (name, values) in enumerate(labels.target_values.items()):
+        truth = labels.targets[:, column]
+        known = truth >= 0
         if known.any():
-            found[name] = evaluate_classification(
-                predicted[known, column], truth[known, column], values
+            by_target[name] = evaluate_classification(
+                predicted[known, column], truth[known], values
             )
-    return found
+    return by_target

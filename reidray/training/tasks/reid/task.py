@@ -1,7 +1,7 @@
-"""Recognising people as a task: batches of identities, their losses, and figures on others."""
+"""Train on batches of people: the batches, losses and validation metrics of re-ID."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reidray.config import TrainReidConfig
+from reidray.data.crop_labels import CropLabels
 from reidray.data.images.crops import CropReader
 from reidray.data.images.transforms import augment, image_tensor, plan_augmentation
 from reidray.data.sampling import identity_batches
@@ -23,122 +24,135 @@ from reidray.losses import (
 from reidray.metrics.attribute_metrics import majority_labels
 from reidray.models.networks import IMAGENET_MEAN, Outputs
 from reidray.training.distributed_context import DistributedContext
-from reidray.training.tasks.reid.validation import LabelledCrops, embed, evaluate_validation
+from reidray.training.tasks.reid.validation import embed_crops, evaluate_embeddings
 
 FILL = 255 * sum(IMAGENET_MEAN) / 3
+"""Value of pixels that augmentation moves in from outside a crop, or erases."""
+
 TRIPLET_LOSSES = {"hard": batch_hard_triplet_loss, "semihard": semi_hard_triplet_loss}
 
 
 @dataclass(frozen=True)
 class ReidBatch:
-    """A process's share of a batch.
+    """Hold one process's share of a batch.
 
     Attributes:
         crops: (B, 3, H, W) float32 in 0..255, augmented.
-        people: (B,) int64, indices of the training people.
-        codes: (B, A) int64, -1 where unknown.
+        person_indices: (B,) int64, outputs of the classifier for the people.
+        attribute_labels: (B, A) int64, -1 where unknown.
     """
 
     crops: Tensor
-    people: Tensor
-    codes: Tensor
+    person_indices: Tensor
+    attribute_labels: Tensor
 
 
 class ReidTask:
-    """Recognise people, and their attributes where the network predicts them."""
+    """Recognise people, and their attributes where the network predicts them.
+
+    Args:
+        config: configuration of the training.
+        labels: labels of the splits `train` and `val`.
+        crops: decoded images.
+        context: this training process.
+    """
 
     def __init__(
         self,
         config: TrainReidConfig,
-        source: CropReader,
-        train: LabelledCrops,
-        validation: LabelledCrops,
+        labels: Mapping[str, CropLabels],
+        crops: CropReader,
         context: DistributedContext,
     ) -> None:
-        self._config, self._source, self._context = config, source, context
-        self._train, self._validation = train, validation
-        _, self._people = np.unique(train.people, return_inverse=True)
-        self.steps_per_epoch = sum(1 for _ in self._plan(0))
-        self.validation_images = len(validation.rows)
+        self._config, self._crops, self._context = config, crops, context
+        self._train, self._validation = labels["train"], labels["val"]
+        _, self._person_indices = np.unique(self._train.person_ids, return_inverse=True)
+        self.steps_per_epoch = sum(1 for _ in self._plan_batches(0))
+        self.validation_images = len(self._validation)
 
     def batches(self, epoch: int) -> Iterator[ReidBatch]:
-        """This rank's people of each global batch of an epoch."""
+        """Yield this rank's people of each global batch of an epoch."""
         context, config = self._context, self._config
         shape = config.batch.people, config.batch.crops
-        places = np.arange(math.prod(shape)).reshape(shape)
-        share = places[context.rank :: context.world_size].reshape(-1)
-        chosen = [positions.reshape(-1)[share] for positions in self._plan(epoch)]
-        groups = self._source.read([self._train.rows[mine] for mine in chosen])
-        for step, (mine, group) in enumerate(zip(chosen, groups, strict=True)):
+        positions = np.arange(math.prod(shape)).reshape(shape)
+        share = positions[context.rank :: context.world_size].reshape(-1)
+        chosen = [batch.reshape(-1)[share] for batch in self._plan_batches(epoch)]
+        groups = self._crops.read([self._train.indices[batch] for batch in chosen])
+        for step, (batch, group) in enumerate(zip(chosen, groups, strict=True)):
             augmentation = plan_augmentation(
-                config.augment, places.size, seed=config.seed, epoch=epoch, step=step
+                config.augment, positions.size, seed=config.seed, epoch=epoch, step=step
             )
             crops = image_tensor(group.crops, context.device)
+            attribute_labels = torch.from_numpy(self._train.attribute_labels[batch])
             yield ReidBatch(
                 augment(crops, augmentation.take(torch.from_numpy(share)), fill=FILL),
-                torch.from_numpy(self._people[mine]).to(context.device),
-                torch.from_numpy(self._train.codes[mine]).to(context.device, torch.int64),
+                torch.from_numpy(self._person_indices[batch]).to(context.device),
+                attribute_labels.to(context.device, torch.int64),
             )
 
     def batch_size(self, batch: ReidBatch) -> int:
-        """Images in this process's share of a batch."""
-        return len(batch.people)
+        """Return the number of crops in this process's share of a batch."""
+        return len(batch.person_indices)
 
     def losses(self, network: nn.Module, batch: ReidBatch) -> dict[str, Tensor]:
-        """Identity, triplet and attribute losses with their weights."""
+        """Return the weighted identity, triplet and attribute losses, () float32 each."""
         outputs: Outputs = network(batch.crops)
         weights = self._config.loss
-        smoothing = weights.smoothing
-        terms = {}
+        losses = {}
         if outputs.identity.shape[1]:
-            terms["identity"] = weights.identity * label_loss(
-                outputs.identity, batch.people, smoothing=smoothing
+            losses["identity"] = weights.identity * label_loss(
+                outputs.identity, batch.person_indices, smoothing=weights.smoothing
             )
         if weights.triplet:
-            features, people = outputs.metric_feature, batch.people
+            features, people = outputs.metric_feature, batch.person_indices
             if self._config.gather_embeddings:
-                features, people = map(self._context.gather_batch, (features, people))
-            mined = TRIPLET_LOSSES[weights.mining]
-            terms["triplet"] = weights.triplet * mined(features, people, margin=weights.margin)
-        if outputs.attributes:
-            terms["attributes"] = weights.attributes * attribute_loss(
-                outputs.attributes, batch.codes, smoothing=smoothing
+                features = self._context.gather_batch(features)
+                people = self._context.gather_batch(people)
+            triplet_loss = TRIPLET_LOSSES[weights.mining]
+            losses["triplet"] = weights.triplet * triplet_loss(
+                features, people, margin=weights.margin
             )
-        return terms
+        if outputs.attributes:
+            losses["attributes"] = weights.attributes * attribute_loss(
+                outputs.attributes, batch.attribute_labels, smoothing=weights.smoothing
+            )
+        return losses
 
     def validate(self, network: nn.Module) -> dict[str, object]:
-        """Figures on people that are not trained on; complete on rank 0 alone.
+        """Return the metrics on the validation people; only rank 0 returns any.
 
         Raises:
             UserError: the embeddings are not finite.
         """
         validation, context = self._validation, self._context
-        mine = validation.rows[context.rank :: context.world_size]
-        embeddings, attributes = embed(network, self._source, mine, context.device)
-        embeddings = context.gather_for_metrics(embeddings, len(validation.rows)).cpu()
-        attributes = context.gather_for_metrics(attributes, len(validation.rows)).cpu()
+        share = validation.indices[context.rank :: context.world_size]
+        embeddings, predicted = embed_crops(network, self._crops, share, context.device)
+        embeddings = context.gather_for_metrics(embeddings, len(validation)).cpu()
+        predicted = context.gather_for_metrics(predicted, len(validation)).cpu()
         if not torch.isfinite(embeddings).all():
             raise UserError(
                 "the embeddings of the validation images are not finite: "
-                "lower --optimizer.learning-rate or use --precision fp32"
+                "lower `optimizer.learning_rate` or use `precision=fp32`"
             )
         if not context.is_main:
             return {}
-        return evaluate_validation(
+        return evaluate_embeddings(
             embeddings,
-            attributes.numpy(),
+            predicted.numpy(),
             validation,
-            majority=majority_labels(self._train.codes, self._train.schema),
+            majority=majority_labels(self._train.attribute_labels, self._train.schema),
             metric=self._config.validation.metric,
+            protocol=self._config.validation.protocol,
         )
 
-    def _plan(self, epoch: int) -> Iterator[NDArray[np.int64]]:
+    def _plan_batches(self, epoch: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the positions of each global batch in the training labels, (P, K) int64."""
         config = self._config
         return identity_batches(
-            self._people,
+            self._person_indices,
             config.batch.people,
             config.batch.crops,
             seed=config.seed,
             epoch=epoch,
-            cameras=self._train.cameras if config.batch.spread_cameras else None,
+            cameras=self._train.camera_ids if config.batch.spread_cameras else None,
         )

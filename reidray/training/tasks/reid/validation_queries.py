@@ -1,75 +1,177 @@
-"""Choose the queries and the gallery among the images of the validation people."""
+"""Choose the queries and the gallery of a validation, and check that some query has a match."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reidray.config import TrainReidConfig
+from reidray.data.crop_labels import CropLabels
+from reidray.data.manifest import Manifest
+from reidray.data.split import split_by_person
+from reidray.errors import UserError
 from reidray.metrics.protocols import CAMERA_PROTOCOLS, ProtocolName, default_protocol
 
-Labels = NDArray[np.int64]
+MAX_NAMED_QUERIES = 10
+"""Number of queries without a match that a note names."""
+
+MAX_SPLIT_SEEDS = 50
+"""Number of splits that are tried, to advise one whose queries have matches."""
 
 
 @dataclass(frozen=True)
 class RankingPlan:
-    """The queries and the gallery of a validation; a mask runs over its N images.
+    """Hold the queries and the gallery of a validation on N images.
 
     Attributes:
-        queries: (N,) bool.
-        gallery: (N,) bool; an image may be both.
-        protocol: the one asked for, or that of `default_protocol` for these images.
-        judged: how many queries have a match in the gallery.
-        unmatched: indices of the queries that have none.
+        queries: (N,) bool mask of the query images.
+        gallery: (N,) bool mask of the gallery images; an image may be in both.
+        protocol: protocol of the evaluation.
+        num_valid_queries: number of queries with a match in the gallery.
+        unmatched: (U,) int64, indices of the queries without a match.
     """
 
     queries: NDArray[np.bool_]
     gallery: NDArray[np.bool_]
     protocol: ProtocolName
-    judged: int
-    unmatched: Labels
+    num_valid_queries: int
+    unmatched: NDArray[np.int64]
 
 
-def plan_ranking(
-    people: Labels, cameras: Labels, protocol: ProtocolName | None = None
-) -> RankingPlan:
+def plan_ranking(labels: CropLabels, protocol: ProtocolName | None = None) -> RankingPlan:
     """Choose the queries and the gallery among labelled images.
 
-    The first image of each person in each camera is a query, and the others are gallery. That
-    leaves some people without a match for one of their queries, because all their images in other
-    cameras are queries too: their only images in a camera then serve as gallery as well. The
+    The first image of each person in each camera is a query, and the other images are the gallery.
+    Some people then have no match for one of their queries, because all their images in other
+    cameras are queries too. Their only images in a camera therefore join the gallery as well. The
     protocol `market1501` hides an image from the query that it is itself.
 
-    Where everybody is seen by one camera, or some image's camera is not known, cameras do not
-    count, and a person's only image is gallery and not a query.
+    Cameras do not count where each person is seen by one camera alone, or where the camera of some
+    image is unknown. A person's only image is then in the gallery and is not a query.
 
     Args:
-        people: (N,) int64, who each image shows.
-        cameras: (N,) int64, -1 where unknown.
-        protocol: `market1501`, `cuhk03` or `all`; the last makes nothing of cameras.
+        labels: labels of the N images.
+        protocol: `market1501`, `cuhk03` or `all`, which ignores cameras; by default the protocol
+            that `default_protocol` chooses for the queries and the gallery.
     """
-    known = bool((cameras >= 0).all()) and protocol != "all"
-    seen = cameras if known else np.zeros_like(cameras)
-    pairs, first, images = np.unique(
-        np.stack([people, seen]), axis=1, return_index=True, return_counts=True
+    person_ids, camera_ids = labels.person_ids, labels.camera_ids
+    use_cameras = bool((camera_ids >= 0).all()) and protocol != "all"
+    cameras = camera_ids if use_cameras else np.zeros_like(camera_ids)
+    pairs, first, num_images = np.unique(
+        np.stack([person_ids, cameras]), axis=1, return_index=True, return_counts=True
     )
     _, person = np.unique(pairs[0], return_inverse=True)
-    seen_by = np.bincount(person)[person]
-    only = images == 1
-    queries = np.zeros(len(people), dtype=np.bool_)
+    num_cameras = np.bincount(person)[person]
+    is_only_image = num_images == 1
+    queries = np.zeros(len(person_ids), dtype=np.bool_)
     queries[first] = True
     gallery = ~queries
-    unmatched = first[seen_by == 1]
-    if seen_by.max(initial=0) > 1 or protocol in CAMERA_PROTOCOLS:
-        with_others = np.bincount(person, weights=~only)[person]
-        gallery[first[only & (with_others < 2)]] = True
+    unmatched = first[num_cameras == 1]
+    if num_cameras.max(initial=0) > 1 or protocol in CAMERA_PROTOCOLS:
+        cameras_in_gallery = np.bincount(person, weights=~is_only_image)[person]
+        gallery[first[is_only_image & (cameras_in_gallery < 2)]] = True
     else:
-        queries[first[only]] = False
-        gallery[first[only]] = True
+        queries[first[is_only_image]] = False
+        gallery[first[is_only_image]] = True
         unmatched = unmatched[:0]
     protocol = protocol or default_protocol(
-        people[queries],
-        people[gallery],
-        seen[queries] if known else None,
-        seen[gallery] if known else None,
+        person_ids[queries],
+        person_ids[gallery],
+        cameras[queries] if use_cameras else None,
+        cameras[gallery] if use_cameras else None,
     )
-    return RankingPlan(queries, gallery, protocol, int(queries.sum()) - len(unmatched), unmatched)
+    num_valid = int(queries.sum()) - len(unmatched)
+    return RankingPlan(queries, gallery, protocol, num_valid, unmatched)
+
+
+def check_cameras(config: TrainReidConfig, validation: CropLabels) -> None:
+    """Check that every validation image has a camera where the protocol needs cameras.
+
+    Raises:
+        UserError: some image has none.
+    """
+    protocol = config.validation.protocol
+    unknown = int((validation.camera_ids < 0).sum())
+    if protocol in CAMERA_PROTOCOLS and unknown:
+        raise UserError(
+            f"{config.data}: `validation.protocol={protocol}` needs cameras, and {unknown} of "
+            f"{len(validation)} validation images have none: leave it out, or choose all"
+        )
+
+
+def check_queries(config: TrainReidConfig, read: Manifest, validation: CropLabels) -> None:
+    """Check that the validation people can select the best epoch.
+
+    Args:
+        config: configuration of the training.
+        read: manifest before the split.
+        validation: labels of the validation images.
+
+    Raises:
+        UserError: no query has a match, or no attribute is known where attributes select the
+            epoch. The message says what to change.
+    """
+    selects_by_attributes = config.validation.select_by == "attribute_accuracy"
+    if selects_by_attributes and not (validation.attribute_labels >= 0).any():
+        raise UserError(
+            f"{config.data}: no attribute of the validation people is known, and the best epoch is "
+            "to be that of the best attribute_accuracy: use `validation.select_by=mean_ap`"
+        )
+    if plan_ranking(validation, config.validation.protocol).num_valid_queries:
+        return
+    found = (
+        f"none of the {validation.num_people} validation people has a second one"
+        if validation.num_people
+        else "val shows nobody known"
+    )
+    if read.split("val").num_rows:
+        advice = "add a second image of people in val, of another camera where there are several"
+    elif (seed := _find_split_seed(config, read)) is not None:
+        advice = f"choose other people by `split_seed={seed}`"
+    else:
+        advice = (
+            "add images to the set until some people have two, of different cameras where there "
+            "are several"
+        )
+    raise UserError(
+        f"{config.data}: validation looks for another image of each person, and {found}: {advice}"
+    )
+
+
+def validation_notes(
+    config: TrainReidConfig, manifest: Manifest, validation: CropLabels
+) -> list[str]:
+    """Return notes on the limits of the validation metrics, one line each.
+
+    Args:
+        config: configuration of the training.
+        manifest: manifest with the paths of the images.
+        validation: labels of the validation images.
+    """
+    plan = plan_ranking(validation, config.validation.protocol)
+    num_queries = int(plan.queries.sum())
+    notes = []
+    if plan.num_valid_queries < num_queries:
+        indices = validation.indices[plan.unmatched[:MAX_NAMED_QUERIES]]
+        paths = ", ".join(map(repr, manifest.table["path"].take(indices).to_pylist()))
+        more = ", ..." if len(plan.unmatched) > MAX_NAMED_QUERIES else ""
+        notes.append(
+            f"validation queries without an image of the same person in another camera, not "
+            f"judged: {len(plan.unmatched)} of {num_queries} ({paths}{more})"
+        )
+    if validation.num_people == 1:
+        notes.append(
+            "validation shows one person, so that every ranking is right: raise `val_fraction` or "
+            "add people"
+        )
+    return notes
+
+
+def _find_split_seed(config: TrainReidConfig, read: Manifest) -> int | None:
+    """Return a seed of the split for which some validation query has a match."""
+    for seed in range(MAX_SPLIT_SEEDS):
+        split = split_by_person(read, val_fraction=config.val_fraction, seed=seed)
+        validation = CropLabels.from_manifest(split, "val")
+        if plan_ranking(validation, config.validation.protocol).num_valid_queries:
+            return seed
+    return None

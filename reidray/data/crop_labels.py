@@ -1,0 +1,99 @@
+"""Labels of the crops that a network trains on, or is evaluated on."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from reidray.data.attribute_schema import UNKNOWN, AttributeSchema
+from reidray.data.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class CropLabels:
+    """Hold the labels of N crops. All arrays have N rows.
+
+    Attributes:
+        indices: (N,) int64, rows of the crops in the manifest.
+        person_ids: (N,) int64, -1 where unknown.
+        camera_ids: (N,) int64, -1 where unknown.
+        attribute_labels: (N, A) int8, index of the value of each attribute, -1 where unknown.
+        schema: the A attributes.
+        class_labels: (N,) int64, index of the class, -1 where unknown.
+        classes: names of the classes; empty where the data has none.
+    """
+
+    indices: NDArray[np.int64]
+    person_ids: NDArray[np.int64]
+    camera_ids: NDArray[np.int64]
+    attribute_labels: NDArray[np.int8]
+    schema: AttributeSchema
+    class_labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+    @classmethod
+    def from_manifest(cls, manifest: Manifest, split: str) -> Self:
+        """Return the labels of the images in one split of a manifest."""
+        indices = np.flatnonzero(pc.equal(manifest.table["split"], split).to_numpy())
+        table = manifest.table.take(indices)
+
+        def column(name: str) -> NDArray[Any]:
+            return np.asarray(table[name].fill_null(UNKNOWN).to_numpy())
+
+        unknown = np.full(len(indices), UNKNOWN, dtype=np.int64)
+        attributes = [column(name).astype(np.int8) for name in manifest.schema.columns]
+        return cls(
+            indices=indices.astype(np.int64),
+            person_ids=column("person").astype(np.int64),
+            camera_ids=column("camera").astype(np.int64),
+            attribute_labels=np.stack(attributes, axis=1)
+            if attributes
+            else np.zeros((len(indices), 0), dtype=np.int8),
+            schema=manifest.schema,
+            class_labels=column("label").astype(np.int64) if manifest.classes else unknown,
+            classes=manifest.classes,
+        )
+
+    def __len__(self) -> int:
+        """Return the number of crops."""
+        return len(self.indices)
+
+    @property
+    def targets(self) -> NDArray[np.int64]:
+        """Return the labels that a multi-task network predicts.
+
+        Returns:
+            (N, L) int64, -1 where unknown: the class, or else a value for each attribute.
+        """
+        if self.classes:
+            return self.class_labels[:, None]
+        return self.attribute_labels.astype(np.int64)
+
+    @property
+    def target_values(self) -> dict[str, tuple[str, ...]]:
+        """Return the names of the values of each of the L targets, by the target's name."""
+        if self.classes:
+            return {"class": self.classes}
+        return {attribute.name: attribute.values for attribute in self.schema.attributes}
+
+    @property
+    def num_people(self) -> int:
+        """Return the number of people in the crops."""
+        return len(np.unique(self.person_ids))
+
+    def take(self, keep: NDArray[np.bool_]) -> Self:
+        """Return the labels of the crops where the mask `keep`, (N,) bool, is true."""
+        return replace(
+            self,
+            indices=self.indices[keep],
+            person_ids=self.person_ids[keep],
+            camera_ids=self.camera_ids[keep],
+            attribute_labels=self.attribute_labels[keep],
+            class_labels=self.class_labels[keep],
+        )
+
+    def take_decoded(self, decoded: NDArray[np.int64]) -> Self:
+        """Return the labels of the crops whose manifest row is in `decoded`."""
+        return self.take(np.isin(self.indices, decoded))

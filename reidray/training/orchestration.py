@@ -1,0 +1,234 @@
+"""Train from a configuration to a run directory: the steps of every training, in their order."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import yaml
+
+from reidray.config import TrainingConfig, TrainMultitaskConfig, TrainReidConfig
+from reidray.config.sources import Sources
+from reidray.data.ids import id_name_files
+from reidray.data.images.decoding import check_bad_images
+from reidray.data.ingest import CropDataset, ImageFiles, IngestMode, choose_ingest_mode, ingest
+from reidray.data.layouts import read_manifest
+from reidray.errors import UserError
+from reidray.models.directory import MODEL_FILES, save_model
+from reidray.progress import Activity
+from reidray.storage.staging import atomic_folder, atomic_write, check_replaceable
+from reidray.training.checkpoint import check_settings
+from reidray.training.experiment import (
+    Experiment,
+    TaskDefinition,
+    TrainingResult,
+    config_to_dict,
+)
+from reidray.training.ray_trainer import Resources, plan_workers, train_on_cluster
+from reidray.training.runs.checkpoint_files import (
+    CHECKPOINTS,
+    has_checkpoints,
+    newest_checkpoint,
+    read_state,
+)
+from reidray.training.runs.run_directory import (
+    CONFIG_FILE,
+    REPORT_FILE,
+    RUN_FILES,
+    RunDirectory,
+    new_run,
+)
+from reidray.training.runs.run_logger import RunLogger
+from reidray.training.runs.training_run import TrainingRun
+from reidray.training.tasks.multitask.definition import MULTITASK
+from reidray.training.tasks.network_choice import adaptation_notes
+from reidray.training.tasks.reid.definition import REID
+from reidray.training.time_budget import TimeLimit
+from reidray.training.worker import resume_settings
+
+log = logging.getLogger("reidray")
+
+TASKS: dict[type[TrainingConfig], TaskDefinition] = {
+    TrainReidConfig: REID,
+    TrainMultitaskConfig: MULTITASK,
+}
+"""The task of each configuration."""
+
+
+def build_experiment(
+    config: TrainingConfig, run: RunDirectory | None = None, sources: Sources | None = None
+) -> Experiment:
+    """Read the images of a training and check everything that needs no cluster.
+
+    The function starts no Ray and writes nothing.
+
+    Args:
+        config: configuration of the training.
+        run: run directory; by default the new one that the configuration names.
+        sources: sources of the values. The values that no user set are adapted to the data.
+            Without sources only missing values are filled in.
+
+    Raises:
+        UserError: the images, the network or the run directory do not allow the training.
+    """
+    task = TASKS[type(config)]
+    read = read_manifest(
+        config.data,
+        config.layout,
+        strict=config.strict,
+        root=config.root,
+        follow_links=config.follow_links,
+    )
+    manifest, labels = task.label_images(config, read)
+    config, changes = task.adapt_config(config, labels, manifest, sources)
+    config, architecture = task.resolve_network(config, labels, manifest)
+    notes = task.check_validation(config, labels, manifest, read)
+    manifest = replace(manifest, notes=(*manifest.notes, *notes, *adaptation_notes(changes)))
+    for note in manifest.notes[len(read.notes) :]:
+        log.info("%s", note)
+    run = run or new_run(config)
+    check_replaceable(run.folder / "model", MODEL_FILES)
+    experiment = Experiment(
+        task=task,
+        config=replace(config, output=run.location.uri),
+        run=run,
+        manifest=manifest,
+        architecture=architecture,
+        labels=labels,
+    )
+    _check_checkpoint(experiment)
+    return experiment
+
+
+def train_experiment(experiment: Experiment, *, started: float) -> TrainingRun:
+    """Train on the Ray cluster that is connected, and write the run directory.
+
+    Args:
+        experiment: training that passed its checks.
+        started: seconds since 1970 at which the job began, for `max_minutes`.
+
+    Raises:
+        UserError: the cluster has no room for the images or the workers, too many images do not
+            decode, the time limit leaves no time to train, or the loss is not finite. A new run
+            directory without a checkpoint is then removed.
+    """
+    config, run = experiment.config, experiment.run
+    files = experiment.image_files()
+    mode = choose_ingest_mode(files, config.ingest)
+    resources = plan_workers(config.num_workers, config.use_gpu, streams=mode == "stream")
+    crops = ingest_images(files, mode, config.max_bad)
+    experiment = experiment.keep_decoded(crops)
+    log.info("%s; %s", experiment.describe_images(), resources.describe(config.num_workers))
+    limit = _time_limit(experiment, started)
+    with _removed_without_checkpoint(run):
+        logger = start_run(experiment)
+        job = experiment.train_job(crops, resources, limit)
+        checkpoint = train_on_cluster(job, resources, run.location, logger)
+    result = TrainingResult.from_checkpoint(experiment.architecture, checkpoint)
+    return write_results(experiment, result, crops, resources)
+
+
+def ingest_images(files: ImageFiles, mode: IngestMode, max_bad: float) -> CropDataset:
+    """Decode the images of a training, or check that they decode, and log the bad ones.
+
+    Raises:
+        UserError: more than the share `max_bad` of the images does not decode.
+    """
+    crops = ingest(files, mode)
+    check_bad_images(crops.bad, len(files.paths), max_bad)
+    for image in crops.bad:
+        log.warning("set aside: %s (%s)", image.path, image.reason)
+    return crops
+
+
+def start_run(experiment: Experiment) -> RunLogger:
+    """Write the configuration and the numbers of people and cameras into the run directory.
+
+    Returns:
+        The logger that writes the metrics of the run.
+    """
+    run, manifest = experiment.run, experiment.manifest
+    run.folder.mkdir(parents=True, exist_ok=True)
+    settings = yaml.safe_dump(config_to_dict(experiment.config), sort_keys=False)
+    atomic_write(run.folder / CONFIG_FILE, settings)
+    for name, text in id_name_files(manifest.person_ids, manifest.camera_ids).items():
+        atomic_write(run.folder / name, text)
+    run.share()
+    return RunLogger(run, experiment.config.epochs)
+
+
+def write_results(
+    experiment: Experiment, result: TrainingResult, crops: CropDataset, resources: Resources
+) -> TrainingRun:
+    """Write the best epoch as a model directory, and the report.
+
+    Args:
+        experiment: training on the images that decode.
+        result: result of the training.
+        crops: decoded images.
+        resources: resources of each training process.
+    """
+    run, state = experiment.run, result.trainer_state
+    report = experiment.task.build_report(experiment, result, crops, resources)
+    with Activity("writing the model and the report"):
+        with atomic_folder(run.folder / "model", replaces=MODEL_FILES) as folder:
+            save_model(folder, result.network, experiment.architecture, report.card, report.readme)
+        report.write_html(run.folder / REPORT_FILE)
+        run.share()
+    return TrainingRun(
+        run=run.location.uri,
+        model=run.uri("model"),
+        report=run.uri(REPORT_FILE),
+        metrics={
+            "epochs": state.epoch,
+            "steps": state.step,
+            "best_epoch": state.best_epoch,
+            **report.metrics,
+            "bad_images": len(crops.bad),
+            "dataset": experiment.manifest.summary,
+        },
+    )
+
+
+def _check_checkpoint(experiment: Experiment) -> None:
+    """Refuse to resume a run that began with another configuration or other images.
+
+    Raises:
+        UserError: names the first difference, or a damaged file.
+    """
+    checkpoint = newest_checkpoint(experiment.run.location)
+    if checkpoint is not None:
+        settings = resume_settings(experiment.config, experiment.manifest.fingerprint)
+        check_settings(read_state(checkpoint), settings, checkpoint.uri)
+
+
+def _time_limit(experiment: Experiment, started: float) -> TimeLimit | None:
+    """Return the time limit of a job that began at `started`.
+
+    Raises:
+        UserError: the limit leaves no time to train.
+    """
+    config, task = experiment.config, experiment.task
+    if config.max_minutes is None:
+        return None
+    images = sum(len(part) for part in experiment.labels.values())
+    limit = TimeLimit(
+        started=started,
+        seconds=config.max_minutes * 60,
+        wrap_up_share=task.wrap_up_share,
+        images_after_training=images if task.evaluates_after_training else 0,
+    )
+    limit.check_room()
+    return limit
+
+
+@contextmanager
+def _removed_without_checkpoint(run: RunDirectory) -> Iterator[None]:
+    """Remove a run directory that a block began, where a `UserError` leaves no checkpoint."""
+    is_new = not run.location.join(CONFIG_FILE).is_file()
+    try:
+        yield
+    except UserError:
+        if is_new and not has_checkpoints(run.location):
+            run.clear((*RUN_FILES, f"{CHECKPOINTS}/*"))
+        raise
