@@ -1,11 +1,12 @@
-"""Which images are compared on: the ranking's, and those that test naming by neighbours."""
+"""Read the images of a comparison and divide them into sets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from reidray.config.comparison import CompareConfig
 from reidray.data.ids import id_name_files
@@ -22,54 +23,83 @@ from reidray.evaluation.image_labels import (
 )
 from reidray.storage.location import Location
 
-NAMED_IN_GALLERY = "query images, named by the gallery"
-NAMED_IN_VALIDATION = (
+QUERY, GALLERY = "query", "gallery"
+VALIDATION_QUERY, VALIDATION_GALLERY = "validation_query", "validation_gallery"
+
+CLASSIFIED_BY_GALLERY = "query images, classified by the gallery"
+CLASSIFIED_BY_VALIDATION = (
     "the gallery has one image of each person, so these are images of validation people from "
-    "the training set: the first of each person in each camera (the first of all, where there is "
-    "one in each), named by the others"
+    "the training set: the first image of each person in each camera (the first of all, where "
+    "each camera has one), classified by the other images"
 )
 
 
-@dataclass(frozen=True)
-class ComparedImages:
-    """Images by their part in a comparison.
+class NeighbourSets(NamedTuple):
+    """Name the sets of the nearest-neighbour accuracy.
 
     Attributes:
-        location: the folder their names are relative to.
-        fingerprint: of the whole manifest.
-        dataset: its layout, counts and notes.
-        train: what the baselines learn from.
-        sets: query and gallery of the ranking; where that gallery has one image of each person,
-            also a query and a gallery of validation people with several.
-        protocol: rules of the ranking.
-        id_name_files: by name, the files that say which number stands for which person's name.
+        query: the set of the images to classify.
+        gallery: the set of the neighbours.
+    """
+
+    query: str
+    gallery: str
+
+
+@dataclass(frozen=True)
+class ComparisonData:
+    """Hold the images of a comparison.
+
+    Attributes:
+        location: the folder of the images.
+        fingerprint: the fingerprint of the manifest.
+        dataset: layout, counts and notes of the manifest.
+        train: the training images of the baselines.
+        sets: the images that each method embeds, by the name of the set: query and gallery of the
+            ranking; where the gallery has one image of each person, also a query and a gallery of
+            validation people.
+        protocol: the protocol of the ranking.
+        id_name_files: files with the names of persons and cameras by their ids, by file name.
     """
 
     location: Location
     fingerprint: str
     dataset: Mapping[str, Any]
     train: ImageLabels
-    sets: tuple[ImageLabels, ...]
+    sets: Mapping[str, ImageLabels]
     protocol: str
     id_name_files: Mapping[str, str]
 
     @property
-    def naming(self) -> str:
-        """Which images the nearest-neighbour accuracy is of; they are the last two sets."""
-        return NAMED_IN_GALLERY if len(self.sets) == 2 else NAMED_IN_VALIDATION
+    def query(self) -> ImageLabels:
+        """The query images of the ranking."""
+        return self.sets[QUERY]
 
     @property
-    def set_names(self) -> tuple[str, ...]:
-        """What each set is called."""
-        return ("query", "gallery", "validation_query", "validation_gallery")[: len(self.sets)]
+    def gallery(self) -> ImageLabels:
+        """The gallery images of the ranking."""
+        return self.sets[GALLERY]
+
+    @property
+    def neighbour_sets(self) -> NeighbourSets:
+        """The sets of the nearest-neighbour accuracy."""
+        if VALIDATION_QUERY in self.sets:
+            return NeighbourSets(VALIDATION_QUERY, VALIDATION_GALLERY)
+        return NeighbourSets(QUERY, GALLERY)
+
+    @property
+    def neighbours_described(self) -> str:
+        """The images of the nearest-neighbour accuracy, in words."""
+        has_validation = VALIDATION_QUERY in self.sets
+        return CLASSIFIED_BY_VALIDATION if has_validation else CLASSIFIED_BY_GALLERY
 
 
-def read_comparison_data(config: CompareConfig) -> ComparedImages:
-    """The images of a labelled set, each in its part.
+def read_comparison_data(config: CompareConfig) -> ComparisonData:
+    """Read the images of a labelled dataset and divide them into sets.
 
     Raises:
-        UserError: the set has no query, gallery or training images, does not tell who is on them,
-            or is too small for what is asked.
+        UserError: the dataset has no query, gallery or training images, lacks person ids, or is
+            too small.
     """
     manifest = read_manifest(
         config.data, config.layout, root=config.root, follow_links=config.follow_links
@@ -77,81 +107,83 @@ def read_comparison_data(config: CompareConfig) -> ComparedImages:
     root = manifest.root
     query, gallery = (
         read_labels(check_split_labels(manifest.split(name), name, root))
-        for name in ("query", "gallery")
+        for name in (QUERY, GALLERY)
     )
-    usual = choose_protocol(query, gallery)
-    protocol = config.protocol or usual
+    default_protocol = choose_protocol(query, gallery)
+    protocol = config.protocol or default_protocol
     label_ground_truth(query, gallery, protocol, root)
-    train, validation = _training(manifest, config)
+    if not manifest.split("train").num_rows:
+        raise UserError(f"{root}: has no train images, which the baselines learn from")
+    split = split_by_person(manifest, config.val_fraction, config.split_seed)
+    train = _read_known_people(split, "train")
     _check_components(config, len(train.person_ids), root)
-    sets: tuple[ImageLabels, ...] = (query, gallery)
-    if usual == "single_shot":
-        sets += _named_by_others(validation, root)
-    names = id_name_files(manifest.person_ids, manifest.camera_ids)
-    return ComparedImages(
+    sets = {QUERY: query, GALLERY: gallery}
+    if default_protocol == "single_shot":
+        validation = _read_known_people(split, "val")
+        is_query = _choose_validation_queries(validation, root)
+        sets[VALIDATION_QUERY] = validation.take(np.flatnonzero(is_query))
+        sets[VALIDATION_GALLERY] = validation.take(np.flatnonzero(~is_query))
+    return ComparisonData(
         location=manifest.location,
         fingerprint=manifest.fingerprint,
         dataset=manifest.summary,
         train=train,
         sets=sets,
         protocol=protocol,
-        id_name_files=names,
+        id_name_files=id_name_files(manifest.person_ids, manifest.camera_ids),
     )
 
 
-def _training(manifest: Manifest, config: CompareConfig) -> tuple[ImageLabels, ImageLabels]:
-    """Images of the people to learn from, and of those kept for validation."""
-    if not manifest.split("train").num_rows:
-        raise UserError(f"{manifest.root}: has no train images, which the baselines learn from")
-    split = split_by_person(manifest, config.val_fraction, config.split_seed)
-    return _known(split.split("train")), _known(split.split("val"))
+def image_names(labels: ImageLabels) -> tuple[str, ...]:
+    """Return the paths of images that a manifest lists."""
+    assert labels.names is not None
+    return labels.names
 
 
-def _known(table: pa.Table) -> ImageLabels:
-    """The images of people with a name."""
+def _read_known_people(manifest: Manifest, split: str) -> ImageLabels:
+    """Return the images of a split that show known people."""
+    table = manifest.split(split)
     return read_labels(table.filter(pa.compute.greater(table["person"], 0)))
 
 
-def _named_by_others(labels: ImageLabels, root: str) -> tuple[ImageLabels, ImageLabels]:
-    """Return the images to name and the images that name them.
+def _choose_validation_queries(labels: ImageLabels, root: str) -> NDArray[np.bool_]:
+    """Choose the images to classify; the others classify them.
 
-    The first image of each person in each camera is named by the others. Of a person with one
-    image in each camera the first alone is named; a person's only image is not.
+    They are the first image of each person in each camera. Of a person with one image in each
+    camera, it is the first image alone. The only image of a person is not chosen.
+
+    Returns:
+        (N,) bool, whether each image is chosen.
 
     Raises:
-        UserError: nobody has two images.
+        UserError: no person has two images.
     """
-    cameras = np.zeros_like(labels.person_ids) if labels.camera_ids is None else labels.camera_ids
-    pairs = np.stack([labels.person_ids, cameras])
-    _, first_of_pair = np.unique(pairs, axis=1, return_index=True)
-    asked = np.zeros(len(labels.person_ids), np.bool_)
-    asked[first_of_pair] = True
-    _, first, person, images = np.unique(
-        labels.person_ids, return_index=True, return_inverse=True, return_counts=True
+    person_ids = labels.person_ids
+    camera_ids = np.zeros_like(person_ids) if labels.camera_ids is None else labels.camera_ids
+    _, first_of_pair = np.unique(np.stack([person_ids, camera_ids]), axis=1, return_index=True)
+    is_query = np.zeros(len(person_ids), np.bool_)
+    is_query[first_of_pair] = True
+    _, first, person, counts = np.unique(
+        person_ids, return_index=True, return_inverse=True, return_counts=True
     )
-    all_asked = np.bincount(person, weights=asked) == images
-    asked[all_asked[person]] = False
-    asked[first[all_asked & (images > 1)]] = True
-    if not asked.any():
+    has_no_gallery = np.bincount(person, weights=is_query) == counts
+    is_query[has_no_gallery[person]] = False
+    is_query[first[has_no_gallery & (counts > 1)]] = True
+    if not is_query.any():
         raise UserError(
-            f"{root}: the gallery has one image of each person, so that neighbours are taken from "
-            "validation people of the training set, and none of these has two images: raise "
-            "--val-fraction, choose another --split-seed, or add images"
+            f"{root}: the gallery has one image of each person, so the nearest-neighbour accuracy "
+            "needs validation people of the training set, and none of these has two images: raise "
+            "`val_fraction`, choose another `split_seed`, or add images"
         )
-    return labels.take(np.flatnonzero(asked)), labels.take(np.flatnonzero(~asked))
+    return is_query
 
 
 def _check_components(config: CompareConfig, images: int, root: str) -> None:
+    """Check that there are as many principal components as the baselines need."""
     values = config.height * config.width * (1 if config.grey else 3)
     for components in config.pca:
         if components > min(images, values):
             raise UserError(
-                f"--pca {components:g}: {root} has {images:,} images to learn from, of "
-                f"{values:,} values each; ask for at most {min(images, values):,} components"
+                f"`pca={components:g}`: {root} has {images:,} training images of {values:,} "
+                f"values each: use at most {min(images, values):,} components"
             )
-
-
-def image_names(labels: ImageLabels) -> tuple[str, ...]:
-    """The paths of images, which those of a manifest have."""
-    assert labels.names is not None
-    return labels.names

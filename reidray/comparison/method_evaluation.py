@@ -1,4 +1,4 @@
-"""How good each method is: its ranking, and its naming of people by the nearest neighbours."""
+"""Evaluate each method of a comparison: its ranking and its nearest-neighbour accuracy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,25 +7,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reidray.comparison.comparison_data import ComparedImages, image_names
+from reidray.comparison.comparison_data import ComparisonData, image_names
 from reidray.comparison.methods import Method
 from reidray.metrics import RankingMetrics, evaluate
 from reidray.metrics.protocols import JUNK
 from reidray.retrieval import knn_classify
 
-RANKS = range(1, 11)
+TABLE_RANKS = range(1, 11)
 NEIGHBOURS = (3, 10)
 CURVE_LENGTH = 50
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """A method and how it fared.
+class MethodMetrics:
+    """Hold the metrics of a method.
 
     Attributes:
-        ranking: of the gallery for the queries.
-        neighbour_accuracy: by k, the share of images that the k nearest, their votes weighted by
-            distance, name rightly.
+        method: the method.
+        ranking: the metrics of the ranking.
+        neighbour_accuracy: by k, the share of images whose person the k nearest neighbours predict
+            correctly, weighted by distance.
     """
 
     method: Method
@@ -33,19 +34,23 @@ class Judged:
     neighbour_accuracy: dict[int, float]
 
     @property
-    def curve(self) -> list[float]:
-        """The cumulative match curve, at most as long as the gallery."""
-        gallery = len(self.method.embeddings[1])
-        return [float(share) for share in self.ranking.cmc[:gallery]]
+    def name(self) -> str:
+        """The name of the method."""
+        return self.method.name
 
-    def figures(self) -> dict[str, Any]:
-        """By the name of the table's column; None where unknown."""
+    @property
+    def curve(self) -> list[float]:
+        """The CMC curve, at most as long as the gallery."""
+        return [float(share) for share in self.ranking.cmc[: len(self.method.gallery)]]
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the row of the table, by the name of the column; None where a value is unknown."""
         method = self.method
         return {
             "method": method.name,
             "metric": method.metric,
-            "embedding_length": method.embeddings[0].shape[1],
-            **{f"top{rank}": self.curve[min(rank, len(self.curve)) - 1] for rank in RANKS},
+            "embedding_length": method.query.shape[1],
+            **{f"top{rank}": self.curve[min(rank, len(self.curve)) - 1] for rank in TABLE_RANKS},
             "mean_ap": self.ranking.mean_ap,
             **{f"nearest{k}_accuracy": share for k, share in self.neighbour_accuracy.items()},
             "training_seconds": _rounded(method.training_seconds),
@@ -55,83 +60,86 @@ class Judged:
 
 @dataclass(frozen=True, eq=False)
 class PersonRanks:
-    """How early each method finds each person.
+    """Hold the metrics of each person for each of M methods.
 
     Attributes:
-        people: (P,) int64 ascending, those who are asked about and are in the gallery.
-        queries: (P,) int64, how many images ask about them.
-        mean_rank: (M, P) float64, of the first match, mean over the person's queries.
-        found_first: (M, P) float64, share of the person's queries with a match at rank 1.
+        person_ids: (P,) int64 ascending, the people with a query and a match in the gallery.
+        query_counts: (P,) int64, the number of queries of each person.
+        mean_rank: (M, P) float64, the rank of the first match, mean over the person's queries.
+        top1: (M, P) float64, the share of the person's queries with a match at rank 1.
     """
 
-    people: NDArray[np.int64]
-    queries: NDArray[np.int64]
+    person_ids: NDArray[np.int64]
+    query_counts: NDArray[np.int64]
     mean_rank: NDArray[np.float64]
-    found_first: NDArray[np.float64]
+    top1: NDArray[np.float64]
 
-    def winners(self) -> NDArray[np.int64]:
-        """(P,) the one method with the lowest mean rank, -1 where several share it."""
-        lowest = self.mean_rank == self.mean_rank.min(axis=0)
-        return np.where(lowest.sum(axis=0) == 1, lowest.argmax(axis=0), -1)
+    def best_methods(self) -> NDArray[np.int64]:
+        """Return the index of the method with the lowest mean rank of each person.
+
+        Returns:
+            (P,) int64, -1 where several methods share the lowest rank.
+        """
+        is_lowest = self.mean_rank == self.mean_rank.min(axis=0)
+        return np.where(is_lowest.sum(axis=0) == 1, is_lowest.argmax(axis=0), -1)
 
 
-def judge(method: Method, images: ComparedImages) -> Judged:
-    """A method's figures on the compared images."""
-    query, gallery = images.sets[:2]
-    asking, held = method.embeddings[:2]
+def evaluate_method(method: Method, data: ComparisonData) -> MethodMetrics:
+    """Compute the metrics of a method."""
     ranking = evaluate(
-        asking,
-        held,
-        query.person_ids,
-        gallery.person_ids,
-        query.camera_ids,
-        gallery.camera_ids,
+        method.query,
+        method.gallery,
+        data.query.person_ids,
+        data.gallery.person_ids,
+        data.query.camera_ids,
+        data.gallery.camera_ids,
         metric=method.metric,
-        protocol=images.protocol,
+        protocol=data.protocol,
         max_rank=CURVE_LENGTH,
     )
-    asked, known = images.sets[-2:]
-    kept = known.person_ids != JUNK
-    accuracy = {
-        k: _share_named(method, asked.person_ids, known.person_ids, kept, k) for k in NEIGHBOURS
-    }
-    return Judged(method, ranking, accuracy)
+    accuracy = {k: _neighbour_accuracy(method, data, k) for k in NEIGHBOURS}
+    return MethodMetrics(method, ranking, accuracy)
 
 
-def unmatched_queries(judged: Judged, images: ComparedImages) -> list[str]:
-    """Return the names of the queries that no gallery image matches."""
-    names = image_names(images.sets[0])
-    return [names[row] for row in np.flatnonzero(judged.ranking.first_match_rank == 0)]
+def unmatched_queries(metrics: MethodMetrics, data: ComparisonData) -> list[str]:
+    """Return the names of the queries without a match in the gallery."""
+    names = image_names(data.query)
+    return [names[index] for index in np.flatnonzero(metrics.ranking.first_match_rank == 0)]
 
 
-def person_ranks(judged: Sequence[Judged], images: ComparedImages) -> PersonRanks:
-    """How early each of M methods finds each person who is asked about."""
-    first = np.stack([method.ranking.first_match_rank for method in judged])
-    counted = first[0] > 0
-    people, place, queries = np.unique(
-        images.sets[0].person_ids[counted], return_inverse=True, return_counts=True
+def rank_people(metrics: Sequence[MethodMetrics], data: ComparisonData) -> PersonRanks:
+    """Compute the metrics of each person for each of M methods."""
+    first_ranks = np.stack([each.ranking.first_match_rank for each in metrics])
+    has_match = first_ranks[0] > 0
+    person_ids, person, query_counts = np.unique(
+        data.query.person_ids[has_match], return_inverse=True, return_counts=True
     )
 
-    def mean(values: NDArray[Any]) -> NDArray[np.float64]:
-        sums = [np.bincount(place, weights=row, minlength=len(people)) for row in values]
-        return np.stack(sums) / queries
+    def mean_per_person(values: NDArray[Any]) -> NDArray[np.float64]:
+        sums = [np.bincount(person, weights=row, minlength=len(person_ids)) for row in values]
+        return np.stack(sums) / query_counts
 
-    ranks = first[:, counted]
-    return PersonRanks(people, queries, mean(ranks), mean(ranks == 1))
-
-
-def _share_named(
-    method: Method,
-    asked: NDArray[np.int64],
-    known: NDArray[np.int64],
-    kept: NDArray[np.bool_],
-    k: int,
-) -> float:
-    query, gallery = method.embeddings[-2:]
-    named = knn_classify(
-        query, gallery[kept], known[kept], k=k, weights="distance", metric=method.metric
+    ranks = first_ranks[:, has_match]
+    return PersonRanks(
+        person_ids, query_counts, mean_per_person(ranks), mean_per_person(ranks == 1)
     )
-    return float((named == asked).mean())
+
+
+def _neighbour_accuracy(method: Method, data: ComparisonData, k: int) -> float:
+    """Return the share of images whose person the k nearest neighbours predict correctly."""
+    sets = data.neighbour_sets
+    query_ids = data.sets[sets.query].person_ids
+    gallery_ids = data.sets[sets.gallery].person_ids
+    is_known = gallery_ids != JUNK
+    predicted = knn_classify(
+        method.embeddings[sets.query],
+        method.embeddings[sets.gallery][is_known],
+        gallery_ids[is_known],
+        k=k,
+        weights="distance",
+        metric=method.metric,
+    )
+    return float((predicted == query_ids).mean())
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -1,8 +1,8 @@
-"""What each method makes of the images: baselines are fitted here, models are as trained."""
+"""Embed the images of a comparison with each method: fitted baselines and trained models."""
 
 import posixpath
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from reidray.baselines.distributed_pixels import compute_moments, project_images
 from reidray.baselines.lda import SHARE, LDABaseline
 from reidray.baselines.pca import PCABaseline
 from reidray.baselines.pixel_projection import PixelProjection
-from reidray.comparison.comparison_data import ComparedImages, image_names
+from reidray.comparison.comparison_data import GALLERY, QUERY, ComparisonData, image_names
 from reidray.config.comparison import LDA_NAME, CompareConfig
 from reidray.data.images.decoding import BadImage, check_bad_images
 from reidray.inference.image_batches import ImageSet
@@ -22,88 +22,115 @@ from reidray.models import LoadedModel, load_person_model
 from reidray.progress import Activity
 
 BASELINE_METRIC = "cosine"
-"""On validation people of market-qut better than euclidean for PCA, than both others for LDA."""
+"""Default distance of the baselines. On the validation people of market-qut it is more accurate
+than euclidean for PCA, and than euclidean and l1 for LDA."""
 
 
 @dataclass(frozen=True, eq=False)
 class Method:
-    """A method and its embeddings.
+    """Hold the embeddings of a method.
 
     Attributes:
-        name: as the user or the baseline calls it.
-        metric: distance between its embeddings.
-        embeddings: (N, D) float32 for each of the compared sets.
-        training_seconds: None where unknown.
-        inference_seconds: to decode and embed the sets, start of its processes included.
-        model_id: of a trained model; empty for a baseline.
+        name: the name of the method.
+        metric: the distance between its embeddings.
+        embeddings: (N, D) float32 embeddings of each set, by the name of the set.
+        training_seconds: training time; None where it is unknown.
+        inference_seconds: time for decoding and embedding the sets, including the start of the
+            processes.
+        model_id: the id of a trained model; empty for a baseline.
     """
 
     name: str
     metric: str
-    embeddings: tuple[NDArray[np.float32], ...]
+    embeddings: Mapping[str, NDArray[np.float32]]
     training_seconds: float | None
     inference_seconds: float
     model_id: str = ""
 
+    @property
+    def query(self) -> NDArray[np.float32]:
+        """The embeddings of the query images."""
+        return self.embeddings[QUERY]
+
+    @property
+    def gallery(self) -> NDArray[np.float32]:
+        """The embeddings of the gallery images."""
+        return self.embeddings[GALLERY]
+
 
 @dataclass(frozen=True, eq=False)
 class FittedBaselines:
-    """Baselines that have learnt.
+    """Hold the fitted baselines.
 
     Attributes:
-        projections: by name.
-        seconds: each took to learn, by name.
-        cumulative_variance: (S,) float64, of all principal components there are.
-        bad: the images that did not decode.
+        projections: the projections by the name of the baseline.
+        seconds: the training times by the name of the baseline.
+        cumulative_variance: (S,) float64, the cumulative explained variance of all principal
+            components.
+        bad_images: the training images that did not decode.
     """
 
-    projections: dict[str, PixelProjection]
-    seconds: dict[str, float]
+    projections: Mapping[str, PixelProjection]
+    seconds: Mapping[str, float]
     cumulative_variance: NDArray[np.float64]
-    bad: tuple[BadImage, ...]
+    bad_images: tuple[BadImage, ...]
 
 
-def load_models(folders: dict[str, str]) -> dict[str, LoadedModel]:
-    """The models to compare, by name.
+@dataclass(frozen=True, eq=False)
+class EmbeddedBaselines:
+    """Hold the embeddings of the baselines.
+
+    Attributes:
+        methods: the baselines.
+        data: the images of the comparison without bad images.
+    """
+
+    methods: tuple[Method, ...]
+    data: ComparisonData
+
+
+def load_models(folders: Mapping[str, str]) -> dict[str, LoadedModel]:
+    """Load the models to compare, by name.
 
     Raises:
-        UserError: a directory is no model's, or the model embeds nothing.
+        UserError: a folder holds no model, or a model computes no embeddings.
     """
     return {name: load_person_model(folder) for name, folder in folders.items()}
 
 
-def fit_baselines(config: CompareConfig, images: ComparedImages) -> FittedBaselines:
-    """The baselines, from the training people's images. Ray is connected.
+def fit_baselines(config: CompareConfig, data: ComparisonData) -> FittedBaselines:
+    """Fit the baselines to the training images. Needs Ray.
 
-    One sum of moments and one decomposition serve all; the seconds of each count both.
+    All baselines share the moments of the pixels and one decomposition. The training time of each
+    includes both.
 
     Raises:
         UserError: too many images do not decode.
     """
     start = time.perf_counter()
-    names = image_names(images.train)
+    names = image_names(data.train)
     size = config.height, config.width
-    moments, bad = compute_moments(images.location, names, size, grey=config.grey)
-    _check_bad(images, bad, len(names), config.max_bad)
+    moments, bad_images = compute_moments(data.location, names, size, grey=config.grey)
+    _check_bad_images(data, bad_images, len(names), config.max_bad)
     with Activity("fitting PCA"):
-        whole = PCABaseline.from_moments(moments, min(moments.count, len(moments.sums)))
+        pca = PCABaseline.from_moments(moments, min(moments.count, len(moments.sums)))
     projections: dict[str, PixelProjection] = {
-        name: whole.keep(components) for name, components in config.pca_names.items()
+        name: pca.keep(components) for name, components in config.pca_names.items()
     }
     seconds = dict.fromkeys(projections, time.perf_counter() - start)
-    base = whole.keep(SHARE)
-    learnt = project_images(base, images.location, names)
-    people = images.train.person_ids[learnt.rows]
+    reduced = pca.keep(SHARE)
+    projected = project_images(reduced, data.location, names)
+    person_ids = data.train.person_ids[projected.rows]
     with Activity("fitting LDA"):
-        projections[LDA_NAME] = LDABaseline.fit(base, learnt.embeddings, people)
+        projections[LDA_NAME] = LDABaseline.fit(reduced, projected.embeddings, person_ids)
     seconds[LDA_NAME] = time.perf_counter() - start
-    return FittedBaselines(projections, seconds, whole.cumulative_variance, bad)
+    return FittedBaselines(projections, seconds, pca.cumulative_variance, bad_images)
 
 
 def embed_baselines(
-    config: CompareConfig, images: ComparedImages, fitted: FittedBaselines
-) -> tuple[list[Method], ComparedImages]:
-    """The baselines' embeddings, and the images less those that did not decode.
+    config: CompareConfig, data: ComparisonData, fitted: FittedBaselines
+) -> EmbeddedBaselines:
+    """Embed the images with each baseline, and leave out the bad images. Needs Ray.
 
     Raises:
         UserError: too many images do not decode.
@@ -111,58 +138,71 @@ def embed_baselines(
     methods = []
     for name, projection in fitted.projections.items():
         start = time.perf_counter()
-        names = [path for labels in images.sets for path in image_names(labels)]
-        found = project_images(projection, images.location, names)
+        names = [path for labels in data.sets.values() for path in image_names(labels)]
+        projected = project_images(projection, data.location, names)
         seconds = time.perf_counter() - start
-        _check_bad(images, found.bad, len(names), config.max_bad)
-        images, parts = _decoded(images, found.rows, found.embeddings)
-        metric = config.metric or BASELINE_METRIC
-        methods.append(Method(name, metric, parts, fitted.seconds[name], seconds))
-    return methods, images
+        _check_bad_images(data, projected.bad, len(names), config.max_bad)
+        indices = _divide_by_set(data, projected.rows)
+        ends = np.cumsum([len(each) for each in indices.values()])
+        embeddings = np.split(projected.embeddings, ends[:-1])
+        data = replace(
+            data, sets={key: labels.take(indices[key]) for key, labels in data.sets.items()}
+        )
+        methods.append(
+            Method(
+                name=name,
+                metric=config.metric or BASELINE_METRIC,
+                embeddings=dict(zip(data.sets, embeddings, strict=True)),
+                training_seconds=fitted.seconds[name],
+                inference_seconds=seconds,
+            )
+        )
+    return EmbeddedBaselines(tuple(methods), data)
 
 
 def embed_model(
-    name: str,
-    model: LoadedModel,
-    config: CompareConfig,
-    images: ComparedImages,
-    pool: EmbeddingPool,
+    name: str, model: LoadedModel, config: CompareConfig, data: ComparisonData, pool: EmbeddingPool
 ) -> Method:
-    """A model's embeddings.
+    """Embed the images with a trained model. Needs Ray.
 
     Raises:
-        UserError: an image does not decode that did so before.
+        UserError: an image does not decode that decoded for the baselines.
     """
     start = time.perf_counter()
-    image_sets = [
-        ImageSet(set_name, images.location, image_names(labels))
-        for set_name, labels in zip(images.set_names, images.sets, strict=True)
+    sets = [
+        ImageSet(set_name, data.location, image_names(labels))
+        for set_name, labels in data.sets.items()
     ]
-    found = embed_image_sets(model, image_sets, pool)
+    embedded = embed_image_sets(model, sets, pool)
     seconds = time.perf_counter() - start
-    for each in image_sets:
-        each.check_bad_images(found[each.name].bad, max_bad=0)
-    training_seconds = model.card.metrics.get("training_seconds")
-    metric = config.metric or model.card.metric
-    embeddings = tuple(found[each.name].predictions.embeddings for each in image_sets)
-    return Method(name, metric, embeddings, training_seconds, seconds, model.model_id)
+    for each in sets:
+        each.check_bad_images(embedded[each.name].bad, max_bad=0)
+    return Method(
+        name=name,
+        metric=config.metric or model.card.metric,
+        embeddings={each.name: embedded[each.name].predictions.embeddings for each in sets},
+        training_seconds=model.card.metrics.get("training_seconds"),
+        inference_seconds=seconds,
+        model_id=model.model_id,
+    )
 
 
-def _decoded(
-    images: ComparedImages, rows: NDArray[np.int64], embeddings: NDArray[np.float32]
-) -> tuple[ComparedImages, tuple[NDArray[np.float32], ...]]:
-    """Images and embeddings of each set, of the rows (M,) of all sets that decoded."""
-    ends = np.cumsum([len(labels.person_ids) for labels in images.sets])
-    cuts = np.searchsorted(rows, ends)[:-1]
+def _divide_by_set(
+    data: ComparisonData, indices: NDArray[np.int64]
+) -> dict[str, NDArray[np.int64]]:
+    """Divide ascending indices (M,) into the concatenated sets into indices into each set."""
+    ends = np.cumsum([len(labels.person_ids) for labels in data.sets.values()])
     starts = np.concatenate([[0], ends[:-1]])
-    kept = [part - start for part, start in zip(np.split(rows, cuts), starts, strict=True)]
-    sets = tuple(labels.take(part) for labels, part in zip(images.sets, kept, strict=True))
-    return replace(images, sets=sets), tuple(np.split(embeddings, cuts))
+    parts = np.split(indices, np.searchsorted(indices, ends)[:-1])
+    return {name: part - start for name, part, start in zip(data.sets, parts, starts, strict=True)}
 
 
-def _check_bad(images: ComparedImages, bad: Sequence[BadImage], total: int, max_bad: float) -> None:
-    """Go on if few enough images were bad; the error names them in full."""
+def _check_bad_images(
+    data: ComparisonData, bad_images: Sequence[BadImage], total: int, max_bad: float
+) -> None:
+    """Check that at most the share `max_bad` of the images is bad. The error names their URIs."""
     located = [
-        BadImage(posixpath.join(images.location.uri, image.path), image.reason) for image in bad
+        BadImage(posixpath.join(data.location.uri, image.path), image.reason)
+        for image in bad_images
     ]
     check_bad_images(located, total, max_bad)

@@ -78,7 +78,9 @@ def ground_truth_from_names(
         shape = len(asked), len(held)
         truth = build_ground_truth(query_ids, gallery_ids, asked_by, held_by, chosen, shape)
     except ValueError as error:
-        raise UserError(f"file names of the ranking and of --gallery: {error}") from None
+        # Arguments are not flags here: the labels come from the file names.
+        reason = str(error).replace("`", "")
+        raise UserError(f"file names of the ranking and of --gallery: {reason}") from None
     correct, ignored, unmatched = {}, {}, []
     for row, query in enumerate(asked):
         matches = truth.matches(row)

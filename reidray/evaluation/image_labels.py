@@ -119,4 +119,5 @@ def errors_of(source: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise UserError(f"{source}: {error}") from error
+        # Arguments are not flags here: the query and the gallery come from the source.
+        raise UserError(f"{source}: {error}".replace("`", "")) from error

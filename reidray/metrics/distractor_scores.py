@@ -1,7 +1,7 @@
-"""Which gallery images show no person: false alarms of a detector, and pieces of people.
+"""Score gallery images that show no person: false alarms of a detector, and parts of people.
 
-Every score here rises with the likelihood that nobody is on the image. None is a probability, and
-a threshold that suits one model does not suit another.
+Every score rises with the likelihood that an image shows nobody. No score is a probability, and a
+threshold that suits one model does not suit another.
 """
 
 from collections.abc import Sequence
@@ -18,21 +18,25 @@ NEIGHBOURS = 5
 
 
 def attribute_uncertainty(probabilities: Sequence[Tensor]) -> Tensor:
-    """How unsure a network is of an image's attributes.
+    """Return how uncertain a network is of the attributes of images.
 
-    1 less the sum of the squared probabilities of an attribute's values, the mean over attributes:
-    0 where it is sure of each, as of most people; high where it cannot tell trousers from a dress,
-    as on a bicycle.
+    Over A attributes with probabilities p_a,v of their values:
 
-    The score that a student report of the University of Trento suggests is the sum of squares over
-    all attributes, low for distractors; this is the same order turned round, and does not grow with
-    the number of attributes.
+        u = 1 / A  sum_a (1 - sum_v p_a,v^2)
+
+    It is 0 where the network is certain of every attribute, as for most people, and high where it
+    is not, as for a bicycle. A student report of the University of Trento proposes the sum of
+    squares over all attributes, which is low for distractors. This score has the reverse order and
+    does not grow with the number of attributes.
+
+    >>> attribute_uncertainty([torch.tensor([[1.0, 0.0], [0.5, 0.5]])]).tolist()
+    [0.0, 0.5]
 
     Args:
-        probabilities: of each attribute (N, V), rows that add up to 1; V may differ.
+        probabilities: For each attribute (N, V), rows that sum to 1; V may differ.
 
     Returns:
-        (N,) of the probabilities' dtype, 0 or more and less than 1.
+        (N,) of the dtype of the probabilities, at least 0 and less than 1.
     """
     return torch.stack([1 - of.square().sum(dim=1) for of in probabilities]).mean(dim=0)
 
@@ -45,32 +49,37 @@ def mean_neighbour_distance(
     metric: str = "euclidean",
     memory_mb: float = 512,
 ) -> NDArray[np.float32]:
-    """How far each gallery image is from what is most like it, in the gallery and the queries.
+    """Return the mean distance of gallery images to their nearest other images.
 
-    People are photographed several times, and look like each other; few false alarms do. An image
-    of somebody who is there once only is far from the others as well.
+        s(g) = 1 / k  sum_{i = 1..k} d(g, n_i)
 
-    Exact and without a whole distance matrix, as `top_k` is; the work grows with the square of the
-    gallery.
+    where n_1, ..., n_k are the images nearest to g among the queries and the other gallery images.
+    Several photographs of a person resemble each other; few false alarms do. A person who was
+    photographed only once scores high as well. The search is exact and holds no whole distance
+    matrix; its time grows with the square of the gallery.
+
+    >>> gallery = np.array([[0.0], [1.0], [9.0]], np.float32)
+    >>> mean_neighbour_distance(np.array([[2.0]], np.float32), gallery, k=1).tolist()
+    [1.0, 1.0, 7.0]
 
     Args:
         query: (Q, D) float32.
         gallery: (G, D) float32.
-        k: how many of the nearest to take the mean over; fewer where there are no more.
+        k: Number of nearest images; fewer where there are no more.
         metric: "euclidean", "cosine" or "l1".
-        memory_mb: megabytes to work in, beyond inputs and result.
+        memory_mb: Working memory in megabytes, beyond inputs and result.
 
     Returns:
         (G,) float32.
 
     Raises:
-        ValueError: an argument is not as said here; the message names it.
+        ValueError: An argument is not as described; the message names it.
     """
-    among, places = top_k(gallery, gallery, k + 1, metric=metric, memory_mb=memory_mb)
-    itself = places == np.arange(len(gallery))[:, None]
-    # An image with many copies before it is not among its own nearest.
+    in_gallery, indices = top_k(gallery, gallery, k + 1, metric=metric, memory_mb=memory_mb)
+    itself = indices == np.arange(len(gallery))[:, None]
+    # An image with many copies of lower index is not among its own nearest.
     itself[~itself.any(axis=1), -1] = True
-    others = among[~itself].reshape(len(gallery), -1)
+    others = in_gallery[~itself].reshape(len(gallery), -1)
     queries, _ = top_k(gallery, query, k, metric=metric, memory_mb=memory_mb)
     nearest = np.sort(np.concatenate([others, queries], axis=1), axis=1)[:, :k]
     return np.asarray(nearest.mean(axis=1, dtype=np.float64), np.float32)
@@ -78,15 +87,14 @@ def mean_neighbour_distance(
 
 @dataclass(frozen=True)
 class DistractorAUC:
-    """How well a score tells two kinds of images apart.
+    """Hold how well a score separates distractors from people.
 
     Attributes:
-        auc: area under the ROC curve: how often a distractor scores higher than a person, a tie
-            counting a half.
-        interval: where 95 of 100 such figures would lie (DeLong et al. 1988), were other images
-            taken; None where one kind has a single image.
-        distractors: how many there are.
-        people: images of people.
+        auc: Area under the ROC curve.
+        interval: 95 % confidence interval of `auc` (DeLong et al. 1988), cut to 0..1; None where
+            one kind has a single image.
+        distractors: Number of images of distractors.
+        people: Number of images of people.
     """
 
     auc: float
@@ -96,30 +104,43 @@ class DistractorAUC:
 
 
 def distractor_auc(scores: NDArray[np.floating], is_distractor: NDArray[np.bool_]) -> DistractorAUC:
-    """How well scores tell distractors from people.
+    """Compute how well a score separates distractors from people.
+
+        AUC = P(s_distractor > s_person) + 1/2 P(s_distractor = s_person)
+
+    over all pairs of a distractor and an image of a person; 0.5 is chance. With the structural
+    components V_d (share of people below a distractor) and V_p (share of distractors above a
+    person), ties counted half, the variance is var(V_d) / D + var(V_p) / P and the interval is
+    AUC +- 1.96 standard deviations (DeLong et al. 1988).
+
+    >>> scores = np.array([0.9, 0.8, 0.5, 0.5, 0.1])
+    >>> found = distractor_auc(scores, np.array([True, False, True, False, False]))
+    >>> found.auc, found.distractors, found.people  # 4.5 of 6 pairs are in order
+    (0.75, 2, 3)
 
     Args:
         scores: (N,) numbers, none of them NaN.
         is_distractor: (N,) bool.
 
     Raises:
-        ValueError: all images are of one kind.
+        ValueError: All images are of one kind.
     """
     distractors, people = np.sort(scores[is_distractor]), np.sort(scores[~is_distractor])
     if not len(distractors) or not len(people):
-        raise ValueError("is_distractor is the same for all images: expected both kinds")
-    wins = _share_below(distractors, people)
-    auc = float(wins.mean())
+        raise ValueError("`is_distractor` is the same for all images: expected both kinds")
+    people_below = _share_below(distractors, people)
+    auc = float(people_below.mean())
     interval = None
     if min(len(distractors), len(people)) > 1:
-        losses = _share_below(people, distractors)
-        variance = wins.var(ddof=1) / len(distractors) + losses.var(ddof=1) / len(people)
-        reach = 1.96 * float(np.sqrt(variance))
-        interval = max(0.0, auc - reach), min(1.0, auc + reach)
+        distractors_below = _share_below(people, distractors)
+        variance = people_below.var(ddof=1) / len(distractors)
+        variance += distractors_below.var(ddof=1) / len(people)
+        half_width = 1.96 * float(np.sqrt(variance))
+        interval = max(0.0, auc - half_width), min(1.0, auc + half_width)
     return DistractorAUC(auc, interval, len(distractors), len(people))
 
 
 def _share_below(scores: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(N,) which share of the sorted others (M,) is less than each score, ties half."""
+    """Return the share (N,) of the sorted others (M,) below each score; ties count half."""
     below = others.searchsorted(scores, "left") + others.searchsorted(scores, "right")
     return np.asarray(below / (2 * len(others)))

@@ -1,8 +1,8 @@
-"""Which gallery images come before a query's matches: counted, not sorted.
+"""Rank the matches of a query by counting, not sorting, the images that come before them.
 
 The rank of a match is the number of images that come before it. One pass over a row of fast keys
-counts those that certainly do. The few too close to call within the margin of error are decided
-by exact keys, equal ones by the lower gallery index.
+counts the images that certainly do. Exact keys decide the few that are too close to call within the
+margin of error; where exact keys are equal, the lower gallery index comes first.
 """
 
 from collections.abc import Iterator
@@ -15,32 +15,33 @@ from numpy.typing import NDArray
 from reidray.metrics.protocols import GroundTruth
 from reidray.retrieval.array_inputs import Integers
 from reidray.retrieval.distance_blocks import DistanceBlocks, Floats
-from reidray.retrieval.reranking import RerankedKeys
+from reidray.retrieval.reranking import RerankedDistances
 
 Flags = NDArray[np.bool_]
 
-MOST_PAIRS = 1 << 20
-COMPARED_AT_ONCE = 1 << 14
-TOO_MANY_DOUBTFUL = 1 / 64  # of a row: from here on a float64 product costs less than the pairs
+EXACT_PAIRS_AT_ONCE = 1 << 20
+COMPARISONS_AT_ONCE = 1 << 14
+MAX_AMBIGUOUS_SHARE = 1 / 64
+"""Share of a row beyond which a float64 product costs less than exact keys pair by pair."""
 
 
 @dataclass
-class Comparison:
-    """One query's matches against everything else in its gallery.
+class MatchRanks:
+    """Hold how the matches of one query compare with the other images of its gallery.
 
     Attributes:
-        query: its index.
-        matches: (M,) gallery indices of the right answers.
+        query: Index of the query.
+        matches: (M,) gallery indices of the matches.
         columns: (N,) gallery indices of the other images that may come before some match.
-        keys: (N,) their fast keys.
-        low: (M,) an image with a key below this comes before the match for certain.
-        high: (M,) an image with a key from this on comes after it for certain.
-        exact: the keys are exact; then no match is open.
-        certain: (M,) how many come before it for certain.
-        open: positions of the matches with some image between low and high.
-        doubtful: positions of these images in `columns`.
-        match_keys: exact keys of the open matches.
-        doubtful_keys: exact keys of the doubtful images.
+        keys: (N,) fast keys of these images.
+        low: (M,) limits; an image with a smaller key certainly comes before the match.
+        high: (M,) limits; an image with this key or a larger one certainly comes after the match.
+        exact: Whether the keys are exact; then no match is undecided.
+        certain: (M,) numbers of images that certainly come before each match.
+        undecided: Positions in `matches` of those with an image between `low` and `high`.
+        ambiguous: Positions in `columns` of these images.
+        undecided_keys: Exact keys of the undecided matches.
+        ambiguous_keys: Exact keys of the ambiguous images.
     """
 
     query: int
@@ -51,76 +52,86 @@ class Comparison:
     high: Floats
     exact: bool
     certain: Integers
-    open: Integers
-    doubtful: Integers
-    match_keys: Floats
-    doubtful_keys: Floats
+    undecided: Integers
+    ambiguous: Integers
+    undecided_keys: Floats
+    ambiguous_keys: Floats
 
-    def ahead(self) -> Integers:
-        """(M,) how many images other than matches come before each match, least first."""
+    def counts_before(self) -> Integers:
+        """Return how many images other than matches come before each match (M,), ascending."""
         counts = self.certain.copy()
-        if len(self.open):
-            counts[self.open] += self._decided().sum(axis=1)
+        if len(self.undecided):
+            counts[self.undecided] += self._resolved().sum(axis=1)
         counts.sort()
         return counts
 
-    def before(self, images: int) -> Flags:
-        """(M, images) which gallery images other than matches come before each match."""
+    def is_before(self, images: int) -> Flags:
+        """Return (M, images) bool: which gallery images, except matches, come before each match."""
         below = self.keys < self.low[:, None]
         if self.exact:
             below |= (self.keys == self.low[:, None]) & (self.columns < self.matches[:, None])
-        if len(self.open):
-            below[np.ix_(self.open, self.doubtful)] |= self._decided()
+        if len(self.undecided):
+            below[np.ix_(self.undecided, self.ambiguous)] |= self._resolved()
         flags = np.zeros((len(self.matches), images), np.bool_)
         flags[:, self.columns] = below
         return flags
 
-    def _decided(self) -> Flags:
-        """(open, doubtful) which images come before which match, not counting the certain."""
-        keys, low, high = self.keys[self.doubtful], self.low[self.open], self.high[self.open]
+    def _resolved(self) -> Flags:
+        """Return (undecided, ambiguous) bool: which ambiguous images come before which match."""
+        keys, low, high = (
+            self.keys[self.ambiguous],
+            self.low[self.undecided],
+            self.high[self.undecided],
+        )
         between = (keys >= low[:, None]) & (keys < high[:, None])
-        first = self.doubtful_keys < self.match_keys[:, None]
-        tied = self.doubtful_keys == self.match_keys[:, None]
-        lower = self.columns[self.doubtful] < self.matches[self.open][:, None]
+        first = self.ambiguous_keys < self.undecided_keys[:, None]
+        tied = self.ambiguous_keys == self.undecided_keys[:, None]
+        lower = self.columns[self.ambiguous] < self.matches[self.undecided][:, None]
         decided: Flags = between & (first | (tied & lower))
         return decided
 
 
-def comparisons(source: DistanceBlocks, truth: GroundTruth) -> Iterator[Comparison]:
-    """A comparison for each query that has a match, in the queries' order, to be used at once."""
+def rank_matches(blocks: DistanceBlocks, truth: GroundTruth) -> Iterator[MatchRanks]:
+    """Yield the match ranks of each query that has a match, in the order of the queries.
+
+    Use each before the next is drawn: its arrays may be overwritten.
+    """
     dtype = torch.float32
-    for queries in source.blocks():
-        compared = list(compare_rows(queries, *source.keys(queries, dtype), truth))
-        limit = TOO_MANY_DOUBTFUL * len(truth.gallery_ids)
-        doubtful = {c.query: len(c.doubtful) for c in compared if len(c.doubtful) > limit}
-        # The product has to read the whole gallery, so it must be worth that too.
-        if dtype == torch.float32 and sum(doubtful.values()) > len(truth.gallery_ids):
-            if len(doubtful) > len(compared) / 2:  # a gallery this dense is hard for all queries
+    for queries in blocks.query_blocks():
+        ranked = list(rank_rows(queries, *blocks.keys(queries, dtype), truth))
+        limit = MAX_AMBIGUOUS_SHARE * len(truth.gallery_ids)
+        ambiguous = {c.query: len(c.ambiguous) for c in ranked if len(c.ambiguous) > limit}
+        # The product reads the whole gallery, so there must be as many pairs as that is worth.
+        if dtype == torch.float32 and sum(ambiguous.values()) > len(truth.gallery_ids):
+            if len(ambiguous) > len(ranked) / 2:  # such a dense gallery is hard for all queries
                 dtype = torch.float64
-            compared = [c for c in compared if c.query not in doubtful]
-            again = np.array(list(doubtful))
-            compared += compare_rows(again, *source.keys(again, torch.float64), truth)
-            compared.sort(key=lambda comparison: comparison.query)
-        _decide(compared, source)
-        yield from compared
+            ranked = [c for c in ranked if c.query not in ambiguous]
+            again = np.array(list(ambiguous))
+            ranked += rank_rows(again, *blocks.keys(again, torch.float64), truth)
+            ranked.sort(key=lambda ranks: ranks.query)
+        _resolve(ranked, blocks)
+        yield from ranked
 
 
-def exact_comparisons(source: RerankedKeys, truth: GroundTruth) -> Iterator[Comparison]:
-    """The same of distances that are what they are; the truth's gallery is the source's."""
-    for queries in source.blocks():
-        yield from compare_rows(queries, source.keys(queries), np.zeros(len(queries)), truth)
+def rank_reranked_matches(blocks: RerankedDistances, truth: GroundTruth) -> Iterator[MatchRanks]:
+    """Yield the match ranks of each query under re-ranked distances, which are exact.
+
+    The gallery of `truth` is that of `blocks`.
+    """
+    for queries in blocks.query_blocks():
+        yield from rank_rows(queries, blocks.keys(queries), np.zeros(len(queries)), truth)
 
 
-def compare_rows(
+def rank_rows(
     queries: Integers, keys: Floats, margins: Floats, truth: GroundTruth
-) -> Iterator[Comparison]:
-    """Counts in rows of keys (B, G), which it overwrites; nothing is decided yet.
+) -> Iterator[MatchRanks]:
+    """Yield match ranks from rows of keys, without exact keys, and overwrite the rows.
 
     Args:
-        queries: (B,) their indices.
-        keys: (B, G) float32 or float64, smaller is more alike.
-        margins: (B,) how far a row's keys may be off; 0 where they are exact.
-        truth: who is whose match.
+        queries: (B,) indices of the queries.
+        keys: (B, G) float32 or float64; smaller means more similar.
+        margins: (B,) largest possible error of each row; 0 where keys are exact.
+        truth: Matches of each query.
     """
     keys[:, truth.junk] = np.inf
     scratch = np.empty(keys.shape[1], np.bool_)
@@ -129,12 +140,12 @@ def compare_rows(
         if len(matches):
             found = row[matches]
             row[truth.same_person(query)] = np.inf
-            yield _compare(query, matches, found, row, margin, scratch)
+            yield _rank_row(query, matches, found, row, margin, scratch)
 
 
-def _compare(
+def _rank_row(
     query: int, matches: Integers, found: Floats, row: Floats, margin: float, scratch: Flags
-) -> Comparison:
+) -> MatchRanks:
     reach = row.dtype.type(2 * margin)
     low, high = found - reach, np.nextafter(found + reach, np.inf)
     if reach:
@@ -143,18 +154,18 @@ def _compare(
     keys = row[columns]
     counts = _count_below(keys, np.concatenate([low, high]), scratch)
     certain, possible = counts[: len(matches)], counts[len(matches) :]
-    unsure = np.flatnonzero(possible > certain)
+    undecided = np.flatnonzero(possible > certain)
     none, no_keys = np.empty(0, np.int64), np.empty(0)
     if not reach:
-        for place in unsure:  # equal keys by index
-            equal = columns[keys == low[place]]
-            certain[place] += np.count_nonzero(equal < matches[place])
-        unsure = none
-    doubtful = none
-    if len(unsure):
-        between = (keys >= low[unsure, None]) & (keys < high[unsure, None])
-        doubtful = np.flatnonzero(between.any(axis=0))
-    return Comparison(
+        for match in undecided:  # the lower index comes first
+            equal = columns[keys == low[match]]
+            certain[match] += np.count_nonzero(equal < matches[match])
+        undecided = none
+    ambiguous = none
+    if len(undecided):
+        between = (keys >= low[undecided, None]) & (keys < high[undecided, None])
+        ambiguous = np.flatnonzero(between.any(axis=0))
+    return MatchRanks(
         query=query,
         matches=matches,
         columns=columns,
@@ -163,19 +174,19 @@ def _compare(
         high=high,
         exact=not reach,
         certain=certain,
-        open=unsure,
-        doubtful=doubtful,
-        match_keys=no_keys,
-        doubtful_keys=no_keys,
+        undecided=undecided,
+        ambiguous=ambiguous,
+        undecided_keys=no_keys,
+        ambiguous_keys=no_keys,
     )
 
 
 def _count_below(keys: Floats, limits: Floats, scratch: Flags) -> Integers:
-    """How many keys are below each limit."""
+    """Return how many keys are below each limit."""
     counts = np.empty(len(limits), np.int64)
     rising = limits.argsort()
-    # From the highest limit down, so that keys above most limits are soon dropped.
-    while len(rising) * len(keys) > COMPARED_AT_ONCE:
+    # Start from the highest limit, so that keys above most limits are dropped early.
+    while len(rising) * len(keys) > COMPARISONS_AT_ONCE:
         highest, rising = rising[-1], rising[:-1]
         below = np.less(keys, limits[highest], out=scratch[: len(keys)])
         counts[highest] = np.count_nonzero(below)
@@ -185,27 +196,27 @@ def _count_below(keys: Floats, limits: Floats, scratch: Flags) -> Integers:
     return counts
 
 
-def _decide(compared: list[Comparison], source: DistanceBlocks) -> None:
-    """Gives the exact keys to all comparisons in which something is doubtful."""
-    waiting: list[Comparison] = []
+def _resolve(ranked: list[MatchRanks], blocks: DistanceBlocks) -> None:
+    """Compute the exact keys of all ambiguous images and undecided matches."""
+    waiting: list[MatchRanks] = []
     pairs = 0
-    for comparison in compared:
-        if len(comparison.open):
-            waiting.append(comparison)
-            pairs += len(comparison.open) + len(comparison.doubtful)
-        if pairs > MOST_PAIRS:
-            _give_exact_keys(waiting, source)
+    for ranks in ranked:
+        if len(ranks.undecided):
+            waiting.append(ranks)
+            pairs += len(ranks.undecided) + len(ranks.ambiguous)
+        if pairs > EXACT_PAIRS_AT_ONCE:
+            _set_exact_keys(waiting, blocks)
             waiting, pairs = [], 0
     if waiting:
-        _give_exact_keys(waiting, source)
+        _set_exact_keys(waiting, blocks)
 
 
-def _give_exact_keys(compared: list[Comparison], source: DistanceBlocks) -> None:
-    images = [part for c in compared for part in (c.matches[c.open], c.columns[c.doubtful])]
-    lengths = [len(c.open) + len(c.doubtful) for c in compared]
-    queries = np.repeat([c.query for c in compared], lengths)
-    keys = source.exact(queries, np.concatenate(images))
+def _set_exact_keys(ranked: list[MatchRanks], blocks: DistanceBlocks) -> None:
+    images = [part for c in ranked for part in (c.matches[c.undecided], c.columns[c.ambiguous])]
+    lengths = [len(c.undecided) + len(c.ambiguous) for c in ranked]
+    queries = np.repeat([c.query for c in ranked], lengths)
+    keys = blocks.exact(queries, np.concatenate(images))
     ends = np.cumsum([len(part) for part in images])[:-1]
     parts = iter(np.split(keys, ends))
-    for comparison, match_keys, doubtful_keys in zip(compared, parts, parts, strict=True):
-        comparison.match_keys, comparison.doubtful_keys = match_keys, doubtful_keys
+    for ranks, undecided_keys, ambiguous_keys in zip(ranked, parts, parts, strict=True):
+        ranks.undecided_keys, ranks.ambiguous_keys = undecided_keys, ambiguous_keys

@@ -1,7 +1,7 @@
-"""Tell whether to name anyone: a distance beyond which the nearest image is not the person.
+"""Evaluate a distance threshold that decides whether a query's person is in the gallery at all.
 
-Grother and Ngan (2014, "Face Recognition Vendor Test", NISTIR 8009) define the rates. A genuine
-distance is one to the query's own person, an impostor's one to somebody else.
+The rates are those of Grother and Ngan (2014, "Face Recognition Vendor Test", NISTIR 8009). A
+genuine distance is one to the person of the query, an impostor distance one to somebody else.
 """
 
 from dataclasses import dataclass
@@ -15,23 +15,24 @@ from reidray.retrieval.array_inputs import (
     Labels,
     check_at_least,
     check_choice,
-    read_features,
+    check_features,
 )
 from reidray.retrieval.distances import DISTANCE_METRICS, build_distance_metric
 from reidray.retrieval.numerics import full_precision
 
 UNITS = ("query", "pair")
-BYTES_PER_PAIR = 64  # its query, image and distance, twice while the least are picked out
+BYTES_PER_PAIR = 64
+"""Query, image and distance of a pair, twice while the smallest are selected."""
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What a threshold does.
+    """Hold a distance threshold and its rates.
 
     Attributes:
-        threshold: the distance up to which a match is accepted, for `max_distance` of `top_k`.
-        false_accept_rate: share of the impostors' distances within it.
-        true_accept_rate: share of the genuine ones within it.
+        threshold: Largest accepted distance, for `max_distance` of `reidray.retrieval.top_k`.
+        false_accept_rate: Share of the impostor distances within the threshold.
+        true_accept_rate: Share of the genuine distances within the threshold.
     """
 
     threshold: float
@@ -41,12 +42,12 @@ class OperatingPoint:
 
 @dataclass(frozen=True, eq=False)
 class OpenSetMetrics:
-    """Genuine and impostors' distances, and the rates that a threshold has among them.
+    """Hold genuine and impostor distances, and compute rates from them.
 
     Attributes:
-        genuine: (R,) float64 ascending.
-        impostor: (W,) float64 ascending, the least of them.
-        num_impostors: how many there are in all, W or more.
+        genuine: (R,) float64 distances, ascending.
+        impostor: (W,) float64, the W smallest distances, ascending.
+        num_impostors: Number of all impostor distances, at least W.
         unit: "query" or "pair".
     """
 
@@ -56,18 +57,27 @@ class OpenSetMetrics:
     unit: str
 
     def at(self, false_accept_rate: float) -> OperatingPoint:
-        """The highest threshold that accepts no more than this share of the impostors.
+        """Return the highest threshold whose false-accept rate is at most a given one.
+
+        >>> distances = np.array([1.0, 3.0]), np.array([2.0, 4.0, 5.0, 6.0])
+        >>> OpenSetMetrics(*distances, num_impostors=4, unit="query").at(0.25)
+        OperatingPoint(threshold=3.9999999999999996, false_accept_rate=0.25, true_accept_rate=1.0)
+
+        Args:
+            false_accept_rate: Highest share of impostors to accept, 0 to 1. A rate of 1 gives an
+                infinite threshold; at 0 the threshold is just below the nearest impostor.
 
         Raises:
-            ValueError: the rate is not within 0 and 1, or above the `max_rate` that was asked for.
+            ValueError: The rate is not between 0 and 1, or exceeds the `max_rate` of
+                `evaluate_open_set`.
         """
         if not 0 <= false_accept_rate <= 1:
-            raise ValueError(f"false_accept_rate is {false_accept_rate}: expected 0 to 1")
+            raise ValueError(f"`false_accept_rate` is {false_accept_rate}: expected 0 to 1")
         allowed = _allowed(false_accept_rate, self.num_impostors)
         if len(self.impostor) <= allowed < self.num_impostors:
             raise ValueError(
-                f"false_accept_rate is {false_accept_rate}: expected at most the max_rate that "
-                "open_set was given"
+                f"`false_accept_rate` is {false_accept_rate}: expected at most the `max_rate` of "
+                "`evaluate_open_set`"
             )
         if allowed == self.num_impostors:
             return OperatingPoint(float("inf"), 1.0, 1.0)
@@ -79,7 +89,15 @@ class OpenSetMetrics:
         )
 
     def roc(self) -> tuple[Distances, Distances]:
-        """False-accept and true-accept rates (N,) each, both rising, a point for each threshold."""
+        """Return the ROC curve: false-accept and true-accept rates (N,), both ascending.
+
+        There is a point for each distinct impostor distance, and (1, 1) where all are kept.
+
+        >>> distances = np.array([1.0, 3.0]), np.array([2.0, 4.0])
+        >>> false, true = OpenSetMetrics(*distances, num_impostors=2, unit="query").roc()
+        >>> false.tolist(), true.tolist()
+        ([0.0, 0.5, 1.0], [0.5, 1.0, 1.0])
+        """
         steps = np.unique(self.impostor)
         false = self.impostor.searchsorted(steps) / self.num_impostors
         true = self.genuine.searchsorted(steps) / len(self.genuine)
@@ -102,70 +120,87 @@ def evaluate_open_set(
     max_rate: float = 0.01,
     memory_mb: float = 512,
 ) -> OpenSetMetrics:
-    """How well a distance threshold tells that the query's person is, or is not, in the gallery.
+    """Compute how well a distance threshold tells known persons from strangers.
 
-    The units that are counted:
+    For a threshold t, over the genuine distances d+ and the impostor distances d-:
 
-    - `query`: a query's genuine distance is that to its nearest match; its impostor's distance is
-      that to the nearest image of anybody else, which is what a stranger in its place would be
-      shown. A false-accept rate of 0.01 then means: of 100 strangers one is given a name.
-    - `pair`: every query with every gallery image, as in verification. TPR@FPR of fast-reid.
+        FAR(t) = |{d- <= t}| / |{d-}|      false-accept rate, also FPR
+        TAR(t) = |{d+ <= t}| / |{d+}|      true-accept rate, also TPR
 
-    Exact: distances are float64, the same for every block size, number of threads and machine.
+    The unit decides what is counted:
+
+    - `query`: the genuine distance of a query is that to its nearest match; a query without a match
+      has none. Its impostor distance is that to the nearest image of anybody else, which is what a
+      stranger in its place would be shown. At a false-accept rate of 0.01, one of 100 strangers is
+      given a name.
+    - `pair`: every query with every gallery image, as in verification. TAR at a given FAR is then
+      TPR@FPR of fast-reid.
+
+    Junk images and images that the protocol hides from a query count as neither. Distances are
+    exact float64 values, the same for every block size, number of threads and machine.
+
+    >>> query = np.array([[0.0], [10.0]], np.float32)
+    >>> gallery = np.array([[1.0], [14.0]], np.float32)
+    >>> rates = evaluate_open_set(query, gallery, [1, 7], [1, 2], protocol="all")
+    >>> rates.genuine.tolist(), rates.impostor.tolist()  # nobody in the gallery is person 7
+    ([1.0], [4.0, 14.0])
+    >>> rates.at(0.5).true_accept_rate
+    1.0
 
     Args:
         query: (Q, D) float32, float16 or bfloat16; NumPy or PyTorch, on any device.
         gallery: (G, D) of the same library, on the same device.
-        query_ids: (Q,) whole numbers, the persons.
-        gallery_ids: (G,) likewise.
+        query_ids: (Q,) whole numbers, the person of each query.
+        gallery_ids: (G,) whole numbers, the person of each gallery image.
         query_cameras: (Q,) whole numbers, where the protocol needs them.
-        gallery_cameras: (G,) likewise.
+        gallery_cameras: (G,) whole numbers, likewise.
         unit: "query" or "pair".
         metric: "euclidean", "cosine" or "l1".
-        protocol: what a query does not see, as in `evaluate`.
-        max_rate: of pairs, the highest false-accept rate that can be asked of the result; all
-            impostors' distances up to it are kept.
-        memory_mb: megabytes to work in, beyond inputs and result.
+        protocol: Protocol as in `reidray.metrics.evaluate`.
+        max_rate: Highest false-accept rate that `OpenSetMetrics.at` may be asked for, 0 to 1, for
+            the unit "pair": impostor distances beyond it are not kept.
+        memory_mb: Working memory in megabytes, beyond inputs and result.
 
     Raises:
-        ValueError: an argument is not as said here, or no query has a match; the message names it.
+        ValueError: An argument is not as described, no query has a match, or the gallery holds
+            nobody else; the message names the argument.
     """
     check_choice("unit", unit, UNITS)
     check_choice("metric", metric, tuple(DISTANCE_METRICS))
     check_choice("protocol", protocol, PROTOCOLS)
     check_at_least("memory_mb", memory_mb, 1)
     if not 0 <= max_rate <= 1:
-        raise ValueError(f"max_rate is {max_rate}: expected 0 to 1")
-    queries, images, scale = read_features(query, gallery)
-    how = build_distance_metric(metric, scale)
+        raise ValueError(f"`max_rate` is {max_rate}: expected 0 to 1")
+    queries, images, scale = check_features(query, gallery)
+    chosen = build_distance_metric(metric, scale)
     shape = len(queries), len(images)
     truth = build_ground_truth(
         query_ids, gallery_ids, query_cameras, gallery_cameras, protocol, shape
     )
     with full_precision(queries.device):
-        pairs = PairDistances(queries, images, truth, how, memory_mb)
+        pairs = PairDistances(queries, images, truth, chosen, memory_mb)
         if unit == "query":
             genuine, impostor = pairs.nearest()
             total = len(impostor)
         else:
-            total = pairs.impostors()
+            total = pairs.count_impostors()
             wanted = min(total, _allowed(max_rate, total) + 1)
-            _check_room(wanted, total, memory_mb)
-            genuine, impostor = pairs.all_genuine_and_least_impostors(wanted)
+            _check_memory(wanted, total, memory_mb)
+            genuine, impostor = pairs.all_genuine_and_nearest_impostors(wanted)
     if total == 0:
-        raise ValueError("gallery_ids hold nobody but the queries' own persons: expected others")
+        raise ValueError("`gallery_ids` hold nobody but the queries' own persons: expected others")
     return OpenSetMetrics(np.sort(genuine), np.sort(impostor), total, unit)
 
 
 def _allowed(rate: float, impostors: int) -> int:
-    """How many impostors' distances a false-accept rate lets in, whatever its last bits."""
+    """Return how many impostors a false-accept rate allows, despite the rounding of the rate."""
     return min(impostors, int(rate * impostors * (1 + 1e-12)))
 
 
-def _check_room(wanted: int, total: int, memory_mb: float) -> None:
-    most = int(memory_mb * 2**20 / BYTES_PER_PAIR)
-    if wanted > most:
+def _check_memory(wanted: int, total: int, memory_mb: float) -> None:
+    limit = int(memory_mb * 2**20 / BYTES_PER_PAIR)
+    if wanted > limit:
         raise ValueError(
-            f"max_rate asks for {wanted:,} of {total:,} pairs: expected at most {most / total:.2g} "
-            f"with memory_mb={memory_mb:g}"
+            f"`max_rate` asks for {wanted:,} of {total:,} pairs: "
+            f"expected at most {limit / total:.2g} with `memory_mb={memory_mb:g}`"
         )

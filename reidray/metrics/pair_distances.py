@@ -1,6 +1,6 @@
-"""Exact distances to the query's own person and to others, without the whole matrix.
+"""Compute exact distances to the query's person and to others, without a whole matrix.
 
-Fast keys narrow the choice to the pairs that may count; exact keys then give their distances.
+Fast keys narrow the choice to the pairs that may count, and exact keys give their distances.
 """
 
 from collections.abc import Iterator
@@ -14,23 +14,23 @@ from torch import Tensor
 from reidray.metrics.protocols import JUNK, GroundTruth
 from reidray.retrieval.array_inputs import Integers
 from reidray.retrieval.distance_blocks import DistanceBlocks, Floats
-from reidray.retrieval.distances import Metric
+from reidray.retrieval.distances import DistanceMetric
 
 Distances = NDArray[np.float64]
 
-FEWEST_BETWEEN_PICKS = 1 << 20
+MIN_PAIRS_BETWEEN_SELECTIONS = 1 << 20
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One query's fast keys.
+    """Hold the fast keys of one query.
 
     Attributes:
-        query: its index.
-        matches: (M,) gallery indices of the right answers.
-        match_keys: (M,) their keys.
-        keys: (G,) all keys, infinite where the image is not somebody else's.
-        margin: how far keys may be off.
+        query: Index of the query.
+        matches: (M,) gallery indices of the matches.
+        match_keys: (M,) keys of the matches.
+        keys: (G,) all keys; infinite for junk images and images of the query's person.
+        margin: Largest possible error of a key.
     """
 
     query: int
@@ -41,18 +41,31 @@ class _Row:
 
 
 class PairDistances:
-    """Distances of queries to their own persons' images and to those of others."""
+    """Compute distances of queries to the images of their persons and to those of others.
+
+    Args:
+        query: (Q, D) features.
+        gallery: (G, D) features.
+        truth: Labels of the images.
+        metric: Distance between features.
+        memory_mb: Working memory in megabytes, beyond the features.
+    """
 
     def __init__(
-        self, query: Tensor, gallery: Tensor, truth: GroundTruth, metric: Metric, memory_mb: float
+        self,
+        query: Tensor,
+        gallery: Tensor,
+        truth: GroundTruth,
+        metric: DistanceMetric,
+        memory_mb: float,
     ) -> None:
         self._source = DistanceBlocks(query, gallery, metric, memory_mb)
         self._truth = truth
         self._metric = metric
         self._offset = metric.offset(query).cpu().numpy()
 
-    def impostors(self) -> int:
-        """How many pairs are of different persons and seen by the protocol."""
+    def count_impostors(self) -> int:
+        """Return the number of pairs of different persons that the protocol shows."""
         truth = self._truth
         same = truth.stops - truth.starts
         if len(truth.junk):
@@ -61,29 +74,32 @@ class PairDistances:
         return int(seen * len(same) - same.sum())
 
     def nearest(self) -> tuple[Distances, Distances]:
-        """Each query's least distance (R,) to a match and (W,) to somebody else, if it has any."""
+        """Return the distances of queries to their nearest match (R,) and impostor (W,), if any."""
         genuine, impostor = [], []
         for rows in self._blocks():
-            matches = [(row.query, row.matches[_least(row.match_keys, row.margin)]) for row in rows]
-            others = [(row.query, _least(row.keys, row.margin)) for row in rows]
+            matches = [
+                (row.query, row.matches[_nearest_candidates(row.match_keys, row.margin)])
+                for row in rows
+            ]
+            others = [(row.query, _nearest_candidates(row.keys, row.margin)) for row in rows]
             genuine.append(self._nearest_of(matches))
             impostor.append(self._nearest_of(others))
         return np.concatenate(genuine), np.concatenate(impostor)
 
-    def all_genuine_and_least_impostors(self, wanted: int) -> tuple[Distances, Distances]:
-        """All distances (R,) to matches, and the `wanted` least ones to somebody else."""
-        genuine, least = [], _LeastPairs(wanted)
+    def all_genuine_and_nearest_impostors(self, wanted: int) -> tuple[Distances, Distances]:
+        """Return all distances (R,) to matches, and the `wanted` smallest ones to impostors."""
+        genuine, nearest = [], _NearestPairs(wanted)
         for rows in self._blocks():
             queries = np.repeat([row.query for row in rows], [len(row.matches) for row in rows])
             genuine.append(self._distances(queries, np.concatenate([row.matches for row in rows])))
             for row in rows:
-                least.add(row, self._offset[row.query])
-        impostor = np.sort(self._distances(*least.pairs()))
+                nearest.add(row, self._offset[row.query])
+        impostor = np.sort(self._distances(*nearest.pairs()))
         return np.concatenate(genuine), impostor[:wanted]
 
     def _blocks(self) -> Iterator[list[_Row]]:
-        """The rows of a block, to be used before the next."""
-        for queries in self._source.blocks():
+        """Yield the rows of each block; the next block overwrites them."""
+        for queries in self._source.query_blocks():
             keys, margins = self._source.keys(queries, torch.float32)
             yield [
                 self._row(query, row, margin)
@@ -98,7 +114,7 @@ class PairDistances:
         return _Row(query, matches, match_keys, keys, margin)
 
     def _nearest_of(self, candidates: list[tuple[int, Integers]]) -> Distances:
-        """The least distance of each query to its candidates, if it has any."""
+        """Return the smallest distance of each query that has candidates."""
         found = [(query, columns) for query, columns in candidates if len(columns)]
         if not found:
             return np.empty(0)
@@ -112,8 +128,8 @@ class PairDistances:
         return np.asarray(self._metric.distance(keys).numpy())
 
 
-class _LeastPairs:
-    """The pairs that may be among the `wanted` least, picked out as they come."""
+class _NearestPairs:
+    """Collect the pairs that may be among the `wanted` nearest."""
 
     def __init__(self, wanted: int) -> None:
         self._wanted = wanted
@@ -121,7 +137,7 @@ class _LeastPairs:
         self._margin = 0.0
         self._parts: list[tuple[Integers, Integers, Distances]] = []
         self._held = 0
-        self._pick_at = 2 * wanted + FEWEST_BETWEEN_PICKS
+        self._select_at = 2 * wanted + MIN_PAIRS_BETWEEN_SELECTIONS
 
     def add(self, row: _Row, offset: float) -> None:
         self._margin = max(self._margin, row.margin)
@@ -130,16 +146,16 @@ class _LeastPairs:
         keys = row.keys[columns].astype(np.float64) + offset
         self._parts.append((np.full(len(columns), row.query), columns, keys))
         self._held += len(columns)
-        if self._held > self._pick_at:
-            self._pick()
+        if self._held > self._select_at:
+            self._select()
 
     def pairs(self) -> tuple[Integers, Integers]:
-        """Queries and gallery indices (N,), N the wanted or a few more."""
-        self._pick()
+        """Return query and gallery indices (N,), N being the wanted number or a few more."""
+        self._select()
         (queries, columns, _), *_ = self._parts
         return queries, columns
 
-    def _pick(self) -> None:
+    def _select(self) -> None:
         queries, columns, keys = (np.concatenate(part) for part in zip(*self._parts, strict=True))
         if len(keys) > self._wanted:
             worst = np.partition(keys, self._wanted - 1)[self._wanted - 1]
@@ -148,18 +164,18 @@ class _LeastPairs:
             queries, columns, keys = queries[kept], columns[kept], keys[kept]
         self._parts = [(queries, columns, keys)]
         self._held = len(keys)
-        self._pick_at = 2 * self._held + FEWEST_BETWEEN_PICKS
+        self._select_at = 2 * self._held + MIN_PAIRS_BETWEEN_SELECTIONS
 
 
-def _least(keys: Floats, margin: float) -> Integers:
-    """Where the least finite key may be."""
-    least = keys.min(initial=np.inf)
-    if least == np.inf:
+def _nearest_candidates(keys: Floats, margin: float) -> Integers:
+    """Return the columns that may hold the smallest finite key."""
+    smallest = keys.min(initial=np.inf)
+    if smallest == np.inf:
         return np.empty(0, np.int64)
-    return np.flatnonzero(keys <= _above(float(least) + 2 * margin))
+    return np.flatnonzero(keys <= _above(float(smallest) + 2 * margin))
 
 
 def _above(limit: float) -> np.float32:
-    """The limit, rounded up to float32."""
+    """Round a limit up to float32."""
     above: np.float32 = np.nextafter(np.float32(limit), np.float32(np.inf))
     return above

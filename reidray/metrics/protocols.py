@@ -1,31 +1,32 @@
-"""Who counts as found: what each protocol leaves out of a query's gallery."""
+"""Determine the matches of each query, and the images that a protocol hides from it."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from reidray.retrieval.array_inputs import Integers, Labels, as_labels
+from reidray.retrieval.array_inputs import Integers, Labels, check_labels
 
 PROTOCOLS = ("market1501", "all", "single_shot", "cuhk03")
 ProtocolName = Literal["market1501", "all", "single_shot", "cuhk03"]
 CAMERA_PROTOCOLS = ("market1501", "cuhk03")
 JUNK, DISTRACTOR = -1, 0
+"""Person ids: -1 of a useless crop, 0 of an image that shows nobody who is looked for."""
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Which gallery images are a query's matches, and which ones it does not see.
+    """Hold the matches of each query and the gallery images that it does not see.
 
     Attributes:
-        query_ids: (Q,) person of each query image.
+        query_ids: (Q,) person of each query.
         gallery_ids: (G,) person of each gallery image.
-        query_cameras: (Q,), or None where the protocol knows no cameras.
-        gallery_cameras: (G,) likewise.
-        junk: gallery indices that no query sees.
+        query_cameras: (Q,) camera of each query, or None where the protocol ignores cameras.
+        gallery_cameras: (G,) camera of each gallery image, or None.
+        junk: Gallery indices that no query sees.
         by_person: (G,) gallery indices in the order of their persons.
-        starts: (Q,) where each query's person begins in `by_person`.
-        stops: (Q,) where it ends.
+        starts: (Q,) start of the person of each query in `by_person`.
+        stops: (Q,) end of that person, exclusive.
     """
 
     query_ids: Integers
@@ -38,11 +39,11 @@ class GroundTruth:
     stops: Integers
 
     def same_person(self, query: int) -> Integers:
-        """All gallery indices of the query's person, in order."""
+        """Return the gallery indices of all images of the query's person, ascending."""
         return self.by_person[self.starts[query] : self.stops[query]]
 
     def matches(self, query: int) -> Integers:
-        """The gallery indices that are right answers, in order."""
+        """Return the gallery indices of the query's matches, ascending."""
         same = self.same_person(query)
         if self.query_cameras is None or self.gallery_cameras is None:
             return same
@@ -52,7 +53,7 @@ class GroundTruth:
         return np.asarray(same[other_camera])
 
     def without_junk(self) -> "tuple[GroundTruth, Integers]":
-        """The same of a gallery without junk, and the indices (K,) of the images it keeps."""
+        """Return the ground truth of a gallery without junk, and the indices (K,) that it keeps."""
         kept = np.delete(np.arange(len(self.gallery_ids)), self.junk)
         cameras = None
         if self.query_cameras is not None and self.gallery_cameras is not None:
@@ -66,28 +67,37 @@ def default_protocol(
     query_cameras: Integers | None,
     gallery_cameras: Integers | None,
 ) -> ProtocolName:
-    """Return the protocol of a set of images for which none is asked.
+    """Return the protocol for a set of images whose user names none.
 
-    `single_shot` where the gallery has one image of each person and no junk. Otherwise
-    `market1501` where every image has a camera and some query a match in another camera, and
-    `all` where not.
+    The protocol is `single_shot` if the gallery has one image of each person and no junk image.
+    Otherwise it is `market1501` if every image has a camera and some query has a match by another
+    camera, and `all` if not.
+
+    >>> import numpy as np
+    >>> query, gallery = np.array([1]), np.array([1, 1, 2])
+    >>> default_protocol(query, gallery, np.array([1]), np.array([1, 2, 1]))
+    'market1501'
+    >>> default_protocol(query, gallery, np.array([1]), np.array([1, 1, 1]))
+    'all'
+    >>> default_protocol(query, gallery[1:], None, None)
+    'single_shot'
 
     Args:
-        query_ids: (Q,) person of each query image.
+        query_ids: (Q,) person of each query.
         gallery_ids: (G,) person of each gallery image.
-        query_cameras: (Q,), or None where not every one is known.
-        gallery_cameras: (G,) likewise.
+        query_cameras: (Q,) camera of each query, or None where any is unknown.
+        gallery_cameras: (G,) camera of each gallery image, or None where any is unknown.
     """
     if len(np.unique(gallery_ids)) == len(gallery_ids) and JUNK not in gallery_ids:
         return "single_shot"
     if query_cameras is None or gallery_cameras is None:
         return "all"
     pairs = np.unique(np.stack([gallery_ids, gallery_cameras], axis=1), axis=0)
-    people, cameras = np.unique(pairs[:, 0], return_counts=True)
-    seen_by = dict(zip(people.tolist(), cameras.tolist(), strict=True))
-    own = set(map(tuple, pairs.tolist()))
+    person_ids, counts = np.unique(pairs[:, 0], return_counts=True)
+    cameras_of = dict(zip(person_ids.tolist(), counts.tolist(), strict=True))
+    known_pairs = set(map(tuple, pairs.tolist()))
     across = any(
-        person > DISTRACTOR and seen_by.get(person, 0) > ((person, camera) in own)
+        person > DISTRACTOR and cameras_of.get(person, 0) > ((person, camera) in known_pairs)
         for person, camera in zip(query_ids.tolist(), query_cameras.tolist(), strict=True)
     )
     return "market1501" if across else "all"
@@ -101,14 +111,26 @@ def build_ground_truth(
     protocol: str,
     shape: tuple[int, int],
 ) -> GroundTruth:
-    """Checks the labels of (Q, G) images and sorts them once.
+    """Check the labels of images and determine the matches of each query.
+
+    >>> truth = build_ground_truth([5], [5, -1, 5, 7], [1], [1, 2, 2, 1], "market1501", (1, 4))
+    >>> truth.matches(0).tolist(), truth.same_person(0).tolist(), truth.junk.tolist()
+    ([2], [0, 2], [1])
+
+    Args:
+        query_ids: (Q,) whole numbers, the person of each query.
+        gallery_ids: (G,) whole numbers, the person of each gallery image.
+        query_cameras: (Q,) whole numbers, or None.
+        gallery_cameras: (G,) whole numbers, or None.
+        protocol: Value of `PROTOCOLS`.
+        shape: Q and G.
 
     Raises:
-        ValueError: wrong lengths, cameras that the protocol needs and has not, several gallery
-            images of a person under single_shot, or no query with a match.
+        ValueError: A length is wrong, cameras that the protocol needs are missing, a person has
+            several gallery images under `single_shot`, or no query has a match.
     """
-    queries = as_labels("query_ids", query_ids, shape[0])
-    images = as_labels("gallery_ids", gallery_ids, shape[1])
+    queries = check_labels("query_ids", query_ids, shape[0])
+    images = check_labels("gallery_ids", gallery_ids, shape[1])
     cameras = _cameras(query_cameras, gallery_cameras, protocol, shape)
     if protocol == "single_shot":
         _check_single_shot(images)
@@ -144,14 +166,14 @@ def _cameras(
     for name, given in (("query_cameras", query_cameras), ("gallery_cameras", gallery_cameras)):
         if given is None:
             raise ValueError(
-                f"{name} is None: protocol {protocol!r} leaves out images of the query's own "
+                f"`{name}` is None: protocol {protocol!r} leaves out images of the query's own "
                 "camera and needs cameras; without them use the protocol 'all'"
             )
     assert query_cameras is not None
     assert gallery_cameras is not None
     return (
-        as_labels("query_cameras", query_cameras, shape[0]),
-        as_labels("gallery_cameras", gallery_cameras, shape[1]),
+        check_labels("query_cameras", query_cameras, shape[0]),
+        check_labels("gallery_cameras", gallery_cameras, shape[1]),
     )
 
 
@@ -160,8 +182,8 @@ def _check_single_shot(gallery_ids: Integers) -> None:
     if (counts > 1).any():
         person, count = persons[counts.argmax()], counts.max()
         raise ValueError(
-            f"gallery_ids holds person {person} {count} times: protocol 'single_shot' expects one "
-            "gallery image per person; otherwise use 'all' or 'cuhk03'"
+            f"`gallery_ids` holds person {person} {count} times: protocol 'single_shot' "
+            "expects one gallery image per person; otherwise use 'all' or 'cuhk03'"
         )
 
 
@@ -171,8 +193,8 @@ def _check_some_match(truth: GroundTruth, protocol: str) -> None:
     named = truth.query_ids > DISTRACTOR
     if truth.query_cameras is not None and (truth.stops > truth.starts)[named].any():
         raise ValueError(
-            "gallery_cameras leave no query a match: every gallery image of these people comes "
+            "`gallery_cameras` leave no query a match: every gallery image of these people comes "
             f"from the query's own camera, which protocol {protocol!r} leaves out; "
             "use the protocol 'all'"
         )
-    raise ValueError("gallery_ids hold no person of query_ids: expected at least one in common")
+    raise ValueError("`gallery_ids` hold no person of `query_ids`: expected at least one in common")

@@ -1,4 +1,4 @@
-"""How good a ranking is: mean average precision, mINP and the cumulative match curve.
+"""Compute mean average precision, mINP and the cumulative match curve of a ranking.
 
 mAP and CMC are those of Zheng et al. (2015, "Scalable Person Re-identification: A Benchmark"),
 mINP that of Ye et al. (2021, "Deep Learning for Person Re-identification: A Survey and Outlook").
@@ -10,11 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reidray.metrics.match_ranks import (
-    Comparison,
-    comparisons,
-    exact_comparisons,
-)
+from reidray.metrics.match_ranks import MatchRanks, rank_matches, rank_reranked_matches
 from reidray.metrics.protocols import PROTOCOLS, build_ground_truth
 from reidray.metrics.single_shot_galleries import SingleShotGalleries
 from reidray.retrieval.array_inputs import (
@@ -24,12 +20,12 @@ from reidray.retrieval.array_inputs import (
     check_at_least,
     check_choice,
     check_count,
-    read_features,
+    check_features,
 )
 from reidray.retrieval.distance_blocks import DistanceBlocks
 from reidray.retrieval.distances import DISTANCE_METRICS, build_distance_metric
 from reidray.retrieval.numerics import full_precision
-from reidray.retrieval.reranking import RerankedKeys, Reranking
+from reidray.retrieval.reranking import RerankedDistances, Reranking
 
 UNMATCHED_RULES = ("skip", "zero")
 AP_RULES = ("standard", "trapezoid")
@@ -37,20 +33,20 @@ AP_RULES = ("standard", "trapezoid")
 
 @dataclass(frozen=True, eq=False)
 class RankingMetrics:
-    """The figures of a ranking, and under which rules they were made.
+    """Hold the metrics of a ranking and the rules that they were computed by.
 
     Attributes:
-        mean_ap: mean average precision, 0 to 1.
-        mean_inp: mean inverse negative penalty: matches over the rank of the last one.
+        mean_ap: Mean average precision, 0 to 1.
+        mean_inp: Mean inverse negative penalty, 0 to 1.
         cmc: (max_rank,) float64; `cmc[n - 1]` is the share of queries with a match in the best n.
-        num_valid_queries: queries that have a match.
-        average_precision: (Q,) float64; of a query without a match NaN, or 0 where these count.
+        num_valid_queries: Number of queries that have a match.
+        average_precision: (Q,) float64; for a query without a match NaN, or 0 where it counts as 0.
         first_match_rank: (Q,) int64, 1 is the best; 0 for a query without a match.
-        protocol: what a query does not see.
-        metric: the distance.
+        protocol: Protocol, a value of `PROTOCOLS`.
+        metric: Distance between features.
         ap_rule: "standard" or "trapezoid".
-        unmatched: "skip" where queries without a match are left out, "zero" where they count as 0.
-        reranking: how the ranking was re-ranked, if it was.
+        unmatched: "skip" where queries without a match are skipped, "zero" where they count as 0.
+        reranking: Parameters of the re-ranking, or None.
     """
 
     mean_ap: float
@@ -66,16 +62,16 @@ class RankingMetrics:
     reranking: Reranking | None = None
 
     def __str__(self) -> str:
-        """One line with figures and rules."""
+        """Return one line with the metrics and the rules."""
         ranks = [rank for rank in (1, 5, 10) if rank <= len(self.cmc)]
         curve = ", ".join(f"rank-{rank} {self.cmc[rank - 1]:.4f}" for rank in ranks)
         without = len(self.average_precision) - self.num_valid_queries
-        again = f" {self.reranking}" if self.reranking else ""
-        fate = "left out" if self.unmatched == "skip" else "counted as zero"
+        reranked = f" {self.reranking}" if self.reranking else ""
+        unmatched = "left out" if self.unmatched == "skip" else "counted as zero"
         return (
             f"mAP {self.mean_ap:.4f}, mINP {self.mean_inp:.4f}, {curve} "
-            f"({self.protocol}, {self.ap_rule} AP, {self.metric} distance{again}, "
-            f"{self.num_valid_queries} queries used, {without} without a match {fate})"
+            f"({self.protocol}, {self.ap_rule} AP, {self.metric} distance{reranked}, "
+            f"{self.num_valid_queries} queries used, {without} without a match {unmatched})"
         )
 
 
@@ -97,43 +93,67 @@ def evaluate(
     reranking: Reranking | None = None,
     memory_mb: float = 512,
 ) -> RankingMetrics:
-    """How well the gallery's ranking for each query finds the query's person.
+    """Compute how well the ranking of the gallery finds the person of each query.
 
-    Nothing is sorted and no whole distance matrix is held: the rank of a match is a count. Equal
-    distances are ordered by the lower gallery index; the figures are the same for every block
-    size, number of threads and machine.
+    For a query with M matches at the ranks r_1 < ... < r_M (from 1):
+
+        AP      = 1 / M  sum_{i = 1..M}  i / r_i                                     (standard)
+        AP      = 1 / M  sum_{i = 1..M}  (i / r_i + (i - 1) / (r_i - 1)) / 2         (trapezoid)
+        INP     = M / r_M
+        CMC(n)  = 1 where r_1 <= n, else 0
+
+    The trapezoid rule is the older Oxford rule (Philbin et al. 2007); its second term is 1 where
+    r_i = 1. mAP, mINP and the curve are the means over all queries that have a match, or over all
+    queries where `unmatched="zero"`.
 
     The protocols:
 
-    - `market1501`: images of the query's person by the query's camera are left out, and so is
-      person -1 (junk). Person 0 (distractors) stays, and is nobody's match.
-    - `cuhk03`: as `market1501`, but CMC is the mean over `rounds` galleries of one random image
-      per person. The other figures are of the whole gallery, as usual in the field.
-    - `single_shot`: a gallery of one image per person; nothing is left out.
-    - `all`: nothing is left out; ids are mere labels.
+    - `market1501`: a query does not see images of its person by its own camera, nor junk images
+      (person -1). Distractors (person 0) stay in the gallery and match no query.
+    - `cuhk03`: as `market1501`, but CMC is the mean over `rounds` galleries with one random image
+      of each person (Li et al. 2014, "DeepReID"). The other metrics use the whole gallery, as is
+      usual in the field.
+    - `single_shot`: the gallery has one image of each person; a query sees all of it.
+    - `all`: a query sees all of the gallery; ids are plain labels, -1 and 0 too.
+
+    With one camera only, `market1501` and `cuhk03` leave no query a match: use `all`. The rank of a
+    match is the number of images before it, so nothing is sorted and no whole distance matrix
+    exists. Where distances are equal, the lower gallery index comes first. The metrics are the same
+    for every block size, number of threads and machine.
+
+    >>> import numpy as np
+    >>> query = np.array([[0.0]], np.float32)
+    >>> gallery = np.array([[1], [2], [3], [4]], np.float32)  # the distances to the query
+    >>> found = evaluate(query, gallery, [5], [7, 5, 8, 5], protocol="all")  # matches at 2 and 4
+    >>> found.mean_ap, found.mean_inp, found.cmc[:3].tolist()
+    (0.5, 0.5, [0.0, 1.0, 1.0])
+    >>> evaluate(query, gallery, [5], [7, 5, 8, 5], protocol="all", ap_rule="trapezoid").mean_ap
+    0.3333333333333333
+    >>> cameras = [1], [2, 1, 2, 2]  # the camera of the query took the second image
+    >>> evaluate(query, gallery, [5], [7, 5, -1, 5], *cameras).first_match_rank.tolist()
+    [2]
 
     Args:
         query: (Q, D) float32, float16 or bfloat16; NumPy or PyTorch, on any device.
         gallery: (G, D) of the same library, on the same device.
-        query_ids: (Q,) whole numbers, the persons.
-        gallery_ids: (G,) likewise.
-        query_cameras: (Q,) whole numbers; market1501 and cuhk03 need them, the others ignore them.
-        gallery_cameras: (G,) likewise.
+        query_ids: (Q,) whole numbers, the person of each query.
+        gallery_ids: (G,) whole numbers, the person of each gallery image.
+        query_cameras: (Q,) whole numbers; `market1501` and `cuhk03` need them, other protocols
+            ignore them.
+        gallery_cameras: (G,) whole numbers, likewise.
         metric: "euclidean", "cosine" or "l1".
         protocol: "market1501", "cuhk03", "single_shot" or "all".
-        max_rank: length of the curve; the gallery may be shorter.
-        unmatched: what a query without a match is to the means: "skip" leaves it out, "zero"
-            counts it as 0.
-        ap_rule: "standard" is the mean of (i + 1) / (rank + 1) over the matches; "trapezoid" the
-            older Oxford rule (Philbin et al. 2007), the mean of that precision and the one just
-            before the match.
-        rounds: random galleries of cuhk03.
-        seed: of these galleries.
-        reranking: judge the ranking that `rerank` gives, junk left out of it.
-        memory_mb: megabytes to work in, beyond the inputs.
+        max_rank: Length of the curve; the gallery may be shorter.
+        unmatched: "skip" leaves queries without a match out of the means, "zero" counts them as 0.
+        ap_rule: "standard" or "trapezoid".
+        rounds: Number of random galleries of `cuhk03`.
+        seed: Seed of these galleries.
+        reranking: Parameters of a re-ranking to apply first, with junk images left out; see
+            `reidray.retrieval.rerank`.
+        memory_mb: Working memory in megabytes, beyond the inputs.
 
     Raises:
-        ValueError: an argument is not as said here, or no query has a match; the message names it.
+        ValueError: An argument is not as described, or no query has a match; the message names it.
     """
     check_choice("protocol", protocol, PROTOCOLS)
     check_choice("unmatched", unmatched, UNMATCHED_RULES)
@@ -142,8 +162,8 @@ def evaluate(
     check_count("rounds", rounds)
     check_at_least("memory_mb", memory_mb, 1)
     check_choice("metric", metric, tuple(DISTANCE_METRICS))
-    queries, images, scale = read_features(query, gallery)
-    how = build_distance_metric(metric, scale)
+    queries, images, scale = check_features(query, gallery)
+    chosen = build_distance_metric(metric, scale)
     shape = len(queries), len(images)
     truth = build_ground_truth(
         query_ids, gallery_ids, query_cameras, gallery_cameras, protocol, shape
@@ -152,37 +172,37 @@ def evaluate(
         truth, kept = truth.without_junk()
         images = images[torch.from_numpy(kept).to(images.device)]
     with full_precision(queries.device):
-        draws = SingleShotGalleries(truth, rounds, seed) if protocol == "cuhk03" else None
-        figures = _Figures(len(queries), max_rank)
+        galleries = SingleShotGalleries(truth, rounds, seed) if protocol == "cuhk03" else None
+        collected = _CollectedRanks(len(queries), max_rank)
         if reranking is None:
-            compared = comparisons(DistanceBlocks(queries, images, how, memory_mb), truth)
+            ranked = rank_matches(DistanceBlocks(queries, images, chosen, memory_mb), truth)
         else:
-            source = RerankedKeys(queries, images, how, reranking, memory_mb)
-            compared = exact_comparisons(source, truth)
-        for comparison in compared:
-            figures.add(comparison, draws)
-    return figures.summary(protocol, metric, ap_rule, unmatched, reranking)
+            distances = RerankedDistances(queries, images, chosen, reranking, memory_mb)
+            ranked = rank_reranked_matches(distances, truth)
+        for ranks in ranked:
+            collected.add(ranks, galleries)
+    return collected.metrics(protocol, metric, ap_rule, unmatched, reranking)
 
 
-class _Figures:
-    """The ranks of all matches, gathered one comparison at a time."""
+class _CollectedRanks:
+    """Collect the ranks of all matches, query by query, and compute metrics from them."""
 
     def __init__(self, queries: int, max_rank: int) -> None:
         self._queries = queries
-        self._compared: list[int] = []
-        self._ahead: list[Integers] = []
+        self._ranked: list[int] = []
+        self._counts: list[Integers] = []
         self._drawn_curve = np.zeros(max_rank)
 
-    def add(self, comparison: Comparison, draws: SingleShotGalleries | None) -> None:
-        self._compared.append(comparison.query)
-        self._ahead.append(comparison.ahead())
-        if draws is not None:
-            ranks = draws.ranks(comparison)
-            within = ranks[ranks < len(self._drawn_curve)]
-            drawn = np.bincount(within, minlength=len(self._drawn_curve))
-            self._drawn_curve += drawn / len(ranks)
+    def add(self, ranks: MatchRanks, galleries: SingleShotGalleries | None) -> None:
+        self._ranked.append(ranks.query)
+        self._counts.append(ranks.counts_before())
+        if galleries is not None:
+            drawn = galleries.ranks(ranks)
+            within = drawn[drawn < len(self._drawn_curve)]
+            counts = np.bincount(within, minlength=len(self._drawn_curve))
+            self._drawn_curve += counts / len(drawn)
 
-    def summary(
+    def metrics(
         self,
         protocol: str,
         metric: str,
@@ -190,17 +210,17 @@ class _Figures:
         unmatched: str,
         reranking: Reranking | None,
     ) -> RankingMetrics:
-        matches = np.array([len(ahead) for ahead in self._ahead])
+        matches = np.array([len(counts) for counts in self._counts])
         starts = matches.cumsum() - matches
         position = np.arange(matches.sum()) - np.repeat(starts, matches)
-        rank = np.concatenate(self._ahead) + position
+        rank = np.concatenate(self._counts) + position
         first, last = rank[starts], rank[starts + matches - 1]
         precision = np.add.reduceat(_precision(rank, position, ap_rule), starts) / matches
         without = 0.0 if unmatched == "zero" else np.nan
         average_precision = np.full(self._queries, without)
-        average_precision[self._compared] = precision
+        average_precision[self._ranked] = precision
         first_match_rank = np.zeros(self._queries, np.int64)
-        first_match_rank[self._compared] = first + 1
+        first_match_rank[self._ranked] = first + 1
         counted = self._queries if unmatched == "zero" else len(matches)
         curve = self._drawn_curve
         if protocol != "cuhk03":
@@ -221,7 +241,13 @@ class _Figures:
 
 
 def _precision(rank: Integers, position: Integers, ap_rule: str) -> NDArray[np.float64]:
-    """At each match, from its rank and its position among its query's matches, both from 0."""
+    """Return the precision at each match.
+
+    Args:
+        rank: (N,) rank of the match, from 0.
+        position: (N,) number of matches of its query before it.
+        ap_rule: "standard" or "trapezoid".
+    """
     precision = (position + 1) / (rank + 1)
     if ap_rule == "standard":
         return precision

@@ -1,18 +1,23 @@
-"""Galleries of one random image per person, as the CUHK03 protocol ranks them."""
+"""Draw galleries of one random image per person, as the CUHK03 protocol ranks them."""
 
 import numpy as np
 
-from reidray.metrics.match_ranks import Comparison
+from reidray.metrics.match_ranks import MatchRanks
 from reidray.metrics.protocols import DISTRACTOR, JUNK, GroundTruth
 from reidray.retrieval.array_inputs import Integers
 from reidray.retrieval.distance_blocks import Floats
 
 
 class SingleShotGalleries:
-    """For each round one random gallery image of every person (Li et al. 2014, "DeepReID").
+    """Draw one random gallery image of every person in each round (Li et al. 2014, "DeepReID").
 
-    Each distractor is a person of its own. The draws depend on the seed and on the gallery's order,
-    not on the queries.
+    Each distractor counts as a person of its own. The draws depend on the seed and on the order of
+    the gallery, not on the queries.
+
+    Args:
+        truth: Labels of the images.
+        rounds: Number of galleries.
+        seed: Seed of the draws.
     """
 
     def __init__(self, truth: GroundTruth, rounds: int, seed: int) -> None:
@@ -29,34 +34,39 @@ class SingleShotGalleries:
         self._query_ids = truth.query_ids
         self._images = len(truth.gallery_ids)
 
-    def ranks(self, comparison: Comparison) -> Integers:
-        """(rounds,) the rank, from 0, of the query's own person in each round."""
-        own = int(np.searchsorted(self._persons, self._query_ids[comparison.query]))
-        matches = len(comparison.matches)
-        before = comparison.before(self._images)
+    def ranks(self, ranks: MatchRanks) -> Integers:
+        """Return the rank (rounds,), from 0, of the person of a query in each gallery."""
+        own = int(np.searchsorted(self._persons, self._query_ids[ranks.query]))
+        matches = len(ranks.matches)
+        before = ranks.is_before(self._images)
         drawn_match = (self._chance[:, own] * matches).astype(np.int64)
-        ranks = np.empty(len(drawn_match), np.int64)
+        found = np.empty(len(drawn_match), np.int64)
         for position in range(matches):
             rounds = drawn_match == position
             ahead = before[position][self._drawn[rounds]]
             ahead[:, own] = False
-            ranks[rounds] = ahead.sum(axis=1) + before[position][self._distractors].sum()
-        return ranks
+            found[rounds] = ahead.sum(axis=1) + before[position][self._distractors].sum()
+        return found
 
     def ranks_from_positions(self, query: int, positions: Floats, truth: GroundTruth) -> Floats:
-        """(rounds,) the rank, from 0, of a query's own person in each round, by a ranked list.
+        """Return the rank of the person of a query in each gallery, from a ranked list.
 
         Args:
-            query: its index.
-            positions: (G,) place of each gallery image in the list; infinite where it is not in it.
-            truth: of the same labels; the query has a match.
+            query: Index of the query, which has a match.
+            positions: (G,) position of each gallery image in the list, infinite where the list does
+                not name it.
+            truth: Labels of the images.
+
+        Returns:
+            (rounds,) float64 ranks from 0; infinite where the drawn match is not in the list.
         """
         own = int(np.searchsorted(self._persons, self._query_ids[query]))
         matches = truth.matches(query)
-        own_place = positions[matches[(self._chance[:, own] * len(matches)).astype(np.int64)]]
+        drawn_match = matches[(self._chance[:, own] * len(matches)).astype(np.int64)]
+        own_position = positions[drawn_match]
         others = positions[self._drawn]
         others[:, own] = np.inf
-        ahead = (others < own_place[:, None]).sum(axis=1)
-        ahead += (positions[self._distractors] < own_place[:, None]).sum(axis=1)
-        ranks: Floats = np.where(np.isinf(own_place), np.inf, ahead)
+        ahead = (others < own_position[:, None]).sum(axis=1)
+        ahead += (positions[self._distractors] < own_position[:, None]).sum(axis=1)
+        ranks: Floats = np.where(np.isinf(own_position), np.inf, ahead)
         return ranks

@@ -82,7 +82,7 @@ class ComparisonReport:
         facts: descriptions of the images and models, by title.
         methods: the metrics of each method, by the name of the column in table.csv.
         protocol: the protocol of the ranking.
-        naming: the images whose person the nearest neighbours predict.
+        neighbours: the images of the nearest-neighbour accuracy, in words.
         cmc_chart: `data:` URI of the CMC curves.
         maps_chart: `data:` URI of the t-SNE maps.
         variance_chart: `data:` URI of the cumulative explained variance.
@@ -99,7 +99,7 @@ class ComparisonReport:
     facts: Mapping[str, str]
     methods: Sequence[Mapping[str, Any]]
     protocol: str
-    naming: str
+    neighbours: str
     cmc_chart: str
     maps_chart: str
     variance_chart: str

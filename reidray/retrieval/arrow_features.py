@@ -1,4 +1,4 @@
-"""Features as Arrow holds them: a column of lists, in memory or in Parquet and Arrow files."""
+"""Read features from Arrow: a column of lists, in memory or in Parquet and Arrow files."""
 
 import os
 from abc import ABC, abstractmethod
@@ -18,22 +18,23 @@ from numpy.typing import NDArray
 from reidray.retrieval.array_inputs import InvalidRowError
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-"""One path or several: local, or addresses that pyarrow knows, such as `s3://bucket/prefix`."""
+"""One path or several: local paths, or URIs that pyarrow knows, such as `s3://bucket/prefix`."""
 
-OPENED_AT_ONCE = 16
-READ_AT_ONCE = 1 << 22
-DECODING_TAKES = 5  # times the memory of the rows that Parquet gives
+OPENING_THREADS = 16
+READ_BUFFER_BYTES = 1 << 22
+DECODING_OVERHEAD = 5
+"""Memory that Parquet takes while it decodes rows, in multiples of the rows."""
 
 
 @dataclass(frozen=True)
 class FeatureFile(ABC):
-    """A file of features in pieces, each of which can be read alone.
+    """Read a file of features, whose pieces can be read one by one.
 
     Attributes:
-        system: where the file is.
-        path: its path there.
-        column: the column that holds the features.
-        pieces: how many pieces.
+        system: File system that holds the file.
+        path: Path of the file in it.
+        column: Name of the column that holds the features.
+        pieces: Number of pieces.
     """
 
     system: pafs.FileSystem
@@ -42,79 +43,83 @@ class FeatureFile(ABC):
     pieces: int
 
     def read(self, pieces: Sequence[int], rows: int) -> Iterator[pa.Array]:
-        """The column in these pieces, in order, at most so many rows of Parquet at a time.
+        """Yield the column in some pieces, in order.
+
+        Args:
+            pieces: Indices of the pieces.
+            rows: Largest number of rows of Parquet to decode at a time.
 
         Raises:
-            ValueError: the file cannot be read.
+            ValueError: The file cannot be read.
         """
-        with _reading(self.path), self.system.open_input_file(self.path) as file:
+        with _read_errors(self.path), self.system.open_input_file(self.path) as file:
             yield from self._read(file, pieces, rows)
 
     @abstractmethod
     def _read(self, file: pa.NativeFile, pieces: Sequence[int], rows: int) -> Iterator[pa.Array]:
-        """See `read`."""
+        """Yield the column from an open file (see `read`)."""
 
 
 class ParquetFeatures(FeatureFile):
-    """Parquet: a piece is a row group.
+    """Read a Parquet file; a piece is a row group.
 
-    Not by `pyarrow.dataset`, which holds a row group twice over before it gives the first row.
+    `pyarrow.dataset` would hold a row group twice before it returns the first row.
     """
 
     def _read(self, file: pa.NativeFile, pieces: Sequence[int], rows: int) -> Iterator[pa.Array]:
-        opened = pq.ParquetFile(file, buffer_size=READ_AT_ONCE)
-        rows = max(1, rows // DECODING_TAKES)
+        opened = pq.ParquetFile(file, buffer_size=READ_BUFFER_BYTES)
+        rows = max(1, rows // DECODING_OVERHEAD)
         chosen = {"row_groups": list(pieces), "columns": [self.column]}
         for batch in opened.iter_batches(rows, **chosen, use_threads=False):
             yield batch.column(0)
 
 
 class ArrowFeatures(FeatureFile):
-    """Arrow IPC, also called Feather: a piece is a record batch."""
+    """Read an Arrow IPC (Feather) file; a piece is a record batch."""
 
     def _read(
         self,
         file: pa.NativeFile,
         pieces: Sequence[int],
-        rows: int,  # noqa: ARG002 - a record batch comes whole
+        rows: int,  # noqa: ARG002 - a record batch is read whole
     ) -> Iterator[pa.Array]:
         with pa.ipc.open_file(file) as opened:
-            for piece in pieces:  # all columns: to choose one would copy it out of a mapped file
+            for piece in pieces:  # selecting a column would copy it from the mapped file
                 yield opened.get_batch(piece).column(self.column)
 
 
 def open_files(paths: Paths, column: str) -> list[FeatureFile]:
-    """The files at some paths; a folder's in the order of their names.
+    """Open the files at some paths; the files of a folder in the order of their names.
 
-    Names in a folder that begin with `.` or `_` are left out.
+    In a folder, names that begin with `.` or `_` are skipped.
 
     Raises:
-        ValueError: a path does not exist or holds a password, a file is neither Parquet nor
+        ValueError: A path does not exist or holds a password, a file is neither Parquet nor
             Arrow or has no such column, or there is no file.
     """
     listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    with ThreadPoolExecutor(OPENED_AT_ONCE) as pool:
-        places = [place for path in listed for place in _files_at(os.fspath(path))]
-        files = list(pool.map(lambda place: _open(place[0], place[1], column), places))
+    with ThreadPoolExecutor(OPENING_THREADS) as pool:
+        found = [file for path in listed for file in _files_at(os.fspath(path))]
+        files = list(pool.map(lambda file: _open(file[0], file[1], column), found))
     if not files:
         where = ", ".join(map(str, listed)) or "no path"
-        raise ValueError(f"gallery holds no files ({where}): expected Parquet or Arrow IPC files")
+        raise ValueError(f"`gallery` holds no files ({where}): expected Parquet or Arrow IPC files")
     return files
 
 
-def check_column(column: str, names: Sequence[str], holder: str = "gallery") -> None:
-    """Raises ValueError where `column` is not among the names of a gallery's columns."""
+def check_column(column: str, names: Sequence[str], holder: str = "`gallery`") -> None:
+    """Raise a ValueError where `column` is not among the column names of a gallery."""
     if column not in names:
         known = ", ".join(names) or "none"
         raise ValueError(f"{holder} has no column {column!r}: expected one of its columns, {known}")
 
 
 def to_matrix(array: pa.Array, values: int) -> NDArray[np.generic]:
-    """Lists of numbers as an array (rows, values), without a copy.
+    """Return lists of numbers as an array (rows, values), without a copy.
 
     Args:
-        array: fixed-size or other lists, or tensors of one shape.
-        values: how many numbers each must have.
+        array: Fixed-size or other lists, or tensors of one shape.
+        values: Expected length of each list.
 
     Raises:
         ValueError: The column does not hold lists of numbers.
@@ -122,41 +127,41 @@ def to_matrix(array: pa.Array, values: int) -> NDArray[np.generic]:
     """
     lists = array.storage if isinstance(array, pa.ExtensionArray) else array
     if not _holds_numbers(lists.type):
-        raise ValueError(f"gallery column holds {array.type}: expected lists of {values} numbers")
+        raise ValueError(f"`gallery` column holds {array.type}: expected lists of {values} numbers")
     if lists.null_count:
         raise InvalidRowError(
-            "gallery", _first(lists.is_null()), f"is null: expected {values} numbers"
+            "gallery", _first_true(lists.is_null()), f"is null: expected {values} numbers"
         )
     lengths = pc.list_value_length(lists)
     other = pc.not_equal(lengths, values)
     if pc.any(other).as_py():
-        row = _first(other)
+        row = _first_true(other)
         raise InvalidRowError(
             "gallery", row, f"has {lengths[row]} values: expected the query's {values}"
         )
     numbers = lists.flatten()
     if numbers.null_count:
-        row = _first(numbers.is_null()) // values
+        row = _first_true(numbers.is_null()) // values
         raise InvalidRowError("gallery", row, f"holds a null: expected {values} numbers")
     matrix: NDArray[np.generic] = numbers.to_numpy().reshape(-1, values)
     return matrix
 
 
 def _files_at(path: str) -> list[tuple[pafs.FileSystem, str]]:
-    """The file at a path or the files of a folder, each with its file system."""
+    """Return the file at a path or the files of a folder, each with its file system."""
     if urlsplit(path).password:
         raise ValueError(
-            "gallery address holds a password, which would end up in logs: give it in the "
+            "`gallery` URI holds a password, which would appear in logs: set it in the "
             "environment, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
-    with _reading(path):
+    with _read_errors(path):
         if "://" in path:
             system, inside = pafs.FileSystem.from_uri(path)
         else:
             system, inside = pafs.LocalFileSystem(use_mmap=True), os.path.abspath(path)  # noqa: PTH100 - text
         kind = system.get_file_info(inside).type
         if kind == pafs.FileType.NotFound:
-            raise ValueError(f"gallery {path} does not exist: check the name")
+            raise ValueError(f"`gallery` {path} does not exist: check the name")
         if kind == pafs.FileType.File:
             return [(system, inside)]
         found = system.get_file_info(pafs.FileSelector(inside, recursive=True))
@@ -170,7 +175,7 @@ def _is_hidden(path: str) -> bool:
 
 def _open(system: pafs.FileSystem, path: str, column: str) -> FeatureFile:
     opened: FeatureFile
-    with _reading(path), system.open_input_file(path) as file:
+    with _read_errors(path), system.open_input_file(path) as file:
         magic = file.read(6)
         if magic[:4] == b"PAR1":
             parquet = pq.ParquetFile(file)
@@ -182,20 +187,20 @@ def _open(system: pafs.FileSystem, path: str, column: str) -> FeatureFile:
             opened = ArrowFeatures(system, path, column, arrow.num_record_batches)
         else:
             raise ValueError(
-                f"gallery {path} is neither a Parquet nor an Arrow IPC file: give one of these"
+                f"`gallery` {path} is neither a Parquet nor an Arrow IPC file: give one of these"
             )
-    check_column(column, names, f"gallery {path}")
+    check_column(column, names, f"`gallery` {path}")
     return opened
 
 
 @contextmanager
-def _reading(path: str) -> Iterator[None]:
+def _read_errors(path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"gallery {path} cannot be read ({reason}): check its name and contents"
+            f"`gallery` {path} cannot be read ({reason}): check its name and contents"
         ) from error
 
 
@@ -206,6 +211,6 @@ def _holds_numbers(kind: pa.DataType) -> bool:
     return bool(pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
 
 
-def _first(flags: pa.BooleanArray) -> int:
-    """The place of the first true flag."""
+def _first_true(flags: pa.BooleanArray) -> int:
+    """Return the index of the first true flag."""
     return int(pc.index(flags, True).as_py())

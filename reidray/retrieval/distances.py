@@ -1,13 +1,14 @@
-"""How far apart two images are: quickly with a known error, and exactly.
+"""Compute distances between features: quickly with a bounded error, and exactly.
 
 A matrix product in float32 is fast, but its last bits depend on the shape of the block, on the
-machine and on the number of threads. So a block of it only narrows the choice, with a bound on
-its error (Higham 2002, section 3.1: a sum of n products, in any order, is off by at most
-n u / (1 - n u) times the sum of their magnitudes; `sums.product` keeps n small). What lies within
-the bound is decided by `Metric.exact`: float64, one fixed order of summation per pair, the same
-everywhere.
+machine and on the number of threads. Such a product therefore only narrows the choice, with a bound
+on its error: a sum of n products, in any order, is off by at most n u / (1 - n u) times the sum of
+their magnitudes, u being the unit roundoff (Higham 2002, section 3.1). `DistanceMetric.exact`
+decides between the images within the bound: in float64, with one fixed order of summation per pair,
+so that every machine computes the same bits.
 
-Both speak in *keys*: numbers that order a query's gallery images as its distances do.
+Both compute *keys*. A key is a number that orders the gallery images of a query as their distances
+do, and is cheaper to compute: the squared distance, for example.
 """
 
 from abc import ABC, abstractmethod
@@ -19,28 +20,33 @@ from torch import Tensor
 
 from reidray.retrieval.array_inputs import check_choice
 from reidray.retrieval.numerics import (
-    longest_sum,
-    product,
+    dot_products,
+    max_roundings,
     single_thread,
-    squared_lengths,
+    squared_norms,
     tree_sum,
 )
 
-EXACT_PAIR_VALUES = 1 << 18
-SPARE_ROUNDINGS = 64  # a few for each step, and those of two lengths for the cosine
-TINY = 2.0**-120
-FAINT = 2.0**-100
-LARGEST_WHOLE = 2.0**48
+VALUES_AT_ONCE = 1 << 18
+"""Values of the pairs that `DistanceMetric.exact` computes together."""
+EXTRA_ROUNDINGS = 64
+"""Roundings outside of the long sum: a few for each step, and those of two norms for the cosine."""
+UNDERFLOW = 2.0**-120
+"""Bound of the error of a value that float32 rounds to zero."""
+SMALL_NORM = 2.0**-100
+"""Vectors below this length are enlarged before they are brought to length 1."""
+MAX_INTEGER = 2.0**48
+"""Integers below this magnitude are summed without an error in float64."""
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A block of features, ready for `Metric.approximate`.
+class FeatureBlock:
+    """Hold a block of features that `DistanceMetric.approximate` can use.
 
     Attributes:
         vectors: (N, D) float32 or float64.
-        sizes: (N,) float64: squared lengths (euclidean), sums of magnitudes (L1), 1 (cosine).
-        integral: every value is a whole number.
+        sizes: (N,) float64; squared lengths (euclidean), sums of magnitudes (L1), 1 (cosine).
+        integral: Whether every value is a whole number.
     """
 
     vectors: Tensor
@@ -48,44 +54,50 @@ class Prepared:
     integral: bool
 
 
-class Metric(ABC):
-    """A distance between feature vectors; smaller is more alike.
+class DistanceMetric(ABC):
+    """Compute a distance between feature vectors; smaller means more similar.
 
     Args:
-        scale: a power of two to multiply features by, so that float32 can hold their squares.
+        scale: Power of two to multiply features by, so that float32 holds their squares.
     """
 
-    degree: int  # features twice as large have keys 2 ** degree times as large
+    degree: int
+    """Features twice as large have keys 2 ** degree times as large."""
 
     def __init__(self, scale: float = 1.0) -> None:
         self._scale = scale
 
     @abstractmethod
-    def prepare(self, features: Tensor, dtype: torch.dtype) -> Prepared:
-        """Casts a block of features (N, D) and measures its vectors."""
+    def prepare(self, features: Tensor, dtype: torch.dtype) -> FeatureBlock:
+        """Cast a block of features (N, D) and measure its vectors."""
 
     @abstractmethod
-    def approximate(self, query: Prepared, gallery: Prepared, out: Tensor) -> Tensor:
-        """Writes fast keys, less each query's `offset`, to `out` (Q, G) of the vectors' dtype.
+    def approximate(self, query: FeatureBlock, gallery: FeatureBlock, out: Tensor) -> Tensor:
+        """Write fast keys, less the `offset` of each query, to `out`.
+
+        Args:
+            query: Block of Q vectors.
+            gallery: Block of G vectors.
+            out: (Q, G) of the dtype of the vectors.
 
         Returns:
-            (Q,) float64, how far these keys can be from the exact ones; 0 where they are exact.
+            (Q,) float64, the largest possible error of these keys; 0 where they are exact.
         """
 
     @abstractmethod
     def offset(self, query: Tensor) -> Tensor:
-        """(Q,) float64, what `approximate` leaves out of the keys of these features (Q, D)."""
+        """Return the part of the keys (Q,) float64 of features (Q, D) that `approximate` omits."""
 
     @abstractmethod
     def _exact_pairs(self, query: Tensor, gallery: Tensor) -> Tensor:
-        """Keys (N,) of N pairs of float64 vectors, both (N, D) and both to be overwritten."""
+        """Return the keys (N,) of N pairs of float64 vectors (N, D), and overwrite the vectors."""
 
     def unscaled(self, keys: Tensor) -> Tensor:
-        """These exact keys as they are without the scale, so that those of two scales compare."""
+        """Return exact keys without the scale, so that keys of two scales compare."""
         return keys / self._scale**self.degree
 
     def distance(self, keys: Tensor) -> Tensor:
-        """The distances that these exact keys stand for."""
+        """Return the distances that exact keys stand for."""
         return self.unscaled(keys)
 
     def _cast(self, features: Tensor, dtype: torch.dtype) -> Tensor:
@@ -93,15 +105,17 @@ class Metric(ABC):
         return vectors if self._scale == 1 else vectors * self._scale
 
     def _integral(self, vectors: Tensor) -> bool:
-        as_given = self._scale == 1  # a scale may have made zeros of small values
-        return as_given and all(torch.equal(part, part.round()) for part in (vectors[:1], vectors))
+        if self._scale != 1:  # scaling may have turned small values into zeros
+            return False
+        # The first vector is mostly enough to say no.
+        return all(torch.equal(part, part.round()) for part in (vectors[:1], vectors))
 
     def exact(self, query: Tensor, gallery: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """The keys of the pairs `(rows[i], columns[i])`, the same in whatever block they stand.
+        """Return the keys of the pairs `(rows[i], columns[i])`, the same bits in any block.
 
         Args:
-            query: (Q, D) of any floating dtype; read as float32.
-            gallery: (G, D) likewise.
+            query: (Q, D) of any floating dtype; values count as float32.
+            gallery: (G, D), likewise.
             rows: (N,) int64 indices into query.
             columns: (N,) int64 indices into gallery.
 
@@ -109,8 +123,8 @@ class Metric(ABC):
             (N,) float64.
         """
         keys = torch.empty(len(rows), dtype=torch.float64, device=query.device)
-        step = max(1, EXACT_PAIR_VALUES // query.shape[1])
-        # Memory is taken once: to get it anew for each step costs more than the arithmetic.
+        step = max(1, VALUES_AT_ONCE // query.shape[1])
+        # Buffers are reused: allocating them for each step costs more than the arithmetic.
         chosen = [side.new_empty(step, side.shape[1]) for side in (query, gallery)]
         vectors = torch.empty(2, *chosen[0].shape, dtype=torch.float64, device=query.device)
         with single_thread():
@@ -127,141 +141,148 @@ class Metric(ABC):
         return keys
 
 
-class Euclidean(Metric):
-    """The straight-line distance; its keys are squared distances."""
+class Euclidean(DistanceMetric):
+    """Compute |q - g|, the straight-line distance; its keys are squared distances."""
 
     degree = 2
 
-    def prepare(self, features: Tensor, dtype: torch.dtype) -> Prepared:
-        """See `Metric.prepare`."""
+    def prepare(self, features: Tensor, dtype: torch.dtype) -> FeatureBlock:
+        """Cast and measure vectors (see `DistanceMetric.prepare`)."""
         vectors = self._cast(features, dtype)
         if self._integral(vectors):
-            return Prepared(vectors, vectors.square().sum(dim=1).double(), integral=True)
-        return Prepared(vectors, squared_lengths(vectors), integral=False)
+            return FeatureBlock(vectors, vectors.square().sum(dim=1).double(), integral=True)
+        return FeatureBlock(vectors, squared_norms(vectors), integral=False)
 
-    def approximate(self, query: Prepared, gallery: Prepared, out: Tensor) -> Tensor:
-        """See `Metric.approximate`: |g|^2 - 2 q.g, a matrix product."""
-        product(-2 * query.vectors, gallery.vectors, out)
+    def approximate(self, query: FeatureBlock, gallery: FeatureBlock, out: Tensor) -> Tensor:
+        """Write |g|^2 - 2 q.g (see `DistanceMetric.approximate`)."""
+        dot_products(-2 * query.vectors, gallery.vectors, out)
         out += gallery.sizes.to(out.dtype)
-        # The product is of magnitude 2 |q| |g|, which is at most |q|^2 + |g|^2.
+        # The magnitude of the product is 2 |q| |g|, which is at most |q|^2 + |g|^2.
         largest = gallery.sizes.max()
         return _margin(
             query,
             gallery,
-            longest_sum(query.vectors.shape[1]),
+            max_roundings(query.vectors.shape[1]),
             query.sizes + largest,
             query.sizes + 2 * largest,
         )
 
     def offset(self, query: Tensor) -> Tensor:
-        """See `Metric.offset`: |q|^2."""
+        """Return |q|^2 (see `DistanceMetric.offset`)."""
         return tree_sum(self._cast(query, torch.float64).square())
 
     def _exact_pairs(self, query: Tensor, gallery: Tensor) -> Tensor:
         return tree_sum(query.sub_(gallery).square_())
 
     def distance(self, keys: Tensor) -> Tensor:
-        """The root of the squared distance."""
+        """Return the square root of unscaled keys."""
         return self.unscaled(keys).sqrt()
 
 
-class Cosine(Metric):
-    """1 - cos of the angle; a vector of zeros is at distance 1 from everything."""
+class Cosine(DistanceMetric):
+    """Compute 1 - q.g / (|q| |g|); a vector of zeros has distance 1 from every other."""
 
     degree = 0
 
-    def prepare(self, features: Tensor, dtype: torch.dtype) -> Prepared:
-        """See `Metric.prepare`; vectors are brought to length 1."""
+    def prepare(self, features: Tensor, dtype: torch.dtype) -> FeatureBlock:
+        """Bring vectors to length 1 (see `DistanceMetric.prepare`)."""
         vectors = self._cast(features, dtype)
-        norms = squared_lengths(vectors).sqrt()
-        faint = norms < FAINT
-        if faint.any():  # of a length that float32 holds with few digits, or of none
-            vectors = torch.where(faint[:, None], vectors / FAINT, vectors)
-            norms = torch.where(faint, norms / FAINT, norms)
+        norms = squared_norms(vectors).sqrt()
+        small = norms < SMALL_NORM
+        if small.any():  # float32 holds such a length with few digits, or as zero
+            vectors = torch.where(small[:, None], vectors / SMALL_NORM, vectors)
+            norms = torch.where(small, norms / SMALL_NORM, norms)
             norms = torch.where(norms == 0, 1, norms)
-        return Prepared(vectors / norms.to(dtype)[:, None], torch.ones_like(norms), integral=False)
+        return FeatureBlock(
+            vectors / norms.to(dtype)[:, None], torch.ones_like(norms), integral=False
+        )
 
-    def approximate(self, query: Prepared, gallery: Prepared, out: Tensor) -> Tensor:
-        """See `Metric.approximate`: - q.g, a matrix product."""
-        product(-query.vectors, gallery.vectors, out)
+    def approximate(self, query: FeatureBlock, gallery: FeatureBlock, out: Tensor) -> Tensor:
+        """Write -q.g (see `DistanceMetric.approximate`)."""
+        dot_products(-query.vectors, gallery.vectors, out)
         return _margin(
-            query, gallery, longest_sum(query.vectors.shape[1]), query.sizes, query.sizes
+            query, gallery, max_roundings(query.vectors.shape[1]), query.sizes, query.sizes
         )
 
     def offset(self, query: Tensor) -> Tensor:
-        """See `Metric.offset`: 1."""
+        """Return 1 (see `DistanceMetric.offset`)."""
         return query.new_ones(len(query), dtype=torch.float64)
 
     def _exact_pairs(self, query: Tensor, gallery: Tensor) -> Tensor:
         dot = tree_sum(query * gallery)
         squares = tree_sum(query.square_()) * tree_sum(gallery.square_())
-        # One division of squares, not two by roots: parallel vectors of whole numbers then tie.
+        # One division of squares, not two by roots, lets parallel integer vectors tie.
         squared_cosine = dot.square() / torch.where(squares == 0, 1, squares)
         return 1 - dot.sign() * squared_cosine.clamp(max=1).sqrt()
 
 
-class Manhattan(Metric):
-    """The sum of absolute differences (L1)."""
+class Manhattan(DistanceMetric):
+    """Compute sum |q_i - g_i|, the L1 distance; its keys are the distances."""
 
     degree = 1
 
-    def prepare(self, features: Tensor, dtype: torch.dtype) -> Prepared:
-        """See `Metric.prepare`."""
+    def prepare(self, features: Tensor, dtype: torch.dtype) -> FeatureBlock:
+        """Cast and measure vectors (see `DistanceMetric.prepare`)."""
         vectors = self._cast(features, dtype)
         sums = torch.linalg.vector_norm(vectors, ord=1, dim=1).double()
-        return Prepared(vectors, sums, self._integral(vectors))
+        return FeatureBlock(vectors, sums, self._integral(vectors))
 
-    def approximate(self, query: Prepared, gallery: Prepared, out: Tensor) -> Tensor:
-        """See `Metric.approximate`."""
+    def approximate(self, query: FeatureBlock, gallery: FeatureBlock, out: Tensor) -> Tensor:
+        """Write the distances (see `DistanceMetric.approximate`)."""
         out.copy_(torch.cdist(query.vectors, gallery.vectors, p=1))
         magnitude = query.sizes + gallery.sizes.max()
         return _margin(query, gallery, query.vectors.shape[1], magnitude, magnitude)
 
     def offset(self, query: Tensor) -> Tensor:
-        """See `Metric.offset`: nothing."""
+        """Return 0 (see `DistanceMetric.offset`)."""
         return query.new_zeros(len(query), dtype=torch.float64)
 
     def _exact_pairs(self, query: Tensor, gallery: Tensor) -> Tensor:
         return tree_sum(query.sub_(gallery).abs_())
 
 
-DISTANCE_METRICS: dict[str, Callable[[float], Metric]] = {
+DISTANCE_METRICS: dict[str, Callable[[float], DistanceMetric]] = {
     "euclidean": Euclidean,
     "cosine": Cosine,
     "l1": Manhattan,
 }
+"""The distance metrics by name, each built from a scale."""
 
 
-def build_distance_metric(name: str, scale: float = 1.0) -> Metric:
-    """The metric of this name, for features that `scale` brings to a comfortable size.
+def build_distance_metric(name: str, scale: float = 1.0) -> DistanceMetric:
+    """Return the distance metric of a name.
+
+    Args:
+        name: Key of `DISTANCE_METRICS`.
+        scale: Power of two to multiply features by, so that float32 holds their squares.
 
     Raises:
-        ValueError: there is none.
+        ValueError: There is no metric of that name.
     """
     check_choice("metric", name, tuple(DISTANCE_METRICS))
     return DISTANCE_METRICS[name](scale)
 
 
 def _margin(
-    query: Prepared, gallery: Prepared, longest: int, summed: Tensor, magnitude: Tensor
+    query: FeatureBlock, gallery: FeatureBlock, rounded: int, summed: Tensor, magnitude: Tensor
 ) -> Tensor:
-    """How far fast keys may be off.
+    """Return the largest possible error (Q,) float64 of fast keys.
 
     Args:
-        query: what the keys were computed from.
-        gallery: likewise.
-        longest: how many roundings a term of the long sum goes through.
-        summed: (Q,) the most that the magnitudes in the long sum add up to.
-        magnitude: (Q,) the same with what is added to that sum in a few more steps.
+        query: Block of Q vectors that the keys were computed from.
+        gallery: Block of the other vectors.
+        rounded: Most roundings of any term of the long sum.
+        summed: (Q,) bound of the sum of magnitudes in the long sum.
+        magnitude: (Q,) the same, with the terms that are added in a few more steps.
     """
     unit = torch.finfo(query.vectors.dtype).eps / 2
-    if query.integral and gallery.integral and magnitude.max() < min(1 / unit, LARGEST_WHOLE):
+    if query.integral and gallery.integral and magnitude.max() < min(1 / unit, MAX_INTEGER):
         return torch.zeros_like(magnitude)
     values = query.vectors.shape[1]
-    # The exact keys are float64, whose own roundings count beside those of a float64 product.
-    roundings = longest * unit + values * torch.finfo(torch.float64).eps
+    # Exact keys are rounded as well, which counts where fast keys are float64 too.
+    roundings = rounded * unit + values * torch.finfo(torch.float64).eps
     return (
         summed * (roundings / (1 - 2 * roundings))
-        + magnitude * (SPARE_ROUNDINGS * unit)
-        + values * TINY
+        + magnitude * (EXTRA_ROUNDINGS * unit)
+        + values * UNDERFLOW
     )

@@ -1,4 +1,4 @@
-"""The best gallery images of each query, exactly, without the whole distance matrix."""
+"""Find the nearest gallery images of each query exactly, without a whole distance matrix."""
 
 from typing import overload
 
@@ -14,21 +14,25 @@ from reidray.retrieval.array_inputs import (
     check_choice,
     check_count,
     check_distance,
-    read_features,
+    check_features,
 )
 from reidray.retrieval.distances import (
     DISTANCE_METRICS,
-    Metric,
-    Prepared,
+    DistanceMetric,
+    FeatureBlock,
     build_distance_metric,
 )
 from reidray.retrieval.numerics import full_precision, single_thread
 
 GROUP = 64
-MOST_ROWS = 1024
-MOST_COLUMNS = 4096  # of a block that stays in a processor's cache
-SPARE = 16
-BYTES_PER_CANDIDATE = 96  # its place, its keys and their sorting
+"""Adjacent keys whose minimum decides whether any of them is looked at."""
+MAX_ROWS = 1024
+MAX_COLUMNS = 4096
+"""Width of a block that stays in a processor's cache."""
+EXTRA_CANDIDATES = 16
+"""Images beyond k that are kept by their fast keys until exact keys decide."""
+BYTES_PER_CANDIDATE = 96
+"""Memory for the position of a candidate, its keys and their sorting."""
 
 
 @overload
@@ -60,46 +64,55 @@ def top_k(
     max_distance: float | None = None,
     memory_mb: float = 512,
 ) -> tuple[Array, Array]:
-    """The k nearest gallery images of each query, best first.
+    """Return the k nearest gallery images of each query, nearest first.
 
-    Exact: the order is that of float64 distances, and equal ones are ordered by the lower gallery
-    index, so the result is the same for every block size, number of threads and machine.
+    The search is exact: float64 distances decide the order, and the lower gallery index comes first
+    where they are equal. Every block size, number of threads and machine gives the same result.
+
+    >>> import numpy as np
+    >>> query = np.array([[0.0, 0.0]], np.float32)
+    >>> gallery = np.array([[3, 4], [0, 1], [1, 0]], np.float32)
+    >>> distances, indices = top_k(query, gallery, k=3)
+    >>> distances.tolist(), indices.tolist()  # 1 and 2 are equally near
+    ([[1.0, 1.0, 5.0]], [[1, 2, 0]])
+    >>> top_k(query, gallery, k=3, max_distance=2)[1].tolist()
+    [[1, 2, -1]]
 
     Args:
         query: (Q, D) float32, float16 or bfloat16; NumPy or PyTorch, on any device.
         gallery: (G, D) of the same library, on the same device.
-        k: how many; more than G gives all G.
+        k: Number of images; all G where it exceeds G.
         metric: "euclidean", "cosine" or "l1".
-        max_distance: images farther than this are left out: in their place stand an infinite
-            distance and the index -1. `open_set` finds a good one.
-        memory_mb: megabytes to work in, beyond inputs and result.
+        max_distance: Largest distance of an image; infinity and the index -1 replace images beyond
+            it. `reidray.metrics.evaluate_open_set` finds a suitable one.
+        memory_mb: Working memory in megabytes, beyond inputs and result.
 
     Returns:
         Distances (Q, k) float32 and indices into the gallery (Q, k) int64, of the library and on
         the device of the inputs.
 
     Raises:
-        ValueError: an argument is not as said here; the message names it.
+        ValueError: An argument is not as described; the message names it.
     """
     check_count("k", k)
     check_at_least("memory_mb", memory_mb, 1)
     check_choice("metric", metric, tuple(DISTANCE_METRICS))
     check_distance("max_distance", max_distance)
-    queries, images, scale = read_features(query, gallery)
-    how = build_distance_metric(metric, scale)
+    queries, images, scale = check_features(query, gallery)
+    chosen = build_distance_metric(metric, scale)
     with full_precision(queries.device):
-        keys, indices = nearest(queries, images, min(k, len(images)), how, memory_mb)
-        distances = how.distance(keys)
+        keys, indices = nearest(queries, images, min(k, len(images)), chosen, memory_mb)
+        distances = chosen.distance(keys)
         if max_distance is not None:
-            leave_out_farther(distances, indices, max_distance)
+            drop_farther(distances, indices, max_distance)
         distances = distances.float()
     if isinstance(query, Tensor):
         return distances, indices
     return distances.numpy(), indices.numpy()
 
 
-def leave_out_farther(distances: Tensor, indices: Tensor, max_distance: float) -> None:
-    """Puts infinity and -1 in place of what is farther away, in distances and indices (Q, k)."""
+def drop_farther(distances: Tensor, indices: Tensor, max_distance: float) -> None:
+    """Write infinity and -1 over the distances and indices (Q, k) beyond `max_distance`."""
     far = distances > max_distance
     distances[far] = torch.inf
     indices[far] = -1
@@ -109,15 +122,24 @@ def nearest(
     query: Tensor,
     gallery: Tensor,
     k: int,
-    metric: Metric,
+    metric: DistanceMetric,
     memory_mb: float,
     *,
     farthest: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Exact keys (Q, k) float64 and gallery indices (Q, k) int64 of the k nearest, k <= G.
+    """Return the keys and indices of the k nearest gallery images, nearest first.
 
-    Where `farthest` (Q,) float32 is given, it is raised to each query's largest fast key, which is
-    less its offset.
+    Args:
+        query: (Q, D) features.
+        gallery: (G, D) features.
+        k: Number of images, at most G.
+        metric: Distance between features.
+        memory_mb: Working memory in megabytes.
+        farthest: (Q,) float32; raised in place to the largest fast key of each query, without its
+            `DistanceMetric.offset`.
+
+    Returns:
+        Exact keys (Q, k) float64 and gallery indices (Q, k) int64.
     """
     budget = int(memory_mb * 2**20 / 4)
     at_once = max(1, budget // (4 * query.shape[1]))
@@ -131,13 +153,18 @@ def nearest(
 
 
 def _nearest(
-    query: Tensor, gallery: Tensor, k: int, metric: Metric, budget: int, farthest: Tensor | None
+    query: Tensor,
+    gallery: Tensor,
+    k: int,
+    metric: DistanceMetric,
+    budget: int,
+    farthest: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    columns = min(len(gallery), MOST_COLUMNS, max(GROUP, budget // (8 * query.shape[1])))
-    rows = min(len(query), MOST_ROWS, max(1, budget // (4 * columns)))
+    columns = min(len(gallery), MAX_COLUMNS, max(GROUP, budget // (8 * query.shape[1])))
+    rows = min(len(query), MAX_ROWS, max(1, budget // (4 * columns)))
     buffer = torch.empty(rows * (columns + GROUP), dtype=torch.float32, device=query.device)
     blocks = [
-        _BestOfBlock(query[top : top + rows], gallery, k, metric, buffer)
+        _BlockSearch(query[top : top + rows], gallery, k, metric, buffer)
         for top in range(0, len(query), rows)
     ]
     for left in range(0, len(gallery), columns):
@@ -151,15 +178,16 @@ def _nearest(
     return torch.cat([keys for keys, _ in best]), torch.cat([indices for _, indices in best])
 
 
-class _BestOfBlock:
-    """What may be among the best k of the images visited so far, for a block of queries (B, D).
+class _BlockSearch:
+    """Hold the candidates for the k nearest images of a block of queries (B, D).
 
-    A few more than k are kept by their fast keys, and exact keys decide between them in the end.
-    Only where more than those few are too much alike, exact keys are needed on the way.
+    A few more candidates than k are kept by their fast keys, and exact keys decide between them in
+    the end. Exact keys are computed on the way only where more candidates than these are too close
+    to call.
     """
 
     def __init__(
-        self, query: Tensor, gallery: Tensor, k: int, metric: Metric, buffer: Tensor
+        self, query: Tensor, gallery: Tensor, k: int, metric: DistanceMetric, buffer: Tensor
     ) -> None:
         self._query = query
         self._gallery = gallery
@@ -169,15 +197,20 @@ class _BestOfBlock:
         self._offset = metric.offset(query)
         self._ready = metric.prepare(query, torch.float32)
         self._margin = torch.zeros_like(self._offset)
-        # (B, k + SPARE), the least first; infinite where there is nothing yet.
-        self._keys = torch.full((len(query), k + SPARE), torch.inf, device=query.device)
+        # (B, k + EXTRA_CANDIDATES), smallest first; infinite where there is no candidate yet.
+        self._keys = torch.full((len(query), k + EXTRA_CANDIDATES), torch.inf, device=query.device)
         self._indices = torch.full_like(self._keys, -1, dtype=torch.int64)
 
-    def visit(self, prepared: Prepared, left: int, budget: int) -> Tensor:
-        """Takes in the gallery images that stand at `left`, further on than all before.
+    def visit(self, prepared: FeatureBlock, left: int, budget: int) -> Tensor:
+        """Add the candidates among the next N gallery images.
+
+        Args:
+            prepared: Features of the images.
+            left: Index of the first image, larger than all indices before.
+            budget: Working memory in bytes.
 
         Returns:
-            Their fast keys (B, N), until the next visit.
+            Fast keys (B, N) of the images, valid until the next call.
         """
         images = len(prepared.vectors)
         width = -(-images // GROUP) * GROUP
@@ -195,18 +228,18 @@ class _BestOfBlock:
             for top in range(0, len(padded), rows):
                 part = slice(top, top + rows)
                 found = _at_most(groups[part], promising[part], limit[part])
-                self._take(found[0] + top, found[1], left, block)
+                self._insert(found[0] + top, found[1], left, block)
         return block
 
     def best(self) -> tuple[Tensor, Tensor]:
-        """Exact keys (B, k) float64, least first, and their gallery indices (B, k) int64."""
+        """Return the exact keys (B, k) float64, smallest first, and indices (B, k) int64."""
         rows = torch.arange(len(self._query), device=self._query.device)
         exact = self._exact(rows, self._keys, self._indices)
         place = self._best_places(exact, self._indices)
         return exact.gather(1, place), self._indices.gather(1, place)
 
-    def _take(self, rows: Tensor, columns: Tensor, left: int, block: Tensor) -> None:
-        """Puts pairs, ordered by row and column, among what is kept."""
+    def _insert(self, rows: Tensor, columns: Tensor, left: int, block: Tensor) -> None:
+        """Insert pairs, which are ordered by row and column, into the candidates."""
         if len(rows) == 0:
             return
         touched, row, counts = torch.unique_consecutive(
@@ -220,25 +253,26 @@ class _BestOfBlock:
         # A stable sort keeps equal keys in the gallery's order.
         keys, order = torch.cat([self._keys[touched], new_keys], dim=1).sort(dim=1, stable=True)
         indices = torch.cat([self._indices[touched], new_indices], dim=1).gather(1, order)
-        kept = self._k + SPARE
+        kept = self._k + EXTRA_CANDIDATES
         dropped = keys[:, kept]
         crowded = dropped.isfinite() & (dropped <= self._possible(touched, keys))
         crowded &= self._margin[touched] > 0
         if crowded.any():
-            settled = self._settled(touched[crowded], keys[crowded], indices[crowded])
-            keys[crowded], indices[crowded] = settled
+            best = self._k_best(touched[crowded], keys[crowded], indices[crowded])
+            keys[crowded], indices[crowded] = best
         self._keys[touched], self._indices[touched] = keys[:, :kept], indices[:, :kept]
 
-    def _settled(self, rows: Tensor, keys: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the keys (R, N) and indices of some rows the k best, told by their exact keys."""
+    def _k_best(self, rows: Tensor, keys: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the k best by exact keys of keys (R, N) and indices; infinity and -1 follow."""
         place = self._best_places(self._exact(rows, keys, indices), indices)
         best, order = keys.gather(1, place).sort(dim=1)
         rest = keys.shape[1] - self._k
-        settled = pad(best, (0, rest), value=torch.inf)
-        return settled, pad(indices.gather(1, place).gather(1, order), (0, rest), value=-1)
+        return pad(best, (0, rest), value=torch.inf), pad(
+            indices.gather(1, place).gather(1, order), (0, rest), value=-1
+        )
 
     def _exact(self, rows: Tensor, keys: Tensor, indices: Tensor) -> Tensor:
-        """(R, N) float64 exact keys; infinite where fast ones say not to be among the best."""
+        """Return exact keys (R, N) float64, infinite where fast keys rule an image out."""
         exact = torch.full_like(keys, torch.inf, dtype=torch.float64)
         possible = (keys <= self._possible(rows, keys)[:, None]) & (indices >= 0)
         row, place = possible.nonzero(as_tuple=True)
@@ -250,42 +284,42 @@ class _BestOfBlock:
         return exact
 
     def _best_places(self, exact: Tensor, indices: Tensor) -> Tensor:
-        """(R, k) where the best are, equal ones by the lower index."""
+        """Return the positions (R, k) of the best keys; the lower index wins a tie."""
         by_index = indices.argsort(dim=1)
         order = exact.gather(1, by_index).argsort(dim=1, stable=True)
         return by_index.gather(1, order[:, : self._k])
 
     def _possible(self, rows: Tensor, keys: Tensor) -> Tensor:
-        """(R,) up to which of the sorted fast keys (R, N) an image may be among the best k."""
+        """Return the largest fast key (R,) of an image that may be among the best k."""
         return _above(keys[:, self._k - 1].double() + 2 * self._margin[rows])
 
     def _limit(self, block: Tensor) -> Tensor:
-        """(B,) float32: an image with a fast key above this is not among the best k."""
+        """Return limits (B,) float32; an image with a larger fast key is not among the best k."""
         worst = self._keys[:, self._k - 1]
-        nothing_known = self._k < block.shape[1] and bool(worst.isinf().any())
-        if nothing_known:
+        too_few = self._k < block.shape[1] and bool(worst.isinf().any())
+        if too_few:
             worst = block.kthvalue(self._k, dim=1).values
-        # Where fast keys are exact, one that equals the worst of earlier blocks comes too late.
-        below = worst if nothing_known else worst.nextafter(torch.full_like(worst, -torch.inf))
+        # If fast keys are exact, a key equal to the worst of earlier blocks loses the tie.
+        below = worst if too_few else worst.nextafter(torch.full_like(worst, -torch.inf))
         possible = _above(worst.double() + 2 * self._margin)
         limit = torch.where(self._margin == 0, below, possible)
         return limit.clamp(max=torch.finfo(torch.float32).max)
 
 
 def _above(limit: Tensor) -> Tensor:
-    """The limits, rounded up to float32."""
+    """Round limits up to float32."""
     rounded = limit.float()
     return rounded.nextafter(torch.full_like(rounded, torch.inf))
 
 
 def _at_most(groups: Tensor, promising: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and columns, in order, of the keys up to their row's limit.
+    """Return rows and columns, in order, of the keys that do not exceed the limit of their row.
 
     Args:
-        groups: (B, N, GROUP) keys, the columns of a row in groups.
-        promising: (B, N) the groups to look into.
-        limit: (B,).
+        groups: (B, N, GROUP) keys, the columns of each row in groups.
+        promising: (B, N) bool, the groups to look into.
+        limit: (B,) limits.
     """
     rows, group = promising.nonzero(as_tuple=True)
-    hit, place = (groups[rows, group] <= limit[rows, None]).nonzero(as_tuple=True)
-    return rows[hit], group[hit] * GROUP + place
+    hit, position = (groups[rows, group] <= limit[rows, None]).nonzero(as_tuple=True)
+    return rows[hit], group[hit] * GROUP + position

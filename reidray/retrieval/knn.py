@@ -1,4 +1,4 @@
-"""Naming a person by a vote of the nearest gallery images, as classical evaluation does."""
+"""Classify queries by a vote of their nearest gallery images."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,9 +7,9 @@ from reidray.retrieval.array_inputs import (
     Array,
     Integers,
     Labels,
-    as_labels,
     check_choice,
-    read_features,
+    check_features,
+    check_labels,
 )
 from reidray.retrieval.exact_search import top_k
 
@@ -26,38 +26,51 @@ def knn_classify(
     metric: str = "euclidean",
     memory_mb: float = 512,
 ) -> Integers:
-    """The person that the k nearest gallery images name for each query.
+    """Return for each query the person that its k nearest gallery images vote for.
 
-    Of several persons with as many votes it is the one whose image is nearest. The mean of
+    The vote is that of scikit-learn's `KNeighborsClassifier`:
+
+        person(q) = argmax_p  sum_{i = 1..k, id(g_i) = p} w_i
+
+    where g_1, ..., g_k are the nearest images and w_i is 1 (uniform) or 1 / d(q, g_i) (distance).
+    Of several persons with equal votes, the one whose image is nearest wins. The mean of
     `knn_classify(...) == query_ids` is the nearest-neighbour accuracy.
+
+    >>> import numpy as np
+    >>> gallery = np.array([[1.0], [2.0], [3.0]], np.float32)
+    >>> query = np.zeros((1, 1), np.float32)
+    >>> knn_classify(query, gallery, [7, 4, 4], k=1).tolist()
+    [7]
+    >>> knn_classify(query, gallery, [7, 4, 4], k=3).tolist()
+    [4]
+    >>> knn_classify(query, gallery, [7, 4, 4], k=3, weights="distance").tolist()  # 1 > 1/2 + 1/3
+    [7]
 
     Args:
         query: (Q, D) float32, float16 or bfloat16; NumPy or PyTorch, on any device.
         gallery: (G, D) of the same library, on the same device.
-        gallery_ids: (G,) whole numbers, the persons.
-        k: how many vote; more than G lets all G vote.
-        weights: "uniform" gives each image one vote, "distance" one over its distance (images at
-            distance 0 then overrule all others).
+        gallery_ids: (G,) whole numbers, the person of each image.
+        k: Number of images that vote; all G where it exceeds G.
+        weights: "uniform" or "distance". By distance, images at distance 0 overrule all others.
         metric: "euclidean", "cosine" or "l1".
-        memory_mb: megabytes to work in, beyond the inputs.
+        memory_mb: Working memory in megabytes, beyond the inputs.
 
     Returns:
         (Q,) int64.
 
     Raises:
-        ValueError: an argument is not as said here; the message names it.
+        ValueError: An argument is not as described; the message names it.
     """
     check_choice("weights", weights, WEIGHTS)
-    queries, images, _ = read_features(query, gallery)
-    ids = as_labels("gallery_ids", gallery_ids, len(images))
+    queries, images, _ = check_features(query, gallery)
+    ids = check_labels("gallery_ids", gallery_ids, len(images))
     found = top_k(queries, images, k, metric=metric, memory_mb=memory_mb)
     distances, indices = (part.cpu().numpy() for part in found)
-    voters = ids[indices]
-    return _elected(voters, _votes(distances, weights))
+    return _winners(ids[indices], _vote_weights(distances, weights))
 
 
-def _votes(distances: NDArray[np.float32], weights: str) -> NDArray[np.float64]:
-    """(Q, k) the weight of each neighbour's vote."""
+def _vote_weights(distances: NDArray[np.float32], weights: str) -> NDArray[np.float64]:
+    """Return the weight (Q, k) of the vote of each neighbour."""
     if weights == "uniform":
         return np.ones(distances.shape)
     same = distances == 0
@@ -65,11 +78,15 @@ def _votes(distances: NDArray[np.float32], weights: str) -> NDArray[np.float64]:
     return np.where(same.any(axis=1, keepdims=True), same, nearby)
 
 
-def _elected(voters: Integers, votes: NDArray[np.float64]) -> Integers:
-    """(Q,) whom most of the votes (Q, k) of `voters` (Q, k), the nearest first, are for."""
-    totals = np.zeros(votes.shape)
-    for place in range(voters.shape[1]):
-        totals += (voters == voters[:, place, None]) * votes[:, place, None]
-    # The first of equal totals is the nearest.
-    chosen = totals.argmax(axis=1)
-    return np.asarray(voters[np.arange(len(voters)), chosen])
+def _winners(ids: Integers, weights: NDArray[np.float64]) -> Integers:
+    """Return the person (Q,) with the largest total weight.
+
+    Args:
+        ids: (Q, k) person of each neighbour, nearest first.
+        weights: (Q, k) weight of its vote.
+    """
+    totals = np.zeros(weights.shape)
+    for neighbour in range(ids.shape[1]):
+        totals += (ids == ids[:, neighbour, None]) * weights[:, neighbour, None]
+    # argmax takes the first of equal totals, which is the nearest.
+    return np.asarray(ids[np.arange(len(ids)), totals.argmax(axis=1)])

@@ -1,4 +1,4 @@
-"""Sums of many products: fast ones with a small error, and exact ones in one fixed order."""
+"""Sum products: quickly with a bounded error, or exactly in one fixed order."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,17 +6,21 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-PIECE = 128
-LENGTH_PIECE = 32
-SPLIT_FROM = 1024
-COLUMNS = 1024  # few enough for a processor's cache to hold what is being summed
+CHUNK = 128
+"""Values of a long vector that `dot_products` sums in one go."""
+NORM_CHUNK = 32
+"""Values of a vector that `squared_norms` sums in its own dtype."""
+MIN_LENGTH_TO_SPLIT = 1024
+"""Vectors from this length on are summed in chunks; splitting shorter ones costs time."""
+COLUMNS = 1024
+"""Columns of a matrix product that a processor's cache holds while they are summed."""
 
 
 def tree_sum(values: Tensor) -> Tensor:
-    """The sum of each row of (N, D), folded in halves; overwrites `values`.
+    """Return the sum of each row of (N, D), and overwrite `values`.
 
-    Element-wise additions alone fix the order of summation, on every device and for any number
-    of rows and threads.
+    The second half of each row is added to the first until one column is left. Element-wise
+    additions have the same order on every device and for any number of rows and threads.
     """
     width = values.shape[1]
     while width > 1:
@@ -28,7 +32,7 @@ def tree_sum(values: Tensor) -> Tensor:
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Makes a float32 product one of float32 numbers, whatever the caller's training has set."""
+    """Compute float32 products in full float32, whatever precision the caller has set."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -40,7 +44,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def single_thread() -> Iterator[None]:
-    """For many small steps, whose threads would mostly wait for each other on a busy machine."""
+    """Use one thread: in many small steps, several would mostly wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -49,32 +53,38 @@ def single_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def product(query: Tensor, gallery: Tensor, out: Tensor) -> None:
-    """Writes q.g of all pairs; long vectors in pieces, as a sum of fewer terms has less error."""
-    length = _piece(query.shape[1])
+def dot_products(query: Tensor, gallery: Tensor, out: Tensor) -> None:
+    """Write the dot products of all pairs of (Q, D) and (G, D) to `out` (Q, G).
+
+    Long vectors are summed in chunks, because a sum of fewer terms has a smaller error.
+    """
+    length = _chunk(query.shape[1])
     for left in range(0, len(gallery), COLUMNS):
         images, block = gallery[left : left + COLUMNS], out[:, left : left + COLUMNS]
         torch.mm(query[:, :length], images[:, :length].T, out=block)
         for start in range(length, query.shape[1], length):
-            piece = slice(start, start + length)
-            block.addmm_(query[:, piece], images[:, piece].T)
+            chunk = slice(start, start + length)
+            block.addmm_(query[:, chunk], images[:, chunk].T)
 
 
-def longest_sum(values: int) -> int:
-    """How many roundings any term of `product` goes through, for vectors of so many values."""
-    return _piece(values) + values // _piece(values)
+def max_roundings(values: int) -> int:
+    """Return how often `dot_products` rounds any one term, for vectors of `values` values."""
+    return _chunk(values) + values // _chunk(values)
 
 
-def _piece(values: int) -> int:
-    """How many of a vector's values are summed in one go; to split a short one costs time."""
-    return PIECE if values >= SPLIT_FROM else values
+def _chunk(values: int) -> int:
+    """Return how many of the `values` of a vector are summed in one go."""
+    return CHUNK if values >= MIN_LENGTH_TO_SPLIT else values
 
 
-def squared_lengths(vectors: Tensor) -> Tensor:
-    """(N,) float64, rounded to the vectors' own dtype within short pieces only."""
-    pieces = vectors.shape[1] // LENGTH_PIECE
-    rest = vectors[:, pieces * LENGTH_PIECE :]
-    whole = vectors[:, : pieces * LENGTH_PIECE].view(len(vectors), pieces, LENGTH_PIECE)
+def squared_norms(vectors: Tensor) -> Tensor:
+    """Return the squared lengths (N,) float64 of vectors (N, D).
+
+    Only sums within short chunks are rounded to the dtype of the vectors.
+    """
+    chunks = vectors.shape[1] // NORM_CHUNK
+    rest = vectors[:, chunks * NORM_CHUNK :]
+    whole = vectors[:, : chunks * NORM_CHUNK].view(len(vectors), chunks, NORM_CHUNK)
     return _norm(whole).double().square().sum(dim=1) + _norm(rest).double().square()
 
 

@@ -1,6 +1,6 @@
-"""The nearest images in parts of a gallery, and how they become those of the whole.
+"""Search a gallery that comes in parts, and merge the results of the parts.
 
-Keys are exact, so that neither the split into parts nor their order leaves a trace in the result.
+Keys are exact, so the result depends neither on the split into parts nor on their order.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,50 +18,50 @@ from reidray.retrieval.array_inputs import (
     check_choice,
     check_count,
     check_distance,
-    read_features,
+    check_features,
 )
 from reidray.retrieval.arrow_features import to_matrix
 from reidray.retrieval.distances import DISTANCE_METRICS, build_distance_metric
-from reidray.retrieval.exact_search import leave_out_farther, nearest
+from reidray.retrieval.exact_search import drop_farther, nearest
 from reidray.retrieval.numerics import full_precision
 
 
 @dataclass(frozen=True)
-class Best:
-    """The nearest images of what was seen of a gallery.
+class Neighbours:
+    """Hold the nearest images in a part of a gallery.
 
     Attributes:
-        keys: (Q, N) float64, exact, in the features' own scale, least first.
-        indices: (Q, N) int64, the images' places, rising where keys are equal.
+        keys: (Q, N) float64 exact keys in the scale of the features, smallest first.
+        indices: (Q, N) int64 indices of the images, ascending where keys are equal.
     """
 
     keys: NDArray[np.float64]
     indices: Integers
 
-    def moved(self, places: int) -> "Best":
-        """The same images in a gallery that has so many more before them."""
-        return Best(self.keys, self.indices + places)
+    def shift(self, offset: int) -> "Neighbours":
+        """Return the same images in a gallery that has `offset` more images before them."""
+        return Neighbours(self.keys, self.indices + offset)
 
-    def within(
+    def to_distances(
         self, metric: str, max_distance: float | None
     ) -> tuple[NDArray[np.float32], Integers]:
-        """Distances (Q, N) float32 and indices; infinity and -1 for what is farther away."""
+        """Return distances (Q, N) float32 and indices; infinity and -1 beyond `max_distance`."""
         distances = build_distance_metric(metric).distance(torch.from_numpy(self.keys))
         indices = torch.from_numpy(self.indices)
         if max_distance is not None:
-            leave_out_farther(distances, indices, max_distance)
+            drop_farther(distances, indices, max_distance)
         return distances.float().numpy(), indices.numpy()
 
 
 @dataclass(frozen=True)
-class Search:
-    """What is looked for.
+class PartitionedSearch:
+    """Search the k nearest images of queries, part by part.
 
     Attributes:
         query: (Q, D) float32, all finite.
-        k: how many of the nearest.
+        k: Number of nearest images.
         metric: "euclidean", "cosine" or "l1".
-        memory_mb: megabytes to work in.
+        memory_mb: Working memory in megabytes.
     """
 
     query: NDArray[np.float32]
@@ -70,67 +70,67 @@ class Search:
     memory_mb: float
 
     @property
-    def rows_at_once(self) -> int:
-        """How many images to rank together: of float32, an eighth of the memory."""
+    def batch_size(self) -> int:
+        """Return how many images to search together: as float32, an eighth of the memory."""
         return max(1, int(self.memory_mb * 2**20 / 32 / self.query.shape[1]))
 
-    def nothing(self) -> Best:
-        """What is found where nothing is."""
+    def empty(self) -> Neighbours:
+        """Return the neighbours in an empty part."""
         none = np.empty((len(self.query), 0))
-        return Best(none, none.astype(np.int64))
+        return Neighbours(none, none.astype(np.int64))
 
-    def best_of(self, gallery: NDArray[np.generic]) -> Best:
-        """The nearest of some images (N, D) of any real dtype.
+    def search_matrix(self, gallery: NDArray[np.generic]) -> Neighbours:
+        """Return the nearest of some images (N, D) of any real dtype.
 
         Raises:
-            InvalidRowError: a row holds what is no finite number.
+            InvalidRowError: A row holds a value that is not finite.
         """
-        query, images, scale = read_features(self.query, gallery)
+        query, images, scale = check_features(self.query, gallery)
         metric, k = build_distance_metric(self.metric, scale), min(self.k, len(images))
         with full_precision(query.device):
             keys, indices = nearest(query, images.float(), k, metric, self.memory_mb / 2)
-        return Best(metric.unscaled(keys).numpy(), indices.numpy())
+        return Neighbours(metric.unscaled(keys).numpy(), indices.numpy())
 
-    def best_of_arrays(self, arrays: Iterable[pa.Array]) -> tuple[Best, int]:
-        """The nearest of all images in some arrays of lists, and how many images these are.
+    def search_arrays(self, arrays: Iterable[pa.Array]) -> tuple[Neighbours, int]:
+        """Return the nearest of all images in arrays of lists, and the number of these images.
 
         Raises:
             ValueError: The arrays do not hold lists of D numbers.
             InvalidRowError: A row is wrong; rows are counted from the first array.
         """
-        best, images = self.nothing(), 0
+        best, images = self.empty(), 0
         for features in self._batches(arrays):
-            with _counting_from(images):
-                found = self.best_of(features)
-            best = self.merge([best, found.moved(images)])
+            with _counting_rows_from(images):
+                found = self.search_matrix(features)
+            best = self.merge([best, found.shift(images)])
             images += len(features)
         return best, images
 
-    def merge(self, parts: Sequence[Best]) -> Best:
-        """The nearest of what was found in parts of a gallery, whatever the parts' order."""
+    def merge(self, parts: Sequence[Neighbours]) -> Neighbours:
+        """Return the nearest images of several parts of a gallery, in any order of the parts."""
         keys = np.concatenate([part.keys for part in parts], axis=1)
         indices = np.concatenate([part.indices for part in parts], axis=1)
         order = np.lexsort((indices, keys))[:, : self.k]
-        return Best(
+        return Neighbours(
             np.take_along_axis(keys, order, axis=1), np.take_along_axis(indices, order, axis=1)
         )
 
     def _batches(self, arrays: Iterable[pa.Array]) -> Iterator[NDArray[np.generic]]:
-        """Features (N, D) of `rows_at_once` images at most, without a copy where they lie so."""
+        """Yield features (N, D) of at most `batch_size` images, without a copy where possible."""
         waiting: list[NDArray[np.generic]] = []
         seen = 0
         for array in filter(len, arrays):
-            with _counting_from(seen):
+            with _counting_rows_from(seen):
                 matrix = to_matrix(array, self.query.shape[1])
             seen += len(matrix)
-            for start in range(0, len(matrix), self.rows_at_once):
-                part = matrix[start : start + self.rows_at_once]
-                if sum(map(len, waiting)) + len(part) > self.rows_at_once:
-                    ready, waiting = _joined(waiting), []
+            for start in range(0, len(matrix), self.batch_size):
+                part = matrix[start : start + self.batch_size]
+                if sum(map(len, waiting)) + len(part) > self.batch_size:
+                    ready, waiting = _concatenate(waiting), []
                     yield ready
                 waiting.append(part)
         if waiting:
-            yield _joined(waiting)
+            yield _concatenate(waiting)
 
 
 def top_k_from_parts(
@@ -142,47 +142,56 @@ def top_k_from_parts(
     max_distance: float | None = None,
     memory_mb: float = 512,
 ) -> tuple[NDArray[np.float32], Integers]:
-    """The k nearest gallery images of each query, best first, of a gallery that comes in parts.
+    """Return the k nearest images of each query in a gallery that comes in parts.
 
-    The result is that of `retrieval.top_k` over the whole gallery, bit by bit, whatever the parts.
+    The result has the same bits as that of `retrieval.top_k` over the whole gallery, for any split.
+
+    >>> query = np.zeros((1, 1), np.float32)
+    >>> parts = [
+    ...     (np.array([0, 2]), np.array([[3], [2]], np.float32)),
+    ...     (np.array([1]), np.array([[1]], np.float32)),
+    ... ]
+    >>> distances, indices = top_k_from_parts(query, parts, k=2)
+    >>> distances.tolist(), indices.tolist()
+    ([[1.0, 2.0]], [[1, 2]])
 
     Args:
         query: (Q, D) float32.
-        parts: of each the indices in the gallery, (N,) int64, which rise, and the features, (N, D)
-            float32.
-        k: how many; more than the gallery holds gives all of it.
+        parts: For each part the indices in the gallery, (N,) int64 ascending, and the features,
+            (N, D) float32.
+        k: Number of images; the whole gallery where it exceeds its size.
         metric: "euclidean", "cosine" or "l1".
-        max_distance: images farther than this are left out: in their place stand an infinite
-            distance and the index -1.
-        memory_mb: megabytes to work in, beyond query, part and result.
+        max_distance: Largest distance of an image; infinity and the index -1 replace images beyond
+            it.
+        memory_mb: Working memory in megabytes, beyond query, part and result.
 
     Returns:
         Distances (Q, k) float32 and indices into the gallery (Q, k) int64.
 
     Raises:
-        ValueError: an argument is not as said here; the message names it.
+        ValueError: An argument is not as described; the message names it.
     """
     check_count("k", k)
     check_choice("metric", metric, tuple(DISTANCE_METRICS))
     check_distance("max_distance", max_distance)
-    search = Search(query, k, metric, memory_mb)
-    best = search.nothing()
+    search = PartitionedSearch(query, k, metric, memory_mb)
+    best = search.empty()
     for indices, features in parts:
         if not len(indices):
             continue
-        found = search.best_of(features)
-        best = search.merge([best, Best(found.keys, indices[found.indices])])
-    return best.within(metric, max_distance)
+        found = search.search_matrix(features)
+        best = search.merge([best, Neighbours(found.keys, indices[found.indices])])
+    return best.to_distances(metric, max_distance)
 
 
-def _joined(parts: list[NDArray[np.generic]]) -> NDArray[np.generic]:
+def _concatenate(parts: list[NDArray[np.generic]]) -> NDArray[np.generic]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 @contextmanager
-def _counting_from(first: int) -> Iterator[None]:
-    """Names a bad row by its place in the whole, of which the rows here begin at `first`."""
+def _counting_rows_from(first: int) -> Iterator[None]:
+    """Add `first` to the index of an invalid row, to count it from the start of the gallery."""
     try:
         yield
     except InvalidRowError as error:
-        raise InvalidRowError(error.name, first + error.row, error.trouble) from None
+        raise InvalidRowError(error.name, first + error.row, error.reason) from None

@@ -1,7 +1,7 @@
-"""Re-ranking by k-reciprocal neighbours (Zhong et al. 2017), without a dense matrix.
+"""Re-rank a gallery by k-reciprocal neighbours (Zhong et al. 2017), without a dense matrix.
 
-Two images are alike where their neighbourhoods overlap. Neighbourhoods and their overlaps are
-sparse; of the original distances only a block at a time exists.
+Two images are similar where their neighbourhoods overlap. Neighbourhoods are sparse rows, and only
+one block of the original distances exists at a time.
 """
 
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ from reidray.retrieval.array_inputs import (
     check_at_least,
     check_choice,
     check_count,
-    read_features,
+    check_features,
 )
 from reidray.retrieval.distance_blocks import DistanceBlocks
-from reidray.retrieval.distances import DISTANCE_METRICS, Metric, build_distance_metric
+from reidray.retrieval.distances import DISTANCE_METRICS, DistanceMetric, build_distance_metric
 from reidray.retrieval.exact_search import nearest
 from reidray.retrieval.numerics import full_precision
 from reidray.retrieval.reciprocal_neighbours import (
@@ -37,12 +37,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Reranking:
-    """How to re-rank.
+    """Hold the parameters of re-ranking (see `rerank`).
 
     Attributes:
-        k1: images in a neighbourhood.
-        k2: neighbours whose neighbourhoods are averaged into an image's own; 1 keeps its own.
-        lambda_value: weight of the original distance, in 0..1; the rest is the Jaccard distance's.
+        k1: Number of images in a neighbourhood.
+        k2: Number of neighbours whose neighbourhoods are averaged, the image itself included; 1
+            averages none.
+        lambda_value: Weight of the original distance, 0 to 1; the Jaccard distance has the rest.
     """
 
     k1: int = 20
@@ -53,12 +54,12 @@ class Reranking:
         check_count("k1", self.k1)
         check_count("k2", self.k2)
         if self.k2 > self.k1:
-            raise ValueError(f"k2 is {self.k2}: expected at most k1, {self.k1}")
+            raise ValueError(f"`k2` is {self.k2}: expected at most `k1`, {self.k1}")
         if not 0 <= self.lambda_value <= 1:
-            raise ValueError(f"lambda_value is {self.lambda_value}: expected 0 to 1")
+            raise ValueError(f"`lambda_value` is {self.lambda_value}: expected 0 to 1")
 
     def __str__(self) -> str:
-        """As it stands behind a figure."""
+        """Return the parameters as a line of a report names them."""
         return f"re-ranked with k1={self.k1}, k2={self.k2}, lambda={self.lambda_value}"
 
 
@@ -97,38 +98,57 @@ def rerank(
     metric: str = "euclidean",
     memory_mb: float = 512,
 ) -> tuple[Array, Array]:
-    """The k best gallery images of each query after k-reciprocal re-ranking (Zhong et al. 2017).
+    """Return the k best gallery images of each query after k-reciprocal re-ranking.
 
-    The whole gallery takes part in the neighbourhoods: leave out junk before. Figures of the new
-    ranking come from `evaluate(..., reranking=Reranking(...))`.
+    The re-ranked distance (Zhong et al. 2017, "Re-ranking Person Re-identification with
+    k-reciprocal Encoding") is
+
+        d*(q, g) = lambda d(q, g)^2 / max_j d(q, j)^2 + (1 - lambda) J(q, g)
+        J(q, g)  = 1 - sum_j min(V_q,j, V_g,j) / sum_j max(V_q,j, V_g,j)
+
+    where V_i is the neighbourhood of image i: exp(-d(i, j)^2 / max_j d(i, j)^2) for the images j in
+    its expanded k1-reciprocal neighbours, divided by its sum, and then averaged over the k2 nearest
+    images of i.
+
+    The whole gallery takes part in the neighbourhoods: leave out junk images before the call.
+    `reidray.metrics.evaluate(..., reranking=Reranking(...))` computes metrics of the new ranking.
+
+    >>> import numpy as np
+    >>> gallery = np.array([[-5], [-8], [-9], [7]], np.float32)
+    >>> query = np.zeros((1, 1), np.float32)
+    >>> rerank(query, gallery, k=2, k1=2, k2=1)[1].tolist()  # -5 is nearer, but in a cluster
+    [[3, 0]]
 
     Args:
         query: (Q, D) float32, float16 or bfloat16; NumPy or PyTorch, on any device.
         gallery: (G, D) of the same library, on the same device.
-        k: how many; more than G gives all G.
-        k1: images in a neighbourhood.
-        k2: neighbours whose neighbourhoods are averaged into an image's own.
-        lambda_value: weight of the original distance, in 0..1.
+        k: Number of images; all G where it exceeds G.
+        k1: Number of images in a neighbourhood.
+        k2: Number of neighbours whose neighbourhoods are averaged, the image itself included.
+        lambda_value: Weight of the original distance, 0 to 1.
         metric: "euclidean", "cosine" or "l1".
-        memory_mb: megabytes to work in, beyond inputs, result and sparse neighbourhoods.
+        memory_mb: Working memory in megabytes, beyond inputs, result and neighbourhoods.
 
     Returns:
-        Re-ranked distances (Q, k) float32, best first, and indices into the gallery (Q, k) int64,
-        equal ones by the lower index; of the library and on the device of the inputs.
+        Re-ranked distances (Q, k) float32, best first, and indices into the gallery (Q, k) int64;
+        the lower index first where distances are equal; of the library and on the device of the
+        inputs.
 
     Raises:
-        ValueError: an argument is not as said here; the message names it.
+        ValueError: An argument is not as described; the message names it.
     """
     check_count("k", k)
     check_at_least("memory_mb", memory_mb, 1)
     check_choice("metric", metric, tuple(DISTANCE_METRICS))
     settings = Reranking(k1, k2, lambda_value)
-    queries, images, scale = read_features(query, gallery)
+    queries, images, scale = check_features(query, gallery)
     with full_precision(queries.device):
-        source = RerankedKeys(
+        blocks = RerankedDistances(
             queries, images, build_distance_metric(metric, scale), settings, memory_mb
         )
-        parts = [_best(source.keys(rows), min(k, len(images))) for rows in source.blocks()]
+        parts = [
+            _smallest(blocks.keys(rows), min(k, len(images))) for rows in blocks.query_blocks()
+        ]
     distances, indices = (np.concatenate(part) for part in zip(*parts, strict=True))
     if isinstance(query, Tensor):
         device = query.device
@@ -136,31 +156,42 @@ def rerank(
     return distances, indices
 
 
-def _best(rows: Floats, k: int) -> tuple[NDArray[np.float32], Integers]:
-    """The k least of each row (B, G), equal ones by the lower column."""
-    worst = np.partition(rows, k - 1, axis=1)[:, k - 1]
-    indices = np.empty((len(rows), k), np.int64)
-    for place, (row, limit) in enumerate(zip(rows, worst, strict=True)):
+def _smallest(distances: Floats, k: int) -> tuple[NDArray[np.float32], Integers]:
+    """Return the k smallest of each row (B, G) and their columns; the lower column wins a tie."""
+    limits = np.partition(distances, k - 1, axis=1)[:, k - 1]
+    indices = np.empty((len(distances), k), np.int64)
+    for index, (row, limit) in enumerate(zip(distances, limits, strict=True)):
         candidates = np.flatnonzero(row <= limit)
-        indices[place] = candidates[row[candidates].argsort(kind="stable")[:k]]
-    return np.take_along_axis(rows, indices, axis=1).astype(np.float32), indices
+        indices[index] = candidates[row[candidates].argsort(kind="stable")[:k]]
+    return np.take_along_axis(distances, indices, axis=1).astype(np.float32), indices
 
 
-class RerankedKeys:
-    """Re-ranked distances of all pairs of a query and a gallery image, block by block."""
+class RerankedDistances:
+    """Compute the re-ranked distances of all pairs of a query and a gallery image, by blocks.
+
+    Args:
+        query: (Q, D) features.
+        gallery: (G, D) features.
+        metric: Distance between features.
+        settings: Parameters of the re-ranking.
+        memory_mb: Working memory in megabytes, beyond the features and the neighbourhoods.
+
+    Raises:
+        ValueError: There are no more than `k1` images.
+    """
 
     def __init__(
         self,
         query: Tensor,
         gallery: Tensor,
-        metric: Metric,
+        metric: DistanceMetric,
         settings: Reranking,
         memory_mb: float,
     ) -> None:
         images, k1 = len(query) + len(gallery), settings.k1
         if k1 >= images:
             raise ValueError(
-                f"k1 is {k1}: expected fewer than the {images} images of query and gallery"
+                f"`k1` is {k1}: expected fewer than the {images} images of query and gallery"
             )
         self._original = DistanceBlocks(query, gallery, metric, memory_mb)
         self._metric, self._lambda = metric, settings.lambda_value
@@ -171,7 +202,7 @@ class RerankedKeys:
         offset = metric.offset(joint)
         self._offset = offset[: len(query)].cpu()
         self._farthest = self._squares(largest + offset).cpu().numpy()
-        # Where all images are the same there is no distance to be relative to.
+        # If all images are equal, the farthest is at distance 0: avoid a division by it.
         self._farthest[self._farthest == 0] = 1
         pattern = reciprocal_neighbours(neighbours, k1)
         weights = np.exp(-self._relative_distances(joint, row_indices(pattern), pattern.indices))
@@ -179,12 +210,12 @@ class RerankedKeys:
         self._neighbourhoods = mean_of_rows(own, neighbours[:, : settings.k2])
         self._by_column = self._neighbourhoods.tocsc()
 
-    def blocks(self) -> Iterator[Integers]:
-        """Indices of the queries whose distances fit the budget together."""
-        return self._original.blocks()
+    def query_blocks(self) -> Iterator[Integers]:
+        """Yield the indices of the queries whose distances fit in the working memory together."""
+        return self._original.query_blocks()
 
     def keys(self, queries: Integers) -> Floats:
-        """Distances (B, G) of these queries (B,)."""
+        """Return the re-ranked distances (B, G) of queries (B,)."""
         keys, _ = self._original.keys(queries, torch.float32)
         squared = self._squares(torch.from_numpy(keys) + self._offset[queries, None])
         distances = squared.numpy() * (self._lambda / self._farthest[queries, None])
@@ -193,17 +224,20 @@ class RerankedKeys:
         return np.asarray(distances)
 
     def _squares(self, keys: Tensor) -> Tensor:
-        """The squared distances that keys stand for."""
+        """Return the squared distances that keys stand for."""
         return self._metric.distance(keys.clamp(min=0)).square()
 
     def _relative_distances(self, joint: Tensor, rows: Integers, columns: Integers) -> Floats:
-        """Squared distances (P,) of pairs, as shares of the row's farthest."""
-        places = [torch.from_numpy(indices).to(joint.device) for indices in (rows, columns)]
-        squared = self._squares(self._metric.exact(joint, joint, *places))
+        """Return the squared distances (P,) of pairs, divided by the farthest of each row."""
+        pairs = [
+            torch.from_numpy(indices.astype(np.int64, copy=False)).to(joint.device)
+            for indices in (rows, columns)
+        ]
+        squared = self._squares(self._metric.exact(joint, joint, *pairs))
         return np.asarray(squared.cpu().numpy() / self._farthest[rows])
 
     def _jaccard(self, query: int) -> Floats:
-        """(G,) Jaccard distances of a query to the gallery."""
+        """Return the Jaccard distances (G,) of a query to the gallery."""
         own = self._neighbourhoods[[query]]
         others = self._by_column[:, own.indices]
         shared = np.minimum(np.repeat(own.data, np.diff(others.indptr)), others.data)

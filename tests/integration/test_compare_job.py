@@ -58,13 +58,13 @@ def refused(data, output, **changes):
 def test_validation_people_stand_in_for_a_gallery_of_one_image_each(single_shot, tmp_path):
     images = read_comparison_data(asked(single_shot, tmp_path / "out"))
     assert images.protocol == "single_shot"
-    assert [len(labels.people) for labels in images.sets[:2]] == [10, 10]
-    query, gallery = images.sets[-2:]
-    assert set(query.people) == set(gallery.people)
-    assert not set(query.people) & set(images.train.people)
-    cameras = list(zip(query.people, query.cameras, strict=True))
+    assert [len(labels.person_ids) for labels in (images.query, images.gallery)] == [10, 10]
+    query, gallery = (images.sets[name] for name in images.neighbour_sets)
+    assert set(query.person_ids) == set(gallery.person_ids)
+    assert not set(query.person_ids) & set(images.train.person_ids)
+    cameras = list(zip(query.person_ids, query.camera_ids, strict=True))
     assert len(set(cameras)) == len(cameras)
-    assert len(query.people) + len(gallery.people) + len(images.train.people) == 48
+    assert len(query.person_ids) + len(gallery.person_ids) + len(images.train.person_ids) == 48
 
 
 def test_a_gallery_of_several_images_names_people_itself(tmp_path):
@@ -77,8 +77,8 @@ def test_a_gallery_of_several_images_names_people_itself(tmp_path):
     images = read_comparison_data(asked(tmp_path, tmp_path / "out"))
     assert images.protocol == "market1501"
     assert read_comparison_data(asked(tmp_path, tmp_path / "out", protocol="all")).protocol == "all"
-    assert [len(labels.people) for labels in images.sets] == [8, 40]
-    assert "gallery" in images.naming
+    assert [len(labels.person_ids) for labels in images.sets.values()] == [8, 40]
+    assert images.neighbour_sets == ("query", "gallery")
 
 
 def test_a_set_without_query_is_refused(tmp_path):
@@ -90,10 +90,10 @@ def test_a_set_without_query_is_refused(tmp_path):
 
 
 def test_more_components_than_images_are_refused(single_shot, tmp_path):
-    learnt = len(read_comparison_data(asked(single_shot, tmp_path / "out")).train.people)
+    learnt = len(read_comparison_data(asked(single_shot, tmp_path / "out")).train.person_ids)
     told = refused(single_shot, tmp_path / "out", pca=(0.9, 60))
-    assert "--pca 60" in told
-    assert f"{learnt} images" in told
+    assert "`pca=60`" in told
+    assert f"{learnt} training images" in told
 
 
 def test_an_output_that_holds_something_is_refused(single_shot, tmp_path):
@@ -155,11 +155,11 @@ def qut_set(root, cameras):
 
 def test_people_with_one_image_in_each_camera_are_named_by_their_other_images(tmp_path):
     images = read_comparison_data(asked(qut_set(tmp_path, (1, 2)), tmp_path / "out"))
-    query, gallery = images.sets[-2:]
-    assert sorted(query.people) == sorted(gallery.people)
-    assert len(set(query.people)) == len(query.people)
+    query, gallery = (images.sets[name] for name in images.neighbour_sets)
+    assert sorted(query.person_ids) == sorted(gallery.person_ids)
+    assert len(set(query.person_ids)) == len(query.person_ids)
 
 
 def test_validation_people_with_one_image_each_are_refused_before_ray(tmp_path):
     told = refused(qut_set(tmp_path, (1,)), tmp_path / "out")
-    assert "none of these has two images: raise --val-fraction" in told
+    assert "none of these has two images: raise `val_fraction`" in told

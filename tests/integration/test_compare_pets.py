@@ -65,8 +65,8 @@ def test_what_cannot_be_compared_is_refused_before_ray_is_asked(pets, tmp_path):
     person = saved(tmp_path / "person", "vgg_triplet_rgb")
     for models, complaint in (
         ((), "nothing to compare"),
-        ((two,), "names 2 classes and .* has 3"),
-        ((person,), "names no classes: its network is 'vgg_triplet_rgb'"),
+        ((two,), "predicts 2 classes and .* has 3"),
+        ((person,), "predicts no classes: its network is 'vgg_triplet_rgb'"),
     ):
         with pytest.raises(UserError, match=complaint):
             compare(pets, tmp_path / "out", *models)

@@ -103,35 +103,35 @@ def changed(row, value):
     [
         (
             lambda: in_blocks(40, 90, gallery=changed(117, np.nan)),
-            "gallery row 117 holds NaN, infinity or more than float32 can hold",
+            "`gallery` row 117 holds NaN, infinity or more than float32 can hold",
         ),
         (
             lambda: in_blocks(90, gallery=GALLERY[:, :3].copy()),
-            "gallery row 0 has 3 values: expected the query's 5",
+            "`gallery` row 0 has 3 values: expected the query's 5",
         ),
         (
             lambda: ray.data.from_arrow([table_of(GALLERY[:9]), table_of(GALLERY[:9, :3].copy())]),
-            "gallery row 9 has 3 values: expected the query's 5",
+            "`gallery` row 9 has 3 values: expected the query's 5",
         ),
         (
             lambda: ray.data.from_arrow([pa.table({"embedding": [[1.0] * 5] * 3 + [None]})] * 2),
-            "gallery row 3 is null: expected 5 numbers",
+            "`gallery` row 3 is null: expected 5 numbers",
         ),
         (
             lambda: in_blocks(40).rename_columns({"embedding": "features"}),
-            "gallery has no column 'embedding': expected one of its columns, name, features",
+            "`gallery` has no column 'embedding': expected one of its columns, name, features",
         ),
         (
             lambda: in_blocks(40).map_batches(lambda rows: {"other": rows["name"]}),
-            "gallery has no column 'embedding': expected one of its columns, other",
+            "`gallery` has no column 'embedding': expected one of its columns, other",
         ),
         (
             lambda: ray.data.from_items([{"embedding": "a"}]),
-            "gallery column holds string: expected lists of 5 numbers",
+            "`gallery` column holds string: expected lists of 5 numbers",
         ),
         (
             lambda: in_blocks().filter(lambda row: row["name"] == "nobody"),
-            "gallery holds no images: expected at least one",
+            "`gallery` holds no images: expected at least one",
         ),
     ],
 )
@@ -144,23 +144,23 @@ def test_a_bad_data_set_is_a_line_that_names_the_row(gallery, message):
 def test_bad_files_are_a_line_that_names_file_or_row(folder):
     with pytest.raises(ValueError, match=r"1\.feather has no column 'x': .*, name, embedding$"):
         distributed.top_k(QUERY, folder, 3, column="x")
-    with pytest.raises(ValueError, match=r"^gallery holds no images"):
+    with pytest.raises(ValueError, match=r"^`gallery` holds no images"):
         distributed.top_k(QUERY, folder / "2.parquet", 3)
     pq.write_table(table_of(changed(5, np.inf)), folder / "2.parquet")
-    with pytest.raises(ValueError, match=r"^gallery row 95 holds NaN, infinity"):
+    with pytest.raises(ValueError, match=r"^`gallery` row 95 holds NaN, infinity"):
         distributed.top_k(QUERY, folder, 3)
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"k": 0}, "k is 0: expected at least 1"),
-        ({"metric": "hamming"}, "metric is 'hamming'"),
-        ({"memory_mb": 0}, "memory_mb is 0: expected at least 1"),
-        ({"query": QUERY[0]}, r"query has shape \(5,\)"),
-        ({"query": QUERY * np.nan}, "query row 0 holds NaN"),
-        ({"gallery": GALLERY}, "gallery is a ndarray: expected"),
-        ({"gallery": 3}, "gallery is a int: expected"),
+        ({"k": 0}, "`k` is 0: expected at least 1"),
+        ({"metric": "hamming"}, "`metric` is 'hamming'"),
+        ({"memory_mb": 0}, "`memory_mb` is 0: expected at least 1"),
+        ({"query": QUERY[0]}, r"`query` has shape \(5,\)"),
+        ({"query": QUERY * np.nan}, "`query` row 0 holds NaN"),
+        ({"gallery": GALLERY}, "`gallery` is a ndarray: expected"),
+        ({"gallery": 3}, "`gallery` is a int: expected"),
     ],
 )
 def test_a_wrong_argument_is_named(wrong, message):

@@ -64,9 +64,9 @@ def test_figures_of_classes_that_nothing_is_known_of_are_zero():
     ("predicted", "truth", "message"),
     [
         ([], [], r"shape \(0,\)"),
-        ([0, 1], [0], r"shape \(2,\) and truth \(1,\)"),
-        ([4], [0], "predicted holds 4, expected 0 to 3"),
-        ([0], [-1], "truth holds -1, expected 0 to 3"),
+        ([0, 1], [0], r"shape \(2,\) and `truth` \(1,\)"),
+        ([4], [0], "`predicted` holds 4: expected 0 to 3"),
+        ([0], [-1], "`truth` holds -1: expected 0 to 3"),
     ],
 )
 def test_predictions_that_cannot_be_judged_are_refused(predicted, truth, message):
@@ -121,9 +121,11 @@ def test_an_empty_foreground_is_right_when_none_is_predicted_and_wrong_otherwise
 
 def test_masks_of_another_shape_or_kind_are_refused():
     masks = np.zeros((2, 3, 4), np.bool)
-    with pytest.raises(ValueError, match=r"predicted has shape \(2, 3, 4\), truth has \(1, 3, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"`predicted` has shape \(2, 3, 4\) and `truth` \(1, 3, 4\)"
+    ):
         judge_masks(masks, masks[:1])
-    with pytest.raises(ValueError, match=r"truth has shape \(2, 3, 4\) and dtype torch.uint8"):
+    with pytest.raises(ValueError, match=r"`truth` has shape \(2, 3, 4\) and dtype torch.uint8"):
         judge_masks(masks, masks.astype(np.uint8))
-    with pytest.raises(ValueError, match="counts has no rows"):
+    with pytest.raises(ValueError, match="`counts` has no rows"):
         judge_masks(masks[:0], masks[:0])

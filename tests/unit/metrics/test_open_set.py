@@ -152,12 +152,12 @@ def test_top_k_gives_nothing_beyond_the_largest_distance():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"unit": "image"}, "unit is 'image': expected one of query, pair"),
-        ({"max_rate": 2}, "max_rate is 2: expected 0 to 1"),
-        ({"max_rate": float("nan")}, "max_rate is nan: expected 0 to 1"),
-        ({"metric": "dot"}, "metric is 'dot'"),
-        ({"protocol": "viper"}, "protocol is 'viper'"),
-        ({"memory_mb": 0}, "memory_mb is 0"),
+        ({"unit": "image"}, "`unit` is 'image': expected one of query, pair"),
+        ({"max_rate": 2}, "`max_rate` is 2: expected 0 to 1"),
+        ({"max_rate": float("nan")}, "`max_rate` is nan: expected 0 to 1"),
+        ({"metric": "dot"}, "`metric` is 'dot'"),
+        ({"protocol": "viper"}, "`protocol` is 'viper'"),
+        ({"memory_mb": 0}, "`memory_mb` is 0"),
     ],
 )
 def test_what_open_set_refuses(options, message):
@@ -167,23 +167,23 @@ def test_what_open_set_refuses(options, message):
 
 def test_a_rate_that_memory_cannot_hold_is_refused_with_the_highest_that_it_can():
     problem = people(queries=60, images=2000)
-    with pytest.raises(ValueError, match=r"expected at most 0\.1\d? with memory_mb=1"):
+    with pytest.raises(ValueError, match=r"expected at most 0\.1\d? with `memory_mb=1`"):
         evaluate_open_set(*problem, unit="pair", max_rate=1, memory_mb=1)
 
 
 def test_a_gallery_without_anybody_else_is_refused():
     one = np.ones((1, 2), np.float32)
-    with pytest.raises(ValueError, match="gallery_ids hold nobody but"):
+    with pytest.raises(ValueError, match="`gallery_ids` hold nobody but"):
         evaluate_open_set(one, one, [1], [1], protocol="all")
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
 def test_a_rate_outside_of_0_and_1_is_refused(rate):
-    with pytest.raises(ValueError, match="false_accept_rate is"):
+    with pytest.raises(ValueError, match="`false_accept_rate` is"):
         evaluate_open_set(*people()).at(rate)
 
 
 def test_no_distance_is_no_limit():
     query, gallery, *_ = people()
-    with pytest.raises(ValueError, match="max_distance is nan"):
+    with pytest.raises(ValueError, match="`max_distance` is nan"):
         top_k(query, gallery, 3, max_distance=float("nan"))

@@ -103,9 +103,9 @@ def test_blocks_threads_and_precision_of_the_first_look_change_no_bit(metric, wh
     threads = torch.get_num_threads()
     try:
         for rows, columns, too_many, count in ((1, 300, 0, 1), (13, 64, 1, 2), (25, 29, 0.01, 1)):
-            monkeypatch.setattr(distance_blocks, "MOST_ROWS", rows)
-            monkeypatch.setattr(distance_blocks, "MOST_COLUMNS", columns)
-            monkeypatch.setattr(match_ranks, "TOO_MANY_DOUBTFUL", too_many)
+            monkeypatch.setattr(distance_blocks, "MAX_ROWS", rows)
+            monkeypatch.setattr(distance_blocks, "MAX_COLUMNS", columns)
+            monkeypatch.setattr(match_ranks, "MAX_AMBIGUOUS_SHARE", too_many)
             torch.set_num_threads(count)
             assert same_figures(evaluate(**problem, metric=metric), expected)
     finally:
@@ -175,7 +175,7 @@ def test_single_shot_curve_of_one_image_per_person():
 
 
 def test_single_shot_refuses_two_images_of_a_person():
-    with pytest.raises(ValueError, match=r"gallery_ids holds person 5 2 times"):
+    with pytest.raises(ValueError, match=r"`gallery_ids` holds person 5 2 times"):
         evaluate(**LINE, gallery_ids=[1, 5, 2, 5, 3, 4], protocol="single_shot")
 
 

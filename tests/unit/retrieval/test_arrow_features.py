@@ -39,10 +39,10 @@ def test_lists_and_tensors_are_read_where_they_lie(array):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (pa.array(["a"]), "gallery column holds string: expected lists of 2 numbers"),
-        (pa.array([["a", "b"]]), "gallery column holds list<item: string>: expected lists"),
-        (pa.array([1.0]), "gallery column holds double"),
-        (column(pa.list_(pa.float32(), 2)), "gallery row 0 has 2 values: expected the query's 3"),
+        (pa.array(["a"]), "`gallery` column holds string: expected lists of 2 numbers"),
+        (pa.array([["a", "b"]]), "`gallery` column holds list<item: string>: expected lists"),
+        (pa.array([1.0]), "`gallery` column holds double"),
+        (column(pa.list_(pa.float32(), 2)), "`gallery` row 0 has 2 values: expected the query's 3"),
     ],
 )
 def test_a_column_that_is_no_matrix_says_what_it_is(array, message):
@@ -54,8 +54,8 @@ def test_a_column_that_is_no_matrix_says_what_it_is(array, message):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (None, "gallery row 2 is null: expected 2 numbers"),
-        ([1.0, None], "gallery row 2 holds a null: expected 2 numbers"),
+        (None, "`gallery` row 2 is null: expected 2 numbers"),
+        ([1.0, None], "`gallery` row 2 holds a null: expected 2 numbers"),
     ],
 )
 def test_a_null_names_its_row(kind, row, message):
@@ -65,7 +65,9 @@ def test_a_null_names_its_row(kind, row, message):
 
 
 def test_a_list_of_another_length_names_its_row():
-    with pytest.raises(InvalidRowError, match="gallery row 1 has 3 values: expected the query's 2"):
+    with pytest.raises(
+        InvalidRowError, match="`gallery` row 1 has 3 values: expected the query's 2"
+    ):
         to_matrix(pa.array([[1.0, 2.0], [1.0, 2.0, 3.0]]), 2)
 
 
@@ -119,15 +121,15 @@ def spoil(folder, name, contents):
     ("paths", "message"),
     [
         (lambda folder: folder / "none", "none does not exist: check the name"),
-        (lambda _: [], "gallery holds no files"),
-        (lambda folder: folder.joinpath("empty"), "gallery holds no files"),
+        (lambda _: [], "`gallery` holds no files"),
+        (lambda folder: folder.joinpath("empty"), "`gallery` holds no files"),
         (lambda folder: spoil(folder, "c.txt", b"name"), "c.txt is neither a Parquet nor an Arrow"),
         (lambda folder: spoil(folder, "c", b""), "c is neither a Parquet nor an Arrow IPC file"),
         (lambda folder: spoil(folder, "c.parquet", b"PAR1" * 9), "c.parquet cannot be read"),
         (lambda folder: spoil(folder, "c.arrow", b"ARROW1" * 9), "c.arrow cannot be read"),
         (
             lambda _: "nowhere://bucket/prefix",
-            "gallery nowhere://bucket/prefix cannot be read",
+            "`gallery` nowhere://bucket/prefix cannot be read",
         ),
     ],
 )
@@ -139,7 +141,7 @@ def test_paths_without_features_say_so_in_one_line(folder, paths, message):
 
 
 def test_an_address_with_a_password_is_refused_and_not_repeated():
-    with pytest.raises(ValueError, match="gallery address holds a password") as caught:
+    with pytest.raises(ValueError, match="`gallery` URI holds a password") as caught:
         open_files("s3://me:secret@bucket/gallery", "embedding")
     assert "secret@" not in str(caught.value)
 

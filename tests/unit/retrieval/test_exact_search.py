@@ -63,8 +63,8 @@ def test_blocks_and_threads_change_no_bit(metric, monkeypatch):
     threads = torch.get_num_threads()
     try:
         for rows, columns, count in ((1, 300, 1), (5, 64, 2), (12, 130, 1), (12, 29, 2)):
-            monkeypatch.setattr(exact_search, "MOST_ROWS", rows)
-            monkeypatch.setattr(exact_search, "MOST_COLUMNS", columns)
+            monkeypatch.setattr(exact_search, "MAX_ROWS", rows)
+            monkeypatch.setattr(exact_search, "MAX_COLUMNS", columns)
             torch.set_num_threads(count)
             blocks = top_k(query, gallery, 50, metric=metric)
             assert (blocks[0] == whole[0]).all()
@@ -124,7 +124,7 @@ def test_values_that_a_scale_makes_zeros_are_not_taken_for_whole_numbers(metric,
     query, gallery = (random.normal(size=(n, 4)) * 1e-33 for n in (3, 7))
     expected = sorted_indices(query * 1e33, gallery[:6] * 1e33, 6, metric)
     gallery[6] = 1e13
-    monkeypatch.setattr(exact_search, "MOST_COLUMNS", 6)
+    monkeypatch.setattr(exact_search, "MAX_COLUMNS", 6)
     _, indices = top_k(query.astype(np.float32), gallery.astype(np.float32), 6, metric=metric)
     assert (indices == expected).all()
 

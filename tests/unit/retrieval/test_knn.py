@@ -42,9 +42,11 @@ def test_an_image_at_distance_zero_overrules_many_near_ones():
 
 def test_what_is_refused():
     query, gallery, query_ids, gallery_ids = crowd()
-    with pytest.raises(ValueError, match="weights is 'cosine': expected one of uniform, distance"):
+    with pytest.raises(
+        ValueError, match="`weights` is 'cosine': expected one of uniform, distance"
+    ):
         knn_classify(query, gallery, gallery_ids, weights="cosine")
-    with pytest.raises(ValueError, match=r"gallery_ids has shape \(60,\): expected .*\(300,\)"):
+    with pytest.raises(ValueError, match=r"`gallery_ids` has shape \(60,\): expected .*\(300,\)"):
         knn_classify(query, gallery, query_ids)
-    with pytest.raises(ValueError, match="k is 0"):
+    with pytest.raises(ValueError, match="`k` is 0"):
         knn_classify(query, gallery, gallery_ids, k=0)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reidray.retrieval import DISTANCE_METRICS, top_k
 from reidray.retrieval.array_inputs import InvalidRowError
 from reidray.retrieval.distances import build_distance_metric
-from reidray.retrieval.partitioned_search import Best, Search
+from reidray.retrieval.partitioned_search import Neighbours, PartitionedSearch
 
 
 def lists(features):
@@ -56,15 +56,15 @@ def split_galleries(draw):
 @settings(max_examples=150)
 def test_neither_the_split_nor_the_order_of_arrival_changes_a_bit(split, k, metric, random):
     query, parts = split
-    search = Search(query, k, metric, memory_mb=64)
-    first, found = 0, [search.nothing()]
+    search = PartitionedSearch(query, k, metric, memory_mb=64)
+    first, found = 0, [search.empty()]
     for part in parts:
-        best, images = search.best_of_arrays([lists(part)])
+        best, images = search.search_arrays([lists(part)])
         assert images == len(part)
-        found.append(best.moved(first))
+        found.append(best.shift(first))
         first += images
     random.shuffle(found)
-    best = search.nothing()
+    best = search.empty()
     for one in found:
         best = search.merge([best, one])
     assert_same(search, best, np.concatenate(parts))
@@ -78,10 +78,10 @@ def test_arrays_of_any_length_are_ranked_in_batches_of_the_memory_given(lengths)
     random = np.random.default_rng(0)
     query, gallery = (random.normal(size=(n, 2048)).astype(np.float32) for n in (5, 100))
     gallery[40:60] = gallery[20:40]
-    search = Search(query, 30, "euclidean", memory_mb=1)
-    assert search.rows_at_once == 16
+    search = PartitionedSearch(query, 30, "euclidean", memory_mb=1)
+    assert search.batch_size == 16
     arrays = [lists(part) for part in np.split(gallery, np.cumsum(lengths)[:-1])]
-    best, images = search.best_of_arrays(arrays)
+    best, images = search.search_arrays(arrays)
     assert images == 100
     assert_same(search, best, gallery)
 
@@ -91,15 +91,17 @@ def test_any_dtype_ranks_as_its_float32_values(dtype):
     random = np.random.default_rng(1)
     query = random.normal(size=(4, 8)).astype(np.float32)
     gallery = (random.normal(size=(50, 8)) * 10).astype(dtype)
-    search = Search(query, 9, "l1", memory_mb=1)
-    assert_same(search, search.best_of_arrays([lists(gallery)])[0], gallery.astype(np.float32))
+    search = PartitionedSearch(query, 9, "l1", memory_mb=1)
+    assert_same(search, search.search_arrays([lists(gallery)])[0], gallery.astype(np.float32))
 
 
 def test_keys_with_one_root_stay_apart():
-    search = Search(np.zeros((1, 1), np.float32), 2, "euclidean", memory_mb=1)
+    search = PartitionedSearch(np.zeros((1, 1), np.float32), 2, "euclidean", memory_mb=1)
     above = np.nextafter(1, 2)
     assert np.sqrt(above) == 1
-    parts = [Best(np.array([[key]]), np.array([[place]])) for key, place in ((above, 0), (1.0, 5))]
+    parts = [
+        Neighbours(np.array([[key]]), np.array([[place]])) for key, place in ((above, 0), (1.0, 5))
+    ]
     assert search.merge(parts).indices.tolist() == [[5, 0]]
 
 
@@ -107,14 +109,14 @@ def test_a_bad_row_is_counted_from_the_first_array():
     random = np.random.default_rng(2)
     parts = [random.normal(size=(n, 2048)).astype(np.float32) for n in (40, 30, 20)]
     parts[1][25, 7] = np.nan
-    search = Search(parts[0][:3], 4, "cosine", memory_mb=1)
-    with pytest.raises(InvalidRowError, match="gallery row 65 holds NaN"):
-        search.best_of_arrays([lists(part) for part in parts])
+    search = PartitionedSearch(parts[0][:3], 4, "cosine", memory_mb=1)
+    with pytest.raises(InvalidRowError, match="`gallery` row 65 holds NaN"):
+        search.search_arrays([lists(part) for part in parts])
     ragged = pa.array([[1.0] * 2048, [1.0] * 2047])
     with pytest.raises(
-        InvalidRowError, match="gallery row 41 has 2047 values: expected the query's 2048"
+        InvalidRowError, match="`gallery` row 41 has 2047 values: expected the query's 2048"
     ):
-        search.best_of_arrays([lists(parts[0]), ragged])
+        search.search_arrays([lists(parts[0]), ragged])
 
 
 def test_ranking_on_one_machine_imports_no_ray():

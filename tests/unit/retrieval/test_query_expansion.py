@@ -52,7 +52,7 @@ def test_what_points_away_has_no_weight():
 
 def test_a_wrong_argument_is_named():
     query, gallery, *_ = people(2)
-    with pytest.raises(ValueError, match="alpha is -1"):
+    with pytest.raises(ValueError, match="`alpha` is -1"):
         expand_queries(query, gallery, alpha=-1)
-    with pytest.raises(ValueError, match="k is 0"):
+    with pytest.raises(ValueError, match="`k` is 0"):
         expand_queries(query, gallery, k=0)

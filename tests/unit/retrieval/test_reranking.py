@@ -95,11 +95,11 @@ def test_tensors_come_back_as_tensors():
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ({"k1": 48}, "k1 is 48: expected fewer than the 48 images"),
-        ({"k1": 0}, "k1 is 0"),
-        ({"k1": 5, "k2": 6}, "k2 is 6: expected at most k1, 5"),
-        ({"lambda_value": 1.5}, "lambda_value is 1.5: expected 0 to 1"),
-        ({"k": 0}, "k is 0"),
+        ({"k1": 48}, "`k1` is 48: expected fewer than the 48 images"),
+        ({"k1": 0}, "`k1` is 0"),
+        ({"k1": 5, "k2": 6}, "`k2` is 6: expected at most `k1`, 5"),
+        ({"lambda_value": 1.5}, "`lambda_value` is 1.5: expected 0 to 1"),
+        ({"k": 0}, "`k` is 0"),
         ({"metric": "hamming"}, "metric"),
     ],
 )
