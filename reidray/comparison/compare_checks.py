@@ -17,8 +17,8 @@ def check_compare_output(config: CompareConfig) -> None:
     Raises:
         UserError: names the output.
     """
-    models = {f"`models` {name}": folder for name, folder in config.model_folders.items()}
-    check_disjoint(("`output`", config.output), {"`data`": config.data, **models})
+    models = {f"models={name}": folder for name, folder in config.model_folders.items()}
+    check_disjoint("output", config.output, {"data": config.data, **models})
     check_output(config.output)
 
 
@@ -28,7 +28,7 @@ def check_compare_inputs(config: CompareConfig) -> None:
     Raises:
         UserError: names the field of what is missing.
     """
-    check_data("`data`", config.data)
+    check_data("data", config.data)
     for name, folder in config.model_folders.items():
-        check_folder(f"`models` {name}", folder, holds=("model.json",))
+        check_folder(f"models={name}", folder, holds=("model.json",))
     check_layout(config.data, config.layout, follow_links=config.follow_links)

@@ -67,14 +67,14 @@ def check_evaluate_inputs(config: EvaluateConfig) -> None:
     Raises:
         UserError: one is missing; the message names its flag.
     """
-    check_folder("--model", config.model, holds=MODEL_FILES)
-    check_data("--data", config.data)
+    check_folder("model", config.model, holds=MODEL_FILES)
+    check_data("data", config.data)
     check_layout(config.data, config.layout, follow_links=config.follow_links)
-    check_folder("--gallery", config.gallery)
+    check_folder("gallery", config.gallery)
     for name in ("ranking", "truth", "attributes", "attributes_truth"):
-        check_file(f"--{name.replace('_', '-')}", getattr(config, name))
-    check_file("--query-features", config.query_features)
-    check_file("--gallery-features", config.gallery_features)
+        check_file(name, getattr(config, name))
+    check_file("query_features", config.query_features)
+    check_file("gallery_features", config.gallery_features)
 
 
 def check_evaluate_outputs(config: EvaluateConfig) -> None:
@@ -86,15 +86,15 @@ def check_evaluate_outputs(config: EvaluateConfig) -> None:
     if config.output is None:
         return
     inputs = {
-        "--ranking": config.ranking,
-        "--truth": config.truth,
-        "--gallery": config.gallery,
-        "--attributes": config.attributes,
-        "--attributes-truth": config.attributes_truth,
-        "--query-features": config.query_features,
-        "--gallery-features": config.gallery_features,
-        "--model": config.model,
-        "--data": config.data,
+        "ranking": config.ranking,
+        "truth": config.truth,
+        "gallery": config.gallery,
+        "attributes": config.attributes,
+        "attributes_truth": config.attributes_truth,
+        "query_features": config.query_features,
+        "gallery_features": config.gallery_features,
+        "model": config.model,
+        "data": config.data,
     }
-    check_disjoint(("--output", config.output), inputs)
+    check_disjoint("output", config.output, inputs)
     check_output(config.output, EVALUATION_FILES, METRICS_FILE)

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from reidray.data.images.image_formats import IMAGE_SUFFIXES
 from reidray.errors import UserError
-from reidray.storage.image_formats import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)

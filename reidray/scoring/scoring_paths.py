@@ -27,9 +27,9 @@ def check_score_inputs(config: ScoreConfig) -> None:
     Raises:
         UserError: one is missing; the message names its flag.
     """
-    check_folder("--model", config.model, holds=MODEL_FILES)
-    check_folder("--queries", config.queries)
-    check_folder("--gallery", config.gallery)
+    check_folder("model", config.model, holds=MODEL_FILES)
+    check_folder("queries", config.queries)
+    check_folder("gallery", config.gallery)
 
 
 def check_score_outputs(config: ScoreConfig) -> None:
@@ -38,10 +38,10 @@ def check_score_outputs(config: ScoreConfig) -> None:
     Raises:
         UserError: a folder cannot be written, holds other files, or lies within another one.
     """
-    inputs = {"--model": config.model, "--queries": config.queries, "--gallery": config.gallery}
-    check_disjoint(("--output", config.output), {"--store": config.store, **inputs})
+    inputs = {"model": config.model, "queries": config.queries, "gallery": config.gallery}
+    check_disjoint("output", config.output, {"store": config.store, **inputs})
     if config.store is not None:
-        check_disjoint(("--store", config.store), inputs)
+        check_disjoint("store", config.store, inputs)
         check_store(config.store)
     check_output(config.output, OUTPUT_FILES, SUMMARY_FILE)
 
@@ -52,4 +52,4 @@ def check_forget_inputs(config: ForgetConfig) -> None:
     Raises:
         UserError: the store is missing; the message names its flag.
     """
-    check_folder("--store", config.store)
+    check_folder("store", config.store)

@@ -1,8 +1,8 @@
-"""Runs under an address of an object store, which has no renames.
+"""Publish runs in an object store, which cannot rename folders.
 
-Each run's files lie in a folder of their own under `runs/`. `latest.json`, which is written last,
-names the run to be read with the checksums of its files. A manifest in each run's folder, which is
-written first, names the files that the job puts there: they are the only ones that it ever deletes.
+The files of each run lie in a folder below `runs/`. The job writes `latest.json` last: it names the
+run to read, with the checksums of its files. The job writes the list of a run's files,
+`.manifest.json`, first: a job deletes only files that such a list names.
 """
 
 import json
@@ -32,12 +32,12 @@ RUN_NAME = re.compile(r"[0-9]{8}T[0-9]{12}Z-[0-9a-f]{8}")
 
 @dataclass(frozen=True)
 class PublishedRun:
-    """A run under an address.
+    """Hold the description of a run that is published at an address.
 
     Attributes:
-        folder: where its files lie, relative to the address.
-        published: when, in ISO 8601.
-        files: of each file, relative to the folder, `bytes` and `sha256`.
+        folder: the folder of its files, relative to the address.
+        published: the time of its publication, in ISO 8601.
+        files: `bytes` and `sha256` of each file, by path relative to the folder.
     """
 
     folder: str
@@ -45,7 +45,7 @@ class PublishedRun:
     files: dict[str, Any]
 
     def to_json(self) -> bytes:
-        """Return the run as the object that describes it."""
+        """Return the description as the bytes of a JSON object."""
         described = {"run": self.folder, "published": self.published, "files": self.files}
         return json.dumps(described, indent=2).encode() + b"\n"
 
@@ -53,15 +53,15 @@ class PublishedRun:
 def check_contents(
     location: Location, replaces: frozenset[str], summary: str | None = None
 ) -> None:
-    """Refuse an address that holds anything but runs of this job.
+    """Check that an address holds nothing but runs of this job.
 
     Args:
         location: the address.
-        replaces: the files an earlier run may consist of.
-        summary: the one of them that every run has; None where there is no such file.
+        replaces: the files that an earlier run may consist of.
+        summary: the file that every run has; None where there is no such file.
 
     Raises:
-        UserError: names what else is there.
+        UserError: the address holds another object; the message names it.
     """
     for name in list_level(location, ""):
         if name == f"{RUNS_FOLDER}/":
@@ -85,14 +85,14 @@ def check_contents(
 
 
 def publish_run(folder: Path, location: Location, check_lock: Callable[[], None]) -> None:
-    """Upload a folder's files, say that they are the newest, and remove the runs of long ago.
+    """Upload the files of a folder as the newest run, and delete old runs.
 
-    The run that was the newest stays, for somebody may still be reading it.
+    The run that was the newest before stays, as a process may still be reading it.
 
     Args:
-        folder: the files.
+        folder: the local folder of the files.
         location: the address.
-        check_lock: raises where another run has begun to write the address.
+        check_lock: raises an error if another process has taken over the lock of the address.
     """
     before = read_latest(location)
     now = datetime.now(UTC)
@@ -107,7 +107,7 @@ def publish_run(folder: Path, location: Location, check_lock: Callable[[], None]
         location.write_bytes(f"{run.folder}/{name}", (folder / name).read_bytes())
     check_lock()
     if before is not None and not _read_json(location, f"{before.folder}/{MANIFEST_FILE}"):
-        # An earlier version wrote it, and named its files in `latest.json` alone.
+        # An earlier version of this job listed the files in `latest.json` alone.
         location.write_bytes(f"{before.folder}/{MANIFEST_FILE}", before.to_json())
     location.write_bytes(LATEST_FILE, run.to_json())
     check_lock()
@@ -115,7 +115,7 @@ def publish_run(folder: Path, location: Location, check_lock: Callable[[], None]
 
 
 def read_latest(location: Location) -> PublishedRun | None:
-    """Return the run that `latest.json` names; None where there is none, or it is no run's."""
+    """Return the run that `latest.json` names; None if the file is missing or names no run."""
     return _read_run(location, LATEST_FILE)
 
 
@@ -124,7 +124,10 @@ def list_level(location: Location, under: str) -> Iterator[str]:
 
     Args:
         location: the address.
-        under: a folder below it that ends in `/`, or empty for itself.
+        under: a folder below it that ends in `/`, or empty for the address itself.
+
+    Raises:
+        OSError: the object store failed.
     """
     prefix = f"{location.path.partition('/')[2]}/{under}".removeprefix("/")
     page: dict[str, Any] = {"NextContinuationToken": None}
@@ -140,7 +143,7 @@ def list_level(location: Location, under: str) -> Iterator[str]:
 
 
 def _delete_runs(location: Location, kept: set[str]) -> None:
-    """Delete the files that the manifests of other runs name."""
+    """Delete the files of the runs that are not kept, as their lists name them."""
     for name in list(list_level(location, f"{RUNS_FOLDER}/")):
         folder = f"{RUNS_FOLDER}/{name.rstrip('/')}"
         if folder in kept or RUN_NAME.fullmatch(name[:-1]) is None:
@@ -148,7 +151,7 @@ def _delete_runs(location: Location, kept: set[str]) -> None:
         manifest = f"{folder}/{MANIFEST_FILE}"
         run = _read_run(location, manifest)
         if run is None or run.folder != folder:
-            log.info("left %s: no manifest of a run names its files", location.join(folder).uri)
+            log.info("left %s: no list of a run names its files", location.join(folder).uri)
             continue
         for file in run.files:
             location.delete_file(f"{folder}/{file}")
@@ -167,7 +170,7 @@ def _read_run(location: Location, path: str) -> PublishedRun | None:
 
 
 def _read_json(location: Location, path: str) -> dict[str, Any]:
-    """Return the keys of a JSON object at a path; none where there is no such object."""
+    """Return the JSON object at a path; an empty one if the file is missing or holds no object."""
     try:
         found = json.loads(location.read_bytes(path))
     except (FileNotFoundError, ValueError, RecursionError):

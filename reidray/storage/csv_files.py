@@ -1,8 +1,8 @@
-"""CSV files whose texts a spreadsheet does not compute.
+"""Write CSV files whose texts a spreadsheet does not take for formulas.
 
-A spreadsheet takes a cell such as `=HYPERLINK(...)` for a formula, and file names come from other
-people. A text that begins like a formula is written with an apostrophe before it, which the
-readers of this project take away again.
+A spreadsheet computes a cell such as `=HYPERLINK(...)`, and file names may come from anybody.
+`write_csv` puts an apostrophe before a text that begins like a formula, and the readers of this
+project remove it.
 """
 
 import csv
@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from types import SimpleNamespace
 
-# The last four of the first set are the wide forms of = + - @. The apostrophes make the way back
-# exact for a name that begins with one itself. Names such as -1_c1s1_000401_03.jpg, the junk of
-# Market-1501, are no formulas and stay as they are.
+# The last four characters of the set are the wide forms of = + - @. The pattern accepts leading
+# apostrophes, so that a name that begins with one is escaped and restored exactly. Names such as
+# -1_c1s1_000401_03.jpg, the junk of Market-1501, are no formulas and stay as they are.
 _FORMULA = re.compile(r"'*(?:[=+@\t\r\n\uff1d\uff0b\uff0d\uff20]|-(?!1_c[0-9]\w*\.\w+\Z))")
 
 
 def escape_formula(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula.
+    """Return a text with an apostrophe before it if a spreadsheet would take it for a formula.
 
     >>> escape_formula("=1+2.jpg"), escape_formula("0002_c1.jpg")
     ("'=1+2.jpg", '0002_c1.jpg')
@@ -27,7 +27,7 @@ def escape_formula(text: str) -> str:
 
 
 def unescape_formula(text: str) -> str:
-    """Return the text that `escape_formula` was given.
+    """Return the text from which `escape_formula` made this one.
 
     >>> unescape_formula("'=1+2.jpg"), unescape_formula("'quoted'.jpg")
     ('=1+2.jpg', "'quoted'.jpg")
@@ -36,16 +36,16 @@ def unescape_formula(text: str) -> str:
 
 
 def write_csv(header: Sequence[str], rows: Iterable[Iterable[object]]) -> bytes:
-    """Return a CSV file in UTF-8 with LF at the line ends, its texts neutralised.
+    """Return the bytes of a CSV file: UTF-8, LF line ends, texts with formulas escaped.
 
-    Characters that UTF-8 cannot hold, which file names may, come out as their codes.
+    Characters of file names that UTF-8 cannot encode are written as backslash escapes.
 
     Args:
-        header: names of the columns.
-        rows: the cells of each row; None is an empty cell, and numbers are written as they are.
+        header: the names of the columns.
+        rows: the cells of each row. None is an empty cell; numbers are not escaped.
     """
     lines: list[str] = []
-    # The module quotes a carriage return within a text only where lines end with one.
+    # The csv module quotes a carriage return in a text only if lines end with one.
     writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n")
     for row in chain([header], rows):
         writer.writerow([escape_formula(cell) if isinstance(cell, str) else cell for cell in row])

@@ -1,4 +1,7 @@
-"""Check, before anything expensive, that what a job is to read is there."""
+"""Check, before any expensive work, that the inputs of a job exist.
+
+Each check takes the field that names the input, such as `data`, for the message of its error.
+"""
 
 import os
 from collections.abc import Sequence
@@ -8,97 +11,107 @@ from reidray.errors import UserError
 from reidray.storage.location import Location
 
 
-def check_folder(flag: str, uri: str | None, *, holds: Sequence[str] = ()) -> None:
-    """Refuse a folder that is missing or empty.
+def check_folder(field: str, uri: str | None, *, holds: Sequence[str] = ()) -> None:
+    """Check that a folder exists and is not empty.
 
     Args:
-        flag: what the folder was named by.
+        field: the field that names the folder.
         uri: a local path or `s3://` address; None is not checked.
-        holds: files that must lie in it.
+        holds: files that must lie in the folder.
 
     Raises:
-        UserError: names the flag, and says what is wrong.
+        UserError: the folder is missing, empty, a file, or lacks one of the files.
     """
     if uri is None:
         return
-    location = _locate(flag, uri)
+    location = _locate(field, uri)
     if not location.is_dir():
         if location.is_file():
-            raise UserError(f"{flag} {location.uri}: is a file, expected a folder")
-        raise _missing(flag, location, "folder")
+            raise UserError(f"`{field}` {location.uri}: is a file, expected a folder")
+        raise _missing(field, location, "folder")
     if not location.is_remote:
-        _check_not_empty(flag, location)
+        _check_not_empty(field, location)
     for name in holds:
         if not location.join(name).is_file():
             raise UserError(
-                f"{flag} {location.uri}: has no {name}; give a model directory, RUN/model of a "
+                f"`{field}` {location.uri}: has no {name}; give a model directory, RUN/model of a "
                 "training run"
             )
 
 
-def check_data(flag: str, uri: str | None) -> None:
-    """Refuse a folder of images, or a manifest, that is missing or empty.
+def check_data(field: str, uri: str | None) -> None:
+    """Check that a folder of images, or a manifest file, exists and is not empty.
+
+    Args:
+        field: the field that names the data.
+        uri: a local path or `s3://` address; None is not checked.
 
     Raises:
-        UserError: names the flag, and says what is wrong.
+        UserError: the folder or file is missing, or the folder is empty.
     """
     if uri is None:
         return
-    location = _locate(flag, uri)
+    location = _locate(field, uri)
     if location.is_dir():
-        check_folder(flag, uri)
+        check_folder(field, uri)
     elif not location.is_file():
-        raise _missing(flag, location, "folder or manifest")
+        raise _missing(field, location, "folder or manifest")
 
 
-def check_file(flag: str, uri: str | None) -> None:
-    """Refuse a file that is missing.
+def check_file(field: str, uri: str | None) -> None:
+    """Check that a file exists.
+
+    Args:
+        field: the field that names the file.
+        uri: a local path or `s3://` address; None is not checked.
 
     Raises:
-        UserError: names the flag, and says what is wrong.
+        UserError: the file is missing, or is a folder.
     """
     if uri is None:
         return
-    location = _locate(flag, uri)
+    location = _locate(field, uri)
     if location.is_dir():
-        raise UserError(f"{flag} {location.uri}: is a folder, expected a file")
+        raise UserError(f"`{field}` {location.uri}: is a folder, expected a file")
     if not location.exists():
-        raise _missing(flag, location, "file")
+        raise _missing(field, location, "file")
 
 
-def _locate(flag: str, uri: str) -> Location:
-    """Return the place of an address.
+def _locate(field: str, uri: str) -> Location:
+    """Return the location of an address.
 
     Raises:
-        UserError: it is none.
+        UserError: the address is empty or of an unknown kind.
     """
     if not uri.strip():
-        raise UserError(f"{flag} '': expected a local path or s3://bucket/prefix")
+        raise UserError(f"`{field}` '': expected a local path or s3://bucket/prefix")
     return Location(uri)
 
 
-def _missing(flag: str, location: Location, kind: str) -> UserError:
-    """Return the error about something that is not there, with the part of its address that is."""
+def _missing(field: str, location: Location, kind: str) -> UserError:
+    """Return the error about a missing file or folder, with the part of its address that exists."""
     if location.is_remote:
         bucket = location
         while "/" in bucket.path:
             bucket = bucket.parent
         if bucket.is_dir():
-            return UserError(f"{flag} {location.uri}: no such {kind} in the bucket {bucket.path}")
-        return UserError(f"{flag} {location.uri}: no such bucket as {bucket.path}")
+            return UserError(
+                f"`{field}` {location.uri}: no such {kind} in the bucket {bucket.path}"
+            )
+        return UserError(f"`{field}` {location.uri}: no such bucket as {bucket.path}")
     if Path(location.path).exists():
-        return UserError(f"{flag} {location.uri}: is a pipe or a device, expected a {kind}")
-    lacking = location
-    while not lacking.parent.exists():
-        lacking = lacking.parent
-    where = f"; {lacking.parent.uri} has no {lacking.name}" if lacking != location else ""
-    return UserError(f"{flag} {location.uri}: no such {kind}{where}")
+        return UserError(f"`{field}` {location.uri}: is a pipe or a device, expected a {kind}")
+    missing = location
+    while not missing.parent.exists():
+        missing = missing.parent
+    where = f"; {missing.parent.uri} has no {missing.name}" if missing != location else ""
+    return UserError(f"`{field}` {location.uri}: no such {kind}{where}")
 
 
-def _check_not_empty(flag: str, location: Location) -> None:
+def _check_not_empty(field: str, location: Location) -> None:
     try:
         with os.scandir(location.uri) as entries:
             if next(entries, None) is None:
-                raise UserError(f"{flag} {location.uri}: the folder is empty")
+                raise UserError(f"`{field}` {location.uri}: the folder is empty")
     except OSError as error:
-        raise UserError(f"{flag} {location.uri}: cannot be read ({error.strerror})") from None
+        raise UserError(f"`{field}` {location.uri}: cannot be read ({error.strerror})") from None

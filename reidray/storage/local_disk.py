@@ -1,48 +1,54 @@
-"""Folders on a local disk: links that lead out of one are not followed, pipes not waited for."""
+"""List, read and write files on a local disk, without leaving a folder through symbolic links."""
 
 import errno
 import functools
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
 
 from reidray.errors import UserError
-from reidray.storage.image_formats import is_image_name
 
 _SYSTEM_FOLDERS = frozenset({"lost+found", "System Volume Information", "$RECYCLE.BIN"})
-"""Folders of a file system's own at its top, which its users may often not read."""
+"""Folders that operating systems make at the top of a disk, and that users may not read."""
 
 
 class OutsideLinkError(UserError):
-    """A path within a folder is a symbolic link, or lies behind one, that leads out of it."""
+    """Signal that a path within a folder leads out of it through a symbolic link."""
 
 
 def is_dir(entry: os.DirEntry[str]) -> bool:
-    """Tell whether an entry is a folder or a link to one; a link to itself is none."""
+    """Return whether an entry is a folder or a link to one; a link to itself is none."""
     return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
 def walk(
-    root: str, under: str, recursive: bool, hidden: bool = False, follow_links: bool = False
+    root: str,
+    under: str,
+    recursive: bool,
+    *,
+    hidden: bool = False,
+    follow_links: bool = False,
+    as_files: Collection[str] = (),
 ) -> Iterator[str]:
-    """The paths that `Location.list_files` lists.
+    """Yield the paths that `Location.list_files` lists.
 
     Args:
-        root: an absolute path.
-        under: a folder within it, empty for itself.
-        recursive: go into the folders within.
-        hidden: list hidden files too. Hidden folders are never listed.
-        follow_links: go into folders that links out of the root lead to. A folder that can be
-            reached in several ways is listed once, where it lies or under the first name.
+        root: the root of the paths, an absolute path.
+        under: the folder within the root to list; empty for the root itself.
+        recursive: whether to list the folders within.
+        hidden: whether to list hidden files. Hidden folders are never listed.
+        follow_links: whether to list folders to which links out of the root lead. A folder that
+            can be reached in several ways is listed once, where it lies or under the first name.
+        as_files: folders with one of these suffixes, in small letters, are listed as files are.
 
     Raises:
-        OutsideLinkError: `under`, or a folder in it, is a link that leaves the root, and not
-            `follow_links`.
+        OutsideLinkError: `under`, or a folder in it, is a link out of the root, and `follow_links`
+            is off.
         OSError: a folder cannot be read.
     """
     _check_link(root, posixpath.join(root, under), follow_links)
@@ -63,7 +69,7 @@ def walk(
                 path = posixpath.join(folder, entry.name)
                 if recursive and entry.is_dir(follow_symlinks=False):
                     folders.append(path)
-                if is_image_name(path) or not is_dir(entry):
+                if posixpath.splitext(path)[1].lower() in as_files or not is_dir(entry):
                     yield path
                 elif entry.is_symlink() and _leaves(root, entry.path):
                     _check_link(root, entry.path, follow_links)
@@ -72,17 +78,17 @@ def walk(
 
 
 def read(root: str, path: str, limit: int | None, follow_links: bool = False) -> bytes:
-    """The contents of a file, as `Location.read_bytes` gives them.
+    """Return the contents of a file, as `Location.read_bytes` does.
 
     Args:
-        root: an absolute path.
-        path: within it.
-        limit: the most bytes that the file may hold.
-        follow_links: read a file that a link out of the root leads to.
+        root: the root of the path, an absolute path.
+        path: the path of the file within the root.
+        limit: the number of bytes that the file may hold; None for any number.
+        follow_links: whether to read a file to which a link out of the root leads.
 
     Raises:
-        OutsideLinkError: the path leaves the root through a link, and not `follow_links`.
-        OSError: the file cannot be read, is no regular one, or holds more than the limit.
+        OutsideLinkError: the path leaves the root through a link, and `follow_links` is off.
+        OSError: the file cannot be read, is not a regular file, or holds more than the limit.
     """
     with _open(root, path, follow_links) as file:
         check_length(os.fstat(file.fileno()).st_size, limit)
@@ -93,21 +99,21 @@ def read_head(root: str, path: str, count: int, follow_links: bool = False) -> b
     """Return the first bytes of a file.
 
     Args:
-        root: an absolute path.
-        path: of the file, within the root.
-        count: how many bytes.
-        follow_links: read a file that a link out of the root leads to.
+        root: the root of the path, an absolute path.
+        path: the path of the file within the root.
+        count: the number of bytes.
+        follow_links: whether to read a file to which a link out of the root leads.
 
     Raises:
-        OutsideLinkError: the path leaves the root through a link, and not `follow_links`.
-        OSError: the file cannot be read or is no regular one.
+        OutsideLinkError: the path leaves the root through a link, and `follow_links` is off.
+        OSError: the file cannot be read, or is not a regular file.
     """
     with _open(root, path, follow_links) as file:
         return file.read(count)
 
 
 def write(file: Path, data: bytes | memoryview) -> None:
-    """Write a file that is at no moment seen half written; the one before is replaced.
+    """Write a file in one step, so that no reader sees a half-written one. Replace an earlier file.
 
     Raises:
         OSError: the disk failed.
@@ -123,16 +129,16 @@ def write(file: Path, data: bytes | memoryview) -> None:
 
 
 def stamp(file: str, settled: int) -> str:
-    """Size, times and place of a file, which change with its contents.
+    """Return a text of the size, times and inode of a file, which changes with its contents.
 
-    The time at which a file was changed is the system's, and cannot be set.
+    Programs can set the modification time of a file, but not the time of its last change.
 
     Args:
         file: an absolute path.
-        settled: nanoseconds since 1970 before which it must have been changed last.
+        settled: the time, in nanoseconds since 1970, before which the last change must lie.
 
     Returns:
-        Empty where the file was changed since, or is not there.
+        The text; empty if the file was changed later, or does not exist.
     """
     try:
         found = os.stat(file)  # noqa: PTH116 - once per image
@@ -144,10 +150,10 @@ def stamp(file: str, settled: int) -> str:
 
 
 def check_length(length: int, limit: int | None) -> None:
-    """Refuse a file of more bytes than the limit.
+    """Check that a file holds no more bytes than the limit.
 
     Raises:
-        OSError: it has more.
+        OSError: the file holds more.
     """
     if limit is not None and length > limit:
         raise OSError(errno.EFBIG, f"More than {limit:,} bytes")
@@ -170,7 +176,7 @@ def _real_folder(folder: str) -> str:
 
 
 def _leaves(root: str, path: str) -> bool:
-    """Tell whether a path leads elsewhere than it says, through a link out of the root."""
+    """Return whether a path leads out of the root through a symbolic link."""
     folder, name = posixpath.split(path)
     linked = os.path.islink(path)  # noqa: PTH114 - once per image: a Path costs more than the call
     target = os.path.realpath(path) if linked else posixpath.join(_real_folder(folder), name)
@@ -182,10 +188,10 @@ def _check_link(root: str, path: str, follow_links: bool) -> None:
     if not follow_links and _leaves(root, path):
         raise OutsideLinkError(
             f"{path}: is a link that leaves {root}; put the files themselves there, or read what "
-            "such links lead to with --follow-links"
+            "such links lead to with `follow_links=True`"
         )
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Open a file, a pipe without waiting for who writes into it."""
+    """Open a file; do not wait for a writer if it is a pipe."""
     return os.open(path, flags | os.O_NONBLOCK)

@@ -1,9 +1,9 @@
-"""Folders on a disk or in an object store, and what may be read of them."""
+"""Read, write and list files of a folder on a disk or in an object store."""
 
 import os
 import posixpath
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
@@ -20,11 +20,11 @@ from reidray.storage import object_store
 Answer = TypeVar("Answer")
 
 FRESH_NS = 2_000_000_000
-"""A file changed so lately may change once more and keep its times: some disks count in seconds."""
+"""The age below which a file may change again and keep its times, as some disks count seconds."""
 
 
 def path_leaves_root(path: str) -> bool:
-    """Tell whether a relative path, by its text alone, is absolute or climbs out of its root."""
+    """Return whether a path, by its text alone, is absolute, empty or climbs out of its root."""
     normal = posixpath.normpath(path)
     return (
         not path
@@ -38,7 +38,7 @@ def path_leaves_root(path: str) -> bool:
 def key_leaves_root(key: str) -> bool:
     """Return whether the key of an object, relative to a prefix, climbs out of it by `..` parts.
 
-    A store takes a key as it is, but not every proxy before one does.
+    An object store takes a key as it is, but a proxy in front of it may resolve the parts.
     """
     depth = 0
     for part in key.split("/"):
@@ -50,22 +50,21 @@ def key_leaves_root(key: str) -> bool:
 
 @dataclass(frozen=True)
 class Location:
-    """A folder, or a file, given as a local path or `s3://bucket/prefix`.
+    """Access a folder, or a file, by its local path or its address `s3://bucket/prefix`.
 
-    It can be pickled and costs nothing to make; the object store is opened at the first use in
-    each process and kept. `s3://bucket/prefix?endpoint_override=host:port&scheme=http` or the
-    variable `AWS_ENDPOINT_URL` names an S3-compatible store. Credentials come from the
-    environment and never from the address, for addresses end up in logs and model cards.
+    A location can be pickled. Each process opens the object store at the first use and keeps the
+    connection. `s3://bucket/prefix?endpoint_override=host:port&scheme=http`, or the variable
+    `AWS_ENDPOINT_URL`, names an S3-compatible store. Credentials come from the environment only,
+    as addresses end up in logs and model cards.
 
-    On a disk a path is normal: `a//b` is `a/b`. In an object store it is a key, of which nothing is
-    changed.
+    Paths on a disk are normalised: `a//b` is `a/b`. Keys of an object store are not changed.
 
     Attributes:
         uri: the address; a local path is made absolute.
-        follow_links: whether files and folders are read that links out of the folder lead to.
+        follow_links: whether to read files and folders to which links out of the folder lead.
 
     Raises:
-        UserError: the address is of another kind, is not UTF-8, or holds credentials.
+        UserError: the address is of an unknown kind, is not UTF-8, or holds credentials.
     """
 
     uri: str
@@ -91,21 +90,21 @@ class Location:
 
     @property
     def is_remote(self) -> bool:
-        """Tell whether the folder is in an object store, where each read waits for the network."""
+        """Return whether the folder lies in an object store."""
         return self.uri.startswith("s3://")
 
     @property
     def name(self) -> str:
-        """The last part of the address."""
+        """Return the last part of the address."""
         return posixpath.basename(self.path)
 
     @property
     def parent(self) -> "Location":
-        """The folder that holds this one."""
+        """Return the folder that holds this one."""
         return self._with_path(posixpath.dirname(self.path))
 
     def join(self, part: str) -> "Location":
-        """The folder `part` within this one.
+        """Return the folder or file `part` within this folder.
 
         Raises:
             UserError: `part` leaves this folder.
@@ -113,25 +112,25 @@ class Location:
         return self._with_path(f"{self.path}/{self._inside(part.rstrip('/'))}")
 
     def exists(self) -> bool:
-        """Tell whether there is a folder or a file of this name."""
+        """Return whether there is a folder or a file of this name."""
         return self.is_dir() or self.is_file()
 
     def is_dir(self) -> bool:
-        """Tell whether there is a folder of this name."""
+        """Return whether there is a folder of this name."""
         if not self.is_remote:
             with self._reading():
                 return Path(self.uri).is_dir()
         return bool(self._remote_type() == pafs.FileType.Directory)
 
     def is_file(self) -> bool:
-        """Tell whether there is a file of this name."""
+        """Return whether there is a file of this name."""
         if not self.is_remote:
             with self._reading():
                 return Path(self.uri).is_file()
         return bool(self._remote_type() == pafs.FileType.File)
 
     def list_children(self) -> list[str]:
-        """The names in this folder, sorted; a folder's ends in `/`. Hidden ones are left out.
+        """Return the sorted names in this folder without hidden ones; names of folders end in `/`.
 
         Raises:
             UserError: the folder is missing or cannot be read.
@@ -153,20 +152,25 @@ class Location:
         return [each.path.removeprefix(prefix) for each in inner if each.is_file]
 
     def list_files(
-        self, recursive: bool = True, under: str = "", hidden: bool = False
+        self,
+        recursive: bool = True,
+        under: str = "",
+        *,
+        hidden: bool = False,
+        as_files: Collection[str] = (),
     ) -> list[str]:
-        """The files of this folder as relative POSIX paths, sorted.
+        """Return the files of this folder as relative POSIX paths, sorted.
 
-        Hidden folders are left out. Nothing outside the folder is looked at: a link to a
-        file is listed wherever it leads, and reading it may be refused; one to a folder within is
-        left out, for its files are listed where they lie; one to a folder elsewhere is an error,
-        for nobody knows what it hides. A folder that is named as an image is listed as one, so
-        that whoever reads the images finds that it is none.
+        Hidden folders are left out. A link to a file is listed wherever it leads, and reading it
+        may be refused. A link to a folder within this one is left out, as the files are listed
+        where they lie. A link to a folder outside is an error, unless `follow_links` is on.
 
         Args:
-            recursive: go into the folders within.
-            under: list this folder within only; the paths are still relative to the root.
-            hidden: list hidden files too.
+            recursive: whether to list the folders within.
+            under: the folder within this one to list; the paths stay relative to this folder.
+            hidden: whether to list hidden files.
+            as_files: folders on a disk with one of these suffixes, in small letters, are listed
+                as files are.
 
         Raises:
             OutsideLinkError: `under`, or a folder in it, is a link that leaves this folder.
@@ -175,7 +179,14 @@ class Location:
         inside = self._inside(under) if under else ""
         if not self.is_remote:
             with self._reading():
-                found = disk.walk(self.uri, inside, recursive, hidden, self.follow_links)
+                found = disk.walk(
+                    self.uri,
+                    inside,
+                    recursive,
+                    hidden=hidden,
+                    follow_links=self.follow_links,
+                    as_files=as_files,
+                )
                 return sorted(found)
         prefix = self.path + "/"
         paths = (
@@ -186,18 +197,16 @@ class Location:
         return sorted(path for path in paths if not _is_hidden(path, files=not hidden))
 
     def read_bytes(self, path: str, limit: int | None = None) -> bytes:
-        """The contents of the file at a path relative to this folder.
-
-        Never waits for another process, as a pipe would.
+        """Return the contents of a file of this folder. Never wait for a writer, as of a pipe.
 
         Args:
-            path: of the file.
-            limit: the most bytes it may hold.
+            path: the path of the file relative to this folder.
+            limit: the number of bytes that the file may hold; None for any number.
 
         Raises:
-            OutsideLinkError: the path is a link, or lies behind one, that leaves the folder.
+            OutsideLinkError: the path leaves the folder through a link.
             UserError: the path leaves the folder by its text.
-            OSError: the file cannot be read, is no regular one, or holds more than the limit.
+            OSError: the file cannot be read, is not a regular file, or holds more than the limit.
         """
         inside = self._inside(path)
         if self.is_remote:
@@ -208,9 +217,9 @@ class Location:
         """Return the first `count` bytes of the file at a path relative to this folder.
 
         Raises:
-            OutsideLinkError: the path is a link, or lies behind one, that leaves the folder.
+            OutsideLinkError: the path leaves the folder through a link.
             UserError: the path leaves the folder by its text.
-            OSError: the file cannot be read or is no regular one.
+            OSError: the file cannot be read, or is not a regular file.
         """
         inside = self._inside(path)
         if self.is_remote:
@@ -218,7 +227,12 @@ class Location:
         return disk.read_head(self.uri, inside, count, self.follow_links)
 
     def read_with(self, path: str, reader: Callable[[pa.NativeFile], Answer]) -> Answer:
-        """What a reader makes of the file at a path, of which it may read a part.
+        """Open a file of this folder, call a reader with it, and return its result.
+
+        Args:
+            path: the path of the file relative to this folder.
+            reader: a function of the open file, which may read a part of it. It may be called
+                again after a transient error of the object store.
 
         Raises:
             UserError: the path leaves the folder.
@@ -231,7 +245,9 @@ class Location:
             return reader(file)
 
     def write_bytes(self, path: str, data: bytes | memoryview) -> None:
-        """Write a file, which is at no moment seen half written; the one before is replaced.
+        """Write a file in one step, so that no reader sees a half-written one.
+
+        An earlier file is replaced, and the folders above the file are made.
 
         Raises:
             UserError: the path leaves the folder.
@@ -246,7 +262,7 @@ class Location:
         disk.write(file, data)
 
     def delete_file(self, path: str) -> None:
-        """Remove a file, if it is there.
+        """Delete a file, if it exists.
 
         Raises:
             UserError: the path leaves the folder.
@@ -259,20 +275,23 @@ class Location:
         Path(self.uri, inside).unlink(missing_ok=True)
 
     def delete_old_versions(self, path: str) -> None:
-        """Remove what a bucket that keeps versions has of a file that was replaced or deleted.
+        """Delete the old versions of a file in a bucket with versioning.
 
         Raises:
             UserError: the path leaves the folder.
-            OSError: the object store failed, or does not let this be done.
+            OSError: the object store failed, or refuses to delete versions.
         """
         if self.is_remote:
             object_store.delete_old_versions(self.join(path).uri)
 
     def read_stamps(self, paths: Sequence[str]) -> list[str]:
-        """For each file a text that changes whenever its contents do, without reading them.
+        """Return a text for each file that changes whenever its contents do.
 
-        It is made of size and times; a file of which they cannot tell, as it was changed within the
-        last seconds or is not there, has an empty one.
+        The text holds the size and the times of the file. It is empty for a file that was changed
+        within the last seconds, the times of which tell nothing, and for one that does not exist.
+
+        Args:
+            paths: the paths of the files relative to this folder.
 
         Raises:
             UserError: the folder cannot be read.
@@ -292,7 +311,7 @@ class Location:
 
     @property
     def path(self) -> str:
-        """The path as the file system knows it: `bucket/prefix`, or the local path."""
+        """Return the path for a file system: `bucket/prefix`, or the local path."""
         if not self.is_remote:
             return self.uri
         return object_store.split_address(self.uri)[0].rstrip("/")
@@ -320,7 +339,7 @@ class Location:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """What goes wrong in finding a folder is the user's to mend, said in one line."""
+        """Turn errors of a listing into a `UserError` of one line."""
         try:
             yield
         except FileNotFoundError:
@@ -334,9 +353,9 @@ class Location:
 
 
 def _is_hidden(path: str, *, files: bool) -> bool:
-    """Return whether a file lies in a hidden folder or, where `files`, is hidden itself."""
+    """Return whether a file lies in a hidden folder or, if `files` is set, is hidden itself."""
     folder, _, name = path.rpartition("/")
-    parts = {*folder.split("/")} - {".", ".."}  # which keys of an object store may have
+    parts = {*folder.split("/")} - {".", ".."}  # keys of an object store may have such parts
     return any(part.startswith(".") for part in parts) or (files and name.startswith("."))
 
 

@@ -1,4 +1,4 @@
-"""S3 and what speaks its language: addresses, connections, and errors that tell no secrets."""
+"""Read and write objects of S3 and compatible stores, with errors that show no credentials."""
 
 import errno
 import functools
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 REQUEST_SECONDS = 30.0
-"""How long an answer may take before the request is sent again."""
+"""The time without an answer after which a request is sent again."""
 
 ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL"
 
@@ -33,14 +33,14 @@ _SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SESSION_
 
 
 class ConditionFailedError(OSError):
-    """An object was not written, as the condition of the request did not hold."""
+    """Signal that an object was not written, as the condition of the request did not hold."""
 
 
 def check_address(uri: str) -> None:
-    """Refuse an `s3://` address that names no bucket, holds credentials or unknown options.
+    """Check that an `s3://` address names a bucket, and holds known options and no credentials.
 
     Raises:
-        UserError: as said; the message does not repeat what may be a secret.
+        UserError: the address is wrong; the message repeats nothing that may be a secret.
     """
     address, options = split_address(uri)
     address, _, rest = address.partition("?")
@@ -61,18 +61,18 @@ def check_address(uri: str) -> None:
 
 
 def read_object(uri: str, path: str, limit: int | None = None) -> bytes:
-    """The bytes of an object of the address's store, whole.
+    """Return all bytes of an object.
 
     Args:
-        uri: the address.
-        path: bucket and key.
-        limit: the most bytes that it may hold.
+        uri: an address of the store.
+        path: `bucket/key` of the object.
+        limit: the number of bytes that the object may hold; None for any number.
 
     Raises:
-        FileNotFoundError: there is none.
-        PermissionError: the store does not let it be read.
-        OSError: the store failed, for good, or the object holds more than the limit; the message
-            holds no credentials.
+        FileNotFoundError: the object does not exist.
+        PermissionError: the store refuses to read the object.
+        OSError: the store failed after all retries, or the object holds more bytes than the limit.
+            The message holds no credentials.
     """
 
     def read(file: pa.NativeFile) -> bytes:
@@ -86,49 +86,56 @@ def read_object(uri: str, path: str, limit: int | None = None) -> bytes:
 
 
 def read_object_with(uri: str, path: str, reader: Callable[[pa.NativeFile], Answer]) -> Answer:
-    """What a reader makes of an object, of which it may read a part; it may begin more than once.
+    """Open an object, call a reader with it, and return its result.
+
+    The reader may read a part of the object. After a transient error it is called again.
 
     Raises:
-        FileNotFoundError: there is none.
-        OSError: the store failed, for good; the message holds no credentials.
+        FileNotFoundError: the object does not exist.
+        OSError: the store failed after all retries; the message holds no credentials.
     """
 
     def read() -> Answer:
         with _open_object(uri, path) as file:
             return reader(file)
 
-    return _told_without_secrets(path, read)
+    return _with_safe_errors(path, read)
 
 
 def write_object(uri: str, path: str, data: bytes | memoryview) -> None:
-    """Put an object in the address's store; it appears whole.
+    """Write an object, which appears whole.
+
+    Args:
+        uri: an address of the store.
+        path: `bucket/key` of the object.
+        data: its contents.
 
     Raises:
-        OSError: the store failed, for good; the message holds no credentials.
+        OSError: the store failed after all retries; the message holds no credentials.
     """
 
     def write() -> None:
         with open_s3(uri).open_output_stream(path) as stream:
             stream.write(data)
 
-    _told_without_secrets(path, write)
+    _with_safe_errors(path, write)
 
 
 def delete_object(uri: str) -> None:
-    """Remove an object, if it is there.
+    """Delete an object, if it exists.
 
     Raises:
-        OSError: the store failed, for good; the message holds no credentials.
+        OSError: the store failed after all retries; the message holds no credentials.
     """
-    # Not by pyarrow, which leaves an empty object for the folder.
+    # pyarrow would leave an empty object in place of the folder.
     call_s3(uri, "delete_object", Key=key_of(uri))
 
 
 def delete_old_versions(uri: str) -> None:
-    """Remove every version of an object but the newest, and what marks it as deleted.
+    """Delete every version of an object but the current one, and all delete markers.
 
     Raises:
-        OSError: the store failed, or does not let this be done.
+        OSError: the store failed, or refuses to delete versions.
     """
     key = key_of(uri)
     found = call_s3(uri, "list_object_versions", Prefix=key)
@@ -141,18 +148,18 @@ def delete_old_versions(uri: str) -> None:
 
 
 def describe_object(uri: str, path: str) -> pafs.FileInfo:
-    """What is at a path: a file, what stands for a folder, or nothing."""
+    """Return whether a path is an object, the prefix of objects, or neither."""
     if _is_unusual(path):
         return _describe_key(uri, path)
     return with_retries(lambda: open_s3(uri).get_file_info(path))
 
 
 def list_objects(uri: str, path: str, *, recursive: bool) -> list[pafs.FileInfo]:
-    """What lies under a path.
+    """Return the objects and prefixes below a path.
 
     Raises:
-        FileNotFoundError: nothing does.
-        OSError: the store failed, for good.
+        FileNotFoundError: there are none.
+        OSError: the store failed after all retries.
     """
     if _is_unusual(path):
         return _list_keys(uri, path, recursive=recursive)
@@ -161,42 +168,42 @@ def list_objects(uri: str, path: str, *, recursive: bool) -> list[pafs.FileInfo]
 
 
 def open_s3(uri: str) -> pafs.S3FileSystem:
-    """The object store of an address; one connection per bucket is kept in each process.
+    """Return the file system of an address; each process keeps one connection per bucket.
 
-    A request that fails is not sent again: `with_retries` does that, and counts.
+    The file system does not retry: `with_retries` does, and counts the retries.
     """
-    endpoint, scheme, region = _whereabouts(uri)
-    return _connect(bucket_of(uri), endpoint, scheme, region)
+    return _connect(bucket_of(uri), *_endpoint(uri))
 
 
 def open_s3_for_ray(uri: str) -> pafs.S3FileSystem | None:
-    """What holds an address for Ray's own files: a store that sends its requests again by itself.
+    """Return a file system for Ray's own files, which retries by itself.
 
-    None for a local path, which Ray opens alone.
+    Returns:
+        None for a local path, which Ray opens without one.
     """
     if not uri.startswith("s3://"):
         return None
-    return _connect(bucket_of(uri), *_whereabouts(uri), attempts=ATTEMPTS)
+    return _connect(bucket_of(uri), *_endpoint(uri), attempts=ATTEMPTS)
 
 
 def call_s3(uri: str, method: str, **arguments: Any) -> dict[str, Any]:
-    """What an address's store answers to a call that pyarrow does not have.
+    """Call a method of S3 that pyarrow lacks, and return the answer.
 
     Args:
-        uri: names store and bucket.
-        method: of S3, as boto3 calls it.
-        arguments: of the method, but for the bucket.
+        uri: an address that names the store and the bucket.
+        method: the name of the method in boto3, such as `list_objects_v2`.
+        arguments: its arguments other than the bucket.
 
     Raises:
-        FileNotFoundError: there is no such object.
-        PermissionError: the store does not let it be done.
+        FileNotFoundError: the object does not exist.
+        PermissionError: the store refuses the request.
         ConditionFailedError: a condition of the request does not hold.
-        OSError: the store failed, for good. No message holds credentials.
+        OSError: the store failed after all retries. No message holds credentials.
     """
-    from botocore.exceptions import BotoCoreError  # slow to import, and for outputs only
+    from botocore.exceptions import BotoCoreError  # slow to import, and few jobs need it
 
     try:
-        store = _connect_to_s3(*_whereabouts(uri))
+        store = _connect_to_s3(*_endpoint(uri))
         return dict(store.call_s3(method, Bucket=bucket_of(uri), **arguments))
     except FileNotFoundError:
         raise
@@ -219,24 +226,24 @@ def split_address(uri: str) -> tuple[str, str]:
 
 
 def bucket_of(uri: str) -> str:
-    """The bucket of an `s3://` address."""
+    """Return the bucket of an `s3://` address."""
     return split_address(uri)[0].partition("/")[0]
 
 
 def key_of(uri: str) -> str:
-    """What follows the bucket in an `s3://` address, without its options."""
+    """Return the key of an `s3://` address: the part after the bucket, without options."""
     return split_address(uri)[0].partition("/")[2]
 
 
-def _whereabouts(uri: str) -> tuple[str | None, str | None, str | None]:
-    """Endpoint, scheme and region that an address or the environment names."""
+def _endpoint(uri: str) -> tuple[str | None, str | None, str | None]:
+    """Return the endpoint, scheme and region that an address or the environment names."""
     options = dict(parse_qsl(split_address(uri)[1]))
     endpoint = options.get("endpoint_override") or os.environ.get(ENDPOINT_VARIABLE)
     return endpoint, options.get("scheme"), options.get("region")
 
 
 def redact_secrets(text: str) -> str:
-    """The text with the credentials of this process replaced by the names of their variables."""
+    """Return a text with each credential of this process replaced by the name of its variable."""
     for variable in _SECRET_VARIABLES:
         secret = os.environ.get(variable)
         if secret:
@@ -245,19 +252,19 @@ def redact_secrets(text: str) -> str:
 
 
 def _is_unusual(path: str) -> bool:
-    """Return whether a key has empty, `.` or `..` parts, which pyarrow refuses or changes."""
+    """Return whether a key has an empty, `.` or `..` part, which pyarrow refuses or changes."""
     return any(part in ("", ".", "..") for part in path.split("/"))
 
 
 def _open_object(uri: str, path: str) -> pa.NativeFile:
-    """Open an object whose key is exactly the one of `bucket/key`."""
+    """Open the object at `bucket/key`, without any change of the key."""
     if not _is_unusual(path):
         return open_s3(uri).open_input_file(path)
-    return pa.PythonFile(_connect_to_s3(*_whereabouts(uri)).open(path, "rb"), mode="r")
+    return pa.PythonFile(_connect_to_s3(*_endpoint(uri)).open(path, "rb"), mode="r")
 
 
 def _describe_key(uri: str, path: str) -> pafs.FileInfo:
-    """Do what `describe_object` does for a key with unusual parts."""
+    """Describe an object whose key pyarrow would change."""
     key = path.partition("/")[2]
     found = call_s3(uri, "list_objects_v2", Prefix=key).get("Contents", [])
     keys = {entry["Key"] for entry in found}
@@ -268,7 +275,7 @@ def _describe_key(uri: str, path: str) -> pafs.FileInfo:
 
 
 def _list_keys(uri: str, path: str, *, recursive: bool) -> list[pafs.FileInfo]:
-    """Do what `list_objects` does for a prefix with unusual parts."""
+    """List the objects below a prefix that pyarrow would change."""
     bucket, _, key = path.partition("/")
     prefix = f"{key}/"
     arguments = {"Prefix": prefix} | ({} if recursive else {"Delimiter": "/"})
@@ -297,7 +304,8 @@ def _list_keys(uri: str, path: str, *, recursive: bool) -> list[pafs.FileInfo]:
     return infos
 
 
-def _told_without_secrets(path: str, request: Callable[[], Answer]) -> Answer:
+def _with_safe_errors(path: str, request: Callable[[], Answer]) -> Answer:
+    """Return the answer to a request, with retries and with errors that hold no credentials."""
     try:
         return with_retries(request)
     except FileNotFoundError:
@@ -329,7 +337,7 @@ def _connect(
 def _connect_to_s3(
     endpoint: str | None, scheme: str | None, region: str | None
 ) -> "s3fs.S3FileSystem":
-    import s3fs  # slow to import, and for outputs only
+    import s3fs  # slow to import, and few jobs need it
 
     if endpoint and "://" not in endpoint:
         endpoint = f"{scheme or 'https'}://{endpoint}"

@@ -1,6 +1,6 @@
-"""Old versions of objects, marks of deletion and unfinished uploads: found and removed.
+"""Find and delete old versions of objects, delete markers and unfinished uploads.
 
-A bucket that keeps versions still has what was replaced or deleted.
+A bucket with versioning keeps the contents of objects that were replaced or deleted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,13 +17,13 @@ DELETED_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class ObjectVersion:
-    """A version of an object, or a mark that says it was deleted.
+    """Hold a version of an object, or a delete marker.
 
     Attributes:
-        path: of the object, relative to the location.
-        version: names the version.
-        is_marker: whether it is a mark of deletion.
-        is_current: whether it is what a reader of the object gets.
+        path: the path of the object, relative to the location.
+        version: the id of the version.
+        is_marker: whether it is a delete marker.
+        is_current: whether a reader of the object gets this version.
     """
 
     path: str
@@ -34,11 +34,11 @@ class ObjectVersion:
 
 @dataclass(frozen=True)
 class Upload:
-    """An upload in pieces that did not end; the store keeps its pieces.
+    """Hold an unfinished multipart upload, the parts of which the store keeps.
 
     Attributes:
-        path: of the object, relative to the location.
-        upload: names the upload.
+        path: the path of the object, relative to the location.
+        upload: the id of the upload.
     """
 
     path: str
@@ -46,13 +46,12 @@ class Upload:
 
 
 def list_versions(location: Location) -> list[ObjectVersion]:
-    """Return every version of every object of a location, and every mark of deletion.
+    """Return every version of every object of a location, and every delete marker.
 
     Empty objects whose keys end in `/`, which some tools make for folders, are left out.
 
     Raises:
-        UserError: the store does not let versions be listed.
-        OSError: the store failed.
+        UserError: the store refuses to list versions, or failed.
     """
     root = _root(location)
     with _needs(location, "s3:ListBucketVersions", "the old versions of its files be listed"):
@@ -72,11 +71,10 @@ def list_versions(location: Location) -> list[ObjectVersion]:
 
 
 def delete_versions(location: Location, versions: Sequence[ObjectVersion]) -> None:
-    """Remove versions for good; marks of deletion last, so that nothing comes back meanwhile.
+    """Delete versions for good; delete markers last, so that no object reappears meanwhile.
 
     Raises:
-        UserError: the store does not let versions be removed.
-        OSError: the store failed.
+        UserError: the store refuses to delete versions, or failed.
     """
     root = _root(location)
     ordered = sorted(versions, key=lambda version: version.is_marker)
@@ -91,11 +89,10 @@ def delete_versions(location: Location, versions: Sequence[ObjectVersion]) -> No
 
 
 def list_uploads(location: Location) -> list[Upload]:
-    """Return the uploads under a location that did not end.
+    """Return the unfinished multipart uploads below a location.
 
     Raises:
-        UserError: the store does not let uploads be listed.
-        OSError: the store failed.
+        UserError: the store refuses to list uploads, or failed.
     """
     root = _root(location)
     right = "s3:ListBucketMultipartUploads"
@@ -110,11 +107,10 @@ def list_uploads(location: Location) -> list[Upload]:
 
 
 def abort_uploads(location: Location, uploads: Sequence[Upload]) -> None:
-    """Remove what was uploaded of objects that never appeared.
+    """Abort unfinished uploads, which deletes their parts.
 
     Raises:
-        UserError: the store does not let this be done.
-        OSError: the store failed.
+        UserError: the store refuses to abort uploads, or failed.
     """
     root = _root(location)
     for upload in uploads:
@@ -134,7 +130,7 @@ def _delete(location: Location, names: Sequence[dict[str, str]]) -> None:
 
 
 def _pages(location: Location, method: str, markers: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The answers to a listing, one after the other."""
+    """Yield the pages of a listing."""
     more: dict[str, Any] = {}
     while True:
         page = call_s3(location.uri, method, Prefix=_root(location), **more)
@@ -145,19 +141,20 @@ def _pages(location: Location, method: str, markers: Sequence[str]) -> Iterator[
 
 
 def _root(location: Location) -> str:
-    """Return the prefix of the keys of a location."""
+    """Return the prefix of all keys below a location."""
     return key_of(location.join("x").uri)[:-1]
 
 
 @contextmanager
 def _needs(location: Location, right: str, what: str) -> Iterator[None]:
+    """Turn errors of a request into a `UserError` that names the permission it needs."""
     try:
         yield
     except PermissionError as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"{location.uri}: the object store does not let {what} ({reason}), so what is to be "
-            f"forgotten may still be there: grant {right} and run it again"
+            f"{location.uri}: the object store does not let {what} ({reason}), so the data to "
+            f"forget may still be there: grant {right} and run it again"
         ) from None
     except OSError as error:
         reason = " ".join(str(error).split())

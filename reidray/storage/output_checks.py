@@ -1,4 +1,4 @@
-"""Check, before anything expensive, that an output can be written where it is to appear."""
+"""Check, before any expensive work, that a job can write its output."""
 
 import errno
 import os
@@ -12,23 +12,25 @@ from reidray.storage.location import Location
 from reidray.storage.locks.file_lock import check_lock_file
 
 ADDED_TO_NAME = len("..12345678.staging.old")
-"""Characters by which the name of a folder beside an output may be longer than the output's."""
+"""Characters that the name of a hidden folder beside an output has more than the output's."""
 
 LONGEST_KEY = 1024
+"""Bytes that the key of an object has at most."""
+
 LONGEST_PATH_WITHIN = 200
-"""Characters that the path of a file within an output may have at most."""
+"""Characters that the path of a file within an output has at most."""
 
 
 def check_output_folder(folder: Path) -> None:
-    """Refuse a folder on a disk that a new one beside it cannot replace. Leaves nothing behind.
+    """Check that a new folder can replace a folder on a disk. Leave nothing behind.
 
     Args:
-        folder: the place of an output; it need not be there.
+        folder: the output; it need not exist.
 
     Raises:
-        UserError: says what is wrong with the place.
+        UserError: the folder, or a file beside it, cannot be written, or it is a mount point.
     """
-    with _told_in_a_line(folder):
+    with _as_user_error(folder):
         target = _check_folder(folder)
         if target.exists() and is_mount_point(target):
             raise UserError(
@@ -40,16 +42,16 @@ def check_output_folder(folder: Path) -> None:
 
 
 def check_writable_folder(folder: Path, *, locked: bool) -> None:
-    """Refuse a folder on a disk within which files cannot be written. Leaves nothing behind.
+    """Check that files can be written in a folder on a disk. Leave nothing behind.
 
     Args:
-        folder: it need not be there.
-        locked: a lock is written beside it.
+        folder: the folder; it need not exist.
+        locked: whether the job also writes a lock beside the folder.
 
     Raises:
-        UserError: says what is wrong with the place.
+        UserError: the folder cannot be written.
     """
-    with _told_in_a_line(folder):
+    with _as_user_error(folder):
         target = _check_folder(folder)
         _try_to_write(_nearest(target), target.name)
         if locked:
@@ -58,8 +60,8 @@ def check_writable_folder(folder: Path, *, locked: bool) -> None:
 
 
 @contextmanager
-def _told_in_a_line(folder: Path) -> Iterator[None]:
-    """Tell of a disk's error as of a user's mistake."""
+def _as_user_error(folder: Path) -> Iterator[None]:
+    """Turn errors of the disk into a `UserError` of one line."""
     try:
         yield
     except OSError as error:
@@ -70,10 +72,10 @@ def _told_in_a_line(folder: Path) -> Iterator[None]:
 
 
 def check_object_key(location: Location) -> None:
-    """Refuse an address of an object store below which keys cannot be written.
+    """Check that an object store can hold keys below an address.
 
     Raises:
-        UserError: it is too long, or a part of it is empty.
+        UserError: the address is too long, or a part of it is empty.
     """
     key = location.path.partition("/")[2]
     if "//" in f"/{key}":
@@ -87,48 +89,48 @@ def check_object_key(location: Location) -> None:
         )
 
 
-def check_disjoint(output: tuple[str, str], others: Mapping[str, str | None]) -> None:
-    """Refuse an output that lies in another folder of a job, or holds one.
+def check_disjoint(field: str, uri: str, others: Mapping[str, str | None]) -> None:
+    """Check that an output neither lies in another folder of a job nor holds one.
 
     Args:
-        output: the flag that names the output, and its address.
-        others: addresses by their flags; None where there is none.
+        field: the field that names the output.
+        uri: the address of the output.
+        others: the other addresses by their fields; None is not checked.
 
     Raises:
-        UserError: names both.
+        UserError: two of the folders overlap; the message names both.
     """
-    flag, uri = output
-    place = _parts(uri)
-    for other_flag, other in others.items():
+    parts = _parts(uri)
+    for other_field, other in others.items():
         if other is None:
             continue
-        other_place = _parts(other)
-        if place == other_place:
+        other_parts = _parts(other)
+        if parts == other_parts:
             relation = "is the same as"
-        elif place[: len(other_place)] == other_place:
+        elif parts[: len(other_parts)] == other_parts:
             relation = "lies in"
-        elif other_place[: len(place)] == place:
+        elif other_parts[: len(parts)] == parts:
             relation = "holds"
         else:
             continue
         raise UserError(
-            f"{flag} {uri} {relation} {other_flag} {other}, whose files would be mixed with the "
-            "output; choose a folder outside"
+            f"`{field}` {uri} {relation} `{other_field}` {other}, whose files would be mixed with "
+            "the output; choose a folder outside"
         )
 
 
 def is_mount_point(folder: Path) -> bool:
-    """Tell whether a folder is one at which a disk, or another folder, is mounted."""
+    """Return whether a disk, or another folder, is mounted at a folder."""
     if os.path.ismount(folder):
         return True
-    mounts = _mount_of(folder), _mount_of(folder.parent)
+    mounts = _mount_id(folder), _mount_id(folder.parent)
     return None not in mounts and mounts[0] != mounts[1]
 
 
-def _mount_of(folder: Path) -> str | None:
-    """Return the number of the mount that a folder lies on; None where the system does not tell.
+def _mount_id(folder: Path) -> str | None:
+    """Return the id of the mount that a folder lies on; None where the system has none.
 
-    Unlike the number of its device, it tells a folder that is mounted again elsewhere on a disk.
+    Unlike a device number, the id changes where a folder of the same disk is mounted again.
     """
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -141,10 +143,10 @@ def _mount_of(folder: Path) -> str | None:
 
 
 def _check_folder(folder: Path) -> Path:
-    """Refuse what is at the place of a folder, where a folder cannot be written.
+    """Check that a folder exists, or can be made, under this name.
 
     Returns:
-        The folder, once links are followed.
+        The folder, with links followed.
     """
     folder = Path(os.path.abspath(folder.expanduser()))  # noqa: PTH100 - keeps links
     if folder.is_symlink() and not folder.exists():
@@ -165,18 +167,18 @@ def _check_folder(folder: Path) -> Path:
 
 
 def _nearest(folder: Path) -> Path:
-    """Return the folder, or the nearest above it that is there."""
+    """Return the folder, or the nearest folder above it that exists."""
     return next(parent for parent in (folder, *folder.parents) if parent.exists())
 
 
 def _try_to_write(folder: Path, name: str) -> None:
-    """Make and remove a hidden folder."""
+    """Make a hidden folder in a folder, and remove it."""
     with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder):
         pass
 
 
 def _parts(uri: str) -> tuple[str, ...]:
-    """Return the parts of an address as they are once links are followed."""
+    """Return the parts of an address, with links followed."""
     location = Location(uri)
     if location.is_remote:
         return ("s3://", *(part for part in location.path.split("/") if part))

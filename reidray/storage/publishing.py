@@ -1,10 +1,9 @@
-"""Publish a job's output as a folder that changes in one step, on a disk or in an object store."""
+"""Publish the output of a job in one step, on a disk or in an object store."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from reidray.errors import UserError
 from reidray.storage import object_store
@@ -17,36 +16,40 @@ from reidray.storage.output_checks import (
     check_output_folder,
     check_writable_folder,
 )
-from reidray.storage.staging import atomic_folder, check_replaceable
+from reidray.storage.staging import atomic_folder, check_replaceable, temporary_folder
 
 OUTPUT_MARKS = (("scoring.json", "reid_test.txt"), ("evaluation.json", "per_query.csv"))
-"""Files that tell the output of a nightly run, and of an evaluation, on a disk."""
+"""Files by which the output of a nightly run, and of an evaluation, is recognised on a disk."""
 
 
 @contextmanager
 def exclusive_writer(location: Location) -> Iterator[None]:
-    """Keep everybody else from writing a folder, on a disk or in an object store.
+    """Hold the lock of a folder, on a disk or in an object store, while the block runs.
 
     Raises:
-        UserError: somebody else is writing it, or it cannot be written.
+        UserError: another process holds the lock, or the folder cannot be written.
     """
     if location.is_remote:
         with lock_location(location):
             yield
     else:
-        with lock_folder(
-            Path(os.path.realpath(location.uri))
-        ):  # one lock, whichever link leads here
+        # Every link to the folder leads to the same lock.
+        with lock_folder(Path(os.path.realpath(location.uri))):
             yield
 
 
 def check_output(
     uri: str, replaces: frozenset[str] = frozenset(), summary: str | None = None
 ) -> None:
-    """Refuse, before any work, a place where `atomic_output` could not publish.
+    """Check, before any work, that `atomic_output` can publish at an address.
+
+    Args:
+        uri: a local folder, or `s3://bucket/prefix`.
+        replaces: the files that an earlier output may consist of.
+        summary: the file that every output has; None where there is no such file.
 
     Raises:
-        UserError: the place cannot be written, or holds something else than an earlier output.
+        UserError: the address cannot be written, or holds other files than an earlier output.
     """
     location = Location(uri)
     check_outside_outputs(location)
@@ -54,15 +57,18 @@ def check_output(
         check_output_folder(Path(location.uri))
         check_replaceable(Path(location.uri), replaces, summary)
         return
-    with _told_in_a_line(location):
+    with _as_user_error(location):
         check_contents(location, replaces, summary)
 
 
 def check_store(uri: str) -> None:
-    """Refuse, before any work, a place where files cannot be kept from run to run.
+    """Check, before any work, that an address can hold files that stay from run to run.
+
+    Args:
+        uri: a local folder, or `s3://bucket/prefix`.
 
     Raises:
-        UserError: says what is wrong with the place.
+        UserError: the address cannot be written, or is or lies in an output.
     """
     location = Location(uri)
     check_outside_outputs(location)
@@ -70,7 +76,7 @@ def check_store(uri: str) -> None:
         check_writable_folder(Path(location.uri), locked=True)
         holds_output = _is_output(Path(location.uri))
     else:
-        with _told_in_a_line(location):
+        with _as_user_error(location):
             next(list_level(location, ""), None)
             holds_output = _is_remote_output(location)
     if holds_output:
@@ -81,10 +87,10 @@ def check_store(uri: str) -> None:
 
 
 def check_outside_outputs(location: Location) -> None:
-    """Refuse a place within an output, which the next run would replace, or would refuse to.
+    """Check that a location does not lie within an output, which the next run would replace.
 
     Raises:
-        UserError: names the output.
+        UserError: the location lies in an output; the message names the output.
     """
     if location.is_remote:
         check_object_key(location)
@@ -108,7 +114,7 @@ def _folders_above(location: Location) -> Iterator[Location]:
 
 
 def _is_remote_output(location: Location) -> bool:
-    """Tell whether runs are published at an address; if it may not be read, nobody can tell."""
+    """Return whether runs are published at an address; False if it may not be read."""
     try:
         return read_latest(location) is not None
     except OSError:
@@ -120,8 +126,8 @@ def _is_output(folder: Path) -> bool:
 
 
 @contextmanager
-def _told_in_a_line(location: Location) -> Iterator[None]:
-    """Tell of an object store's error as of a user's mistake."""
+def _as_user_error(location: Location) -> Iterator[None]:
+    """Turn errors of the object store into a `UserError` of one line."""
     try:
         yield
     except OSError as error:
@@ -136,18 +142,18 @@ def _told_in_a_line(location: Location) -> Iterator[None]:
 def atomic_output(
     uri: str, replaces: frozenset[str] = frozenset(), summary: str | None = None
 ) -> Iterator[Path]:
-    """A folder to write in, whose files all appear at an address when the block succeeds.
+    """Yield a local folder whose files all appear at an address when the block succeeds.
 
-    A reader of the address sees the files of the earlier output or those of this one, never some of
-    both. When the block fails, the earlier output stays.
+    A reader of the address sees the files of the earlier output or those of the new one, never a
+    mixture. If the block fails, the earlier output stays.
 
     Args:
         uri: a local folder, or `s3://bucket/prefix`, which must be new, empty or an earlier output.
-        replaces: the files an earlier output may consist of.
-        summary: the one of them that every output has; None where there is no such file.
+        replaces: the files that an earlier output may consist of.
+        summary: the file that every output has; None where there is no such file.
 
     Raises:
-        UserError: the place cannot be written, holds something else, or another run is writing it.
+        UserError: the address cannot be written, holds other files, or another run is writing it.
     """
     location = Location(uri)
     if not location.is_remote:
@@ -155,8 +161,8 @@ def atomic_output(
             yield staging
         return
     check_output(uri, replaces, summary)
-    with lock_location(location) as lock, TemporaryDirectory() as folder:
-        yield Path(folder)
-        lock.check()
+    with lock_location(location) as lock, temporary_folder() as folder:
+        yield folder
+        lock.check_held()
         check_output(uri, replaces, summary)
-        publish_run(Path(folder), location, lock.check)
+        publish_run(folder, location, lock.check_held)

@@ -1,4 +1,4 @@
-"""Requests that are sent again while their trouble is one that passes, and how many there were."""
+"""Send requests to an object store again after transient errors, and count the retries."""
 
 import random
 import re
@@ -12,47 +12,50 @@ Answer = TypeVar("Answer")
 ATTEMPTS = 8
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.1, 10.0
 
-_PASSING_TROUBLE = re.compile(
+_TRANSIENT_ERROR = re.compile(
     r"SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|NETWORK_CONNECTION|REQUEST_TIMEOUT"
     r"|REQUEST_TIME_TOO_SKEWED|THROTTLING|HTTP status (?:429|5\d\d)|ends after|curlCode"
 )
 
 
-class _Retries:
-    """How many requests of this process were sent again."""
+class _RetryCounter:
+    """Count the retries of this process, from several threads."""
 
     def __init__(self) -> None:
         self.count = 0
         self._lock = threading.Lock()
 
     def add(self) -> None:
-        """One more."""
+        """Add one retry."""
         with self._lock:
             self.count += 1
 
 
-_retries = _Retries()
+_retries = _RetryCounter()
 
 
 def retry_count() -> int:
-    """How many requests this process has sent again after trouble that passes."""
+    """Return the number of requests that this process has sent again after transient errors."""
     return _retries.count
 
 
 def with_retries(request: Callable[[], Answer]) -> Answer:
-    """What a request answers, sent again, later each time, while the trouble is one that passes.
+    """Return the answer to a request, and send the request again after transient errors.
 
-    Trouble that passes is a store that is busy, a connection that breaks, an answer that does not
-    come or is cut off.
+    Transient errors are those of a busy store, a broken connection, a timeout and an answer that is
+    cut off. The wait between attempts doubles, up to `LONGEST_WAIT_SECONDS`.
+
+    Args:
+        request: sends the request; called up to `ATTEMPTS` times.
 
     Raises:
-        OSError: the last attempt failed, or with trouble that stays, such as a refused key.
+        OSError: the last attempt failed, or the error is not transient, such as a refused key.
     """
     for attempt in range(ATTEMPTS):
         try:
             return request()
         except OSError as error:
-            if attempt == ATTEMPTS - 1 or not _PASSING_TROUBLE.search(str(error)):
+            if attempt == ATTEMPTS - 1 or not _TRANSIENT_ERROR.search(str(error)):
                 raise
         _retries.add()
         longest = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**attempt)

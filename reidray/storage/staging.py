@@ -1,11 +1,14 @@
-"""Outputs that appear whole or not at all."""
+"""Write files and folders on a disk so that they appear whole or not at all."""
 
 import ctypes
 import errno
+import fcntl
+import logging
 import os
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -16,16 +19,21 @@ from reidray.storage import local_disk as disk
 from reidray.storage.locks.file_lock import FolderLock, lock_folder
 from reidray.storage.output_checks import check_output_folder
 
+log = logging.getLogger("reidray")
+
+TEMPORARY_PREFIX = "reidray-output-"
+"""Beginning of the names of folders that `temporary_folder` makes."""
+
 
 def find_foreign_file(
     files: frozenset[str], replaces: frozenset[str], summary: str | None = None
 ) -> str | None:
-    """Return one of the files of a folder that no earlier output can have left, or None.
+    """Return a file of a folder that cannot belong to an earlier output; None if all can.
 
     Args:
         files: paths relative to the folder, in POSIX form.
-        replaces: those that an earlier output may consist of.
-        summary: the one of them that every output has; None where there is no such file.
+        replaces: the files that an earlier output may consist of.
+        summary: the file that every output has; None where there is no such file.
     """
     others = files - replaces
     if not others and summary is not None and summary not in files:
@@ -34,14 +42,14 @@ def find_foreign_file(
 
 
 def check_new_output(output: Path, otherwise: str) -> None:
-    """Refuse an output that is there already, unless it is an empty folder.
+    """Check that an output does not exist yet, or is an empty folder.
 
     Args:
-        output: the folder that is to be made.
-        otherwise: what else than naming a new one can be done.
+        output: the folder to make.
+        otherwise: the alternative to a new folder, for the message of the error.
 
     Raises:
-        UserError: says so.
+        UserError: the output exists and is not an empty folder.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(
@@ -50,7 +58,15 @@ def check_new_output(output: Path, otherwise: str) -> None:
 
 
 def atomic_write(path: Path, data: str | bytes) -> None:
-    """Write a file that is at no moment seen half written; the one before is replaced."""
+    """Write a file in one step, so that no reader sees a half-written one. Replace an earlier file.
+
+    Args:
+        path: the file; its folder must exist.
+        data: its contents; text is encoded as UTF-8.
+
+    Raises:
+        OSError: the disk failed.
+    """
     disk.write(path, data.encode() if isinstance(data, str) else data)
 
 
@@ -58,22 +74,22 @@ def atomic_write(path: Path, data: str | bytes) -> None:
 def atomic_folder(
     destination: Path, replaces: frozenset[str] = frozenset(), summary: str | None = None
 ) -> Iterator[Path]:
-    """A folder to write in, which becomes `destination` in one step when the block succeeds.
+    """Yield a new folder that becomes `destination` in one step when the block succeeds.
 
-    The folder lies hidden beside the destination, under a name of its own. When the block fails, it
-    is removed and what was at the destination stays. An earlier output there is exchanged for the
-    new one and deleted. The lock beside the destination names the folder, so that the next process
-    removes what one that was killed left, and nothing else.
+    The new folder lies hidden beside the destination. If the block fails, the new folder is removed
+    and the destination stays as it was. If it succeeds, the new folder takes the place of an
+    earlier output, which is deleted. The lock beside the destination names the new folder. If the
+    process is killed, the next process removes that folder and no other.
 
     Args:
-        destination: where the output shall appear; its parents are made.
-        replaces: the files an earlier output may consist of, and so the only ones that may be lost,
-            as paths within it.
-        summary: the one of them that every output has; None where there is no such file.
+        destination: the output folder; its parents are made.
+        replaces: the files that an earlier output may consist of, as paths within it. No other
+            file is ever deleted.
+        summary: the file that every output has; None where there is no such file.
 
     Raises:
-        UserError: the place cannot be written, holds something that is not in `replaces`, or is
-            being written by somebody else.
+        UserError: the destination cannot be written, holds a file that is not in `replaces`, or
+            another process is writing it.
     """
     check_output_folder(destination)
     destination = Path(os.path.realpath(destination.expanduser()))
@@ -91,13 +107,54 @@ def atomic_folder(
             shutil.rmtree(staging, ignore_errors=True)
 
 
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a folder in the system's folder for temporary files, which is removed afterwards.
+
+    The process holds a lock on the folder. If the process is killed, the next call of any process
+    removes the folder.
+    """
+    _remove_abandoned_folders()
+    folder = Path(tempfile.mkdtemp(prefix=".reidray-"))
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        # Only now does the folder have the name that other processes look for.
+        folder = folder.rename(folder.with_name(f"{TEMPORARY_PREFIX}{token_hex(8)}"))
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(opened)
+
+
+def _remove_abandoned_folders() -> None:
+    """Remove the temporary folders of killed processes, on which nobody holds a lock."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{TEMPORARY_PREFIX}*"):
+        try:
+            opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:  # another user's folder, or another process has just removed it
+            continue
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(opened)
+
+
 def check_replaceable(
     destination: Path, replaces: frozenset[str], summary: str | None = None
 ) -> None:
-    """Refuse a destination that holds anything but an earlier output.
+    """Check that a folder holds nothing but an earlier output, which a new one may replace.
+
+    Args:
+        destination: the folder; it need not exist.
+        replaces: the files that an earlier output may consist of, as paths within it.
+        summary: the file that every output has; None where there is no such file.
 
     Raises:
-        UserError: names one of the files or folders that would be lost.
+        UserError: a file or folder in it would be lost; the message names one.
     """
     if not destination.exists():
         return
@@ -125,12 +182,13 @@ def check_replaceable(
 
 
 def _remove_earlier_staging(lock: FolderLock, destination: Path) -> None:
-    """Remove what a process that was killed left, by the name that it noted in the lock.
+    """Remove the staging folder of a killed process, which its note in the lock names.
 
-    Where it was killed between two renames, the earlier output is put back.
+    If the process was killed between two renames, put the earlier output back.
     """
     name = re.escape(destination.name)
     if not re.fullmatch(rf"\.{name}\.[0-9a-f]{{8}}\.staging", lock.earlier_note):
+        _warn_of_unnamed_staging(destination)
         return
     staging = destination.with_name(lock.earlier_note)
     aside = _aside(staging)
@@ -141,8 +199,16 @@ def _remove_earlier_staging(lock: FolderLock, destination: Path) -> None:
             shutil.rmtree(left)
 
 
+def _warn_of_unnamed_staging(destination: Path) -> None:
+    """Log the staging folders of an earlier version, which no lock names, and leave them alone."""
+    pattern = re.compile(rf"\.{re.escape(destination.name)}(\.[0-9a-f]{{8}})?\.staging(\.old)?")
+    for path in sorted(destination.parent.iterdir()):
+        if pattern.fullmatch(path.name):
+            log.warning("%s: a killed run seems to have left this folder; delete it", path)
+
+
 def _publish(staging: Path, destination: Path) -> None:
-    """Put `staging` in the place of `destination`; what was there is then at `staging`."""
+    """Put `staging` in the place of `destination`; an earlier output is then at `staging`."""
     try:
         staging.rename(destination)
     except OSError as error:
@@ -152,7 +218,7 @@ def _publish(staging: Path, destination: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> None:
-    """Exchange two folders: in one step on Linux, by renames where there is no such call."""
+    """Swap two folders: in one step on Linux, by renames on other systems."""
     if sys.platform == "linux":
         at_cwd, rename_exchange = -100, 2
         libc = ctypes.CDLL(None, use_errno=True)
@@ -171,5 +237,5 @@ def _exchange(one: Path, other: Path) -> None:
 
 
 def _aside(staging: Path) -> Path:
-    """Return where the earlier output lies between two renames."""
+    """Return the path of the earlier output between two renames."""
     return staging.with_name(f"{staging.name}.old")

@@ -77,7 +77,7 @@ def check_training_inputs(config: TrainingConfig) -> None:
     Raises:
         UserError: names the field.
     """
-    check_data("`data`", config.data)
+    check_data("data", config.data)
     if config.network.weights not in NAMED_WEIGHTS:
-        check_file("`network.weights`", config.network.weights)
+        check_file("network.weights", config.network.weights)
     check_layout(config.data, config.layout, follow_links=config.follow_links)

@@ -39,7 +39,7 @@ def check_tune_inputs(config: TuneConfig) -> None:
     Raises:
         UserError: names the field or file that is missing or wrong.
     """
-    check_data("`data`", config.data)
+    check_data("data", config.data)
     base = load_base(config).config
     load_space(config.space, config.task, base)
     check_layout(config.data, config.layout or base.layout, follow_links=base.follow_links)
@@ -64,7 +64,7 @@ def check_sweep_folder(output: RunDirectory, config: TuneConfig) -> None:
     Raises:
         UserError: the folder does not, overlaps with the images, or cannot be written.
     """
-    check_disjoint(("`output`", config.output), {"`data`": config.data})
+    check_disjoint("output", config.output, {"data": config.data})
     if not config.resume:
         output.check_new("resume the sweep in it with `resume`")
     elif not output.location.join(SWEEP_FILE).is_file():

@@ -86,7 +86,7 @@ def test_the_way_is_chosen_by_size_against_memory_and_said_with_the_numbers(pict
     assert ways == ["resident", "stream", "stream"]
     assert f"ingest stream: 40 crops of {side}x{side} take" in caplog.text
     assert f"a node's object store holds {held / 1e9:.2f} GB" in caplog.text
-    with pytest.raises(UserError, match=r"take .* GB and .* holds .* GB: use --ingest stream"):
+    with pytest.raises(UserError, match=r"take .* GB and .* holds .* GB: use `ingest=stream`"):
         choose_ingest_mode(large, "resident")
 
 

@@ -65,10 +65,10 @@ def test_absolute_paths_elsewhere_are_refused_in_a_line_that_names_the_root_to_g
     tmp_path, crops
 ):
     file = write_manifest(tmp_path / "lists" / "m.csv", [f"{crops}/1/a.jpg", f"{crops}/2/b.jpg"])
-    with pytest.raises(UserError, match="--root") as error:
+    with pytest.raises(UserError, match="`root=") as error:
         read_manifest(file)
     assert f"m.csv, row 1: path '{crops}/1/a.jpg' lies outside" in str(error.value)
-    assert str(error.value).endswith(f"--root, such as {crops}")
+    assert str(error.value).endswith(f"such as `root={crops}`")
     manifest = read_manifest(file, root=str(crops))
     assert (manifest.root, paths_of(manifest)) == (str(crops), ["1/a.jpg", "2/b.jpg"])
     assert not decode_files(manifest.location, paths_of(manifest), (16, 8)).bad
@@ -91,15 +91,15 @@ def test_relative_paths_and_masks_begin_at_the_root_that_is_named(tmp_path, crop
     file.write_text(f"path,split,mask_path\n1/a.jpg,train,{crops}/2/b.jpg\n")
     with pytest.raises(UserError, match=r"row 1: mask_path '/.*' lies outside"):
         read_manifest(str(file))
-    with pytest.raises(UserError, match=r"not there: 2 .*--root"):
+    with pytest.raises(UserError, match=r"not there: 2 .*`root`"):
         read_manifest(write_manifest(tmp_path / "lists" / "other.csv", ["1/a.jpg", "2/b.jpg"]))
     manifest = read_manifest(str(file), root=str(crops))
     assert manifest.table.select(["path", "mask_path"]).to_pylist() == [
         {"path": "1/a.jpg", "mask_path": "2/b.jpg"}
     ]
-    with pytest.raises(UserError, match=r"root .*/gone: no such folder, named by --root"):
+    with pytest.raises(UserError, match=r"root .*/gone: no such folder, named by `root`"):
         read_manifest(str(file), root=f"{crops}/gone")
-    with pytest.raises(UserError, match="--root goes with a manifest file only"):
+    with pytest.raises(UserError, match="`root` goes with a manifest file only"):
         read_manifest(str(crops), root=str(crops))
 
 
@@ -136,7 +136,7 @@ def linked_set(tmp_path):
 
 def test_links_out_of_the_data_are_followed_where_that_is_asked_for(tmp_path):
     root = linked_set(tmp_path)
-    with pytest.raises(UserError, match=r"/3: is a link that leaves .*--follow-links"):
+    with pytest.raises(UserError, match=r"/3: is a link that leaves .*`follow_links=True`"):
         read_manifest(str(root))
     manifest = read_manifest(str(root), follow_links=True)
     assert paths_of(manifest) == ["1/a.jpg", "2/a.jpg", "3/7.jpg", "3/more/8.jpg"]
@@ -144,7 +144,7 @@ def test_links_out_of_the_data_are_followed_where_that_is_asked_for(tmp_path):
     assert not decode_files(manifest.location, paths_of(manifest), (16, 8)).bad
     (root / "3").unlink()
     bad = decode_files(Location(str(root)), ["1/a.jpg"], (16, 8)).bad
-    assert [image.reason for image in bad] == ["a link that leaves the folder: see --follow-links"]
+    assert [image.reason for image in bad] == ["a link that leaves the folder: see `follow_links`"]
 
 
 def test_links_without_a_suffix_are_counted_or_followed(tmp_path):
@@ -218,7 +218,7 @@ def test_a_manifest_names_keys_exactly_or_in_their_plain_form(bucket, tmp_path):
     assert not manifest.notes
     assert not decode_files(manifest.location, paths_of(manifest), (16, 8)).bad
     outside = write_manifest(tmp_path / "m.csv", [f"{bucket}/other/a.jpg"])
-    with pytest.raises(UserError, match=re.escape(f"--root, such as {bucket}/other")):
+    with pytest.raises(UserError, match=re.escape(f"such as `root={bucket}/other`")):
         read_manifest(outside, root=f"{bucket}/set")
     climbing = write_manifest(tmp_path / "m.csv", ["../other/a.jpg"])
     Location(f"{bucket}/set").write_bytes("m.csv", Path(climbing).read_bytes())

@@ -163,15 +163,15 @@ def test_an_output_and_another_folder_within_each_other_are_refused(
     (tmp_path / "link").symlink_to("out")
     (tmp_path / "out").mkdir()
     root = tmp_path if place == "disk" else "s3://bucket/deep"
-    with pytest.raises(UserError, match=rf"--output \S*{output} {relation} --store \S*{other}, "):
-        check_disjoint(("--output", f"{root}/{output}"), {"--store": f"{root}/{other}"})
+    with pytest.raises(UserError, match=rf"`output` \S*{output} {relation} `store` \S*{other}, "):
+        check_disjoint("output", f"{root}/{output}", {"store": f"{root}/{other}"})
 
 
 def test_folders_that_only_begin_alike_are_apart():
     for root in ("/data", "s3://bucket"):
-        others = {"--store": f"{root}/out.store", "--gallery": f"{root}/outer/out", "--none": None}
-        check_disjoint(("--output", f"{root}/out"), others)
-    check_disjoint(("--output", "/bucket/out"), {"--store": "s3://bucket/out"})
+        others = {"store": f"{root}/out.store", "gallery": f"{root}/outer/out", "none": None}
+        check_disjoint("output", f"{root}/out", others)
+    check_disjoint("output", "/bucket/out", {"store": "s3://bucket/out"})
 
 
 def scored(folder, **changes):
@@ -184,12 +184,12 @@ def scored(folder, **changes):
 def test_no_folder_of_a_night_is_written_within_another(tmp_path, bucket, name, place):
     root = tmp_path if place == "disk" else bucket
     check_score_outputs(scored(root, store=f"{root}/store"))
-    with pytest.raises(UserError, match=f"--output .* lies in --{name}"):
+    with pytest.raises(UserError, match=f"`output` .* lies in `{name}`"):
         check_score_outputs(scored(root, store=f"{root}/store", output=f"{root}/{name}/out"))
-    with pytest.raises(UserError, match=f"--output .* holds --{name}|--{name} .* lies in"):
+    with pytest.raises(UserError, match=f"`output` .* holds `{name}`|`{name}` .* lies in"):
         check_score_outputs(scored(root, **{"store": None, name: f"{root}/output/{name}"}))
     if name != "store":
-        with pytest.raises(UserError, match=f"--store .* lies in --{name}"):
+        with pytest.raises(UserError, match=f"`store` .* lies in `{name}`"):
             check_score_outputs(scored(root, store=f"{root}/{name}/store"))
 
 

@@ -16,8 +16,8 @@ def recommend(arguments: "JobArguments[RecommendConfig]") -> dict[str, Any]:
     from reidray.studies.films.recommend_checks import check_recommend_output
 
     config = arguments.config
-    check_file("`ratings`", config.ratings)
-    check_file("`movies`", config.movies)
+    check_file("ratings", config.ratings)
+    check_file("movies", config.movies)
     check_recommend_output(config)  # before Ray loads
 
     with Activity("loading Ray", delay=SHOW_AFTER_SECONDS):

@@ -188,7 +188,7 @@ def _read(location: Location, path: str) -> bytes:
     try:
         return location.read_bytes(path, MAX_BYTES)
     except OutsideLinkError:
-        raise ImageDecodeError("a link that leaves the folder: see --follow-links") from None
+        raise ImageDecodeError("a link that leaves the folder: see `follow_links`") from None
     except OSError as error:
         if not isinstance(error, FileNotFoundError) and error.errno not in _OF_THE_FILE:
             raise

@@ -15,8 +15,8 @@ from reidray.data.images.bit_depth import (
     check_colours,
     grey_of,
 )
+from reidray.data.images.image_formats import FORMATS, is_cut_jpeg2000
 from reidray.data.images.jpeg import too_many_scans
-from reidray.storage.image_formats import FORMATS, is_cut_jpeg2000
 
 MAX_PIXELS = 64_000_000
 """The largest image that is decoded, in pixels: 192 MB as RGB."""

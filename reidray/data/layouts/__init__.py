@@ -1,4 +1,4 @@
-"""The layouts of re-identification data: each turns a folder into a manifest."""
+"""Read re-identification data in any of the known layouts into a manifest."""
 
 import logging
 from collections.abc import Sequence
@@ -25,19 +25,19 @@ from reidray.storage.location import Location
 log = logging.getLogger("reidray")
 
 
-# In the order in which `auto` tries them: what has the plainest marks comes first.
+# In the order in which `auto` tries them: layouts with unmistakable folders come first.
 _LAYOUTS: tuple[Layout, ...] = (
     *(manifest_file, MARKET1501, VERI, QUT, msmt17, oxford_pets),
     *(flat_splits, trento, cameras, folders),
 )
 
 _BY_STRUCTURE: tuple[Layout, ...] = (flat_splits, trento, cameras, folders)
-"""Layouts without a mark of their own, which other data may resemble."""
+"""Layouts without folders or files of fixed names, which other data may resemble."""
 
 LAYOUTS: tuple[str, ...] = tuple(layout.NAME for layout in _LAYOUTS)
 
-_SHOWN = 3  # of these
-_LOOKED_INTO = 20  # folders in a folder of no layout, to see whether they have one
+_MAX_SHOWN = 3  # folders within that a message names
+_MAX_SEARCHED = 20  # folders within a folder of no layout that are searched for a layout
 
 
 def read_manifest(
@@ -48,29 +48,33 @@ def read_manifest(
     root: str | None = None,
     follow_links: bool = False,
 ) -> Manifest:
-    """The manifest of a folder, or of a manifest file. The log says what was read and what not.
+    """Read a folder of images, or a manifest file, into a manifest. Log its counts and notes.
 
     Args:
-        uri: a local path or `s3://` address.
-        layout: one of `LAYOUTS`, or `auto` to recognise it.
-        strict: what would be counted in the manifest's notes is an error.
-        root: the folder where the relative paths of a manifest file begin; by default the one that
-            its metadata name, or its own folder.
-        follow_links: read images that links out of the folder lead to.
+        uri: a local path or `s3://` address of a folder in a known layout, or of a CSV or Parquet
+            file with the columns of a manifest.
+        layout: the name of the layout, one of `LAYOUTS`; `auto` recognises it.
+        strict: whether a finding that the notes of the manifest would count is an error.
+        root: the root of the relative paths of a manifest file; by default the root that its
+            metadata name, or else its own folder.
+        follow_links: whether to read images to which links out of the folder lead.
+
+    Returns:
+        The manifest, the table of which has a row per image (see `Manifest`).
 
     Raises:
-        UserError: there is no such folder, it is empty or of no known layout, it may be read in two
-            ways, or a file in it is wrong; the message names it.
+        UserError: the folder is missing, empty or of no known layout, its layout is ambiguous, or a
+            file in it is wrong; the message names the folder or file.
     """
     location = Location(uri, follow_links)
     reader, names = _choose(location, layout)
     if root is not None and reader is not manifest_file:
         raise UserError(
-            f"{location.uri}: is of the layout {reader.NAME}, and --root goes with a manifest file "
+            f"{location.uri}: is of the layout {reader.NAME}, and `root` goes with a manifest file "
             "only: leave it out"
         )
     found = reader.read(location, ReadOptions(strict, layout != "auto", root))
-    notes = [] if reader is manifest_file else _passed_over(names, found, reader)
+    notes = [] if reader is manifest_file else _note_skipped(names, found, reader)
     found = replace(found, follow_links=follow_links, notes=(*found.notes, *notes))
     for line in (f"{location.uri}: {found.description}", *found.notes):
         log.info("%s", line)
@@ -78,15 +82,15 @@ def read_manifest(
 
 
 def check_layout(uri: str | None, layout: str = "auto", *, follow_links: bool = False) -> None:
-    """Refuse a folder on a disk that is of no layout, before anything in it is read.
+    """Check that a folder on a disk is of a known layout, without reading its images.
 
     Args:
-        uri: a local path or `s3://` address; None, and what lies in a bucket, is not checked.
-        layout: one of `LAYOUTS`, or `auto`.
-        follow_links: as in `read_manifest`.
+        uri: a local path or `s3://` address; None, and an address in a bucket, is not checked.
+        layout: the name of the layout, one of `LAYOUTS`; `auto` recognises it.
+        follow_links: whether to follow links out of the folder.
 
     Raises:
-        UserError: as `read_manifest` for such a folder.
+        UserError: the folder is missing, empty, of no known layout or ambiguous.
     """
     if uri is None:
         return
@@ -96,7 +100,7 @@ def check_layout(uri: str | None, layout: str = "auto", *, follow_links: bool = 
 
 
 def _choose(location: Location, layout: str) -> tuple[Layout, list[str]]:
-    """Return what reads this folder or file, and the children of a folder."""
+    """Return the layout of a folder or file, and the children of a folder."""
     if layout != "auto" and layout not in LAYOUTS:
         raise UserError(f"layout {layout!r} is not known, expected auto, {', '.join(LAYOUTS)}")
     if location.is_file():
@@ -119,68 +123,68 @@ def _choose(location: Location, layout: str) -> tuple[Layout, list[str]]:
     if other is not None:
         raise UserError(
             f"{location.uri}: is not of the layout {layout} ({candidates[0].EXPECTED}), and looks "
-            f"like {other.NAME}: leave --layout out, or give --layout {other.NAME}"
+            f"like {other.NAME}: leave `layout` out, or give `layout={other.NAME}`"
         )
-    loose = _loose(location, names)
-    nearest = _nearest(location, names, candidates)
-    if nearest:
-        raise UserError(f"{location.uri}: is of no layout itself; {nearest}")
-    if loose:
-        raise UserError(f"{location.uri}: no layout recognised: {loose}")
+    inner = _suggest_inner(location, names, candidates)
+    if inner:
+        raise UserError(f"{location.uri}: is of no layout itself; {inner}")
+    manifest = _suggest_manifest(location, names)
+    if manifest:
+        raise UserError(f"{location.uri}: no layout recognised: {manifest}")
     looked_for = "; ".join(f"{reader.NAME}: {reader.EXPECTED}" for reader in candidates)
     found = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     raise UserError(f"{location.uri}: no layout recognised; looked for {looked_for}; found {found}")
 
 
 def _check_tables(location: Location, names: Sequence[str], reader: Layout) -> None:
-    """Refuse folders beside a table that has the columns of a manifest and another name."""
+    """Refuse a folder with a table that has the columns of a manifest under another name."""
     tables = [
         name for name in names if name.endswith(manifest_file.SUFFIXES) and name != ANNOTATIONS
     ]
-    for table in tables[:_LOOKED_INTO]:
+    for table in tables[:_MAX_SEARCHED]:
         if manifest_file.has_columns(location, table):
             raise UserError(
                 f"{location.uri}: {table} has the columns of a manifest, and the folders look like "
-                f"the layout {reader.NAME}: choose the first by --data {location.join(table).uri}, "
-                f"the second by --layout {reader.NAME}"
+                f"the layout {reader.NAME}: choose the first by `data={location.join(table).uri}`, "
+                f"the second by `layout={reader.NAME}`"
             )
 
 
-def _nearest(location: Location, names: Sequence[str], candidates: Sequence[Layout]) -> str:
-    """Return which folders within have a layout; empty where none has."""
+def _suggest_inner(location: Location, names: Sequence[str], candidates: Sequence[Layout]) -> str:
+    """Return the advice to read a folder within that has a layout; empty where none has."""
     inner = []
-    for folder in folder_names(names)[:_LOOKED_INTO]:
+    for folder in folder_names(names)[:_MAX_SEARCHED]:
         here = location.join(folder)
         children = here.list_children()
         reader = next((each for each in candidates if each.recognises(here, children)), None)
         if reader is not None:
-            inner.append(f"--data {here.uri} (layout {reader.NAME})")
-    more = f" or one of {len(inner) - _SHOWN} others" if len(inner) > _SHOWN else ""
-    return f"give {' or '.join(inner[:_SHOWN])}{more}" if inner else ""
+            inner.append(f"`data={here.uri}` (layout {reader.NAME})")
+    more = f" or one of {len(inner) - _MAX_SHOWN} others" if len(inner) > _MAX_SHOWN else ""
+    return f"give {' or '.join(inner[:_MAX_SHOWN])}{more}" if inner else ""
 
 
-def _loose(location: Location, names: Sequence[str]) -> str:
-    """Return what to do with images of which nothing tells who is on them."""
+def _suggest_manifest(location: Location, names: Sequence[str]) -> str:
+    """Return the advice to write a manifest for images of unknown people; empty without images."""
     loose = [
-        each for each in folder_names(names)[:_LOOKED_INTO] if holds_images(location.join(each))
+        each for each in folder_names(names)[:_MAX_SEARCHED] if holds_images(location.join(each))
     ]
     tables = [name for name in names if name.endswith(manifest_file.SUFFIXES)]
     if not loose:
         return ""
-    advice = f"give --data {location.join(tables[0]).uri}" if tables else "write a manifest"
+    advice = f"give `data={location.join(tables[0]).uri}`" if tables else "write a manifest"
     return (
         f"nothing tells who is on the images in {', '.join(f'{each}/' for each in loose[:3])}: "
         f"{advice}, a table with the columns path, split and person"
     )
 
 
-def _passed_over(names: Sequence[str], found: Manifest, reader: Layout) -> list[str]:
+def _note_skipped(names: Sequence[str], found: Manifest, reader: Layout) -> list[str]:
     """Return notes on the children of a folder that the layout does not use."""
     tops = {path.partition("/")[0] for path in found.table["path"].to_pylist()}
     rest = [name for name in names if name not in reader.BESIDE and name != ANNOTATIONS]
     unused = [f"{name}/" for name in folder_names(rest) if name not in tops]
     notes = [f"folders skipped: {', '.join(unused)}"] if unused else []
     if reader in (folders, flat_splits) and not folders.splits_of(names):
-        return notes  # they were counted with those in the folders
+        return notes  # the notes of the layout count these files with those in the folders
     files = count_skipped(name for name in rest if not name.endswith("/"))
     return notes + ([f"files beside the folders {describe_skipped(files)}"] if files else [])

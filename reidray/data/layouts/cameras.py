@@ -1,4 +1,4 @@
-"""One folder per camera, with a folder or an image for each person in it: PRID 2011, VIPeR."""
+"""Read one folder per camera, with a folder or an image of each person: PRID 2011, VIPeR."""
 
 import re
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from reidray.data.layouts.layout import ReadOptions
 from reidray.data.manifest import Manifest
-from reidray.data.reading.crop_lists import Crop, crops_manifest
+from reidray.data.reading.crop_lists import Crop, build_crop_manifest
 from reidray.data.reading.folder_names import (
     folder_names,
     hold_images,
@@ -35,13 +35,14 @@ def recognises(location: Location, names: Sequence[str]) -> bool:
 
 
 def read(location: Location, options: ReadOptions) -> Manifest:
-    """Return the manifest of a folder of this layout, all of it in train.
+    """Return the manifest of a folder of this layout, with all images in train.
 
-    A name means the same person before all cameras. In PRID 2011 (`cam_a/`, `cam_b/` and
-    `person_0001`) this holds up to 200 only: those above are others before each camera.
+    The same name stands for the same person in the folders of all cameras. In PRID 2011 (`cam_a/`,
+    `cam_b/` and `person_0001`) this holds for persons 1 to 200 only: higher numbers are different
+    people in the two folders.
 
     Raises:
-        UserError: an image tells no person, where `strict` or where all do.
+        UserError: no image names its person; or one does not, and `options.strict` is on.
     """
     cameras = _camera_folders(location.list_children())
     if not cameras:
@@ -49,7 +50,7 @@ def read(location: Location, options: ReadOptions) -> Manifest:
     crops: list[Crop] = []
     unknown: list[str] = []
     skipped: Counter[str] = Counter()
-    told_apart = False
+    has_unshared = False  # people of PRID 2011 who are in one folder only
     is_prid = set(cameras) == {"cam_a", "cam_b"}
     for folder, camera in cameras.items():
         found = find_images(location, folder)
@@ -62,33 +63,33 @@ def read(location: Location, options: ReadOptions) -> Manifest:
             number = _PRID_PERSON.fullmatch(person) if is_prid else None
             if number and int(number["id"]) > _PRID_SHARED:
                 person += f"_{folder}"
-                told_apart = True
+                has_unshared = True
             crops.append(Crop(path, "train", person, camera))
     notes = [describe_skipped(skipped)] if skipped else []
-    if told_apart:
+    if has_unshared:
         notes.append(
-            "cam_a/ and cam_b/ as PRID 2011: person_0001 to person_0200 are in both, and those "
-            "above are others before each camera"
+            "cam_a/ and cam_b/ as PRID 2011: person_0001 to person_0200 are in both, and higher "
+            "numbers are different people in each"
         )
     if unknown:
         notes.append(
-            f"images that tell no person, left out: {len(unknown)} (the first is {unknown[0]!r})"
+            f"images that name no person, left out: {len(unknown)} (the first is {unknown[0]!r})"
         )
         if options.strict or not crops:
             raise UserError(f"{location.uri}: {notes[-1]}; expected {EXPECTED}")
-    return crops_manifest(location, crops, NAME, notes, strict=options.strict)
+    return build_crop_manifest(location, crops, NAME, notes, strict=options.strict)
 
 
 def _camera_folders(names: Sequence[str]) -> dict[str, str]:
-    """Return folder to camera of the folders that have a camera's name."""
+    """Return the camera of each folder that has the name of one."""
     cameras = {folder: parse_camera_folder(folder) for folder in folder_names(names)}
     return {folder: camera for folder, camera in cameras.items() if camera is not None}
 
 
 def _person_of(path: str) -> str | None:
-    """Return who is on an image, by its folder in a camera's folder or by its name.
+    """Return the person of an image, from the folder below the camera or from the file name.
 
-    A number in a file's name becomes a name, since 0 would mean a distractor.
+    A number in a file name becomes a name such as `person_0`, as 0 would mean a distractor.
     """
     _, *folders, _ = path.split("/")
     if folders:

@@ -1,10 +1,10 @@
-"""One folder per split, or none, full of images whose names tell person and camera."""
+"""Read one folder per split, or a single folder, of images that name person and camera."""
 
 from collections.abc import Sequence
 
 from reidray.data.layouts.layout import ReadOptions
 from reidray.data.manifest import Manifest
-from reidray.data.reading.crop_lists import Crop, crops_manifest, read_named_crops
+from reidray.data.reading.crop_lists import Crop, build_crop_manifest, read_named_crops
 from reidray.data.reading.file_names import parse_crop_name
 from reidray.data.reading.folder_names import (
     are_whole,
@@ -25,11 +25,11 @@ BESIDE: frozenset[str] = frozenset()
 def recognises(location: Location, names: Sequence[str]) -> bool:
     """Return whether a folder with these children looks like this layout.
 
-    `train/` and `test/` alone are the layout trento, unless the names in `test/` tell people.
+    `train/` and `test/` alone are the layout trento, unless file names in `test/` name people.
     """
     splits = split_folders(names)
     if not splits:
-        return not folder_names(names) and _tell_people(names)
+        return not folder_names(names) and _name_people(names)
     if (
         "queries" in splits
         or not are_whole(splits)
@@ -38,17 +38,17 @@ def recognises(location: Location, names: Sequence[str]) -> bool:
         return False
     test = next((each for each in splits if each.lower() in ("test", "testing")), None)
     if test is not None and set(splits.values()) == {"train", "gallery"}:
-        return _tell_people(location.join(test).list_children())
+        return _name_people(location.join(test).list_children())
     return set(splits.values()) != {"train"}
 
 
 def read(location: Location, options: ReadOptions) -> Manifest:
     """Return the manifest of a folder of this layout.
 
-    Where no name in the query or gallery folder tells a person, all of them are unknown.
+    If no file name in the query or gallery folder names a person, all its people are unknown.
 
     Raises:
-        UserError: the names in another folder tell no people.
+        UserError: no file name in another folder names a person.
     """
     splits = split_folders(location.list_children()) or {"": "train"}
     named, crops, notes = dict(splits), list[Crop](), list[str]()
@@ -58,13 +58,13 @@ def read(location: Location, options: ReadOptions) -> Manifest:
         found = find_images(location, folder)
         if not any(parse_crop_name(path) for path in found.paths):
             crops += [Crop(path, split) for path in found.paths]
-            notes.append(f"{folder}/: its names tell no person, so that nobody on them is known")
+            notes.append(f"{folder}/: no file name names a person, so all its people are unknown")
             del named[folder]
     more, more_notes = read_named_crops(location, named, strict=options.strict)
-    return crops_manifest(
+    return build_crop_manifest(
         location, [*crops, *more], NAME, [*notes, *more_notes], strict=options.strict
     )
 
 
-def _tell_people(names: Sequence[str]) -> bool:
+def _name_people(names: Sequence[str]) -> bool:
     return any(not name.endswith("/") and parse_crop_name(name) for name in names)

@@ -1,14 +1,13 @@
-"""One folder per person, at the top or below one folder per split, with cameras or tracklets."""
+"""Read one folder per person, at the top or below one folder per split."""
 
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from reidray.data.layouts.layout import ReadOptions
 from reidray.data.manifest import Manifest
-from reidray.data.reading.ambiguous_folders import check_people
-from reidray.data.reading.crop_lists import Crop, crops_manifest
+from reidray.data.reading.ambiguous_folders import FolderImage, check_people
+from reidray.data.reading.crop_lists import Crop, build_crop_manifest
 from reidray.data.reading.folder_names import (
     are_whole,
     folder_names,
@@ -29,28 +28,12 @@ EXPECTED = (
 )
 BESIDE: frozenset[str] = frozenset()
 
-_LOOKED_INTO = 10  # of perhaps thousands of folders, before the layout is recognised
-_NO_FOLDERS = ("", ".", "..")  # parts of keys in an object store
-_ALL = "train_all"  # what layumi's preparation calls train and val together
+_LOOKED_INTO = 10  # folders to search before the layout is recognised, of perhaps thousands
+_NO_FOLDERS = ("", ".", "..")  # parts that keys of an object store may have
+_ALL = "train_all"  # train and val together, as the script of layumi's baseline prepares them
 # 0001_c1s1_000451_03.jpg, 0001_C1_F0001_X13180.jpg, 0001C1T0001F001.jpg
+_MSMT17_NAME = re.compile(r"[0-9]{4}_[0-9]{3}_[0-9]{2}_[0-9]{4}(morning|noon|afternoon)_[0-9_]+")
 _CAMERA = re.compile(r"(?:_[cC]|(?<=[0-9])C)(?P<id>[0-9]+)")
-
-
-@dataclass(frozen=True)
-class PlacedImage:
-    """An image and the folders it lies in.
-
-    Attributes:
-        path: relative to the root.
-        split: train, val, query or gallery.
-        person: the folder of the person.
-        below: the folders in that one.
-    """
-
-    path: str
-    split: str
-    person: str
-    below: tuple[str, ...]
 
 
 def recognises(location: Location, names: Sequence[str]) -> bool:
@@ -68,19 +51,18 @@ def recognises(location: Location, names: Sequence[str]) -> bool:
 def read(location: Location, options: ReadOptions) -> Manifest:
     """Return the manifest of a folder of this layout.
 
-    A folder's name is the person's number, or a name where one of them is no number (see
-    `number_person_ids`). The camera is taken from a folder such as `cam1` in the person's, or from
-    file names such as `0002_c1s1_000451`.
+    The name of a folder is the id of the person (see `number_person_ids`). The camera comes from a
+    folder such as `cam1` within it, or from a file name such as `0002_c1s1_000451.jpg`.
 
     Raises:
-        UserError: an image lies in no person's folder, where `strict` or where all of a split do;
-            or it is not clear which folders are people.
+        UserError: no image of a split lies in a person's folder; or one does not, and
+            `options.strict` is on; or it is not clear which folders are people.
     """
     names = location.list_children()
     splits = splits_of(names)
     _check_splits(location, names, splits)
-    placed: list[PlacedImage] = []
-    outside: list[str] = []
+    placed: list[FolderImage] = []
+    outside: list[str] = []  # images in no person's folder
     skipped: Counter[str] = Counter()
     for folder, split in (splits or {"": "train"}).items():
         found = find_images(location, folder)
@@ -89,14 +71,14 @@ def read(location: Location, options: ReadOptions) -> Manifest:
         placed += [image for image in images if image is not None]
         lost = [path for path, image in zip(found.paths, images, strict=True) if image is None]
         if len(lost) == len(images):
+            where = location.join(folder).uri if folder else location.uri
             raise UserError(
-                f"{location.join(folder).uri if folder else location.uri}: its images lie in no "
-                f"person's folder (the first is {lost[0]!r}); expected {EXPECTED}"
+                f"{where}: its images lie in no person's folder (the first is {lost[0]!r}); "
+                f"expected {EXPECTED}"
             )
         outside += lost
-    check_people(
-        location, [(i.path, i.split, i.person, i.below) for i in placed], chosen=options.chosen
-    )
+    _check_msmt17(location, placed)
+    check_people(location, placed, chosen=options.chosen)
     notes = [describe_skipped(skipped)] if skipped else []
     if outside:
         notes.append(
@@ -107,11 +89,11 @@ def read(location: Location, options: ReadOptions) -> Manifest:
             raise UserError(f"{location.uri}: {notes[-1]}; expected {EXPECTED}")
     if _ALL in splits and split_folders(names).keys() - splits.keys():
         notes.append(f"{_ALL}/ is read for train: train/ and val/ hold the same images")
-    return crops_manifest(location, _crops(placed), NAME, notes, strict=options.strict)
+    return build_crop_manifest(location, _crops(placed), NAME, notes, strict=options.strict)
 
 
 def splits_of(names: Sequence[str]) -> dict[str, str]:
-    """Return folder to split; what layumi's preparation copies twice is taken once."""
+    """Return the split of each folder; `train_all` takes the place of `train` and `val`."""
     splits = split_folders(names)
     if f"{_ALL}/" not in names:
         return splits
@@ -120,7 +102,7 @@ def splits_of(names: Sequence[str]) -> dict[str, str]:
 
 
 def _check_splits(location: Location, names: Sequence[str], splits: dict[str, str]) -> None:
-    """Refuse a split's folder among folders that seem to be people."""
+    """Refuse the folder of a split among folders that seem to be people."""
     if not splits or are_whole(splits):
         return
     people = [
@@ -137,20 +119,33 @@ def _check_splits(location: Location, names: Sequence[str], splits: dict[str, st
         )
 
 
-def _place(path: str, folder: str, split: str) -> PlacedImage | None:
-    """Return where an image lies in the folder of a split; None where that is no person's."""
+def _check_msmt17(location: Location, images: Sequence[FolderImage]) -> None:
+    """Refuse MSMT17 without its lists, where `0000` of train and of test are different people."""
+    named = [image for image in images if _MSMT17_NAME.fullmatch(stem(image.path))]
+    train = {image.person for image in named if image.split == "train"}
+    other = {image.person for image in named if image.split != "train"}
+    if train & other:
+        raise UserError(
+            f"{location.uri}: its images have the names of MSMT17, in which {min(train & other)}/ "
+            "of train and of test are different people: put its lists list_train.txt, "
+            "list_query.txt and list_gallery.txt beside the folders"
+        )
+
+
+def _place(path: str, folder: str, split: str) -> FolderImage | None:
+    """Return the folders of an image of a split; None if it lies in no person's folder."""
     *folders, _ = path.removeprefix(f"{folder}/" if folder else "").split("/")
     if not folders or folders[0] in _NO_FOLDERS:
         return None
     below = tuple(each for each in folders[1:] if each not in _NO_FOLDERS)
-    return PlacedImage(path, split, folders[0], below)
+    return FolderImage(path, split, folders[0], below)
 
 
-def _crops(images: Sequence[PlacedImage]) -> list[Crop]:
-    """Return the images with person and camera."""
+def _crops(images: Sequence[FolderImage]) -> list[Crop]:
+    """Return the crops of images, with person and camera."""
     in_train = {image.person for image in images if image.split == "train"}
     everyone = {image.person for image in images}
-    # Folders counted from 0: the first is a person as the others are, and no distractor.
+    # If folders are numbered from 0, folder 0 is a person and not the distractors.
     numbers = {int(person) for person in everyone if re.fullmatch("[0-9]{1,18}", person)}
     from_zero = (
         len(numbers) == len(everyone) > 1
@@ -168,7 +163,7 @@ def _crops(images: Sequence[PlacedImage]) -> list[Crop]:
     ]
 
 
-def _camera_of(image: PlacedImage) -> str | None:
+def _camera_of(image: FolderImage) -> str | None:
     for folder in image.below:
         if (camera := parse_camera_folder(folder, below_person=True)) is not None:
             return camera

@@ -1,4 +1,4 @@
-"""The interface of a layout, and how it is read."""
+"""Define the interface of a layout, and the options with which it is read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from reidray.storage.location import Location
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Set how a layout is read.
+    """Hold the options with which a layout is read.
 
     Attributes:
-        strict: refuse what would be counted in the manifest's notes.
-        chosen: the user named the layout, which settles what is ambiguous.
-        root: folder where the relative paths of a manifest file begin.
+        strict: whether a finding that the notes of the manifest would count is an error.
+        chosen: whether the user named the layout, which resolves ambiguous folders.
+        root: the root of the relative paths of a manifest file; None for its own folder.
     """
 
     strict: bool = False
@@ -24,19 +24,19 @@ class ReadOptions:
 
 
 class Layout(Protocol):
-    """Describe what a module of this folder offers."""
+    """Recognise and read the folders of one layout."""
 
     @property
     def NAME(self) -> str:  # noqa: N802 - a constant of a module
-        """Name of the layout."""
+        """Return the name of the layout, as the field `layout` takes it."""
 
     @property
     def EXPECTED(self) -> str:  # noqa: N802 - a constant of a module
-        """Description of the files that it looks for."""
+        """Return a description of the folders and files of the layout, for messages."""
 
     @property
     def BESIDE(self) -> frozenset[str]:  # noqa: N802 - a constant of a module
-        """Folders, with their final slash, and files that it uses beside those of the images."""
+        """Return the files, and the folders with a final slash, that it reads beside images."""
 
     def recognises(self, location: Location, names: Sequence[str], /) -> bool:
         """Return whether a folder with these children looks like this layout."""

@@ -1,4 +1,4 @@
-"""A team's own data: a CSV or Parquet file with the manifest's columns beside the images."""
+"""Read a manifest file: a CSV or Parquet file with the columns of a manifest."""
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -50,13 +50,13 @@ _PLAIN_TYPES = (
     pa.types.is_decimal,
     pa.types.is_null,
 )
-"""What a column may hold that is read. All else is bytes, of pickled objects maybe."""
+"""Types of columns that are read. Other types are refused, as they may hold pickled objects."""
 
 _LAST_LABEL, _LAST_VALUE = 32_767, 127  # the manifest's int16 and int8
 
 
 def recognises(_location: Location, names: Sequence[str]) -> bool:
-    """Tell whether the folder looks like this layout."""
+    """Return whether a folder with these children looks like this layout."""
     return any(file in names for file in _FILES)
 
 
@@ -75,19 +75,19 @@ def has_columns(location: Location, file: str) -> bool:
 
 
 def read(location: Location, options: ReadOptions) -> Manifest:
-    """The manifest in a folder, or in the CSV or Parquet file itself.
+    """Return the manifest of a manifest file, or of a folder that holds one.
 
-    Relative paths begin at `options.root`, at the folder that the metadata of a Parquet file name
-    as `root`, or at the folder of the file. Absolute ones must lie below it.
+    Relative paths begin at `options.root`, at the `root` in the metadata of a Parquet file, or at
+    the folder of the file. Absolute paths must lie below that root.
 
-    `path` and `split` are needed; `person`, `camera`, `label`, `mask_path` and `attr_<name>` are
-    taken where there are. A person or camera is a number or a name (see `number_person_ids`), an
-    attribute or label a code or a text. What pandas reads as missing, such as an empty cell, `nan`
-    or `NA`, is unknown, and an empty `mask_path` is no mask. A listed image that is not there is
-    counted and left out.
+    The columns `path` and `split` are required; `person`, `camera`, `label`, `mask_path` and
+    `attr_<name>` are optional. A person or camera is a number or a name (see `number_person_ids`).
+    An attribute or label is a number or a text. Texts that pandas reads as missing, such as an
+    empty cell, `nan` or `NA`, are unknown values. An empty `mask_path` means no mask. Listed images
+    that do not exist are left out and counted.
 
     Raises:
-        UserError: the file cannot be read, lacks a column, or says something impossible.
+        UserError: the file cannot be read, lacks a column, or holds a value that is not allowed.
     """
     folder, file = _find(location)
     table = _read_table(folder.read_bytes(file), file)
@@ -120,7 +120,7 @@ def read(location: Location, options: ReadOptions) -> Manifest:
                 raise UserError(f"{file}: {name} has one value only; leave the column out")
             attributes.append(Attribute(attribute, values))
         else:
-            notes.append(f"{file}: column {name!r} is not one of a manifest's, skipped")
+            notes.append(f"{file}: column {name!r} is not a column of a manifest, skipped")
     paths["path"], files = find_listed(base, paths["path"])
     manifest = build_manifest(
         base.uri,
@@ -136,7 +136,7 @@ def read(location: Location, options: ReadOptions) -> Manifest:
 
 
 def _check_columns(schema: pa.Schema, file: str) -> None:
-    """Refuse a table that lacks a column, has one twice, or has one of no text and no numbers."""
+    """Check that a table has the required columns, none twice, and only texts and numbers."""
     names = schema.names
     missing = [name for name in ("path", "split") if name not in names]
     if missing:
@@ -169,7 +169,7 @@ def _find(location: Location) -> tuple[Location, str]:
 
 
 def _read_table(data: bytes, file: str) -> pa.Table:
-    """The file as a table; texts and ids of a CSV are never taken for numbers or dates."""
+    """Return a file as a table; texts and ids of a CSV file are never read as numbers or dates."""
     try:
         if file.endswith(".parquet"):
             table = papq.read_table(io.BytesIO(data))
@@ -179,7 +179,7 @@ def _read_table(data: bytes, file: str) -> pa.Table:
             parsing = pacsv.ParseOptions(delimiter=_delimiter(data))
             table = pacsv.read_csv(io.BytesIO(data), parse_options=parsing, convert_options=options)
         table.validate(full=True)
-        _ = table.column_names  # which are decoded only now
+        _ = table.column_names  # Arrow decodes the names only now
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{file}: cannot be read as a table ({reason})") from None
@@ -187,7 +187,7 @@ def _read_table(data: bytes, file: str) -> pa.Table:
 
 
 def _delimiter(data: bytes) -> str:
-    """Return what separates the columns of a CSV file: a comma, unless its header has none."""
+    """Return the delimiter of a CSV file: a comma, unless its header holds another and no comma."""
     header = data[:_HEAD_BYTES].partition(b"\n")[0]
     others = [mark for mark in (b";", b"\t") if mark in header]
     return others[0].decode() if others and b"," not in header else ","
@@ -212,10 +212,10 @@ def _known_values(attribute: str) -> tuple[str, ...] | None:
 def _read_categories(
     column: pa.ChunkedArray, file: str, name: str, values: tuple[str, ...] | None
 ) -> tuple[pa.ChunkedArray, tuple[str, ...]]:
-    """Codes and the values they stand for, of a column of codes or of text.
+    """Return the codes of a column of numbers or texts, and the values that they stand for.
 
-    Codes of no known values get their own numbers as values; text of no known values is sorted.
-    Labels that are codes are closed up where one is absent, as where they are counted from 1.
+    Without known values, the values of numbers are the numbers themselves, and those of texts are
+    the sorted texts. Labels that are numbers are renumbered without gaps, from 0.
     """
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)

@@ -1,4 +1,4 @@
-"""Market-1501 (Zheng et al. 2015), and sets like it whose folders have other names.
+"""Read Market-1501 (Zheng et al. 2015), and data sets that differ in the names of folders.
 
 DukeMTMC-reID and CUHK03-NP have the folders of Market-1501. Junk is person -1, a distractor person
 0.
@@ -9,20 +9,20 @@ from dataclasses import dataclass
 
 from reidray.data.layouts.layout import ReadOptions
 from reidray.data.manifest import Manifest
-from reidray.data.reading.crop_lists import crops_manifest, read_named_crops
+from reidray.data.reading.crop_lists import build_crop_manifest, read_named_crops
 from reidray.storage.location import Location
 
 
 @dataclass(frozen=True)
 class NamedFolders:
-    """One such layout.
+    """Read folders of fixed names, full of images that name person and camera.
 
     Attributes:
-        NAME: what it is called.
-        EXPECTED: what it looks for.
-        folders: folder to split. Folders that are not there are skipped.
-        marks: the layout is recognised by any one of these folders.
-        BESIDE: no other folders or files are used.
+        NAME: the name of the layout.
+        EXPECTED: a description of its folders, for messages.
+        folders: the split of each folder. Folders that do not exist are skipped.
+        marks: folders any one of which identifies the layout.
+        BESIDE: other files and folders that it reads; none.
     """
 
     NAME: str
@@ -38,7 +38,7 @@ class NamedFolders:
     def read(self, location: Location, options: ReadOptions) -> Manifest:
         """Return the manifest of a folder of this layout."""
         crops, notes = read_named_crops(location, self.folders, strict=options.strict)
-        return crops_manifest(location, crops, self.NAME, notes, strict=options.strict)
+        return build_crop_manifest(location, crops, self.NAME, notes, strict=options.strict)
 
 
 MARKET1501 = NamedFolders(

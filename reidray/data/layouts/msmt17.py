@@ -1,4 +1,4 @@
-"""MSMT17 (Wei et al. 2018): images in train/ and test/, and files that list them."""
+"""Read MSMT17 (Wei et al. 2018): images in train/ and test/, and files that list them."""
 
 import posixpath
 from collections import Counter
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from reidray.data.ids import parse_id_number
 from reidray.data.layouts.layout import ReadOptions
 from reidray.data.manifest import Manifest, keep_existing
-from reidray.data.reading.crop_lists import Crop, crops_manifest
+from reidray.data.reading.crop_lists import Crop, build_crop_manifest
 from reidray.data.reading.image_folders import describe_skipped, find_images
 from reidray.errors import UserError
 from reidray.storage.location import Location
@@ -18,7 +18,7 @@ EXPECTED = (
     "mask_train_v2/, mask_test_v2/)"
 )
 
-_LEARNT = ("train", "val")
+_TRAIN_SPLITS = ("train", "val")
 _TRAIN, _VAL = "list_train.txt", "list_val.txt"
 _FOLDERS = {"train": ("train", "mask_train_v2"), "test": ("test", "mask_test_v2")}
 _LISTS = {
@@ -36,12 +36,12 @@ def recognises(_location: Location, names: Sequence[str]) -> bool:
 
 
 def read(location: Location, options: ReadOptions) -> Manifest:
-    """The manifest of a folder of this layout; listed images that are not there are counted.
+    """Return the manifest of a folder of this layout. Count listed images that do not exist.
 
-    The labels of train and test both start at 0 and are other people: train becomes 1 .. n and
-    test follows on. In the released lists the people of list_val.txt are those of list_train.txt,
-    so that they cannot serve for validation. Published figures, and Torchreid by default, do not
-    train on them either: they are left out and counted.
+    The labels of train and test both start at 0 but stand for different people: people of train
+    become 1 to n, and people of test follow. In the released lists the people of list_val.txt are
+    those of list_train.txt, so that they cannot serve for validation. Published results, and
+    Torchreid by default, do not train on them either: they are left out and counted.
     """
     names = location.list_children()
     crops: list[Crop] = []
@@ -50,9 +50,11 @@ def read(location: Location, options: ReadOptions) -> Manifest:
             known = _FOLDERS[part]
             folder = next((each for each in known if f"{each}/" in names), known[0])
             crops += _read_list(location, name, folder, split)
-    last_train = max((int(c.person or 0) for c in crops if c.split in _LEARNT), default=0)
+    last_train = max((int(c.person or 0) for c in crops if c.split in _TRAIN_SPLITS), default=0)
     crops = [
-        crop if crop.split in _LEARNT else crop._replace(person=int(crop.person or 0) + last_train)
+        crop
+        if crop.split in _TRAIN_SPLITS
+        else crop._replace(person=int(crop.person or 0) + last_train)
         for crop in crops
     ]
     files: list[str] = []
@@ -66,7 +68,7 @@ def read(location: Location, options: ReadOptions) -> Manifest:
     notes = [describe_skipped(skipped)] if skipped else []
     if unlisted:
         notes.append(f"images in no list: {len(unlisted)} (the first is {unlisted[0]!r})")
-    manifest = crops_manifest(location, crops, NAME, notes, strict=options.strict)
+    manifest = build_crop_manifest(location, crops, NAME, notes, strict=options.strict)
     return keep_existing(manifest, files, strict=options.strict)
 
 

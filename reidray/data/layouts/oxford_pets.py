@@ -1,4 +1,4 @@
-"""Oxford-IIIT Pets (Parkhi et al. 2012): a breed and a mask of the animal for each image."""
+"""Read Oxford-IIIT Pets (Parkhi et al. 2012): a breed and a mask of the animal per image."""
 
 import re
 from collections.abc import Sequence
@@ -20,20 +20,21 @@ BESIDE = frozenset({"annotations/"})
 
 
 def recognises(location: Location, names: Sequence[str]) -> bool:
-    """Tell whether the folder looks like this layout."""
+    """Return whether a folder with these children looks like this layout."""
     if not {"images/", "annotations/"} <= set(names):
         return False
     return bool({"trainval.txt", "test.txt"} & set(location.join("annotations").list_children()))
 
 
 def read(location: Location, options: ReadOptions) -> Manifest:
-    """The manifest of a folder of this layout: `label`, counted from 0, and `mask_path`.
+    """Return the manifest of a folder of this layout, with the columns `label` and `mask_path`.
 
-    Labels are the class ids of the lists in their order, closed up where a class is absent. Listed
-    images without their file or mask, and files in no list, are left out and counted.
+    Labels count from 0 in the order of the class ids of the lists, without gaps for absent classes.
+    Listed images without a file or a mask, and files in no list, are left out and counted.
 
     Raises:
-        UserError: a list is wrong, or something does not pair up where `strict`.
+        UserError: a list is wrong; or lists, images and masks do not match, and `options.strict` is
+            on.
     """
     found = find_images(location, "images")
     images = {_stem(path): path for path in found.paths}
@@ -92,7 +93,7 @@ def _read_list(location: Location, file: str) -> list[tuple[str, int]]:
 
 
 def _number_classes(rows: list[tuple[str, int, str]]) -> tuple[dict[int, int], tuple[str, ...]]:
-    """Class id to label, and the breeds by label: a file's name is its breed and a number."""
+    """Return the label of each class id, and the breed of each label from the file names."""
     breeds = {class_id: re.sub(r"_\d+$", "", name) for name, class_id, _ in rows}
     ids = sorted(breeds)
     return {class_id: label for label, class_id in enumerate(ids)}, tuple(breeds[i] for i in ids)

@@ -1,11 +1,11 @@
-"""The course layout: a train folder with names, and test and query images that say nothing."""
+"""Read the layout of the Trento course: train names people, test and queries do not."""
 
 from collections import Counter
 from collections.abc import Sequence
 
 from reidray.data.layouts.layout import ReadOptions
 from reidray.data.manifest import Manifest
-from reidray.data.reading.crop_lists import Crop, crops_manifest, read_named_crops
+from reidray.data.reading.crop_lists import Crop, build_crop_manifest, read_named_crops
 from reidray.data.reading.folder_names import folder_names, is_no_person, is_split_name
 from reidray.data.reading.image_folders import describe_skipped, find_images, holds_images
 from reidray.storage.location import Location
@@ -44,4 +44,4 @@ def read(location: Location, options: ReadOptions) -> Manifest:
             skipped.update(found.skipped)
     if skipped:
         notes.append(f"test, queries: {describe_skipped(skipped)}")
-    return crops_manifest(location, crops, NAME, notes, strict=options.strict)
+    return build_crop_manifest(location, crops, NAME, notes, strict=options.strict)

@@ -1,4 +1,4 @@
-"""Columns of tables that people and pandas write: ids, whole numbers, categories."""
+"""Read columns of tables that people and pandas write: ids and whole numbers."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from reidray.errors import UserError
 
 
 @dataclass(frozen=True)
-class Ids:
-    """A column of ids as numbers.
+class IdColumn:
+    """Hold a column of ids as numbers.
 
     Attributes:
-        values: int64, null where missing.
+        values: int64 numbers, null where an id is missing.
         numbers: the number of each name in the column.
     """
 
@@ -28,22 +28,22 @@ def read_ids(
     file: str,
     name: str,
     number: Callable[[Iterable[str], str], dict[str, int]],
-) -> Ids:
+) -> IdColumn:
     """Return a column of ids, numbers or names, as numbers.
 
     Args:
-        column: of any plain type.
-        file: its file, for the message of an error.
-        name: of the column.
+        column: a column of texts or numbers.
+        file: the name of the file, for the message of an error.
+        name: the name of the column, for the message of an error.
         number: `number_person_ids` or `number_camera_ids`.
 
     Raises:
-        UserError: a value is no id, or two names are one number.
+        UserError: a value is no id, or two names are the same number.
     """
-    if pa.types.is_dictionary(column.type):  # which may have values that no row has
+    if pa.types.is_dictionary(column.type):  # its dictionary may hold values that no row has
         column = column.cast(column.type.value_type)
     encoded = column.dictionary_encode().combine_chunks()
-    if isinstance(encoded, pa.ChunkedArray):  # of no rows
+    if isinstance(encoded, pa.ChunkedArray):  # a column without rows
         encoded = pa.DictionaryArray.from_arrays(pa.array([], pa.int32()), pa.array([], pa.null()))
     bits = column.type.bit_width if pa.types.is_floating(column.type) else 64
     texts: list[str | None] = []
@@ -55,14 +55,14 @@ def read_ids(
             raise UserError(f"{file}, row {row + 1}: {name} is {error}") from None
     numbers = number({text for text in texts if text is not None}, file)
     values = pa.array([None if text is None else numbers[text] for text in texts], pa.int64())
-    return Ids(pa.chunked_array([values.take(encoded.indices)]), numbers)
+    return IdColumn(pa.chunked_array([values.take(encoded.indices)]), numbers)
 
 
 def read_whole_numbers(column: pa.ChunkedArray, file: str, name: str) -> pa.ChunkedArray:
-    """Return a column as int64: a float is taken where it is whole, null where it is missing.
+    """Return a column as int64. Floats must be whole numbers; NaN becomes null.
 
     Raises:
-        UserError: a value is no whole number; the message has its row.
+        UserError: a value is not a whole number; the message names its row.
     """
     if pa.types.is_floating(column.type):
         column = column.cast(pa.float64())
@@ -80,13 +80,13 @@ def read_whole_numbers(column: pa.ChunkedArray, file: str, name: str) -> pa.Chun
 
 
 def missing_as_null(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return texts with null in place of those that pandas reads as missing."""
+    """Return texts with null in place of each text that pandas reads as missing."""
     missing = pc.is_in(texts, value_set=pa.array(sorted(MISSING_VALUES), pa.string()))
     return pc.if_else(missing, pa.scalar(None, pa.string()), texts)
 
 
 def missing_note(column: pa.ChunkedArray, file: str, name: str) -> str | None:
-    """Return a line on the texts such as `NA` in a column, which are read as missing."""
+    """Return a note on texts such as `NA` in a column, which are read as missing."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):

@@ -1,4 +1,4 @@
-"""Make a manifest of crops that lie in folders, with attributes where a file annotates them."""
+"""Collect the crops of folders, and build a manifest of them with annotated attributes."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -16,13 +16,13 @@ ANNOTATIONS = "annotations_train.csv"
 
 
 class Crop(NamedTuple):
-    """One image and what its place and name say of it; None where they do not say.
+    """Hold a crop with the person and the camera that its folder or file name contains.
 
     Attributes:
-        path: relative to the root.
-        split: train, val, query or gallery.
-        person: the name or number of who is on it, as it is written.
-        camera: likewise the camera that took it.
+        path: the path relative to the root.
+        split: `train`, `val`, `query` or `gallery`.
+        person: the name or number of the person, as it is written; None if unknown.
+        camera: the name or number of the camera, as it is written; None if unknown.
     """
 
     path: str
@@ -34,20 +34,20 @@ class Crop(NamedTuple):
 def read_named_crops(
     location: Location, folders: Mapping[str, str], *, strict: bool
 ) -> tuple[list[Crop], list[str]]:
-    """The crops of these folders, each with the person and camera of its name.
+    """Return the crops of some folders, with the person and camera of their file names.
 
     Args:
-        location: the root.
-        folders: folder within the root, empty for the root itself, to split; a folder that is not
-            there is skipped.
-        strict: a name of another form is an error, not a note.
+        location: the root of the folders.
+        folders: the split of each folder; an empty name is the root itself. Folders that do not
+            exist are skipped.
+        strict: whether a file name without person and camera is an error instead of a note.
 
     Returns:
-        The crops, and a note for each folder that has names of another form, or files that are no
-        images, which are left out.
+        The crops, and notes on the images and other files that were left out.
 
     Raises:
-        UserError: a folder has no image with such a name, or one without it where `strict`.
+        UserError: no file name in a folder contains person and camera; or one does not, and
+            `strict` is on.
     """
     crops: list[Crop] = []
     notes: list[str] = []
@@ -75,21 +75,29 @@ def read_named_crops(
     return crops, notes
 
 
-def crops_manifest(
+def build_crop_manifest(
     location: Location, crops: Sequence[Crop], layout: str, notes: Sequence[str], *, strict: bool
 ) -> Manifest:
-    """The manifest of these crops, with the attributes of an annotation file where there is one.
+    """Build the manifest of some crops, with the attributes of `annotations_train.csv`.
 
-    Where everybody in val is in train too, val is left out: it cannot say how well a network tells
-    people whom it has not seen.
+    If all people of `val` are in `train` too, `val` is left out, as it cannot measure how well a
+    network tells apart people whom it has not seen.
+
+    Args:
+        location: the root of the crops.
+        crops: the crops.
+        layout: the name of the layout.
+        notes: the notes of the manifest.
+        strict: whether the annotation file must fit the people of `train`.
 
     Raises:
-        UserError: two people are one number, or the annotation file is wrong, or does not fit the
-            train people where `strict`.
+        UserError: two people have the same number, or the annotation file is wrong, or it does not
+            fit and `strict` is on.
     """
-    crops, known = _without_known_validation(crops)
-    notes = (*notes, *known)
-    people, cameras = ([_written(getattr(c, kind)) for c in crops] for kind in ("person", "camera"))
+    crops, dropped = _drop_known_validation(crops)
+    notes = (*notes, *dropped)
+    people = [_as_text(crop.person) for crop in crops]
+    cameras = [_as_text(crop.camera) for crop in crops]
     person_of = number_person_ids(filter(None, people), location.uri)
     camera_of = number_camera_ids(filter(None, cameras), location.uri)
     columns: dict[str, object] = {
@@ -101,12 +109,12 @@ def crops_manifest(
     schema = NO_ATTRIBUTES
     if location.join(ANNOTATIONS).is_file():
         annotations = read_annotations(location.read_bytes(ANNOTATIONS), ANNOTATIONS)
-        pictured = [
+        train_people = [
             None if name is None or crop.split != "train" else person_of[name]
             for crop, name in zip(crops, people, strict=True)
         ]
         attributes, mismatches = attribute_columns(
-            pictured, annotations, ANNOTATIONS, nontrivial_names(person_of), strict=strict
+            train_people, annotations, ANNOTATIONS, nontrivial_names(person_of), strict=strict
         )
         columns, schema, notes = columns | attributes, PEDESTRIAN_SCHEMA, (*notes, *mismatches)
     return build_manifest(
@@ -120,10 +128,11 @@ def crops_manifest(
     )
 
 
-def _without_known_validation(crops: Sequence[Crop]) -> tuple[Sequence[Crop], list[str]]:
-    learnt = {crop.person for crop in crops if crop.split == "train"}
+def _drop_known_validation(crops: Sequence[Crop]) -> tuple[Sequence[Crop], list[str]]:
+    """Drop `val` if all of its people are in `train`; return the rest, and a note on it."""
+    train = {crop.person for crop in crops if crop.split == "train"}
     validation = {crop.person for crop in crops if crop.split == "val"}
-    if not validation or not validation <= learnt:
+    if not validation or not validation <= train:
         return crops, []
     kept = [crop for crop in crops if crop.split != "val"]
     return kept, [
@@ -132,5 +141,5 @@ def _without_known_validation(crops: Sequence[Crop]) -> tuple[Sequence[Crop], li
     ]
 
 
-def _written(name: str | int | None) -> str | None:
+def _as_text(name: str | int | None) -> str | None:
     return None if name is None else str(name)

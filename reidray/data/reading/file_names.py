@@ -1,4 +1,4 @@
-"""Read who is on a crop, and which camera took it, from file names such as Market-1501's."""
+"""Parse the person and the camera of a crop from its file name, as Market-1501 writes them."""
 
 import posixpath
 import re
@@ -13,14 +13,19 @@ _CAMERA = re.compile(r"_c([0-9]+)")
 
 @dataclass(frozen=True)
 class CropName:
-    """Person and camera as a file name has them: `0002` and `1` of `0002_c1s1_000451_03.jpg`."""
+    """Hold the person and the camera that a file name contains.
+
+    Attributes:
+        person: the text of the person, such as `0002` in `0002_c1s1_000451_03.jpg`.
+        camera: the text of the camera, such as `1` in the same name.
+    """
 
     person: str
     camera: str
 
 
 def parse_crop_name(path: str) -> CropName | None:
-    """The person and camera that a name such as `0002_c1s1_000451_03.jpg` tells, if it does.
+    """Parse the person and camera from a file name; return None if it does not contain them.
 
     >>> parse_crop_name("in/anna_c12_000451.jpg")
     CropName(person='anna', camera='12')
@@ -31,6 +36,10 @@ def parse_crop_name(path: str) -> CropName | None:
 
 
 def camera_of(path: str) -> str | None:
-    """The camera that a file name such as `0002_c1s1_000451_03.jpg` speaks of, if it does."""
+    """Parse the camera from a file name; return None if it does not contain one.
+
+    >>> camera_of("0002_c1s1_000451_03.jpg")
+    '1'
+    """
     found = _CAMERA.search(posixpath.basename(path))
     return found[1] if found else None

@@ -1,4 +1,4 @@
-"""Tell by their names which folders are splits, cameras, people, or none of these."""
+"""Recognise splits, cameras, tracklets and other folders by their names."""
 
 import posixpath
 import re
@@ -13,7 +13,7 @@ SPLIT_FOLDERS = {
     "query": ("query", "queries", "probe"),
     "gallery": ("gallery", "test", "testing"),
 }
-"""Names of a split's folder, in small letters; the first that exists is taken."""
+"""Names of the folder of each split, in small letters; the first that exists is taken."""
 
 _SPLIT = "train|training|trainval|val|valid|validation|test|testing|query|queries|probe|gallery"
 _SPLIT_LIKE = re.compile(
@@ -35,10 +35,10 @@ _TRACKLET = re.compile(
 
 
 def split_folders(names: Iterable[str]) -> dict[str, str]:
-    """Return folder to split of the folders that are called as a split is.
+    """Return the split of each folder that has the name of a split.
 
     Args:
-        names: children of a folder, as `Location.list_children` returns them.
+        names: the children of a folder, as `Location.list_children` returns them.
     """
     folders = {name.rstrip("/").lower(): name.rstrip("/") for name in names if name.endswith("/")}
     chosen = {}
@@ -50,12 +50,12 @@ def split_folders(names: Iterable[str]) -> dict[str, str]:
 
 
 def are_whole(splits: Mapping[str, str]) -> bool:
-    """Return whether some folders of splits are a set to train on or to evaluate on."""
+    """Return whether the splits suffice for training or for evaluation."""
     return "train" in splits.values() or {"query", "gallery"} <= set(splits.values())
 
 
 def folder_names(names: Iterable[str]) -> list[str]:
-    """Return the folders among children, without the final slash; those of systems are left out."""
+    """Return the names of the folders among children, without those of operating systems."""
     return [name[:-1] for name in names if name.endswith("/") and not is_junk_folder(name)]
 
 
@@ -65,11 +65,11 @@ def is_no_person(folder: str) -> bool:
 
 
 def parse_camera_folder(folder: str, *, below_person: bool = False) -> str | None:
-    """Return the camera that a folder such as `cam_a` or `camera2` is of, if it is of one.
+    """Parse the camera from the name of a folder such as `cam_a` or `camera2`; None if it has none.
 
     Args:
-        folder: its name.
-        below_person: it lies in a person's folder, where `c1` is a camera too.
+        folder: the name of the folder.
+        below_person: whether it lies in the folder of a person, where `c1` is a camera too.
     """
     found = _CAMERA_LIKE.fullmatch(folder)
     if found is None and below_person:
@@ -85,27 +85,28 @@ def is_split_name(folder: str) -> bool:
 
 
 def may_be_short_camera(folder: str) -> bool:
-    """Return whether a folder is called `c1`, as a camera may be and a person may be."""
+    """Return whether a folder has a name such as `c1`, which may be a camera or a person."""
     return _SHORT_CAMERA.fullmatch(folder) is not None
 
 
 def is_tracklet(folder: str) -> bool:
-    """Return whether a folder in a person's folder is called as a tracklet is: `0001`, `seq_2`."""
+    """Return whether a folder has the name of a tracklet, such as `0001` or `seq_2`."""
     return _TRACKLET.fullmatch(folder) is not None
 
 
 def hold_images(
     location: Location, folders: Sequence[str], *, most: int, tracklets: bool = False
 ) -> bool:
-    """Return whether one of some folders, or of the folders in these, holds images.
+    """Return whether one of some folders, or a folder in one of them, holds images.
 
-    Folders in them that have the name of a split do not count.
+    Folders in them with the name of a split do not count.
 
     Args:
-        location: where the folders lie.
-        folders: their names.
-        most: folders to look into on each level.
-        tracklets: look into cameras and tracklets on a third level too, as in `anna/cam1/0001/`.
+        location: the folder that holds the folders.
+        folders: the names of the folders.
+        most: the number of folders to search on each level.
+        tracklets: whether to search cameras and tracklets on a third level, as in
+            `anna/cam1/0001/`.
     """
     for folder in folders[:most]:
         here = location.join(folder)

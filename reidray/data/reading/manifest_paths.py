@@ -1,4 +1,4 @@
-"""The paths of a manifest file: find the folder where they begin, and make them relative to it."""
+"""Find the root of the paths of a manifest file, and make the paths relative to it."""
 
 import functools
 import os
@@ -9,11 +9,12 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
+from reidray.data.images.image_formats import IMAGE_SUFFIXES
 from reidray.errors import UserError
 from reidray.storage.location import Location, key_leaves_root, path_leaves_root
 
 ROOT_KEY = b"root"
-"""Key of a Parquet file's metadata that names the folder where its paths begin."""
+"""Key of the metadata of a Parquet file that names the root of its paths."""
 
 _ABSOLUTE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*://")
 _ADDRESS = re.compile(r"(?!s3://|file://)[A-Za-z][A-Za-z0-9+.-]+://", re.IGNORECASE)
@@ -21,16 +22,15 @@ _MANY_FOLDERS = 50
 
 
 def find_root(folder: Location, metadata: dict[bytes, bytes] | None, root: str | None) -> Location:
-    """Return the folder where the relative paths of a manifest begin.
+    """Return the root of the relative paths of a manifest.
 
     Args:
-        folder: the one that holds the manifest.
-        metadata: of the manifest, where it is a Parquet file. Its `root` may be relative to the
-            folder.
-        root: what the user asks for, which comes first.
+        folder: the folder of the manifest.
+        metadata: the metadata of a Parquet file; its `root` may be relative to the folder.
+        root: the root that the user names, which takes precedence; None where there is none.
 
     Raises:
-        UserError: the folder does not exist.
+        UserError: the root does not exist.
     """
     named = (metadata or {}).get(ROOT_KEY)
     if root is not None:
@@ -43,34 +43,33 @@ def find_root(folder: Location, metadata: dict[bytes, bytes] | None, root: str |
             text = posixpath.join(folder.uri, text)
         found = Location(text, folder.follow_links)
     if not found.is_dir():
-        said = "--root" if root is not None else "the manifest's metadata"
-        raise UserError(f"root {found.uri}: no such folder, named by {said}; check the name")
+        source = "`root`" if root is not None else "the metadata of the manifest"
+        raise UserError(f"root {found.uri}: no such folder, named by {source}; check the name")
     return found
 
 
 def relative_paths(
     column: pa.ChunkedArray, folder: Location, root: Location, file: str, name: str
 ) -> list[str | None]:
-    """Return the paths of a column, absolute ones made relative to the root.
+    """Return the paths of a column, with absolute paths made relative to the root.
 
     Args:
-        column: of texts.
-        folder: the one that holds the manifest. A path on a disk that climbs, such as
-            `../crops/a.jpg`, does so from there.
-        root: where other relative paths begin.
-        file: the manifest's name, for the message of an error.
-        name: the column's.
+        column: the paths as texts.
+        folder: the folder of the manifest, to which a path on a disk such as `../crops/a.jpg` is
+            relative.
+        root: the root of the other relative paths.
+        file: the name of the manifest, for the message of an error.
+        name: the name of the column, for the message of an error.
 
     Raises:
-        UserError: an absolute path, or one that climbs, lies outside the root; or an address is
-            none of a disk or a bucket.
+        UserError: a path lies outside the root, or is an address of an unknown kind.
     """
     paths: list[str | None] = column.to_pylist()
     for row, path in enumerate(paths, start=1):
         if path and _ADDRESS.match(path):
             raise UserError(
-                f"{file}, row {row}: {name} {path!r} is an address of a kind that is not read: "
-                "bring the images to a disk or to s3://"
+                f"{file}, row {row}: {name} {path!r} is an address of an unknown kind: bring the "
+                "images to a disk or to s3://"
             )
     absolute = {
         row: path if _ABSOLUTE.match(path) else posixpath.join(folder.uri, path)
@@ -82,17 +81,17 @@ def relative_paths(
         if inside is None:
             raise UserError(
                 f"{file}, row {row + 1}: {name} {paths[row]!r} lies outside {root.uri}: name the "
-                "folder that holds the images with --root, such as "
-                f"{_common_folder(list(absolute.values()))}"
+                "folder that holds the images, such as "
+                f"`root={_common_folder(list(absolute.values()))}`"
             )
         paths[row] = inside
     return paths
 
 
 def list_beside(root: Location, paths: Sequence[str | None]) -> list[str]:
-    """List the files of the folders that some relative paths speak of, and of few others.
+    """Return the files of the folders in which some relative paths lie, and of few other folders.
 
-    Paths that leave the root are skipped, for they are refused later.
+    Paths that leave the root are ignored; `build_manifest` refuses them.
     """
     leaves = key_leaves_root if root.is_remote else path_leaves_root
     plain = [
@@ -109,26 +108,25 @@ def list_beside(root: Location, paths: Sequence[str | None]) -> list[str]:
     depth = len(common.split("/")) if common else 0
     tops = {parts[depth] for parts in (f.split("/") for f in folders) if len(parts) > depth} - {""}
     if len(tops) > _MANY_FOLDERS or any("" in f.split("/") for f in folders if f):
-        return root.list_files(under=common)
-    files = root.list_files(recursive=False, under=common)
+        return root.list_files(under=common, as_files=IMAGE_SUFFIXES)
+    files = root.list_files(recursive=False, under=common, as_files=IMAGE_SUFFIXES)
     for top in sorted(tops):
         under = f"{common}/{top}" if common else top
         if root.join(under).is_dir():
-            files += root.list_files(under=under)
+            files += root.list_files(under=under, as_files=IMAGE_SUFFIXES)
     return files
 
 
 def find_listed(root: Location, paths: Sequence[str | None]) -> tuple[list[str | None], list[str]]:
-    """Find which files of a manifest are there.
+    """Find the files of a manifest that exist.
 
     Args:
-        root: where the paths begin.
-        paths: of the manifest.
+        root: the root of the paths.
+        paths: the paths of the manifest.
 
     Returns:
-        The paths, each as its file is called; and the files that were found. In an object store a
-        path is the key itself where there is such an object, and else its plain form: `./a.jpg`
-        is `a.jpg`.
+        The paths, each as its file is named, and the files that exist. In an object store a path
+        is the key of an object, or else its plain form: `a.jpg` for `./a.jpg`.
     """
     files = list_beside(root, paths)
     there = set(files)
@@ -136,7 +134,7 @@ def find_listed(root: Location, paths: Sequence[str | None]) -> tuple[list[str |
         plain = [path if not path or path in there else posixpath.normpath(path) for path in paths]
         return [new if new in there else old for new, old in zip(plain, paths, strict=True)], files
     missing = {path for path in paths if path and not path_leaves_root(path)} - there
-    # A folder that a link within the root leads to is listed under its own name only.
+    # A folder to which a link within the root leads is listed under its own name only.
     files += [path for path in map(posixpath.normpath, missing) if root.join(path).is_file()]
     return list(paths), files
 
@@ -146,7 +144,7 @@ def _climbs(path: str) -> bool:
 
 
 def _relative(path: str, root: Location) -> str | None:
-    """Return an absolute path relative to the root; None where it lies elsewhere."""
+    """Return an absolute path relative to the root; None if it lies elsewhere."""
     if root.is_remote:
         prefix = f"s3://{root.path}/"
         return path[len(prefix) :] or None if path.startswith(prefix) else None
@@ -163,7 +161,7 @@ def _relative(path: str, root: Location) -> str | None:
 
 
 def _common_folder(paths: Sequence[str]) -> str:
-    """Return the deepest folder that holds all of these absolute paths, as far as there is one."""
+    """Return the deepest folder that holds all of these absolute paths."""
     plain = [path if "://" in path else posixpath.normpath(path) for path in paths]
     parts = _common_parts([posixpath.dirname(path).split("/") for path in plain])
     return "/".join(parts) or "/"

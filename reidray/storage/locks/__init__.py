@@ -1,1 +1,1 @@
-"""Lock folders and claim files, on local disks and in object stores."""
+"""Lock folders and create files exclusively, on local disks and in object stores."""

@@ -1,8 +1,8 @@
-"""Writes to an object store that succeed only while nobody else has written the same object.
+"""Write an object only if no other writer has written it (compare and swap).
 
-A store carries out some requests whose answers are lost on the way. The client sends such a
-request again, and its condition then fails because of the first one. Every object therefore carries
-the name of its writer, which is read back before a failed condition is believed.
+An object store carries out some requests whose answers are lost. The client sends such a request
+again, and its condition then fails because of the first request. Every object therefore carries the
+id of its writer. After a failed condition the client reads that id to see whose write succeeded.
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from reidray.storage.object_store import ConditionFailedError, call_s3, key_of
 
 @dataclass(frozen=True)
 class ObjectState:
-    """The state of an object.
+    """Hold the state of an object.
 
     Attributes:
         tag: its ETag, which changes whenever the object is written.
-        writer: who wrote it; empty where that is not known.
+        writer: the id of its writer; empty where the object carries none.
     """
 
     tag: str
@@ -24,15 +24,15 @@ class ObjectState:
 
 
 def create_object(uri: str, data: bytes, writer: str) -> str | None:
-    """Put an object where there is none.
+    """Write an object if there is none at the address.
 
     Args:
-        uri: its address.
+        uri: the address of the object.
         data: its contents.
-        writer: names the writer; no other writer may use the name.
+        writer: the id of the writer, which no other writer may use.
 
     Returns:
-        The tag of the object; None where somebody else's object is there.
+        The tag of the object; None if another writer's object exists.
 
     Raises:
         OSError: the store failed, for good.
@@ -41,16 +41,16 @@ def create_object(uri: str, data: bytes, writer: str) -> str | None:
 
 
 def replace_object(uri: str, data: bytes, tag: str, writer: str) -> str | None:
-    """Put an object in the place of one that nobody has changed.
+    """Replace an object if it still has a tag.
 
     Args:
-        uri: its address.
-        data: its contents.
-        tag: of the object that is to be replaced.
-        writer: names the writer; no other writer may use the name.
+        uri: the address of the object.
+        data: its new contents.
+        tag: the tag of the object to replace.
+        writer: the id of the writer, which no other writer may use.
 
     Returns:
-        The tag of the new object; None where somebody else changed or deleted the old one.
+        The tag of the new object; None if another writer has changed or deleted the old one.
 
     Raises:
         OSError: the store failed, for good.
@@ -59,7 +59,7 @@ def replace_object(uri: str, data: bytes, tag: str, writer: str) -> str | None:
 
 
 def object_state(uri: str) -> ObjectState | None:
-    """Return the state of an object; None where there is none.
+    """Return the state of an object; None if it does not exist.
 
     Raises:
         OSError: the store failed, for good.

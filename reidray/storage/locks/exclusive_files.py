@@ -1,8 +1,8 @@
-"""Files that one writer claims and only their owner may read, on a disk or in an object store.
+"""Create and replace files exclusively, on a disk or in an object store.
 
-A file appears whole. `create` fails where the name is taken, and `replace` fails in an object store
-where somebody else has written the file since. A process that is killed on a disk leaves at most a
-hidden file, `.NAME.part`.
+A file appears whole, and only its owner may read it. `create` fails if the name is taken. In an
+object store `replace` fails if another writer has written the file since. A process that is killed
+while it writes to a disk leaves at most a hidden file, `.NAME.part`.
 """
 
 import errno
@@ -23,12 +23,12 @@ _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 @dataclass(frozen=True)
 class FileEntry:
-    """A file as it was listed.
+    """Hold the entry of a file in a listing.
 
     Attributes:
-        path: relative to the location.
-        size: in bytes.
-        tag: changes whenever an object is written; empty on a disk.
+        path: the path relative to the location.
+        size: the size in bytes.
+        tag: the ETag of an object, which changes whenever it is written; empty on a disk.
     """
 
     path: str
@@ -37,9 +37,13 @@ class FileEntry:
 
 
 def list_entries(location: Location, folder: str) -> list[FileEntry]:
-    """Return the files under a folder within a location, hidden ones too, sorted by path.
+    """Return the entries of all files below a folder, including hidden files, sorted by path.
 
-    A folder that does not exist has no files.
+    The list of a folder that does not exist is empty.
+
+    Args:
+        location: the root of the paths.
+        folder: the folder within it.
 
     Raises:
         OSError: the disk or the object store failed.
@@ -55,7 +59,7 @@ def list_entries(location: Location, folder: str) -> list[FileEntry]:
 
 
 def read_tag(location: Location, path: str) -> str | None:
-    """Return the tag of a file, which `replace` asks for; None where there is no file.
+    """Return the tag of a file, which `replace` needs; None if the file does not exist.
 
     Raises:
         OSError: the object store failed.
@@ -67,10 +71,10 @@ def read_tag(location: Location, path: str) -> str | None:
 
 
 def create(location: Location, path: str, data: bytes) -> str | None:
-    """Write a file where there is none.
+    """Write a file if it does not exist.
 
     Returns:
-        The tag of the file; None where somebody else has claimed the name.
+        The tag of the file; None if the file exists already.
 
     Raises:
         OSError: the disk or the object store failed.
@@ -91,12 +95,12 @@ def create(location: Location, path: str, data: bytes) -> str | None:
 
 
 def replace(location: Location, path: str, data: bytes, tag: str) -> str | None:
-    """Write a file in the place of one that was read.
+    """Replace a file that still has a tag.
 
-    On a disk the caller holds the lock of the folder, which a process keeps for its whole life.
+    On a disk the caller must hold the lock of the folder, which replaces the check of the tag.
 
     Returns:
-        The new tag; None where somebody else has written the file since it had the tag `tag`.
+        The new tag; None if another writer has written the file since it had the tag `tag`.
 
     Raises:
         OSError: the disk or the object store failed.
@@ -110,7 +114,7 @@ def replace(location: Location, path: str, data: bytes, tag: str) -> str | None:
 
 
 def _stage(file: Path, data: bytes) -> Path:
-    """Write the hidden file that becomes `file`, and wait until the disk has it."""
+    """Write the hidden file that becomes `file`, and wait until it is on the disk."""
     file.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
     staged = file.with_name(f".{file.name}.part")
     staged.unlink(missing_ok=True)
@@ -122,19 +126,19 @@ def _stage(file: Path, data: bytes) -> Path:
 
 
 def _claim(staged: Path, file: Path) -> None:
-    """Give a staged file its name, which nobody may have taken."""
+    """Give a staged file its name; fail if the name is taken."""
     try:
         file.hardlink_to(staged)
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
             raise
-        if file.exists():  # the folder's lock keeps others from claiming it meanwhile
+        if file.exists():  # the lock of the folder keeps other writers away meanwhile
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(file)) from None
         staged.rename(file)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Wait until the disk has the names of a folder."""
+    """Wait until the entries of a folder are on the disk."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(opened)

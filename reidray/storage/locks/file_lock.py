@@ -1,4 +1,4 @@
-"""One writer at a time for a folder on a disk."""
+"""Lock a folder on a disk for one writer."""
 
 import fcntl
 import json
@@ -14,10 +14,10 @@ LARGEST_NOTE = 4096
 
 
 class FolderLock:
-    """The right to write a folder, held by a locked file beside it.
+    """Hold the lock of a folder: a locked file beside it.
 
     Attributes:
-        earlier_note: what the holder before noted, if it was killed; empty otherwise.
+        earlier_note: the note of the previous holder, if it was killed; empty otherwise.
     """
 
     def __init__(self, file: int, earlier_note: str) -> None:
@@ -25,7 +25,7 @@ class FolderLock:
         self._file = file
 
     def note(self, text: str) -> None:
-        """Keep a text in the lock file, for the next holder in case this process is killed."""
+        """Write a note into the lock file, for the next holder in case this process is killed."""
         data = json.dumps({"locked_by": "reidray", "note": text}).encode() + b"\n"
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, data, 0)
@@ -33,13 +33,13 @@ class FolderLock:
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[FolderLock]:
-    """Keep everybody else from writing a folder; a process that is killed lets go of it.
+    """Hold the lock of a folder while the block runs; the system releases it if the process dies.
 
     The lock is a hidden file beside the folder, whose parents are made.
 
     Raises:
-        UserError: somebody else is writing it, there is no writing beside it, or a file of another
-            kind has the lock's name.
+        UserError: another process holds the lock, the lock cannot be written, or a file of another
+            kind has its name.
     """
     name = _lock_file(folder)
     try:
@@ -66,11 +66,11 @@ def lock_folder(folder: Path) -> Iterator[FolderLock]:
 
 
 def check_lock_file(folder: Path) -> None:
-    """Refuse a folder beside which a file of another kind has the name of its lock.
+    """Check that no file of another kind has the name of a folder's lock.
 
     Raises:
-        UserError: names the file.
-        OSError: it cannot be read.
+        UserError: such a file exists; the message names it.
+        OSError: the file cannot be read.
     """
     name = _lock_file(folder)
     try:
@@ -88,10 +88,10 @@ def _lock_file(folder: Path) -> Path:
 
 
 def _earlier_note(file: int, name: Path) -> str:
-    """Return the note in a lock file; an empty file has none.
+    """Return the note in a lock file; empty where there is none.
 
     Raises:
-        UserError: the file is no lock, so that somebody else's data would be lost.
+        UserError: the file is not a lock of this project, so that its contents would be lost.
     """
     is_regular = stat.S_ISREG(os.fstat(file).st_mode)
     data = os.pread(file, LARGEST_NOTE, 0) if is_regular else b"a pipe"
@@ -107,16 +107,16 @@ def _earlier_note(file: int, name: Path) -> str:
 
 
 def _lock(name: Path) -> int:
-    """The lock file, open and locked.
+    """Open a lock file, lock it, and return its descriptor.
 
     Raises:
-        BlockingIOError: somebody else has locked it.
+        BlockingIOError: another process holds the lock.
     """
     while True:
         file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The one before may have removed it between its opening and its locking here.
+            # The previous holder may have removed the file between `open` and `flock`.
             if name.exists() and os.path.samestat(os.fstat(file), name.stat()):
                 return file
         except OSError:

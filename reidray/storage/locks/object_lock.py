@@ -1,7 +1,7 @@
-"""One writer at a time for a folder of an object store.
+"""Lock a folder of an object store for one writer.
 
-A lock is an object that only one can create. Its holder writes it anew every few seconds; where
-that ends, the holder was killed, and the next run takes the lock over.
+A lock is an object that only one process can create. Its holder renews the lock every few seconds.
+If the renewals stop, the holder was killed, and the next run takes over the lock.
 """
 
 import json
@@ -20,38 +20,38 @@ from reidray.storage.locks.conditional_writes import create_object, object_state
 LOCK_FILE = "writing.json"
 RENEW_SECONDS = 5.0
 STALE_SECONDS = 30.0
-"""A lock that was not written anew for so long is that of a run that was killed."""
+"""The age at which a lock that was not renewed counts as that of a killed run."""
 
 
 @contextmanager
 def lock_location(location: Location) -> Iterator["ObjectLock"]:
-    """Keep everybody else from writing a folder of an object store.
+    """Hold the lock of a folder of an object store while the block runs.
 
-    Waits for half a minute where the lock may be that of a run that was killed.
+    If there is a lock already, wait for up to half a minute to see whether its holder renews it.
 
     Raises:
         UserError: another run holds the lock, or the store cannot be written.
     """
     lock = ObjectLock(location)
     try:
-        lock.take()
+        lock.acquire()
     except OSError as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"{location.uri}: cannot be written ({reason}); check the address and the "
             "AWS_ variables"
         ) from None
-    renewing = threading.Thread(target=lock.renew_until_given_back, daemon=True)
+    renewing = threading.Thread(target=lock.renew_until_released, daemon=True)
     renewing.start()
     try:
         yield lock
     finally:
-        lock.give_back()
+        lock.release()
         renewing.join()
 
 
 def is_lock(location: Location) -> bool:
-    """Tell whether the object with a lock's name is a lock, or is not there."""
+    """Return whether the object with the name of a lock is a lock, or does not exist."""
     try:
         found = json.loads(location.read_bytes(LOCK_FILE))
     except FileNotFoundError:
@@ -62,7 +62,7 @@ def is_lock(location: Location) -> bool:
 
 
 class ObjectLock:
-    """The right to write a folder of an object store."""
+    """Hold the lock of a folder of an object store."""
 
     def __init__(self, location: Location) -> None:
         self._location = location
@@ -75,11 +75,12 @@ class ObjectLock:
         self._done = threading.Event()
         self._lost = False
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Take the lock.
 
         Raises:
-            UserError: another run holds it, or an object of another kind has its name.
+            UserError: another run holds the lock, or an object of another kind has its name.
+            OSError: the object store failed.
         """
         while not self._write():
             if not is_lock(self._location):
@@ -91,28 +92,28 @@ class ObjectLock:
             if stale is not None and self._write(stale):
                 return
 
-    def check(self) -> None:
-        """Go on only while the lock is held.
+    def check_held(self) -> None:
+        """Check that this run still holds the lock.
 
         Raises:
-            UserError: another run took it over, as this one seemed to be dead.
+            UserError: another run took over the lock, as this run had not renewed it in time.
         """
         if not self._renew():
             raise UserError(
-                f"{self._location.uri}: another run began to write it, as this one had not been "
-                "heard of; run it again"
+                f"{self._location.uri}: another run began to write it, as this run had not renewed "
+                "its lock in time; run it again"
             )
 
-    def renew_until_given_back(self) -> None:
-        """Write the lock anew every few seconds."""
+    def renew_until_released(self) -> None:
+        """Renew the lock every few seconds until it is released."""
         while not self._done.wait(RENEW_SECONDS):
             try:
                 self._renew()
-            except OSError:  # a store that fails now may answer next time; `check` is what decides
+            except OSError:  # the next renewal may succeed, and `check_held` decides
                 continue
 
-    def give_back(self) -> None:
-        """Let others write; a lock that another run took over stays."""
+    def release(self) -> None:
+        """Delete the lock, unless another run took it over."""
         self._done.set()
         with self._one_at_a_time:
             found = object_state(self._uri)
@@ -120,16 +121,16 @@ class ObjectLock:
                 self._location.delete_file(LOCK_FILE)
 
     def _renew(self) -> bool:
-        """Write the lock anew; whether it was still held."""
+        """Renew the lock, and return whether this run still held it."""
         with self._one_at_a_time:
             self._lost = self._lost or not self._write(self._tag)
             return not self._lost
 
     def _stale_tag(self) -> str | None:
-        """The tag of a lock whose holder was killed; None where the lock is gone.
+        """Return the tag of a lock whose holder was killed; None if the lock is gone.
 
         Raises:
-            UserError: its holder lives.
+            UserError: the holder renewed the lock.
         """
         before = object_state(self._uri)
         end = time.monotonic() + STALE_SECONDS
@@ -147,10 +148,10 @@ class ObjectLock:
         return None if before is None else before.tag
 
     def _write(self, expected: str = "") -> bool:
-        """Write the lock; whether this run holds it then.
+        """Write the lock, and return whether this run holds it.
 
         Args:
-            expected: the tag of the lock to replace; empty where there must be none.
+            expected: the tag of the lock to replace; empty to create a new lock.
         """
         self._renewals += 1
         body = json.dumps(self._holder | {"renewals": self._renewals}).encode()

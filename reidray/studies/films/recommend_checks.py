@@ -13,6 +13,6 @@ def check_recommend_output(config: RecommendConfig) -> None:
     """
     if config.output is None:
         return
-    inputs = {"--ratings": config.ratings, "--movies": config.movies}
-    check_disjoint(("--output", config.output), inputs)
+    inputs = {"ratings": config.ratings, "movies": config.movies}
+    check_disjoint("output", config.output, inputs)
     check_output(config.output)

@@ -130,7 +130,7 @@ class RunDirectory:
         if not self.location.is_remote:
             return
         if lock := _locks.get(self.location.uri):
-            lock.check()
+            lock.check_held()
         files = [path for path in self.folder.rglob("*") if path.is_file()]
         for path in sorted(files, key=lambda path: (path.name == LAST_UPLOAD, path)):
             name = path.relative_to(self.folder).as_posix()
@@ -204,7 +204,7 @@ def new_run(config: TrainingConfig) -> RunDirectory:
 
 def _new_run(config: TrainingConfig) -> RunDirectory:
     if config.output is not None:
-        check_disjoint(("`output`", config.output), {"`data`": config.data})
+        check_disjoint("output", config.output, {"data": config.data})
     # Two jobs may begin within a second.
     return RunDirectory.at(config.output or time.strftime(f"runs/%Y%m%d-%H%M%S-{os.getpid()}"))
 

@@ -76,7 +76,7 @@ def test_what_is_no_picture_is_set_apart_with_its_reason_and_nothing_is_waited_f
 def test_a_picture_behind_a_linked_folder_is_set_apart(tmp_path):
     location, _ = put_files(tmp_path)
     (bad,) = decode_files(location, ["outside folder.jpg/secret.jpg"], (32, 16)).bad
-    assert bad.reason == "a link that leaves the folder: see --follow-links"
+    assert bad.reason == "a link that leaves the folder: see `follow_links`"
 
 
 def test_a_training_reads_on_beside_them_and_lists_nothing_behind_a_linked_part(tmp_path):

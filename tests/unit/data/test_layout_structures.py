@@ -71,7 +71,7 @@ def test_flat_queries_that_tell_nobody_are_of_nobody_known_and_trainings_are_ref
         ("gallery/000.jpg", "gallery", None, None),
         ("gallery/001.jpg", "gallery", None, None),
     ]
-    assert "query/: its names tell no person" in manifest.notes[0]
+    assert "query/: no file name names a person" in manifest.notes[0]
     fill(tmp_path / "celeb", "train", ["1_0_0.jpg"])
     fill(tmp_path / "celeb", "query", ["7_0_0.jpg"])
     assert "names without person and camera" in refusal(tmp_path / "celeb")
@@ -125,16 +125,16 @@ def test_a_set_one_folder_further_in_is_said_to_be_there(tmp_path):
     for part in ("bounding_box_train", "bounding_box_test", "query", "gt_bbox"):
         fill(outer, f"Market-1501-v15.09.15/{part}", market_names())
     for layout in ("auto", "folders"):
-        assert f"give --data {outer}/Market-1501-v15.09.15" in refusal(outer, layout)
+        assert f"give `data={outer}/Market-1501-v15.09.15" in refusal(outer, layout)
     cuhk = tmp_path / "cuhk03-np"
     for kind in ("detected", "labeled"):
         fill(cuhk, f"{kind}/bounding_box_train", market_names())
     for kind in ("detected", "labeled"):
-        assert f"--data {cuhk}/{kind}" in refusal(cuhk)
+        assert f"`data={cuhk}/{kind}" in refusal(cuhk)
     prid = tmp_path / "prid"
     fill(prid, "multi_shot/cam_a/person_0001", ["0001.png"])
     fill(prid, "multi_shot/cam_b/person_0001", ["0001.png"])
-    assert f"give --data {prid}/multi_shot (layout cameras)" in refusal(prid)
+    assert f"give `data={prid}/multi_shot` (layout cameras)" in refusal(prid)
 
 
 def test_what_layumi_prepares_is_taken_once(tmp_path):
@@ -229,7 +229,7 @@ def test_folders_that_name_a_split_a_camera_or_a_kind_of_file_are_never_people(t
     (tmp_path / "labels.csv").write_text("file,id\n1.jpg,1\n")
     said = refusal(tmp_path)
     assert f"nothing tells who is on the images in {folder}/" in said
-    assert f"--data {tmp_path}/labels.csv" in said
+    assert f"`data={tmp_path}/labels.csv" in said
     fill(tmp_path, "anna", ["1.jpg"])
     for layout in ("auto", "folders"):
         assert f"{folder}/ has the name of" in refusal(tmp_path, layout)
@@ -249,8 +249,8 @@ def test_a_table_with_the_columns_of_a_manifest_is_not_passed_over(tmp_path):
         fill(tmp_path, f"{person}", ["1.jpg"])
     (tmp_path / "spring.csv").write_text('"path","split","person"\n1/1.jpg,train,7\n')
     said = refusal(tmp_path)
-    assert f"--data {tmp_path}/spring.csv" in said
-    assert "--layout folders" in said
+    assert f"`data={tmp_path}/spring.csv" in said
+    assert "`layout=folders`" in said
     assert counts(read(tmp_path, "folders"), "train") == (6, 6, 0)
     assert read(tmp_path / "spring.csv").table["person"].to_pylist() == [7]
 
@@ -272,8 +272,8 @@ def test_folders_in_people_that_may_be_people_are_ambiguous(tmp_path):
             fill(tmp_path, f"{site}/{person}", ["1.jpg"])
     said = refusal(tmp_path)
     assert "anna/ in north/ may be a camera or tracklet of person 'north'" in said
-    assert "--layout folders" in said
-    assert f"--data {tmp_path}/north" in said
+    assert "`layout=folders`" in said
+    assert f"`data={tmp_path}/north" in said
     assert counts(read(tmp_path, "folders"), "train") == (4, 2, 0)
     for camera in (1, 2, 3):
         for person in range(20):
@@ -291,7 +291,7 @@ def test_folders_above_cameras_of_several_people_are_no_people(tmp_path, shots):
                 fill(tmp_path, f"multi_shot/{camera}/person_{person:04d}", ["1.png", "2.png"])
             if "single" in shots:
                 write_images(tmp_path, [f"single_shot/{camera}/person_{person:04d}.png"])
-    assert f"--data {tmp_path}/{shots[0]}_shot" in refusal(tmp_path)
+    assert f"`data={tmp_path}/{shots[0]}_shot" in refusal(tmp_path)
     for site in ("north", "south"):
         for camera in ("cam1", "cam2"):
             names = [f"person_{person:04d}.png" for person in PEOPLE]
@@ -353,7 +353,7 @@ def test_layouts_in_a_bucket_are_recognised_as_on_a_disk(bucket):
     manifest = read_manifest(root.uri)
     assert counts(manifest, "train") == (12, 6, 2)
     assert manifest.notes == ("skipped: 1 .txt",)
-    assert f"--data {bucket}/set" in read_layout_refusal(bucket)
+    assert f"`data={bucket}/set" in read_layout_refusal(bucket)
     for person in PEOPLE:
         put_key(f"{bucket}/keys/{person}//a.jpg")
         put_key(f"{bucket}/keys/{person}/./b.jpg")
@@ -404,7 +404,7 @@ def test_folders_above_the_people_of_one_split_are_ambiguous(tmp_path):
             fill(tmp_path, f"test/{clothes}/{person:03d}", ["rgb001.jpg"])
     said = refusal(tmp_path)
     assert "011/ in A/ may be a camera or tracklet" in said
-    assert f"--data {tmp_path}/test/A " in said
+    assert f"`data={tmp_path}/test/A` " in said
 
 
 def test_lists_of_msmt17_without_the_training_part_are_read(tmp_path):
@@ -421,7 +421,7 @@ def test_splits_in_a_test_folder_are_not_taken_for_one_gallery(tmp_path):
     write_images(tmp_path, [f"train/{name}" for name in market_names()])
     for split in ("query", "gallery"):
         write_images(tmp_path, [f"test/{split}/{name}" for name in market_names(range(7, 10))])
-    assert f"--data {tmp_path}/test (layout flat_splits)" in refusal(tmp_path)
+    assert f"`data={tmp_path}/test` (layout flat_splits)" in refusal(tmp_path)
 
 
 def test_prid_is_named_only_where_its_rule_told_people_apart(tmp_path):
@@ -430,3 +430,11 @@ def test_prid_is_named_only_where_its_rule_told_people_apart(tmp_path):
         write_images(tmp_path / "prid", [f"{camera}/person_0201.png", f"{camera}/person_0001.png"])
     assert not any("PRID" in note for note in read(tmp_path / "viper").notes)
     assert any("PRID" in note for note in read(tmp_path / "prid").notes)
+
+
+def test_msmt17_without_its_lists_merges_nobody(tmp_path):
+    for split in ("train", "test"):
+        for person in ("0000", "0001"):
+            fill(tmp_path, f"{split}/{person}", [f"{person}_000_01_0303morning_0015_0.jpg"])
+    for layout in ("auto", "folders"):
+        assert "0000/ of train and of test are different people" in refusal(tmp_path, layout)

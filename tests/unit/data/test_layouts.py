@@ -458,7 +458,7 @@ def test_a_manifest_that_names_a_link_out_of_its_folder_does_not_get_the_image(t
     (bad,) = decode_files(Location(str(root)), paths, (16, 8)).bad
     assert (bad.path, bad.reason) == (
         "crops/out.jpg",
-        "a link that leaves the folder: see --follow-links",
+        "a link that leaves the folder: see `follow_links`",
     )
 
 

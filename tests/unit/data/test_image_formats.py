@@ -4,17 +4,17 @@ from PIL import Image
 from support.tiny_images import encoded, halves, tiny_jpeg, write_images
 
 from reidray.data.images.decoding import decode_files, decode_image
-from reidray.data.images.pil_images import ImageDecodeError
-from reidray.data.layouts import read_manifest
-from reidray.data.reading.image_folders import describe_skipped, find_images, list_images
-from reidray.errors import UserError
-from reidray.storage.image_formats import (
+from reidray.data.images.image_formats import (
     FORMATS,
     HEAD_BYTES,
     IMAGE_SUFFIXES,
     OTHER_SUFFIXES,
     is_image_head,
 )
+from reidray.data.images.pil_images import ImageDecodeError
+from reidray.data.layouts import read_manifest
+from reidray.data.reading.image_folders import describe_skipped, find_images, list_images
+from reidray.errors import UserError
 from reidray.storage.location import Location
 
 WRITTEN = {"JPEG2000": ({}, {"no_jp2": True})}
