@@ -1,4 +1,8 @@
-"""The 27 columns of `annotations_train.csv`, counted from 1, and the codes they stand for."""
+"""Read and write `annotations_train.csv`: 27 columns per person, with values from 1.
+
+A row becomes 12 attribute labels, which count from 0: the columns of the colours of a garment form
+one attribute.
+"""
 
 import csv
 import io
@@ -36,59 +40,59 @@ _SIZES = dict(zip(PEDESTRIAN_SCHEMA.names, PEDESTRIAN_SCHEMA.sizes, strict=True)
 ANNOTATION_COLUMNS: tuple[str, ...] = (*_ATTRIBUTE_OF, *_UPPER_COLUMNS, *_LOWER_COLUMNS)
 """The columns after `id`, in the order of the file."""
 
-_NOTHING = (UNKNOWN,) * len(ANNOTATION_COLUMNS)
+_UNKNOWN_VALUES = (UNKNOWN,) * len(ANNOTATION_COLUMNS)
 
 
 def decode_annotation_row(row: Mapping[str, str], where: str) -> dict[str, int]:
-    """The attribute codes, counted from 0, of one row of an annotation file.
+    """Return the attribute labels of one row of an annotation file.
 
-    A row with no colour set is `multicolour`, as is one whose `upmulticolor` or `downmulticolor`
-    is set. Columns that the form does not know are skipped.
+    A row without a colour is `multicolour`, as is a row with `upmulticolor` or `downmulticolor`.
+    Unknown columns are ignored.
 
     Args:
-        row: column name to text, `1` or `2` (age `1` to `4`); `2.0` counts as `2`.
+        row: the text of each column, `1` or `2` (age `1` to `4`); `2.0` counts as `2`.
         where: the file and row, for the message of an error.
 
     Raises:
         UserError: a column is missing, a value is outside its range, or two colours are set.
     """
-    codes = {
+    labels = {
         attribute: _read_value(row, column, _SIZES[attribute], where) - 1
         for column, attribute in _ATTRIBUTE_OF.items()
     }
     for attribute, columns in _COLOUR_COLUMNS.items():
-        codes[attribute] = _read_colour(row, attribute, columns, where)
-    return {name: codes[name] for name in PEDESTRIAN_SCHEMA.names}
+        labels[attribute] = _read_colour(row, attribute, columns, where)
+    return {name: labels[name] for name in PEDESTRIAN_SCHEMA.names}
 
 
-def encode_annotation_row(codes: Mapping[str, int]) -> tuple[int, ...]:
-    """The 27 values, counted from 1, of one person's attribute codes; `multicolour` sets no colour.
+def encode_annotation_row(labels: Mapping[str, int]) -> tuple[int, ...]:
+    """Return the 27 values, from 1, of a person's attribute labels; `multicolour` sets no colour.
 
     Raises:
-        ValueError: a code is outside the schema.
+        ValueError: a label is outside the schema.
     """
     for name, size in _SIZES.items():
-        if not 0 <= codes[name] < size:
-            raise ValueError(f"{name} has code {codes[name]}, expected 0 to {size - 1}")
-    values = [codes[attribute] + 1 for attribute in _ATTRIBUTE_OF.values()]
+        if not 0 <= labels[name] < size:
+            raise ValueError(f"{name} has label {labels[name]}, expected 0 to {size - 1}")
+    values = [labels[attribute] + 1 for attribute in _ATTRIBUTE_OF.values()]
     for attribute, columns in _COLOUR_COLUMNS.items():
-        values += [2 if codes[attribute] == colour else 1 for colour in range(len(columns))]
+        values += [2 if labels[attribute] == colour else 1 for colour in range(len(columns))]
     return tuple(values)
 
 
 def read_annotations(data: bytes, name: str) -> dict[str, dict[str, int]]:
-    """The attribute codes of each row of an annotation file, by the text of its `id`.
+    """Return the attribute labels of each row of an annotation file, by the text of its `id`.
 
-    Takes what other tools write: CRLF, trailing commas, `filename` for `id`, columns in any
-    order, `upmulticolor` and `downmulticolor` columns, and values such as `2.0`. A row of -1 in
-    every column says that nothing is known, and is left out.
+    The file may have CRLF line ends, trailing commas, `filename` in place of `id`, columns in any
+    order, `upmulticolor` and `downmulticolor` columns, and values such as `2.0`, as other tools
+    write them. A row of -1 in every column means that nothing is known, and is left out.
 
     Args:
-        data: the file's bytes.
-        name: the file's name, for the message of an error.
+        data: the bytes of the file.
+        name: the name of the file, for the message of an error.
 
     Raises:
-        UserError: the file is not such a table, or one of its rows is wrong or there twice.
+        UserError: the file is not such a table, or one of its rows is wrong or occurs twice.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -110,7 +114,7 @@ def read_annotations(data: bytes, name: str) -> dict[str, dict[str, int]]:
                 raise UserError(f"{where}: the id is empty; give every row one")
             if identity in annotations:
                 raise UserError(f"{where}: this id has an earlier row; keep one of them")
-            if not _says_nothing(row):
+            if not _is_unknown(row):
                 annotations[identity] = decode_annotation_row(row, where)
     except csv.Error as error:
         raise UserError(f"{name}: not a readable CSV ({error})") from None
@@ -118,14 +122,17 @@ def read_annotations(data: bytes, name: str) -> dict[str, dict[str, int]]:
 
 
 def write_annotations(rows: Iterable[tuple[str, Mapping[str, int] | None]]) -> bytes:
-    """An annotation file of (id, attribute codes): LF, with a final newline.
+    """Return the bytes of an annotation file, with LF line ends.
 
-    An id that a spreadsheet would compute has an apostrophe before it, as `write_csv` says. None
-    in place of the codes is a row of -1: nothing is known.
+    An id that a spreadsheet would compute gets an apostrophe before it, as in `write_csv`.
+
+    Args:
+        rows: the id and the attribute labels of each row. None in place of the labels writes -1 in
+            every column: nothing is known.
     """
     values = (
-        (identity, *(_NOTHING if codes is None else encode_annotation_row(codes)))
-        for identity, codes in rows
+        (identity, *(_UNKNOWN_VALUES if labels is None else encode_annotation_row(labels)))
+        for identity, labels in rows
     )
     return write_csv(("id", *ANNOTATION_COLUMNS), values)
 
@@ -138,24 +145,25 @@ def attribute_columns(
     *,
     strict: bool,
 ) -> tuple[dict[str, list[int]], tuple[str, ...]]:
-    """The attribute columns of images of these people, -1 where a person has no annotation.
+    """Return the attribute columns of some images, with -1 where a person has no annotation.
 
     Args:
-        people: who is on each image; None, junk (-1) and distractors (0) have no annotation.
-        annotations: person to codes, as `read_annotations` gives them.
-        name: the file's name, for notes and errors.
-        person_ids: the numbers of people who have names; the name `0002` is also found as `2`.
-        strict: an annotation without images or a person without annotation is an error.
+        people: the person of each image; None, junk (-1) and distractors (0) have no annotation.
+        annotations: the attribute labels of each person, as `read_annotations` returns them.
+        name: the name of the file, for notes and errors.
+        person_ids: the numbers of people who have names; an annotation of `2` also matches `0002`.
+        strict: whether an annotation without images, or a person without one, is an error.
 
     Returns:
-        Column name to codes, one per image; and a note for each kind of mismatch.
+        The attribute labels of all images by column, and a note for each kind of mismatch.
 
     Raises:
-        UserError: an id is not a number, or is there twice; or a mismatch where `strict`.
+        UserError: an id is not a number, or occurs twice; or there is a mismatch, and `strict` is
+            on.
     """
     by_person: dict[int | str, Mapping[str, int]] = {}
     by_number = {parse_id_number(name): person for name, person in person_ids.items()}
-    for identity, codes in annotations.items():
+    for identity, labels in annotations.items():
         if not person_ids:
             person: int | str = _number_of(identity, name)
         elif identity in person_ids or (number := parse_id_number(identity)) is None:
@@ -164,7 +172,7 @@ def attribute_columns(
             person = by_number.get(number, identity)
         if person in by_person:
             raise UserError(f"{name}: person {person} has two rows; keep one of them")
-        by_person[person] = codes
+        by_person[person] = labels
     pictured = {person for person in people if person is not None and person > 0}
     notes = tuple(
         f"{name}: {what}: {len(who)} (the first is person {_first(who)})"
@@ -182,7 +190,7 @@ def attribute_columns(
 
 
 def _number_of(identity: str, name: str) -> int:
-    """The number of an annotated person, where people are numbers."""
+    """Return the number of an annotated person, where all ids are numbers."""
     try:
         number = parse_id_number(parse_id(identity) or "")
     except ValueError as error:
@@ -196,7 +204,7 @@ def _first(people: Collection[int | str]) -> int | str:
     return min(people, key=lambda person: (isinstance(person, str), person))
 
 
-def _says_nothing(row: Mapping[str, str | None]) -> bool:
+def _is_unknown(row: Mapping[str, str | None]) -> bool:
     return {(row[column] or "").strip() for column in ANNOTATION_COLUMNS} <= {"-1", "-1.0"}
 
 

@@ -1,17 +1,18 @@
-"""What can be said of a person in a picture: attributes, their values and their codes."""
+"""Define the attributes of a person in an image, and their values."""
 
 from dataclasses import dataclass
 
 UNKNOWN = -1
+"""Label of an attribute whose value is unknown."""
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """One question about a person and its possible answers.
+    """Hold an attribute and its values.
 
     Attributes:
-        name: the manifest's column is `attr_<name>`.
-        values: the answers in the order of their codes, which are 0 .. len(values) - 1.
+        name: the name of the attribute; its column in a manifest is `attr_<name>`.
+        values: the values; the label of a value is its index.
     """
 
     name: str
@@ -20,32 +21,32 @@ class Attribute:
 
 @dataclass(frozen=True)
 class AttributeSchema:
-    """The attributes a set of images is annotated with, in a fixed order."""
+    """Hold the attributes of a data set, in a fixed order."""
 
     attributes: tuple[Attribute, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The attributes' names in order."""
+        """Return the names of the attributes."""
         return tuple(attribute.name for attribute in self.attributes)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The manifest's columns in order."""
+        """Return the columns of the attributes in a manifest."""
         return tuple(f"attr_{name}" for name in self.names)
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """How many values each attribute has."""
+        """Return the number of values of each attribute."""
         return tuple(len(attribute.values) for attribute in self.attributes)
 
     def to_json(self) -> list[dict[str, object]]:
-        """The schema as plain lists and strings, for a model directory."""
+        """Return the schema as lists and strings, for the JSON file of a model directory."""
         return [{"name": a.name, "values": list(a.values)} for a in self.attributes]
 
     @classmethod
     def from_json(cls, entries: list[dict[str, object]]) -> "AttributeSchema":
-        """The schema that `to_json` wrote.
+        """Return the schema from the result of `to_json`.
 
         Raises:
             ValueError: an entry is not a name with a list of values.
@@ -81,4 +82,7 @@ PEDESTRIAN_SCHEMA = AttributeSchema(
         Attribute("age", ("young", "teenager", "adult", "old")),
     )
 )
-"""The twelve attributes of the Market-1501 annotations (Lin et al. 2017) as one class each."""
+"""The twelve attributes of the Market-1501 annotations (Lin et al. 2017).
+
+Each colour attribute takes the place of one binary attribute per colour.
+"""

@@ -1,7 +1,7 @@
-"""Names of people and cameras, and the numbers that a manifest holds in their place.
+"""Number the people and cameras of a data set, and keep the names for which the numbers stand.
 
-A text of `[0-9]+`, or `-1`, is a number where 64 bits hold it. All else is a name. A set all of
-whose ids are numbers keeps them; in any other every id is a name, and names are numbered from 1.
+A text of digits, or `-1`, is a number if it fits into 64 bits. Any other text is a name. If all ids
+of a data set are numbers, they stay. Otherwise all ids are names, and are numbered from 1.
 """
 
 import json
@@ -18,9 +18,9 @@ CAMERA_IDS_FILE = "camera_ids.json"
 MAX_PERSON_ID, MAX_CAMERA_ID = 2**63 - 1, 2**15 - 1
 NO_NAMES: Mapping[str, int] = {}
 EXACT_INTEGER_LIMIT = {16: 2**11, 32: 2**24, 64: 2**53}
-"""Floats of 16, 32 or 64 bits hold each whole number below this."""
+"""The limit below which floats of 16, 32 or 64 bits hold every whole number."""
 
-# What pandas reads as missing, so that a table means the same here.
+# The texts that pandas reads as missing, so that a table has the same meaning here.
 MISSING_VALUES = frozenset(
     (
         *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND"),
@@ -33,7 +33,7 @@ _FLOAT = re.compile(r"-?[0-9]+(?:\.[0-9]*(?:[eE][+-]?[0-9]+)?|[eE][+-][0-9]+)")
 
 
 def parse_id_number(text: str) -> int | None:
-    """Return the number that a text is, or None where it is a name.
+    """Parse an id that is a number; return None for a name.
 
     >>> [parse_id_number(text) for text in ("0012", "-1", "1_2", "9" * 20)]
     [12, -1, None, None]
@@ -45,22 +45,22 @@ def parse_id_number(text: str) -> int | None:
 
 
 def parse_id(value: object, float_bits: int = 64) -> str | None:
-    """Return the text of an id in a table, or None where it is missing.
+    """Return the text of an id in a cell of a table, or None if it is missing.
 
-    A float, or a text that looks like one, is read where it is a whole number that a float holds
-    exactly: below 2^53, or below 2^24 where floats have 32 bits. A text such as `2.02E+11`, as
-    spreadsheets shorten numbers, may have lost digits and is refused.
+    A float, or the text of one, must be a whole number that floats hold exactly: below 2^53, or
+    below 2^24 for floats of 32 bits. A text such as `2.02E+11`, into which spreadsheets shorten
+    numbers, may have lost digits and is an error.
 
     Args:
-        value: a cell.
-        float_bits: of the column's type, 16, 32 or 64.
+        value: the cell.
+        float_bits: the width of the floats of the column: 16, 32 or 64.
 
     >>> parse_id("0012"), parse_id(12.0), parse_id("12.0"), parse_id("anna"), parse_id("nan")
     ('0012', '12', '12', 'anna', None)
 
     Raises:
-        ValueError: a float that is not whole or not exact, a text with an exponent, or neither a
-            number nor a text.
+        ValueError: the cell is a float that is not whole or not exact, a text with an exponent, or
+            neither a number nor a text.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
@@ -88,29 +88,34 @@ def parse_id(value: object, float_bits: int = 64) -> str | None:
 def number_person_ids(names: Iterable[str], source: str) -> dict[str, int]:
     """Return the number of each person.
 
-    Where all names are numbers, each is its own. Otherwise names are numbered from 1,
-    sorted; beside names `-1` is junk and `0` or `0000` are distractors, as elsewhere.
+    If all ids are numbers, they stay. Otherwise the sorted names are numbered from 1; `-1` stays
+    junk, and `0` or `0000` stay distractors.
+
+    >>> number_person_ids(["0002", "7"], "a.csv")
+    {'0002': 2, '7': 7}
+    >>> number_person_ids(["ben", "anna", "7"], "a.csv")
+    {'7': 1, 'anna': 2, 'ben': 3}
 
     Args:
-        names: as folders, files or tables have them.
-        source: where they come from, for the message of an error.
+        names: the ids as folders, files or tables contain them.
+        source: the folder or file, for the message of an error.
 
     Raises:
-        UserError: two of them are one number, such as `007` and `7`, or one name in two forms of
-            Unicode.
+        UserError: two ids are the same number, such as `007` and `7`, or the same name in two forms
+            of Unicode.
     """
     return _number(set(names), f"{source}: person", MAX_PERSON_ID)
 
 
 def number_camera_ids(names: Iterable[str], source: str) -> dict[str, int]:
-    """Return the number of each camera: its own where all are numbers that 16 bits hold.
+    """Return the number of each camera, which stays if all ids are numbers of at most 16 bits.
 
     Args:
-        names: as files or tables have them.
-        source: where they come from, for the message of an error.
+        names: the ids as folders, files or tables contain them.
+        source: the folder or file, for the message of an error.
 
     Raises:
-        UserError: two of them are one number, or there are more than a manifest can hold.
+        UserError: two ids are the same number, or there are more than a manifest can hold.
     """
     numbers = _number(set(names), f"{source}: camera", MAX_CAMERA_ID)
     if max(numbers.values(), default=0) > MAX_CAMERA_ID:
@@ -119,14 +124,14 @@ def number_camera_ids(names: Iterable[str], source: str) -> dict[str, int]:
 
 
 def nontrivial_names(numbers: Mapping[str, int]) -> Mapping[str, int]:
-    """Return the numbers where some name is not its own number, and else nothing."""
+    """Return the sorted numbers of all names; empty if every name is its own number."""
     if all(parse_id_number(name) == number for name, number in numbers.items()):
         return NO_NAMES
     return dict(sorted(numbers.items(), key=lambda item: (item[1], item[0])))
 
 
 def describe_names(person_ids: Mapping[str, int], camera_ids: Mapping[str, int]) -> list[str]:
-    """Return a line on each kind of id that was numbered anew."""
+    """Return a note on each kind of id that has names."""
     notes = []
     for kind, numbers in (("people", person_ids), ("cameras", camera_ids)):
         named = [name for name, number in numbers.items() if number > 0]
@@ -134,17 +139,18 @@ def describe_names(person_ids: Mapping[str, int], camera_ids: Mapping[str, int])
             notes.append(
                 f"{kind}: {len(named)} names, numbered from 1 ({named[0]!r} is {numbers[named[0]]})"
             )
-    taken = {-1: "junk", 0: "distractors"}
+    special = {-1: "junk", 0: "distractors"}
     for name, number in person_ids.items():
-        if number in taken:
-            notes.append(f"person {name!r} beside names: taken for {taken[number]}")
+        if number in special:
+            notes.append(f"person {name!r} beside names: counts as {special[number]}")
     return notes
 
 
 def id_name_files(person_ids: Mapping[str, int], camera_ids: Mapping[str, int]) -> dict[str, str]:
-    """Return the JSON files, by name, that say which number stands for which name.
+    """Return the JSON files that map names of people and cameras to their numbers.
 
-    Ids that are numbers themselves need none.
+    Returns:
+        The text of each file by its name; no file for ids that are numbers.
     """
     files = {PERSON_IDS_FILE: person_ids, CAMERA_IDS_FILE: camera_ids}
     return {

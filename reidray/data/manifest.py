@@ -1,4 +1,4 @@
-"""The manifest: one Arrow table that says which images there are, and all that is known of them."""
+"""Hold the images of a data set, and everything known of them, in one Arrow table."""
 
 import hashlib
 import io
@@ -28,28 +28,36 @@ _TYPES = {
     "label": pa.int16(),
     "mask_path": pa.string(),
 }
-# Paths that are not in their plain form: absolute, empty, or with empty, `.` or `..` parts.
+# Paths that are absolute, empty, or have empty, `.` or `..` parts.
 _UNUSUAL_PATH = r"^$|^/|//|/$|(^|/)\.{1,2}(/|$)|\x00|^[A-Za-z]:|\\"
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Which images there are and what is known of each.
+    """Hold the images of a data set: one row per image in a frozen Arrow table.
+
+    `read_manifest` reads one from a folder or a file. `manifest.table.to_pandas()` is a data frame.
+
+    | column | type | content |
+    |---|---|---|
+    | `path` | string | the image, relative to `root` |
+    | `split` | string | `train`, `val`, `query` or `gallery` |
+    | `person` | int64 | null: unknown; -1: junk; 0: distractor |
+    | `camera` | int16 | null: unknown |
+    | `attr_<name>` | int8 | index of the value of an attribute of `schema`; -1: unknown |
+    | `label` | int16 | index of the class in `classes`; in labelled sets only |
+    | `mask_path` | string | the mask, relative to `root`; in sets with masks only |
 
     Attributes:
-        root: the folder the paths are relative to, a local path or `s3://` address.
-        table: sorted by path. `path` string, `split` string (train, val, query or gallery),
-            `person` int64 (null unknown, -1 junk, 0 distractor), `camera` int16 (null unknown),
-            `attr_<name>` int8 for each attribute of the schema (-1 unknown), and for labelled
-            sets `label` int16 and `mask_path` string.
-        layout: the name of the layout that read it.
-        schema: the attributes; empty where the set has none.
-        classes: the names of the labels; empty where the set has none.
-        notes: findings that were counted and gone on with, a line each.
-        person_ids: name of each person to its number in the table, where people have names that
-            are no numbers; else empty.
-        camera_ids: likewise of the cameras.
-        follow_links: whether images are read that links out of the root lead to.
+        root: the folder to which the paths are relative, a local path or `s3://` address.
+        table: the table, sorted by `path`.
+        layout: the name of the layout from which it was read.
+        schema: the attributes; empty if the set has none.
+        classes: the names of the labels; empty if the set has none.
+        notes: findings that were counted and did not stop the reading, a line each.
+        person_ids: the number of each person's name, if people have names; else empty.
+        camera_ids: the number of each camera's name, if cameras have names; else empty.
+        follow_links: whether images are read to which links out of the root lead.
     """
 
     root: str
@@ -64,26 +72,26 @@ class Manifest:
 
     @property
     def location(self) -> Location:
-        """The folder that the images are read from."""
+        """Return the folder from which the images are read."""
         return Location(self.root, self.follow_links)
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Layout, counts of each split that has images, and notes, for a job's JSON line."""
+        """Return the root, the layout, the counts of each split that has images, and the notes."""
         splits = {name: self._counts(name) for name in SPLITS}
         splits = {name: counts for name, counts in splits.items() if counts["images"]}
         return {"root": self.root, "layout": self.layout, **splits, "notes": list(self.notes)}
 
     @property
     def description(self) -> str:
-        """Layout and counts of each split in one line."""
+        """Return the layout and the counts of each split in one line."""
         parts = []
         for split in SPLITS:
             counts = self._counts(split)
             images = counts.pop("images")
-            more = ", ".join(_counted(count, name) for name, count in counts.items() if count)
+            more = ", ".join(_count(count, name) for name, count in counts.items() if count)
             if images:
-                parts.append(f"{split} {_counted(images, 'images')}{f' ({more})' if more else ''}")
+                parts.append(f"{split} {_count(images, 'images')}{f' ({more})' if more else ''}")
         return f"layout {self.layout}: {'; '.join(parts)}"
 
     def _counts(self, split: str) -> dict[str, int]:
@@ -102,7 +110,10 @@ class Manifest:
         return counts
 
     def split(self, name: str) -> pa.Table:
-        """The rows of one split, sorted by path.
+        """Return the rows of one split, sorted by path.
+
+        Args:
+            name: `train`, `val`, `query` or `gallery`.
 
         Raises:
             ValueError: there is no split of that name.
@@ -113,7 +124,7 @@ class Manifest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits of the SHA-256 of columns and rows: the id of these data."""
+        """Return the first 16 hexadecimal digits of the SHA-256 of columns and rows."""
         digest = hashlib.sha256(self.table.schema.to_string(show_schema_metadata=False).encode())
         options = pacsv.WriteOptions(include_header=False)
         for batch in self.table.to_batches():
@@ -134,23 +145,24 @@ def build_manifest(
     person_ids: Mapping[str, int] = NO_NAMES,
     camera_ids: Mapping[str, int] = NO_NAMES,
 ) -> Manifest:
-    """A manifest of these columns, checked, with rows sorted by path.
+    """Build a manifest of some columns: check them, convert their types and sort the rows by path.
 
     Args:
-        root: the folder the paths are relative to.
-        columns: name to one value per image, as a list or an Arrow array: `path`, `split`, and
-            where known `person`, `camera`, one `attr_<name>` per attribute, `label`, `mask_path`.
+        root: the folder to which the paths are relative, a local path or `s3://` address.
+        columns: one value per image by the name of the column, as a list or an Arrow array.
+            `path` and `split` are required; `person`, `camera`, `label`, `mask_path` and an
+            `attr_<name>` for each attribute of the schema are optional (see `Manifest`).
         layout: the name of the layout.
         schema: the attributes of the `attr_` columns.
         classes: the names of the labels.
-        notes: findings to go with the manifest.
+        notes: findings for the notes of the manifest.
         person_ids: the numbers of people who have names.
         camera_ids: the numbers of cameras that have names.
 
     Raises:
-        UserError: no images; a path that is there twice, is absolute or leaves the root; an unknown
-            split; a code outside its attribute's values; a person in both train and val; a name
-            that is not UTF-8.
+        UserError: there are no images; a path occurs twice, is absolute or leaves the root; a split
+            is unknown; a value lies outside its attribute; a person is in both train and val; a
+            name is not UTF-8.
     """
     try:
         table = _typed_table(columns, schema)
@@ -174,35 +186,40 @@ def build_manifest(
 
 
 def keep_existing(manifest: Manifest, files: Iterable[str], *, strict: bool) -> Manifest:
-    """The rows whose image is one of `files`; the others are counted in the notes.
+    """Return a manifest of the rows whose image exists; count the other rows in its notes.
+
+    Args:
+        manifest: the manifest.
+        files: the paths of the files that exist.
+        strict: whether a missing image is an error.
 
     Raises:
-        UserError: no row is left, or one is missing where `strict`.
+        UserError: no image exists; or one is missing, and `strict` is on.
     """
-    # As bytes, for a file beside them may have a name that is not UTF-8.
+    # Compare bytes, as other files may have names that are not UTF-8.
     names = sorted(file.encode(errors="surrogateescape") for file in set(files))
-    there = pc.is_in(
+    exists = pc.is_in(
         manifest.table["path"].cast(pa.binary()), value_set=pa.array(names, pa.binary())
     )
-    table = manifest.table.filter(there)
+    table = manifest.table.filter(exists)
     missing = manifest.table.num_rows - table.num_rows
     if not missing:
         return manifest
-    first = manifest.table.filter(pc.invert(there))["path"][0].as_py()
+    first = manifest.table.filter(pc.invert(exists))["path"][0].as_py()
     note = f"listed images that are not there: {missing} (the first is {first!r})"
     if strict or not table.num_rows:
-        beginning = ", or say where the paths begin with --root"
+        root = ", or name the folder where the paths begin by `root`"
         raise UserError(
             f"{manifest.root}: {note}; mend the list, or bring the images"
-            f"{beginning if manifest.layout == 'manifest' else ''}"
+            f"{root if manifest.layout == 'manifest' else ''}"
         )
     return replace(manifest, table=table.combine_chunks(), notes=(*manifest.notes, note))
 
 
-def _counted(count: int, what: str) -> str:
-    """Return `3 people`, or `1 person`.
+def _count(count: int, what: str) -> str:
+    """Return a count with its noun, in the singular or the plural.
 
-    >>> _counted(1, "people"), _counted(1, "classes"), _counted(1200, "images")
+    >>> _count(1, "people"), _count(1, "classes"), _count(1200, "images")
     ('1 person', '1 class', '1,200 images')
     """
     if count != 1:
@@ -234,9 +251,10 @@ def _typed_column(values: object, kind: pa.DataType) -> pa.ChunkedArray:
 
 
 def _plain_paths(paths: pa.ChunkedArray, column: str, *, is_remote: bool) -> pa.ChunkedArray:
-    """The paths without `.` and doubled slashes; an error for one that leaves the root.
+    """Return the paths without `.` parts and doubled slashes; keep keys of an object store.
 
-    Keys of an object store stay as they are.
+    Raises:
+        UserError: a path leaves the root, or a row has no path.
     """
     unusual = pc.match_substring_regex(paths, _UNUSUAL_PATH)
     if column == "path" and paths.null_count:
@@ -305,7 +323,7 @@ def _check_train_against_val(table: pa.Table) -> None:
         row = _first(pc.and_(pc.equal(table["person"], min(both)), in_val))
         raise UserError(
             f"{_name(table, row)}: person {min(both)} is in both train and val, and so are "
-            f"{len(both) - 1} others; a person belongs on one side"
+            f"{len(both) - 1} others; put each person into one of them"
         )
 
 
@@ -315,7 +333,7 @@ def _overlap_notes(table: pa.Table) -> tuple[str, ...]:
         return ()
     return (
         f"people in train who are also in query or gallery: {len(both)} "
-        f"(the first is person {min(both)}); the score will flatter",
+        f"(the first is person {min(both)}); the metrics will be too good",
     )
 
 

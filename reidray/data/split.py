@@ -1,4 +1,4 @@
-"""A validation split: by person, so that whoever is in val was never seen, or by image."""
+"""Split images for validation off the training images, by person or by image."""
 
 from dataclasses import replace
 
@@ -12,12 +12,17 @@ from reidray.errors import UserError
 
 
 def split_by_person(manifest: Manifest, val_fraction: float = 0.3, seed: int = 0) -> Manifest:
-    """The manifest with a share of its training people set apart as `val`.
+    """Return a manifest in which a share of the people of `train` has moved to `val`.
 
-    People are taken in a random order, which depends on the seed and on who they are and not on
-    the order of rows, until `1 - val_fraction` of the images are in train; all others go to val.
-    Junk (-1), distractors (0) and images of nobody known are left out of both, and counted in
-    the notes. A manifest that has `val` rows comes back as it is.
+    People are drawn in a random order until `1 - val_fraction` of the images are in train; the
+    others go to val. The order depends on the seed and on the ids, not on the order of the rows.
+    Junk (-1), distractors (0) and images of unknown people are left out of both splits and counted
+    in the notes. A manifest that has `val` rows is returned unchanged.
+
+    Args:
+        manifest: the manifest.
+        val_fraction: the share of the training images for val, above 0 and below 1.
+        seed: the seed of the order.
 
     Raises:
         UserError: `val_fraction` is not between 0 and 1, or there are fewer than two people.
@@ -37,27 +42,32 @@ def split_by_person(manifest: Manifest, val_fraction: float = 0.3, seed: int = 0
             pa.int64(),
         ),
     )
-    note = "training images of junk, distractors or nobody known, left out"
+    note = "training images of junk, distractors or unknown people, left out"
     return _resplit(manifest, kept, pc.and_(in_train, in_val), note)
 
 
 def split_by_image(manifest: Manifest, *, val_fraction: float = 0.2, seed: int = 0) -> Manifest:
-    """The manifest with a share of the training images of each class set apart as `val`.
+    """Return a manifest in which a share of each class of `train` has moved to `val`.
 
-    The images are drawn class by class, by the seed: of n images of a class `val_fraction * n`,
-    rounded, but at least one and never all; the only image of a class stays in train. Images of
-    train and val without a label are left out and counted in the notes. Without a `label` column
-    all images are as of one class. A manifest that has `val` rows keeps them as they are.
+    Of the n images of a class, `round(val_fraction * n)` go to val, but at least one and never all;
+    the only image of a class stays in train. Images of train and val without a label are left out
+    and counted in the notes. Without a `label` column, all images form one class. A manifest that
+    has `val` rows keeps them.
+
+    Args:
+        manifest: the manifest.
+        val_fraction: the share of the training images for val, above 0 and below 1.
+        seed: the seed of the draw.
 
     Raises:
-        UserError: `val_fraction` is not between 0 and 1, a class has no training image, or there
-            are no two images of any class.
+        UserError: `val_fraction` is not between 0 and 1, a class has no training image, or no
+            class has two images.
     """
     _check_fraction(val_fraction)
     table = manifest.table
     if "label" in table.column_names:
-        learned = pc.is_in(table["split"], value_set=pa.array(["train", "val"]))
-        table = table.filter(pc.or_(pc.invert(learned), pc.is_valid(table["label"])))
+        needs_label = pc.is_in(table["split"], value_set=pa.array(["train", "val"]))
+        table = table.filter(pc.or_(pc.invert(needs_label), pc.is_valid(table["label"])))
         _check_classes(table, manifest)
     in_val = pc.equal(table["split"], "val")
     if not _has_val(table):
@@ -67,7 +77,7 @@ def split_by_image(manifest: Manifest, *, val_fraction: float = 0.2, seed: int =
 
 def _check_fraction(val_fraction: float) -> None:
     if not 0 < val_fraction < 1:
-        raise UserError(f"val_fraction is {val_fraction}, expected a share between 0 and 1")
+        raise UserError(f"`val_fraction` is {val_fraction}, expected a share between 0 and 1")
 
 
 def _has_val(table: pa.Table) -> bool:
@@ -75,7 +85,7 @@ def _has_val(table: pa.Table) -> bool:
 
 
 def _resplit(manifest: Manifest, kept: pa.Table, in_val: pa.Array, note: str) -> Manifest:
-    """The manifest of the rows that are kept, with `val` where `in_val`; others are noted."""
+    """Return the manifest of the kept rows, with split `val` where `in_val`; note the others."""
     splits = pc.if_else(in_val, "val", kept["split"])
     dropped = manifest.table.num_rows - kept.num_rows
     return replace(
@@ -86,7 +96,7 @@ def _resplit(manifest: Manifest, kept: pa.Table, in_val: pa.Array, note: str) ->
 
 
 def _check_classes(table: pa.Table, manifest: Manifest) -> None:
-    """Every class must have a training image."""
+    """Check that every class has a training image."""
     labels = table.filter(pc.equal(table["split"], "train"))["label"].to_numpy()
     images = np.bincount(labels, minlength=len(manifest.classes))
     missing = np.flatnonzero(images == 0)
@@ -102,7 +112,7 @@ def _check_classes(table: pa.Table, manifest: Manifest) -> None:
 
 
 def _images_of_val(table: pa.Table, val_fraction: float, seed: int) -> NDArray[np.bool]:
-    """(rows,) bool, the training images that go to val."""
+    """Return the mask of the training images that go to val, (rows,) bool."""
     train = np.flatnonzero(pc.equal(table["split"], "train").to_numpy())
     labels = np.zeros(len(train), dtype=np.int64)
     if "label" in table.column_names:

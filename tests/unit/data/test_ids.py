@@ -106,8 +106,8 @@ def test_junk_and_distractors_beside_names_stay_what_they_are(tmp_path):
     people, manifest = people_of(tmp_path)
     assert people == {"-1/a.jpg": -1, "0000/a.jpg": 0, "anna/a.jpg": 1, "ben/a.jpg": 2}
     assert [note for note in manifest.notes if "beside names" in note] == [
-        "person '-1' beside names: taken for junk",
-        "person '0000' beside names: taken for distractors",
+        "person '-1' beside names: counts as junk",
+        "person '0000' beside names: counts as distractors",
     ]
 
 
