@@ -243,7 +243,7 @@ def test_a_class_without_a_training_image_is_refused_by_name():
 def test_images_that_cannot_be_split_are_refused():
     with pytest.raises(UserError, match="train holds 2 images and no two of any class"):
         split_by_image(labelled([0, 1], ("a", "b")))
-    with pytest.raises(UserError, match=r"val_fraction is 1\.0"):
+    with pytest.raises(UserError, match=r"`val_fraction` is 1\.0"):
         split_by_image(labelled([0, 0], ("a",)), val_fraction=1.0)
 
 
