@@ -1,0 +1,1 @@
+"""Read and write run directories: configuration, metrics, checkpoints and the model."""
