@@ -132,7 +132,7 @@ def has_checkpoints(run: Location) -> bool:
 
 
 def newest_checkpoint(run: Location) -> Location | None:
-    """Return the checkpoint that a run resumes from, once its list is repaired; None without one."""
+    """Return the checkpoint from which a run resumes, with its list repaired; None without one."""
     folder = run.join(CHECKPOINTS)
     names = _read_list(folder) or _folders_in(folder)
     return folder.join(names[-1]) if names else None
