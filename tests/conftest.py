@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Before anything imports Ray: under `uv run` it would install the environment anew for its workers.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
-# A test measures behaviour, not the pace of a shared machine.
+# Hypothesis must not fail a test because the machine is slow.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
@@ -20,7 +20,7 @@ SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
 
 @pytest.fixture(scope="session")
 def ray_address():
-    """Ray with two CPUs, for tests in this process and for the jobs that they start."""
+    """Start Ray with two CPUs for tests in this process and for their jobs; yield its address."""
     import ray
 
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
@@ -30,7 +30,7 @@ def ray_address():
 
 @pytest.fixture(scope="session")
 def s3_server():
-    """Host and port of an S3 server."""
+    """Start an S3 server, and yield its host and port."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -41,7 +41,7 @@ def s3_server():
 
 @pytest.fixture
 def bucket(s3_server, monkeypatch):
-    """The address of an empty bucket, which the environment says how to reach."""
+    """Create an empty bucket, set the environment to reach it, and return its URI."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -58,7 +58,7 @@ def bucket(s3_server, monkeypatch):
 
 @pytest.fixture
 def unreliable(s3_server, bucket, monkeypatch):  # noqa: ARG001 - it sets the credentials
-    """A connection to the bucket's server that fails, which the environment leads through."""
+    """Yield an unreliable connection to the server, and set the environment to use it."""
     store = UnreliableStore(*s3_server)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{store.endpoint}")
     yield store

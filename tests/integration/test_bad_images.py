@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
-from support.bad_files import odd_pictures, put_bad_files
+from support.bad_files import put_bad_files, unusual_images
 from support.nightly_runs import Unreachable, draw, night, published, run_job
 
 from reidray.cli import job
@@ -40,7 +40,7 @@ def images(tmp_path_factory):
     with Image.open(root / "queries" / "000007.jpg") as picture:
         plain = picture.convert("L").convert("RGB")
     plain.save(root / "queries" / "plain.png")
-    for name, data in odd_pictures(plain).items():
+    for name, data in unusual_images(plain).items():
         (root / "queries" / "odd" / name).write_bytes(data)
         (root / "gallery" / name).write_bytes(data)
     return root
@@ -98,7 +98,7 @@ def test_a_row_of_minus_ones_stands_for_what_is_missing_only_where_it_is_asked_f
     assert [row[0] for row in with_missing[1:]] == sorted(row[0] for row in with_missing[1:])
     described, described_without = (read_annotations(text.encode(), "csv") for text in both)
     assert described == described_without
-    assert len(described) == PEOPLE + len(odd_pictures(Image.new("RGB", (1, 1))))
+    assert len(described) == PEOPLE + len(unusual_images(Image.new("RGB", (1, 1))))
 
 
 def test_what_a_person_would_call_a_picture_is_ranked_as_the_plain_one(scored, images):

@@ -1,4 +1,4 @@
-"""What other systems leave in a folder of pictures: what is none, and pictures of odd kinds."""
+"""Write files that are named like images and are none, and images of unusual kinds."""
 
 import io
 import os
@@ -14,14 +14,14 @@ from PIL import Image
 from reidray.data.images.pil_images import MAX_BYTES
 
 
-def saved(image, kind, **options):
+def encode_image(image, kind, **options):
     data = io.BytesIO()
     image.save(data, kind, **options)
     return data.getvalue()
 
 
 def png(width, height, pixels, bits=1, colours=0):
-    """A PNG that says it is so large, whatever it holds."""
+    """Return a PNG whose header states this size, whatever its data hold."""
     header = struct.pack(">IIBBBBB", width, height, bits, colours, 0, 0, 0)
     parts = (b"IHDR" + header, b"IDAT" + pixels)
     chunks = [
@@ -31,8 +31,8 @@ def png(width, height, pixels, bits=1, colours=0):
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def packed_bomb(width, height):
-    """A whole picture of nothing, a thousandth of its size."""
+def decompression_bomb(width, height):
+    """Return a valid PNG of zeros, whose file is a thousandth of its pixels."""
     return png(width, height, zlib.compress(bytes(height * (1 + -(-width // 8)))))
 
 
@@ -43,29 +43,29 @@ def sixteen_bit_colour(image):
 
 
 def many_scans(width, height, scans):
-    """A JPEG that refines itself once more, many times."""
-    data = saved(Image.new("L", (width, height), 128), "JPEG", progressive=True)
+    """Return a progressive JPEG that repeats its last scan many times."""
+    data = encode_image(Image.new("L", (width, height), 128), "JPEG", progressive=True)
     last = [found.start() for found in re.finditer(b"\xff\xda", data)][-1]
     return data[:-2] + data[last:-2] * scans + data[-2:]
 
 
 def put_bad_files(folder, elsewhere):
-    """Put into a folder all that is named as a picture and is none.
+    """Write files that are named like images but cannot be decoded.
 
     Args:
-        folder: where to.
-        elsewhere: a folder with pictures that no link may lead to.
+        folder: folder to write to.
+        elsewhere: folder with images that the links in `folder` lead to.
 
     Returns:
-        Name to a pattern of the reason for which it is set aside.
+        Name of each file to a pattern of the reason why it is a bad image.
     """
-    picture = saved(Image.new("RGB", (16, 32), "red"), "JPEG")
+    image = encode_image(Image.new("RGB", (16, 32), "red"), "JPEG")
     contents = {
-        "cut off.jpg": (picture[: len(picture) * 2 // 3], "broken"),
+        "cut off.jpg": (image[: len(image) * 2 // 3], "broken"),
         "empty.jpg": (b"", "empty"),
         "text.jpg": (b"Dear colleague,\nno picture.\n", "not an image"),
         "bomb.png": (png(40_000, 40_000, b""), "pixels"),
-        "packed bomb.png": (packed_bomb(12_000, 12_000), "12000 x 12000"),
+        "packed bomb.png": (decompression_bomb(12_000, 12_000), "12000 x 12000"),
         "scans.jpg": (many_scans(4000, 4000, 10_000), "too often"),
     }
     for name, (data, _) in contents.items():
@@ -92,17 +92,17 @@ def put_bad_files(folder, elsewhere):
     reasons |= {"large.jpg": "bytes", "folder.jpg": "Is a directory"}
     reasons |= {"pipe.jpg": "regular file", "socket.jpg": "No such device"}
     if os.geteuid():
-        (folder / "forbidden.jpg").write_bytes(picture)
+        (folder / "forbidden.jpg").write_bytes(image)
         (folder / "forbidden.jpg").chmod(0)
         reasons["forbidden.jpg"] = "Permission denied"
     return reasons
 
 
-def odd_pictures(image):
-    """A grey picture in RGB, in every kind of file that a person would call a picture.
+def unusual_images(image):
+    """Encode a grey RGB image in every format, mode and orientation that is read.
 
     Returns:
-        Name to bytes. But for the JPEGs each holds the very pixels.
+        Name to bytes. All files but the JPEGs hold the exact pixels.
     """
     assert image.mode == "RGB"
     grey = image.convert("L")
@@ -112,16 +112,16 @@ def odd_pictures(image):
     turned = image.transpose(Image.Transpose.ROTATE_90)
     sharp = {"quality": 100, "subsampling": 0}
     return {
-        "png.jpg": saved(image, "PNG"),
-        "palette.png": saved(grey.quantize(256), "PNG"),
-        "palette.gif": saved(grey.quantize(256), "GIF"),
-        "sixteen bits.png": saved(sixteen, "PNG"),
+        "png.jpg": encode_image(image, "PNG"),
+        "palette.png": encode_image(grey.quantize(256), "PNG"),
+        "palette.gif": encode_image(grey.quantize(256), "GIF"),
+        "sixteen bits.png": encode_image(sixteen, "PNG"),
         "sixteen bits in colour.png": sixteen_bit_colour(image),
-        "sixteen bits.tif": saved(sixteen, "TIFF"),
-        "cmyk.tif": saved(image.convert("CMYK"), "TIFF"),
-        "transparent.webp": saved(image.convert("RGBA"), "WEBP", lossless=True),
-        "turned.png": saved(turned, "PNG", exif=notes),
-        "10:30 turned.jpg": saved(turned, "JPEG", exif=notes, **sharp),
-        "cmyk.jpg": saved(image.convert("CMYK"), "JPEG", **sharp),
-        "turned cmyk.jpg": saved(turned.convert("CMYK"), "JPEG", exif=notes, **sharp),
+        "sixteen bits.tif": encode_image(sixteen, "TIFF"),
+        "cmyk.tif": encode_image(image.convert("CMYK"), "TIFF"),
+        "transparent.webp": encode_image(image.convert("RGBA"), "WEBP", lossless=True),
+        "turned.png": encode_image(turned, "PNG", exif=notes),
+        "10:30 turned.jpg": encode_image(turned, "JPEG", exif=notes, **sharp),
+        "cmyk.jpg": encode_image(image.convert("CMYK"), "JPEG", **sharp),
+        "turned cmyk.jpg": encode_image(turned.convert("CMYK"), "JPEG", exif=notes, **sharp),
     }

@@ -1,8 +1,8 @@
-"""Who hears of a training."""
+"""Record the epochs of a training."""
 
 
 class EpochRecorder:
-    """Keeps the figures of each epoch."""
+    """Hold the metrics of each epoch in `records`."""
 
     def __init__(self):
         self.records = []

@@ -1,4 +1,4 @@
-"""Feature files for the tests of this folder."""
+"""Write files of features."""
 
 import numpy as np
 import pyarrow as pa
@@ -6,7 +6,7 @@ import pyarrow.parquet as papq
 
 
 def write_features(file, /, embedding, **columns):
-    """An .npz or Parquet file of these columns, by the file's ending."""
+    """Write an .npz or Parquet file of these columns, chosen by the suffix."""
     if file.suffix == ".npz":
         np.savez(file, embedding=embedding, **columns)
     else:
@@ -15,7 +15,7 @@ def write_features(file, /, embedding, **columns):
 
 
 def two_person_features(noise=0.1):
-    """Two queries, and a gallery with each person twice; the nearest are of the same person."""
+    """Return two queries and a gallery with two images near each of them."""
     centres = np.eye(2, 4, dtype=np.float32)
     drawn = np.random.default_rng(0).normal(size=(4, 4)) * noise
     gallery = centres[[0, 1, 0, 1]] + drawn.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Image files whose pixels tell which they are."""
+"""Draw images whose grey level tells their number."""
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,7 @@ SIZE = (8, 6)
 
 
 def draw_gray_images(folder):
-    """Forty images of a grey level each, and a mask whose left columns are the foreground."""
+    """Draw forty images of one grey level each, and masks whose left columns are foreground."""
     for number in range(40):
         Image.new("L", (6, 8), 5 * number).save(folder / f"{number}.png")
         trimap = np.full((8, 6), 2, np.uint8)

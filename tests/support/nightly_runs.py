@@ -1,4 +1,4 @@
-"""A small model, pictures of people in their own colours, and nights of scoring them."""
+"""Save a small model, draw images of people in their own colours, and score them."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def make_model(folder, name, schema):
 
 
 def draw(path, person, variant):
-    """A picture of noise in the person's own colours."""
+    """Draw an image of a person's colours with noise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     colours = np.random.default_rng(person).integers(0, 200, (4, 1, 3))
     noise = np.random.default_rng([person, variant]).integers(0, 30, (4, 16, 3))
@@ -37,7 +37,7 @@ def draw(path, person, variant):
 
 
 def draw_images(root, people, variants):
-    """A query of each person, and so many gallery images, each of a day of its own."""
+    """Draw a query of each person, and one gallery image of each person for each variant."""
     for person in range(people):
         draw(root / "queries" / f"{person:06d}.jpg", person, 0)
         for variant in range(1, variants + 1):
@@ -67,7 +67,7 @@ def run_job(*arguments):
 
 
 class Unreachable:
-    """A session that must not be opened."""
+    """Fail when the session is entered."""
 
     def __enter__(self):
         raise AssertionError("Ray was started")

@@ -1,4 +1,4 @@
-"""Folders that tests use."""
+"""Name the folders that tests use."""
 
 from pathlib import Path
 

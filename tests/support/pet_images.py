@@ -1,4 +1,4 @@
-"""Made pets: squares whose colour is their breed."""
+"""Draw pets: squares whose colour is their breed."""
 
 import numpy as np
 from PIL import Image
@@ -7,7 +7,7 @@ BREEDS = ("Abyssinian", "beagle", "Birman")
 
 
 def draw_pet(breed, number):
-    """A square animal in its breed's colour on grey, and its trimap."""
+    """Return a square in the colour of its breed on grey, and its trimap."""
     pixels = np.full((40, 40, 3), 120, np.uint8)
     trimap = np.full((40, 40), 2, np.uint8)
     square = (slice(number, number + 20), slice(2 * number % 17, 2 * number % 17 + 20))
@@ -17,7 +17,7 @@ def draw_pet(breed, number):
 
 
 def draw_pets(folder):
-    """Twelve images of each of three breeds in the layout of Oxford Pets, a third of them test."""
+    """Draw twelve images of three breeds each in the layout of Oxford Pets, a third as test."""
     trimaps = folder / "annotations" / "trimaps"
     trimaps.mkdir(parents=True)
     (folder / "images").mkdir()

@@ -1,4 +1,4 @@
-"""Small files of ratings for tests."""
+"""Write small files of ratings."""
 
 import numpy as np
 
@@ -13,14 +13,14 @@ MOVIES = (
 
 
 def write_ratings(folder, ratings, movies=MOVIES):
-    """The files of these lines, as the flags of the job."""
+    """Write the two files, and return them as the flags of the job."""
     (folder / "ratings.csv").write_text(HEADER + ratings)
     (folder / "movies.csv").write_text(movies)
     return {"ratings": str(folder / "ratings.csv"), "movies": str(folder / "movies.csv")}
 
 
 def write_two_tastes(folder, users=60, films=40):
-    """Users with even ids like comedies, those with odd ids dramas; two films in three rated."""
+    """Write ratings of users with even ids, who like comedies, and odd ids, who like dramas."""
     draw = np.random.default_rng(0)
     movies = "movieId,title,genres\n" + "".join(
         f"{film},Film {film},{('Comedy', 'Drama')[film % 2]}\n" for film in range(1, films + 1)

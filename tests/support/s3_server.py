@@ -1,4 +1,4 @@
-"""A real S3 server on loopback, and a connection to it that fails as connections do."""
+"""Connect to an S3 server through a proxy that fails as networks and stores do."""
 
 import http.client
 import json
@@ -19,7 +19,7 @@ NOT_FORWARDED = {"connection", "transfer-encoding", "content-length", "server", 
 
 
 class UnreliableStore:
-    """Stands before an S3 server: some requests are slow, some refused, some answers cut off.
+    """Forward requests to an S3 server, and slow down, refuse or cut off some of them.
 
     Attributes:
         slow, busy, cut: the shares of the requests that meet this; of reading, for `cut`.
@@ -140,13 +140,13 @@ def send(request, status, headers, data, length=None):
 
 
 def latest_run(uri):
-    """The folder that a reader of an output is sent to."""
+    """Return the run that `latest.json` of an output names."""
     location = Location(uri)
     return location.join(json.loads(location.read_bytes("latest.json"))["run"])
 
 
 def all_objects(uri):
-    """The keys under an address, hidden ones too, with their contents."""
+    """Return all keys under an address, hidden ones too, with their contents."""
     prefix = key_of(uri) + "/"
     listed = call_s3(uri, "list_objects_v2", Prefix=prefix).get("Contents", [])
     keys = [entry["Key"].removeprefix(prefix) for entry in listed]

@@ -1,4 +1,4 @@
-"""Where processes listen."""
+"""Find free ports, and the addresses at which processes listen."""
 
 import ipaddress
 import socket
@@ -16,7 +16,7 @@ def free_ports(count):
 
 
 def listening_addresses(pids):
-    """Local addresses at which these processes listen; those that have ended do nowhere."""
+    """Return the local addresses at which these processes listen, without ended processes."""
     addresses = set()
     for pid in pids:
         try:

@@ -1,4 +1,4 @@
-"""Short sweeps over drawn people, as processes of their own."""
+"""Run short sweeps over synthetic people in processes of their own."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ SPACE = {
 
 
 def make_inputs(folder):
-    """Drawn people, and the files that a sweep is told of."""
+    """Draw people, and write the base and the search space of a sweep."""
     generate_demo_set(folder / "data", people=40, images=480)
     for name, content in (("base", BASE), ("space", SPACE)):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
@@ -52,7 +52,7 @@ def finish(job):
 
 
 def ended_trials(output):
-    """By trial the epochs that Tune has heard of, of those with as many as they were to have."""
+    """Return the epochs that Tune has recorded of each trial that ran to its end."""
     state, found = Location(f"{output}/tune"), {}
     files = state.list_files() if state.is_dir() else []
     for file in (name for name in files if name.endswith("/result.json")):

@@ -1,4 +1,4 @@
-"""A training set of people that are easy to tell apart, and a network for them."""
+"""Build a training task of people that are easy to tell apart, and a network for them."""
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ CONFIG = TrainReidConfig(
 
 
 def label_crops(people, first_row):
-    """Three images of each person by each of two cameras."""
+    """Return labels of three images of each person by each of two cameras."""
     shown = np.repeat(people, 6)
     return make_labels(
         shown,
@@ -40,7 +40,7 @@ def label_crops(people, first_row):
 
 
 def build_task(config=CONFIG, context=DistributedContext()):
-    """People as plain colours with noise: easy to tell apart."""
+    """Return a task whose people are plain colours with noise."""
     train, validation = label_crops(np.arange(1, 9), 0), label_crops(np.arange(9, 13), 48)
     random = np.random.default_rng(0)
     colours = random.integers(0, 256, (13, 1, 1, 3))

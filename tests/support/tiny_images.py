@@ -1,4 +1,4 @@
-"""Tiny image files for the tests of this folder."""
+"""Write tiny image files."""
 
 import io
 from pathlib import Path
@@ -18,7 +18,7 @@ def tiny_jpeg(colour=(200, 40, 90), width=8, height=16):
 
 
 def halves(width=64, height=128, left=(250, 10, 10), right=(10, 10, 250)):
-    """A picture of two colours, so that a turned or mirrored one is seen to be."""
+    """Return an image of two colours, which shows whether it was rotated or mirrored."""
     pixels = np.empty((height, width, 3), np.uint8)
     pixels[:, : width // 2], pixels[:, width // 2 :] = left, right
     return Image.fromarray(pixels)

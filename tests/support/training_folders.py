@@ -1,4 +1,4 @@
-"""Small image folders and manifests of people, attributes and classes, and trainings on them."""
+"""Write small image folders and manifests, and build experiments on them."""
 
 from pathlib import Path
 

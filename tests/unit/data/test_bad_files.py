@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from support.bad_files import many_scans, odd_pictures, packed_bomb, put_bad_files
+from support.bad_files import decompression_bomb, many_scans, put_bad_files, unusual_images
 from support.tiny_images import encoded, halves, tiny_jpeg, write_images
 
 from reidray.data.images.decoding import decode_files, decode_image, decode_mask
@@ -104,10 +104,10 @@ def test_names_that_are_not_utf8_are_refused_by_name(tmp_path):
         Location(str(tmp_path / os.fsdecode(b"caf\xe9")))
 
 
-@pytest.mark.parametrize("name", odd_pictures(halves()))
+@pytest.mark.parametrize("name", unusual_images(halves()))
 def test_every_kind_of_picture_has_the_pixels_of_the_plain_one(name):
     grey = halves().convert("L").convert("RGB")
-    pixels = decode_image(odd_pictures(grey)[name], None)
+    pixels = decode_image(unusual_images(grey)[name], None)
     difference = np.abs(pixels.astype(int) - np.asarray(grey))
     assert difference.max() <= (3 if "jpg" in name and name != "png.jpg" else 0)
 
@@ -204,7 +204,7 @@ def test_a_picture_of_very_many_scans_is_refused_and_one_of_some_is_read():
 )
 def test_a_bomb_costs_neither_memory_nor_time(width, height, said, most, tmp_path):
     bomb = tmp_path / "bomb.png"
-    bomb.write_bytes(packed_bomb(width, height))
+    bomb.write_bytes(decompression_bomb(width, height))
     assert bomb.stat().st_size < 100_000
     (outcome,), megabytes = decode_in_a_process(bomb)
     assert said in outcome
