@@ -10,8 +10,8 @@ from support.paths import ROOT
 from support.rating_files import write_two_tastes
 
 from reidray.config.films import SweepConfig
-from reidray.studies.films.genres import genre_means
-from reidray.studies.films.mixtures import fit_random_state
+from reidray.studies.films.gaussian_mixtures import fit_random_state
+from reidray.studies.films.genre_means import compute_genre_means
 from reidray.studies.films.ratings import read_ratings
 
 pytestmark = pytest.mark.cluster
@@ -92,7 +92,7 @@ def test_the_page_needs_nothing_else(done):
 def test_the_sweep_on_a_cluster_is_that_of_one_process(done, files):
     output, told, _ = done
     kept = json.loads((output / "clusters.json").read_text())
-    means = genre_means(read_ratings(files["ratings"], files["movies"])).means
+    means = compute_genre_means(read_ratings(files["ratings"], files["movies"])).means
     for state in kept["sweep"]:
         alone = fit_random_state(means, state["random_state"], SWEEP)
         assert state["bic"] == alone.bic.round(6).tolist()

@@ -1,1 +1,1 @@
-"""Films for a user: the favourites of the users who rate genres alike."""
+"""Recommend films: cluster users by their ratings of genres, and list each cluster's favourites."""

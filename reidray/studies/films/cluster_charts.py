@@ -1,4 +1,4 @@
-"""Pictures of clusters of users, as PNG: an SVG would grow with the users."""
+"""Draw charts of clusters of users as PNG images, as the size of an SVG grows with the users."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from reidray.reporting.charts.style import (
     STYLE,
     VERMILION,
 )
-from reidray.studies.films.mixtures import Choice, Clusters, StateFits
+from reidray.studies.films.gaussian_mixtures import Choice, Clusters, StateFits
 from reidray.studies.films.user_map import UserMap
 
 WIDTH, HEIGHT = 5.4, 4.2
@@ -28,12 +28,12 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def bic_chart(fits: Sequence[StateFits], counts: Sequence[int], choice: Choice) -> bytes:
-    """BIC over the number of clusters: a line for each random state, their mean, the choice.
+    """Draw the BIC over the number of clusters: of each random state, their mean, and the choice.
 
     Args:
-        fits: one for each random state.
-        counts: the K numbers of clusters tried.
-        choice: marked.
+        fits: the fits of each random state.
+        counts: the K numbers of clusters.
+        choice: the chosen number of clusters, which the chart marks.
     """
     curves = np.array([state.bic for state in fits])
     with rc_context(STYLE):
@@ -52,36 +52,36 @@ def bic_chart(fits: Sequence[StateFits], counts: Sequence[int], choice: Choice) 
 
 
 def map_chart(user_map: UserMap, labels: NDArray[np.int64]) -> bytes:
-    """The users on the plane, in the colour and shape of their cluster.
+    """Draw the map of the users, with one colour and marker for each cluster.
 
     Args:
-        user_map: M of the U users.
-        labels: (U,) int64, each user's cluster, counted from 0.
+        user_map: the coordinates of M of the U users.
+        labels: (U,) int64, the cluster of each user, from 0.
     """
-    clusters = labels[user_map.rows]
+    clusters = labels[user_map.indices]
     with rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         axes = figure.subplots()
         for cluster in range(int(labels.max()) + 1):
-            x, y = user_map.places[clusters == cluster].T
-            axes.scatter(x, y, s=12, alpha=0.75, linewidths=0, **_look_of(cluster))
+            x, y = user_map.coordinates[clusters == cluster].T
+            axes.scatter(x, y, s=12, alpha=0.75, linewidths=0, **_marker_style(cluster))
         axes.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
         figure.legend(loc="outside upper left", ncols=4, markerscale=1.6, columnspacing=1)
         return to_png(figure)
 
 
 def centres_chart(clusters: Clusters, genres: Sequence[str]) -> bytes:
-    """Each cluster's mean of each genre, a mark on the genre's line.
+    """Draw the mean rating of each genre in each cluster.
 
     Args:
-        clusters: K of them.
-        genres: G names.
+        clusters: the K clusters.
+        genres: the G names.
     """
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 1.1 + 0.26 * len(genres)), layout="constrained")
         axes = figure.subplots()
         for cluster, centre in enumerate(clusters.centres):
-            axes.scatter(centre, range(len(genres)), s=26, alpha=0.85, **_look_of(cluster))
+            axes.scatter(centre, range(len(genres)), s=26, alpha=0.85, **_marker_style(cluster))
         axes.set(xlabel="Mean rating, stars", yticks=range(len(genres)), yticklabels=genres)
         axes.invert_yaxis()
         axes.set_axisbelow(True)
@@ -90,8 +90,8 @@ def centres_chart(clusters: Clusters, genres: Sequence[str]) -> bytes:
         return to_png(figure)
 
 
-def _look_of(cluster: int) -> dict[str, Any]:
-    """A cluster's colour and shape; 42 differ."""
+def _marker_style(cluster: int) -> dict[str, Any]:
+    """Return the colour, marker and label of a cluster. 42 clusters differ."""
     return {
         "color": COLOURS[cluster % len(COLOURS)],
         "marker": MARKERS[cluster % len(MARKERS)],

@@ -1,4 +1,4 @@
-"""The sweep over random states on a Ray cluster."""
+"""Fit mixtures from many random states on a Ray cluster."""
 
 import numpy as np
 import ray
@@ -6,36 +6,36 @@ from numpy.typing import NDArray
 
 from reidray.config.films import SweepConfig
 from reidray.progress import Counter
-from reidray.studies.films.mixtures import StateFits, fit_random_state
+from reidray.studies.films.gaussian_mixtures import StateFits, fit_random_state
 
 
 def draw_random_states(seed: int, count: int) -> list[int]:
-    """Random states that another seed does not share."""
+    """Draw random states that depend on the seed."""
     states: list[int] = np.random.SeedSequence(seed).generate_state(count).tolist()
     return states
 
 
-def sweep_random_states(
+def fit_random_states(
     means: NDArray[np.float64], seed: int, config: SweepConfig
 ) -> list[StateFits]:
-    """Fit mixtures from many random states, one Ray task for each.
+    """Fit mixtures from many random states, with one Ray task for each.
 
     Args:
-        means: (U, G) float64, each user's mean of each genre.
-        seed: from which the random states are drawn.
-        config: how many there are, and what to fit.
+        means: (U, G) float64, the mean rating of each genre by each user.
+        seed: the seed of the random states.
+        config: the number of random states, and the mixtures to fit.
 
     Returns:
-        What each random state gave, in the order they were drawn, however many workers there are.
+        The fits of each random state, in the order of drawing, for any number of workers.
     """
     states = draw_random_states(seed, config.random_states)
     shared = ray.put(means)
     task = ray.remote(num_cpus=1)(fit_random_state)
     tasks = [task.remote(shared, state, config) for state in states]
     pending = tasks
-    each = len(config.cluster_counts)
-    with Counter("Fitting", total=len(tasks) * each, unit="mixtures") as counter:
+    fits_per_state = len(config.cluster_counts)
+    with Counter("Fitting", total=len(tasks) * fits_per_state, unit="mixtures") as counter:
         while pending:
             done, pending = ray.wait(pending)
-            counter.advance(len(done) * each)
+            counter.advance(len(done) * fits_per_state)
     return ray.get(tasks)  # type: ignore[no-any-return]

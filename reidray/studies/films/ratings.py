@@ -1,4 +1,4 @@
-"""Ratings and films, as MovieLens writes them: two CSV files."""
+"""Read ratings and films from the two CSV files of MovieLens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ DECIMAL = r"^[0-9]*\.?[0-9]+$"
 
 @dataclass(frozen=True, eq=False)
 class Ratings:
-    """Who rated what, and what there is.
+    """Hold ratings and films.
 
     Attributes:
         table: a row for each rating: `user` int64, `film` int64, `rating` float64 in 0.5..5.
             A user rates a film once, and every film is in `films`.
-        films: a row for each film: `film` int64, `title` string, `genres` list of strings. One of
-            the rated films or more has a genre.
-        notes: findings that were counted and gone on with, one line each.
+        films: a row for each film: `film` int64, `title` string, `genres` list of strings. At
+            least one rated film has a genre.
+        notes: irregularities in the files that did not stop the job, one line each.
     """
 
     table: pa.Table
@@ -36,19 +36,19 @@ class Ratings:
 
 
 def read_ratings(ratings_file: str, movies_file: str) -> Ratings:
-    """The ratings and films in two CSV files.
+    """Read ratings and films from two CSV files.
 
-    A rating of a film that the movies lack has neither genre nor title: it is counted, noted and
-    left out.
+    Ratings of films that the movies file lacks have neither genre nor title. They are left out, and
+    a note counts them.
 
     Raises:
-        UserError: a file is missing or no such table, a value is not what it should be, somebody
-            rates a film twice, or no rated film has a genre.
+        UserError: a file is missing or lacks a column, a value is not valid, a user rates a film
+            twice, or no rated film has a genre.
     """
     films = _read_films(movies_file)
     table = _read_table(ratings_file, ("userId", "movieId", "rating"))
     if not table.num_rows:
-        raise UserError(f"{ratings_file}: holds no ratings; expected a line for each")
+        raise UserError(f"{ratings_file}: holds no ratings; expected one line per rating")
     ratings = pa.table(
         {
             "user": _whole_numbers(table, "userId", ratings_file),
@@ -56,7 +56,7 @@ def read_ratings(ratings_file: str, movies_file: str) -> Ratings:
             "rating": _stars(table, "rating", ratings_file),
         }
     )
-    _refuse_repeats(ratings, ("user", "film"), ratings_file)
+    _check_unique(ratings, ("user", "film"), ratings_file)
     known = pc.is_in(ratings["film"], value_set=films["film"])
     unknown = ratings.filter(pc.invert(known))
     ratings = ratings.filter(known)
@@ -85,19 +85,19 @@ def _read_films(file: str) -> pa.Table:
     films = pa.table(
         {"film": ids, "title": table["title"], "genres": pa.array(genres, pa.list_(pa.string()))}
     )
-    _refuse_repeats(films, ("film",), file)
+    _check_unique(films, ("film",), file)
     return films
 
 
 def _read_table(file: str, columns: Sequence[str]) -> pa.Table:
-    """These columns of a CSV file, as text without spaces around it."""
+    """Read some columns of a CSV file as text without surrounding spaces."""
     path = Path(file)
     if not path.is_file():
         raise UserError(f"{file}: there is no such file; check the name")
     try:
         table = pyarrow.csv.read_csv(
             path,
-            # One thread, so that an error tells its line.
+            # With one thread, an error names its line.
             read_options=pyarrow.csv.ReadOptions(use_threads=False),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(columns, pa.string())
@@ -119,33 +119,41 @@ def _read_table(file: str, columns: Sequence[str]) -> pa.Table:
 
 
 def _whole_numbers(table: pa.Table, column: str, file: str) -> pa.ChunkedArray:
-    good = pc.match_substring_regex(table[column], WHOLE_NUMBER)
-    _refuse_first(table, column, good, file, "a whole number")
+    is_valid = pc.match_substring_regex(table[column], WHOLE_NUMBER)
+    _check_all_valid(table, column, is_valid, file, "a whole number")
     return table[column].cast(pa.int64())
 
 
 def _stars(table: pa.Table, column: str, file: str) -> pa.ChunkedArray:
     numeric = pc.match_substring_regex(table[column], DECIMAL)
     stars = pc.if_else(numeric, table[column], "0").cast(pa.float64())
-    good = pc.and_(pc.greater_equal(stars, LOWEST), pc.less_equal(stars, HIGHEST))
-    _refuse_first(table, column, good, file, f"a number from {LOWEST} to {HIGHEST:g}")
+    is_valid = pc.and_(pc.greater_equal(stars, LOWEST), pc.less_equal(stars, HIGHEST))
+    _check_all_valid(table, column, is_valid, file, f"a number from {LOWEST} to {HIGHEST:g}")
     return stars
 
 
-def _refuse_first(
-    table: pa.Table, column: str, good: pa.ChunkedArray, file: str, wanted: str
+def _check_all_valid(
+    table: pa.Table, column: str, is_valid: pa.ChunkedArray, file: str, wanted: str
 ) -> None:
-    """Refuse the first value of a column that is not good."""
-    row = pc.index(good, False).as_py()
+    """Check that all values of a column are valid.
+
+    Raises:
+        UserError: names the first value that is not.
+    """
+    row = pc.index(is_valid, False).as_py()
     if row >= 0:
         raise UserError(
             f"{file}, line {_line(file, row)}: {column} is {table[column][row].as_py()!r}, "
-            f"expected {wanted}; mend the line or remove it"
+            f"expected {wanted}; correct the line or remove it"
         )
 
 
-def _refuse_repeats(table: pa.Table, columns: Sequence[str], file: str) -> None:
-    """Refuse a table in which two rows have the same values in these columns."""
+def _check_unique(table: pa.Table, columns: Sequence[str], file: str) -> None:
+    """Check that no two rows have the same values in some columns.
+
+    Raises:
+        UserError: names the first repeated row.
+    """
     keys = [table[name].to_numpy() for name in columns]
     order = np.lexsort(keys)
     same = np.logical_and.reduce([key[order][1:] == key[order][:-1] for key in keys])
@@ -154,13 +162,13 @@ def _refuse_repeats(table: pa.Table, columns: Sequence[str], file: str) -> None:
         first = np.logical_and.reduce([key == key[again] for key in keys]).argmax()
         what = ", ".join(f"{name} {key[again]}" for name, key in zip(columns, keys, strict=True))
         raise UserError(
-            f"{file}, line {_line(file, again)}: {what} is there a second time, first in line "
+            f"{file}, line {_line(file, again)}: {what} occurs twice, first in line "
             f"{_line(file, first)}; keep one of the two"
         )
 
 
 def _line(file: str, row: int) -> int:
-    """The line of the file, counted from 1, that holds a row, counted from 0 below the header."""
+    """Return the line number, from 1, of a row, from 0 below the header."""
     with Path(file).open("rb") as lines:
         filled = (number for number, line in enumerate(lines, start=1) if line.strip(b"\r\n"))
         return next(islice(filled, row + 1, None))

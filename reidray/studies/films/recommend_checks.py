@@ -1,4 +1,4 @@
-"""Check where a recommendation writes, before Ray loads."""
+"""Check the output of the recommendation job before Ray loads."""
 
 from reidray.config.films import RecommendConfig
 from reidray.storage.output_checks import check_disjoint
@@ -6,10 +6,10 @@ from reidray.storage.publishing import check_output
 
 
 def check_recommend_output(config: RecommendConfig) -> None:
-    """Refuse an output that a recommendation could not write, or that would mix with its input.
+    """Check that the output can be written and does not overlap with an input.
 
     Raises:
-        UserError: says what is wrong.
+        UserError: names the output.
     """
     if config.output is None:
         return

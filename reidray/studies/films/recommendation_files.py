@@ -1,4 +1,4 @@
-"""What a recommendation leaves: `recommendations.csv`, `clusters.json` and `report.html`."""
+"""Write the files of the recommendation job: lists, clusters and report."""
 
 import json
 from collections.abc import Sequence
@@ -11,31 +11,31 @@ from reidray.reporting.charts.encoding import png_data_uri
 from reidray.reporting.rendering import render
 from reidray.storage.csv_files import write_csv
 from reidray.studies.films.cluster_charts import bic_chart, centres_chart, map_chart
-from reidray.studies.films.favourites import UserList
-from reidray.studies.films.genres import GenreMeans
-from reidray.studies.films.mixtures import Choice, Clusters, StateFits
+from reidray.studies.films.film_lists import UserList
+from reidray.studies.films.gaussian_mixtures import Choice, Clusters, StateFits
+from reidray.studies.films.genre_means import GenreMeans
 from reidray.studies.films.ratings import Ratings
 from reidray.studies.films.user_map import map_users
 
 LISTS_FILE = "recommendations.csv"
 CLUSTERS_FILE = "clusters.json"
-PAGE_FILE = "report.html"
+REPORT_FILE = "report.html"
 DIGITS = 6
 COLUMNS = ("user", "cluster", "rank", "film", "title", "liked_by", "mean_rating", "note")
 
 
 @dataclass(frozen=True, eq=False)
 class Recommendation:
-    """All that was found.
+    """Hold the results of the recommendation job.
 
     Attributes:
-        ratings: what it is about.
-        means: each user's mean of each genre.
-        fits: the sweep, one entry for each random state.
-        choice: what the sweep speaks for.
-        clusters: of the users.
-        lists: one for each user, and for those asked for who have no ratings; sorted by user.
-        notes: what the reader should know, one line each.
+        ratings: the ratings and films.
+        means: the mean rating of each genre by each user.
+        fits: the fits of each random state.
+        choice: the chosen mixture.
+        clusters: the clusters of the users.
+        lists: a list for each user with ratings and for each requested user, sorted by user.
+        notes: notes on the ratings and the clusters, one line each.
     """
 
     ratings: Ratings
@@ -47,27 +47,27 @@ class Recommendation:
     notes: tuple[str, ...]
 
     def lists_of(self, users: Sequence[int]) -> list[UserList]:
-        """The lists of these users, in this order."""
+        """Return the lists of some users, in the order of the users."""
         by_user = {entry.user: entry for entry in self.lists}
         return [by_user[user] for user in users]
 
 
-def summarise(found: Recommendation) -> dict[str, Any]:
-    """The clusters in figures, for a JSON file."""
+def summarize(result: Recommendation) -> dict[str, Any]:
+    """Return the clusters as values of JSON."""
     return {
-        "clusters": found.choice.clusters,
-        "bic": round(found.clusters.bic, DIGITS),
-        "sizes": found.clusters.sizes.tolist(),
-        "random_state": found.choice.random_state,
-        "votes": found.choice.votes,
-        "ratings": found.ratings.table.num_rows,
-        "rating_users": len(found.means.users),
-        "notes": list(found.notes),
+        "clusters": result.choice.clusters,
+        "bic": round(result.clusters.bic, DIGITS),
+        "sizes": result.clusters.sizes.tolist(),
+        "random_state": result.choice.random_state,
+        "votes": result.choice.votes,
+        "ratings": result.ratings.table.num_rows,
+        "rating_users": len(result.means.users),
+        "notes": list(result.notes),
     }
 
 
-def describe_list(entry: UserList) -> dict[str, Any]:
-    """A user's list, for a JSON file."""
+def list_to_dict(entry: UserList) -> dict[str, Any]:
+    """Return the list of a user as values of JSON."""
     return {
         "user": entry.user,
         "cluster": entry.cluster,
@@ -80,12 +80,12 @@ def describe_list(entry: UserList) -> dict[str, Any]:
     }
 
 
-def write_files(folder: Path, config: RecommendConfig, found: Recommendation) -> None:
-    """Write the three files into an empty folder."""
-    (folder / LISTS_FILE).write_bytes(list_table(found.lists))
-    record = summarise(found) | {
-        "genres": list(found.means.genres),
-        "centres": found.clusters.centres.round(DIGITS).tolist(),
+def write_files(folder: Path, config: RecommendConfig, result: Recommendation) -> None:
+    """Write `recommendations.csv`, `clusters.json` and `report.html` into an empty folder."""
+    (folder / LISTS_FILE).write_bytes(list_table(result.lists))
+    record = summarize(result) | {
+        "genres": list(result.means.genres),
+        "centres": result.clusters.centres.round(DIGITS).tolist(),
         "cluster_counts": list(config.sweep.cluster_counts),
         "sweep": [
             {
@@ -93,15 +93,15 @@ def write_files(folder: Path, config: RecommendConfig, found: Recommendation) ->
                 "bic": state.bic.round(DIGITS).tolist(),
                 "converged": state.converged.tolist(),
             }
-            for state in found.fits
+            for state in result.fits
         ],
     }
     (folder / CLUSTERS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    (folder / PAGE_FILE).write_text(make_page(config, found), encoding="utf-8")
+    (folder / REPORT_FILE).write_text(render_report(config, result), encoding="utf-8")
 
 
 def list_table(lists: Sequence[UserList]) -> bytes:
-    """All lists as CSV in UTF-8, a row for each film."""
+    """Return the lists as CSV in UTF-8, with a row for each film."""
     rows = (
         (
             *(entry.user, entry.cluster, rank, film.film, film.title),
@@ -113,20 +113,20 @@ def list_table(lists: Sequence[UserList]) -> bytes:
     return write_csv(COLUMNS, rows)
 
 
-def make_page(config: RecommendConfig, found: Recommendation) -> str:
-    """The page: one HTML file that needs nothing else."""
+def render_report(config: RecommendConfig, result: Recommendation) -> str:
+    """Render the report as one HTML file that needs no other file."""
     counts = config.sweep.cluster_counts
-    user_map = map_users(found.means.means, config.seed)
+    user_map = map_users(result.means.means, config.seed)
     return render(
         "recommendation.html",
         config=config,
-        found=found,
+        result=result,
         counts=counts,
-        mapped=len(user_map.rows),
-        lists=found.lists_of(config.users),
-        sizes=found.clusters.sizes.tolist(),
-        centres=found.clusters.centres.T.tolist(),
-        bic_chart=png_data_uri(bic_chart(found.fits, counts, found.choice)),
-        map_chart=png_data_uri(map_chart(user_map, found.clusters.labels)),
-        centres_chart=png_data_uri(centres_chart(found.clusters, found.means.genres)),
+        mapped=len(user_map.indices),
+        lists=result.lists_of(config.users),
+        sizes=result.clusters.sizes.tolist(),
+        centres=result.clusters.centres.T.tolist(),
+        bic_chart=png_data_uri(bic_chart(result.fits, counts, result.choice)),
+        map_chart=png_data_uri(map_chart(user_map, result.clusters.labels)),
+        centres_chart=png_data_uri(centres_chart(result.clusters, result.means.genres)),
     )

@@ -5,9 +5,9 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reidray.studies.films.favourites import NO_RATINGS, NOTHING_NEW, recommend_to_all
-from reidray.studies.films.genres import GenreMeans, genre_means
-from reidray.studies.films.mixtures import Clusters
+from reidray.studies.films.film_lists import NO_RATINGS, NOTHING_NEW, recommend_to_all
+from reidray.studies.films.gaussian_mixtures import Clusters
+from reidray.studies.films.genre_means import GenreMeans, compute_genre_means
 from reidray.studies.films.ratings import Ratings
 
 STRANGER = 99
@@ -33,7 +33,7 @@ def clusters_of(labels, count=2):
 
 @given(rated)
 def test_genre_means_are_those_of_plain_loops(stars):
-    found = genre_means(tables(stars))
+    found = compute_genre_means(tables(stars))
     for row, user in enumerate(found.users.tolist()):
         own = {film: stars[user, film] for film in range(6) if (user, film) in stars}
         for column, genre in enumerate(found.genres):
@@ -55,7 +55,7 @@ def ordered_by_loops(stars, people, without):
 @given(rated, st.lists(st.integers(0, 1), min_size=6, max_size=6))
 def test_a_list_is_what_others_of_the_cluster_like_less_what_the_user_rated(stars, drawn):
     ratings = tables(stars)
-    means = genre_means(ratings)
+    means = compute_genre_means(ratings)
     users = means.users.tolist()
     labels = np.array(drawn[: len(users)])
     lists = recommend_to_all(ratings, means, clusters_of(labels), [STRANGER], TOP_K)

@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 
 from reidray.config.films import SweepConfig
-from reidray.studies.films.mixtures import StateFits, choose, cluster_users, fit_random_state
+from reidray.studies.films.gaussian_mixtures import (
+    StateFits,
+    choose_mixture,
+    cluster_users,
+    fit_random_state,
+)
 from reidray.studies.films.random_states import draw_random_states
 from reidray.studies.films.user_map import map_users
 
@@ -25,19 +30,19 @@ def fits_of(*curves):
 
 def test_the_number_most_random_states_chose_is_kept_with_its_best_fit():
     fits = fits_of([9, 5, 6, 7], [9, 4, 6, 7], [9, 8, 1, 7], [9, 3, 2, 7], [9, 5, 6, 7])
-    choice = choose(fits, CONFIG)
+    choice = choose_mixture(fits, CONFIG)
     assert (choice.clusters, choice.random_state) == (2, 3)
     assert choice.votes == {2: 3, 3: 2}
 
 
 def test_a_tie_of_votes_goes_to_fewer_clusters():
-    assert choose(fits_of([9, 5, 6, 7], [9, 8, 1, 7]), CONFIG).clusters == 2
+    assert choose_mixture(fits_of([9, 5, 6, 7], [9, 8, 1, 7]), CONFIG).clusters == 2
 
 
 def test_groups_are_found_and_the_largest_comes_first():
     means = groups(20, 60, 40)
     fits = [fit_random_state(means, state, CONFIG) for state in range(3)]
-    choice = choose(fits, CONFIG)
+    choice = choose_mixture(fits, CONFIG)
     clusters = cluster_users(means, choice, CONFIG)
     assert choice.clusters == 3
     assert clusters.sizes.tolist() == [60, 40, 20]
@@ -54,10 +59,10 @@ def test_a_fit_that_ran_out_of_iterations_is_not_called_converged():
 
 
 @pytest.mark.parametrize("means", [np.full((6, 2), 3.0), np.array([[1.0], [4.0]]), groups(9, 9)])
-def test_few_or_equal_users_have_finite_figures_and_places(means):
+def test_few_or_equal_users_have_finite_bic_and_coordinates(means):
     config = SweepConfig(max_clusters=2)
     assert np.isfinite(fit_random_state(means, 0, config).bic).all()
-    places = map_users(means, 0).places
+    places = map_users(means, 0).coordinates
     assert places.shape == (len(means), 2)
     assert np.isfinite(places).all()
 

@@ -6,7 +6,7 @@ from support.rating_files import HEADER, MOVIES, write_ratings
 from reidray.cli.arguments import parse_arguments
 from reidray.config.films import RecommendConfig, SweepConfig
 from reidray.errors import UserError
-from reidray.studies.films.genres import genre_means
+from reidray.studies.films.genre_means import compute_genre_means
 from reidray.studies.films.ratings import read_ratings
 from reidray.studies.films.recommendation import recommend_films
 
@@ -22,7 +22,7 @@ def refusal(files, **settings):
 
 def test_a_missing_genre_holds_the_user_s_own_mean_and_films_without_genres_count_in_it(tmp_path):
     files = write_ratings(tmp_path, "7,1,4,0\n7,4,1,0\n5,1,2,0\n5,3,5,0\n5,2,0.5,0\n")
-    found = genre_means(read_ratings(**renamed(files)))
+    found = compute_genre_means(read_ratings(**renamed(files)))
     assert (found.users.tolist(), found.genres) == ([5, 7], ("Comedy", "Drama"))
     assert found.means.tolist() == [[3.5, 2.75], [4.0, 2.5]]
 
@@ -52,12 +52,12 @@ def test_bom_crlf_spaces_and_other_columns_are_read(tmp_path):
         (GOOD + "1.5,1,4,0\n", "line 4: userId is '1.5', expected a whole number"),
         (GOOD + "9999999999999999999999,1,4,0\n", "line 4: userId is '9999999999999999999999'"),
         (GOOD + "3,x,4,0\n", "line 4: movieId is 'x'"),
-        (GOOD + "1,1,5,0\n", "line 4: user 1, film 1 is there a second time, first in line 2"),
+        (GOOD + "1,1,5,0\n", "line 4: user 1, film 1 occurs twice, first in line 2"),
         (GOOD + "3,1\n", "Row #4: Expected 4 columns, got 2"),
         ("1,77,4,0\n2,88,4,0\n", "gives no film of"),
         ("1,4,4,0\n2,4,4,0\n", "gives no film of"),
         ("1,1,4,0\n1,2,4,0\n", "holds ratings of 1 user"),
-        (GOOD, "2 users cannot form 12 clusters; give --sweep.max-clusters 2 or less"),
+        (GOOD, "2 users cannot form 12 clusters; use `sweep.max_clusters=2` or less"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, lines, complaint):
@@ -81,7 +81,7 @@ def test_what_is_no_such_table_is_refused(tmp_path, content, complaint):
 
 def test_missing_files_and_films_listed_twice_are_refused(tmp_path):
     files = write_ratings(tmp_path, GOOD, MOVIES + "1,Again,Drama\n")
-    assert "movies.csv, line 6: film 1 is there a second time, first in line 2" in refusal(files)
+    assert "movies.csv, line 6: film 1 occurs twice, first in line 2" in refusal(files)
     (tmp_path / "movies.csv").unlink()
     assert "movies.csv: there is no such file" in refusal(files)
 

@@ -1,4 +1,4 @@
-"""Gaussian mixtures of users, and how many clusters they should have."""
+"""Fit Gaussian mixtures to users, and choose the number of clusters."""
 
 import warnings
 from collections import Counter
@@ -16,12 +16,12 @@ from reidray.config.films import SweepConfig
 
 @dataclass(frozen=True, eq=False)
 class StateFits:
-    """What one random state gave with every number of clusters.
+    """Hold the fits of one random state with each number of clusters.
 
     Attributes:
-        random_state: where the fits began.
-        bic: (K,) float64, the Bayesian information criterion of each fit; less is better.
-        converged: (K,) bool.
+        random_state: the seed of the fits.
+        bic: (K,) float64, the Bayesian information criterion of each fit; lower is better.
+        converged: (K,) bool, whether each fit converged.
     """
 
     random_state: int
@@ -31,12 +31,12 @@ class StateFits:
 
 @dataclass(frozen=True)
 class Choice:
-    """The mixture that a sweep speaks for.
+    """Hold the chosen mixture.
 
     Attributes:
-        clusters: the number that most random states chose; of several such, the smallest.
-        random_state: the one that gave the lowest BIC at that number; of several, the first.
-        votes: by number of clusters, how many random states had their lowest BIC there.
+        clusters: the number of clusters with the most votes; the smallest of several.
+        random_state: the random state with the lowest BIC at that number; the first of several.
+        votes: the number of random states with their lowest BIC, by number of clusters.
     """
 
     clusters: int
@@ -46,13 +46,13 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """Clusters of users, the largest first.
+    """Hold clusters of users, the largest first.
 
     Attributes:
-        centres: (K, G) float64, each cluster's mean of each genre, in stars.
-        probabilities: (U, K) float64, how likely each user belongs to each cluster.
-        bic: of the mixture.
-        converged: whether its fit did.
+        centres: (K, G) float64, the mean rating of each genre in each cluster, in stars.
+        probabilities: (U, K) float64, the probability of each cluster for each user.
+        bic: the BIC of the mixture.
+        converged: whether the fit of the mixture converged.
     """
 
     centres: NDArray[np.float64]
@@ -62,34 +62,34 @@ class Clusters:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """(U,) int64, each user's most likely cluster, counted from 0."""
+        """(U,) int64, the most likely cluster of each user, from 0."""
         labels: NDArray[np.int64] = self.probabilities.argmax(axis=1)
         return labels
 
     @property
     def sizes(self) -> NDArray[np.int64]:
-        """(K,) int64, users in each cluster."""
+        """(K,) int64, the number of users in each cluster."""
         return np.bincount(self.labels, minlength=len(self.centres))
 
 
 def fit_random_state(
     means: NDArray[np.float64], random_state: int, config: SweepConfig
 ) -> StateFits:
-    """Fit a mixture with every number of clusters from one random state, in one thread.
+    """Fit a mixture with each number of clusters from one random state, in one thread.
 
     Args:
-        means: (U, G) float64, each user's mean of each genre.
-        random_state: where k-means, and from it the mixture, begins.
+        means: (U, G) float64, the mean rating of each genre by each user.
+        random_state: the seed of k-means, which initialises the mixture.
         config: the numbers of clusters and the kind of mixture.
     """
-    with threadpool_limits(1):  # tasks share the cores, and sums keep their order
+    with threadpool_limits(1):  # tasks share the cores; sums keep their order
         fits = [_fit(means, count, random_state, config) for count in config.cluster_counts]
         bic = np.array([mixture.bic(means) for mixture in fits])
     return StateFits(random_state, bic, np.array([mixture.converged_ for mixture in fits]))
 
 
-def choose(fits: Sequence[StateFits], config: SweepConfig) -> Choice:
-    """The number of clusters that most random states chose, and the best fit with it."""
+def choose_mixture(fits: Sequence[StateFits], config: SweepConfig) -> Choice:
+    """Choose the number of clusters with the most votes, and its random state with the best BIC."""
     counts = config.cluster_counts
     votes = Counter(counts[int(state.bic.argmin())] for state in fits)
     clusters = min(votes, key=lambda count: (-votes[count], count))
@@ -98,11 +98,11 @@ def choose(fits: Sequence[StateFits], config: SweepConfig) -> Choice:
 
 
 def cluster_users(means: NDArray[np.float64], choice: Choice, config: SweepConfig) -> Clusters:
-    """The clusters of the mixture that was chosen; it is fitted again, with the same result.
+    """Fit the chosen mixture again, with the same result, and return its clusters.
 
     Args:
-        means: (U, G) float64, each user's mean of each genre.
-        choice: number of clusters and random state.
+        means: (U, G) float64, the mean rating of each genre by each user.
+        choice: the number of clusters and the random state.
         config: the kind of mixture.
     """
     with threadpool_limits(1):
@@ -126,5 +126,5 @@ def _fit(
         random_state=random_state,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` tells it
+        warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` holds it
         return mixture.fit(means)

@@ -1,4 +1,4 @@
-"""What each user thinks of each genre."""
+"""Compute the mean rating of each genre by each user."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ from reidray.studies.films.ratings import Ratings
 
 @dataclass(frozen=True, eq=False)
 class GenreMeans:
-    """Each user's mean rating of each genre.
+    """Hold the mean rating of each genre by each user.
 
     Attributes:
-        users: (U,) int64 ids of the users who rated, ascending.
+        users: (U,) int64 ids of the users with ratings, ascending.
         genres: G names, sorted.
-        means: (U, G) float64, in stars.
+        means: (U, G) float64 mean ratings in stars.
     """
 
     users: NDArray[np.int64]
@@ -25,12 +25,11 @@ class GenreMeans:
     means: NDArray[np.float64]
 
 
-def genre_means(ratings: Ratings) -> GenreMeans:
-    """Each user's mean rating of each genre among the rated films.
+def compute_genre_means(ratings: Ratings) -> GenreMeans:
+    """Compute the mean rating of each genre by each user.
 
-    A film counts in each of its genres. Where a user rated no film of a genre stands the mean of
-    all of the user's ratings. A film without genres tells of no taste in genres: it counts in that
-    mean only.
+    A film counts in each of its genres. The mean of a genre without a rated film is the mean of all
+    ratings of the user. Films without genres count in that mean only.
     """
     genres_of = ratings.films["genres"].combine_chunks()
     films = ratings.films["film"].combine_chunks()
@@ -40,7 +39,7 @@ def genre_means(ratings: Ratings) -> GenreMeans:
             "genre": pc.list_flatten(genres_of),
         }
     )
-    # One thread, so that sums are made in one order and come out the same to the last bit.
+    # One thread adds in a fixed order, so sums are the same to the last bit.
     rated = ratings.table.join(pairs, keys="film", join_type="inner", use_threads=False)
     by_user = ratings.table.group_by("user", use_threads=False).aggregate([("rating", "mean")])
     by_user = by_user.sort_by("user")
