@@ -1,1 +1,1 @@
-"""What a trained network must beat: classical methods on raw pixels, from scikit-learn."""
+"""Embed crops by classical methods on raw pixels, as baselines for trained networks."""

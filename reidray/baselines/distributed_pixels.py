@@ -1,4 +1,4 @@
-"""The baselines over a cluster: Ray Data decodes the crops, no process holds them all."""
+"""Fit and apply the baselines on a cluster: Ray Data decodes the crops, batch by batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ from reidray.data.ingest.crop_columns import binary_views
 from reidray.progress import Counter
 from reidray.storage.location import Location
 
-BATCH = 256
-MOST_TASKS = 16
+BATCH_SIZE = 256
+MAX_TASKS = 16
 BLOCKS_PER_CPU = 4
 
 
 @dataclass(frozen=True, eq=False)
 class ImageProjections:
-    """What a baseline says of N images; arrays run over the M that decoded.
+    """Hold the embeddings of the M images that decoded, out of N.
 
     Attributes:
-        rows: (M,) int64 ascending, their indices in the paths.
+        indices: (M,) int64 ascending, indices into the N paths.
         embeddings: (M, D) float32.
-        bad: the images that did not decode, by path.
+        bad: Images that did not decode, in the order of their paths.
     """
 
-    rows: NDArray[np.int64]
+    indices: NDArray[np.int64]
     embeddings: NDArray[np.float32]
     bad: tuple[BadImage, ...]
 
@@ -39,26 +39,26 @@ class ImageProjections:
 def compute_moments(
     location: Location, paths: Sequence[str], size: tuple[int, int], *, grey: bool = False
 ) -> tuple[PixelMoments, tuple[BadImage, ...]]:
-    """Moments of images anywhere, for `PCABaseline.from_moments`. Ray is connected.
+    """Sum the pixel moments of images on a cluster, for `PCABaseline.from_moments`.
 
-    Each of at most `MOST_TASKS` tasks decodes its share batch by batch and sends back its sums: at
-    64x32 in colour 302 MB, twice that while it works, whatever the number of images. The result is
-    the same bit by bit for any number of tasks.
+    Each of at most `MAX_TASKS` tasks decodes its share batch by batch and returns its sums: 302 MB
+    for colour crops of 64x32 pixels, and twice that while it works, for any number of images. The
+    sums are the same bits for any number of tasks. Ray is connected.
 
     Args:
-        location: where the paths begin.
-        paths: of the images.
-        size: height and width of a crop.
-        grey: take luminance for colour.
+        location: Root of the paths.
+        paths: Paths of the images.
+        size: Height and width of a crop in pixels.
+        grey: Whether to use luminance instead of colours.
 
     Returns:
-        The moments, and the images that did not decode, by path.
+        The moments, and the images that did not decode, in the order of their paths.
 
     Raises:
-        ValueError: crops of this size have too many pixels.
+        ValueError: Crops of this size have too many pixels.
     """
     moments = PixelMoments(size, grey=grey)
-    tasks = min(max(cluster_cpus(), 1), MOST_TASKS)
+    tasks = min(max(cluster_cpus(), 1), MAX_TASKS)
     plan = _plan(paths, per_row=max(1, -(-len(paths) // tasks)))
     dataset = ray.data.from_arrow(plan).map_batches(
         _sum_images,
@@ -74,30 +74,30 @@ def compute_moments(
                 count = table["count"][row].as_py()
                 square = products.view(np.float64).reshape(moments.products.shape)
                 moments.merge(count, sums.view(np.float64), square)
-                refused = _bad_images(table, row)
-                bad += refused
-                counter.advance(count + len(refused))
+                failed = _bad_images(table, row)
+                bad += failed
+                counter.advance(count + len(failed))
     return moments, tuple(sorted(bad, key=lambda image: image.path))
 
 
 def project_images(
     baseline: PixelProjection, location: Location, paths: Sequence[str]
 ) -> ImageProjections:
-    """Embeds images anywhere. Ray is connected.
+    """Embed images by a baseline on a cluster.
 
-    Which images are multiplied together is planned from their names alone, so that the embeddings
-    are the same for any number of workers.
+    The order of the paths alone decides which images share a matrix product, so the embeddings are
+    the same for any number of workers. Ray is connected.
 
     Args:
-        baseline: what embeds.
-        location: where the paths begin.
-        paths: of the images.
+        baseline: Projection to apply.
+        location: Root of the paths.
+        paths: Paths of the N images.
     """
     embeddings = np.empty((len(paths), len(baseline.components)), np.float32)
     decoded = np.zeros(len(paths), np.bool_)
     bad: list[BadImage] = []
-    dataset = ray.data.from_arrow(_plan(paths, per_row=BATCH)).map_batches(
-        _embed_batches,
+    dataset = ray.data.from_arrow(_plan(paths, per_row=BATCH_SIZE)).map_batches(
+        _project_images,
         fn_kwargs={"location": location, "baseline": ray.put(baseline)},
         batch_size=None,
         batch_format="pyarrow",
@@ -108,17 +108,17 @@ def project_images(
                 kept = table["kept"][row].as_py()
                 embeddings[kept] = values.view(np.float32).reshape(len(kept), -1)
                 decoded[kept] = True
-                refused = _bad_images(table, row)
-                bad += refused
-                counter.advance(len(kept) + len(refused))
-    rows = np.flatnonzero(decoded)
+                failed = _bad_images(table, row)
+                bad += failed
+                counter.advance(len(kept) + len(failed))
+    indices = np.flatnonzero(decoded)
     return ImageProjections(
-        rows, embeddings[rows], tuple(sorted(bad, key=lambda image: image.path))
+        indices, embeddings[indices], tuple(sorted(bad, key=lambda image: image.path))
     )
 
 
 def _plan(paths: Sequence[str], *, per_row: int) -> list[pa.Table]:
-    """Rows of at most so many paths, with the index of the first, in blocks for the tasks."""
+    """Return blocks of rows, each with at most `per_row` paths and the index of the first."""
     rows = [
         {"first": start, "paths": list(paths[start : start + per_row])}
         for start in range(0, len(paths), per_row)
@@ -129,13 +129,13 @@ def _plan(paths: Sequence[str], *, per_row: int) -> list[pa.Table]:
 
 
 def _sum_images(plan: pa.Table, location: Location, size: tuple[int, int], grey: bool) -> pa.Table:
-    """The moments of each row's images."""
+    """Return the moments of the images of each row."""
     found = []
     for row in plan.to_pylist():
         moments = PixelMoments(size, grey=grey)
         bad: list[BadImage] = []
-        for start in range(0, len(row["paths"]), BATCH):
-            paths = row["paths"][start : start + BATCH]
+        for start in range(0, len(row["paths"]), BATCH_SIZE):
+            paths = row["paths"][start : start + BATCH_SIZE]
             decoded = decode_files(location, paths, size)
             moments.add(decoded.crops)
             bad += decoded.bad
@@ -150,14 +150,14 @@ def _sum_images(plan: pa.Table, location: Location, size: tuple[int, int], grey:
     return pa.Table.from_pylist(found, schema=_MOMENTS_SCHEMA)
 
 
-def _embed_batches(
+def _project_images(
     plan: pa.Table, location: Location, baseline: "ray.ObjectRef[PixelProjection]"
 ) -> pa.Table:
-    """The embeddings of each row's images."""
+    """Return the embeddings of the images of each row."""
     projection = ray.get(baseline)
     found = []
     for row in plan.to_pylist():
-        decoded = decode_files(location, row["paths"], projection.scale.size)
+        decoded = decode_files(location, row["paths"], projection.scaler.size)
         found.append(
             {
                 "kept": [row["first"] + index for index in decoded.kept],

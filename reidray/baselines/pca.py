@@ -1,4 +1,4 @@
-"""Principal components of the pixels as embeddings: the "eigenpersons" baseline."""
+"""Embed crops by principal components of their pixels: the "eigenpersons" baseline."""
 
 from typing import Self
 
@@ -11,9 +11,9 @@ from reidray.baselines.pixel_projection import PixelProjection, PixelScaler, fla
 
 
 class PCABaseline(PixelProjection):
-    """Embeds crops as the leading principal components of their standardised pixels.
+    """Embed crops by the leading principal components of their standardised pixels.
 
-    After eigenfaces (Turk and Pentland 1991): no labels, no knowledge of what a person is.
+    The method follows eigenfaces (Turk and Pentland 1991) and needs no labels.
     """
 
     @classmethod
@@ -25,56 +25,60 @@ class PCABaseline(PixelProjection):
         grey: bool = False,
         seed: int = 0,
     ) -> Self:
-        """Fits the components to training crops in memory.
+        """Fit the components to training crops in memory.
 
         Args:
             crops: (N, H, W, 3) uint8.
-            components: how many to keep (int), cut where there are fewer crops or pixels; or under
-                1 the share of the variance that the ones kept hold.
-            grey: take luminance for colour.
-            seed: of the randomised solver that scikit-learn takes for few components of many.
+            components: Number of components, at most the number of crops and of pixels; below 1,
+                the share of the variance that the components have to hold.
+            grey: Whether to use luminance instead of colours.
+            seed: Seed of the randomised solver, which scikit-learn uses for few components of many.
 
         Raises:
-            ValueError: `crops` has another shape or holds fewer than two.
+            ValueError: `crops` has another shape or fewer than two crops.
         """
         pixels = flatten_crops(crops, grey=grey)
         if len(pixels) < 2:
-            raise ValueError(f"crops hold {len(pixels)}: expected two or more")
+            raise ValueError(f"`crops` holds {len(pixels)}: expected two or more")
         mean = pixels.mean(axis=0, dtype=np.float64)
         variance = pixels.var(axis=0, dtype=np.float64)
-        scale = PixelScaler.of(mean, variance, (crops.shape[1], crops.shape[2]), grey=grey)
+        scaler = PixelScaler.from_moments(
+            mean, variance, (crops.shape[1], crops.shape[2]), grey=grey
+        )
         count = min(int(components), *pixels.shape) if components >= 1 else None
-        pca = PCA(count, random_state=seed).fit(scale.standardise(crops))
+        pca = PCA(count, random_state=seed).fit(scaler.transform(crops))
         shares = pca.explained_variance_ratio_.astype(np.float64)
-        return cls(scale, pca.components_, shares.cumsum()).keep(components)
+        return cls(scaler, pca.components_, shares.cumsum()).truncate(components)
 
     @classmethod
     def from_moments(cls, moments: PixelMoments, components: float) -> Self:
-        """The components of crops that were summed up, however many they were.
+        """Fit the components to training crops that were summed up, of any number.
 
-        The eigenvectors of the correlation matrix of the pixels: the cost depends on the number
-        of pixels alone, under a minute on two cores for 6,144.
+        The components are the eigenvectors of the correlation matrix of the pixels. The cost
+        depends on the number of pixels only: under a minute on two cores for 6,144 values.
 
         Args:
-            moments: of the training crops.
-            components: as in `fit`.
+            moments: Moments of the training crops.
+            components: Number or share of the variance, as in `fit`.
 
         Raises:
-            ValueError: `moments` are of fewer than two crops.
+            ValueError: `moments` has fewer than two crops.
         """
         mean, covariance = moments.mean_and_covariance()
-        scale = PixelScaler.of(mean, covariance.diagonal(), moments.size, grey=moments.grey)
-        covariance /= scale.deviation
-        covariance /= scale.deviation[:, None]
+        scaler = PixelScaler.from_moments(
+            mean, covariance.diagonal(), moments.size, grey=moments.grey
+        )
+        covariance /= scaler.deviation
+        covariance /= scaler.deviation[:, None]
         values, vectors = np.linalg.eigh(covariance)
         count = min(moments.count, len(values))
         shares = values[::-1][:count].clip(min=0).cumsum()
         directions = _signed(vectors.T[::-1][:count]).astype(np.float32)
-        return cls(scale, directions, shares / shares[-1]).keep(components)
+        return cls(scaler, directions, shares / shares[-1]).truncate(components)
 
 
 def _signed(directions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The directions (D, P), each turned so that its largest entry is positive."""
+    """Return directions (D, P), each with the sign that makes its largest entry positive."""
     largest = np.abs(directions).argmax(axis=1)
     signs = np.sign(directions[np.arange(len(directions)), largest])
     return np.asarray(directions * signs[:, None])

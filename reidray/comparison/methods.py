@@ -115,12 +115,12 @@ def fit_baselines(config: CompareConfig, data: ComparisonData) -> FittedBaseline
     with Activity("fitting PCA"):
         pca = PCABaseline.from_moments(moments, min(moments.count, len(moments.sums)))
     projections: dict[str, PixelProjection] = {
-        name: pca.keep(components) for name, components in config.pca_names.items()
+        name: pca.truncate(components) for name, components in config.pca_names.items()
     }
     seconds = dict.fromkeys(projections, time.perf_counter() - start)
-    reduced = pca.keep(SHARE)
+    reduced = pca.truncate(SHARE)
     projected = project_images(reduced, data.location, names)
-    person_ids = data.train.person_ids[projected.rows]
+    person_ids = data.train.person_ids[projected.indices]
     with Activity("fitting LDA"):
         projections[LDA_NAME] = LDABaseline.fit(reduced, projected.embeddings, person_ids)
     seconds[LDA_NAME] = time.perf_counter() - start
@@ -142,7 +142,7 @@ def embed_baselines(
         projected = project_images(projection, data.location, names)
         seconds = time.perf_counter() - start
         _check_bad_images(data, projected.bad, len(names), config.max_bad)
-        indices = _divide_by_set(data, projected.rows)
+        indices = _divide_by_set(data, projected.indices)
         ends = np.cumsum([len(each) for each in indices.values()])
         embeddings = np.split(projected.embeddings, ends[:-1])
         data = replace(

@@ -54,5 +54,5 @@ def test_images_embedded_over_ray_are_those_embedded_in_memory(images):
     baseline = PCABaseline.fit(decoded.crops, 0.9)
     embedded = project_images(baseline, location, paths)
     assert [image.path for image in embedded.bad] == ["broken.png"]
-    np.testing.assert_array_equal(embedded.rows, decoded.kept)
+    np.testing.assert_array_equal(embedded.indices, decoded.kept)
     np.testing.assert_allclose(embedded.embeddings, baseline.embed(decoded.crops), atol=1e-4)

@@ -46,5 +46,5 @@ def test_there_is_one_discriminant_less_than_people_and_together_they_hold_all(f
 
 def test_embeddings_that_are_not_the_components_are_refused(fitted):
     pca, _ = fitted
-    with pytest.raises(ValueError, match="embeddings have shape"):
+    with pytest.raises(ValueError, match="`embeddings` has shape"):
         LDABaseline.fit(pca, np.zeros((4, 3), np.float32), np.arange(4))

@@ -125,4 +125,4 @@ def test_crops_too_large_for_a_matrix_of_products_are_refused():
 @pytest.mark.parametrize("components", [0, -1, 2.5, 0.0])
 def test_components_that_are_neither_a_number_nor_a_share_are_refused(crops, components):
     with pytest.raises(ValueError, match="components"):
-        PCABaseline.fit(crops, 0.9).keep(components)
+        PCABaseline.fit(crops, 0.9).truncate(components)
