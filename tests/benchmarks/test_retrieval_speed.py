@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from reidray.metrics import evaluate
-from reidray.metrics.match_ranks import compare_rows
+from reidray.metrics.match_ranks import rank_rows
 from reidray.metrics.protocols import build_ground_truth
 from reidray.retrieval import rerank, top_k
 
@@ -80,7 +80,7 @@ def product(query, gallery):
     return torch.mm(torch.from_numpy(query), torch.from_numpy(gallery).T)
 
 
-def evaluation_figures(problem):
+def measure_evaluation(problem):
     peak = peak_megabytes(lambda: evaluate(*problem))
     alone, whole = alternately(lambda: product(*problem[:2]), lambda: evaluate(*problem))
     found = evaluate(*problem)
@@ -93,7 +93,7 @@ def evaluation_figures(problem):
     }
 
 
-def ranking_figures(problem, queries=512):
+def measure_ranking(problem, queries=512):
     query, gallery, query_ids, gallery_ids, *cameras = problem
     truth = build_ground_truth(
         query_ids[:queries],
@@ -109,14 +109,14 @@ def ranking_figures(problem, queries=512):
     copies = [block.copy() for _ in range(3)]  # counting marks them
 
     def count():
-        for comparison in compare_rows(np.arange(queries), copies.pop(), certain, truth):
-            comparison.ahead()
+        for ranks in rank_rows(np.arange(queries), copies.pop(), certain, truth):
+            ranks.counts_before()
 
     sort, counted = alternately(lambda: np.argsort(block, axis=1), count)
     return {"argsort_s": sort, "count_s": counted, "times_faster": sort / counted}
 
 
-def reranking_figures(query, gallery):
+def measure_reranking(query, gallery):
     alone, whole = alternately(
         lambda: product(gallery, gallery), lambda: rerank(query, gallery, 50), runs=2
     )
@@ -124,7 +124,7 @@ def reranking_figures(query, gallery):
     return {"product_s": alone, "rerank_s": whole, "ratio": whole / alone, "peak_mb": peak}
 
 
-def top_k_figures(queries=1000, images=1_000_000, values=512, k=50):
+def measure_top_k(queries=1000, images=1_000_000, values=512, k=50):
     random = np.random.default_rng(2)
     gallery = random.standard_normal((images, values), dtype=np.float32)
     query = random.standard_normal((queries, values), dtype=np.float32)
@@ -153,15 +153,15 @@ def top_k_figures(queries=1000, images=1_000_000, values=512, k=50):
 
 def test_retrieval_speed():
     trained = market(1.0)
-    figures = {
-        "evaluate, trained": evaluation_figures(trained),
-        "ranking part": ranking_figures(trained),
-        "evaluate, untrained": evaluation_figures(untrained()),
-        "rerank": reranking_figures(*trained[:2]),
-        "top_k": top_k_figures(),
+    measurements = {
+        "evaluate, trained": measure_evaluation(trained),
+        "ranking part": measure_ranking(trained),
+        "evaluate, untrained": measure_evaluation(untrained()),
+        "rerank": measure_reranking(*trained[:2]),
+        "top_k": measure_top_k(),
     }
     print()
-    for work, measured in figures.items():
+    for work, measured in measurements.items():
         shown = ", ".join(f"{name} {value:.3g}" for name, value in measured.items())
         print(f"{work:20} {shown}")
-    print(json.dumps(figures))
+    print(json.dumps(measurements))

@@ -16,7 +16,7 @@ SIZE = (8, 4)
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """300 pictures whose pixels vary together in ten ways, and one that is none."""
+    """Write 300 images whose pixels vary along ten directions, and one that does not decode."""
     root = tmp_path_factory.mktemp("pixels")
     rng = np.random.default_rng(0)
     ways = rng.normal(size=(10, 96)) * np.geomspace(40, 2, 10)[:, None]
@@ -27,7 +27,7 @@ def images(tmp_path_factory):
     return Location(str(root)), [*(f"{number:03d}.png" for number in range(300)), "broken.png"]
 
 
-def test_moments_over_ray_give_the_subspace_and_variances_of_the_crops_in_memory(images):
+def test_moments_over_ray_give_the_components_of_crops_in_memory(images):
     location, paths = images
     moments, bad = compute_moments(location, paths, SIZE)
     assert (moments.count, [image.path for image in bad]) == (300, ["broken.png"])
@@ -38,7 +38,7 @@ def test_moments_over_ray_give_the_subspace_and_variances_of_the_crops_in_memory
     np.testing.assert_allclose(cosines, 1, atol=1e-4)
 
 
-def test_the_sums_are_the_same_to_the_bit_for_any_number_of_tasks(images, monkeypatch):
+def test_moments_have_the_same_bits_for_any_number_of_tasks(images, monkeypatch):
     found = []
     for tasks in (1, 2, 5):
         monkeypatch.setattr(distributed_pixels, "cluster_cpus", lambda tasks=tasks: tasks)
@@ -48,7 +48,7 @@ def test_the_sums_are_the_same_to_the_bit_for_any_number_of_tasks(images, monkey
         np.testing.assert_array_equal(other.products, found[0].products)
 
 
-def test_images_embedded_over_ray_are_those_embedded_in_memory(images):
+def test_embeddings_over_ray_equal_those_in_memory(images):
     location, paths = images
     decoded = decode_files(location, paths, SIZE)
     baseline = PCABaseline.fit(decoded.crops, 0.9)

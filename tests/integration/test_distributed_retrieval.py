@@ -19,7 +19,7 @@ GALLERY = RANDOM.integers(-2, 3, size=(200, 5)).astype(np.float32)  # ties every
 
 
 def in_blocks(*cuts, gallery=GALLERY):
-    """A data set with a block between each two cuts."""
+    """Return a data set with a block between each two cuts."""
     tables = [table_of(part) for part in np.split(gallery, cuts)]
     return ray.data.from_arrow(tables)
 
@@ -38,18 +38,18 @@ def assert_same(found, expected):
 
 @pytest.mark.parametrize("metric", sorted(DISTANCE_METRICS))
 @pytest.mark.parametrize("cuts", [(), (3, 3, 10, 199), (0, 100, 200), range(20, 200, 20)], ids=str)
-def test_blocks_leave_no_trace(metric, cuts):
+def test_results_equal_top_k_for_any_blocks(metric, cuts):
     found = distributed.top_k(QUERY, in_blocks(*cuts), 12, metric=metric)
     assert_same(found, top_k(QUERY, GALLERY, 12, metric=metric))
 
 
-def test_nothing_is_given_beyond_the_largest_distance():
+def test_images_beyond_max_distance_are_dropped():
     found = distributed.top_k(QUERY, in_blocks(50, 100), 12, max_distance=2.0)
     assert_same(found, top_k(QUERY, GALLERY, 12, max_distance=2.0))
     assert 0 < (found[1] == -1).mean() < 1
 
 
-def test_blocks_that_are_late_keep_their_places():
+def test_late_blocks_keep_their_position():
     def embed(rows):
         if rows["id"][0] == 0:
             time.sleep(1)
@@ -77,7 +77,7 @@ def test_tensors_of_half_precision_and_features_of_two_scales():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three files, of which one is empty, with more pieces than there are tasks."""
+    """Return a folder of three files, one of them empty, with more pieces than tasks."""
     table = table_of(GALLERY)
     pyarrow.feather.write_feather(table[:90], tmp_path / "1.feather", chunksize=4)
     pq.write_table(table[:0], tmp_path / "2.parquet")
@@ -85,7 +85,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_files_are_ranked_as_their_rows_at_once(folder):
+def test_files_are_searched_as_one_gallery(folder):
     assert_same(distributed.top_k(QUERY, folder, 12), top_k(QUERY, GALLERY, 12))
     swapped = [folder / "3.parquet", folder / "1.feather"]
     expected = top_k(QUERY, np.concatenate([GALLERY[90:], GALLERY[:90]]), 12)
@@ -135,13 +135,13 @@ def changed(row, value):
         ),
     ],
 )
-def test_a_bad_data_set_is_a_line_that_names_the_row(gallery, message):
+def test_an_invalid_data_set_is_refused_with_its_row(gallery, message):
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - compared in full
         distributed.top_k(QUERY, gallery(), 3)
     assert str(caught.value) == message
 
 
-def test_bad_files_are_a_line_that_names_file_or_row(folder):
+def test_invalid_files_are_refused_with_file_or_row(folder):
     with pytest.raises(ValueError, match=r"1\.feather has no column 'x': .*, name, embedding$"):
         distributed.top_k(QUERY, folder, 3, column="x")
     with pytest.raises(ValueError, match=r"^`gallery` holds no images"):
@@ -163,6 +163,6 @@ def test_bad_files_are_a_line_that_names_file_or_row(folder):
         ({"gallery": 3}, "`gallery` is a int: expected"),
     ],
 )
-def test_a_wrong_argument_is_named(wrong, message):
+def test_an_invalid_argument_is_named(wrong, message):
     with pytest.raises(ValueError, match=message):
         distributed.top_k(**{"query": QUERY, "gallery": "nowhere", "k": 1, **wrong})

@@ -7,7 +7,7 @@ from reidray.metrics import evaluate
 
 
 def people_in_changing_light(people, images, seed):
-    """Crops that differ most in brightness, which tells nobody, and a little in who is on them."""
+    """Return crops that differ mostly in brightness, and a little by person."""
     looks = np.random.default_rng(0).normal(0, 8, (people, 1, 8, 4, 3))
     rng = np.random.default_rng(seed)
     light = rng.normal(0, 40, (people, images, 1, 1, 1))
@@ -30,13 +30,13 @@ def rank1(baseline):
     return evaluate(*images, asked, there, protocol="all").cmc[0]
 
 
-def test_discriminants_see_who_it_is_where_principal_components_see_the_light(fitted):
+def test_discriminants_separate_people_where_principal_components_separate_light(fitted):
     pca, lda = fitted
     assert rank1(pca) < 0.5
     assert rank1(lda) > 0.9
 
 
-def test_there_is_one_discriminant_less_than_people_and_together_they_hold_all(fitted):
+def test_discriminants_are_one_fewer_than_people_and_hold_all_variance(fitted):
     _, lda = fitted
     assert lda.components.shape == (11, 96)
     assert lda.embed(people_in_changing_light(2, 2, 4)[0]).dtype == np.float32

@@ -14,12 +14,12 @@ def crops():
     return np.random.default_rng(0).integers(0, 256, (20, 8, 4, 3), np.uint8)
 
 
-def test_embeds_as_float32_rows_of_the_components_asked_for(crops):
+def test_embeddings_are_float32_rows_with_the_chosen_components(crops):
     embeddings = PCABaseline.fit(crops, components=5).embed(crops[:7])
     assert (embeddings.shape, embeddings.dtype) == ((7, 5), np.float32)
 
 
-def test_distances_with_all_components_are_those_of_the_standardised_pixels(crops):
+def test_all_components_keep_the_distances_of_standardised_pixels(crops):
     embeddings = PCABaseline.fit(crops, components=20).embed(crops)
     pixels = crops.reshape(20, -1).astype(np.float64)
     standardised = (pixels - pixels.mean(0)) / pixels.std(0)
@@ -28,7 +28,7 @@ def test_distances_with_all_components_are_those_of_the_standardised_pixels(crop
     np.testing.assert_allclose(distances, expected, atol=1e-3)
 
 
-def test_first_component_is_what_the_crops_differ_in_most():
+def test_first_component_is_the_direction_of_largest_variance():
     brightness = np.linspace(20, 230, 16)
     noise = np.random.default_rng(1).normal(0, 4, (16, 8, 4, 3))
     crops = (brightness[:, None, None, None] + noise).astype(np.uint8)
@@ -36,7 +36,7 @@ def test_first_component_is_what_the_crops_differ_in_most():
     assert abs(np.corrcoef(first, brightness)[0, 1]) > 0.99
 
 
-def test_more_components_than_crops_are_cut_to_what_there_is(crops):
+def test_the_number_of_components_is_at_most_that_of_crops(crops):
     assert PCABaseline.fit(crops[:6], components=50).embed(crops).shape == (20, 6)
 
 
@@ -61,7 +61,7 @@ def test_grey_or_flat_input_is_refused(crops):
 
 
 def correlated(count, seed):
-    """Crops (count, 6, 4, 3) whose pixels vary together in a few ways of unequal strength."""
+    """Return crops (count, 6, 4, 3) whose pixels vary along a few directions."""
     rng = np.random.default_rng(seed)
     ways = np.random.default_rng(99).normal(size=(12, 72)) * np.geomspace(30, 1, 12)[:, None]
     pixels = 128 + rng.normal(size=(count, 12)) @ ways / 3 + rng.normal(size=(count, 72))
@@ -79,7 +79,7 @@ def test_a_share_keeps_the_fewest_components_that_hold_it(share):
 
 
 @pytest.mark.parametrize("grey", [False, True])
-def test_components_of_summed_moments_are_those_of_the_crops_in_memory(grey):
+def test_components_of_moments_equal_those_of_crops_in_memory(grey):
     crops, others = correlated(90, 2), correlated(20, 3)
     moments = PixelMoments((6, 4), grey=grey)
     moments.add(crops)
@@ -96,7 +96,7 @@ def test_components_of_summed_moments_are_those_of_the_crops_in_memory(grey):
 
 
 @given(st.lists(st.integers(0, 40), max_size=6), st.randoms(use_true_random=False))
-def test_moments_are_the_same_to_the_bit_for_any_division_and_order(cuts, random):
+def test_moments_have_the_same_bits_for_any_division_and_order(cuts, random):
     crops = correlated(40, 4)
     whole = PixelMoments((6, 4))
     whole.add(crops)

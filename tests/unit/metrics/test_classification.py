@@ -25,39 +25,39 @@ def predictions(draw):
 
 
 @given(predictions())
-def test_class_figures_are_scikit_learn_s(pair):
+def test_class_metrics_equal_those_of_scikit_learn(pair):
     predicted, truth = pair
-    figures = evaluate_classification(predicted, truth, BREEDS)
+    found = evaluate_classification(predicted, truth, BREEDS)
     report = metrics.classification_report(
         truth, predicted, labels=range(4), target_names=BREEDS, output_dict=True, zero_division=0
     )
     for index, breed in enumerate(BREEDS):
         assert report[breed] == {
-            "precision": pytest.approx(figures.precision[index]),
-            "recall": pytest.approx(figures.recall[index]),
-            "f1-score": pytest.approx(figures.f1[index]),
-            "support": figures.support[index],
+            "precision": pytest.approx(found.precision[index]),
+            "recall": pytest.approx(found.recall[index]),
+            "f1-score": pytest.approx(found.f1[index]),
+            "support": found.support[index],
         }
-    for mine, name in ((figures.macro, "macro avg"), (figures.weighted, "weighted avg")):
+    for mine, name in ((found.macro, "macro avg"), (found.weighted, "weighted avg")):
         theirs = [report[name][key] for key in ("precision", "recall", "f1-score")]
         assert [mine.precision, mine.recall, mine.f1] == pytest.approx(theirs)
-    assert figures.accuracy == pytest.approx(metrics.accuracy_score(truth, predicted))
-    assert figures.confusion.sum() == len(truth)
+    assert found.accuracy == pytest.approx(metrics.accuracy_score(truth, predicted))
+    assert found.confusion.sum() == len(truth)
     for row, column in zip(truth, predicted, strict=True):
-        figures.confusion[row, column] -= 1
-    assert not figures.confusion.any()
+        found.confusion[row, column] -= 1
+    assert not found.confusion.any()
 
 
-def test_figures_of_classes_that_nothing_is_known_of_are_zero():
-    figures = evaluate_classification(np.array([0, 0, 2]), np.array([0, 0, 1]), BREEDS)
-    assert figures.classes == BREEDS
-    assert figures.confusion.dtype == figures.support.dtype == np.int64
-    assert figures.confusion.tolist() == [[2, 0, 0, 0], [0, 0, 1, 0], [0] * 4, [0] * 4]
-    assert figures.precision.tolist() == [1, 0, 0, 0]
-    assert figures.recall.tolist() == [1, 0, 0, 0]
-    assert figures.support.tolist() == [2, 1, 0, 0]
-    assert figures.macro == ClassAverages(0.25, 0.25, 0.25)
-    assert figures.weighted == ClassAverages(*[pytest.approx(2 / 3)] * 3)
+def test_metrics_of_classes_without_images_and_predictions_are_zero():
+    found = evaluate_classification(np.array([0, 0, 2]), np.array([0, 0, 1]), BREEDS)
+    assert found.classes == BREEDS
+    assert found.confusion.dtype == found.support.dtype == np.int64
+    assert found.confusion.tolist() == [[2, 0, 0, 0], [0, 0, 1, 0], [0] * 4, [0] * 4]
+    assert found.precision.tolist() == [1, 0, 0, 0]
+    assert found.recall.tolist() == [1, 0, 0, 0]
+    assert found.support.tolist() == [2, 1, 0, 0]
+    assert found.macro == ClassAverages(0.25, 0.25, 0.25)
+    assert found.weighted == ClassAverages(*[pytest.approx(2 / 3)] * 3)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_figures_of_classes_that_nothing_is_known_of_are_zero():
         ([0], [-1], "`truth` holds -1: expected 0 to 3"),
     ],
 )
-def test_predictions_that_cannot_be_judged_are_refused(predicted, truth, message):
+def test_invalid_predictions_are_refused(predicted, truth, message):
     with pytest.raises(ValueError, match=message):
         evaluate_classification(np.array(predicted, np.int64), np.array(truth, np.int64), BREEDS)
 
@@ -85,47 +85,47 @@ def count(predicted, truth):
     return count_mask_pixels(torch.from_numpy(predicted), torch.from_numpy(truth)).numpy()
 
 
-def judge_masks(predicted, truth):
+def mask_metrics(predicted, truth):
     return evaluate_masks(count(predicted, truth))
 
 
 @given(mask_pairs())
-def test_mask_figures_are_scikit_learn_s(pair):
+def test_mask_metrics_equal_those_of_scikit_learn(pair):
     predicted, truth = pair
-    figures = judge_masks(predicted, truth)
+    found = mask_metrics(predicted, truth)
 
     def theirs(score, chosen):
         return score(truth[chosen].ravel(), predicted[chosen].ravel(), zero_division=1)
 
     everything = slice(None)
-    assert figures.mask_f1 == pytest.approx(theirs(metrics.f1_score, everything))
-    assert figures.mask_iou == pytest.approx(theirs(metrics.jaccard_score, everything))
+    assert found.mask_f1 == pytest.approx(theirs(metrics.f1_score, everything))
+    assert found.mask_iou == pytest.approx(theirs(metrics.jaccard_score, everything))
     images = range(len(truth))
     by_image = [[theirs(score, i) for i in images] for score in MASK_SCORES]
-    assert [figures.image_f1, figures.image_iou] == pytest.approx(np.mean(by_image, axis=1))
+    assert [found.image_f1, found.image_iou] == pytest.approx(np.mean(by_image, axis=1))
 
 
 @given(mask_pairs(), st.integers(0, 6))
-def test_the_counts_of_batches_give_the_figures_of_the_whole(pair, cut):
+def test_concatenated_counts_of_batches_give_the_metrics_of_the_whole(pair, cut):
     predicted, truth = pair
     parts = [count(predicted[part], truth[part]) for part in (np.s_[:cut], np.s_[cut:])]
-    assert evaluate_masks(np.concatenate(parts)) == judge_masks(predicted, truth)
+    assert evaluate_masks(np.concatenate(parts)) == mask_metrics(predicted, truth)
 
 
-def test_an_empty_foreground_is_right_when_none_is_predicted_and_wrong_otherwise():
+def test_an_empty_foreground_scores_one_if_predicted_empty_and_zero_otherwise():
     empty, full = np.zeros((1, 2, 2), np.bool), np.ones((1, 2, 2), np.bool)
-    assert set(vars(judge_masks(empty, empty)).values()) == {1.0}
-    assert set(vars(judge_masks(full, empty)).values()) == {0.0}
-    assert set(vars(judge_masks(empty, full)).values()) == {0.0}
+    assert set(vars(mask_metrics(empty, empty)).values()) == {1.0}
+    assert set(vars(mask_metrics(full, empty)).values()) == {0.0}
+    assert set(vars(mask_metrics(empty, full)).values()) == {0.0}
 
 
-def test_masks_of_another_shape_or_kind_are_refused():
+def test_masks_of_another_shape_or_dtype_are_refused():
     masks = np.zeros((2, 3, 4), np.bool)
     with pytest.raises(
         ValueError, match=r"`predicted` has shape \(2, 3, 4\) and `truth` \(1, 3, 4\)"
     ):
-        judge_masks(masks, masks[:1])
+        mask_metrics(masks, masks[:1])
     with pytest.raises(ValueError, match=r"`truth` has shape \(2, 3, 4\) and dtype torch.uint8"):
-        judge_masks(masks, masks.astype(np.uint8))
+        mask_metrics(masks, masks.astype(np.uint8))
     with pytest.raises(ValueError, match="`counts` has no rows"):
-        judge_masks(masks[:0], masks[:0])
+        mask_metrics(masks[:0], masks[:0])

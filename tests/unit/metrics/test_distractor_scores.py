@@ -1,4 +1,4 @@
-"""Images that show nobody: their scores, and how well a score finds them."""
+"""Scores of distractors, and the AUC of a score."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ few = st.integers(1, 12)
 small = st.integers(-2, 2).map(float)
 
 
-def test_who_is_sure_of_every_attribute_has_no_doubt():
+def test_uncertainty_is_zero_for_certain_attributes_and_grows_with_spread():
     hat, colour = torch.eye(2), torch.eye(3)[:2]
     assert attribute_uncertainty([hat, colour]).tolist() == [0, 0]
     unsure = [torch.full((1, 2), 0.5), torch.full((1, 4), 0.25), torch.tensor([[1.0, 0.0]])]
@@ -28,7 +28,7 @@ def test_who_is_sure_of_every_attribute_has_no_doubt():
 
 
 def by_the_whole_matrix(query, gallery, k):
-    """The mean of the k least distances to everything but itself."""
+    """Return the mean of the k smallest distances to all other images."""
     everything = np.concatenate([gallery, query])
     distances = np.sqrt(((gallery[:, None] - everything[None]) ** 2).sum(axis=2))
     distances[np.arange(len(gallery)), np.arange(len(gallery))] = np.inf
@@ -37,7 +37,7 @@ def by_the_whole_matrix(query, gallery, k):
 
 
 @given(st.data(), few, few, st.integers(1, 5))
-def test_the_distance_to_neighbours_is_that_of_the_whole_matrix(data, queries, images, k):
+def test_neighbour_distances_equal_those_of_the_whole_matrix(data, queries, images, k):
     query, gallery = (
         data.draw(arrays(np.float32, (count, 2), elements=small)) for count in (queries, images)
     )
@@ -47,7 +47,7 @@ def test_the_distance_to_neighbours_is_that_of_the_whole_matrix(data, queries, i
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine", "l1"])
-def test_neighbours_are_the_same_in_blocks_of_any_size(metric):
+def test_neighbour_distances_have_the_same_bits_for_any_block_size(metric):
     random = np.random.default_rng(0)
     query, gallery = (random.normal(size=(n, 64)).astype(np.float32) for n in (300, 3000))
     gallery[5] = gallery[2000] = gallery[2999]
@@ -71,7 +71,7 @@ def test_an_image_unlike_all_others_is_the_farthest_from_its_neighbour():
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=40))
-def test_the_area_is_the_share_of_pairs_in_order(images):
+def test_auc_is_the_share_of_pairs_in_order(images):
     scores, kinds = (np.array(column) for column in zip(*images, strict=True))
     if kinds.all() or not kinds.any():
         with pytest.raises(ValueError, match="expected both kinds"):
@@ -90,7 +90,7 @@ def test_the_area_is_the_share_of_pairs_in_order(images):
         assert reversed_roles == pytest.approx((1 - high, 1 - low))
 
 
-def test_an_interval_holds_the_true_area_as_often_as_it_says():
+def test_auc_intervals_contain_the_true_auc_in_95_percent():
     random = np.random.default_rng(2)
     kinds = np.arange(200) < 60
     held = 0
@@ -101,7 +101,7 @@ def test_an_interval_holds_the_true_area_as_often_as_it_says():
 
 
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="the golden features are not beside the checkout")
-def test_real_false_alarms_are_farther_from_their_neighbours_than_people():
+def test_real_distractors_are_farther_from_their_neighbours_than_people():
     features = dict(np.load(GOLDEN / "osnet_market.npz", allow_pickle=False))
     people = features["gallery_ids"]
     distance = mean_neighbour_distance(features["query"], features["gallery"], metric="cosine")

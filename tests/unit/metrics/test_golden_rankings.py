@@ -1,4 +1,4 @@
-"""The figures that other people's evaluators give on the same features."""
+"""Metrics equal those of published evaluators on the same features."""
 
 import json
 
@@ -26,7 +26,7 @@ def load(name):
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_market1501_figures_are_those_of_the_compiled_evaluator(name):
+def test_market1501_metrics_equal_those_of_the_compiled_evaluator(name):
     arrays, expected = load(name)
     expected = expected["market1501"]
     found = evaluate(**arrays)
@@ -38,7 +38,7 @@ def test_market1501_figures_are_those_of_the_compiled_evaluator(name):
 
 
 @pytest.mark.parametrize("name", SETS[:3])
-def test_trapezoid_rule_and_zero_for_unmatched_are_layumis_figures(name):
+def test_trapezoid_rule_and_zero_for_unmatched_give_the_metrics_of_layumi(name):
     arrays, expected = load(name)
     expected = expected["layumi_trapezoid"]
     skipped = evaluate(**arrays, ap_rule="trapezoid")
@@ -75,7 +75,7 @@ def reranked(name):
 
 
 @pytest.mark.parametrize("name", SETS[:3])
-def test_reranked_figures_are_those_of_the_reference_code(name):
+def test_reranked_metrics_equal_those_of_the_reference_code(name):
     for arrays, expected in reranked(name):
         settings = Reranking(expected["k1"], expected["k2"], expected["lambda_value"])
         found = evaluate(**arrays, reranking=settings)

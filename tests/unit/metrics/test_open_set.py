@@ -1,4 +1,4 @@
-"""Naming nobody: thresholds, rates and the ranking that uses them."""
+"""Open-set evaluation: thresholds, rates, and rankings that use them."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def people(seed=0, queries=40, images=200, values=8, whole=False):
 
 
 def pair_distances(problem, metric="euclidean"):
-    """Matrices of genuine and impostors' distances under market1501, NaN elsewhere."""
+    """Return matrices of genuine and impostor distances under market1501, NaN elsewhere."""
     query, gallery, query_ids, gallery_ids, query_cameras, gallery_cameras = problem
     query, gallery = query.astype(np.float64), gallery.astype(np.float64)
     if metric == "cosine":
@@ -37,7 +37,7 @@ def pair_distances(problem, metric="euclidean"):
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("whole", [False, True])
-def test_pairs_are_those_of_the_whole_matrix(metric, whole):
+def test_pair_distances_equal_those_of_the_whole_matrix(metric, whole):
     problem = people(whole=whole)
     genuine, impostor = pair_distances(problem, metric)
     found = evaluate_open_set(*problem, unit="pair", metric=metric, max_rate=1)
@@ -60,7 +60,7 @@ def test_only_the_impostors_up_to_the_highest_rate_are_kept():
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_queries_count_with_their_nearest_right_and_wrong_image(whole):
+def test_query_distances_are_those_to_the_nearest_match_and_impostor(whole):
     problem = people(whole=whole)
     genuine, impostor = pair_distances(problem)
     has_match = ~np.isnan(genuine).all(axis=1)
@@ -72,7 +72,7 @@ def test_queries_count_with_their_nearest_right_and_wrong_image(whole):
 
 @settings(max_examples=40)
 @given(st.integers(0, 1000), st.booleans(), st.sampled_from(["query", "pair"]), st.floats(0, 1))
-def test_a_threshold_accepts_no_more_than_asked_and_the_next_would(seed, whole, unit, rate):
+def test_a_threshold_is_the_highest_within_the_false_accept_rate(seed, whole, unit, rate):
     problem = people(seed, queries=20, images=60, values=3, whole=whole)
     found = evaluate_open_set(*problem, unit=unit, max_rate=1)
     point = found.at(rate)
@@ -107,7 +107,7 @@ def test_the_order_of_the_gallery_and_the_memory_change_nothing(seed, whole, uni
     np.testing.assert_array_equal(first.impostor, second.impostor)
 
 
-def test_the_curve_rises_to_one():
+def test_the_roc_curve_rises_to_one():
     false, true = evaluate_open_set(*people(), unit="pair", max_rate=1).roc()
     assert (np.diff(false) > 0).all()
     assert (np.diff(true) >= 0).all()
@@ -126,7 +126,7 @@ def test_a_query_whose_person_is_unknown_is_a_stranger():
     assert 3.99 < point.threshold < 4.0
 
 
-def test_a_ranking_within_the_threshold_names_as_many_strangers_as_allowed():
+def test_top_k_within_the_threshold_accepts_the_stated_share_of_strangers():
     query, gallery, query_ids, gallery_ids, *_ = people(3)
     point = evaluate_open_set(query, gallery, query_ids, gallery_ids, protocol="all").at(0.25)
     strangers = 0
@@ -137,7 +137,7 @@ def test_a_ranking_within_the_threshold_names_as_many_strangers_as_allowed():
     assert strangers / len(query) == point.false_accept_rate
 
 
-def test_top_k_gives_nothing_beyond_the_largest_distance():
+def test_top_k_drops_images_beyond_max_distance():
     query, gallery, *_ = people()
     distances, indices = top_k(query, gallery, 20)
     limit = float(np.median(distances))
@@ -160,18 +160,18 @@ def test_top_k_gives_nothing_beyond_the_largest_distance():
         ({"memory_mb": 0}, "`memory_mb` is 0"),
     ],
 )
-def test_what_open_set_refuses(options, message):
+def test_evaluate_open_set_names_the_invalid_argument(options, message):
     with pytest.raises(ValueError, match=message):
         evaluate_open_set(*people(), **options)
 
 
-def test_a_rate_that_memory_cannot_hold_is_refused_with_the_highest_that_it_can():
+def test_a_rate_beyond_the_memory_is_refused_with_the_highest_possible_rate():
     problem = people(queries=60, images=2000)
     with pytest.raises(ValueError, match=r"expected at most 0\.1\d? with `memory_mb=1`"):
         evaluate_open_set(*problem, unit="pair", max_rate=1, memory_mb=1)
 
 
-def test_a_gallery_without_anybody_else_is_refused():
+def test_a_gallery_without_impostors_is_refused():
     one = np.ones((1, 2), np.float32)
     with pytest.raises(ValueError, match="`gallery_ids` hold nobody but"):
         evaluate_open_set(one, one, [1], [1], protocol="all")
@@ -183,7 +183,7 @@ def test_a_rate_outside_of_0_and_1_is_refused(rate):
         evaluate_open_set(*people()).at(rate)
 
 
-def test_no_distance_is_no_limit():
+def test_a_nan_max_distance_is_refused():
     query, gallery, *_ = people()
     with pytest.raises(ValueError, match="`max_distance` is nan"):
         top_k(query, gallery, 3, max_distance=float("nan"))

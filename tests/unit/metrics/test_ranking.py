@@ -1,4 +1,4 @@
-"""evaluate against a plain sort, and what each protocol promises."""
+"""`evaluate` against a plain sort, and the rules of each protocol."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from reidray.retrieval import distance_blocks
 
 
 def by_sorting(query, gallery, query_ids, gallery_ids, query_cameras, gallery_cameras, protocol):
-    """Average precisions and first ranks, from a sort of each query's whole gallery."""
+    """Return average precisions and first ranks from a sort of the gallery of each query."""
     precisions, firsts = [], []
     for features, person, camera in zip(query, query_ids, query_cameras, strict=True):
         order = ((gallery.astype(float) - features.astype(float)) ** 2).sum(1).round(12)
@@ -57,7 +57,7 @@ def problems(draw):
 
 @given(problems(), st.sampled_from(["market1501", "all"]))
 @settings(max_examples=150)
-def test_same_as_sorting(problem, protocol):
+def test_metrics_equal_those_of_sorting(problem, protocol):
     found = evaluate(**problem, protocol=protocol)
     precisions, firsts = by_sorting(**problem, protocol=protocol)
     np.testing.assert_allclose(found.average_precision, precisions, rtol=1e-12)
@@ -69,7 +69,7 @@ def test_same_as_sorting(problem, protocol):
     np.testing.assert_allclose(found.cmc, curve)
 
 
-def same_figures(one, other):
+def same_metrics(one, other):
     return all(
         np.array_equal(getattr(one, field.name), getattr(other, field.name), equal_nan=True)
         if isinstance(getattr(one, field.name), np.ndarray)
@@ -79,7 +79,7 @@ def same_figures(one, other):
 
 
 def untrained(queries=25, images=300, values=300, *, whole=False):
-    """Features that say nothing: as many close calls as there can be, and duplicates."""
+    """Return random features with many nearly equal distances, and duplicates."""
     random = np.random.default_rng(6)
     query, gallery = (random.normal(size=(n, values)).astype("f4") for n in (queries, images))
     if whole:
@@ -97,7 +97,9 @@ def untrained(queries=25, images=300, values=300, *, whole=False):
 
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("metric", ["euclidean", "cosine", "l1"])
-def test_blocks_threads_and_precision_of_the_first_look_change_no_bit(metric, whole, monkeypatch):
+def test_metrics_have_the_same_bits_for_any_blocks_threads_and_first_precision(
+    metric, whole, monkeypatch
+):
     problem = untrained(whole=whole)
     expected = evaluate(**problem, metric=metric)
     threads = torch.get_num_threads()
@@ -107,7 +109,7 @@ def test_blocks_threads_and_precision_of_the_first_look_change_no_bit(metric, wh
             monkeypatch.setattr(distance_blocks, "MAX_COLUMNS", columns)
             monkeypatch.setattr(match_ranks, "MAX_AMBIGUOUS_SHARE", too_many)
             torch.set_num_threads(count)
-            assert same_figures(evaluate(**problem, metric=metric), expected)
+            assert same_metrics(evaluate(**problem, metric=metric), expected)
     finally:
         torch.set_num_threads(threads)
 
@@ -119,7 +121,7 @@ def test_permuting_a_gallery_without_ties_changes_nothing():
     order = np.random.default_rng(7).permutation(300)
     for side in ("gallery", "gallery_ids", "gallery_cameras"):
         problem[side] = problem[side][order]
-    assert same_figures(evaluate(**problem), expected)
+    assert same_metrics(evaluate(**problem), expected)
 
 
 LINE = {  # gallery images on a line: the distance is the position
@@ -142,7 +144,7 @@ def test_market1501_leaves_out_junk_and_the_own_camera_and_keeps_distractors():
     assert found.mean_inp == pytest.approx(2 / 4)
 
 
-def test_all_leaves_nothing_out_and_needs_no_cameras():
+def test_all_shows_the_whole_gallery_and_needs_no_cameras():
     found = evaluate(**LINE, gallery_ids=[7, -1, 0, 5, 7, 5], protocol="all")
     assert found.first_match_rank.tolist() == [4]
     assert found.mean_ap == pytest.approx((1 / 4 + 2 / 6) / 2)
@@ -179,7 +181,7 @@ def test_single_shot_refuses_two_images_of_a_person():
         evaluate(**LINE, gallery_ids=[1, 5, 2, 5, 3, 4], protocol="single_shot")
 
 
-def test_cuhk03_curve_is_the_chance_over_galleries_of_one_image_per_person():
+def test_cuhk03_curve_is_the_mean_over_galleries_of_one_image_per_person():
     arguments = {
         **LINE,
         "gallery_ids": [9, 5, 7, 7, 5, 7],
@@ -193,8 +195,8 @@ def test_cuhk03_curve_is_the_chance_over_galleries_of_one_image_per_person():
     # second where person 7 is drawn at 6 (one sixth of all), else third.
     assert found.cmc[:3] == pytest.approx([0, 1 / 2 + 1 / 6, 1], abs=0.015)
     assert found.mean_ap == pytest.approx((1 / 2 + 2 / 5) / 2)
-    assert same_figures(evaluate(**arguments), found)
-    assert not same_figures(evaluate(**arguments, seed=1), found)
+    assert same_metrics(evaluate(**arguments), found)
+    assert not same_metrics(evaluate(**arguments, seed=1), found)
 
 
 def test_cuhk03_agrees_with_sorting_each_drawn_gallery():
@@ -231,7 +233,7 @@ def test_queries_without_a_match_are_skipped_or_count_as_zero():
     assert skipped.num_valid_queries == counted.num_valid_queries == 1
 
 
-def test_one_line_says_figures_and_rules():
+def test_str_is_one_line_with_metrics_and_rules():
     both = {**LINE, "query": np.zeros((2, 1), np.float32), "query_ids": [5, 8]}
     line = str(
         evaluate(
@@ -248,9 +250,9 @@ def test_one_line_says_figures_and_rules():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_gives_the_same_figures():
+def test_cuda_gives_the_same_metrics():
     problem = untrained()
     expected = evaluate(**problem)
     for side in ("query", "gallery"):
         problem[side] = torch.from_numpy(problem[side]).cuda()
-    assert same_figures(evaluate(**problem), expected)
+    assert same_metrics(evaluate(**problem), expected)

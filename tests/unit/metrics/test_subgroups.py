@@ -18,13 +18,13 @@ SCHEMA = AttributeSchema(
 
 
 def queries(people, images=4):
-    """Queries of so many people: gender by turns, no hats, the first twelve people young."""
+    """Return queries of people of alternating gender, without hats, the first twelve young."""
     who = np.repeat(np.arange(people), images)
     codes = np.stack([who % 2, np.zeros_like(who), (who >= 12).astype(int)], axis=1)
     return who, codes.astype(np.int8)
 
 
-def test_each_group_has_its_own_figures_with_counts_and_intervals():
+def test_each_group_has_metrics_counts_and_intervals():
     people, codes = queries(40)
     precision = np.where(codes[:, GENDER] == 0, 0.8, 0.5) + 0.1 * (people % 3 - 1)
     first = np.where(people % 4 == 0, 1, 3)
@@ -46,7 +46,7 @@ def test_each_group_has_its_own_figures_with_counts_and_intervals():
     assert female["rank1_interval"] == [0, 0]
 
 
-def test_what_does_not_count_or_is_unknown_is_in_no_group_and_few_people_have_no_interval():
+def test_unmatched_and_unknown_queries_are_in_no_group_and_small_groups_have_no_interval():
     people, codes = queries(24)
     codes[people == 0, GENDER] = -1
     precision = np.full(len(people), 0.5)
@@ -71,7 +71,7 @@ def test_what_does_not_count_or_is_unknown_is_in_no_group_and_few_people_have_no
     assert found() == {}
 
 
-def test_an_interval_holds_the_true_mean_as_often_as_it_says():
+def test_bootstrap_intervals_contain_the_true_mean_in_about_95_percent():
     random = np.random.default_rng(1)
     held = 0
     for _ in range(200):
@@ -82,7 +82,7 @@ def test_an_interval_holds_the_true_mean_as_often_as_it_says():
     assert 0.9 <= held / 200 <= 0.98
 
 
-def test_images_of_one_person_count_as_one_and_not_as_many():
+def test_copies_of_a_persons_images_do_not_narrow_the_interval():
     random = np.random.default_rng(2)
     each = random.random((30, 1))
     (low, high), *_ = bootstrap_intervals(each, np.arange(30))
@@ -93,7 +93,7 @@ def test_images_of_one_person_count_as_one_and_not_as_many():
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(0, 3))
-def test_an_interval_lies_within_the_values_and_is_the_same_each_time(values, seed):
+def test_an_interval_lies_within_the_values_and_depends_on_the_seed_alone(values, seed):
     column = np.array(values)[:, None]
     people = np.arange(len(values)) // 2
     ((low, high),) = bootstrap_intervals(column, people, seed=seed)
@@ -101,6 +101,6 @@ def test_an_interval_lies_within_the_values_and_is_the_same_each_time(values, se
     assert bootstrap_intervals(column, people + 7, seed=seed).tolist() == [[low, high]]
 
 
-def test_an_interval_of_nobody_is_refused():
+def test_an_interval_without_images_is_refused():
     with pytest.raises(ValueError, match="at least one"):
         bootstrap_intervals(np.empty((0, 2)), [])

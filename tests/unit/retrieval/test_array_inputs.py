@@ -1,4 +1,4 @@
-"""Bad input is a ValueError that names the argument."""
+"""An invalid argument is a ValueError that names it."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def with_value(features, value):
         ({"memory_mb": 0}, "`memory_mb` is 0: expected at least 1"),
     ],
 )
-def test_top_k_says_which_argument_is_wrong(changed, message):
+def test_top_k_names_the_invalid_argument(changed, message):
     with pytest.raises(ValueError, match=message):
         top_k(**{"query": QUERY, "gallery": GALLERY, "k": 2, **changed})
 
@@ -66,7 +66,7 @@ def test_top_k_says_which_argument_is_wrong(changed, message):
         ({"rounds": 0}, "`rounds` is 0: expected at least 1"),
     ],
 )
-def test_evaluate_says_which_argument_is_wrong(changed, message):
+def test_evaluate_names_the_invalid_argument(changed, message):
     good = {
         "query": QUERY,
         "gallery": GALLERY,
@@ -80,7 +80,7 @@ def test_evaluate_says_which_argument_is_wrong(changed, message):
         evaluate(**{**good, **changed})
 
 
-def test_k_beyond_the_gallery_gives_all_of_it():
+def test_k_beyond_the_gallery_returns_all_of_it():
     distances, indices = top_k(QUERY, GALLERY, 50)
     assert distances.shape == indices.shape == (3, 5)
     assert sorted(indices[0].tolist()) == [0, 1, 2, 3, 4]

@@ -1,4 +1,4 @@
-"""Columns and files of features."""
+"""Features in Arrow columns and files."""
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,7 @@ def column(kind):
     ],
     ids=lambda array: str(array.type),
 )
-def test_lists_and_tensors_are_read_where_they_lie(array):
+def test_lists_and_tensors_are_read_without_a_copy(array):
     part = array[1:5]
     matrix = to_matrix(part, 2)
     assert (matrix == FEATURES[1:5]).all()
@@ -45,7 +45,7 @@ def test_lists_and_tensors_are_read_where_they_lie(array):
         (column(pa.list_(pa.float32(), 2)), "`gallery` row 0 has 2 values: expected the query's 3"),
     ],
 )
-def test_a_column_that_is_no_matrix_says_what_it_is(array, message):
+def test_an_invalid_column_is_refused_with_its_type(array, message):
     with pytest.raises(ValueError, match=message):
         to_matrix(array, 3 if "3" in message else 2)
 
@@ -73,7 +73,7 @@ def test_a_list_of_another_length_names_its_row():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two rows a piece; the order of the names is not that of writing."""
+    """Return a folder of files with two rows a piece, written in another order than their names."""
     table = pa.table({"name": list("abcdef"), "embedding": FEATURES.tolist()})
     (tmp_path / "b").mkdir()
     pq.write_table(table[4:], tmp_path / "b" / "late.parquet")
@@ -90,13 +90,13 @@ def rows_of(files):
 
 
 @pytest.mark.parametrize("form", [str, lambda path: path, lambda path: path.as_uri()])
-def test_files_of_a_folder_come_in_the_order_of_their_names(folder, form):
+def test_files_of_a_folder_are_read_in_the_order_of_their_names(folder, form):
     files = open_files(form(folder), "embedding")
     assert [file.pieces for file in files] == [2, 1, 1]
     assert rows_of(files) == FEATURES.tolist()
 
 
-def test_several_paths_come_as_they_are_given(folder):
+def test_several_paths_are_read_in_the_given_order(folder):
     files = open_files([folder / "b", folder / "a.parquet"], "embedding")
     assert rows_of(files) == FEATURES[[4, 5, 3]].tolist()
 
@@ -112,7 +112,7 @@ def test_a_row_group_is_read_in_parts(tmp_path):
     assert [len(part) for part in file.read([0], rows=20)] == [4, 2]
 
 
-def spoil(folder, name, contents):
+def damage(folder, name, contents):
     (folder / name).write_bytes(contents)
     return folder / name
 
@@ -123,24 +123,27 @@ def spoil(folder, name, contents):
         (lambda folder: folder / "none", "none does not exist: check the name"),
         (lambda _: [], "`gallery` holds no files"),
         (lambda folder: folder.joinpath("empty"), "`gallery` holds no files"),
-        (lambda folder: spoil(folder, "c.txt", b"name"), "c.txt is neither a Parquet nor an Arrow"),
-        (lambda folder: spoil(folder, "c", b""), "c is neither a Parquet nor an Arrow IPC file"),
-        (lambda folder: spoil(folder, "c.parquet", b"PAR1" * 9), "c.parquet cannot be read"),
-        (lambda folder: spoil(folder, "c.arrow", b"ARROW1" * 9), "c.arrow cannot be read"),
+        (
+            lambda folder: damage(folder, "c.txt", b"name"),
+            "c.txt is neither a Parquet nor an Arrow",
+        ),
+        (lambda folder: damage(folder, "c", b""), "c is neither a Parquet nor an Arrow IPC file"),
+        (lambda folder: damage(folder, "c.parquet", b"PAR1" * 9), "c.parquet cannot be read"),
+        (lambda folder: damage(folder, "c.arrow", b"ARROW1" * 9), "c.arrow cannot be read"),
         (
             lambda _: "nowhere://bucket/prefix",
             "`gallery` nowhere://bucket/prefix cannot be read",
         ),
     ],
 )
-def test_paths_without_features_say_so_in_one_line(folder, paths, message):
+def test_paths_without_features_are_refused_in_one_line(folder, paths, message):
     (folder / "empty").mkdir()
     with pytest.raises(ValueError, match=message) as caught:
         open_files(paths(folder), "embedding")
     assert "\n" not in str(caught.value)
 
 
-def test_an_address_with_a_password_is_refused_and_not_repeated():
+def test_a_uri_with_a_password_is_refused_without_repeating_it():
     with pytest.raises(ValueError, match="`gallery` URI holds a password") as caught:
         open_files("s3://me:secret@bucket/gallery", "embedding")
     assert "secret@" not in str(caught.value)
@@ -153,9 +156,9 @@ def test_a_missing_column_names_the_file_and_its_columns(folder):
         open_files(folder, "features")
 
 
-def test_a_file_spoilt_after_it_was_opened_says_so(folder):
+def test_a_file_damaged_after_it_was_opened_is_refused(folder):
     [file] = open_files(folder / "a.parquet", "embedding")
-    spoil(folder, "a.parquet", (folder / "a.parquet").read_bytes()[:99])
+    damage(folder, "a.parquet", (folder / "a.parquet").read_bytes()[:99])
     with pytest.raises(ValueError, match=r"a\.parquet cannot be read") as caught:
         rows_of([file])
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""top_k against a plain sort of float64 distances."""
+"""`top_k` against a plain sort of float64 distances."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def sorted_indices(query, gallery, k, metric):
 
 @st.composite
 def features(draw):
-    """Few distinct values and few dimensions: ties and duplicates everywhere.
+    """Draw features with few distinct values and dimensions, so that ties are frequent.
 
     The steps are powers of two, so that float64 holds the sums and equal distances are equal.
     """
@@ -40,7 +40,7 @@ def features(draw):
 
 @given(features(), st.integers(1, 400), st.sampled_from(sorted(DISTANCE_METRICS)))
 @settings(max_examples=150)
-def test_same_as_sorting_float64_distances(both, k, metric):
+def test_top_k_equals_sorting_float64_distances(both, k, metric):
     query, gallery = both
     found, indices = top_k(query, gallery, k, metric=metric)
     expected = sorted_indices(query, gallery, k, metric)
@@ -52,7 +52,7 @@ def test_same_as_sorting_float64_distances(both, k, metric):
 
 
 @pytest.mark.parametrize("metric", sorted(DISTANCE_METRICS))
-def test_blocks_and_threads_change_no_bit(metric, monkeypatch):
+def test_top_k_has_the_same_bits_for_any_blocks_and_threads(metric, monkeypatch):
     random = np.random.default_rng(1)
     query = random.normal(size=(12, 300)).astype(np.float32)
     gallery = random.normal(size=(300, 300)).astype(np.float32)
@@ -73,7 +73,7 @@ def test_blocks_and_threads_change_no_bit(metric, monkeypatch):
         torch.set_num_threads(threads)
 
 
-def test_memory_budget_changes_no_bit():
+def test_top_k_has_the_same_bits_for_any_memory():
     random = np.random.default_rng(2)
     query = random.normal(size=(100, 512)).astype(np.float32)
     gallery = random.normal(size=(2_000, 512)).astype(np.float32)
@@ -119,7 +119,7 @@ def test_features_whose_squares_float32_cannot_hold(metric, size):
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "l1"])
-def test_values_that_a_scale_makes_zeros_are_not_taken_for_whole_numbers(metric, monkeypatch):
+def test_values_that_scaling_turns_into_zeros_do_not_count_as_integers(metric, monkeypatch):
     random = np.random.default_rng(8)
     query, gallery = (random.normal(size=(n, 4)) * 1e-33 for n in (3, 7))
     expected = sorted_indices(query * 1e33, gallery[:6] * 1e33, 6, metric)
@@ -147,7 +147,7 @@ def test_bfloat16_ranks_as_its_float32_values():
     assert torch.equal(half[1], full[1])
 
 
-def test_reduced_precision_of_the_callers_training_is_not_used_and_stays_set():
+def test_the_reduced_precision_of_the_caller_is_ignored_and_stays_set():
     query, gallery = torch.randn(20, 256), torch.randn(500, 256)
     expected = top_k(query, gallery, 30)
     before = torch.get_float32_matmul_precision()
@@ -173,7 +173,7 @@ def test_cuda_gives_the_same_bits(metric):
     assert torch.equal(on_cpu[1], on_cuda[1].cpu())
 
 
-def test_read_only_and_reversed_arrays_are_taken_without_a_warning(recwarn):
+def test_read_only_and_reversed_arrays_are_accepted_without_a_warning(recwarn):
     random = np.random.default_rng(5)
     query, gallery = (random.normal(size=(n, 6)).astype(np.float32) for n in (4, 30))
     query.flags.writeable = False
@@ -183,7 +183,7 @@ def test_read_only_and_reversed_arrays_are_taken_without_a_warning(recwarn):
 
 
 @pytest.mark.parametrize("copies", [1, 30, 3000])
-def test_copies_of_images_all_over_a_gallery_come_in_its_order(copies):
+def test_copies_of_an_image_are_ranked_in_the_order_of_the_gallery(copies):
     random = np.random.default_rng(copies)
     images = random.normal(size=(3000 // copies, 64)).astype(np.float32)
     gallery = images[random.permutation(np.repeat(np.arange(len(images)), copies))]
@@ -195,7 +195,7 @@ def test_copies_of_images_all_over_a_gallery_come_in_its_order(copies):
 
 
 @pytest.mark.parametrize("metric", sorted(DISTANCE_METRICS))
-def test_a_gallery_of_half_precision_takes_queries_of_single(metric):
+def test_a_float16_gallery_accepts_float32_queries(metric):
     random = np.random.default_rng(4)
     query = random.normal(size=(6, 20)).astype(np.float32)
     gallery = random.normal(size=(90, 20)).astype(np.float16)

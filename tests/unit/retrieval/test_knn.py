@@ -1,4 +1,4 @@
-"""Naming a person by its nearest images."""
+"""Classification of queries by their nearest images."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from reidray.retrieval import knn_classify
 
 
-def crowd(seed=0):
+def labelled_features(seed=0):
     random = np.random.default_rng(seed)
     ids = [random.integers(0, 15, n) for n in (60, 300)]
     features = [
@@ -18,8 +18,8 @@ def crowd(seed=0):
 
 
 @pytest.mark.parametrize(("k", "weights"), [(1, "uniform"), (5, "distance"), (300, "distance")])
-def test_the_vote_is_that_of_scikit_learn(k, weights):
-    query, gallery, _, gallery_ids = crowd()
+def test_the_vote_equals_that_of_scikit_learn(k, weights):
+    query, gallery, _, gallery_ids = labelled_features()
     other = KNeighborsClassifier(k, weights=weights, algorithm="brute").fit(gallery, gallery_ids)
     named = knn_classify(query, gallery, gallery_ids, k=k, weights=weights)
     np.testing.assert_array_equal(named, other.predict(query))
@@ -40,8 +40,8 @@ def test_an_image_at_distance_zero_overrules_many_near_ones():
     assert knn_classify(query, gallery, [3, 5, 5, 5], k=4) == [5]
 
 
-def test_what_is_refused():
-    query, gallery, query_ids, gallery_ids = crowd()
+def test_invalid_arguments_are_named():
+    query, gallery, query_ids, gallery_ids = labelled_features()
     with pytest.raises(
         ValueError, match="`weights` is 'cosine': expected one of uniform, distance"
     ):

@@ -1,4 +1,4 @@
-"""A gallery ranked in parts against the same gallery ranked at once."""
+"""A search in parts against a search of the whole gallery."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ def assert_same(search, best, gallery):
 
 @st.composite
 def split_galleries(draw):
-    """A query, and a gallery in parts of which some may be empty; ties and duplicates everywhere.
+    """Draw a query and a gallery in parts, some of them empty, with frequent ties.
 
     Some parts are so large that their features are scaled, and others beside them are not.
     """
@@ -54,7 +54,7 @@ def split_galleries(draw):
     st.randoms(use_true_random=False),
 )
 @settings(max_examples=150)
-def test_neither_the_split_nor_the_order_of_arrival_changes_a_bit(split, k, metric, random):
+def test_results_have_the_same_bits_for_any_split_and_order_of_the_parts(split, k, metric, random):
     query, parts = split
     search = PartitionedSearch(query, k, metric, memory_mb=64)
     first, found = 0, [search.empty()]
@@ -74,7 +74,7 @@ def test_neither_the_split_nor_the_order_of_arrival_changes_a_bit(split, k, metr
 
 
 @pytest.mark.parametrize("lengths", [[100], [1] * 100, [31, 2, 0, 60, 7], [33, 67]])
-def test_arrays_of_any_length_are_ranked_in_batches_of_the_memory_given(lengths):
+def test_arrays_of_any_length_are_searched_in_batches_that_fit_in_memory(lengths):
     random = np.random.default_rng(0)
     query, gallery = (random.normal(size=(n, 2048)).astype(np.float32) for n in (5, 100))
     gallery[40:60] = gallery[20:40]
@@ -95,7 +95,7 @@ def test_any_dtype_ranks_as_its_float32_values(dtype):
     assert_same(search, search.search_arrays([lists(gallery)])[0], gallery.astype(np.float32))
 
 
-def test_keys_with_one_root_stay_apart():
+def test_keys_with_equal_roots_are_not_ties():
     search = PartitionedSearch(np.zeros((1, 1), np.float32), 2, "euclidean", memory_mb=1)
     above = np.nextafter(1, 2)
     assert np.sqrt(above) == 1

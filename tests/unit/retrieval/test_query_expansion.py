@@ -15,7 +15,7 @@ def people(seed, persons=20, images=8, size=16, noise=1.1):
 
 
 @pytest.mark.parametrize("alpha", [0.0, 3.0])
-def test_queries_become_the_weighted_mean_of_what_they_found(alpha):
+def test_expanded_queries_are_weighted_means_of_their_neighbours(alpha):
     query, gallery, *_ = people(0)
     unit_query, unit_gallery = (
         x / np.linalg.norm(x, axis=1, keepdims=True) for x in (query, gallery)
@@ -45,12 +45,12 @@ def test_a_second_search_finds_more_of_each_person():
     assert after.mean_ap > before.mean_ap + 0.02
 
 
-def test_what_points_away_has_no_weight():
+def test_images_at_an_obtuse_angle_have_no_weight():
     query, gallery = np.float32([[1, 0]]), np.float32([[-1, 0], [-1, 0.1]])
     assert (expand_queries(query, gallery, alpha=0) == query).all()
 
 
-def test_a_wrong_argument_is_named():
+def test_an_invalid_argument_is_named():
     query, gallery, *_ = people(2)
     with pytest.raises(ValueError, match="`alpha` is -1"):
         expand_queries(query, gallery, alpha=-1)

@@ -9,7 +9,7 @@ from reidray.retrieval import Reranking, rerank, top_k
 
 
 def people(seed, persons=8, images=6, size=16):
-    """Features that lie near their person's, and the persons."""
+    """Return features near the centre of their person, and person ids."""
     rng = np.random.default_rng(seed)
     ids = np.repeat(np.arange(persons), images)
     features = rng.normal(size=(persons, size))[ids] + 0.8 * rng.normal(size=(len(ids), size))
@@ -17,7 +17,7 @@ def people(seed, persons=8, images=6, size=16):
 
 
 def dense_rerank(query, gallery, k1, k2, weight):
-    """All re-ranked distances, by the formulas of the paper on whole matrices."""
+    """Return all re-ranked distances, by the formulas of the paper on whole matrices."""
     joint = np.concatenate([query, gallery]).astype(np.float64)
     squared = ((joint[:, None] - joint[None]) ** 2).sum(axis=2)
     original = squared / squared.max(axis=1, keepdims=True)
@@ -49,7 +49,7 @@ def dense_rerank(query, gallery, k1, k2, weight):
     k2=st.integers(1, 6),
     weight=st.floats(0, 1),
 )
-def test_distances_are_those_of_whole_matrices(seed, k1, k2, weight):
+def test_distances_equal_those_of_whole_matrices(seed, k1, k2, weight):
     features, _ = people(seed)
     query, gallery = features[::6], np.delete(features, np.s_[::6], axis=0)
     k2 = min(k1, k2)
@@ -67,13 +67,13 @@ def test_a_small_budget_changes_nothing():
     assert (whole[1] == blocks[1]).all()
 
 
-def test_the_original_distance_alone_ranks_as_top_k():
+def test_lambda_of_one_ranks_as_top_k():
     features, _ = people(2)
     reranked = rerank(features[:9], features[9:], 10, k1=5, k2=2, lambda_value=1)
     assert (reranked[1] == top_k(features[:9], features[9:], 10)[1]).all()
 
 
-def test_neighbours_of_neighbours_make_the_ranking_better():
+def test_reranking_improves_a_ranking_of_clusters():
     features, ids = people(3, persons=30, images=10)
     query = np.arange(0, len(ids), 10)
     gallery = np.delete(np.arange(len(ids)), query)
@@ -103,7 +103,7 @@ def test_tensors_come_back_as_tensors():
         ({"metric": "hamming"}, "metric"),
     ],
 )
-def test_a_wrong_argument_is_named_with_what_was_expected(arguments, complaint):
+def test_an_invalid_argument_is_named_with_the_expected_value(arguments, complaint):
     features, _ = people(5)
     with pytest.raises(ValueError, match=complaint):
         rerank(features[:8], features[8:], **({"k": 5} | arguments))
