@@ -1,4 +1,4 @@
-"""The Ray cluster that `up` brings up on this machine: its record, its token, its processes."""
+"""Record, reach and end the Ray cluster that `up` starts on this machine."""
 
 import contextlib
 import importlib.util
@@ -19,12 +19,12 @@ from reidray.errors import UserError
 
 
 class ClusterError(Exception):
-    """The cluster did not do what it should, through no mistake of the user's: exit status 1."""
+    """Report a failure of the cluster that is no mistake of the user: exit status 1."""
 
 
 @dataclass(frozen=True)
 class LocalCluster:
-    """What `up` started on this machine, as it is written down for the other commands."""
+    """Hold what `up` started on this machine, as the record keeps it for the other commands."""
 
     address: str
     """HOST:PORT of the head."""
@@ -32,13 +32,13 @@ class LocalCluster:
     """URL of the dashboard and the job API; None on a machine that joined."""
     token_file: str
     temp_dir: str
-    """Ray's own folder: sessions, logs, sockets and the uploaded working directories."""
+    """Folder of Ray: sessions, logs, sockets and the uploaded working directories."""
     processes: tuple[tuple[int, float], ...]
     """(pid, start time in seconds) of the processes that were started."""
 
     @property
     def settings(self) -> dict[str, str]:
-        """Environment variables with which any Ray program reaches this cluster."""
+        """Return the environment variables with which any Ray program reaches this cluster."""
         settings = ray_settings(self.address, self.token_file)
         settings["RAY_ADDRESS"] = self.address
         if self.dashboard:
@@ -46,7 +46,7 @@ class LocalCluster:
         return settings
 
     def living(self) -> list[Any]:
-        """Those of the recorded processes that still run, as psutil's, the parent of all first.
+        """Return the recorded processes that still run, the parent of all first.
 
         A pid alone proves nothing, since the system gives it to another process in time; the
         start time tells the two apart.
@@ -62,7 +62,7 @@ class LocalCluster:
         return living
 
     def save(self) -> None:
-        """Write the record, and beside it a file for `source` with the settings."""
+        """Write the record, and a file of settings for `source`."""
         exports = [f"export {name}={value}" for name, value in self.settings.items()]
         write_private(env_path(), "\n".join(["unset RAY_AUTH_TOKEN", *exports]) + "\n")
         write_private(record_path(), json.dumps(asdict(self)) + "\n")
@@ -82,7 +82,7 @@ class LocalCluster:
 
 
 def state_folder() -> Path:
-    """Where the record, the token and the log lie, readable by this user alone."""
+    """Return the folder of the record, the token and the log, which only this user can read."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     folder = Path(base) / "reidray" / "cluster"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -90,22 +90,22 @@ def state_folder() -> Path:
 
 
 def record_path() -> Path:
-    """The record that `up` writes and `down` removes."""
+    """Return the path of the record that `up` writes and `down` removes."""
     return state_folder() / "cluster.json"
 
 
 def env_path() -> Path:
-    """The file to `source` before a Ray command of one's own."""
+    """Return the path of the file to `source` before a Ray command."""
     return state_folder() / "env"
 
 
 def own_token_path() -> Path:
-    """The token that `up` makes where none is given."""
+    """Return the path of the token that `up` makes if no token is given."""
     return state_folder() / "token"
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write `path` whole and with mode 0600 from its first byte."""
+    """Write a whole file that has mode 0600 from its first byte."""
     staged = path.with_name(path.name + ".new")
     staged.unlink(missing_ok=True)
     with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -114,7 +114,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def recorded_cluster() -> LocalCluster | None:
-    """The cluster that was written down here, dead or alive."""
+    """Return the recorded cluster, whether or not it still runs; None without a record."""
     if not record_path().is_file():
         return None
     record = json.loads(record_path().read_text())
@@ -123,7 +123,7 @@ def recorded_cluster() -> LocalCluster | None:
 
 
 def running_cluster() -> LocalCluster:
-    """The cluster that is up here.
+    """Return the cluster that runs on this machine.
 
     Raises:
         UserError: none is up, or it has died.
@@ -148,7 +148,7 @@ def is_loopback(host: str) -> bool:
 
 
 def ray_settings(address: str, token_file: str) -> dict[str, str]:
-    """Environment variables for a Ray process of, or one that talks to, the head at `address`."""
+    """Return the environment variables of a Ray process that belongs or talks to a head."""
     settings = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": token_file}
     # Every machine of the cluster has the environment; under `uv run` Ray would install it again.
     settings["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
@@ -160,7 +160,7 @@ def ray_settings(address: str, token_file: str) -> dict[str, str]:
 
 
 def read_token(token_file: str) -> str:
-    """The token in `token_file`.
+    """Return the token in `token_file`.
 
     Raises:
         UserError: it is missing, empty, or readable by other users.
@@ -177,7 +177,7 @@ def read_token(token_file: str) -> str:
 
 
 def ask(dashboard: str, token_file: str, path: str) -> Any:
-    """The JSON answer of the dashboard to a GET of `path`.
+    """Return the JSON answer of the dashboard to a GET of `path`.
 
     Raises:
         UserError: nothing answers there, or the token is not the cluster's.
@@ -200,7 +200,7 @@ def ask(dashboard: str, token_file: str, path: str) -> Any:
 
 
 def load_psutil() -> Any:
-    """The psutil that lies inside Ray, without importing Ray.
+    """Return the psutil inside Ray without importing Ray.
 
     Ray reads its settings as it is imported, so `submit` must not import it before they are set.
     """
@@ -214,7 +214,7 @@ def load_psutil() -> Any:
 
 
 def end_processes(processes: list[Any]) -> None:
-    """End these processes and their children: asked first, then killed.
+    """End these processes and their children: ask them first, then kill them.
 
     Raises:
         ClusterError: some outlived even that.

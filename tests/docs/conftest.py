@@ -57,8 +57,11 @@ def inputs(tmp_path_factory):
 
 
 def lay_out_as_market(drawn, folder):
+    """Copy the crops to the folders of Market-1501; one person of the test part is number 17."""
     people = (drawn / "truth" / "people.csv").read_text().splitlines()[1:]
     test = dict(line.split(",", 1) for line in people)
+    last = max(int(line.split(",")[0]) for line in test.values())
+    numbers = {last: 17, 17: last}
     for path in sorted(drawn.rglob("*.jpg")):
         name = path.relative_to(drawn).as_posix()
         if name.startswith("train/"):
@@ -68,7 +71,8 @@ def lay_out_as_market(drawn, folder):
             person, camera = test[name].split(",")
             camera, frame = f"c{camera}", path.stem
             part = "query" if name.startswith("queries/") else "bounding_box_test"
-        target = folder / part / f"{int(person):04d}_{camera}s1_{int(frame) % 10**6:06d}_00.jpg"
+        number = numbers.get(int(person), int(person))
+        target = folder / part / f"{number:04d}_{camera}s1_{int(frame) % 10**6:06d}_00.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
 

@@ -34,7 +34,7 @@ RUNS_CODE = {
 """Modules and functions that do."""
 
 ONE_THAT_MUST = {
-    ("reidray/tuning/sweep.py", name)
+    ("reidray/tuning/tuner.py", name)
     for name in ("ray.tune.Tuner.restore", "pickle", "pickle.UnpicklingError")
 }
 """Ray Tune keeps a sweep as pickles; `jobs/tune.py --resume` says so, and catches their error."""
