@@ -74,6 +74,6 @@ def test_a_training_reads_from_the_root_and_through_the_links_it_is_told(told, t
 
 def test_a_comparison_reads_from_the_root_and_through_the_links_it_is_told(told, tmp_path):
     images = read_comparison_data(CompareConfig(**told, output=str(tmp_path / "out"), pca=(4,)))
-    names = [name for labels in images.sets for name in labels.names]
+    names = [name for labels in images.sets.values() for name in labels.names]
     assert not decode_files(images.location, names, (32, 16)).bad
     assert images.dataset["layout"] == "manifest"
