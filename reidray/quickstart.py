@@ -1,4 +1,4 @@
-"""The whole way once, on drawn people: demo set, training, scoring, figures against the truth."""
+"""Run all steps on synthetic people: demo set, training, scoring and evaluation."""
 
 import csv
 import logging
@@ -29,6 +29,16 @@ from reidray.training.runs.training_run import TrainingRun
 log = logging.getLogger("reidray")
 
 PCA_SIZE = (64, 32)
+"""Height and width of the crops that the PCA baseline compares."""
+
+SHOWN_METRICS = (
+    "mean_ap",
+    "rank1",
+    "rank5",
+    "rank10",
+    "attribute_accuracy",
+    "attribute_majority",
+)
 
 
 def run_quickstart(
@@ -37,16 +47,17 @@ def run_quickstart(
     session: AbstractContextManager[None],
     folder: Path,
 ) -> dict[str, Any]:
-    """Draw a set, train on it, score its test part and say how good that is.
+    """Draw a demo set, train on it, score its test images and evaluate the scores.
 
     Args:
-        config: the seed and the workers.
-        training: how to train; data, output, seed and workers are filled in.
-        session: a connection to Ray, opened after the set is drawn.
-        folder: where it goes.
+        config: seed and number of workers.
+        training: configuration of the training. The function fills in data, output, seed and
+            workers.
+        session: connection to Ray, which the function opens once the set is drawn.
+        folder: folder of the results.
 
     Returns:
-        Folders, figures and seconds of each part.
+        Paths of the results, metrics, and the seconds of each step.
 
     Raises:
         UserError: a folder cannot be written, or the cluster is too small.
@@ -64,64 +75,63 @@ def run_quickstart(
     experiment = build_experiment(training)
     with session:
         training_started = time.time()
-        trained = train_experiment(experiment, started=training_started)
+        training_run = train_experiment(experiment, started=training_started)
         scoring_started = time.time()
         seconds["train"] = scoring_started - training_started
         run_nightly(
             ScoreConfig(
-                model=trained.model,
+                model=training_run.model,
                 queries=str(data / "queries"),
                 gallery=str(data / "test"),
                 output=str(scores),
             )
         )
         seconds["score"] = time.time() - scoring_started
-    figures = _judge(data, scores)
+    metrics = _evaluate_scores(data, scores)
     with Activity("comparing with PCA of the pixels"):
-        pca = pca_rank1(data)
-    _advise(figures, pca, trained, scores, data)
+        pca_rank1 = evaluate_pca(data)
+    _log_results(metrics, pca_rank1, training_run, scores, data)
     return {
         "data": str(data),
         "run": str(run),
-        "model": trained.model,
-        "report": trained.report,
+        "model": training_run.model,
+        "report": training_run.report,
         "ranking": str(scores / RANKING_FILE),
         "attributes": str(scores / ATTRIBUTE_FILE),
-        **{name: round(value, 4) for name, value in figures.items()},
-        "pca_rank1": round(pca, 4),
+        **{name: round(value, 4) for name, value in metrics.items()},
+        "pca_rank1": round(pca_rank1, 4),
         "parts": {name: round(value, 1) for name, value in seconds.items()},
     }
 
 
-def pca_rank1(data: Path) -> float:
-    """Rank-1 of principal components of the pixels on the demo set's test part."""
+def evaluate_pca(data: Path) -> float:
+    """Return the rank-1 of a PCA of the pixels on the test images of a demo set."""
     location = Location(str(data))
+    names = {part: list_images(location.join(part)) for part in ("train", "queries", "test")}
     crops = {
-        part: decode_files(
-            location, [f"{part}/{name}" for name in list_images(location.join(part))], PCA_SIZE
-        ).crops
-        for part in ("train", "queries", "test")
+        part: decode_files(location, [f"{part}/{name}" for name in names[part]], PCA_SIZE).crops
+        for part in names
     }
     with (data / "truth" / "people.csv").open(newline="") as file:
         person_of = {row["file"]: int(row["person"]) for row in csv.DictReader(file)}
-    people = {
-        part: np.array([person_of[f"{part}/{name}"] for name in list_images(location.join(part))])
+    person_ids = {
+        part: np.array([person_of[f"{part}/{name}"] for name in names[part]])
         for part in ("queries", "test")
     }
     baseline = PCABaseline.fit(crops["train"])
-    metrics = evaluate(
+    ranking = evaluate(
         baseline.embed(crops["queries"]),
         baseline.embed(crops["test"]),
-        people["queries"],
-        people["test"],
+        person_ids["queries"],
+        person_ids["test"],
         protocol="all",
     )
-    return float(metrics.cmc[0])
+    return float(ranking.cmc[0])
 
 
-def _judge(data: Path, scores: Path) -> dict[str, float]:
-    """The figures that matter of the scores against the known truth."""
-    figures = evaluate_ranking_files(
+def _evaluate_scores(data: Path, scores: Path) -> dict[str, float]:
+    """Return the metrics of the score files against the truth of the demo set."""
+    metrics = evaluate_ranking_files(
         EvaluateConfig(
             ranking=str(scores / RANKING_FILE),
             truth=str(data / "truth" / "reid_truth.json"),
@@ -129,14 +139,17 @@ def _judge(data: Path, scores: Path) -> dict[str, float]:
             attributes_truth=str(data / "truth" / "classification_truth.csv"),
         )
     ).metrics
-    wanted = ("mean_ap", "rank1", "rank5", "rank10", "attribute_accuracy", "attribute_majority")
-    return {name: figures[name] for name in wanted}
+    return {name: metrics[name] for name in SHOWN_METRICS}
 
 
-def _advise(
-    figures: dict[str, float], pca: float, trained: TrainingRun, scores: Path, data: Path
+def _log_results(
+    metrics: dict[str, float],
+    pca_rank1: float,
+    training_run: TrainingRun,
+    scores: Path,
+    data: Path,
 ) -> None:
-    """What came out, and what to do next."""
+    """Log the metrics, the paths of the results, and commands for the next steps."""
     log.info(
         "\nOn %s, people the network never saw:\n"
         "  Rank-1 %.3f, mAP %.3f (PCA of the pixels: Rank-1 %.3f)\n"
@@ -147,15 +160,15 @@ def _advise(
         "  uv run jobs/score_nightly.py --model %s \\\n"
         "    --queries %s --gallery %s --output scores",
         data / "queries",
-        figures["rank1"],
-        figures["mean_ap"],
-        pca,
-        figures["attribute_accuracy"],
-        figures["attribute_majority"],
-        trained.report,
+        metrics["rank1"],
+        metrics["mean_ap"],
+        pca_rank1,
+        metrics["attribute_accuracy"],
+        metrics["attribute_majority"],
+        training_run.report,
         scores / RANKING_FILE,
         scores / ATTRIBUTE_FILE,
-        trained.model,
+        training_run.model,
         data / "queries",
         data / "test",
     )

@@ -16,27 +16,27 @@ DATA_FOLDER, RUN_FOLDER, SCORES_FOLDER = "data", "run", "scores"
 
 @contextmanager
 def claim_folder(name: str | None) -> Iterator[Path]:
-    """Choose the folder of a quickstart, and keep every other job from writing it.
+    """Yield the folder of a quickstart, and keep every other job from writing it.
 
     Args:
-        name: of the folder; by default a new one under runs/.
+        name: path of the folder; by default a new one under `runs/`.
 
     Raises:
-        UserError: another job is writing it, or it is not what it should be.
+        UserError: another job is writing the folder, or it holds other files.
     """
     if name is None:
         name = time.strftime(f"runs/quickstart-%Y%m%d-%H%M%S-{os.getpid()}")
     folder = Path(name)
     with RunDirectory.at(str(folder)).claimed():
-        check_quickstart_places(folder)
+        check_quickstart_folder(folder)
         yield folder
 
 
-def check_quickstart_places(folder: Path) -> None:
-    """Refuse a folder in which the quickstart could not write its parts.
+def check_quickstart_folder(folder: Path) -> None:
+    """Check that the quickstart can write its data, its run and its scores into a folder.
 
     Raises:
-        UserError: says what is wrong with which.
+        UserError: names the part that it cannot write, and why.
     """
     check_demo_folder(folder / DATA_FOLDER)
     RunDirectory.at(str(folder / RUN_FOLDER)).check_new("start again in a new `output`")

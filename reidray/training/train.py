@@ -34,8 +34,9 @@ def train(
         config: a `TrainReidConfig` or `TrainMultitaskConfig`.
         resume: run directory of a training to continue with the same configuration; by default
             the training is new.
-        sources: sources of the values of `config`. The values that no user set are adapted to the
-            data. Without sources only missing values are filled in.
+        sources: sources of the values of `config`; by default the arguments of `config` are the
+            user's. Values that the user did not set, such as those of a recipe, are adapted to the
+            data.
         ray_address: `local` starts Ray in this process, and `auto` or HOST:PORT joins a cluster;
             by default the address in RAY_ADDRESS, or else `local`.
         verbose: whether Ray's own messages are shown.
@@ -49,11 +50,12 @@ def train(
 
     Example:
         >>> import reidray
-        >>> config = reidray.TrainReidConfig(data="CROPS", epochs=20)  # doctest: +SKIP
+        >>> config = reidray.TrainReidConfig(data="CROPS", recipe="demo")  # doctest: +SKIP
         >>> run = reidray.train(config)  # doctest: +SKIP
         >>> model = reidray.load_model(run.model)  # doctest: +SKIP
     """
     started = time.time() if started is None else started
+    sources = sources or Sources(overrides=config.given_keys())
     check_training_inputs(config)
     with claim_run(config, resume) as run:  # before PyTorch and Ray load
         with Activity("loading PyTorch and Ray", delay=SHOW_AFTER_SECONDS):

@@ -216,8 +216,8 @@ def test_workers_that_the_cluster_cannot_place_are_refused_with_what_it_has():
     with pytest.raises(UserError, match="1 workers need a GPU each and the cluster has 0"):
         plan_workers(1, "yes")
     assert plan_workers(2, "no").cpus == 1
-    assert plan_workers(2, "no").held == {"CPU": 1}
-    assert plan_workers(2, "no", streams=True).held == {"CPU": 0.5}
+    assert plan_workers(2, "no").reserved == {"CPU": 1}
+    assert plan_workers(2, "no", streams=True).reserved == {"CPU": 0.5}
 
 
 def records_of(uri):
