@@ -1,4 +1,4 @@
-"""What the scoring, evaluation and forgetting jobs may be told."""
+"""Configurations of the nightly run, of the evaluation and of the deletion of embeddings."""
 
 import math
 import re
@@ -10,38 +10,39 @@ from typing import Literal
 Metric = Literal["euclidean", "cosine"]
 STALL_MINUTES = 15.0
 MAX_RANKS = 1_000_000
-"""Of a match curve."""
+"""Longest cumulative match curve."""
 
 ProtocolName = Literal["market1501", "all", "single_shot", "cuhk03"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig:
-    """A night's scoring.
+    """Configure a nightly run.
 
     Attributes:
         model: model directory, RUN/model of a training run.
         queries: folder or s3:// URI of the query images.
         gallery: folder or s3:// URI of the gallery images.
-        output: folder or s3:// URI to write; an earlier night's is replaced in one step.
-        store: folder or s3:// URI where embeddings are kept, so that the next night embeds only
-            what is new; by default none is kept.
-        full: embed every image anew, and replace what the store holds of this model.
+        output: folder or s3:// URI of the files; it replaces the output of an earlier run in one
+            step.
+        store: folder or s3:// URI that keeps the embeddings, so that the next run embeds only new
+            images; by default the run keeps none.
+        full: embed every image again, and replace what the store holds of this model.
         follow_links: read images that links out of either folder lead to.
-        top_k: gallery images to name for each query.
-        metric: distance between embeddings; by default the one the model was validated with.
-        max_distance: images farther from a query than this are not named, so that a query of
-            somebody unknown has none; jobs/evaluate.py --false-accept-rate finds a good one.
+        top_k: number of gallery images to name for each query.
+        metric: distance between embeddings; by default the metric of the model's validation.
+        max_distance: largest distance of a gallery image that a query names, so that a query of
+            an unknown person names none; jobs/evaluate.py --false-accept-rate finds a good value.
         distractor_scores: also write distractors.csv: for each gallery image two scores that rise
             with the likelihood that it shows no person.
-        max_distractor_score: gallery images with a higher distractor_score are not ranked; the time
-            to score grows with the square of the gallery.
+        max_distractor_score: leave gallery images with a higher distractor_score out of the
+            ranking; the time grows with the square of the gallery.
         max_bad: share of the images of either folder that may fail to decode.
         keep_missing: give a gallery image that does not decode a row of -1 among the attributes.
-        num_workers: embedding processes; by default one for each GPU, or each CPU.
+        num_workers: number of embedding processes; by default one for each GPU, or each CPU.
         use_gpu: auto takes GPUs where the cluster has them.
-        stall_timeout: minutes without an answer after which an embedding process is started again,
-            on another machine where there is one; at the fifth time the job ends.
+        stall_timeout: minutes without an answer after which an embedding process is replaced, on
+            another machine where there is one; the fifth time ends the job.
     """
 
     model: str
@@ -64,55 +65,55 @@ class ScoreConfig:
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
-            raise ValueError("top-k must be 1 or more")
+            raise ValueError("`top_k` must be 1 or more")
         for name in ("max_distance", "max_distractor_score"):
             if math.isnan(getattr(self, name) or 0):
-                raise ValueError(f"{name.replace('_', '-')} must be a number")
-        _check_shared(self.max_bad, self.num_workers, self.stall_timeout)
+                raise ValueError(f"`{name}` must be a number")
+        _check_embedding(self.max_bad, self.num_workers, self.stall_timeout)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Judge a ranking, attributes, two files of features, or a model on a labelled set.
+    """Configure the evaluation of a ranking, of attributes, of features or of a model.
 
     Attributes:
-        ranking: reid_test.txt to judge, with truth or gallery.
-        truth: which gallery names are correct for each query: a JSON object, query name to a list
-            of names, or lines of the form of a ranking.
-        gallery: in place of truth, the gallery whose file names tell person and camera.
-        attributes: classification_test.csv to judge.
-        attributes_truth: file of the same form that holds the right answers.
+        ranking: reid_test.txt to evaluate, with truth or gallery.
+        truth: correct gallery names of each query: a JSON object, query name to a list of names,
+            or lines of the form of a ranking.
+        gallery: in place of truth, the gallery whose file names hold person and camera.
+        attributes: classification_test.csv to evaluate.
+        attributes_truth: file of the same form with the correct attributes.
         query_features: .npz or .parquet file of the queries' features, with gallery_features.
-        gallery_features: such a file of the gallery's.
-        model: model directory to judge, with data.
+        gallery_features: .npz or .parquet file of the gallery's features.
+        model: model directory to evaluate, with data.
         data: folder or s3:// URI of a set with query and gallery, or a CSV or Parquet manifest.
-        output: folder or s3:// URI for the figures, a table of the queries and a plot of the CMC.
-        max_rank: length of the CMC that output holds.
-        protocol: market1501 leaves out what the query's own camera saw, cuhk03 also draws one
+        output: folder or s3:// URI for the metrics, a table of the queries and a plot of the CMC.
+        max_rank: length of the CMC in the output.
+        protocol: market1501 leaves out what the query's own camera took, cuhk03 also draws one
             image per person, single_shot has one image per person, all leaves nothing out; by
             default single_shot where the gallery has one image per person, else market1501 where
             every image has a camera and a query a match in another one, else all. A truth file
-            says itself what is right.
-        metric: distance between features; by default the one the model was validated with, and
+            holds the matches itself.
+        metric: distance between features; by default the metric of the model's validation, and
             euclidean for feature files.
         ap_rule: average precision by the standard rule, which is the default, or by the older
             trapezoid rule.
         unmatched: skip, the default, leaves queries without a match out; zero counts them as 0.
-        rerank: re-rank by k-reciprocal neighbours before judging.
-        false_accept_rate: also find the distance within which a query of somebody who is not in
-            the gallery is given a name this often, and how often the right person then is.
-        distractor_scores: also say how well the scores of score_nightly's distractors.csv tell
-            distractors (person 0) and junk (person -1) from people; takes as long as to rank the
-            gallery for each of its own images.
-        layout: how the data is laid out; auto recognises it.
-        root: folder or s3:// URI where the paths of a manifest begin; by default the one that its
-            metadata name, or its own folder.
+        rerank: re-rank by k-reciprocal neighbours before the evaluation.
+        false_accept_rate: also find the distance within which a query of a person who is not in
+            the gallery gets a name this often, and how often the right person then does.
+        distractor_scores: also measure how well the scores of score_nightly's distractors.csv tell
+            distractors (person 0) and junk (person -1) from people; takes as long as a ranking of
+            the gallery for each of its own images.
+        layout: layout of the data; auto recognises it.
+        root: folder or s3:// URI where the paths of a manifest begin; by default the folder that
+            its metadata name, or its own folder.
         follow_links: read images that links out of the data, or the gallery, lead to.
         max_bad: share of the images of either split that may fail to decode.
-        num_workers: embedding processes; by default one for each GPU, or each CPU.
+        num_workers: number of embedding processes; by default one for each GPU, or each CPU.
         use_gpu: auto takes GPUs where the cluster has them.
-        stall_timeout: minutes without an answer after which an embedding process is started again,
-            on another machine where there is one; at the fifth time the job ends.
+        stall_timeout: minutes without an answer after which an embedding process is replaced, on
+            another machine where there is one; the fifth time ends the job.
     """
 
     ranking: str | None = None
@@ -142,49 +143,48 @@ class EvaluateConfig:
     stall_timeout: float = STALL_MINUTES
 
     def __post_init__(self) -> None:
-        _check_shared(self.max_bad, self.num_workers, self.stall_timeout)
+        _check_embedding(self.max_bad, self.num_workers, self.stall_timeout)
         if not 1 <= self.max_rank <= MAX_RANKS:
-            raise ValueError(f"max-rank must lie in 1..{MAX_RANKS}")
+            raise ValueError(f"`max_rank` must lie in 1..{MAX_RANKS}")
         if self.false_accept_rate is not None and not 0 <= self.false_accept_rate < 1:
-            raise ValueError("false-accept-rate must be 0 or more, and less than 1")
+            raise ValueError("`false_accept_rate` must be 0 or more, and less than 1")
         given = {field.name for field in fields(self) if getattr(self, field.name) != field.default}
-        for pair in _TOGETHER:
+        for pair in _PAIRS:
             if len(given & set(pair)) == 1:
-                raise ValueError(f"{_flags(pair, 'and')} belong together: give both")
+                raise ValueError(f"{_join(pair, ' and ')} belong together: give both")
         if "ranking" in given and len(given & {"truth", "gallery"}) != 1:
-            raise ValueError("a ranking needs one truth: give --ranking with --truth or --gallery")
-        for option, companions in _GOES_WITH.items():
+            raise ValueError("a ranking needs one truth: give `ranking` with `truth` or `gallery`")
+        for option, companions in _COMPANIONS.items():
             if option in given and not given & set(companions):
                 raise ValueError(
-                    f"{_flags([option])} goes with {_flags(companions, 'or')}: give one, "
-                    "or leave it out"
+                    f"`{option}` goes with {_join(companions, ' or ')}: give one, or leave it out"
                 )
-        if sum(bool(given & set(judged)) for judged in _JUDGED) != 1:
+        if sum(bool(given & set(subject)) for subject in _SUBJECTS) != 1:
             raise ValueError(
-                "give one thing to judge: --ranking with --truth or --gallery, --attributes with "
-                "--attributes-truth, --query-features with --gallery-features, or --model with "
-                "--data"
+                "give one thing to evaluate: `ranking` with `truth` or `gallery`, `attributes` "
+                "with `attributes_truth`, `query_features` with `gallery_features`, or `model` "
+                "with `data`"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForgetConfig:
-    """Delete embeddings for good: those of an image, of a person, or all made before a day.
+    """Configure the deletion of embeddings: of an image, of a person, or made before a day.
 
-    The images themselves, and files that name them, are not touched: delete these first, or the
-    next night embeds them again.
+    The deletion does not touch the images, nor files that name them. Delete the images first, or
+    the next nightly run embeds them again.
 
     Attributes:
         store: folder or s3:// URI of the embeddings.
-        image: name of an image, as the ranking has it, or its whole address. The same picture
-            under other names is forgotten too.
-        person: who is on the images: the number that their names begin with, as
-            0002_c1s1_000451_03.jpg does, or the name or number of a folder they lie in, within the
-            folder that was scored. A folder below others, which may be a camera's, is given with
-            these, as people/2, or as a whole address. distractors and junk stand for the images
-            whose names begin with 0 and with -1.
+        image: path of an image, as the ranking has it, or its whole address. Images with the same
+            content under other names are deleted too.
+        person: person on the images: the number or name that file names begin with, as in
+            0002_c1s1_000451_03.jpg, or the name or number of a folder within the scored folder. A
+            folder below others, which may be a camera's, is given with these, as people/2, or as a
+            whole address. distractors and junk stand for the images whose names begin with 0 and
+            with -1.
         before: a day, as 2026-11-21 (UTC); embeddings made on earlier days are deleted.
-        dry_run: only say what would be deleted, and change nothing.
+        dry_run: only list what would be deleted, and change nothing.
     """
 
     store: str
@@ -194,48 +194,56 @@ class ForgetConfig:
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        given = [self.image, self.person, self.before]
-        if sum(value is not None for value in given) != 1:
-            raise ValueError("say what to forget: one of --image, --person and --before")
+        values = [self.image, self.person, self.before]
+        if sum(value is not None for value in values) != 1:
+            raise ValueError("say what to forget: one of `image`, `person` and `before`")
         if not (self.image or self.person or self.before or "").strip():
-            raise ValueError(f"{self.kind} is empty: expected what to forget")
+            raise ValueError(f"`{self.kind}` is empty: expected what to forget")
         if self.person is not None and re.fullmatch(r"-1|\+?0+|-0+", self.person.strip()):
             raise ValueError(
-                f"person {self.person.strip()} is nobody in particular: give --image for one "
-                "image, or --person distractors (names that begin with 0), or --person junk (-1)"
+                f"`person` {self.person.strip()} is nobody in particular: give `image` for one "
+                "image, or `person=distractors` (names that begin with 0), or `person=junk` (-1)"
             )
         if self.before is not None:
             _check_past_day(self.before)
 
     @property
     def kind(self) -> str:
-        """What is forgotten, without saying whose."""
+        """Return the kind of the deletion: `image`, `person` or `before`."""
         return next(k for k in ("image", "person", "before") if getattr(self, k) is not None)
 
 
 def _check_past_day(text: str) -> None:
-    """Refuse anything but a day as 2026-11-21, and days to come."""
+    """Check that a text is a day in the form 2026-11-21, and not yet to come.
+
+    Raises:
+        ValueError: it is not.
+    """
     today = datetime.now(UTC).date()
     try:
         day = date.fromisoformat(text) if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII) else None
     except ValueError:
         day = None
     if day is None:
-        raise ValueError(f"before is {text!r}: expected a day such as 2026-11-21")
+        raise ValueError(f"`before` is {text!r}: expected a day such as 2026-11-21")
     if day > today:
         raise ValueError(
-            f"before is {text}, which is yet to come: days are those of UTC, where it is {today}; "
-            "give this day or an earlier one"
+            f"`before` is {text}, which is yet to come: days are those of UTC, where it is "
+            f"{today}; give this day or an earlier one"
         )
 
 
-_JUDGED = (("ranking", "attributes"), ("query_features",), ("model",))
-_TOGETHER = (
+_SUBJECTS = (("ranking", "attributes"), ("query_features",), ("model",))
+"""Fields that name what is evaluated; those of one subject go together."""
+
+_PAIRS = (
     ("attributes", "attributes_truth"),
     ("query_features", "gallery_features"),
     ("model", "data"),
 )
-_GOES_WITH: dict[str, tuple[str, ...]] = {
+"""Fields that need each other."""
+
+_COMPANIONS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("truth", "gallery"), ("ranking",)),
     **dict.fromkeys(("output", "max_rank"), ("ranking", "query_features", "model")),
     "protocol": ("query_features", "model", "gallery"),
@@ -251,17 +259,22 @@ _GOES_WITH: dict[str, tuple[str, ...]] = {
         ("layout", "root", "max_bad", "num_workers", "use_gpu", "stall_timeout"), ("model",)
     ),
 }
+"""Fields that make sense only with one of others."""
 
 
-def _flags(options: Sequence[str], joint: str = "") -> str:
-    """Options as they are typed: `--model or --data`."""
-    return f" {joint} ".join(f"--{option.replace('_', '-')}" for option in options)
+def _join(names: Sequence[str], separator: str) -> str:
+    return separator.join(f"`{name}`" for name in names)
 
 
-def _check_shared(max_bad: float, num_workers: int | None, stall_timeout: float) -> None:
+def _check_embedding(max_bad: float, num_workers: int | None, stall_timeout: float) -> None:
+    """Check the fields that every job that embeds has.
+
+    Raises:
+        ValueError: one is out of its range.
+    """
     if not 0 < stall_timeout < math.inf:
-        raise ValueError("stall-timeout must be above 0 minutes")
+        raise ValueError("`stall_timeout` must be above 0 minutes")
     if not 0 <= max_bad <= 1:
-        raise ValueError("max-bad must lie in 0..1")
+        raise ValueError("`max_bad` must lie in 0..1")
     if num_workers is not None and num_workers < 1:
-        raise ValueError("num-workers must be 1 or more")
+        raise ValueError("`num_workers` must be 1 or more")

@@ -80,7 +80,7 @@ def ground_truth_from_names(
     except ValueError as error:
         # Arguments are not flags here: the labels come from the file names.
         reason = str(error).replace("`", "")
-        raise UserError(f"file names of the ranking and of --gallery: {reason}") from None
+        raise UserError(f"file names of the ranking and of `gallery`: {reason}") from None
     correct, ignored, unmatched = {}, {}, []
     for row, query in enumerate(asked):
         matches = truth.matches(row)
@@ -121,6 +121,6 @@ def _person_and_camera(name: str) -> CropName:
     if found is None:
         raise UserError(
             f"file name {name!r} tells no person and camera as 0002_c1s1_000451_03.jpg does; "
-            "give --truth FILE"
+            "give `truth=FILE`"
         )
     return found

@@ -118,7 +118,7 @@ def evaluate_attributes(
     Raises:
         UserError: the two have no image in common, or names could be paired in two ways.
     """
-    sides = "--attributes", "--attributes-truth"
+    sides = "`attributes`", "`attributes_truth`"
     pairs = pair_names(predicted, truth)
     pairs.check(*sides)
     if not pairs.known_as:

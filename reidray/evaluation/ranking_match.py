@@ -80,7 +80,7 @@ class MatchedRanking:
             lines.append(
                 f"the longest line names {self.longest} of {self.gallery} gallery images, and a "
                 "match beyond its end counts as missed: for the mAP of the whole ranking, which "
-                f"that of the model or its features is, score with --top-k {self.gallery}"
+                f"that of the model or its features is, score with `top_k={self.gallery}`"
             )
         return [f"the ranking was read as `{self.form}`", *lines]
 

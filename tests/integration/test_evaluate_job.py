@@ -96,9 +96,9 @@ def test_what_may_be_asked_for_together(arguments):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ((), "give one thing to judge"),
-        ((*RANKING, *FEATURES), "give one thing to judge"),
-        ((*MODEL, *ATTRIBUTES), "give one thing to judge"),
+        ((), "give one thing to evaluate"),
+        ((*RANKING, *FEATURES), "give one thing to evaluate"),
+        ((*MODEL, *ATTRIBUTES), "give one thing to evaluate"),
         (FEATURES[:2], "--query-features and --gallery-features belong together"),
         (FEATURES[2:], "--query-features and --gallery-features belong together"),
         (MODEL[2:], "--model and --data belong together"),
@@ -115,7 +115,7 @@ def test_what_may_be_asked_for_together(arguments):
         ((*ATTRIBUTES, "--output", "out"), "--output goes with --ranking or --query-features"),
         ((*FEATURES, "--layout", "qut"), "--layout goes with --model"),
         ((*FEATURES, "--truth", "t.json"), "--truth goes with --ranking"),
-        ((*FEATURES, "--max-rank", "0"), "max-rank must lie in 1.."),
+        ((*FEATURES, "--max-rank", "0"), "--max-rank must lie in 1.."),
         ((*FEATURES, "--metric", "manhattan"), "manhattan"),
     ],
 )

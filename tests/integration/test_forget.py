@@ -62,7 +62,7 @@ def left(uri):
     for part in log.find():
         names |= set(log.read(part, read_rows).table["path"].to_pylist())
     for model in ("one", "two"):
-        rows = open_s3(uri, model).rows_of(pa.array(map(digest, PATHS), pa.binary(32)))
+        rows = open_s3(uri, model).find_rows(pa.array(map(digest, PATHS), pa.binary(32)))
         pictures.append({path for path, row in zip(PATHS, rows, strict=True) if row >= 0})
     return names, pictures
 
@@ -341,7 +341,7 @@ def test_the_job_says_what_it_did_and_what_is_wrong_in_one_line(tmp_path):
     before = left(store)
     done = run_job("--store", store, "--person", "-1")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "person -1 is nobody in particular" in done.stderr
+    assert "--person -1 is nobody in particular" in done.stderr
     assert done.stderr.count("\n") == 1
     for asked in ({"image": "."}, {"image": "/"}, {"person": "."}, {"person": "1" * 5000}):
         with pytest.raises(UserError, match="of this name; check the name"):
@@ -385,7 +385,7 @@ def test_a_folder_below_others_is_a_person_s_only_where_it_is_given_with_them(
     kept = {"7/1/d.png", "12/e.png", "7/22/f.png"}
     cameras = {"7/2/a.png", "8/0002/b.png", "9/2/c.png"}
     append(open_s3(store, "one"), sorted(cameras | kept), range(6))
-    with pytest.raises(UserError, match=r"7/2/ may be a person's, .* --person '\*/2' for all"):
+    with pytest.raises(UserError, match=r"7/2/ may be a person's, .* `person='\*/2'` for all"):
         forget(ForgetConfig(store=store, person="2"))
     assert left(store)[0] == cameras | kept
     forget(ForgetConfig(store=store, person=asked))
@@ -414,12 +414,12 @@ NOT_MEANT = {
     ("selector", "value"), [(key, value) for key, values in NOT_MEANT.items() for value in values]
 )
 def test_a_selector_that_would_delete_more_than_was_meant_is_refused(selector, value):
-    with pytest.raises(ValueError, match=rf"^{selector} .*(expected|give)"):
+    with pytest.raises(ValueError, match=rf"^`{selector}` .*(expected|give)"):
         ForgetConfig(store="store", **{selector: value})
 
 
 def test_what_cannot_be_meant_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="one of --image, --person and --before"):
+    with pytest.raises(ValueError, match="one of `image`, `person` and `before`"):
         ForgetConfig(store="store")
     with pytest.raises(UserError, match="is no store of embeddings"):
         forget(ForgetConfig(store=str(tmp_path / "nowhere"), image="x"))

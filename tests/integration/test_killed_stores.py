@@ -40,7 +40,7 @@ def kept(uri, person, model="m"):
     """Count the images of a person that a store has embeddings of."""
     store = EmbeddingStore(PartFolder(Location(uri)), model, SHAPE)
     contents = pa.array(map(digest, names_of(person)), pa.binary(32))
-    return int((store.rows_of(contents) >= 0).sum())
+    return int((store.find_rows(contents) >= 0).sum())
 
 
 def audit(uri):

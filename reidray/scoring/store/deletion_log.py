@@ -1,4 +1,7 @@
-"""The audit of a store: a line for each forget, written as it begins and completed as it ends."""
+"""The deletion log of a store, `forgotten.jsonl`.
+
+A deletion writes a line when it begins, and completes the line when it ends.
+"""
 
 import json
 from collections.abc import Callable
@@ -14,15 +17,15 @@ DELETION_LOG = "forgotten.jsonl"
 
 @dataclass(frozen=True)
 class DeletionRecord:
-    """Record what kind was forgotten, how much of it, and when; not whose it was.
+    """Record the kind, the amount and the times of a deletion, but not the person.
 
     Attributes:
-        when: it was begun.
-        forgot: image, person or before.
-        images: how many files.
-        embeddings: how many embeddings.
-        files: how many parts held them.
-        completed: when a search found nothing of it any more; None where that is to be done yet.
+        when: time when it began.
+        forgot: `image`, `person` or `before`.
+        images: number of image files.
+        embeddings: number of embeddings.
+        files: number of parts that held them.
+        completed: time when a search found nothing of it any more; None before.
     """
 
     when: str
@@ -33,43 +36,44 @@ class DeletionRecord:
     completed: str | None = None
 
 
-def record_deletion(location: Location, entry: DeletionRecord) -> None:
-    """Add an entry, unless it is there already.
+def record_deletion(location: Location, record: DeletionRecord) -> None:
+    """Add a record to the log, unless it is there already.
 
     Raises:
         UserError: another run has begun to write the store.
     """
-    _rewrite(location, lambda entries: entries if _has(entries, entry) else [*entries, entry])
+
+    def add(records: list[DeletionRecord]) -> list[DeletionRecord]:
+        same = ((each.when, each.forgot) == (record.when, record.forgot) for each in records)
+        return records if any(same) else [*records, record]
+
+    _rewrite(location, add)
 
 
 def complete_records(location: Location) -> list[DeletionRecord]:
-    """Complete all entries that are not complete, and return these.
+    """Complete all records that are not complete, and return them.
 
     Raises:
         UserError: another run has begun to write the store.
     """
     now = datetime.now(UTC).isoformat(timespec="microseconds")
-    begun = [entry for entry in _read(location) if entry.completed is None]
-    if begun:
+    incomplete = [record for record in _read(location) if record.completed is None]
+    if incomplete:
         _rewrite(
             location,
-            lambda entries: [
-                entry if entry.completed else replace(entry, completed=now) for entry in entries
+            lambda records: [
+                record if record.completed else replace(record, completed=now) for record in records
             ],
         )
-    return begun
-
-
-def _has(entries: list[DeletionRecord], entry: DeletionRecord) -> bool:
-    return any((each.when, each.forgot) == (entry.when, entry.forgot) for each in entries)
+    return incomplete
 
 
 def _rewrite(
     location: Location, change: Callable[[list[DeletionRecord]], list[DeletionRecord]]
 ) -> None:
     tag = exclusive_files.read_tag(location, DELETION_LOG)
-    entries = _read(location)
-    data = "".join(json.dumps(asdict(entry)) + "\n" for entry in change(entries)).encode()
+    records = change(_read(location))
+    data = "".join(json.dumps(asdict(record)) + "\n" for record in records).encode()
     if tag is None:
         written = exclusive_files.create(location, DELETION_LOG, data)
     else:
@@ -79,20 +83,20 @@ def _rewrite(
 
 
 def _read(location: Location) -> list[DeletionRecord]:
-    """The entries; those of earlier versions were written when they were complete.
+    """Return the records. Earlier versions wrote a record when it was complete.
 
     Raises:
         UserError: the file is damaged.
     """
     if exclusive_files.read_tag(location, DELETION_LOG) is None:
         return []
-    entries = []
+    records = []
     try:
         for line in location.read_bytes(DELETION_LOG).decode().splitlines():
             values = json.loads(line)
-            entries.append(DeletionRecord(**{"completed": values["when"]} | values))
+            records.append(DeletionRecord(**{"completed": values["when"]} | values))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(
             f"{location.join(DELETION_LOG).uri}: is damaged ({error!r}); repair it, or move it away"
         ) from error
-    return entries
+    return records

@@ -1,8 +1,8 @@
-"""Stores of the earlier layout, with names and embeddings in files of their own, become parts.
+"""Convert a store of the earlier layout to parts.
 
-Such a store has `images/day=DAY/*.parquet` and `embeddings/model=ID/day=DAY/*.parquet`. A run that
-was killed left embeddings there that no name belongs to. Nobody can say whose they are, and they
-are removed.
+Such a store has images in `images/day=DAY/*.parquet`, and embeddings in
+`embeddings/model=ID/day=DAY/*.parquet`. A killed run may have left embeddings without an image
+there. Nobody can say who is on them, so the conversion removes them.
 """
 
 import re
@@ -27,21 +27,21 @@ _FILE = re.compile(r"(?:images|embeddings/model=([^/]+))/day=(\d{4}-\d\d-\d\d)/[
 
 @dataclass(frozen=True)
 class LegacyFile:
-    """A file of the earlier layout.
+    """Hold a file of the earlier layout.
 
     Attributes:
-        path: relative to the store.
-        rows: as a part has them.
-        nameless: how many embeddings of it no name belonged to.
+        path: path relative to the store.
+        rows: its contents as rows of a part.
+        num_unnamed: number of its embeddings without an image.
     """
 
     path: str
     rows: PartRows
-    nameless: int = 0
+    num_unnamed: int = 0
 
 
 def read_legacy(location: Location) -> Iterator[LegacyFile]:
-    """Read what a store has in the earlier layout, embeddings first.
+    """Yield the files of the earlier layout, embeddings first.
 
     Raises:
         UserError: a file is damaged.
@@ -58,31 +58,35 @@ def read_legacy(location: Location) -> Iterator[LegacyFile]:
         yield LegacyFile(path, PartRows(table, "", _match(path)[2]))
 
 
-def convert_legacy(location: Location, log: PartFolder) -> int:
-    """Make parts of what a store has in the earlier layout, file by file.
+def convert_legacy(location: Location, parts: PartFolder) -> int:
+    """Convert the files of the earlier layout to parts, one by one.
 
-    A run that is killed meanwhile loses nothing; the next one goes on with the files that are left.
+    A run that is killed meanwhile loses nothing: the next run converts the files that are left.
+
+    Args:
+        location: the store.
+        parts: its parts.
 
     Returns:
-        How many embeddings without a name were removed.
+        The number of embeddings without an image, which are removed.
 
     Raises:
         UserError: a file is damaged, or another run has begun to write the store.
         OSError: the disk or the object store failed.
     """
-    nameless = 0
+    num_unnamed = 0
     for file in read_legacy(location):
         if len(file.rows.table):
-            log.append(file.rows.to_parquet())
+            parts.append(file.rows.to_parquet())
         location.delete_file(file.path)
-        nameless += file.nameless
+        num_unnamed += file.num_unnamed
     if not location.is_remote:
         _remove_empty(Path(location.uri))
-    return nameless
+    return num_unnamed
 
 
 def _named(path: str, table: pa.Table, names: pa.Table) -> LegacyFile:
-    """Embeddings with the latest name of each; a stamp that is empty keeps it from being found."""
+    """Return embeddings with the latest image of each; an empty stamp keeps it from being found."""
     places = pc.index_in(table["content"], value_set=names["content"])
     found = pc.is_valid(places)
     known = names.take(places.filter(found)).select(["folder", "path"])
@@ -96,8 +100,8 @@ def _named(path: str, table: pa.Table, names: pa.Table) -> LegacyFile:
         **{name: table[name] for name in EMBEDDED_COLUMNS},
     }
     model, day = _match(path).groups()
-    nameless = len(places) - len(table)
-    return LegacyFile(path, PartRows(pa.table(columns), model, day), nameless)
+    num_unnamed = len(places) - len(table)
+    return LegacyFile(path, PartRows(pa.table(columns), model, day), num_unnamed)
 
 
 def _files(location: Location, folder: str) -> list[str]:
@@ -120,7 +124,7 @@ def _read(location: Location, path: str, columns: list[str]) -> pa.Table:
         place = table.schema.get_field_index("content")
         return table.set_column(place, "content", table["content"].cast(DIGEST))
     except (pa.ArrowException, KeyError, OSError) as error:
-        if isinstance(error, OSError):  # as Arrow calls damage too: what cannot be read at all?
+        if isinstance(error, OSError):  # Arrow raises it for damage too: can it be read at all?
             location.read_bytes(path)
         reason = " ".join(str(error).split())
         raise UserError(
@@ -130,7 +134,7 @@ def _read(location: Location, path: str, columns: list[str]) -> pa.Table:
 
 
 def _remove_empty(store: Path) -> None:
-    """Remove the folders of the earlier layout of which nothing is left."""
+    """Remove the folders of the earlier layout that are empty."""
     for name in (IMAGES_FOLDER, EMBEDDINGS_FOLDER):
         folders = [*(store / name).rglob("model=*"), *(store / name).rglob("day=*")]
         for folder in [*sorted(folders, reverse=True), store / name]:

@@ -1,9 +1,9 @@
-"""The parts of a store, in the order of their numbers, each of which only one writer can claim.
+"""The numbered parts of a store, on a disk, in a bucket or in a temporary file.
 
-A writer adds a part under the next number. Only one writer can claim a number. A writer that was
+A writer adds a part under the next number, which only one writer can claim. A writer that was
 paused, and does not know that it has lost the lock of the store, finds its next number taken, and
-nothing of what it writes appears. A number is never free again: a part of which nothing is left
-becomes empty.
+nothing that it writes appears. A number is never free again: a part from which everything is
+deleted becomes empty.
 """
 
 import re
@@ -18,23 +18,23 @@ from reidray.errors import UserError
 from reidray.storage.location import Location
 from reidray.storage.locks import exclusive_files
 
-Answer = TypeVar("Answer")
+Content = TypeVar("Content")
 
 PARTS_FOLDER = "parts"
 _DAMAGE = (pa.ArrowException, KeyError, TypeError, ValueError, RecursionError, OSError)
-"""Errors of reading a file that is damaged or is no part."""
+"""Errors that a damaged file, or a file that is no part, causes."""
 
 _PART = re.compile(rf"{PARTS_FOLDER}/([0-9]{{8}})\.parquet")
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a store.
+    """Describe a part of a store.
 
     Attributes:
-        number: its place in the order of writing.
-        size: in bytes; 0 where nothing stays of it.
-        tag: changes whenever the part is rewritten in an object store.
+        number: position in the order of writing.
+        size: bytes; 0 where everything in it is deleted.
+        tag: version in an object store, which changes with every write.
     """
 
     number: int
@@ -43,30 +43,30 @@ class Part:
 
 
 class PartStorage(ABC):
-    """PartStorage that are added one after the other.
+    """Store parts one after the other.
 
     Attributes:
-        uri: where they are, for messages.
+        uri: address of the parts, for messages.
     """
 
     uri: str
 
     @abstractmethod
     def find(self) -> list[Part]:
-        """The parts that hold something, in the order of writing."""
+        """Return the parts that are not empty, in the order of writing."""
 
     @abstractmethod
-    def read(self, part: Part, reader: Callable[[pa.NativeFile], Answer]) -> Answer:
-        """Return what a reader makes of a part.
+    def read(self, part: Part, reader: Callable[[pa.NativeFile], Content]) -> Content:
+        """Return what a function reads from the file of a part.
 
         Raises:
-            UserError: the part is damaged, holds something else, or was emptied meanwhile.
+            UserError: the part is damaged, holds something else, or has become empty.
             OSError: the disk or the object store failed.
         """
 
     @abstractmethod
     def append(self, data: bytes) -> Part:
-        """Add a part, which appears whole.
+        """Add a part in one step.
 
         Raises:
             UserError: another run has begun to write the store.
@@ -75,7 +75,7 @@ class PartStorage(ABC):
 
     @abstractmethod
     def replace(self, part: Part, data: bytes) -> Part:
-        """Put other bytes in the place of those of a part; none leave it empty.
+        """Replace the bytes of a part in one step; no bytes make it empty.
 
         Raises:
             UserError: another run has begun to write the store.
@@ -83,7 +83,7 @@ class PartStorage(ABC):
         """
 
     def taken_over(self) -> UserError:
-        """Return the error for parts that another run has changed."""
+        """Return the error about parts that another run has changed."""
         return UserError(
             f"{self.uri}: another run began to write it, as this one had not been heard of; run it "
             "again"
@@ -91,7 +91,11 @@ class PartStorage(ABC):
 
 
 class PartFolder(PartStorage):
-    """The parts of a store in a folder, on a disk or in an object store."""
+    """Store parts in a folder on a disk or in an object store.
+
+    Attributes:
+        location: the folder of the store.
+    """
 
     def __init__(self, location: Location) -> None:
         self.location, self.uri = location, location.uri
@@ -107,11 +111,11 @@ class PartFolder(PartStorage):
         self._next = max((part.number for part in parts), default=0) + 1
         return [part for part in parts if part.size]
 
-    def read(self, part: Part, reader: Callable[[pa.NativeFile], Answer]) -> Answer:
+    def read(self, part: Part, reader: Callable[[pa.NativeFile], Content]) -> Content:
         """See `PartStorage`."""
         path = _path_of(part.number)
 
-        def read(file: pa.NativeFile) -> Answer:
+        def read(file: pa.NativeFile) -> Content:
             if not file.size():
                 raise self.taken_over()
             return reader(file)
@@ -119,7 +123,7 @@ class PartFolder(PartStorage):
         try:
             return self.location.read_with(path, read)
         except _DAMAGE as error:
-            if isinstance(error, OSError):  # as Arrow calls damage too: what cannot be read at all?
+            if isinstance(error, OSError):  # Arrow raises it for damage too: can it be read at all?
                 self.location.read_bytes(path)
             reason = " ".join(str(error).split())
             raise UserError(
@@ -143,10 +147,10 @@ class PartFolder(PartStorage):
         return replace(part, size=len(data), tag=tag)
 
     def fence(self) -> list[Part]:
-        """Claim a number, so that no earlier writer can add a part any more.
+        """Claim a number, so that no earlier writer can add a part.
 
         Returns:
-            The parts, which only the caller adds to from now on.
+            The parts. From now on only the caller adds parts.
         """
         while True:
             parts = self.find()
@@ -165,36 +169,36 @@ class PartFolder(PartStorage):
 
 
 class TemporaryPartStorage(PartStorage):
-    """PartStorage for one run, in a temporary file."""
+    """Store the parts of one run in a temporary file."""
 
     def __init__(self, file: BinaryIO) -> None:
         """Begin without a part.
 
         Args:
-            file: an empty one, such as `tempfile.TemporaryFile` makes.
+            file: an empty file, such as that of `tempfile.TemporaryFile`.
         """
         self.uri = "the temporary store of this run"
         self._file = file
-        self._places: list[tuple[int, int]] = []
+        self._extents: list[tuple[int, int]] = []
 
     def find(self) -> list[Part]:
         """See `PartStorage`."""
-        return [Part(number, size) for number, (_, size) in enumerate(self._places) if size]
+        return [Part(number, size) for number, (_, size) in enumerate(self._extents) if size]
 
-    def read(self, part: Part, reader: Callable[[pa.NativeFile], Answer]) -> Answer:
+    def read(self, part: Part, reader: Callable[[pa.NativeFile], Content]) -> Content:
         """See `PartStorage`."""
-        start, size = self._places[part.number]
+        start, size = self._extents[part.number]
         self._file.seek(start)
         return reader(pa.BufferReader(self._file.read(size)))
 
     def append(self, data: bytes) -> Part:
         """See `PartStorage`."""
-        self._places.append((0, 0))
-        return self.replace(Part(len(self._places) - 1, 0), data)
+        self._extents.append((0, 0))
+        return self.replace(Part(len(self._extents) - 1, 0), data)
 
     def replace(self, part: Part, data: bytes) -> Part:
         """See `PartStorage`."""
-        self._places[part.number] = (self._file.seek(0, 2), len(data))
+        self._extents[part.number] = (self._file.seek(0, 2), len(data))
         self._file.write(data)
         return Part(part.number, len(data))
 

@@ -1,7 +1,8 @@
-"""Find the images of a person in a store by file names and folders."""
+"""Find the images of a person in a store, by file names and folders."""
 
 import posixpath
 from collections.abc import Sequence
+from unicodedata import normalize
 
 from reidray.data.ids import parse_id_number
 from reidray.data.reading.file_names import parse_crop_name
@@ -9,33 +10,37 @@ from reidray.data.reading.folder_names import is_split_name, parse_camera_folder
 from reidray.errors import UserError
 
 NOBODY = {"distractors": 0, "junk": -1}
-"""Words for the numbers that name nobody in particular."""
+"""Person ids of images that show no particular person, by the word that stands for them."""
 
 
 def find_images_of(person: str, folders: Sequence[str], paths: Sequence[str]) -> list[bool]:
     """Tell which of N images show a person.
 
-    An image shows a person if its file name begins with the person's number or name, or if it lies
-    in a folder that is called so. That folder may lie in folders of splits and cameras. Below any
-    other folder it may be a camera or a day, so that it has to be given with the folders above it,
-    as `people/2`, or as a whole address; `*` stands for any one folder.
+    An image shows a person if its file name begins with the number or the name of the person, or
+    if it lies in a folder with that name. The folder may lie in folders of splits and cameras.
+    Below any other folder it may be a camera or a day: then `person` has the folders above it too,
+    as `people/2`, or is a whole address. `*` stands for any one folder. Names are equal in whatever
+    Unicode form (NFC or NFD) they are written.
 
     Args:
         person: a number, a name, a folder, or one of `NOBODY`.
         folders: N scored folders.
-        paths: N, of the images relative to these.
+        paths: N paths of images, relative to the folders.
 
     Raises:
-        UserError: a folder of this name may be a person's and may be something else.
+        UserError: a folder with this name may be the person's, and may be something else.
     """
-    asked = person.rstrip("/")
-    shows = _lies_in_given if "/" in asked else _shows
-    return [shows(asked, folder, path) for folder, path in zip(folders, paths, strict=True)]
+    wanted = normalize("NFC", person.rstrip("/"))
+    shows = _is_below if "/" in wanted else _shows
+    return [
+        shows(wanted, normalize("NFC", folder), normalize("NFC", path))
+        for folder, path in zip(folders, paths, strict=True)
+    ]
 
 
-def _lies_in_given(given: str, folder: str, path: str) -> bool:
-    """Tell whether an image lies in a folder that is given with the folders above it."""
-    wanted = given.split("/")
+def _is_below(wanted_folder: str, folder: str, path: str) -> bool:
+    """Tell whether an image lies below a folder, which has the folders above it in its name."""
+    wanted = wanted_folder.split("/")
     return any(
         len(names) > len(wanted)
         and all(
@@ -47,10 +52,10 @@ def _lies_in_given(given: str, folder: str, path: str) -> bool:
 
 
 def _shows(person: str, folder: str, path: str) -> bool:
-    """Tell whether an image's file name or folder is called as a person is.
+    """Tell whether the file name or a folder of an image has the name of a person.
 
     Raises:
-        UserError: the folder may be something else than the person's.
+        UserError: the folder may be something else.
     """
     known = parse_crop_name(path)
     if known is not None and _are_same(known.person, person):
@@ -63,7 +68,7 @@ def _shows(person: str, folder: str, path: str) -> bool:
         if _are_same(posixpath.basename(folder.rstrip("/")), person):
             raise UserError(
                 f"person {person!r}: the scored folder {folder} is called so, and may hold other "
-                f"people: give --person {folder.rstrip('/')} if all of it is the person's"
+                f"people: give `person={folder.rstrip('/')}` if all of it is the person's"
             )
         return False
     above = parents[:found]
@@ -72,7 +77,7 @@ def _shows(person: str, folder: str, path: str) -> bool:
     shown, all_shown = "/".join(parents[: found + 1]), "/".join([*"*" * found, parents[found]])
     raise UserError(
         f"person {person!r}: the folder {shown}/ may be a person's, a camera's or a day's: "
-        f"give --person {shown} if it is the person's, or --person '{all_shown}' for all like it"
+        f"give `person={shown}` if it is the person's, or `person='{all_shown}'` for all like it"
     )
 
 

@@ -1,4 +1,4 @@
-"""Every file under a store, old versions too, and which of them a store may keep."""
+"""Find every file of a store, with old versions, and remove those that it must not keep."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from reidray.storage.object_versions import (
 
 _DAY = r"day=\d{4}-\d\d-\d\d"
 _FOLDERS = rf"(parts|images/{_DAY}|embeddings/model=[^/]+/{_DAY})/"
-"""Folders that are a store's own; the last two are those of stores of the earlier layout."""
+"""Folders of a store; the last two are those of the earlier layout."""
 
 _OWN = re.compile(
     rf"parts/[0-9]{{8}}\.parquet|(?!parts/){_FOLDERS}[^/.][^/]*\.parquet"
@@ -30,19 +30,19 @@ _INSIDE = re.compile(_FOLDERS)
 
 @dataclass(frozen=True)
 class StoreFiles:
-    """The files under a store.
+    """Hold the relative paths of the files of a store.
 
     Attributes:
-        own: relative paths of the store's files.
-        temporary: of files that a killed run began to write.
-        others: of files that the store did not write.
-        old: versions of the store's objects that were replaced or deleted.
+        own: files that the store wrote.
+        temporary: files that a killed run began to write.
+        unknown: files that the store did not write.
+        old_versions: versions of the store's objects that were replaced or deleted.
     """
 
     own: tuple[str, ...]
     temporary: tuple[str, ...]
-    others: tuple[str, ...]
-    old: tuple[ObjectVersion, ...]
+    unknown: tuple[str, ...]
+    old_versions: tuple[ObjectVersion, ...]
 
 
 def find_files(location: Location) -> StoreFiles:
@@ -73,13 +73,17 @@ def find_files(location: Location) -> StoreFiles:
     )
 
 
-def check_links(location: Location, others: Sequence[str]) -> None:
-    """Refuse links in the place of a store's own folders.
+def check_links(location: Location, unknown: Sequence[str]) -> None:
+    """Check that the folders of a store are no links.
+
+    Args:
+        location: the store.
+        unknown: `StoreFiles.unknown`.
 
     Raises:
-        UserError: there is one; what it leads to is not searched.
+        UserError: there is a link, whose target would not be searched.
     """
-    for path in others:
+    for path in unknown:
         if _INSIDE.fullmatch(f"{path}/"):
             raise UserError(
                 f"{location.join(path).uri}: is a link, or a file, where a store has a folder, and "
@@ -87,13 +91,17 @@ def check_links(location: Location, others: Sequence[str]) -> None:
             )
 
 
-def check_others(location: Location, others: Sequence[str]) -> None:
-    """Refuse files among the parts that the store did not write.
+def check_unknown_files(location: Location, unknown: Sequence[str]) -> None:
+    """Check that the store wrote every file among its parts.
+
+    Args:
+        location: the store.
+        unknown: `StoreFiles.unknown`.
 
     Raises:
-        UserError: there is one, and nobody knows what it holds.
+        UserError: there is another file, which may hold embeddings.
     """
-    inside = [path for path in others if _INSIDE.match(path)]
+    inside = [path for path in unknown if _INSIDE.match(path)]
     if inside:
         raise UserError(
             f"{location.join(inside[0]).uri}: lies among the parts of the store and is none "
@@ -102,17 +110,22 @@ def check_others(location: Location, others: Sequence[str]) -> None:
 
 
 def remove_temporary(location: Location) -> None:
-    """Remove what a killed run began to write on a disk; the caller is the only writer."""
+    """Remove the files that a killed run began to write on a disk.
+
+    The caller is the only writer.
+    """
     if not location.is_remote and Path(location.uri).is_dir():
         for path in find_files(location).temporary:
             location.delete_file(path)
 
 
-def remove_old(location: Location) -> int:
-    """Remove all that a store no longer refers to; the caller is the only writer.
+def remove_remains(location: Location) -> int:
+    """Remove temporary files, old versions and unfinished uploads of a store.
+
+    The caller is the only writer.
 
     Returns:
-        How many files, versions and unfinished uploads were removed.
+        The number of files, versions and uploads that were removed.
 
     Raises:
         UserError: the object store does not let old versions be listed or removed.
@@ -124,12 +137,12 @@ def remove_old(location: Location) -> int:
     for path in found.temporary:
         location.delete_file(path)
     if location.is_remote:
-        delete_versions(location, found.old)
+        delete_versions(location, found.old_versions)
         abort_uploads(location, uploads)
     left = find_files(location)
-    if left.temporary or any(version in found.old for version in left.old):
+    if left.temporary or any(version in found.old_versions for version in left.old_versions):
         raise RuntimeError(f"{location.uri}: holds files that could not be removed")
-    return len(found.temporary) + len(found.old) + len(uploads)
+    return len(found.temporary) + len(found.old_versions) + len(uploads)
 
 
 def remove_old_versions(location: Location, path: str) -> None:
@@ -139,12 +152,12 @@ def remove_old_versions(location: Location, path: str) -> None:
         UserError: the object store does not let old versions be listed or removed.
     """
     if location.is_remote:
-        old = find_files(location).old
+        old = find_files(location).old_versions
         delete_versions(location, [version for version in old if version.path == path])
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """The relative paths of all files, links to folders included.
+    """Yield the relative paths of all files, and of links to folders.
 
     Raises:
         OSError: a folder cannot be read.

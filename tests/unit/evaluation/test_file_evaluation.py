@@ -61,7 +61,7 @@ def test_each_query_of_the_truth_has_a_row_and_the_curve_ends_with_the_longest_l
 
 
 def test_names_that_tell_nothing_ask_for_a_truth_file():
-    with pytest.raises(UserError, match=r"'000000\.jpg'.*--truth"):
+    with pytest.raises(UserError, match=r"'000000\.jpg'.*`truth=FILE`"):
         ground_truth_from_names(["000000.jpg"], ["0001_c1_1.jpg"])
 
 
