@@ -1,8 +1,9 @@
 """Register the parts that reidray is extended by, such as networks and losses, by name."""
 
 import importlib
-import pkgutil
+import re
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from reidray.errors import UserError
@@ -73,17 +74,28 @@ class Registry(Generic[Entry]):
             UserError: no entry has the name; the message suggests one.
         """
         if name not in self:
-            message = f"{self.kind} {quoted(name)} does not exist: {suggest_name(name, self)}"
+            message = (
+                f"{self.kind} {quoted(name)} does not exist: {suggest_name(name, self._entries)}"
+            )
             raise UserError(message)
         return self._entries[name]
 
-    def import_modules(self) -> None:
-        """Import all modules of the package, so that they register their entries."""
+    def import_modules(self, name: str | None = None) -> None:
+        """Import modules of the package, so that they register their entries.
+
+        Args:
+            name: a word that the source of a module must hold to be imported; by default all
+                modules are imported. Importing PyTorch for a name that no module holds is thus
+                avoided.
+        """
         if self._package is None:
             return
-        package, self._package = importlib.import_module(self._package), None
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            importlib.import_module(module.name)
+        folder = Path(__file__).parent.joinpath(*self._package.split(".")[1:])
+        for file in sorted(folder.rglob("*.py")):
+            source = file.read_text(encoding="utf-8")
+            if name is None or re.search(rf"\b{re.escape(name)}\b", source):
+                parts = file.relative_to(folder).with_suffix("").parts
+                importlib.import_module(".".join((self._package, *parts)).removesuffix(".__init__"))
 
     @property
     def registered(self) -> dict[str, Entry]:
@@ -91,9 +103,9 @@ class Registry(Generic[Entry]):
         return dict(self._entries)
 
     def __contains__(self, name: object) -> bool:
-        """Return whether an entry has the name, if need be after importing the package."""
-        if name not in self._entries:
-            self.import_modules()
+        """Return whether an entry has the name, if need be after importing its module."""
+        if name not in self._entries and isinstance(name, str):
+            self.import_modules(name)
         return name in self._entries
 
     def __iter__(self) -> Iterator[str]:

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reidray.baselines.pixel_projection import flatten_crops
-from reidray.config.parts import MAX_BASELINE_PIXELS
+from reidray.config.sections.limits import MAX_BASELINE_PIXELS
 
 CROPS_AT_ONCE = 1024
 

@@ -4,8 +4,9 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Generic, NoReturn, TypeVar
@@ -17,8 +18,10 @@ from reidray.config.loading import (
     MissingValueError,
     load_config,
 )
+from reidray.config.sections.open_section import config_to_dict, section_settings
 from reidray.config.sources import Sources
 from reidray.errors import UserError
+from reidray.registry import import_plugins
 from reidray.suggestions import quoted
 from reidray.terminal import print_result
 
@@ -102,13 +105,32 @@ class JobArguments(Generic[Config]):
         return f"{self.command} {shlex.join([*words, '--resume'])}"
 
 
-def job_flags(config_class: type[Any]) -> dict[str, Flag]:
-    """Return all flags of a job by name."""
+def job_flags(config_class: type[Any], words: Sequence[str] = ()) -> dict[str, Flag]:
+    """Return all flags of a job by name.
+
+    Args:
+        config_class: the configuration of the job.
+        words: a command line. Where it has the flag of an unknown network option, loss or
+            augmentation, all modules that may register it are imported first.
+    """
     others = FILE_FLAGS | MACHINE_FLAGS | MESSAGE_FLAGS
     if has_recipes(config_class):
         others |= RECIPE_FLAGS
     typed = {name: Flag(name, bool if help_[0] is None else str) for name, help_ in others.items()}
-    return flags_of(config_class, SessionConfig) | typed
+    keys = [word.partition("=")[0].removeprefix("--").replace("-", "_") for word in words]
+    return flags_of(config_class, SessionConfig, keys=keys) | typed
+
+
+def _import_named_plugins(config_class: type[Any], words: Sequence[str]) -> None:
+    """Import the modules of `--plugins`, so that the flags of their networks are known.
+
+    Raises:
+        UserError: a module does not exist.
+    """
+    if "plugins" not in section_settings(config_class) or "--plugins" not in words:
+        return
+    after = words[words.index("--plugins") + 1 :]
+    import_plugins(takewhile(lambda word: not word.startswith("-"), after))
 
 
 def has_recipes(config_class: type[Any]) -> bool:
@@ -134,7 +156,9 @@ def parse_arguments(
     Raises:
         UserError: a flag, a file or a value is not what it should be.
     """
-    started, flags = time.time(), job_flags(config_class)
+    started = time.time()
+    _import_named_plugins(config_class, words)
+    flags = job_flags(config_class, words)
     values = parse_flags(words, flags)
     last = {name: given[-1] for name, given in values.items()}
     own = {flag.key: last[name] for name, flag in flags_of(config_class).items() if name in last}
@@ -201,14 +225,7 @@ def print_and_exit(text: str) -> NoReturn:
 def _as_yaml(config: Any) -> str:
     import yaml
 
-    return yaml.safe_dump(_plain(asdict(config)), sort_keys=False).rstrip()
-
-
-def _plain(value: Any) -> Any:
-    """Return a value with dictionaries and lists in place of mappings and tuples."""
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+    return yaml.safe_dump(config_to_dict(config), sort_keys=False).rstrip()
 
 
 def _config_of(run: str, folder: Path) -> Path:

@@ -1,6 +1,6 @@
 """The flags of a job: each a field of its configuration, checked before anything is parsed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
@@ -130,11 +130,16 @@ class Flag:
             raise UserError(f"--{self.name} {quoted(text)}: {error}") from None
 
 
-def flags_of(*classes: type[Any]) -> dict[str, Flag]:
-    """Return the flags of some configurations by their names, those of sections included."""
+def flags_of(*classes: type[Any], keys: Iterable[str] = ()) -> dict[str, Flag]:
+    """Return the flags of some configurations by their names, those of sections included.
+
+    Args:
+        classes: the configurations.
+        keys: keys to find. Where an open section lacks one, all its parts are imported first.
+    """
     found = {}
     for each in classes:
-        for key, kind in value_types(each).items():
+        for key, kind in value_types(each, keys).items():
             several = get_origin(kind) is tuple and "." not in key
             name = key.replace("_", "-")
             found[name] = Flag(name, get_args(kind)[0] if several else kind, several)

@@ -4,8 +4,10 @@ import argparse
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import MISSING, dataclass
+from typing import Any, Literal, get_args, get_origin
+
+from reidray.config.sections.open_section import is_section, section_settings
 
 DATA, MACHINES, MESSAGES = "data", "machines", "messages"
 GROUPS = {
@@ -94,21 +96,22 @@ def describe_fields(config_class: type[Any], group: str, prefix: str = "") -> It
         group: heading of the fields that `GROUPS` does not list.
         prefix: name of the section and a dot.
     """
-    hints, texts = get_type_hints(config_class), attribute_docs(config_class)
-    plain = [field for field in fields(config_class) if not is_dataclass(hints[field.name])]
-    for field in plain:
-        kind, default = hints[field.name], _default(field)
-        flag = f"{prefix}{field.name}".replace("_", "-")
+    settings = section_settings(config_class)
+    for name, setting in settings.items():
+        if is_section(setting.kind):
+            continue
+        text = attribute_docs(setting.documented_by).get(setting.attribute, "")
+        flag, repeats = f"{prefix}{name}".replace("_", "-"), not prefix
         yield HelpEntry(
-            flag=f"--no-{flag}" if default is True else f"--{flag}",
-            text=_describe(field.name, texts.get(field.name, ""), default),
-            metavar=None if kind is bool else _metavar(field.name, kind, repeats=not prefix),
-            group=group if prefix else GROUPS.get(field.name, group),
-            required=default is MISSING,
+            flag=f"--no-{flag}" if setting.default is True else f"--{flag}",
+            text=_describe(name, text, setting.default),
+            metavar=None if setting.kind is bool else _metavar(name, setting.kind, repeats=repeats),
+            group=group if prefix else GROUPS.get(name, group),
+            required=setting.default is MISSING,
         )
-    for field in fields(config_class):
-        if field not in plain:
-            yield from describe_fields(hints[field.name], field.name, f"{prefix}{field.name}.")
+    for name, setting in settings.items():
+        if is_section(setting.kind):
+            yield from describe_fields(setting.kind, group if prefix else name, f"{prefix}{name}.")
 
 
 def attribute_docs(config_class: type[Any]) -> dict[str, str]:
@@ -134,11 +137,6 @@ def _describe(name: str, text: str, default: object) -> str:
         return text
     shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
     return f"{text} (default: {shown})"
-
-
-def _default(field: "Field[Any]") -> object:
-    """Return the default of a field, or MISSING."""
-    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _metavar(name: str, kind: Any, *, repeats: bool) -> str:

@@ -1,17 +1,15 @@
 """What a job may be told: typed, checked, printable. Recipes are files of the same keys."""
 
-from reidray.config.parts import (
-    AugmentConfig,
-    BatchConfig,
-    LossConfig,
-    MultitaskLossConfig,
+from reidray.config.quickstart import QuickstartConfig
+from reidray.config.sections.augmentation_options import AugmentConfig
+from reidray.config.sections.loss_options import LossConfig, MultitaskLossConfig
+from reidray.config.sections.network_options import NetworkConfig
+from reidray.config.sections.optimization import BatchConfig, OptimizerConfig
+from reidray.config.sections.validation_options import (
     MultitaskValidationConfig,
-    NetworkConfig,
-    OptimizerConfig,
     ReidValidationConfig,
     ValidationConfig,
 )
-from reidray.config.quickstart import QuickstartConfig
 from reidray.config.trainings import TrainingConfig, TrainMultitaskConfig, TrainReidConfig
 
 __all__ = [

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from reidray.config.parts import MAX_BASELINE_PIXELS, require_seed
+from reidray.config.sections.limits import MAX_BASELINE_PIXELS, require_seed
 
 ComparedMetric = Literal["euclidean", "cosine", "l1"]
 LDA_NAME = "LDA"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from reidray.config.parts import require_seed
+from reidray.config.sections.limits import require_seed
 
 MAX_STATES = 100_000
 MAX_CLUSTERS = 1_000

@@ -1,16 +1,18 @@
 """Load a configuration from a recipe, files and overrides."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_type_hints
+from typing import Any, Generic, TypeVar
 
+from reidray.config.sections.open_section import is_section, section_settings
 from reidray.config.settings_files import read_settings
 from reidray.config.sources import Sources
 from reidray.config.value_types import describe_value, parse_override, parse_value, value_types
 from reidray.errors import UserError
+from reidray.registry import import_plugins
 from reidray.suggestions import closest_name, quoted, suggest_name
 
 Config = TypeVar("Config")
@@ -81,9 +83,10 @@ def load_config(
             value is not what it can be. The message names a key in backticks, or a file.
     """
     recipes = [] if recipe is None else [_find_recipe(config_class, recipe)]
+    contents = {str(file): read_settings(file) for file in (*recipes, *files)}
+    import_plugins(_find_plugins((*contents.values(), overrides or {})))
     layers = {
-        str(file): parse_settings(config_class, read_settings(file), str(file))
-        for file in (*recipes, *files)
+        name: parse_settings(config_class, content, name) for name, content in contents.items()
     }
     given = _parse_overrides(config_class, overrides or {})
     merged: dict[str, Any] = {}
@@ -127,8 +130,7 @@ def parse_settings(
     Raises:
         UserError: a key does not exist, or a value is not of its type.
     """
-    kinds = get_type_hints(config_class)
-    known = [field.name for field in fields(config_class)]
+    known = section_settings(config_class, map(str, settings))
     parsed: dict[str, Any] = {}
     for key, value in settings.items():
         name = f"{prefix}{key}"
@@ -136,13 +138,13 @@ def parse_settings(
             near = closest_name(str(key), known)
             advice = f"did you mean {prefix + near!r}?" if near else f"it has {', '.join(known)}"
             raise UserError(f"{file}: key {quoted(name)} does not exist: {advice}")
-        kind = kinds[key]
-        if is_dataclass(kind):
+        kind = known[key].kind
+        if is_section(kind):
             if not isinstance(value, dict):
                 raise UserError(
                     f"{file}: key {name!r} is {quoted(value)}: expected keys of its own below it"
                 )
-            parsed[key] = parse_settings(kind, value, file, f"{name}.")  # type: ignore[arg-type]
+            parsed[key] = parse_settings(kind, value, file, f"{name}.")
             continue
         try:
             parsed[key] = parse_value(kind, value)
@@ -178,15 +180,24 @@ def _find_recipe(config_class: type[Any], name: str) -> Path:
     return known[name]
 
 
+def _find_plugins(layers: Iterable[Settings]) -> list[str]:
+    """Return the plugins that the last of some layers names, so that their keys are known."""
+    named: Any = ()
+    for layer in layers:
+        named = layer.get("plugins", named)
+    return [each for each in named if isinstance(each, str)] if type(named) is not str else [named]
+
+
 def _parse_overrides(config_class: type[Any], overrides: Settings) -> dict[str, Any]:
     """Return overrides as nested settings of a configuration's types.
 
     Raises:
         UserError: a key does not exist, or a value is not of its type.
     """
-    kinds = value_types(config_class)
+    given = dict(_flatten(overrides))
+    kinds = value_types(config_class, given)
     parsed: dict[str, Any] = {}
-    for key, value in _flatten(overrides):
+    for key, value in given.items():
         if key not in kinds:
             raise UserError(f"key {quoted(key)} does not exist: {suggest_name(key, kinds)}")
         try:
@@ -231,9 +242,9 @@ def _check_complete(config_class: type[Any], settings: Settings) -> None:
 
 def _build(config_class: type[Config], settings: Settings) -> Config:
     """Return a configuration of parsed settings, its sections first."""
-    kinds = get_type_hints(config_class)
+    known = section_settings(config_class)
     values = {
-        key: _build(kinds[key], value) if is_dataclass(kinds[key]) else value
+        key: _build(known[key].kind, value) if is_section(known[key].kind) else value
         for key, value in settings.items()
     }
     return config_class(**values)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from reidray.config.parts import require, require_seed
+from reidray.config.sections.limits import require, require_seed
 
 
 @dataclass(frozen=True, kw_only=True)

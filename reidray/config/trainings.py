@@ -4,22 +4,18 @@ from dataclasses import InitVar, dataclass, field
 from typing import ClassVar, Literal
 
 from reidray.config.loading import load_recipe
-from reidray.config.networks import require_network
-from reidray.config.parts import (
-    MAX_IMAGES_A_BATCH,
-    AugmentConfig,
-    BatchConfig,
-    LossConfig,
-    MultitaskLossConfig,
+from reidray.config.sections.augmentation_options import AugmentConfig
+from reidray.config.sections.limits import MAX_IMAGES_A_BATCH, require, require_seed
+from reidray.config.sections.loss_options import LossConfig, MultitaskLossConfig
+from reidray.config.sections.network_options import NetworkConfig, check_network_name
+from reidray.config.sections.optimization import BatchConfig, OptimizerConfig
+from reidray.config.sections.section import ConfigSection
+from reidray.config.sections.validation_options import (
     MultitaskValidationConfig,
-    NetworkConfig,
-    OptimizerConfig,
     ReidValidationConfig,
     ValidationConfig,
-    require,
-    require_seed,
 )
-from reidray.config.sections.section import ConfigSection
+from reidray.registry import import_plugins
 
 MAX_EPOCHS = 1_000_000
 MAX_MINUTES = 525_600
@@ -52,6 +48,8 @@ class TrainingConfig(ConfigSection):
             are people.
         split_seed: of the choice of these.
         strict: stop where images and lists do not match.
+        plugins: modules on the Python path that register networks, losses, layouts, augmentations
+            or metrics of your own.
         network: the network.
         augment: augmentation.
         optimizer: the optimiser.
@@ -79,6 +77,7 @@ class TrainingConfig(ConfigSection):
     val_fraction: float = 0.3
     split_seed: int = 0
     strict: bool = False
+    plugins: tuple[str, ...] = ()
     network: NetworkConfig = field(default_factory=NetworkConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -86,6 +85,7 @@ class TrainingConfig(ConfigSection):
     recipe: InitVar[str | None] = None
 
     def __post_init__(self, recipe: str | None) -> None:
+        import_plugins(self.plugins)
         if recipe is not None:
             self.fill_in(load_recipe(type(self), recipe))
         require(0 < self.val_fraction < 1, "val-fraction must lie between 0 and 1")
@@ -122,10 +122,11 @@ class TrainReidConfig(TrainingConfig):
 
     def __post_init__(self, recipe: str | None) -> None:
         super().__post_init__(recipe)
-        require_network(self.network.name, "reid")
+        check_network_name(self.network.name, "reid")
+        comparing = [name for name, each in self.loss.used.items() if each.compares_images]
         require(
-            self.loss.triplet == 0 or self.batch.crops >= 2,
-            "the triplet loss needs batch.crops of 2 or more",
+            not comparing or self.batch.crops >= 2,
+            f"the {' and '.join(comparing)} loss needs batch.crops of 2 or more",
         )
 
 
@@ -150,7 +151,7 @@ class TrainMultitaskConfig(TrainingConfig):
 
     def __post_init__(self, recipe: str | None) -> None:
         super().__post_init__(recipe)
-        require_network(self.network.name, self.task)
+        check_network_name(self.network.name, self.task)
         require(
             2 <= self.batch_size <= MAX_IMAGES_A_BATCH,
             f"batch-size must lie in 2..{MAX_IMAGES_A_BATCH}",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from reidray.config.parts import require, require_seed
+from reidray.config.sections.limits import require, require_seed
 from reidray.config.trainings import MAX_MINUTES
 
 MAX_TRIALS = 100_000

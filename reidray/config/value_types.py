@@ -2,9 +2,10 @@
 
 import re
 import types
-from dataclasses import fields, is_dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Iterable
+from typing import Any, Literal, Union, get_args, get_origin
 
+from reidray.config.sections.open_section import is_section, section_settings
 from reidray.suggestions import quoted
 
 MOST_DIGITS = 18
@@ -17,19 +18,25 @@ TYPE_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true
 LIST_EXAMPLES = {int: "1, 2", float: "0.5, 0.8"}
 
 
-def value_types(config_class: type[Any], prefix: str = "") -> dict[str, Any]:
+def value_types(
+    config_class: type[Any], keys: Iterable[str] = (), prefix: str = ""
+) -> dict[str, Any]:
     """Return the type of each value of a configuration by its key.
 
     The keys of a section contain its name and a dot, as in `network.name`.
+
+    Args:
+        config_class: the configuration, or a section of it.
+        keys: keys to find. Where an open section lacks one, all its parts are imported first.
+        prefix: the key of the section and a dot.
     """
+    own = [key.removeprefix(prefix).partition(".")[0] for key in keys if key.startswith(prefix)]
     found: dict[str, Any] = {}
-    hints = get_type_hints(config_class)
-    for field in fields(config_class):
-        kind = hints[field.name]
-        if is_dataclass(kind):
-            found |= value_types(kind, f"{prefix}{field.name}.")  # type: ignore[arg-type]
+    for name, setting in section_settings(config_class, own).items():
+        if is_section(setting.kind):
+            found |= value_types(setting.kind, keys, f"{prefix}{name}.")
         else:
-            found[prefix + field.name] = kind
+            found[prefix + name] = setting.kind
     return found
 
 

@@ -130,7 +130,7 @@ def choose_architecture(
         UserError: as `Architecture.from_values`, or the network is for another task.
     """
     if NETWORK_OPTIONS.get(name).task != task:
-        others = [each for each in NETWORK_OPTIONS if NETWORK_OPTIONS.get(each).task == task]
+        others = [each for each, own in NETWORK_OPTIONS.registered.items() if own.task == task]
         raise UserError(
             f"network {name!r} is not for {task}: choose one of {', '.join(sorted(others))}"
         )

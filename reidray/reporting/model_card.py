@@ -1,5 +1,6 @@
 """Render the model card of a re-ID model."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from reidray.reporting.rendering import render
@@ -34,11 +35,16 @@ def render_model_card(
         groups=metrics.get("groups", []),
         small_group_note=small_group_note(metrics.get("groups", [])),
         weak_attributes=weak_attributes(metrics),
-        losses={
-            name: config["loss"][name]
-            for name in ("identity", "triplet", "attributes")
-            if config["loss"][name] > 0
-        },
+        losses=_loss_weights(config["loss"]),
         best_epoch=describe_epoch(best_epoch, config["epochs"], metrics),
         data=data,
     )
+
+
+def _loss_weights(losses: Mapping[str, Any]) -> dict[str, float]:
+    """Return the weights above 0 of the losses of a training by their names."""
+    weights = {name: losses[name] for name in ("identity", "triplet", "attributes")}
+    for name, options in losses.items():
+        if isinstance(options, Mapping):
+            weights[name] = options["weight"]
+    return {name: weight for name, weight in weights.items() if weight > 0}

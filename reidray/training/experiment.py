@@ -1,7 +1,7 @@
 """Hold a training that passed its checks, what its task adds to it, and what came of it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -216,15 +216,3 @@ def image_files(
 def training_seconds(records: Sequence[Mapping[str, Any]]) -> float:
     """Return the seconds of training and validation in the records of all epochs."""
     return float(sum(row["seconds"] + row.get("validation_seconds", 0.0) for row in records))
-
-
-def config_to_dict(config: TrainingConfig) -> dict[str, Any]:
-    """Return a configuration as dictionaries and lists, as YAML and JSON hold them."""
-    values: dict[str, Any] = _to_plain(asdict(config))
-    return values
-
-
-def _to_plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _to_plain(entry) for key, entry in value.items()}
-    return [_to_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

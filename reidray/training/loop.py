@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from reidray.config import OptimizerConfig, ValidationConfig
+from reidray.config.sections.open_section import config_to_dict
 from reidray.errors import UserError
 from reidray.training.checkpoint import TrainingSnapshot, copy_weights
 from reidray.training.distributed_context import DistributedContext
@@ -152,7 +153,7 @@ def fit(
 
 def config_settings(config: Any, *, without: tuple[str, ...]) -> Metrics:
     """Return a configuration as plain values, without the keys that may change on resume."""
-    return {key: value for key, value in asdict(config).items() if key not in without}
+    return {key: value for key, value in config_to_dict(config).items() if key not in without}
 
 
 class _EpochTally:

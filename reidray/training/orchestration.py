@@ -8,6 +8,7 @@ from dataclasses import replace
 import yaml
 
 from reidray.config import TrainingConfig, TrainMultitaskConfig, TrainReidConfig
+from reidray.config.sections.open_section import config_to_dict
 from reidray.config.sources import Sources
 from reidray.data.ids import id_name_files
 from reidray.data.images.decoding import check_bad_images
@@ -22,7 +23,6 @@ from reidray.training.experiment import (
     Experiment,
     TaskDefinition,
     TrainingResult,
-    config_to_dict,
 )
 from reidray.training.ray_trainer import Resources, plan_workers, train_on_cluster
 from reidray.training.runs.checkpoint_files import (

@@ -42,6 +42,7 @@ CHANGEABLE_ON_RESUME = (
     "max_failures",
     "use_gpu",
     "ingest",
+    "plugins",
 )
 """Keys of the configuration that may change where a run is resumed."""
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from reidray.config import TrainingConfig
 from reidray.config.loading import space_files
+from reidray.config.sections.open_section import OpenSection
 from reidray.config.settings_files import read_settings
 from reidray.config.value_types import describe_type, parse_value, value_types
 from reidray.errors import UserError
@@ -111,6 +112,8 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
             changes[first] = value
     for name, section in sections.items():
         changes[name] = with_values(getattr(config, name), section)
+    if isinstance(config, OpenSection):
+        return config.replace(**changes)
     unchanged = {field.name: getattr(config, field.name) for field in fields(config)}
     return type(config)(**unchanged | changes)
 
@@ -157,7 +160,7 @@ def _check_parameter(parameter: SearchParameter, base: TrainingConfig, file: Pat
     Raises:
         UserError: names the key.
     """
-    kinds = value_types(type(base))
+    kinds = value_types(type(base), [parameter.key])
     key = parameter.key
     if key not in kinds:
         raise UserError(f"{file}: key {quoted(key)} does not exist: {suggest_name(key, kinds)}")

@@ -8,12 +8,13 @@ from typing import Any
 
 import yaml
 
+from reidray.config.sections.open_section import config_to_dict
 from reidray.config.tuning import TuneConfig
 from reidray.data.ingest import choose_ingest_mode
 from reidray.errors import UserError
 from reidray.interrupts import interrupted, restore_handler
 from reidray.storage.staging import atomic_write
-from reidray.training.experiment import Experiment, TrainingResult, config_to_dict
+from reidray.training.experiment import Experiment, TrainingResult
 from reidray.training.orchestration import (
     build_experiment,
     ingest_images,

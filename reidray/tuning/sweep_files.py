@@ -6,9 +6,9 @@ from typing import Any
 import yaml
 
 from reidray.config import TrainingConfig, ValidationConfig
+from reidray.config.sections.open_section import config_to_dict
 from reidray.reporting.sweep_report import ReportedTrial, render_sweep_report
 from reidray.storage.staging import atomic_write
-from reidray.training.experiment import config_to_dict
 from reidray.training.runs.run_directory import RunDirectory
 from reidray.tuning.search_space import SearchParameter
 from reidray.tuning.trial_table import (

@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 import textwrap
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from threading import Thread
@@ -20,6 +19,7 @@ from reidray.config.comparison import CompareConfig
 from reidray.config.films import RecommendConfig
 from reidray.config.loading import recipe_files
 from reidray.config.scoring import EvaluateConfig, ForgetConfig, ScoreConfig
+from reidray.config.sections.open_section import config_to_dict
 from reidray.config.tuning import TuneConfig
 from reidray.errors import UserError
 
@@ -52,7 +52,7 @@ def test_flags_win_over_the_file_and_the_file_over_the_recipe(tmp_path):
 
 def test_a_printed_configuration_is_read_back_as_it_was(tmp_path):
     config = parse("--recipe", "demo", "--val-fraction", "0.2", "--strict").config
-    file = write(tmp_path, yaml.safe_dump(json.loads(json.dumps(asdict(config)))))
+    file = write(tmp_path, yaml.safe_dump(config_to_dict(config)))
     assert parse_arguments(TrainReidConfig, ["--config", file]).config == config
 
 

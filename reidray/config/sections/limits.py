@@ -1,6 +1,6 @@
 """Declare the limits of options, and refuse values beyond them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from math import inf
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -77,12 +77,21 @@ def check_options(options: Any, section: str) -> None:
     Raises:
         ValueError: names the first field that does not.
     """
-    for each in find_mistakes(type(options), vars(options), section):
-        raise ValueError(each)
+    names = {each.name: f"{section}.{each.name}" for each in fields(options)}
+    for mistake in find_mistakes(type(options), vars(options), names):
+        raise ValueError(mistake)
 
 
-def find_mistakes(options_class: type[Any], values: dict[str, Any], section: str) -> Iterator[str]:
-    """Yield a message about each value that a field of a dataclass cannot have."""
+def find_mistakes(
+    options_class: type[Any], values: Mapping[str, Any], names: Mapping[str, str]
+) -> Iterator[str]:
+    """Yield a message about each value that a field of a dataclass cannot have.
+
+    Args:
+        options_class: the dataclass.
+        values: values of some of its fields by name.
+        names: name of each field in messages.
+    """
     kinds = get_type_hints(options_class)
     for each in fields(options_class):
         if each.name not in values:
@@ -90,9 +99,9 @@ def find_mistakes(options_class: type[Any], values: dict[str, Any], section: str
         value, limits = values[each.name], each.metadata.get("limits")
         if not _is_of_type(kinds[each.name], value):
             expected = _describe_type(kinds[each.name])
-            yield f"{section}.{each.name} {quoted(value)}: expected {expected}"
+            yield f"{names[each.name]} {quoted(value)}: expected {expected}"
         elif limits is not None and not limits.allow(value):
-            yield f"{section}.{each.name} {limits}"
+            yield f"{names[each.name]} {limits}"
 
 
 def require(condition: bool, message: str) -> None:

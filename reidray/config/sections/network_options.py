@@ -1,17 +1,21 @@
 """The options of each network, without PyTorch, so that the command line checks them at once."""
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
 from reidray.config.sections.limits import (
     MAX_FEATURES,
     MAX_PIXELS,
     MAX_PIXELS_A_SIDE,
     check_options,
+    find_mistakes,
     limited,
     require,
 )
+from reidray.config.sections.open_section import OpenSection, Setting
 from reidray.registry import Registry
+from reidray.suggestions import quoted, suggest_name
 
 NetworkTask = Literal["reid", "pets", "attributes"]
 Prediction = Literal["identity", "attributes", "class", "mask"]
@@ -76,6 +80,96 @@ NETWORK_OPTIONS: Registry[type[NetworkOptions]] = Registry("network", "reidray.m
 
 register_network_options = NETWORK_OPTIONS.register
 """Register a subclass of `NetworkOptions` under the name of its network."""
+
+
+class NetworkConfig(OpenSection):
+    """Choose a network, the weights it starts from and its options.
+
+    Options without a value are as in the network's paper or report, and its backbone is one that
+    suits a CPU. Each network has its own options; those of networks are `NETWORK_OPTIONS`.
+
+    Attributes:
+        name: the network; by default one that suits the task and the data.
+        weights: weights that a backbone starts from: none, imagenet or a .safetensors file.
+        options: the options that have a value, by name.
+    """
+
+    SECTION: ClassVar[str] = "network"
+    REGISTRY: ClassVar[Registry[Any]] = NETWORK_OPTIONS
+
+    name: str | None
+    weights: str
+    options: Mapping[str, Any]
+
+    def __init__(self, name: str | None = None, weights: str = "none", **options: Any) -> None:
+        given = {key: value for key, value in options.items() if value is not None}
+        _check_network_options(name, given, self.find_settings(given))
+        vars(self).update(name=name, weights=weights, options=given)
+
+    @classmethod
+    def settings(cls) -> dict[str, Setting]:
+        """Return the settings of all networks registered so far, by name."""
+        found = {
+            "name": Setting(str | None, None, cls, "name"),
+            "weights": Setting(str, "none", cls, "weights"),
+        }
+        for options_class in cls.REGISTRY.registered.values():
+            kinds = get_type_hints(options_class)
+            for field in fields(options_class):
+                kind = kinds[field.name] | None
+                found.setdefault(field.name, Setting(kind, None, options_class, field.name))
+        return found
+
+    def to_settings(self) -> dict[str, Any]:
+        """Return the settings that have a value as plain values."""
+        return {"name": self.name, "weights": self.weights, **self.options}
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the value of an option; None where it has none."""
+        if not name.startswith("_") and "options" in vars(self) and name in self.settings():
+            return self.options.get(name)
+        raise AttributeError(f"{type(self).__name__} has no option {name!r}")
+
+
+def check_network_name(name: str | None, task: str) -> None:
+    """Refuse the name of a network that a task cannot train.
+
+    Raises:
+        ValueError: no such network exists, or it is for another task.
+    """
+    if name is None:
+        return
+    known = name in NETWORK_OPTIONS
+    if known and NETWORK_OPTIONS.get(name).task == task:
+        return
+    other = NETWORK_OPTIONS.get(name).task if known else None
+    reason = f"is for {other}, not for {task}" if other else "does not exist"
+    registered = NETWORK_OPTIONS.registered
+    names = sorted(each for each, options in registered.items() if options.task == task)
+    raise ValueError(f"network.name {quoted(name)} {reason}: {suggest_name(name, names)}")
+
+
+def _check_network_options(
+    name: str | None, options: Mapping[str, Any], known: Mapping[str, Setting]
+) -> None:
+    """Refuse values that no network can have.
+
+    An option that the named network lacks is refused once the data is read, as a recipe's options
+    give way to a network that the user names.
+
+    Raises:
+        ValueError: names the first value that is not possible.
+    """
+    chosen = NETWORK_OPTIONS.registered.get(name or "")
+    for key, value in options.items():
+        has_own = chosen is not None and key in {field.name for field in fields(chosen)}
+        options_class = chosen if chosen and has_own else known[key].documented_by
+        for mistake in find_mistakes(options_class, {key: value}, {key: f"network.{key}"}):
+            raise ValueError(mistake)
+    require(
+        options.get("height", 1) * options.get("width", 1) <= MAX_PIXELS,
+        f"network.height x network.width must be {MAX_PIXELS:,} pixels or fewer",
+    )
 
 
 @register_network_options("apr")

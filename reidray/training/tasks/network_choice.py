@@ -1,7 +1,7 @@
 """Choose the network of a training, and adapt its settings to the network and the data."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from typing import Any
 
 from reidray.config import NetworkConfig
@@ -9,9 +9,6 @@ from reidray.config.sections.network_options import DEFAULT_NETWORKS, NETWORK_OP
 from reidray.config.sources import Source, Sources
 from reidray.models.architecture import Architecture, choose_architecture
 from reidray.models.factory import build_network, check_parameter_count
-
-COMMON_SETTINGS = ("name", "weights")
-"""Settings that every network has."""
 
 
 def resolve_network(
@@ -31,13 +28,11 @@ def resolve_network(
     Raises:
         UserError: the network cannot be built, or does not train for this task.
     """
-    options = {key: value for key, value in asdict(config).items() if value is not None}
-    weights = options.pop("weights")
-    name = options.pop("name", DEFAULT_NETWORKS[task])
-    architecture = choose_architecture(task, name, options, data_fields)
+    name = config.name or DEFAULT_NETWORKS[task]
+    architecture = choose_architecture(task, name, config.options, data_fields)
     check_parameter_count(architecture)
-    build_network(architecture, weights=weights)
-    return replace(config, name=name, **asdict(architecture.options)), architecture
+    build_network(architecture, weights=config.weights)
+    return config.replace(name=name, **asdict(architecture.options)), architecture
 
 
 def adapt_network(
@@ -63,13 +58,10 @@ def adapt_network(
     named_by = sources.of("network.name")
     dropped = [
         key
-        for key, value in asdict(network).items()
-        if value is not None
-        and key not in (*COMMON_SETTINGS, *own_settings)
-        and (chosen_for_data or sources.of(f"network.{key}") < named_by)
+        for key in network.options
+        if key not in own_settings and (chosen_for_data or sources.of(f"network.{key}") < named_by)
     ]
-    changes: dict[str, Any] = {"name": name, **dict.fromkeys(dropped)}
-    return replace(network, **changes), dropped
+    return network.replace(name=name, **dict.fromkeys(dropped)), dropped
 
 
 def is_adaptable(key: str, sources: Sources | None) -> bool:

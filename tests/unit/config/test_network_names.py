@@ -1,14 +1,12 @@
 import pytest
 
 from reidray.config import NetworkConfig, TrainMultitaskConfig, TrainReidConfig
-from reidray.config.networks import NETWORK_NAMES
 from reidray.config.sections.network_options import NETWORK_OPTIONS
 from reidray.models.factory import NETWORKS
 
 
-def test_the_networks_that_are_named_are_those_that_there_are():
-    named = {name: task for task, names in NETWORK_NAMES.items() for name in names}
-    assert named == {name: NETWORK_OPTIONS.get(name).task for name in NETWORKS}
+def test_every_network_has_options_and_a_builder():
+    assert set(NETWORK_OPTIONS) == set(NETWORKS)
 
 
 @pytest.mark.parametrize(

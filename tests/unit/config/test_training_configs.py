@@ -1,8 +1,7 @@
 """Values that a training would fail on late are refused where they are given."""
 
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from math import inf, nan
-from typing import get_type_hints
 
 import pytest
 from hypothesis import given
@@ -12,6 +11,7 @@ from reidray.config import QuickstartConfig, TrainMultitaskConfig, TrainReidConf
 from reidray.config.comparison import CompareConfig
 from reidray.config.films import RecommendConfig
 from reidray.config.tuning import TuneConfig
+from reidray.config.value_types import value_types
 from reidray.tuning.search_space import with_values
 
 REID = TrainReidConfig(data="-")
@@ -80,14 +80,10 @@ def test_a_value_that_would_fail_late_is_refused_by_its_name(base, key, value):
 
 
 def numbers(config):
-    """All keys of a configuration that hold a number, with their types."""
-    types = get_type_hints(type(config))
-    for field in fields(config):
-        kind, value = types[field.name], getattr(config, field.name)
-        if is_dataclass(value):
-            yield from ((f"{field.name}.{key}", inner) for key, inner in numbers(value))
-        elif kind in (int, float) or set(getattr(kind, "__args__", ())) & {int, float}:
-            yield field.name, kind
+    """Yield all keys of a configuration that hold a number, with their types."""
+    for key, kind in value_types(type(config)).items():
+        if kind in (int, float) or set(getattr(kind, "__args__", ())) & {int, float}:
+            yield key, kind
 
 
 @pytest.mark.parametrize("base", [REID, PETS, TUNE])

@@ -1,19 +1,20 @@
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reidray.config import NetworkConfig, TrainReidConfig
+from reidray.config.sections.open_section import config_to_dict
 from reidray.reporting.model_card import render_model_card
 from reidray.reporting.run_summary import DataSummary
 
-CONFIG = asdict(
+CONFIG = config_to_dict(
     TrainReidConfig(
         data="/srv/crops",
         output="runs/a",
-        network=NetworkConfig(name="apr", backbone="resnet_small"),
+        network=NetworkConfig(name="apr", backbone="resnet_small", height=128, width=64),
     )
 )
 DATA = DataSummary("/srv/my_crops", "trento", 7000, 40, 300, 17, 4, ("a.jpg: empty",), ("a note",))
@@ -90,7 +91,8 @@ def test_large_groups_carry_no_warning():
 
 def test_a_baseline_without_attributes_and_groups_has_a_card():
     figures = {key: FIGURES[key] for key in ("mean_ap", "mean_inp", "rank1", "rank5", "rank10")}
-    config = asdict(TrainReidConfig(data="d", output="o", network=NetworkConfig(name="baseline")))
+    network = NetworkConfig(name="baseline", height=128, width=64)
+    config = config_to_dict(TrainReidConfig(data="d", output="o", network=network))
     card = render_model_card(config, figures | {"groups": []}, 1, replace(DATA, cameras=0))
     assert "Unknown: the validation images have no gender or age labels" in card
     assert "attributes." not in card.split("## ")[0]

@@ -1,14 +1,15 @@
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from reidray.config import TrainReidConfig
+from reidray.config.sections.open_section import config_to_dict
 from reidray.reporting.run_report import write_run_report
 from reidray.reporting.run_summary import DataSummary
 
-CONFIG = asdict(TrainReidConfig(data="/srv/crops", output="runs/night <1>"))
+CONFIG = config_to_dict(TrainReidConfig(data="/srv/crops", output="runs/night <1>"))
 DATA = DataSummary("/srv/crops", "trento", 700, 40, 300, 17, 4)
 NASTY = "<script>alert('a')</script> & \"b\" $\\frac$"
 REFERENCES = ("src", "srcset", "href", "xlink:href", "data", "action", "poster", "background")

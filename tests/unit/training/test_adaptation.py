@@ -13,6 +13,7 @@ from support.training_folders import (
 )
 
 from reidray.config.loading import recipe_files
+from reidray.config.sections.open_section import config_to_dict
 from reidray.errors import UserError
 
 SMALL = ("--network.height", "32", "--network.width", "16")
@@ -49,8 +50,6 @@ def test_every_recipe_trains_on_few_people_without_attributes(tmp_path, recipe, 
 def saved(experiment, folder):
     """The configuration of a run, as a file."""
     import yaml
-
-    from reidray.training.experiment import config_to_dict
 
     (folder / "config.yaml").write_text(yaml.safe_dump(config_to_dict(experiment.config)))
     return folder / "config.yaml"

@@ -5,6 +5,7 @@ from functools import partial
 import torch
 
 from reidray.config import MultitaskLossConfig, TrainMultitaskConfig
+from reidray.config.sections.open_section import config_to_dict
 from reidray.data.ingest import CropDataset
 from reidray.metrics.attribute_metrics import majority_labels
 from reidray.models.directory import ModelCard
@@ -21,7 +22,6 @@ from reidray.training.experiment import (
     Labels,
     TrainingReport,
     TrainingResult,
-    config_to_dict,
 )
 from reidray.training.ray_trainer import Resources
 from reidray.training.tasks.multitask.label_evaluation import LabelEvaluation, evaluate_network

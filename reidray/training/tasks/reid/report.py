@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 
+from reidray.config.sections.open_section import config_to_dict
 from reidray.data.ingest import CropDataset
 from reidray.models.directory import ModelCard
 from reidray.reporting.model_card import render_model_card
@@ -13,7 +14,6 @@ from reidray.training.experiment import (
     Experiment,
     TrainingReport,
     TrainingResult,
-    config_to_dict,
 )
 from reidray.training.ray_trainer import Resources
 

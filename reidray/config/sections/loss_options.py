@@ -1,0 +1,165 @@
+"""The losses of a training: their weights and options, without PyTorch."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from reidray.config.sections.limits import MAX_WEIGHT, limited, require
+from reidray.config.sections.open_section import PartOptions, PartsSection
+from reidray.registry import Registry
+
+TrainingKind = Literal["reid", "multitask"]
+
+
+def loss_weight(default: float) -> float:
+    """Return the field of a loss's weight; 0 leaves the loss out."""
+    return limited(default, 0, MAX_WEIGHT)  # type: ignore[no-any-return]
+
+
+def smoothing_share(default: float) -> float:
+    """Return the field of a share of label smoothing."""
+    return limited(default, 0, under=1)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossOptions(PartOptions):
+    """The weight that all losses have. A loss adds its own options in a subclass.
+
+    Class attributes describe the loss:
+
+    Attributes:
+        training: the kind of training that the loss belongs to.
+        compares_images: whether the loss compares images of a person with each other, so that a
+            batch needs several of each person.
+        weight: weight of the loss; 0 leaves it out.
+    """
+
+    training: ClassVar[TrainingKind] = "reid"
+    compares_images: ClassVar[bool] = False
+
+    weight: float = loss_weight(0.0)
+
+
+LOSS_OPTIONS: Registry[type[LossOptions]] = Registry("loss", "reidray.losses")
+"""The options of each loss by the loss's name."""
+
+register_loss_options = LOSS_OPTIONS.register
+"""Register a subclass of `LossOptions` under the name of its loss."""
+
+
+class LossConfig(PartsSection):
+    """The losses of a re-ID training, their weights and options; weight 0 leaves a loss out."""
+
+    SECTION: ClassVar[str] = "loss"
+    REGISTRY: ClassVar[Registry[Any]] = LOSS_OPTIONS
+    TRAINING: ClassVar[TrainingKind] = "reid"
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        weights = [options.weight for options in self.parts.values()]
+        require(sum(weights) > 0, "every loss has weight 0")
+
+    @classmethod
+    def part_classes(cls) -> dict[str, type[PartOptions]]:
+        """Return the options of each loss of this kind of training by the loss's name."""
+        losses = LOSS_OPTIONS.registered
+        return {name: each for name, each in losses.items() if each.training == cls.TRAINING}
+
+    @property
+    def used(self) -> dict[str, Any]:
+        """The options of the losses whose weight is above 0, by name."""
+        return {name: options for name, options in self.parts.items() if options.weight > 0}
+
+
+class MultitaskLossConfig(LossConfig):
+    """The losses of a multi-task training, their weights and options; weight 0 leaves one out."""
+
+    TRAINING: ClassVar[TrainingKind] = "multitask"
+
+
+@register_loss_options("identity")
+@dataclass(frozen=True, kw_only=True)
+class IdentityLossOptions(LossOptions):
+    """The options of the cross-entropy over people.
+
+    Attributes:
+        weight: weight of the cross-entropy over people.
+        smoothing: label smoothing of the cross-entropies over people and over attributes.
+    """
+
+    flat: ClassVar[bool] = True
+    listed: ClassVar[bool] = True
+
+    weight: float = loss_weight(1.0)
+    smoothing: float = smoothing_share(0.1)
+
+
+@register_loss_options("triplet")
+@dataclass(frozen=True, kw_only=True)
+class TripletLossOptions(LossOptions):
+    """The options of the triplet loss.
+
+    Attributes:
+        weight: weight of the triplet loss.
+        margin: margin of the triplet loss; 0 takes the soft margin.
+        mining: hard takes the farthest positive and the nearest negative of each anchor, semihard
+            for each positive the nearest negative that is farther than it.
+    """
+
+    flat: ClassVar[bool] = True
+    listed: ClassVar[bool] = True
+    compares_images: ClassVar[bool] = True
+
+    weight: float = loss_weight(1.0)
+    margin: float = limited(0.3, 0, MAX_WEIGHT)
+    mining: Literal["hard", "semihard"] = "hard"
+
+
+@register_loss_options("attributes")
+@dataclass(frozen=True, kw_only=True)
+class AttributeLossOptions(LossOptions):
+    """The options of the cross-entropy over attributes.
+
+    Attributes:
+        weight: weight of the cross-entropy over attributes.
+        smoothing: label smoothing of the cross-entropies over people and over attributes.
+    """
+
+    flat: ClassVar[bool] = True
+    listed: ClassVar[bool] = True
+
+    weight: float = loss_weight(1.0)
+    smoothing: float = smoothing_share(0.1)
+
+
+@register_loss_options("labels")
+@dataclass(frozen=True, kw_only=True)
+class LabelLossOptions(LossOptions):
+    """The options of the cross-entropy over the classes, or over the attributes.
+
+    Attributes:
+        weight: weight of the cross-entropy over the classes, or over the attributes.
+        smoothing: label smoothing of this cross-entropy.
+    """
+
+    training: ClassVar[TrainingKind] = "multitask"
+    flat: ClassVar[bool] = True
+    listed: ClassVar[bool] = True
+
+    weight: float = loss_weight(1.0)
+    smoothing: float = smoothing_share(0.0)
+
+
+@register_loss_options("masks")
+@dataclass(frozen=True, kw_only=True)
+class MaskLossOptions(LossOptions):
+    """The options of the binary cross-entropy over the pixels of the masks.
+
+    Attributes:
+        weight: weight of the binary cross-entropy over the pixels of the masks.
+    """
+
+    training: ClassVar[TrainingKind] = "multitask"
+    flat: ClassVar[bool] = True
+    listed: ClassVar[bool] = True
+
+    weight: float = loss_weight(1.0)

@@ -1,0 +1,67 @@
+"""The batches and the optimiser of a training."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from reidray.config.sections.limits import MAX_IMAGES_A_BATCH, MAX_RATE, require
+from reidray.config.sections.section import ConfigSection
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchConfig(ConfigSection):
+    """Set the size of a global batch, which all workers share.
+
+    Attributes:
+        people: people in a batch (P).
+        crops: crops of each person (K).
+        spread_cameras: whether a person's crops are dealt out so that each of their cameras comes
+            into every batch in proportion.
+    """
+
+    people: int = 16
+    crops: int = 4
+    spread_cameras: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.people >= 2, "batch.people must be 2 or more")
+        require(self.crops >= 1, "batch.crops must be 1 or more")
+        require(
+            self.people * self.crops <= MAX_IMAGES_A_BATCH,
+            f"batch.people x batch.crops must be {MAX_IMAGES_A_BATCH} images or fewer",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig(ConfigSection):
+    """Set the optimiser and its learning rate over time.
+
+    Attributes:
+        name: adamw, adam, sgd or rmsprop.
+        learning_rate: at its highest.
+        weight_decay: of the optimiser.
+        momentum: of sgd and rmsprop.
+        schedule: cosine falls to 0 at the end, step falls by a tenth at each milestone.
+        warmup: share of the training over which the rate rises from 0.
+        milestones: of step, as shares of the training.
+    """
+
+    name: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    momentum: float = 0.9
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    warmup: float = 0.05
+    milestones: tuple[float, ...] = (0.5, 0.8)
+
+    def __post_init__(self) -> None:
+        require(
+            0 < self.learning_rate <= MAX_RATE,
+            f"optimizer.learning_rate must be above 0 and at most {MAX_RATE:g}",
+        )
+        require(
+            0 <= self.weight_decay <= MAX_RATE,
+            f"optimizer.weight_decay must lie in 0..{MAX_RATE:g}",
+        )
+        require(0 <= self.momentum < 1, "optimizer.momentum must be 0 or more and under 1")
+        require(0 <= self.warmup < 1, "optimizer.warmup must be 0 or more and under 1")
+        require(all(0 < m < 1 for m in self.milestones), "optimizer.milestones must lie in 0..1")
