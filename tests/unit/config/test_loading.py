@@ -103,7 +103,7 @@ def test_a_default_that_is_given_wins_over_a_recipe():
 
 def test_a_configuration_of_a_recipe_can_be_replaced_and_written():
     config = TrainReidConfig(data="x", recipe="demo", epochs=3)
-    again = replace(config, network=replace(config.network, dropout=None), epochs=4)
+    again = replace(config, network=config.network.replace(dropout=None), epochs=4)
     assert (again.epochs, again.network.dropout) == (4, None)
     assert again.batch == config.batch
     assert "recipe" not in asdict(config)
