@@ -1,7 +1,6 @@
-"""Figures of features: how well those of a gallery answer those of the queries."""
+"""Evaluate the features of queries against the features of a gallery."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -15,7 +14,7 @@ from reidray.evaluation.evaluation_result import (
     describe_unmatched,
     unmatched_metrics,
 )
-from reidray.evaluation.feature_files import FeatureSets, ImageFeatures, read_features
+from reidray.evaluation.feature_files import FeatureFiles, ImageFeatures, read_features
 from reidray.evaluation.image_labels import (
     ImageLabels,
     choose_protocol,
@@ -32,32 +31,41 @@ log = logging.getLogger("reidray")
 
 
 def evaluate_feature_files(config: EvaluateConfig) -> EvaluationResult:
-    """The figures of a file of the queries' features against one of the gallery's.
+    """Evaluate a file of the queries' features against a file of the gallery's.
 
     Args:
         config: with `query_features` and `gallery_features`.
 
     Raises:
-        UserError: a file cannot be read, or the two do not fit each other or the rules.
+        UserError: a file cannot be read, or the two do not fit each other or the protocol.
     """
-    files = [config.query_features or "", config.gallery_features or ""]
-    found = read_features(*files)
-    query, gallery = found.sets
-    _check_some_person_in_common(found, files)
-    judged = evaluate_features(
-        query, gallery, config, metric=config.metric or "euclidean", source=" with ".join(files)
+    query_file, gallery_file = config.query_features or "", config.gallery_features or ""
+    features = read_features(query_file, gallery_file)
+    _check_common_person(features, query_file, gallery_file)
+    result = evaluate_features(
+        features.query,
+        features.gallery,
+        config,
+        metric=config.metric or "euclidean",
+        source=f"{query_file} with {gallery_file}",
     )
-    return replace(judged, person_ids=found.person_ids, camera_ids=found.camera_ids)
+    return replace(result, person_ids=features.person_ids, camera_ids=features.camera_ids)
 
 
-def _check_some_person_in_common(found: FeatureSets, files: Sequence[str]) -> None:
-    names = {number: name for name, number in found.person_ids.items()}
-    query, gallery = (
-        {names.get(person, str(person)) for person in each.labels.person_ids.tolist()}
-        for each in found.sets
-    )
+def _check_common_person(features: FeatureFiles, query_file: str, gallery_file: str) -> None:
+    """Check that a person of the queries is in the gallery.
+
+    Raises:
+        UserError: nobody is.
+    """
+    names = {person_id: name for name, person_id in features.person_ids.items()}
+
+    def people_in(images: ImageFeatures) -> set[str]:
+        return {names.get(each, str(each)) for each in images.labels.person_ids.tolist()}
+
+    query, gallery = people_in(features.query), people_in(features.gallery)
     if not query & gallery:
-        raise nothing_in_common("person", files[0], query, files[1], gallery)
+        raise nothing_in_common("person", query_file, query, gallery_file, gallery)
 
 
 def evaluate_features(
@@ -68,25 +76,30 @@ def evaluate_features(
     metric: str,
     source: str,
 ) -> EvaluationResult:
-    """The figures of features under the rules of a configuration.
+    """Evaluate features under the protocol of a configuration.
 
     Args:
         query: features of Q images.
         gallery: features of G images.
-        config: the rules.
+        config: protocol, rules and further metrics.
         metric: distance between features.
-        source: where the features come from, for the message of an error.
+        source: origin of the features, for the message of an error.
 
     Raises:
-        UserError: they do not fit each other or the rules, or no query has a match.
+        UserError: the features do not fit each other or the protocol, or no query has a match.
     """
     protocol = config.protocol or choose_protocol(query.labels, gallery.labels)
     truth = label_ground_truth(query.labels, gallery.labels, protocol, source)
-    people = query.labels.person_ids, gallery.labels.person_ids
-    cameras = query.labels.camera_ids, gallery.labels.camera_ids
+    images = (
+        query.embeddings,
+        gallery.embeddings,
+        query.labels.person_ids,
+        gallery.labels.person_ids,
+        query.labels.camera_ids,
+        gallery.labels.camera_ids,
+    )
     with errors_of(source):
-        images = query.embeddings, gallery.embeddings, *people, *cameras
-        metrics = evaluate(
+        ranking = evaluate(
             *images,
             metric=metric,
             protocol=protocol,
@@ -95,54 +108,58 @@ def evaluate_features(
             unmatched=config.unmatched or "skip",
             reranking=Reranking() if config.rerank else None,
         )
-        figures = {**_figures(metrics), "gallery": len(gallery.embeddings)}
+        metrics = {**_metrics_of(ranking), "gallery": len(gallery.embeddings)}
         if config.false_accept_rate is not None:
             rates = evaluate_open_set(*images, metric=metric, protocol=protocol)
-            figures["open_set"] = asdict(rates.at(config.false_accept_rate))
+            metrics["open_set"] = asdict(rates.at(config.false_accept_rate))
         if config.distractor_scores:
             scores = score_distractors(
                 query.embeddings, gallery.embeddings, gallery.uncertainty, metric
             )
-            figures["distractor_scores"] = evaluate_distractor_scores(
+            metrics["distractor_scores"] = evaluate_distractor_scores(
                 gallery.labels.person_ids, scores, source
             )
-    queries = _query_figures(query.labels, truth, metrics)
+    queries = _query_results(query.labels, truth, ranking)
     unmatched = [each.query for each in queries if not each.matches]
-    for line in (*describe_unmatched(unmatched), str(metrics)):
+    for line in (*describe_unmatched(unmatched), str(ranking)):
         log.info("%s", line)
-    curve = metrics.cmc[: len(gallery.embeddings)].tolist()
-    return EvaluationResult(figures | unmatched_metrics(unmatched), queries, curve, str(metrics))
+    return EvaluationResult(
+        metrics | unmatched_metrics(unmatched),
+        queries,
+        curve=ranking.cmc[: len(gallery.embeddings)].tolist(),
+        summary=str(ranking),
+    )
 
 
-def _figures(metrics: RankingMetrics) -> dict[str, Any]:
-    """Figures by name; of ranks only those that the curve reaches."""
-    queries, used = len(metrics.average_precision), metrics.num_valid_queries
+def _metrics_of(ranking: RankingMetrics) -> dict[str, Any]:
+    """Return the metrics by name, with those ranks of `RANKS` that the curve reaches."""
     return {
-        "protocol": str(metrics),
-        "metric": metrics.metric,
-        "mean_ap": metrics.mean_ap,
-        "mean_inp": metrics.mean_inp,
+        "protocol": str(ranking),
+        "metric": ranking.metric,
+        "mean_ap": ranking.mean_ap,
+        "mean_inp": ranking.mean_inp,
         **{
-            f"rank{rank}": float(metrics.cmc[rank - 1])
+            f"rank{rank}": float(ranking.cmc[rank - 1])
             for rank in RANKS
-            if rank <= len(metrics.cmc)
+            if rank <= len(ranking.cmc)
         },
-        "queries": queries,
-        "queries_used": used,
+        "queries": len(ranking.average_precision),
+        "queries_used": ranking.num_valid_queries,
     }
 
 
-def _query_figures(
-    labels: ImageLabels, truth: GroundTruth, metrics: RankingMetrics
+def _query_results(
+    labels: ImageLabels, truth: GroundTruth, ranking: RankingMetrics
 ) -> tuple[QueryResult, ...]:
+    """Return the result of each query."""
     return tuple(
         QueryResult(
-            query=str(row) if labels.names is None else labels.names[row],
-            person=int(labels.person_ids[row]),
-            camera=None if labels.camera_ids is None else int(labels.camera_ids[row]),
+            query=str(index) if labels.names is None else labels.names[index],
+            person=int(labels.person_ids[index]),
+            camera=None if labels.camera_ids is None else int(labels.camera_ids[index]),
             average_precision=None if np.isnan(precision) else float(precision),
-            first_match_rank=int(metrics.first_match_rank[row]) or None,
-            matches=len(truth.matches(row)),
+            first_match_rank=int(ranking.first_match_rank[index]) or None,
+            matches=len(truth.matches(index)),
         )
-        for row, precision in enumerate(metrics.average_precision)
+        for index, precision in enumerate(ranking.average_precision)
     )

@@ -1,8 +1,8 @@
-"""Files of features that any network made: `.npz` or Parquet, one row for each image."""
+"""Read files of features of any network: `.npz` or Parquet, a row for each image."""
 
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from reidray.evaluation.image_labels import ImageLabels
 
 Array = NDArray[Any]
 
-# What NumPy and zipfile make of broken bytes; an array may be said to be larger than any memory.
+# Errors of NumPy and zipfile about broken bytes, which may claim an array larger than any memory.
 _BROKEN_ARCHIVE = (
     *(OSError, ValueError, EOFError, RuntimeError, MemoryError, OverflowError),
     *(zipfile.BadZipFile, zlib.error),
@@ -39,11 +39,11 @@ EMBEDDING, PERSON, CAMERA, PATH = COLUMNS = ("embedding", "person", "camera", "p
 
 @dataclass(frozen=True, eq=False)
 class ImageFeatures:
-    """What a network says of some images, and who is on them.
+    """Hold the features of N images of any network, and their labels.
 
     Attributes:
         embeddings: (N, D) float32, float16 or float64.
-        labels: of the N images.
+        labels: labels of the N images.
         uncertainty: (N,) float32, of the predicted attributes; None where not known.
     """
 
@@ -53,30 +53,32 @@ class ImageFeatures:
 
 
 @dataclass(frozen=True)
-class FeatureSets:
-    """The features of several files, which number people and cameras alike.
+class FeatureFiles:
+    """Hold the features of queries and gallery, with common person and camera ids.
 
     Attributes:
-        sets: one for each file.
-        person_ids: the numbers of people who have names.
-        camera_ids: likewise of cameras.
+        query: features of the queries.
+        gallery: features of the gallery.
+        person_ids: the ids of people who have names.
+        camera_ids: the ids of cameras that have names.
     """
 
-    sets: tuple[ImageFeatures, ...]
+    query: ImageFeatures
+    gallery: ImageFeatures
     person_ids: Mapping[str, int]
     camera_ids: Mapping[str, int]
 
 
 @dataclass(frozen=True, eq=False)
 class _FeatureFile:
-    """The columns of a file as it has them.
+    """Hold the columns of a file as they are in it.
 
     Attributes:
-        file: its name.
+        file: name of the file.
         embeddings: (N, D).
         people: N numbers or texts.
-        cameras: likewise; None where not every one is known.
-        names: N file names, where they are known.
+        cameras: N numbers or texts; None where a camera is unknown.
+        names: N file names; None where they are unknown.
     """
 
     file: str
@@ -86,37 +88,44 @@ class _FeatureFile:
     names: tuple[str, ...] | None
 
 
-def read_features(*files: str) -> FeatureSets:
-    """The features in some files.
+def read_features(query_file: str, gallery_file: str) -> FeatureFiles:
+    """Read a file of the queries' features and a file of the gallery's.
 
-    Each holds `embedding` (N, D) and, one for each row of it, `person` and where known `camera`,
-    numbers or names, and `path`, file names. Without `person`, these tell person and camera. In
-    Parquet, `embedding` is a list column. Nothing in a file is unpickled.
+    A file has the column `embedding` (N, D) and, with a value for each of its N rows, `person` and
+    where known `camera` (numbers or names), and `path` (file names). Without `person`, the file
+    names hold person and camera. In Parquet, `embedding` is a list column. Nothing is unpickled.
 
     Args:
-        files: their names, which end in .npz or .parquet.
+        query_file: name of a file that ends in .npz or .parquet.
+        gallery_file: name of such a file.
 
     Raises:
-        UserError: a file cannot be read or does not hold this.
+        UserError: a file cannot be read, or lacks these columns.
     """
-    found = [_read(file) for file in files]
-    people, person_ids = _number([each.people for each in found], files, PERSON, number_person_ids)
-    known = [each.cameras for each in found if each.cameras is not None]
-    seen, camera_ids = _number(
-        known, [each.file for each in found if each.cameras is not None], CAMERA, number_camera_ids
+    files = [_read(query_file), _read(gallery_file)]
+    people, person_ids = _number_ids(
+        {each.file: each.people for each in files}, PERSON, number_person_ids
     )
-    cameras = iter(seen)
-    sets = tuple(
+    cameras, camera_ids = _number_ids(
+        {each.file: each.cameras for each in files if each.cameras is not None},
+        CAMERA,
+        number_camera_ids,
+    )
+    query, gallery = (
         ImageFeatures(
-            each.embeddings,
-            ImageLabels(who, None if each.cameras is None else next(cameras), each.names),
+            each.embeddings, ImageLabels(people[each.file], cameras.get(each.file), each.names)
         )
-        for each, who in zip(found, people, strict=True)
+        for each in files
     )
-    return FeatureSets(sets, person_ids, camera_ids)
+    return FeatureFiles(query, gallery, person_ids, camera_ids)
 
 
 def _read(file: str) -> _FeatureFile:
+    """Return the columns of a file.
+
+    Raises:
+        UserError: the file cannot be read, or lacks a column.
+    """
     path = Path(file)
     readers = {".npz": _read_npz, ".parquet": _read_parquet}
     if path.suffix.lower() not in readers:
@@ -137,40 +146,47 @@ def _read(file: str) -> _FeatureFile:
                 f"{len(embeddings)} rows of {EMBEDDING}"
             )
     names = _names(columns[PATH], file) if PATH in columns else None
-    cameras = _known(columns[CAMERA]) if CAMERA in columns else None
+    cameras = _known_cameras(columns[CAMERA]) if CAMERA in columns else None
     if PERSON in columns:
         return _FeatureFile(file, embeddings, columns[PERSON], cameras, names)
-    told = []
+    crops = []
     for name in names or ():
-        found = parse_crop_name(name)
-        if found is None:
+        crop = parse_crop_name(name)
+        if crop is None:
             raise UserError(
                 f"{file}: {PATH} {name!r} tells no person and camera as 0002_c1s1_000451_03.jpg "
                 f"does; add {PERSON}"
             )
-        told.append(found)
-    people = np.array([crop.person for crop in told])
+        crops.append(crop)
+    people = np.array([crop.person for crop in crops])
     if cameras is None:
-        cameras = np.array([crop.camera for crop in told])
+        cameras = np.array([crop.camera for crop in crops])
     return _FeatureFile(file, embeddings, people, cameras, names)
 
 
-def _number(
-    columns: Sequence[Array],
-    files: Sequence[str],
+def _number_ids(
+    columns: Mapping[str, Array],
     name: str,
     number: Callable[[Iterable[str], str], dict[str, int]],
-) -> tuple[list[NDArray[np.int64]], Mapping[str, int]]:
-    """A column of each file as numbers, and those of names; whole numbers stay what they are."""
-    if all(_are_whole(values) for values in columns):
-        return [values.astype(np.int64) for values in columns], NO_NAMES
-    texts = [_texts(values, name, file) for values, file in zip(columns, files, strict=True)]
-    numbers = number({text for column in texts for text in column}, " and ".join(files))
-    found = [np.array([numbers[text] for text in column], np.int64) for column in texts]
-    return found, nontrivial_names(numbers)
+) -> tuple[dict[str, NDArray[np.int64]], Mapping[str, int]]:
+    """Return the ids of a column of several files, and the ids of those that have names.
+
+    Args:
+        columns: the column of each file, by the name of the file.
+        name: name of the column, for messages.
+        number: gives each text an id.
+    """
+    if all(_are_integers(values) for values in columns.values()):
+        return {file: values.astype(np.int64) for file, values in columns.items()}, NO_NAMES
+    texts = {file: _texts(values, name, file) for file, values in columns.items()}
+    ids = number({text for column in texts.values() for text in column}, " and ".join(columns))
+    numbered = {
+        file: np.array([ids[text] for text in column], np.int64) for file, column in texts.items()
+    }
+    return numbered, nontrivial_names(ids)
 
 
-def _are_whole(values: Array) -> bool:
+def _are_integers(values: Array) -> bool:
     """Tell whether a column holds numbers that an int64 holds exactly."""
     if values.dtype.kind == "f":  # of a column that had empty cells, or of MATLAB
         return bool(
@@ -185,15 +201,15 @@ def _are_whole(values: Array) -> bool:
 
 
 def _float_bits(values: Array) -> int:
-    """Return how many bits the floats of a column have, and 64 where it holds none."""
+    """Return the number of bits of the floats of a column; 64 where it holds none."""
     return min(64, 8 * values.dtype.itemsize) if values.dtype.kind == "f" else 64
 
 
 def _texts(values: Array, name: str, file: str) -> list[str]:
-    """Each id as text.
+    """Return each id as text.
 
     Raises:
-        UserError: one is missing, or no id.
+        UserError: an id is missing, or a value is no id.
     """
     known: dict[object, str] = {}
     texts = []
@@ -214,8 +230,8 @@ def _texts(values: Array, name: str, file: str) -> list[str]:
     return texts
 
 
-def _known(cameras: Array) -> Array | None:
-    """Cameras, if every one is known."""
+def _known_cameras(cameras: Array) -> Array | None:
+    """Return the cameras; None where a camera is unknown."""
     if cameras.dtype.kind == "f":
         return None if np.isnan(cameras).any() else cameras
     if cameras.dtype.kind in "UO":
@@ -228,7 +244,11 @@ def _known(cameras: Array) -> Array | None:
 
 
 def _read_npz(path: Path, file: str) -> dict[str, Array]:
-    """The arrays that matter, by name."""
+    """Return the arrays of `COLUMNS` that the file holds, by name.
+
+    Raises:
+        UserError: the file cannot be read, or lacks an array.
+    """
     if not zipfile.is_zipfile(path):
         raise UserError(f"{file}: is no .npz archive, or is not whole; write it with numpy.savez")
     columns: dict[str, Array] = {}
@@ -248,7 +268,11 @@ def _read_npz(path: Path, file: str) -> dict[str, Array]:
 
 
 def _read_parquet(path: Path, file: str) -> dict[str, Array]:
-    """The columns that matter, by name."""
+    """Return the columns of `COLUMNS` that the file holds, by name.
+
+    Raises:
+        UserError: the file cannot be read, or lacks a column.
+    """
     try:
         with papq.ParquetFile(path) as parquet:
             names = parquet.schema_arrow.names
@@ -265,7 +289,11 @@ def _read_parquet(path: Path, file: str) -> dict[str, Array]:
 
 
 def _list_rows(column: pa.ChunkedArray, file: str) -> Array:
-    """A column of lists of one length as (N, D)."""
+    """Return a column of lists of equal length as (N, D).
+
+    Raises:
+        UserError: the column holds something else.
+    """
     lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     if not any(is_kind(column.type) for is_kind in lists):
         raise UserError(f"{file}: {EMBEDDING} is {column.type}, expected lists of numbers")
@@ -282,7 +310,11 @@ def _list_rows(column: pa.ChunkedArray, file: str) -> Array:
 
 
 def _check_names(names: Collection[str], file: str) -> None:
-    """Refuse a file without features, or without anything that tells persons."""
+    """Check that a file has features, and persons or file names.
+
+    Raises:
+        UserError: it has not.
+    """
     found = (
         f"found {', '.join(map(repr, names)) or 'nothing'}; expected {EMBEDDING}, {PERSON} "
         f"or {PATH}, and where known {CAMERA}"
@@ -294,6 +326,11 @@ def _check_names(names: Collection[str], file: str) -> None:
 
 
 def _names(values: Array, file: str) -> tuple[str, ...]:
+    """Return the file names.
+
+    Raises:
+        UserError: they are no text.
+    """
     if values.dtype.kind != "U":
         raise UserError(f"{file}: {PATH} is {values.dtype}, expected text")
     return tuple(values.tolist())

@@ -1,4 +1,4 @@
-"""Read which gallery images are right answers to a query."""
+"""The ground truth of a ranking: the correct gallery images of each query."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,20 +18,20 @@ TRUTH_FILE = "truth file"
 
 @dataclass(frozen=True)
 class RankingGroundTruth:
-    """Hold the right answers.
+    """Hold the correct gallery images of each query.
 
     Attributes:
-        correct: query name to the names of the gallery images of the same person.
-        ignored: query name to names that count neither as right nor as wrong.
-        junk: names that count so for every query.
-        unmatched: queries without a right answer, which are left out.
-        protocol: what says so: a protocol, or `truth file`.
-        people: who is on a query, by name, where known.
-        cameras: likewise which camera took it.
-        person_ids: the numbers of people who have names.
-        camera_ids: likewise of cameras.
-        curve: where the protocol draws galleries, the cumulative match curve of a ranking, of a
-            length.
+        correct: query name to the names of the gallery images that match it.
+        ignored: query name to names that count neither as correct nor as wrong.
+        junk: names that count neither as correct nor as wrong for every query.
+        unmatched: queries without a match, which are left out.
+        protocol: origin of the ground truth: a protocol, or `truth file`.
+        query_person_ids: person id of a query, by its name, where known.
+        query_camera_ids: camera id of a query, by its name, where known.
+        person_ids: the ids of people who have names.
+        camera_ids: the ids of cameras that have names.
+        curve: function of a ranking and a length that returns its cumulative match curve, where
+            the protocol samples galleries.
     """
 
     correct: Mapping[str, frozenset[str]]
@@ -39,18 +39,27 @@ class RankingGroundTruth:
     junk: frozenset[str] = frozenset()
     unmatched: tuple[str, ...] = ()
     protocol: str = TRUTH_FILE
-    people: Mapping[str, int] = field(default_factory=dict)
-    cameras: Mapping[str, int] = field(default_factory=dict)
+    query_person_ids: Mapping[str, int] = field(default_factory=dict)
+    query_camera_ids: Mapping[str, int] = field(default_factory=dict)
     person_ids: Mapping[str, int] = field(default_factory=dict)
     camera_ids: Mapping[str, int] = field(default_factory=dict)
     curve: Callable[[Mapping[str, Sequence[str]], int], NDArray[np.float64]] | None = None
 
+    @property
+    def correct_names(self) -> frozenset[str]:
+        """Return the gallery names that match any query."""
+        return frozenset().union(*self.correct.values())
+
 
 def parse_ground_truth(path: Path, data: bytes) -> list[ParseCandidate]:
-    """The readings of a truth file that its text allows: JSON, or a form of a ranking.
+    """Return the ways to parse a truth file: as JSON, or in the forms of a ranking.
+
+    Args:
+        path: the file.
+        data: its bytes.
 
     Raises:
-        UserError: it cannot be read, or a query has no correct name.
+        UserError: it cannot be parsed, or a query has no correct name.
     """
     text = data.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith(b"["):
@@ -69,17 +78,17 @@ def parse_ground_truth(path: Path, data: bytes) -> list[ParseCandidate]:
 
 
 def ranking_ground_truth(form: ParseCandidate) -> RankingGroundTruth:
-    """The truth that a truth file tells, in one of its readings."""
+    """Return the ground truth of a truth file that was parsed in one way."""
     correct: dict[str, frozenset[str]] = {}
     for row in form.rows:
         correct[row.query] = correct.get(row.query, frozenset()) | frozenset(row.names)
-    told = {query: parse_crop_name(query) for query in correct}
-    people = {query: parse_id_number(crop.person) for query, crop in told.items() if crop}
-    cameras = {query: parse_id_number(crop.camera) for query, crop in told.items() if crop}
+    crops = {query: parse_crop_name(query) for query in correct}
+    people = {query: parse_id_number(crop.person) for query, crop in crops.items() if crop}
+    cameras = {query: parse_id_number(crop.camera) for query, crop in crops.items() if crop}
     return RankingGroundTruth(
         correct,
-        people={query: number for query, number in people.items() if number is not None},
-        cameras={query: number for query, number in cameras.items() if number is not None},
+        query_person_ids={query: number for query, number in people.items() if number is not None},
+        query_camera_ids={query: number for query, number in cameras.items() if number is not None},
     )
 
 

@@ -1,4 +1,4 @@
-"""The truth that the file names of a gallery tell, under a protocol."""
+"""Build the ground truth of a ranking from file names, under a protocol."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,108 +19,131 @@ from reidray.metrics.protocols import (
 )
 from reidray.metrics.single_shot_galleries import SingleShotGalleries
 
-DRAWN_GALLERIES, DRAWING_SEED = 100, 0  # as `metrics.evaluate` has them
+NUM_GALLERIES, GALLERY_SEED = 100, 0
+"""Number and seed of the single-shot galleries, as in `metrics.evaluate`."""
 
 
 @dataclass(frozen=True, eq=False)
-class DrawnGalleries:
-    """Galleries of one image per person, for the curve of the protocol `cuhk03`.
+class SampledGalleries:
+    """Compute the curve of the protocol `cuhk03`, over galleries of one image per person.
 
     Attributes:
-        truth: the labels of queries and gallery.
-        queries: index of each query name.
-        gallery: index of each gallery name.
+        truth: ground truth of queries and gallery.
+        query_indices: index of each query, by name.
+        gallery_indices: index of each gallery image, by name.
     """
 
     truth: GroundTruth
-    queries: Mapping[str, int]
-    gallery: Mapping[str, int]
+    query_indices: Mapping[str, int]
+    gallery_indices: Mapping[str, int]
 
     def curve(self, ranking: Mapping[str, Sequence[str]], length: int) -> NDArray[np.float64]:
-        """(length,) the mean over queries and galleries; a name that is not ranked comes last."""
-        draws = SingleShotGalleries(self.truth, DRAWN_GALLERIES, DRAWING_SEED)
-        found = np.zeros(length)
-        for query in ranking:
-            positions = np.full(len(self.gallery), np.inf)
-            ranked = [self.gallery[name] for name in ranking[query] if name in self.gallery]
+        """Return the cumulative match curve of a ranking, the mean over queries and galleries.
+
+        Args:
+            ranking: query name to gallery names, best first; other gallery images come last.
+            length: length of the curve.
+
+        Returns:
+            (length,) float64.
+        """
+        galleries = SingleShotGalleries(self.truth, NUM_GALLERIES, GALLERY_SEED)
+        matches = np.zeros(length)
+        for query, names in ranking.items():
+            positions = np.full(len(self.gallery_indices), np.inf)
+            ranked = [self.gallery_indices[name] for name in names if name in self.gallery_indices]
             positions[ranked] = np.arange(len(ranked))
-            ranks = draws.ranks_from_positions(self.queries[query], positions, self.truth)
+            ranks = galleries.ranks_from_positions(self.query_indices[query], positions, self.truth)
             within = ranks[ranks < length].astype(np.int64)
-            found += np.bincount(within, minlength=length) / len(ranks)
-        curve: NDArray[np.float64] = found.cumsum() / len(ranking)
+            matches += np.bincount(within, minlength=length) / len(ranks)
+        curve: NDArray[np.float64] = matches.cumsum() / len(ranking)
         return curve
 
 
 def ground_truth_from_names(
     queries: Collection[str], gallery: Collection[str], protocol: ProtocolName | None = None
 ) -> RankingGroundTruth:
-    """The truth that file names such as `0002_c1s1_000451_03.jpg` tell.
+    """Return the ground truth from file names such as `0002_c1s1_000451_03.jpg`.
 
-    Queries that nothing matches are left out.
+    Queries without a match are in `unmatched`.
 
     Args:
-        queries: their names.
-        gallery: the names of all gallery images.
-        protocol: what counts as found; by default that of `default_protocol`.
+        queries: names of the queries.
+        gallery: names of all gallery images.
+        protocol: the protocol; by default that of `default_protocol`.
 
     Raises:
-        UserError: a name does not tell, the labels do not fit the protocol, or no query has a
-            match.
+        UserError: a name has no person and camera, the labels do not fit the protocol, or no query
+            has a match.
     """
-    asked, held = list(queries), list(gallery)
-    told = {name: _person_and_camera(name) for name in (*asked, *held)}
-    people = number_person_ids({crop.person for crop in told.values()}, "file names")
-    cameras = number_camera_ids({crop.camera for crop in told.values()}, "file names")
-    query_ids, gallery_ids = (_column(names, told, people, "person") for names in (asked, held))
-    asked_by, held_by = (_column(names, told, cameras, "camera") for names in (asked, held))
-    chosen = protocol or default_protocol(query_ids, gallery_ids, asked_by, held_by)
+    query_names, gallery_names = list(queries), list(gallery)
+    crops = {name: _parse(name) for name in (*query_names, *gallery_names)}
+    people = number_person_ids({crop.person for crop in crops.values()}, "file names")
+    cameras = number_camera_ids({crop.camera for crop in crops.values()}, "file names")
+
+    def person_ids_of(names: Sequence[str]) -> NDArray[np.int64]:
+        return np.array([people[crops[name].person] for name in names], np.int64)
+
+    def camera_ids_of(names: Sequence[str]) -> NDArray[np.int64]:
+        return np.array([cameras[crops[name].camera] for name in names], np.int64)
+
+    query_people, query_cameras = person_ids_of(query_names), camera_ids_of(query_names)
+    gallery_people, gallery_cameras = person_ids_of(gallery_names), camera_ids_of(gallery_names)
+    labels = query_people, gallery_people, query_cameras, gallery_cameras
+    chosen = protocol or default_protocol(*labels)
     try:
-        shape = len(asked), len(held)
-        truth = build_ground_truth(query_ids, gallery_ids, asked_by, held_by, chosen, shape)
+        shape = len(query_names), len(gallery_names)
+        truth = build_ground_truth(*labels, chosen, shape)
     except ValueError as error:
         # Arguments are not flags here: the labels come from the file names.
         reason = str(error).replace("`", "")
         raise UserError(f"file names of the ranking and of `gallery`: {reason}") from None
     correct, ignored, unmatched = {}, {}, []
-    for row, query in enumerate(asked):
-        matches = truth.matches(row)
+    for index, query in enumerate(query_names):
+        matches = truth.matches(index)
         if not len(matches):
             unmatched.append(query)
             continue
-        correct[query] = frozenset(held[index] for index in matches)
+        correct[query] = frozenset(gallery_names[match] for match in matches)
         if chosen in CAMERA_PROTOCOLS:
-            same = frozenset(held[index] for index in truth.same_person(row))
+            same = frozenset(gallery_names[each] for each in truth.same_person(index))
             ignored[query] = same - correct[query]
     return RankingGroundTruth(
         correct,
         ignored,
-        junk=frozenset(held[index] for index in truth.junk),
+        junk=frozenset(gallery_names[index] for index in truth.junk),
         unmatched=tuple(unmatched),
         protocol=chosen,
-        people=dict(zip(asked, query_ids.tolist(), strict=True)),
-        cameras=dict(zip(asked, asked_by.tolist(), strict=True)),
+        query_person_ids=dict(zip(query_names, query_people.tolist(), strict=True)),
+        query_camera_ids=dict(zip(query_names, query_cameras.tolist(), strict=True)),
         person_ids=nontrivial_names(people),
         camera_ids=nontrivial_names(cameras),
-        curve=_draw(truth, asked, held).curve if chosen == "cuhk03" else None,
+        curve=_sampled_galleries(truth, query_names, gallery_names).curve
+        if chosen == "cuhk03"
+        else None,
     )
 
 
-def _draw(truth: GroundTruth, queries: Sequence[str], gallery: Sequence[str]) -> DrawnGalleries:
-    places = ({name: row for row, name in enumerate(names)} for names in (queries, gallery))
-    return DrawnGalleries(truth, *places)
+def _sampled_galleries(
+    truth: GroundTruth, queries: Sequence[str], gallery: Sequence[str]
+) -> SampledGalleries:
+    return SampledGalleries(
+        truth,
+        query_indices={name: index for index, name in enumerate(queries)},
+        gallery_indices={name: index for index, name in enumerate(gallery)},
+    )
 
 
-def _column(
-    names: Sequence[str], told: Mapping[str, CropName], numbers: Mapping[str, int], kind: str
-) -> NDArray[np.int64]:
-    return np.array([numbers[getattr(told[name], kind)] for name in names], np.int64)
+def _parse(name: str) -> CropName:
+    """Return the person and the camera of a file name.
 
-
-def _person_and_camera(name: str) -> CropName:
-    found = parse_crop_name(name.replace("\\", "/"))
-    if found is None:
+    Raises:
+        UserError: the name has none.
+    """
+    crop = parse_crop_name(name.replace("\\", "/"))
+    if crop is None:
         raise UserError(
             f"file name {name!r} tells no person and camera as 0002_c1s1_000451_03.jpg does; "
             "give `truth=FILE`"
         )
-    return found
+    return crop

@@ -1,4 +1,4 @@
-"""Bring a ranking and its truth together: choose how both are read, and pair their names."""
+"""Match a ranking with its ground truth: choose the way to parse both, and pair their names."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,20 +14,21 @@ from reidray.scoring.ranking_file import collect_rows
 
 
 @dataclass(frozen=True)
-class MatchedRanking:
-    """A ranking in the names of its truth.
+class RankingMatch:
+    """Hold a ranking in the names of its ground truth.
 
     Attributes:
-        ranking: query name to gallery names, the best first.
-        truth: what is right.
-        form: how a line of the ranking was read.
-        truth_form: likewise of the truth; None where file names are the truth.
-        differences: how many names differ in what from those of the truth.
+        ranking: query name to gallery names, best first.
+        truth: the ground truth.
+        form: form in which a line of the ranking was parsed.
+        truth_form: form in which a line of the truth was parsed; None where file names are the
+            truth.
+        differences: number of names that differ from those of the truth, by the difference.
         unknown_queries: queries of the ranking that the truth does not have.
         unknown_names: ranked names that the truth does not have.
         never_ranked: gallery names of the truth that are in no line.
         missing: queries of the truth without a line.
-        gallery: how many images the gallery has; None where a truth file does not say it.
+        gallery: number of images of the gallery; None with a truth file.
     """
 
     ranking: Mapping[str, Sequence[str]]
@@ -46,8 +47,8 @@ class MatchedRanking:
         """Return the number of names of the longest line."""
         return max(map(len, self.ranking.values()), default=0)
 
-    def figures(self) -> dict[str, Any]:
-        """Return how it was read and how much does not match, for a JSON line."""
+    def metrics(self) -> dict[str, Any]:
+        """Return the form of the files and the number of names that do not match, by JSON key."""
         return {
             "ranking_form": self.form,
             **({} if self.truth_form is None else {"truth_form": self.truth_form}),
@@ -60,7 +61,7 @@ class MatchedRanking:
         }
 
     def notes(self) -> list[str]:
-        """Return a line for each thing that does not match."""
+        """Return lines about the form of the ranking and about names that do not match."""
         kinds = (
             ("queries of the truth without a line", self.missing),
             ("queries that the truth does not have, left out", self.unknown_queries),
@@ -86,8 +87,8 @@ class MatchedRanking:
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """A reading of a ranking, and its names as the truth has them."""
+class _PairedCandidate:
+    """Hold one way to parse a ranking, and the pairs of its names with those of the truth."""
 
     form: ParseCandidate
     queries: NamePairs
@@ -95,9 +96,9 @@ class _Reading:
 
     @property
     def fit(self) -> tuple[int, int]:
-        """Count the names that the truth knows, then how few it does not; more is better.
+        """Return the number of names that the truth has, and minus the number it does not have.
 
-        The first is 0 where it knows no query or no gallery name.
+        More is better. The first number is 0 where the truth has no query or no gallery name.
         """
         queries, names = len(self.queries.known_as), len(self.names.known_as)
         common = queries + names if queries and names else 0
@@ -105,120 +106,153 @@ class _Reading:
 
 
 def match_truth(
-    file: str, forms: Sequence[ParseCandidate], truth_file: str, truths: Sequence[ParseCandidate]
-) -> MatchedRanking:
-    """A ranking against a truth file, both read so that they have most names in common.
+    file: str,
+    candidates: Sequence[ParseCandidate],
+    truth_file: str,
+    truths: Sequence[ParseCandidate],
+) -> RankingMatch:
+    """Match a ranking with a truth file, in the forms with most names in common.
 
     Args:
-        file: the ranking's name.
-        forms: its readings.
-        truth_file: the truth's name.
-        truths: its readings.
+        file: name of the ranking file.
+        candidates: the ways to parse it.
+        truth_file: name of the truth file.
+        truths: the ways to parse it.
 
     Raises:
         UserError: they have no query or no gallery name in common, a name could be one of two, or
             the ranking has something twice or in no order.
     """
-    best: tuple[_Reading, RankingGroundTruth, ParseCandidate] | None = None
-    for truth_form in truths:
-        truth = ranking_ground_truth(truth_form)
-        right = frozenset().union(*truth.correct.values())
-        found = _best_reading(forms, truth.correct, right)
-        if best is None or found.fit > best[0].fit:
-            best = found, truth, truth_form
-    assert best is not None
-    reading, truth, truth_form = best
-    right = frozenset().union(*truth.correct.values())
-    return _matched(reading, truth, file, truth_file, tuple(truth.correct), right, truth_form.form)
+    matches = []
+    for truth_candidate in truths:
+        truth = ranking_ground_truth(truth_candidate)
+        chosen = _best_candidate(candidates, truth.correct, truth.correct_names)
+        matches.append((chosen, truth, truth_candidate))
+    # The first of equal fit, as `max` gives it: the form of `write_ranking` comes first.
+    chosen, truth, truth_candidate = max(matches, key=lambda match: match[0].fit)
+    return _in_names_of_truth(
+        chosen,
+        truth,
+        file=file,
+        other=truth_file,
+        queries=tuple(truth.correct),
+        names=truth.correct_names,
+        truth_form=truth_candidate.form,
+    )
 
 
 def match_gallery(
     file: str,
-    forms: Sequence[ParseCandidate],
+    candidates: Sequence[ParseCandidate],
     gallery: Collection[str],
     folder: str,
     protocol: ProtocolName | None,
-) -> MatchedRanking:
-    """A ranking against the file names of its gallery.
+) -> RankingMatch:
+    """Match a ranking with the file names of its gallery.
 
     Args:
-        file: the ranking's name.
-        forms: its readings.
-        gallery: the names of all gallery images.
-        folder: where they are.
-        protocol: what counts as found; by default that of `default_protocol`.
+        file: name of the ranking file.
+        candidates: the ways to parse it.
+        gallery: names of all gallery images.
+        folder: folder of the gallery.
+        protocol: the protocol; by default that of `default_protocol`.
 
     Raises:
-        UserError: they have no name in common, the names tell no truth, or the ranking has
-            something twice or in no order.
+        UserError: they have no name in common, the names have no person and camera, or the ranking
+            has something twice or in no order.
     """
-    readings = []
-    for form in forms:
-        told = [row.query for row in form.rows if parse_crop_name(row.query)]
-        queries = NamePairs({query: query for query in told}, {})
-        readings.append(_Reading(form, queries, pair_names(_ranked(form), gallery)))
-    reading = max(readings, key=lambda reading: reading.fit)
-    asked = [row.query for row in reading.form.rows]
-    if not asked:
+    paired = []
+    for form in candidates:
+        named = [row.query for row in form.rows if parse_crop_name(row.query)]
+        queries = NamePairs({query: query for query in named}, {})
+        paired.append(_PairedCandidate(form, queries, pair_names(_ranked(form), gallery)))
+    chosen = max(paired, key=lambda candidate: candidate.fit)
+    query_names = [row.query for row in chosen.form.rows]
+    if not query_names:
         raise UserError(f"{file}: is empty, expected lines of a ranking, `{PLAIN}`")
-    if not reading.names.known_as and _ranked(reading.form):
-        raise nothing_in_common("name", file, _ranked(reading.form), folder, gallery)
-    from reidray.evaluation.ground_truth_names import ground_truth_from_names  # which loads PyTorch
+    if not chosen.names.known_as and _ranked(chosen.form):
+        raise nothing_in_common("name", file, _ranked(chosen.form), folder, gallery)
+    from reidray.evaluation.ground_truth_names import ground_truth_from_names  # imports PyTorch
 
-    truth = ground_truth_from_names(asked, gallery, protocol)
-    matched = _matched(reading, truth, file, folder, asked, gallery, None)
-    return replace(matched, gallery=len(gallery))
+    truth = ground_truth_from_names(query_names, gallery, protocol)
+    match = _in_names_of_truth(
+        chosen,
+        truth,
+        file=file,
+        other=folder,
+        queries=query_names,
+        names=gallery,
+        truth_form=None,
+    )
+    return replace(match, gallery=len(gallery))
 
 
-def _best_reading(
-    forms: Sequence[ParseCandidate], queries: Collection[str], names: Collection[str]
-) -> _Reading:
-    readings = [
-        _Reading(
+def _best_candidate(
+    candidates: Sequence[ParseCandidate], queries: Collection[str], names: Collection[str]
+) -> _PairedCandidate:
+    """Return the way to parse a ranking that has most names in common with its truth."""
+    paired = [
+        _PairedCandidate(
             form,
             pair_names([row.query for row in form.rows], queries),
             pair_names(_ranked(form), names),
         )
-        for form in forms
+        for form in candidates
     ]
-    return max(readings, key=lambda reading: reading.fit)
+    return max(paired, key=lambda candidate: candidate.fit)
 
 
-def _matched(
-    reading: _Reading,
+def _in_names_of_truth(
+    chosen: _PairedCandidate,
     truth: RankingGroundTruth,
+    *,
     file: str,
     other: str,
     queries: Collection[str],
     names: Collection[str],
     truth_form: str | None,
-) -> MatchedRanking:
-    form, ranked = reading.form, _ranked(reading.form)
+) -> RankingMatch:
+    """Return a ranking in the names of its ground truth.
+
+    Args:
+        chosen: the way to parse the ranking.
+        truth: the ground truth.
+        file: name of the ranking file.
+        other: name of the file or folder that holds the truth.
+        queries: names of the queries of the truth.
+        names: gallery names of the truth.
+        truth_form: form of the truth; None where file names are the truth.
+
+    Raises:
+        UserError: they have no query or no gallery name in common, a name could be one of two, or
+            the ranking has something twice or in no order.
+    """
+    form, ranked = chosen.form, _ranked(chosen.form)
     rows = collect_rows(form.rows, file)
     form.check_scores(file)
     for what, pairs, mine, known in (
-        ("query", reading.queries, rows, queries),
-        ("gallery name", reading.names, ranked, names),
+        ("query", chosen.queries, rows, queries),
+        ("gallery name", chosen.names, ranked, names),
     ):
         pairs.check(file, other)
         if not pairs.known_as and (ranked or what == "query"):
             raise nothing_in_common(what, file, mine, other, known)
-    known_as = reading.names.known_as
+    known_as = chosen.names.known_as
     ranking = {
-        query: tuple(known_as.get(name, name) for name in rows[asked])
-        for asked, query in reading.queries.known_as.items()
+        query: tuple(known_as.get(name, name) for name in rows[written])
+        for written, query in chosen.queries.known_as.items()
     }
     differences: dict[str, int] = {}
-    for pairs in (reading.queries, reading.names):
+    for pairs in (chosen.queries, chosen.names):
         for what, count in pairs.differences.items():
             differences[what] = differences.get(what, 0) + count
-    return MatchedRanking(
+    return RankingMatch(
         ranking=ranking,
         truth=truth,
         form=form.form,
         truth_form=truth_form,
         differences=differences,
-        unknown_queries=tuple(query for query in rows if query not in reading.queries.known_as),
+        unknown_queries=tuple(query for query in rows if query not in chosen.queries.known_as),
         unknown_names=tuple(sorted(name for name in ranked if name not in known_as)),
         never_ranked=tuple(sorted(set(names) - set(known_as.values()))),
         missing=tuple(query for query in truth.correct if query not in ranking),
@@ -226,5 +260,5 @@ def _matched(
 
 
 def _ranked(form: ParseCandidate) -> set[str]:
-    """All gallery names of a ranking."""
+    """Return all gallery names of a ranking."""
     return {name for row in form.rows for name in row.names}

@@ -112,8 +112,8 @@ def _table(name, folder):
         "truth.json": lambda: [
             ranking_ground_truth(form) for form in parse_ground_truth(file, file.read_bytes())
         ],
-        "features.npz": lambda: read_features(str(file)),
-        "features.parquet": lambda: read_features(str(file)),
+        "features.npz": lambda: read_features(str(file), str(file)),
+        "features.parquet": lambda: read_features(str(file), str(file)),
     }
 
     def damage(random):

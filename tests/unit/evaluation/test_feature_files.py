@@ -13,7 +13,7 @@ PERSON, CAMERA = np.array([2, 7, -1]), np.array([1, 3, 2])
 
 
 def read_one(file):
-    return read_features(file).sets[0]
+    return read_features(file, file).query
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet", ".NPZ"])
@@ -190,7 +190,7 @@ def test_people_with_names_have_the_same_numbers_in_all_files(tmp_path, suffix):
     first = write_features(tmp_path / f"q{suffix}", EMBEDDING, person=NAMED)
     second = write_features(tmp_path / f"g{suffix}", EMBEDDING[:2], person=["zoe", "anna"])
     found = read_features(first, second)
-    query, gallery = (each.labels.person_ids.tolist() for each in found.sets)
+    query, gallery = (each.labels.person_ids.tolist() for each in (found.query, found.gallery))
     assert query[0] == gallery[1]
     assert len({*query, *gallery}) == 4
     assert found.person_ids["anna"] == query[0]
@@ -201,7 +201,7 @@ def test_numbers_and_texts_of_numbers_are_the_same_people(tmp_path):
     first = write_features(tmp_path / "q.npz", EMBEDDING, person=PERSON)
     second = write_features(tmp_path / "g.npz", EMBEDDING, person=["2", "7.0", "-1"])
     found = read_features(first, second)
-    assert found.sets[0].labels.person_ids.tolist() == found.sets[1].labels.person_ids.tolist()
+    assert found.query.labels.person_ids.tolist() == found.gallery.labels.person_ids.tolist()
     assert found.person_ids == {}
 
 
@@ -213,6 +213,7 @@ def test_numbers_that_an_int64_cannot_hold_are_names(tmp_path):
 
 def test_names_of_files_may_tell_names_of_people_and_cameras_of_any_length(tmp_path):
     names = ["anna_c20231105123456789011_1.jpg", "ben_c1_1.jpg", "1_1_c1_2.jpg"]
-    found = read_features(write_features(tmp_path / "f.npz", EMBEDDING, path=names))
-    assert len(set(found.sets[0].labels.person_ids.tolist())) == 3
+    file = write_features(tmp_path / "f.npz", EMBEDDING, path=names)
+    found = read_features(file, file)
+    assert len(set(found.query.labels.person_ids.tolist())) == 3
     assert found.camera_ids == {"1": 1, "20231105123456789011": 2}
