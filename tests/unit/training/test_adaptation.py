@@ -1,4 +1,4 @@
-"""A recipe gives way to the data where nobody asked for the value, and every advice works."""
+"""Recipes are adapted to the data, and the advice of every refusal works."""
 
 import re
 
@@ -56,7 +56,7 @@ def saved(experiment, folder):
 
 
 @pytest.mark.parametrize("recipe", ["demo", "market_small"])
-def test_a_recipe_with_attributes_learns_identity_alone_where_there_are_none(plain, recipe):
+def test_a_recipe_for_attributes_trains_identity_alone_without_attributes(plain, recipe):
     experiment = reid_experiment(plain, "--recipe", recipe)
     assert experiment.architecture.name == "baseline"
     assert experiment.architecture.options.backbone == "resnet_tiny"
@@ -64,7 +64,7 @@ def test_a_recipe_with_attributes_learns_identity_alone_where_there_are_none(pla
     assert "feature_size" in adapted(experiment)
 
 
-def test_nothing_is_adapted_where_the_data_have_all_that_is_asked_for(tmp_path):
+def test_a_recipe_that_fits_the_data_is_not_adapted(tmp_path):
     data = write_attribute_manifest(tmp_path / "data", 30)
     experiment = reid_experiment(data, "--recipe", "demo")
     assert (experiment.architecture.name, experiment.config.batch.people) == ("apr", 16)
@@ -72,7 +72,7 @@ def test_nothing_is_adapted_where_the_data_have_all_that_is_asked_for(tmp_path):
     assert not adapted(experiment)
 
 
-def test_unknown_attributes_of_validation_people_choose_no_epoch(tmp_path):
+def test_unknown_validation_attributes_do_not_select_the_epoch(tmp_path):
     data = write_attribute_manifest(tmp_path / "data", 30, val="")
     experiment = reid_experiment(data, "--recipe", "demo")
     assert (experiment.architecture.name, experiment.config.validation.select_by) == (
@@ -99,7 +99,7 @@ def test_unknown_attributes_of_validation_people_choose_no_epoch(tmp_path):
     ],
 )
 @pytest.mark.parametrize("recipe", ["demo", "market_small"])
-def test_what_a_refusal_advises_works(plain, recipe, flags, advice):
+def test_the_advice_of_a_refusal_works(plain, recipe, flags, advice):
     asked = ("--recipe", recipe, *flags)
     with pytest.raises(UserError) as refused:
         reid_experiment(plain, *asked)
@@ -109,7 +109,7 @@ def test_what_a_refusal_advises_works(plain, recipe, flags, advice):
     reid_experiment(plain, *asked, *(part for flag in advised for part in flag))
 
 
-def test_settings_of_a_recipe_give_way_to_a_network_that_is_named(tmp_path):
+def test_a_named_network_drops_the_settings_that_it_lacks(tmp_path):
     data = write_attribute_manifest(tmp_path / "data", 30)
     experiment = reid_experiment(
         data, "--recipe", "demo", "--network.name", "vgg_triplet_rgb", *SMALL
@@ -122,7 +122,7 @@ def test_settings_of_a_recipe_give_way_to_a_network_that_is_named(tmp_path):
         )
 
 
-def test_a_set_that_names_nobody_is_refused_with_what_would_train_on_it(tmp_path):
+def test_data_without_people_is_refused_with_advice(tmp_path):
     data = write_class_manifest(tmp_path / "data", 4)
     with pytest.raises(UserError, match=r"names nobody .* jobs/train_multitask\.py trains"):
         reid_experiment(data)
@@ -133,7 +133,7 @@ def test_a_set_that_names_nobody_is_refused_with_what_would_train_on_it(tmp_path
 
 
 @pytest.mark.parametrize("recipe", [name for name in recipe_files("multitask") if "pets" in name])
-def test_classes_alone_are_learned_where_there_are_no_masks(tmp_path, recipe):
+def test_classes_alone_are_trained_without_masks(tmp_path, recipe):
     data = write_class_manifest(tmp_path / "data", 5)
     experiment = multitask_experiment(data, "--recipe", recipe)
     assert experiment.architecture.name == "pets_mobilenet_dense"
@@ -150,7 +150,7 @@ def test_classes_alone_are_learned_where_there_are_no_masks(tmp_path, recipe):
     assert multitask_experiment(data, "--recipe", recipe, *flags).config.num_workers == 6
 
 
-def test_images_of_which_nothing_is_known_are_not_decoded(tmp_path):
+def test_unlabelled_images_are_not_decoded(tmp_path):
     rows = [f"{p}_{i}.png,train,{p},male" for p in range(1, 9) for i in range(2)]
     rows += [f"n{i}.png,train,{1 + i % 8}," for i in range(8)]
     rows += [f"t{i}.png,gallery,77," for i in range(50)] + ["q.png,query,77,"]
@@ -164,7 +164,7 @@ def test_images_of_which_nothing_is_known_are_not_decoded(tmp_path):
     assert len(reid_experiment(data).image_files().paths) == 24
 
 
-def test_attributes_are_learned_beside_classes_that_the_set_names_too(tmp_path):
+def test_attributes_are_trained_on_data_with_classes(tmp_path):
     rows = [f"{p}_{i}.png,train,{p},male,{'ab'[p % 2]}" for p in range(1, 9) for i in range(2)]
     data = write_manifest(tmp_path / "data", "path,split,person,attr_gender,label", rows)
     experiment = multitask_experiment(data, "--recipe", "attributes_vgg")

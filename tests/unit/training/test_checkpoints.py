@@ -1,4 +1,4 @@
-"""Damaged checkpoints are found, and the whole one before them is gone on with."""
+"""A run with a damaged checkpoint resumes from the whole checkpoint before it."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ PLAN = TrainerConfig(seed=0, epochs=3, optimizer=OptimizerConfig(), validation=C
 
 
 class Saver(EpochRecorder):
-    """Keeps the checkpoint of each epoch, as Ray Train would."""
+    """Keep the checkpoint of each epoch, as Ray Train does."""
 
     def __init__(self, run):
         super().__init__()
@@ -76,7 +76,7 @@ def names_of(run):
 
 
 def newest(run):
-    """The name of the checkpoint that Ray Train would go on from."""
+    """Return the name of the checkpoint that Ray Train resumes from."""
     text = (run / "checkpoints" / "checkpoint_manager_snapshot.json").read_text()
     return json.loads(text)["latest_checkpoint_result"]["checkpoint_dir_name"]
 
@@ -138,7 +138,7 @@ def test_a_checkpoint_folder_that_is_gone_leaves_the_one_before_it(run):
 
 
 @pytest.mark.parametrize("text", [None, "", '{"checkpoint_results": [{"che', "[]", "{}", "null"])
-def test_a_damaged_list_of_checkpoints_is_made_again(run, caplog, text):
+def test_a_damaged_list_of_checkpoints_is_written_again(run, caplog, text):
     file = run / "checkpoints" / "checkpoint_manager_snapshot.json"
     if text is None:
         file.unlink()
@@ -156,7 +156,7 @@ def test_a_whole_list_is_left_alone(run):
     assert file.read_bytes() == before
 
 
-def test_a_run_that_has_no_checkpoint_yet_begins_at_its_first_epoch(tmp_path, caplog):
+def test_a_run_without_checkpoints_begins_at_its_first_epoch(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     (tmp_path / "config.yaml").write_text("epochs: 3\n")
     repair_checkpoint_list(Location(str(tmp_path)))
@@ -164,7 +164,7 @@ def test_a_run_that_has_no_checkpoint_yet_begins_at_its_first_epoch(tmp_path, ca
 
 
 def without_checksums(run):
-    """The newest checkpoint as earlier versions wrote it."""
+    """Return the newest checkpoint, as earlier versions wrote it."""
     last = run / "checkpoints" / names_of(run)[-1]
     (last / "SHA256SUMS").unlink()
     state = json.loads((last / "state.json").read_text())
@@ -173,7 +173,7 @@ def without_checksums(run):
     return last
 
 
-def test_a_checkpoint_of_before_checksums_is_still_read(run):
+def test_a_checkpoint_without_checksums_is_read(run):
     last = without_checksums(run)
     repair_checkpoint_list(Location(str(run)))
     assert newest(run) == last.name
@@ -187,7 +187,7 @@ def test_a_checkpoint_of_before_checksums_is_still_read(run):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_cut_checkpoint_of_before_checksums_leaves_the_one_before_it(run, name):
+def test_a_truncated_checkpoint_without_checksums_is_skipped(run, name):
     cut(without_checksums(run) / name)
     repair_checkpoint_list(Location(str(run)))
     assert newest(run) == names_of(run)[0]
@@ -196,7 +196,7 @@ def test_a_cut_checkpoint_of_before_checksums_leaves_the_one_before_it(run, name
 @pytest.mark.parametrize(
     ("key", "value"), [("epoch", "3"), ("records", [[]]), ("best", None), ("pace", 1)]
 )
-def test_a_standing_of_other_types_is_refused(run, key, value):
+def test_a_trainer_state_of_other_types_is_refused(run, key, value):
     last = without_checksums(run)
     state = json.loads((last / "state.json").read_text())
     state["standing"][key] = value
@@ -206,8 +206,8 @@ def test_a_standing_of_other_types_is_refused(run, key, value):
 
 
 @pytest.mark.parametrize("name", ["../../treasure", "/treasure", "linked", "..", ""])
-def test_a_list_that_names_another_place_is_refused(run, name):
-    """Ray Train would delete what it names in time."""
+def test_a_list_that_names_another_folder_is_refused(run, name):
+    """Ray Train deletes the checkpoints that its list names."""
     (run.parent / "treasure").mkdir()
     (run / "checkpoints" / "linked").symlink_to(run.parent / "treasure")
     pending = [{"version": 0, "checkpoint_dir_name": name, "metrics": {}}]
@@ -222,7 +222,7 @@ def test_checksums_are_those_of_sha256sum(run):
     assert done.returncode == 0
 
 
-def test_a_damaged_checkpoint_in_a_bucket_leaves_the_one_before_it(run, bucket):
+def test_a_damaged_checkpoint_in_a_bucket_is_skipped(run, bucket):
     flip(run / "checkpoints" / names_of(run)[-1] / "optimizer.safetensors")
     place = Location(f"{bucket}/run")
     for file in run.rglob("*"):

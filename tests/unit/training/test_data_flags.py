@@ -1,4 +1,4 @@
-"""Every job that takes data reads it from the root, and through the links, that it is told."""
+"""Every job reads its data from the configured root, and through links."""
 
 import pytest
 import yaml
@@ -19,8 +19,8 @@ from reidray.tuning.sweep import prepare_sweep
 
 
 @pytest.fixture
-def told(tmp_path):
-    """A manifest of absolute paths of links into a cache, and the flags that it needs."""
+def settings(tmp_path):
+    """Return the settings of a manifest with absolute paths of links into a cache."""
     rows = []
     for number in range(64):
         person, split = 1 + number % 8, ("train", "query", "gallery")[number // 16 % 3]
@@ -37,9 +37,9 @@ def told(tmp_path):
     return {"data": str(file), "root": str(tmp_path / "set"), "follow_links": True}
 
 
-def train_reid(told, output):
+def train_reid(settings, output):
     config = TrainReidConfig(
-        **told,
+        **settings,
         output=output,
         network=NetworkConfig(name="reid_small"),
         batch=BatchConfig(people=2, crops=2),
@@ -47,33 +47,35 @@ def train_reid(told, output):
     return build_experiment(config).image_files()
 
 
-def train_multitask(told, output):
+def train_multitask(settings, output):
     network = NetworkConfig(name="pets_mobilenet_dense")
-    config = TrainMultitaskConfig(**told, output=output, task="pets", batch_size=4, network=network)
+    config = TrainMultitaskConfig(
+        **settings, output=output, task="pets", batch_size=4, network=network
+    )
     return build_experiment(config).image_files()
 
 
-def tune(told, output):
+def tune(settings, output):
     base = output + ".yaml"
     with open(base, "w") as file:  # noqa: PTH123
         yaml.safe_dump({"batch": {"people": 2, "crops": 2}}, file)
     config = TuneConfig(
-        **told, output=output, recipe="reid_small", space=("learning_rate",), base=base
+        **settings, output=output, recipe="reid_small", space=("learning_rate",), base=base
     )
     return prepare_sweep(config).experiment.image_files()
 
 
 @pytest.mark.parametrize("job", [train_reid, train_multitask, tune])
-def test_a_training_reads_from_the_root_and_through_the_links_it_is_told(told, tmp_path, job):
-    files = job(told, str(tmp_path / "run"))
+def test_a_training_reads_from_its_root_and_through_links(settings, tmp_path, job):
+    files = job(settings, str(tmp_path / "run"))
     paths = files.paths.to_pylist()
     assert paths
-    assert files.location.uri == told["root"]
+    assert files.location.uri == settings["root"]
     assert not decode_files(files.location, paths, (32, 16)).bad
 
 
-def test_a_comparison_reads_from_the_root_and_through_the_links_it_is_told(told, tmp_path):
-    images = read_comparison_data(CompareConfig(**told, output=str(tmp_path / "out"), pca=(4,)))
+def test_a_comparison_reads_from_its_root_and_through_links(settings, tmp_path):
+    images = read_comparison_data(CompareConfig(**settings, output=str(tmp_path / "out"), pca=(4,)))
     names = [name for labels in images.sets.values() for name in labels.names]
     assert not decode_files(images.location, names, (32, 16)).bad
     assert images.dataset["layout"] == "manifest"

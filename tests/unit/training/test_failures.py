@@ -1,4 +1,4 @@
-"""Failures of a training process that are worth another attempt."""
+"""Ray Train retries the failures of machines, and not those of programs."""
 
 import pickle
 
@@ -23,7 +23,7 @@ from reidray.training.failures import StopOnBug, TrainingBugError, bug_behind
         RuntimeError("NCCL error in: ProcessGroupNCCL.cpp: remote process exited"),
     ],
 )
-def test_what_may_pass_and_the_user_s_mistakes_are_no_bugs(error):
+def test_transient_failures_and_user_errors_are_no_bugs(error):
     assert bug_behind(error) is None
 
 
@@ -43,5 +43,5 @@ def test_a_bug_keeps_its_traceback_and_travels_between_processes(error):
         StopOnBug().after_exception(None, {0: ConnectionResetError(), 1: bug})
 
 
-def test_a_worker_that_was_lost_is_left_to_ray():
+def test_ray_retries_a_lost_worker():
     StopOnBug().after_exception(None, {0: ray.exceptions.RayActorError(), 1: OSError("gone")})

@@ -17,7 +17,7 @@ from reidray.training.time_budget import TimeLimit
 
 
 class Recorder:
-    """Keeps the figures and the checkpoints of each epoch."""
+    """Keep the records and the checkpoints of each epoch."""
 
     def __init__(self, folder=None):
         self.records, self.folder = [], folder
@@ -64,7 +64,7 @@ def test_same_seed_gives_the_same_weights():
         assert torch.equal(one, other)
 
 
-def test_a_training_resumed_from_a_checkpoint_ends_as_one_that_never_stopped(tmp_path):
+def test_a_resumed_training_ends_as_one_that_never_stopped(tmp_path):
     whole = fit(build_task(), build_network(), plan(4), Recorder(tmp_path)).network
     torch.manual_seed(99)
     recorder = Recorder()
@@ -77,7 +77,7 @@ def test_a_training_resumed_from_a_checkpoint_ends_as_one_that_never_stopped(tmp
         assert torch.allclose(one, other, atol=1e-6)
 
 
-def test_a_checkpoint_goes_on_under_no_other_configuration(tmp_path):
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
     fit(build_task(), build_network(), plan(1), Recorder(tmp_path), settings={"seed": 1})
     with pytest.raises(UserError, match="seed = 1, not 2"):
         fit(
@@ -114,7 +114,7 @@ def test_training_ends_by_its_limit_with_the_learning_rate_at_its_end():
 
 
 def test_a_first_validation_and_what_follows_fit_into_the_limit():
-    """A slow validation is seen coming by its share of images, and so is judging afterwards."""
+    """The budget estimates a slow validation, and a slow evaluation, by their images."""
 
     class Slow(ReidTask):
         def losses(self, *arguments):
@@ -136,7 +136,7 @@ def test_a_first_validation_and_what_follows_fit_into_the_limit():
     assert recorder.records[-1]["step"] >= 1
 
 
-def test_an_epoch_that_time_cuts_says_how_much_of_it_was_trained(tmp_path):
+def test_a_shortened_epoch_records_its_share(tmp_path):
     class Slow(ReidTask):
         def losses(self, *arguments):
             time.sleep(0.5)
@@ -194,7 +194,7 @@ def test_a_loss_that_is_not_finite_stops_with_advice():
     ("weight", "complaint"),
     [(float("nan"), "weights dense.0.weight are not finite after step"), (1e38, "embeddings")],
 )
-def test_weights_that_the_last_step_broke_are_not_judged(weight, complaint, tmp_path):
+def test_weights_that_are_not_finite_are_refused(weight, complaint, tmp_path):
     task, fresh = build_task(), build_network()
     steps_left = list(range(task.steps_per_epoch))
 
@@ -212,7 +212,7 @@ def test_weights_that_the_last_step_broke_are_not_judged(weight, complaint, tmp_
 
 
 @pytest.mark.parametrize("undefined", [float("nan"), float("inf"), float("-inf")])
-def test_a_figure_that_is_not_finite_is_never_the_best(undefined):
+def test_a_metric_that_is_not_finite_is_never_the_best(undefined):
     figures = [undefined, 0.2, undefined, 0.1]
 
     class Judged(ReidTask):
@@ -225,7 +225,7 @@ def test_a_figure_that_is_not_finite_is_never_the_best(undefined):
     assert (state.trainer_state.best_epoch, state.trainer_state.best["mean_ap"]) == (2, 0.2)
 
 
-def test_a_training_without_a_finite_figure_is_refused_and_so_is_going_on_with_it(tmp_path):
+def test_a_training_without_a_finite_metric_is_refused_and_so_is_its_resume(tmp_path):
     class Undefined(ReidTask):
         def validate(self, build_network):
             return super().validate(build_network) | {"mean_ap": float("nan")}
@@ -238,7 +238,7 @@ def test_a_training_without_a_finite_figure_is_refused_and_so_is_going_on_with_i
 
 
 @pytest.mark.parametrize("workers", [2, 4])
-def test_workers_share_the_batches_that_one_would_have(workers):
+def test_workers_share_the_batches_of_one_worker(workers):
     whole = list(build_task().batches(1))
     parts = [
         list(build_task(context=DistributedContext(rank, workers)).batches(1))

@@ -1,4 +1,4 @@
-"""Learning what made pictures show: a colour names the class, and a square is to be drawn."""
+"""Training on generated images: the colour is the class, and a square is the mask."""
 
 from dataclasses import replace
 
@@ -29,8 +29,8 @@ CONFIG = TrainMultitaskConfig(
 )
 
 
-def pictures(count=96, side=32):
-    """Squares of three colours and two sizes on grey: the images, masks, colours and sizes."""
+def generate_images(count=96, side=32):
+    """Return images of squares on grey, with their masks, colours and sizes."""
     random = np.random.default_rng(0)
     images = random.integers(100, 140, (count, side, side, 3)).astype(np.uint8)
     masks = np.zeros((count, side, side), np.uint8)
@@ -46,12 +46,12 @@ def pictures(count=96, side=32):
 
 
 def table(masked):
-    images, masks, _, _ = pictures()
+    images, masks, _, _ = generate_images()
     return CropTable([CropGroup(np.arange(len(images)), images, masks if masked else None)])
 
 
 def class_labels():
-    colours = pictures()[2].astype(np.int64)
+    colours = generate_images()[2].astype(np.int64)
     return make_labels(np.full(len(colours), -1), class_labels=colours, classes=CLASSES)
 
 
@@ -80,7 +80,7 @@ def pets_network():
     return build_model("pets_scratch_transpose", height=32, width=32, num_classes=3)
 
 
-def test_classes_and_masks_are_learned_together():
+def test_classes_and_masks_are_trained_together():
     listener, network = EpochRecorder(), pets_network()
     state = fit(made_task(class_labels()), network, plan(26, "validation_loss"), listener)
     best = min(listener.records, key=lambda record: record["validation_loss"])
@@ -103,8 +103,8 @@ def test_classes_and_masks_are_learned_together():
     assert seen.labels["class"].confusion.sum() == seen.images == 32
 
 
-def test_attributes_are_learned_and_unknown_ones_count_nothing():
-    _, _, colours, sizes = pictures()
+def test_attributes_are_trained_and_unknown_ones_are_ignored():
+    _, _, colours, sizes = generate_images()
     values = np.stack([colours, sizes], axis=1)
     values[::5, 1] = -1
     labels = make_labels(np.full(len(values), -1), attribute_labels=values, schema=SCHEMA)

@@ -15,7 +15,7 @@ def test_items_come_in_order_from_another_thread():
     assert here not in {thread for _, thread in items}
 
 
-def test_no_more_than_asked_for_are_made_ahead():
+def test_at_most_count_items_are_made_ahead():
     made = []
     with closing(prefetch((made.append(n) or n for n in count()), count=3)) as items:
         next(items)
@@ -24,7 +24,7 @@ def test_no_more_than_asked_for_are_made_ahead():
         assert len(made) == 5
 
 
-def test_what_fails_fails_where_it_is_asked_for():
+def test_an_error_is_raised_at_the_item_that_caused_it():
     def items():
         yield 1
         raise OSError("disk gone")

@@ -22,20 +22,20 @@ def make_run(uri, *names):
 
 
 @pytest.mark.parametrize("place", ["disk", "bucket"])
-def test_clearing_a_run_leaves_what_somebody_else_put_there(place, tmp_path, bucket):
+def test_clearing_a_run_keeps_files_of_others(place, tmp_path, bucket):
     uri = str(tmp_path / "run") if place == "disk" else f"{bucket}/run"
     make_run(uri, *MADE, *OTHERS).clear()
     assert sorted(Location(uri).list_files()) == sorted(OTHERS)
 
 
-def test_clearing_a_run_of_nothing_else_leaves_no_folder(tmp_path):
+def test_clearing_a_run_removes_its_empty_folder(tmp_path):
     run = make_run(str(tmp_path / "run"), *MADE)
     run.clear()
     assert not run.folder.exists()
     run.clear()
 
 
-def test_clearing_a_sweep_that_learned_nothing_leaves_its_folders_of_others(tmp_path):
+def test_clearing_a_failed_sweep_keeps_folders_of_others(tmp_path):
     names = ["sweep.yaml", "tune/t1/params.json", "tune/t1/deep/x.bin", "mine/tune/x"]
     run = make_run(str(tmp_path / "sweep"), *names)
     (run.folder / "tune" / "empty").mkdir()

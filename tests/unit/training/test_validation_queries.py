@@ -1,4 +1,4 @@
-"""Queries and gallery of validation images: nobody with a match is passed over."""
+"""Choice of the queries and the gallery: every query that can have a match has one."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def columns(images):
 
 
 def with_a_match(people, cameras, plan):
-    """Tell whether each query has a gallery image that its protocol shows it as a match."""
+    """Return for each query whether the gallery has a match under the protocol."""
     return [
         any(
             plan.gallery[other]
@@ -54,7 +54,7 @@ def test_every_query_that_can_have_a_match_has_one_and_every_image_is_used(image
 
 
 @given(labelled)
-def test_people_with_several_images_in_each_camera_keep_the_plan_of_first_and_others(images):
+def test_people_with_several_images_in_each_camera_have_their_first_as_query(images):
     people, cameras = columns([image for image in images for _ in range(2)])
     plan = plan_ranking(make_labels(people, cameras))
     assert not (plan.queries & plan.gallery).any()
@@ -63,8 +63,8 @@ def test_people_with_several_images_in_each_camera_keep_the_plan_of_first_and_ot
     assert np.flatnonzero(plan.queries).tolist() == sorted(first)
 
 
-def test_nobody_is_added_to_the_gallery_where_each_query_has_a_match():
-    """A person's only image in a camera stays out of it while others answer each query."""
+def test_no_query_joins_the_gallery_without_need():
+    """A person's only image in a camera stays out while each query has another match."""
     people, cameras = columns([(1, 1), (1, 2), (1, 2), (1, 3), (1, 3), (2, 1), (2, 1), (2, 2)])
     plan = plan_ranking(make_labels(people, cameras))
     assert np.flatnonzero(plan.queries & plan.gallery).tolist() == [7]
@@ -73,28 +73,28 @@ def test_nobody_is_added_to_the_gallery_where_each_query_has_a_match():
 @pytest.mark.parametrize(
     ("cameras", "judged"), [([1, 2] * 6, 12), (list(range(12)), 12), ([-1] * 12, 6), ([3] * 12, 6)]
 )
-def test_figures_tell_of_all_queries_of_people_with_one_image_a_camera(cameras, judged):
+def test_metrics_count_all_queries_of_people_with_one_image_in_each_camera(cameras, judged):
     people = np.repeat(np.arange(1, 7), 2)
     truth = make_labels(people, cameras)
     features = torch.from_numpy(np.random.default_rng(0).normal(size=(7, 8))[people])
     none = np.zeros((12, 0), np.int64)
-    figures = evaluate_embeddings(
+    metrics = evaluate_embeddings(
         features.float(), none, truth, majority=np.zeros(0, np.int64), metric="cosine"
     )
-    assert f"{judged} queries used, 0 without a match" in figures["protocol"]
-    assert figures["mean_ap"] == 1
+    assert f"{judged} queries used, 0 without a match" in metrics["protocol"]
+    assert metrics["mean_ap"] == 1
 
 
 @pytest.mark.parametrize(("protocol", "queries"), [("all", 3), ("market1501", 6), ("cuhk03", 6)])
-def test_the_protocol_that_is_asked_for_plans_and_judges_the_validation(protocol, queries):
+def test_the_configured_protocol_plans_and_evaluates_the_validation(protocol, queries):
     people = np.repeat(np.arange(1, 4), 4)
     truth = make_labels(people, np.tile([1, 1, 2, 2], 3))
     plan = plan_ranking(truth, protocol)
     assert (plan.protocol, plan.num_valid_queries) == (protocol, queries)
     features = torch.from_numpy(np.random.default_rng(0).normal(size=(12, 8))).float()
     none = np.zeros((12, 0), np.int64)
-    figures = evaluate_embeddings(
+    metrics = evaluate_embeddings(
         features, none, truth, majority=np.zeros(0, np.int64), metric="cosine", protocol=protocol
     )
-    assert f"({protocol}, " in figures["protocol"]
-    assert f"{queries} queries used" in figures["protocol"]
+    assert f"({protocol}, " in metrics["protocol"]
+    assert f"{queries} queries used" in metrics["protocol"]

@@ -1,4 +1,4 @@
-"""What a training is checked for before a cluster is asked for."""
+"""Checks of a re-ID training that need no cluster."""
 
 import json
 import re
@@ -45,7 +45,7 @@ def annotated(tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "predicted"), [("apr", 12), ("baseline", 0), ("vgg_triplet_rgb", 0)]
 )
-def test_a_network_is_described_by_what_it_has(annotated, tmp_path, name, predicted):
+def test_an_architecture_has_the_labels_of_its_network(annotated, tmp_path, name, predicted):
     config = TrainReidConfig(
         data=str(annotated),
         output=str(tmp_path / "run"),
@@ -74,7 +74,7 @@ def prepare(annotated, tmp_path, **settings):
     return build_experiment(config)
 
 
-def test_what_is_not_said_of_a_network_is_as_in_its_report(annotated, tmp_path):
+def test_unset_settings_of_a_network_have_the_values_of_its_report(annotated, tmp_path):
     experiment = prepare(annotated, tmp_path, network={"name": "vgg_triplet_rgb"})
     assert experiment.architecture.options.embedding_size == 301
     assert experiment.config.network.embedding_size == 301
@@ -100,13 +100,13 @@ def test_what_is_not_said_of_a_network_is_as_in_its_report(annotated, tmp_path):
         ),
     ],
 )
-def test_a_network_that_cannot_be_trained_so_is_refused(annotated, tmp_path, settings, complaint):
+def test_a_network_that_cannot_be_trained_is_refused(annotated, tmp_path, settings, complaint):
     with pytest.raises(UserError, match=complaint):
         prepare(annotated, tmp_path, **settings)
     assert not (tmp_path / "run").exists()
 
 
-def test_cameras_cannot_be_spread_where_none_are_known(tmp_path):
+def test_spreading_unknown_cameras_is_refused(tmp_path):
     for person in range(8):
         for image in range(2):
             file = tmp_path / "data" / f"{person}" / f"{image}.png"
@@ -134,7 +134,7 @@ def valid_queries(experiment):
     return plan.num_valid_queries
 
 
-def prepare_folders(data, **settings):
+def build_from_folders(data, **settings):
     batch = BatchConfig(people=2, crops=2)
     network = NetworkConfig(name="baseline", height=32, width=16)
     return build_experiment(
@@ -143,20 +143,20 @@ def prepare_folders(data, **settings):
 
 
 @pytest.mark.parametrize(("cameras", "queries"), [([1, 2], 6), ([None, None], 3), ([1, 1], 3)])
-def test_how_many_queries_validation_has_is_told(tmp_path, cameras, queries):
+def test_the_number_of_validation_queries_is_described(tmp_path, cameras, queries):
     data = folders(tmp_path, [(p, c) for p in range(1, 13) for c in cameras])
-    experiment = prepare_folders(data, val_fraction=0.25)
+    experiment = build_from_folders(data, val_fraction=0.25)
     assert experiment.describe_images().endswith(
         f"validating on 6 images of 3 people, {queries} queries"
     )
     assert not experiment.manifest.notes
 
 
-def test_a_run_directory_says_which_person_has_which_number(tmp_path):
+def test_a_run_directory_holds_the_numbers_of_named_people(tmp_path):
     data = folders(tmp_path / "data", [(p, c) for p in range(1, 13) for c in (1, 2)])
     for name in ("11_1", "1_11", "9" * 20):
         shutil.copytree(data / "train" / "5", data / "train" / name)
-    experiment = prepare_folders(data, output=str(tmp_path / "run"))
+    experiment = build_from_folders(data, output=str(tmp_path / "run"))
     start_run(experiment)
     told = json.loads((tmp_path / "run" / "person_ids.json").read_text())
     assert len(told) == len(set(told.values())) == 15
@@ -169,13 +169,13 @@ def test_a_run_directory_says_which_person_has_which_number(tmp_path):
 def test_a_protocol_that_needs_cameras_is_refused_without_them(tmp_path):
     data = folders(tmp_path, [(p, None) for p in range(1, 13) for _ in range(3)])
     with pytest.raises(UserError, match=r"`validation.protocol=market1501` needs cameras"):
-        prepare_folders(data, validation=ReidValidationConfig(protocol="market1501"))
+        build_from_folders(data, validation=ReidValidationConfig(protocol="market1501"))
 
 
-def test_queries_of_people_seen_by_one_camera_are_counted_among_the_findings(tmp_path):
+def test_queries_of_people_in_one_camera_are_noted(tmp_path):
     cameras = {person: (1, 1) if person % 2 else (1, 2) for person in range(1, 13)}
     data = folders(tmp_path, [(p, c) for p, pair in cameras.items() for c in pair])
-    experiment = prepare_folders(data, val_fraction=0.5)
+    experiment = build_from_folders(data, val_fraction=0.5)
     one_camera = {*experiment.labels["val"].person_ids} & {*range(1, 13, 2)}
     two_cameras = len({*experiment.labels["val"].person_ids} - one_camera)
     asked = len(one_camera) + 2 * two_cameras
@@ -185,39 +185,39 @@ def test_queries_of_people_seen_by_one_camera_are_counted_among_the_findings(tmp
     assert all(f"/{person:04d}_" in note for person in one_camera)
 
 
-def test_people_with_one_image_each_are_refused_with_what_is_missing(tmp_path):
+def test_people_with_one_image_each_are_refused_with_advice(tmp_path):
     data = folders(tmp_path, [(person, 1) for person in range(1, 9)])
     with pytest.raises(UserError, match=r"none of the 2 validation people has a second one: add"):
-        prepare_folders(data)
+        build_from_folders(data)
 
 
-def test_a_split_that_drew_nobody_with_two_images_is_refused_with_one_that_does(tmp_path):
+def test_a_split_without_matches_is_refused_with_a_better_seed(tmp_path):
     images = [(person, 1) for person in range(1, 9)] + [(3, 2)]
     data = folders(tmp_path, images)
     with pytest.raises(UserError, match=r"choose other people by `split_seed=(\d+)`$") as refused:
-        prepare_folders(data)
+        build_from_folders(data)
     seed = int(re.search(r"`split_seed=(\d+)`", str(refused.value))[1])
-    assert valid_queries(prepare_folders(data, split_seed=seed)) == 2
+    assert valid_queries(build_from_folders(data, split_seed=seed)) == 2
 
 
-def test_validation_people_of_the_users_own_must_be_there_twice(tmp_path):
+def test_people_of_a_given_validation_split_need_two_images(tmp_path):
     data = folders(tmp_path, [(p, c) for p in range(1, 9) for c in (1, 2)])
     folders(tmp_path, [(20, 1), (21, 1)], split="val")
     with pytest.raises(
         UserError, match=r"none of the 2 validation .* second image of people in val"
     ):
-        prepare_folders(data)
+        build_from_folders(data)
     folders(tmp_path, [(20, 2), (20, 2)], split="val")
-    assert valid_queries(prepare_folders(data)) == 2
+    assert valid_queries(build_from_folders(data)) == 2
 
 
-def test_one_validation_person_is_told_of(tmp_path):
+def test_a_single_validation_person_is_noted(tmp_path):
     data = folders(tmp_path, [(p, c) for p in range(1, 9) for c in (1, 2)])
-    experiment = prepare_folders(data, val_fraction=0.1)
+    experiment = build_from_folders(data, val_fraction=0.1)
     assert "validation shows one person" in experiment.manifest.notes[-1]
 
 
-def test_junk_and_distractors_of_the_users_own_validation_are_not_people(tmp_path):
+def test_junk_and_distractors_of_a_given_split_are_not_people(tmp_path):
     images = [("train", p, c) for p in (1, 2, 3, 0, -1) for c in (1, 2)]
     images += [("val", p, c) for p in (8, 9, 0, -1, "") for c in (1, 2)]
     lines = ["path,split,person,camera"]
@@ -225,7 +225,7 @@ def test_junk_and_distractors_of_the_users_own_validation_are_not_people(tmp_pat
         Image.new("RGB", (8, 16)).save(tmp_path / f"{number}.png")
         lines.append(f"{number}.png,{split},{person},{camera}")
     (tmp_path / "set.csv").write_text("\n".join(lines) + "\n")
-    experiment = prepare_folders(tmp_path / "set.csv")
+    experiment = build_from_folders(tmp_path / "set.csv")
     assert {*experiment.labels["train"].person_ids} == {1, 2, 3}
     assert {*experiment.labels["val"].person_ids} == {8, 9}
     assert any(
@@ -233,10 +233,10 @@ def test_junk_and_distractors_of_the_users_own_validation_are_not_people(tmp_pat
     )
 
 
-def test_a_run_of_an_earlier_version_goes_on_and_one_of_other_settings_is_refused(
+def test_a_run_of_an_earlier_version_resumes_and_one_of_other_settings_is_refused(
     annotated, tmp_path
 ):
-    """A setting that came later has no value there; no worker is started to see a difference."""
+    """A run lacks settings that came later. The check starts no worker."""
     flags = ("--data", str(annotated), "--output", str(tmp_path / "run"), "--layout", "trento")
     config = parse_arguments(TrainReidConfig, [*flags, "--batch.people", "4"]).config
     experiment = build_experiment(config)
