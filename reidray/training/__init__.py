@@ -1,1 +1,1 @@
-"""Tasks, the one loop that trains them, and the loop on a Ray cluster."""
+"""Train networks: the loop, its tasks, and the loop on a Ray cluster."""

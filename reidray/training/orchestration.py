@@ -191,7 +191,7 @@ def write_results(
 
 
 def _check_checkpoint(experiment: Experiment) -> None:
-    """Refuse to resume a run that began with another configuration or other images.
+    """Check that a run to resume began with the same configuration and images.
 
     Raises:
         UserError: names the first difference, or a damaged file.

@@ -19,8 +19,9 @@ from reidray.demo import generate_demo_set
 from reidray.errors import UserError
 from reidray.models import load_model
 from reidray.storage.location import Location
-from reidray.training.orchestration import build_experiment, train_experiment
+from reidray.training.orchestration import build_experiment
 from reidray.training.ray_trainer import plan_workers
+from reidray.training.train import train
 
 pytestmark = pytest.mark.cluster
 EPOCHS = 6
@@ -152,14 +153,15 @@ def test_a_training_person_without_an_image_left_stops_before_training(crops, tm
     damaged = shutil.copytree(crops, tmp_path / "data")
     asked = ["--data", str(damaged), *SHORT, "--ingest", way, "--max-bad", "0.2"]
     asked += ["--output", str(tmp_path / "run")]
-    experiment = build_experiment(parse_arguments(TrainReidConfig, asked).config)
-    train = experiment.labels["train"]
-    person = train.person_ids[0]
-    for row in train.indices[train.person_ids == person].tolist():
+    config = parse_arguments(TrainReidConfig, asked).config
+    experiment = build_experiment(config)
+    labels = experiment.labels["train"]
+    person = labels.person_ids[0]
+    for row in labels.indices[labels.person_ids == person].tolist():
         path = damaged / experiment.manifest.table["path"][row].as_py()
         path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match=f"no image of training person {person} decodes: mend"):
-        train_experiment(experiment, started=time.time())
+        train(config)
     assert not (tmp_path / "run").exists()
 
 

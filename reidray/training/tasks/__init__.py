@@ -1,1 +1,1 @@
-"""Define what a network is trained for: re-ID, or several tasks at once."""
+"""Define the tasks of a training: re-ID, and multi-task networks."""

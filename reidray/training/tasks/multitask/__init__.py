@@ -1,1 +1,1 @@
-"""Training networks that say several things of an image at once."""
+"""Train networks that predict classes and masks, or attributes."""

@@ -1,1 +1,1 @@
-"""Training networks that recognise people."""
+"""Train networks that recognise people."""
