@@ -1,4 +1,4 @@
-"""A connection to Ray: a cluster of one's own in this process, or one that is running."""
+"""Start Ray on this machine for the duration of a job, or join a running cluster."""
 
 import logging
 import os
@@ -19,78 +19,79 @@ LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 DASHBOARD_VARIABLE = "RAY_API_SERVER_ADDRESS"
 
 SOCKET_PATH_BYTES = 103
-"""The longest address of a socket on any system."""
+"""Bytes that the path of a socket has at most on any system."""
 
 SOCKET_NAME_BYTES = len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.1")
-"""By how much Ray's own are longer than the folder for temporary files."""
+"""Bytes that Ray adds to the folder for temporary files in the paths of its sockets."""
 
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 
 WORKER_SETTINGS = {
-    # OpenMP threads that spin while they wait make a shared machine twenty times slower.
+    # OpenMP threads that spin while they wait slow down a shared machine by a factor of twenty.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # In bytes. By itself glibc gives the memory of each layer's output back to the system and takes
-    # it anew page by page, in some processes for a quarter of their time.
+    # Bytes. By default glibc returns the memory of each layer's output to the system and requests
+    # it again page by page, which takes some processes a quarter of their time.
     "MALLOC_MMAP_THRESHOLD_": "33554432",
     "MALLOC_TRIM_THRESHOLD_": "134217728",
 }
-"""What the environment of the processes that Ray starts should say."""
+"""Environment variables of the processes that a local Ray starts."""
 
 
 @contextmanager
 def ray_session(
     address: str | None = None, *, verbose: bool = False, dashboard: bool = False
 ) -> Iterator[None]:
-    """Connect to Ray, and leave it as it was found.
+    """Connect to Ray while the block runs, and disconnect or stop it afterwards.
 
     Args:
-        address: `local` starts Ray in this process, `auto` or HOST:PORT joins a running cluster;
-            None joins the one in RAY_ADDRESS, which a submitted job is given, or else is `local`.
-        verbose: show Ray's own messages.
-        dashboard: have Ray's dashboard, which is started beside a `local` one, on loopback. Ray
-            Tune needs it to stop a trial that Ray Train trains: without it the trial keeps its
-            place for ever.
+        address: `local` starts Ray on this machine; `auto` or HOST:PORT joins a running cluster.
+            None joins the cluster in RAY_ADDRESS, which Ray sets for a submitted job, or else
+            starts Ray on this machine.
+        verbose: whether to show Ray's own messages.
+        dashboard: whether to require Ray's dashboard, which a local Ray starts on loopback. Ray
+            Tune needs it to stop a trial that Ray Train trains: without it, the trial keeps its
+            resources for ever.
 
     Raises:
-        UserError: no cluster answers at the address, or it has no dashboard that is needed.
+        UserError: no cluster answers at the address, or the cluster has no dashboard and needs one.
     """
     bind_to_loopback(address)
-    address = _chosen(address)
-    alone = address == "local"
-    doing = "starting Ray" if alone else f"joining Ray at {address}"
+    address = _resolve_address(address)
+    is_local = address == "local"
+    doing = "starting Ray" if is_local else f"joining Ray at {address}"
     with _folder_for_sockets(address) as folder:
-        with Activity(doing, delay=0.0 if alone else SHOW_AFTER_SECONDS):
+        with Activity(doing, delay=0.0 if is_local else SHOW_AFTER_SECONDS):
             joined = _connect(address, folder, verbose=verbose, dashboard=dashboard)
         try:
             if dashboard and not joined.dashboard_url:
                 raise UserError(
                     f"Ray at {address!r} has no dashboard, which trials of several workers need to "
-                    "be stopped: start one with cluster/local/up, or use --ray-address local"
+                    "be stopped: start one with cluster/local/up, or use `ray_address=local`"
                 )
             yield
         finally:
-            if not interrupted():  # the job is about to end, and all that Ray started with it
+            if not interrupted():  # an interrupted job ends at once, and Ray with it
                 import ray
 
-                with Activity("stopping Ray" if address == "local" else "leaving Ray"):
+                with Activity("stopping Ray" if is_local else "leaving Ray"):
                     ray.shutdown()
-            if address == "local" and dashboard:
+            if is_local and dashboard:
                 del os.environ[DASHBOARD_VARIABLE]
 
 
 def _connect(address: str, folder: str | None, *, verbose: bool, dashboard: bool) -> Any:
-    """Connect to Ray at an address, and return what it says of the connection."""
-    import ray  # takes a second, which a night with little to embed does without
+    """Connect to Ray at an address, and return its description of the connection."""
+    import ray  # takes a second, which a nightly run with few new images saves
 
     _quieten(verbose)
     _check_reachable(address)
-    here: dict[str, object] = {}
+    options: dict[str, object] = {}
     if address == "local":
-        here = _own_dashboard() if dashboard else {"include_dashboard": False}
+        options = _local_dashboard() if dashboard else {"include_dashboard": False}
         for name, value in WORKER_SETTINGS.items():
             os.environ.setdefault(name, value)
     else:
-        here["runtime_env"] = {"env_vars": _told_to_workers()}
+        options["runtime_env"] = {"env_vars": _worker_environment()}
     try:
         joined = ray.init(
             address=address,
@@ -98,7 +99,7 @@ def _connect(address: str, folder: str | None, *, verbose: bool, dashboard: bool
             logging_level=logging.INFO if verbose else logging.ERROR,
             configure_logging=True,
             _temp_dir=folder,
-            **here,
+            **options,
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise _unreachable(address, str(error).strip().splitlines()[0]) from error
@@ -110,13 +111,13 @@ def _connect(address: str, folder: str | None, *, verbose: bool, dashboard: bool
 
 @contextmanager
 def _folder_for_sockets(address: str) -> Iterator[str | None]:
-    """Make a folder for the Ray that a session starts, where its usual one has too long a name.
+    """Make a folder for the files of a local Ray, if the path of its usual folder is too long.
 
     Yields:
-        The folder, which is removed afterwards; None where Ray's usual one will do.
+        The folder, which is removed afterwards; None if Ray's usual folder serves.
 
     Raises:
-        UserError: there is no folder of a short name to make it in.
+        UserError: no folder with a short path can be written.
     """
     usual = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     if address != "local" or len(os.fsencode(usual)) + SOCKET_NAME_BYTES <= SOCKET_PATH_BYTES:
@@ -139,19 +140,19 @@ def _folder_for_sockets(address: str) -> Iterator[str | None]:
 
 
 def bind_to_loopback(address: str | None) -> None:
-    """Have the Ray that a session with this address would start listen to this machine alone.
+    """Make a local Ray listen on loopback only.
 
-    To be called before Ray is imported: that is when it asks. By itself it listens on every
-    interface; told that it is alone, as on a Mac, it stays on loopback.
+    Call it before Ray is imported, as Ray reads the variable then. By default Ray listens on every
+    interface; with the variable set to 0, it stays on loopback, as on a Mac.
     """
     if starts_local_ray(address):
         os.environ.setdefault(LOOPBACK_VARIABLE, "0")
 
 
-def _own_dashboard() -> dict[str, object]:
-    """How to start a dashboard, whose address the processes that Ray starts are told.
+def _local_dashboard() -> dict[str, object]:
+    """Return the options of `ray.init` for a dashboard, and put its address in the environment.
 
-    They would look for it, and where another Ray runs on the machine not know which to take.
+    The processes that Ray starts would search for it, and may find that of another Ray.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -160,18 +161,18 @@ def _own_dashboard() -> dict[str, object]:
 
 
 def starts_local_ray(address: str | None) -> bool:
-    """Tell whether a session with this address starts a cluster of its own."""
-    return _chosen(address) == "local"
+    """Return whether a session with this address starts Ray on this machine."""
+    return _resolve_address(address) == "local"
 
 
-def _chosen(address: str | None) -> str:
+def _resolve_address(address: str | None) -> str:
     return address or os.environ.get("RAY_ADDRESS") or "local"
 
 
-def _told_to_workers() -> dict[str, str]:
-    """Where this process finds its object store, which those of a running cluster do not know.
+def _worker_environment() -> dict[str, str]:
+    """Return the endpoint of the object store, which the workers of a running cluster do not have.
 
-    A job that was submitted with the variable has told them, and may not do so twice.
+    If the job was submitted with the variable, they have it, and Ray refuses to set it twice.
     """
     submitted = os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "")
     if ENDPOINT_VARIABLE not in os.environ or ENDPOINT_VARIABLE in submitted:
@@ -180,7 +181,7 @@ def _told_to_workers() -> dict[str, str]:
 
 
 def _check_reachable(address: str) -> None:
-    """Refuse HOST:PORT where nobody listens; Ray itself would try for many minutes."""
+    """Check that a server listens at HOST:PORT; Ray itself would try for many minutes."""
     found = re.fullmatch(r"(?:ray://)?\[?([^/\]]+)\]?:(\d+)", address)
     if found is None:
         return
@@ -193,22 +194,22 @@ def _check_reachable(address: str) -> None:
 def _unreachable(address: str, reason: str) -> UserError:
     if address == "local":
         return UserError(
-            f"Ray cannot start on this machine ({reason}): see to the disk and the memory, or join "
-            "a running cluster by --ray-address; --verbose shows Ray's own messages"
+            f"Ray cannot start on this machine ({reason}): check the disk and the memory, or join "
+            "a running cluster by `ray_address`; `verbose=True` shows Ray's own messages"
         )
     return UserError(
         f"Ray at {address!r} cannot be joined ({reason}): start one with cluster/local/up, "
-        "check the address and the token, or use --ray-address local"
+        "check the address and the token, or use `ray_address=local`"
     )
 
 
 def _quieten(verbose: bool) -> None:
-    """Hide Ray's own messages, here and in every process it starts."""
+    """Hide Ray's own messages in this process and in every process that Ray starts."""
     if verbose:
         return
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for name in ("ray.tune.tune", "ray.tune.execution.tune_controller"):
-        # A sweep tells itself which trials failed, and of a user's mistake no traceback.
+        # A sweep reports failed trials itself, without the traceback of a user's mistake.
         logging.getLogger(name).setLevel(logging.CRITICAL)

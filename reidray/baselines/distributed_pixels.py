@@ -12,7 +12,7 @@ from reidray.baselines.pixel_moments import PixelMoments
 from reidray.baselines.pixel_projection import PixelProjection
 from reidray.cluster_resources import cluster_cpus
 from reidray.data.images.decoding import BadImage, decode_files
-from reidray.data.ingest.crop_columns import binary_views
+from reidray.data.ingest.crop_columns import iter_binary_views
 from reidray.progress import Counter
 from reidray.storage.location import Location
 
@@ -69,7 +69,7 @@ def compute_moments(
     bad: list[BadImage] = []
     with Counter("summing pixels", total=len(paths), unit="images") as counter:
         for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-            columns = (binary_views(table[name]) for name in ("sums", "products"))
+            columns = (iter_binary_views(table[name]) for name in ("sums", "products"))
             for row, (sums, products) in enumerate(zip(*columns, strict=True)):
                 count = table["count"][row].as_py()
                 square = products.view(np.float64).reshape(moments.products.shape)
@@ -104,7 +104,7 @@ def project_images(
     )
     with Counter("projecting", total=len(paths), unit="images") as counter:
         for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for row, values in enumerate(binary_views(table["embeddings"])):
+            for row, values in enumerate(iter_binary_views(table["embeddings"])):
                 kept = table["kept"][row].as_py()
                 embeddings[kept] = values.view(np.float32).reshape(len(kept), -1)
                 decoded[kept] = True

@@ -1,7 +1,7 @@
-"""Which crops meet in a batch: a plan for an epoch, from seed and epoch alone.
+"""Plan the batches of an epoch from the seed and the number of the epoch alone.
 
-A plan is made of global batches. With W workers, worker r takes the people (or the crops) r, r + W,
-... of each, so that the same seed gives the same global batches for any number of workers.
+A plan consists of global batches. Of W workers, worker r takes the people (or the crops) r, r + W,
+... of each batch, so that a seed gives the same global batches for any number of workers.
 """
 
 from collections.abc import Iterator
@@ -15,20 +15,20 @@ Indices = NDArray[np.int64]
 
 
 def check_identity_batch(
-    people: Indices, batch_people: int, batch_crops: int, workers: int
+    person_ids: Indices, batch_people: int, batch_crops: int, workers: int
 ) -> None:
-    """Refuse a batch of P people times K crops that these images cannot fill.
+    """Check that training images can fill batches of P people with K crops each.
 
     Args:
-        people: (N,) int64, the person of each training image.
-        batch_people: P.
-        batch_crops: K.
-        workers: processes that share each batch.
+        person_ids: (N,) int64, the person of each training image.
+        batch_people: P, the people of a global batch.
+        batch_crops: K, the crops of each person.
+        workers: the number of processes that share each batch.
 
     Raises:
-        UserError: fewer than P people, or people that do not divide among the workers.
+        UserError: there are fewer than P people, or P people cannot be divided among the workers.
     """
-    available = len(np.unique(people))
+    available = len(np.unique(person_ids))
     if available < batch_people:
         raise UserError(
             f"a batch of {batch_people} people x {batch_crops} crops needs {batch_people} people "
@@ -43,53 +43,57 @@ def check_identity_batch(
 
 
 def _fitting_batch(available: int, asked: int, workers: int) -> str:
-    """Say which flags make a batch that these people can fill and these workers can share."""
+    """Return the advice on a number of people that the images have and the workers can share."""
     if available < 2:
-        return "add people, for training needs 2 or more"
+        return "add people, as training needs 2 or more"
     most = max(min(available, asked) // workers, 2) * workers
     if most <= available:
-        return f"use --batch.people {most}" + (" or fewer" if workers == 1 else "")
+        return f"use `batch.people={most}`" + (" or fewer" if workers == 1 else "")
     fewer = available // 2
-    return f"use --num-workers {fewer} and --batch.people {2 * fewer}"
+    return f"use `num_workers={fewer}` and `batch.people={2 * fewer}`"
 
 
 def identity_batches(
-    people: Indices,
+    person_ids: Indices,
     batch_people: int,
     batch_crops: int,
     *,
     seed: int,
     epoch: int,
-    cameras: Indices | None = None,
+    camera_ids: Indices | None = None,
 ) -> Iterator[Indices]:
-    """Batches of P people with K crops each; everybody has a turn (Hermans et al. 2017).
+    """Yield batches of P people with K crops each, which use every crop (Hermans et al. 2017).
 
-    A person's crops are shuffled and cut in pieces of K, the last one completed with repeats.
-    People are drawn in proportion to the pieces they have left, so that none is left over, and no
-    person comes twice in a batch. Where too few people have pieces left, others fill the batch.
+    The crops of a person are shuffled and divided into pieces of K; the last piece is filled with
+    repeats. People are drawn in proportion to their remaining pieces, so that no piece remains, and
+    no person occurs twice in a batch. If too few people have pieces left, others fill the batch.
+
+    >>> batches = identity_batches(np.array([5, 5, 5, 8, 8, 9]), 2, 2, seed=0, epoch=0)
+    >>> [batch.shape for batch in batches]
+    [(2, 2), (2, 2)]
 
     Args:
-        people: (N,) int64, the person of each crop.
+        person_ids: (N,) int64, the person of each crop.
         batch_people: P, at most the number of people.
         batch_crops: K.
-        seed: of the whole training.
-        epoch: from 0.
-        cameras: (N,) int64, the camera of each crop. Where they are given, the crops of each
-            camera are spread evenly over the person's pieces.
+        seed: the seed of the whole training.
+        epoch: the number of the epoch, from 0.
+        camera_ids: (N,) int64, the camera of each crop. If given, the crops of each camera are
+            spread evenly over the pieces of a person.
 
     Yields:
-        (P, K) int64 positions in `people`, one row a person.
+        (P, K) int64 indices in `person_ids`, with a row for each person.
     """
     random = np.random.default_rng([seed, epoch])
 
     def cut(indices: Indices) -> Indices:
         shuffled = random.permutation(indices)
-        if cameras is None:
+        if camera_ids is None:
             return _pieces(shuffled, batch_crops)
-        by_camera = shuffled[np.argsort(cameras[shuffled], kind="stable")]
-        return _dealt(by_camera, batch_crops)
+        by_camera = shuffled[np.argsort(camera_ids[shuffled], kind="stable")]
+        return _spread(by_camera, batch_crops)
 
-    pieces = [cut(indices) for indices in _rows_by_person(people)]
+    pieces = [cut(indices) for indices in _indices_by_person(person_ids)]
     left = np.array([len(parts) for parts in pieces])
     spare = [cut(parts.reshape(-1)) for parts in pieces]
     batches_left = max(-(-int(left.sum()) // batch_people), int(left.max()))
@@ -106,37 +110,37 @@ def identity_batches(
 
 
 def shuffled_batches(count: int, size: int, *, seed: int, epoch: int) -> Iterator[Indices]:
-    """Batches of a fixed size over shuffled images; the last one is completed with repeats.
+    """Yield batches of a fixed size over shuffled images; fill the last batch with repeats.
 
     Args:
-        count: how many images there are, at least `size`.
-        size: of a batch.
-        seed: of the whole training.
-        epoch: from 0.
+        count: the number of images, at least `size`.
+        size: the number of images of a batch.
+        seed: the seed of the whole training.
+        epoch: the number of the epoch, from 0.
 
     Yields:
-        (size,) int64 positions in 0..count.
+        (size,) int64 indices from 0 to count - 1.
     """
     shuffled = np.random.default_rng([seed, epoch]).permutation(count)
     batches = -(-count // size)
     yield from np.resize(shuffled, batches * size).reshape(batches, size)
 
 
-def _rows_by_person(people: Indices) -> list[Indices]:
-    """Positions of each person's crops, people ascending."""
-    order = np.argsort(people, kind="stable")
-    _, starts = np.unique(people[order], return_index=True)
+def _indices_by_person(person_ids: Indices) -> list[Indices]:
+    """Return the indices of the crops of each person, in the order of the ids."""
+    order = np.argsort(person_ids, kind="stable")
+    _, starts = np.unique(person_ids[order], return_index=True)
     return np.split(order, starts[1:])
 
 
 def _pieces(indices: Indices, size: int) -> Indices:
-    """The indices cut in pieces, (pieces, size); the last one completed with repeats."""
+    """Divide indices into pieces, (pieces, size); fill the last piece with repeats."""
     count = -(-len(indices) // size)
     return np.resize(indices, count * size).reshape(count, size)
 
 
-def _dealt(indices: Indices, size: int) -> Indices:
-    """The indices dealt out like cards: those that follow each other come into different pieces."""
+def _spread(indices: Indices, size: int) -> Indices:
+    """Divide indices into pieces, (pieces, size), with consecutive indices in different pieces."""
     count = -(-len(indices) // size)
     return np.resize(indices, count * size).reshape(size, count).T
 
@@ -144,7 +148,10 @@ def _dealt(indices: Indices, size: int) -> Indices:
 def _draw_people(
     left: Indices, count: int, batches_left: int, random: np.random.Generator
 ) -> Indices:
-    """Distinct people in proportion to what they have left; first those every batch needs."""
+    """Draw distinct people in proportion to their remaining pieces.
+
+    People with a piece left for every remaining batch are drawn first.
+    """
     with np.errstate(divide="ignore"):
         weight = np.log(left) + random.gumbel(size=len(left))
     weight[left >= batches_left] = np.inf

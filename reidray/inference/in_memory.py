@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reidray.data.images.decoding import decode_image
-from reidray.data.images.pil_images import MAX_BYTES, ImageDecodeError, upright
+from reidray.data.images.pil_images import MAX_BYTES, ImageDecodeError, turn_upright
 from reidray.errors import UserError
 from reidray.inference.image_batches import BATCH_SIZE
 from reidray.inference.prediction_loop import predict, prepare_for_inference
@@ -101,7 +101,7 @@ def _decode(image: ImageLike, size: tuple[int, int]) -> NDArray[np.uint8]:
     if isinstance(image, Image.Image):
         if image.mode not in _PLAIN_MODES:
             raise ImageDecodeError(f"PIL mode {image.mode}, expected 8 bits a channel, as in RGB")
-        return np.asarray(upright(image).convert("RGB"))
+        return np.asarray(turn_upright(image).convert("RGB"))
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or not (
         pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)

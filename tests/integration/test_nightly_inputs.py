@@ -45,7 +45,7 @@ def test_a_night_follows_links_out_of_its_folders_where_that_is_asked_for(model,
         link = tmp_path / "linked" / file.relative_to(images)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(file)
-    with pytest.raises(UserError, match=r"3 of 3 images .* see --follow-links"):
+    with pytest.raises(UserError, match=r"3 of 3 images .* see `follow_links`"):
         run_without_ray(model, tmp_path / "linked", tmp_path / "out")
     run_without_ray(model, tmp_path / "linked", tmp_path / "out", follow_links=True)
     run_without_ray(model, images, tmp_path / "same")

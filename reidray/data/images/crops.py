@@ -1,4 +1,4 @@
-"""Decoded crops, reached by the row of their manifest, wherever they are kept."""
+"""Read decoded crops by their indices, wherever they are stored."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class CropGroup:
-    """Crops that belong together, such as those of one person or of one batch.
+    """Hold N crops that belong together, such as those of one person or of one batch.
 
     Attributes:
-        indices: (N,) int64, the crops' indices in the manifest.
-        crops: (N, H, W, 3) uint8, possibly a read-only view of shared memory.
-        masks: (N, H, W) uint8, 1 where the foreground is; None where none were decoded.
+        indices: (N,) int64, the indices of the crops in the manifest.
+        crops: (N, H, W, 3) uint8 RGB, possibly a read-only view of shared memory.
+        masks: (N, H, W) uint8, 1 in the foreground; None without masks.
     """
 
     indices: Indices
@@ -26,18 +26,25 @@ class CropGroup:
 
 
 class CropReader(Protocol):
-    """Where the crops come from: memory, or files that are decoded on the way."""
+    """Read crops from memory, or from files that are decoded on the way."""
 
     def read(self, batches: Sequence[Indices]) -> Iterator[CropGroup]:
-        """The crops of each batch of indices, in the order asked for.
+        """Yield the crops of each batch of indices, in the order of the batches.
+
+        Args:
+            batches: (B,) int64 indices of each batch.
 
         Raises:
-            KeyError: a row has no crop.
+            KeyError: an index has no crop.
         """
 
 
 class CropTable:
-    """Random access to crops that are held in memory, in groups; never copies a group."""
+    """Read crops that lie in memory in groups, in any order, without a copy of the groups.
+
+    Args:
+        groups: the groups of crops.
+    """
 
     def __init__(self, groups: Iterable[CropGroup]) -> None:
         kept = [group for group in groups if len(group.indices)]
@@ -45,43 +52,43 @@ class CropTable:
         self._masks = [group.masks for group in kept if group.masks is not None]
         sizes = [len(group.indices) for group in kept]
         indices = np.concatenate([np.zeros(0, np.int64), *(group.indices for group in kept)])
-        # Where each row is found: its group, -1 where it has none, and its place there.
+        # The group of each index, -1 if it has no crop, and the position of its crop there.
         self._group = np.full(int(indices.max(initial=-1)) + 1, -1, dtype=np.int32)
-        self._place = np.zeros_like(self._group)
+        self._position = np.zeros_like(self._group)
         self._group[indices] = np.repeat(np.arange(len(sizes)), sizes)
-        self._place[indices] = np.concatenate([np.zeros(0, np.int32), *map(np.arange, sizes)])
+        self._position[indices] = np.concatenate([np.zeros(0, np.int32), *map(np.arange, sizes)])
 
     @classmethod
     def from_array(cls, crops: NDArray[np.uint8]) -> Self:
-        """A table whose row i is crops[i], (N, H, W, 3) uint8."""
+        """Return a table in which index i has the crop `crops[i]`, (N, H, W, 3) uint8."""
         return cls([CropGroup(np.arange(len(crops), dtype=np.int64), crops)])
 
     def read(self, batches: Sequence[Indices]) -> Iterator[CropGroup]:
-        """The crops of each batch of indices, copied together, in the order asked for.
+        """Yield a copy of the crops of each batch of indices, in the order of the batches.
 
         Raises:
-            KeyError: a row has no crop.
+            KeyError: an index has no crop.
         """
         return (self._gather(indices) for indices in batches)
 
     def _gather(self, indices: Indices) -> CropGroup:
-        for row in indices[(indices < 0) | (indices >= len(self._group))]:
-            raise KeyError(int(row))
+        for index in indices[(indices < 0) | (indices >= len(self._group))]:
+            raise KeyError(int(index))
         groups = self._group[indices]
-        for row in indices[groups < 0]:
-            raise KeyError(int(row))
-        places = list(zip(groups.tolist(), self._place[indices].tolist(), strict=True))
-        crops = _copy_together(self._crops, places)
+        for index in indices[groups < 0]:
+            raise KeyError(int(index))
+        positions = list(zip(groups.tolist(), self._position[indices].tolist(), strict=True))
+        crops = _copy_together(self._crops, positions)
         return CropGroup(
-            indices, crops, _copy_together(self._masks, places) if self._masks else None
+            indices, crops, _copy_together(self._masks, positions) if self._masks else None
         )
 
 
 def _copy_together(
-    groups: list[NDArray[np.uint8]], places: list[tuple[int, int]]
+    groups: list[NDArray[np.uint8]], positions: list[tuple[int, int]]
 ) -> NDArray[np.uint8]:
-    """The images at these places of the groups, as one array."""
-    batch = np.empty((len(places), *groups[0].shape[1:]), dtype=np.uint8)
-    for target, (group, place) in zip(batch, places, strict=True):
-        target[...] = groups[group][place]
+    """Copy the images at some positions, each a group and an index in it, to one array."""
+    batch = np.empty((len(positions), *groups[0].shape[1:]), dtype=np.uint8)
+    for target, (group, index) in zip(batch, positions, strict=True):
+        target[...] = groups[group][index]
     return batch

@@ -1,4 +1,4 @@
-"""From the bytes of an image file to an array of pixels, whatever a camera or a person wrote."""
+"""Decode image files of any format and colour to RGB pixels, and set bad images aside."""
 
 import errno
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from reidray.data.images.bit_depth import read_levels
+from reidray.data.images.bit_depth import read_level_format
 from reidray.data.images.jpeg import decode_plain_jpeg
 from reidray.data.images.masks import decode_mask
 from reidray.data.images.pil_images import (
@@ -19,9 +19,9 @@ from reidray.data.images.pil_images import (
     MAX_PIXELS,
     ImageDecodeError,
     open_image,
-    orientation,
+    read_orientation,
     to_rgb,
-    upright,
+    turn_upright,
 )
 from reidray.errors import UserError
 from reidray.storage.local_disk import OutsideLinkError
@@ -29,7 +29,7 @@ from reidray.storage.location import Location
 
 _CONCURRENT_READS = 16
 _SIDEWAYS = (5, 6, 7, 8)
-_OF_THE_FILE = frozenset(
+_FILE_ERRORS = frozenset(
     {
         errno.EACCES,
         errno.EFBIG,
@@ -44,21 +44,21 @@ _OF_THE_FILE = frozenset(
         errno.ESTALE,
     }
 )
-"""Why a file cannot be read while the disk works; of anything else the job must fail."""
+"""Errors of a single file, which make it a bad image. After any other error the job fails."""
 
 _DECODING = Lock()
-"""One image at a time, however many are being read: a large one takes a gigabyte."""
+"""Lock so that one image is decoded at a time, as a large one takes a gigabyte."""
 
 _Decoded = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]
 
 
 @dataclass(frozen=True)
 class BadImage:
-    """An image file that was skipped.
+    """Hold an image file that does not decode.
 
     Attributes:
-        path: the path as it was asked for.
-        reason: why, in a few words.
+        path: the path of the file, as it was given.
+        reason: the reason in a few words.
     """
 
     path: str
@@ -67,14 +67,14 @@ class BadImage:
 
 @dataclass(frozen=True)
 class DecodeResult:
-    """The images of a list that could be decoded, and those that could not.
+    """Hold the images of a list that decode, and the bad ones.
 
     Attributes:
         crops: (N, H, W, 3) uint8 RGB.
-        masks: (N, H, W) uint8, 1 where the foreground is; None where none were asked for.
-        kept: for each crop the index of its path in the list.
-        bad: those that could not.
-        contents: for each path the SHA-256 of its file; empty where it could not be read.
+        masks: (N, H, W) uint8, 1 in the foreground; None if no masks were requested.
+        kept: the index in the list of each crop.
+        bad: the images that do not decode.
+        contents: the SHA-256 of the file of each path; empty if it could not be read.
     """
 
     crops: npt.NDArray[np.uint8]
@@ -85,21 +85,21 @@ class DecodeResult:
 
 
 def decode_image(data: bytes, size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
-    """The pixels of an image file, upright as its EXIF orientation says.
+    """Decode an image file to RGB pixels, upright by its EXIF orientation.
 
     CMYK, palette, grey, 16-bit and transparent images (over white) all become RGB; the module
-    `depth` has the rule for levels of more than 8 bits. Of several pictures in a file the first is
-    decoded. A JPEG larger than asked for is decoded at a lower scale from the start.
+    `bit_depth` scales levels of more than 8 bits. Of several images in a file, the first is
+    decoded. A JPEG that is larger than `size` is decoded at a lower scale.
 
     Args:
-        data: the file's bytes; the format is told from them and not from a name.
-        size: (height, width) to resize to, bilinear; None keeps the image's own.
+        data: the bytes of the file, which show its format.
+        size: the (height, width) of the result, resized bilinearly; None keeps the image's size.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        ImageDecodeError: the bytes are empty, cut off, not an image, or too large a one.
+        ImageDecodeError: the file is empty, truncated, no image, or too large.
     """
     return _decode(data, size)[0]
 
@@ -111,19 +111,18 @@ def decode_files(
     masks: Sequence[str | None] | None = None,
     known: Callable[[bytes], bool] | None = None,
 ) -> DecodeResult:
-    """The images at these paths, resized to one size; files that are no images are set apart.
+    """Decode the images at some paths to one size, and set bad images aside.
 
-    So is what cannot be read while the disk works: a file that is gone or forbidden, a folder, a
-    pipe, a link that leaves the location, anything of more than `MAX_BYTES`.
+    A file that cannot be read while the disk works is a bad image too: one that is missing or
+    forbidden, a folder, a pipe, a link out of the location, or a file of more than `MAX_BYTES`.
 
     Args:
-        location: the folder the paths are relative to.
-        paths: which images.
-        size: (height, width) of the crops.
-        masks: the mask of each image, decoded beside it; an image without a usable mask is set
-            apart.
-        known: tells, by the SHA-256 of a file, whether it need not be decoded; such an image is
-            neither kept nor bad.
+        location: the folder to which the paths are relative.
+        paths: the paths of the images.
+        size: the (height, width) of the crops.
+        masks: the path of the mask of each image. An image without a mask that decodes is bad.
+        known: returns for the SHA-256 of a file whether to skip it; such an image is neither kept
+            nor bad.
 
     Raises:
         UserError: a path leaves the folder by its text.
@@ -143,7 +142,7 @@ def decode_files(
                 return None
             with _DECODING:
                 crop, shape = _decode(data, size)
-            mask = None if masks is None else _decode_beside(location, masks[index], shape, size)
+            mask = None if masks is None else _decode_mask_at(location, masks[index], shape, size)
         except ImageDecodeError as error:
             return BadImage(paths[index], str(error))
         return crop, mask
@@ -164,15 +163,15 @@ def decode_files(
 
 
 def check_bad_images(bad: Sequence[BadImage], total: int, max_bad: float) -> None:
-    """Go on if few enough images were bad.
+    """Check that the share of bad images is small enough.
 
     Args:
-        bad: the images that could not be decoded.
-        total: how many there were.
+        bad: the images that do not decode.
+        total: the number of all images.
         max_bad: the share of them that may be bad, 0 to 1.
 
     Raises:
-        UserError: more than that share is bad, or every image is.
+        UserError: a larger share is bad, or every image is.
     """
     if not bad or (len(bad) <= max_bad * total and len(bad) < total):
         return
@@ -190,15 +189,15 @@ def _read(location: Location, path: str) -> bytes:
     except OutsideLinkError:
         raise ImageDecodeError("a link that leaves the folder: see `follow_links`") from None
     except OSError as error:
-        if not isinstance(error, FileNotFoundError) and error.errno not in _OF_THE_FILE:
+        if not isinstance(error, FileNotFoundError) and error.errno not in _FILE_ERRORS:
             raise
         raise ImageDecodeError(error.strerror or "No such file or directory") from None
 
 
-def _decode_beside(
+def _decode_mask_at(
     location: Location, path: str | None, shape: tuple[int, int], size: tuple[int, int]
 ) -> npt.NDArray[np.uint8]:
-    """The mask of an image of this height and width."""
+    """Decode the mask of an image with this height and width."""
     if path is None:
         raise ImageDecodeError("it has no mask")
     try:
@@ -212,7 +211,7 @@ def _decode_beside(
 def _decode(
     data: bytes, size: tuple[int, int] | None
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
-    """The image in the size asked for, and its own height and width, both upright."""
+    """Decode an image to a size; return it with its own height and width, both upright."""
     plain = decode_plain_jpeg(data, size, MAX_PIXELS)
     pixels, shape = plain if plain is not None else _decode_any(data, size)
     if size is None or pixels.shape[:2] == size:
@@ -224,15 +223,15 @@ def _decode(
 def _decode_any(
     data: bytes, size: tuple[int, int] | None
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
-    """The image, no smaller than the size asked for, and its own height and width, both upright."""
+    """Decode an image, no smaller than a size, with Pillow; return also its height and width."""
     with open_image(data) as image:
         width, height = image.size
-        sideways = orientation(image) in _SIDEWAYS
+        sideways = read_orientation(image) in _SIDEWAYS
         if size is not None and image.format == "JPEG":
             image.draft(None, size if sideways else size[::-1])
-        levels = read_levels(image, data)
+        levels = read_level_format(image, data)
         image.load()
-        pixels = np.array(to_rgb(upright(image), levels))
+        pixels = np.array(to_rgb(turn_upright(image), levels))
         scaled = image.format == "JPEG"
     shape = (width, height) if sideways else (height, width)
     return pixels, shape if scaled else pixels.shape[:2]

@@ -1,4 +1,4 @@
-"""Formats of image files that are read: their suffixes in names and their first bytes."""
+"""Recognise image files by the suffixes of their names and by their first bytes."""
 
 import posixpath
 import re
@@ -18,11 +18,11 @@ FORMATS = MappingProxyType(
         "QOI": (".qoi",),
     }
 )
-"""Pillow's name of each format and the suffixes of its files.
+"""The suffixes of each format that is read, by its name in Pillow.
 
-Pillow knows more formats. They stay closed: some start other programs (EPS), some open whatever a
-plugin brings (HDF5, GRIB), and some have no mark in their first bytes (TGA), so that any broken
-file would be taken for one.
+Pillow knows more formats. They are not read, as some start other programs (EPS), some open whatever
+a plugin supports (HDF5, GRIB), and some have no signature (TGA), so that any broken file might be
+one.
 """
 
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
@@ -40,10 +40,10 @@ OTHER_SUFFIXES = frozenset(
         *(".eps", ".ps", ".svg", ".psd", ".tga", ".pcx", ".ico", ".heic", ".heif", ".jxl", ".exr"),
     )
 )
-"""Suffixes of files that are no images of these formats. Their first bytes are not read."""
+"""Suffixes of files that are not images of these formats. Their first bytes are not read."""
 
 HEAD_BYTES = 32
-"""Bytes that tell whether a file is an image of these formats."""
+"""Number of first bytes that show whether a file is an image of these formats."""
 
 _HEADS = re.compile(
     rb"\xff\xd8\xff"  # JPEG
@@ -67,12 +67,12 @@ def suffix_of(path: str) -> str:
 
 
 def is_image_name(path: str) -> bool:
-    """Return whether a file of this name should be an image."""
+    """Return whether a file has the suffix of an image."""
     return suffix_of(path) in IMAGE_SUFFIXES
 
 
 def may_be_image(path: str) -> bool:
-    """Return whether the suffix of a name says nothing, so that its first bytes have to."""
+    """Return whether a file has an unknown suffix, so that only its first bytes can show."""
     return suffix_of(path) not in IMAGE_SUFFIXES | OTHER_SUFFIXES
 
 
@@ -81,11 +81,11 @@ def is_image_head(head: bytes) -> bool:
     return _HEADS.match(head) is not None
 
 
-def is_cut_jpeg2000(data: bytes) -> bool:
+def is_truncated_jpeg2000(data: bytes) -> bool:
     """Return whether a JPEG 2000 file lacks the end of its stream.
 
-    The decoder fills what is missing with grey and raises no error. Neither marker occurs within
-    compressed data.
+    The decoder fills the missing part with grey and raises no error. Neither of the two markers
+    occurs within compressed data.
     """
     if not data.startswith((b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51")):
         return False

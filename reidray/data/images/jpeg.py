@@ -1,4 +1,4 @@
-"""JPEG files as nearly all are, through libjpeg-turbo: the same pixels as Pillow's, much sooner."""
+"""Decode common JPEG files with libjpeg-turbo: to the pixels of Pillow, but much faster."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +9,9 @@ _MOST_SCANS = 100
 
 
 def too_many_scans(data: bytes) -> bool:
-    """Tell whether a JPEG comes in more scans than any encoder makes.
+    """Return whether a JPEG has more scans than any encoder writes.
 
-    Each paints over the whole image, so that a few kilobytes of them would take minutes.
+    The decoder paints the whole image for each scan, so that a few kilobytes would take minutes.
     """
     return data.startswith(b"\xff\xd8") and data.count(b"\xff\xda\0") > _MOST_SCANS
 
@@ -19,17 +19,17 @@ def too_many_scans(data: bytes) -> bool:
 def decode_plain_jpeg(
     data: bytes, size: tuple[int, int] | None, max_pixels: int
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, int]] | None:
-    """The pixels of a whole, upright JPEG in colour or grey, and how large it is.
+    """Decode an intact JPEG without EXIF data, in colour or grey.
 
     Args:
-        data: the file's bytes.
-        size: (height, width) it is wanted in: it is decoded at the smallest of the scales 1, 1/2,
-            1/4 and 1/8 that is no smaller. None decodes all of it.
-        max_pixels: more are not decoded.
+        data: the bytes of the file.
+        size: the requested (height, width). The image is decoded at the smallest of the scales 1,
+            1/2, 1/4 and 1/8 at which it is no smaller. None decodes it at full scale.
+        max_pixels: the number of pixels up to which an image is decoded.
 
     Returns:
-        (h, w, 3) uint8 RGB at that scale, and the image's own height and width. None where the
-        bytes are anything else, be it a broken JPEG, one in CMYK or one with EXIF data.
+        (h, w, 3) uint8 RGB at that scale, and the image's own height and width. None for any other
+        file, such as a broken JPEG, one in CMYK or one with EXIF data.
     """
     if not data.startswith(b"\xff\xd8\xff") or b"Exif" in data or too_many_scans(data):
         return None

@@ -1,4 +1,4 @@
-"""From the bytes of a mask file to the foreground that somebody drew."""
+"""Decode mask files to foreground and background."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,14 +7,14 @@ from PIL import Image
 from reidray.data.images.bit_depth import (
     DEPTHS,
     BitDepthError,
-    Levels,
+    LevelFormat,
     check_colours,
-    read_levels,
+    read_level_format,
 )
-from reidray.data.images.pil_images import ImageDecodeError, open_image, upright
+from reidray.data.images.pil_images import ImageDecodeError, open_image, turn_upright
 
 WHITES = tuple((1 << bits) - 1 for bits in DEPTHS)
-"""Value of white in each depth."""
+"""The value of white at each bit depth."""
 
 _FOREGROUND, _BACKGROUND, _BORDER = 1, 2, 3
 
@@ -22,31 +22,31 @@ _FOREGROUND, _BACKGROUND, _BORDER = 1, 2, 3
 def decode_mask(
     data: bytes, shape: tuple[int, int], size: tuple[int, int] | None
 ) -> npt.NDArray[np.uint8]:
-    """The foreground in a mask file: a trimap of 1, 2 and 3, or 0 and 1, or 0 and 255.
+    """Decode the foreground of a mask file: a trimap of 1, 2 and 3, or 0 and 1, or 0 and 255.
 
-    A trimap (1 foreground, 2 background, 3 border) loses its border to the foreground. The authors
-    of the Pets left the border unclassified; it is drawn over fur and whiskers, and who trains two
-    classes on these trimaps commonly asks for what is not background.
+    The border of a trimap (1 foreground, 2 background, 3 border) counts as foreground. The authors
+    of the Pets left the border unclassified, but it covers fur and whiskers, and two classes are
+    commonly trained on these trimaps as background and the rest.
 
-    A palette of greys is read as greys, and one of colours by its indices. In a mask of 16 or 32
-    bits the largest number of a depth is read as 255, and so is each level of 8 bits that has the
-    same 8 below it.
+    A palette of greys is read as greys, and a palette of colours by its indices. In a mask of 16 or
+    32 bits, the largest number of a bit depth is read as 255, and so are 8-bit levels that are
+    repeated in the lower 8 bits.
 
     Args:
-        data: the file's bytes.
-        shape: (height, width) that the mask must have, upright: those of its image.
-        size: (height, width) to resize to, nearest; None keeps the mask's own.
+        data: the bytes of the file.
+        shape: the (height, width) of the image, upright, which the mask must have.
+        size: the (height, width) of the result, by the nearest pixel; None keeps the mask's size.
 
     Returns:
-        (H, W) uint8, 1 where the foreground is and 0 elsewhere.
+        (H, W) uint8, 1 in the foreground and 0 elsewhere.
 
     Raises:
-        ImageDecodeError: the bytes are no image, one of another size, or hold other values.
+        ImageDecodeError: the file is no image, has another size, or holds other values.
     """
     with open_image(data) as image:
-        stored = read_levels(image, data)
+        stored = read_level_format(image, data)
         image.load()
-        foreground = _foreground(_levels(upright(image), stored))
+        foreground = _foreground(_levels(turn_upright(image), stored))
     if foreground.shape != shape:
         found, expected = (f"{width} x {height}" for height, width in (foreground.shape, shape))
         raise ImageDecodeError(f"{found} pixels, expected {expected} as its image has")
@@ -56,7 +56,7 @@ def decode_mask(
 
 
 def _foreground(levels: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
-    """1 where the foreground is in a mask of levels, (H, W) integers."""
+    """Return 1 in the foreground and 0 elsewhere, for (H, W) integer levels of a mask."""
     found = (
         np.flatnonzero(Image.fromarray(levels).histogram()).tolist()
         if levels.dtype == np.uint8
@@ -75,8 +75,8 @@ def _foreground(levels: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
     return foreground
 
 
-def _levels(image: Image.Image, stored: Levels) -> npt.NDArray[np.integer]:
-    """The one channel of a mask, (H, W) uint8, or wider where its levels are not of 8 bits."""
+def _levels(image: Image.Image, stored: LevelFormat) -> npt.NDArray[np.integer]:
+    """Return the channel of a mask, (H, W) uint8, or wider integers if 8 bits do not hold it."""
     if image.mode.startswith("I"):
         return _narrowed(np.asarray(image).astype(np.int64))
     try:
@@ -91,11 +91,11 @@ def _levels(image: Image.Image, stored: Levels) -> npt.NDArray[np.integer]:
             return red
         if image.mode == "P":
             return np.array(image)
-    raise ImageDecodeError(f"a picture in mode {image.mode}, expected a mask of one grey channel")
+    raise ImageDecodeError(f"an image in mode {image.mode}, expected a mask of one grey channel")
 
 
 def _narrowed(levels: npt.NDArray[np.int64]) -> npt.NDArray[np.integer]:
-    """Levels of 16 or 32 bits as 8 bits, where the mask can be read so."""
+    """Return levels of 16 or 32 bits as 8 bits, if the mask allows it."""
     most = int(levels.max())
     if most in WHITES and np.isin(levels, (0, most)).all():
         return np.where(levels == most, 255, 0).astype(np.uint8)

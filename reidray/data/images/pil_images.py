@@ -1,4 +1,4 @@
-"""An image file, opened: what is taken for a picture, what it may cost, and which way is up."""
+"""Open image files with Pillow within limits, turn them upright, and convert them to RGB."""
 
 import io
 import warnings
@@ -11,21 +11,21 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from reidray.data.images.bit_depth import (
     DEEP_MODES,
     BitDepthError,
-    Levels,
+    LevelFormat,
     check_colours,
-    grey_of,
+    to_grey,
 )
-from reidray.data.images.image_formats import FORMATS, is_cut_jpeg2000
+from reidray.data.images.image_formats import FORMATS, is_truncated_jpeg2000
 from reidray.data.images.jpeg import too_many_scans
 
 MAX_PIXELS = 64_000_000
-"""The largest image that is decoded, in pixels: 192 MB as RGB."""
+"""Pixels of the largest image that is decoded: 192 MB as RGB."""
 
 MAX_SIDE = 65_535
-"""The longest side that is decoded, which is a JPEG's: shrinking takes memory by its length."""
+"""Pixels of the longest side that is decoded, as in JPEG: resizing takes memory by its length."""
 
 MAX_BYTES = 8 * MAX_PIXELS
-"""The largest file that is read: four channels of 16 bits, not compressed."""
+"""Bytes of the largest file that is read: four uncompressed channels of 16 bits."""
 
 _COLOURS = frozenset(
     "1 L LA La P PA RGB RGBA RGBa RGBX CMYK YCbCr HSV".split()  # noqa: SIM905 - reads as a list
@@ -42,18 +42,18 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Pillow warns of large images and of broken notes in them. The former are refused below, by their
-# header; the latter cost nothing.
+# Pillow warns of large images, which `open_image` refuses by their headers, and of broken metadata,
+# which do no harm.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class ImageDecodeError(Exception):
-    """The bytes are not an image that can be used; the message is the reason, in one line."""
+    """Signal a file that is not an image that can be used, with the reason as the message."""
 
 
 @contextmanager
 def open_image(data: bytes) -> Iterator[Image.Image]:
-    """The image in these bytes, which the body of the `with` decodes.
+    """Yield the image in some bytes, which the body of the `with` decodes.
 
     Raises:
         ImageDecodeError: the bytes are empty, cut off, not an image, or one that would cost too
@@ -62,8 +62,8 @@ def open_image(data: bytes) -> Iterator[Image.Image]:
     if not data:
         raise ImageDecodeError("the file is empty")
     if too_many_scans(data):
-        raise ImageDecodeError("a JPEG that paints over itself too often")
-    if is_cut_jpeg2000(data):
+        raise ImageDecodeError("a JPEG with too many scans")
+    if is_truncated_jpeg2000(data):
         raise ImageDecodeError("broken image (the end of the JPEG 2000 stream is missing)")
     # Pillow's parsers raise errors of any kind on broken bytes; each means the same here.
     try:
@@ -85,46 +85,46 @@ def open_image(data: bytes) -> Iterator[Image.Image]:
         raise ImageDecodeError(f"broken image ({reason[:_LONGEST_REASON]})") from None
 
 
-def orientation(image: Image.Image) -> int:
-    """Return how an image lies, as EXIF counts: 1 is upright, 5 to 8 lie on their side.
+def read_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation of an image: 1 is upright, 5 to 8 lie on their side.
 
     Raises:
-        OSError: a PNG file is broken. The pixels are decoded, as its EXIF data may follow them.
+        OSError: a PNG file is broken. Its pixels are decoded, as its EXIF data may follow them.
     """
     if image.format == "PNG":
-        image.load()  # here, for `getexif` would do it where no error is raised
+        image.load()  # `getexif` would load it too, but would hide the error
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:
-        return 1  # What viewers do: the picture is whole, only the note on it is broken.
+        return 1  # as viewers do: the pixels are intact, and only the metadata are broken
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """The image as its EXIF orientation says that it stands.
+def turn_upright(image: Image.Image) -> Image.Image:
+    """Return an image turned upright by its EXIF orientation.
 
-    `ImageOps.exif_transpose` writes the EXIF data anew, and fails where it is broken.
+    `ImageOps.exif_transpose` also rewrites the EXIF data, and fails if they are broken.
     """
-    turn = _TURNS.get(orientation(image))
+    turn = _TURNS.get(read_orientation(image))
     return image if turn is None else image.transpose(turn)
 
 
-def to_rgb(image: Image.Image, levels: Levels) -> Image.Image:
-    """The image in RGB of 8 bits; what is transparent is white.
+def to_rgb(image: Image.Image, levels: LevelFormat) -> Image.Image:
+    """Return an image as RGB of 8 bits, with transparent pixels over white.
 
     Args:
-        image: the image, decoded.
-        levels: what its file says of the depth.
+        image: the decoded image.
+        levels: the format of its levels, as the file declares it.
 
     Raises:
-        ImageDecodeError: its levels have no scale, would come out black, or are of no colour that
-            is known here.
+        ImageDecodeError: the levels have no scale or would all become black, or the colour mode is
+            unknown.
     """
     try:
         check_colours(image, levels)
         if image.mode == "RGB" and "transparency" not in image.info:
             return image
         if image.mode.startswith(DEEP_MODES):
-            grey = grey_of(image, levels)
+            grey = to_grey(image, levels)
             if isinstance(image.info.get("transparency"), int):
                 grey = np.where(np.asarray(image) == image.info["transparency"], 255, grey)
             return Image.fromarray(grey.astype(np.uint8)).convert("RGB")

@@ -1,8 +1,12 @@
-"""From image files to crops that training processes read: one interface, two ways.
+"""Give training processes the crops of images, from memory or decoded anew in every epoch.
 
-*Resident* decodes every image once and keeps the crops in the memory of the cluster; *stream*
-decodes them anew every epoch, while the network computes, in memory that does not grow with the
-set. What comes out is the same, pixel for pixel.
+*Resident* decodes every image once and keeps the crops in the object store of Ray. *Stream* decodes
+them in every epoch, while the network computes, in memory that does not grow with the data set.
+Both give the same pixels:
+
+    files = ImageFiles(location, paths, groups, size)
+    crops = ingest(files, choose_ingest_mode(files, "auto"))   # in the driver
+    for group in crops.open().read(batches): ...               # in each training process
 """
 
 from reidray.data.ingest.image_files import ImageFiles

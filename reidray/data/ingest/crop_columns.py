@@ -1,8 +1,7 @@
-"""Crops on their way between processes: a group of them in each row of an Arrow table."""
+"""Send crops between processes: a group of them in each row of an Arrow table."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,25 +10,43 @@ from numpy.typing import NDArray
 from reidray.data.images.crops import CropGroup
 from reidray.data.images.decoding import DecodeResult
 
-PIXEL_FIELDS = (
-    ("indices", pa.list_(pa.int64())),
-    ("crops", pa.large_binary()),
-    ("masks", pa.large_binary()),
+CROP_SCHEMA = pa.schema(
+    [
+        ("indices", pa.list_(pa.int64())),
+        ("crops", pa.large_binary()),
+        ("masks", pa.large_binary()),
+    ]
 )
 
 
-def pixel_columns(indices: NDArray[np.int64], decoded: DecodeResult) -> dict[str, Any]:
-    """A row of such a table: the images of `indices` (N,) that decoded."""
-    return {
-        "indices": indices[list(decoded.kept)],
-        "crops": decoded.crops.tobytes(),
-        "masks": None if decoded.masks is None else decoded.masks.tobytes(),
-    }
+def build_crop_table(
+    groups: Sequence[NDArray[np.int64]], results: Sequence[DecodeResult]
+) -> pa.Table:
+    """Return a table with a row of decoded crops for each group.
+
+    Args:
+        groups: (M,) int64 indices of the images of each group.
+        results: the result of decoding each group.
+    """
+    rows = [
+        {
+            "indices": indices[list(result.kept)],
+            "crops": result.crops.tobytes(),
+            "masks": None if result.masks is None else result.masks.tobytes(),
+        }
+        for indices, result in zip(groups, results, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, schema=CROP_SCHEMA)
 
 
-def crop_groups(table: pa.Table, size: tuple[int, int]) -> Iterator[CropGroup]:
-    """The group of each row; its pixels are a view of the table's memory."""
-    columns = table["indices"], binary_views(table["crops"]), binary_views(table["masks"])
+def iter_crop_groups(table: pa.Table, size: tuple[int, int]) -> Iterator[CropGroup]:
+    """Yield the group of each row of a table; its pixels are a view of the memory of the table.
+
+    Args:
+        table: a table of `build_crop_table`.
+        size: height and width of a crop in pixels.
+    """
+    columns = table["indices"], iter_binary_views(table["crops"]), iter_binary_views(table["masks"])
     for indices, crops, masks in zip(*columns, strict=True):
         yield CropGroup(
             np.asarray(indices.values, dtype=np.int64),
@@ -38,10 +55,10 @@ def crop_groups(table: pa.Table, size: tuple[int, int]) -> Iterator[CropGroup]:
         )
 
 
-def binary_views(column: pa.ChunkedArray) -> Iterator[NDArray[np.uint8]]:
-    """The bytes of each value of a large_binary column where they lie; a null has none.
+def iter_binary_views(column: pa.ChunkedArray) -> Iterator[NDArray[np.uint8]]:
+    """Yield the bytes of each value of a large_binary column without a copy; none of a null.
 
-    Arrow's own scalars are copies.
+    The scalars of Arrow would be copies.
     """
     for chunk in column.chunks:
         _, offsets, content = chunk.buffers()

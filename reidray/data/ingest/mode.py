@@ -1,4 +1,4 @@
-"""Which mode the crops take: through memory where they fit, else anew every epoch."""
+"""Choose how crops are ingested: in memory if they fit, else as a stream."""
 
 import logging
 from typing import Literal
@@ -6,43 +6,55 @@ from typing import Literal
 from reidray.cluster_resources import object_store_bytes
 from reidray.data.ingest.image_files import ImageFiles
 from reidray.data.ingest.resident import ResidentCrops, decode_resident
-from reidray.data.ingest.stream import StreamingCrops, survey_stream
+from reidray.data.ingest.stream import StreamingCrops, check_stream
 from reidray.errors import UserError
 
 log = logging.getLogger("reidray")
 
-USABLE = 0.8
-"""Share of a node's object store that crops may fill."""
+USABLE_SHARE = 0.8
+"""Share of the object store of a node that crops may fill."""
 
 IngestMode = Literal["resident", "stream"]
 CropDataset = ResidentCrops | StreamingCrops
 
 
 def choose_ingest_mode(
-    files: ImageFiles, asked: Literal["auto", "resident", "stream"]
+    files: ImageFiles, requested: Literal["auto", "resident", "stream"]
 ) -> IngestMode:
-    """How the crops are to be had; says it with the numbers.
+    """Return the mode in which crops are ingested, and log it with the sizes that decide it.
 
-    Every node whose processes train holds one copy of resident crops, so that the smallest object
-    store counts.
+    Each node with training processes holds one copy of resident crops, so that the smallest object
+    store decides.
+
+    Args:
+        files: the images.
+        requested: the mode that the user requests; `auto` is resident if the crops fit.
 
     Raises:
-        UserError: resident is asked for and the object stores cannot hold the crops.
+        UserError: resident is requested, and the object stores cannot hold the crops.
     """
-    held = object_store_bytes()
-    fits = files.decoded_bytes <= USABLE * held
+    available = object_store_bytes()
+    fits = files.decoded_bytes <= USABLE_SHARE * available
     height, width = files.size
-    numbers = (
+    sizes = (
         f"{len(files.paths):,} crops of {height}x{width} take {files.decoded_bytes / 1e9:.2f} GB "
-        f"and a node's object store holds {held / 1e9:.2f} GB"
+        f"and a node's object store holds {available / 1e9:.2f} GB"
     )
-    if asked == "resident" and not fits:
-        raise UserError(f"{numbers}: use --ingest stream, smaller crops or nodes with more memory")
-    mode: IngestMode = "resident" if fits and asked != "stream" else "stream"
-    log.info("ingest %s: %s", mode, numbers)
+    if requested == "resident" and not fits:
+        raise UserError(f"{sizes}: use `ingest=stream`, smaller crops or nodes with more memory")
+    mode: IngestMode = "resident" if fits and requested != "stream" else "stream"
+    log.info("ingest %s: %s", mode, sizes)
     return mode
 
 
 def ingest(files: ImageFiles, mode: IngestMode) -> CropDataset:
-    """Have the crops, or see that they can be had; what does not decode is set aside by name."""
-    return decode_resident(files) if mode == "resident" else survey_stream(files)
+    """Decode images, or check that they decode, across the cluster.
+
+    Args:
+        files: the images.
+        mode: `resident` keeps the crops in the object store; `stream` decodes them again later.
+
+    Returns:
+        The crops, which training processes open and read, and the bad images by name.
+    """
+    return decode_resident(files) if mode == "resident" else check_stream(files)

@@ -1,8 +1,7 @@
-"""Decode a set once, with Ray Data across the cluster, and keep it where every worker reaches it.
+"""Decode images once, in tasks across the cluster, and keep the crops in the object store.
 
-A row of the dataset is a group of images, such as those of one person: no shuffle and no split can
-then tear a person apart. The crops stay in the object store as uint8; the workers of a node map
-one copy, without copying it.
+Each task decodes some groups of images, such as those of one person, to a table of crops. The
+tables stay in the object store as uint8, and the workers of a node map one copy of them.
 """
 
 from collections.abc import Iterator
@@ -15,22 +14,19 @@ from numpy.typing import NDArray
 
 from reidray.data.images.crops import CropGroup, CropTable
 from reidray.data.images.decoding import BadImage
-from reidray.data.ingest.crop_columns import PIXEL_FIELDS, crop_groups, pixel_columns
-from reidray.data.ingest.image_files import BAD_FIELDS, ImageFiles, bad_columns, bad_images
-from reidray.progress import Counter
-
-GROUP_SCHEMA = pa.schema([*PIXEL_FIELDS, *BAD_FIELDS])
+from reidray.data.ingest.crop_columns import build_crop_table, iter_crop_groups
+from reidray.data.ingest.image_files import DecodeOutcome, ImageFiles, wait_for_tasks
 
 
 @dataclass(frozen=True)
 class ResidentCrops:
-    """Decoded crops in the object store; small enough to be sent to every worker.
+    """Refer to decoded crops in the object store. The object is small enough for every worker.
 
     Attributes:
-        blocks: references to Arrow tables of groups.
-        size: height and width of a crop.
-        indices: (N,) int64, the indices that have a crop, ascending.
-        bad: the images that did not decode, or whose mask did not.
+        blocks: references to tables of crops.
+        size: height and width of a crop in pixels.
+        indices: (M,) int64, the indices of the images that have a crop, ascending.
+        bad: the images that do not decode, or whose masks do not.
     """
 
     blocks: tuple["ray.ObjectRef[pa.Table]", ...]
@@ -39,42 +35,34 @@ class ResidentCrops:
     bad: tuple[BadImage, ...]
 
     def open(self) -> CropTable:
-        """The crops, mapped into this process."""
-        return CropTable(self._groups())
+        """Map the crops into this process."""
+        return CropTable(self._iter_groups())
 
-    def _groups(self) -> Iterator[CropGroup]:
+    def _iter_groups(self) -> Iterator[CropGroup]:
         for block in ray.get(list(self.blocks)):
-            yield from crop_groups(block, self.size)
+            yield from iter_crop_groups(block, self.size)
 
 
 def decode_resident(files: ImageFiles) -> ResidentCrops:
-    """Decode images into the object store, those of one group together."""
-    dataset = files.in_groups().map_batches(
-        _decode_groups, fn_kwargs={"files": ray.put(files)}, batch_size=None, batch_format="pyarrow"
-    )
-    blocks: list[ray.ObjectRef[pa.Table]] = []
-    indices: list[int] = []
-    bad: list[BadImage] = []
-    with Counter("decoding", total=len(files.paths), unit="images") as counter:
-        for bundle in dataset.iter_internal_ref_bundles():
-            for reference in bundle.block_refs:
-                table = ray.get(reference)
-                blocks.append(reference)
-                bad.extend(bad_images(table))
-                indices.extend(row for group in table["indices"].to_pylist() for row in group)
-                counter.advance(len(indices) + len(bad) - counter.done)
-    bad.sort(key=lambda image: image.path)
-    return ResidentCrops(
-        tuple(blocks), files.size, np.sort(np.array(indices, dtype=np.int64)), tuple(bad)
-    )
+    """Decode images into the object store.
+
+    Raises:
+        OSError: the disk or the object store failed.
+    """
+    decode = ray.remote(_decode_groups).options(num_returns=2, scheduling_strategy="SPREAD")
+    reference = ray.put(files)
+    tasks = [decode.remote(groups, reference) for groups in files.split_into_tasks()]
+    outcome = wait_for_tasks([task[1] for task in tasks], "decoding", len(files.paths))
+    blocks = tuple(task[0] for task in tasks)
+    return ResidentCrops(blocks, files.size, outcome.indices, outcome.bad)
 
 
-def _decode_groups(plan: pa.Table, files: "ray.ObjectRef[ImageFiles]") -> pa.Table:
-    """Decode the images of some groups."""
-    known: ImageFiles = ray.get(files)
-    found = []
-    for group in plan["indices"]:
-        indices = group.values.to_numpy()
-        decoded = known.decode(indices)
-        found.append(pixel_columns(indices, decoded) | bad_columns(decoded))
-    return pa.Table.from_pylist(found, schema=GROUP_SCHEMA)
+def _decode_groups(
+    groups: list[NDArray[np.int64]], files: ImageFiles
+) -> tuple[pa.Table, DecodeOutcome]:
+    """Decode the images of some groups to a table of crops."""
+    results = [files.decode(indices) for indices in groups]
+    table = build_crop_table(groups, results)
+    kept = [indices[list(result.kept)] for indices, result in zip(groups, results, strict=True)]
+    bad = tuple(image for result in results for image in result.bad)
+    return table, DecodeOutcome(np.concatenate(kept), bad)

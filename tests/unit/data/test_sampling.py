@@ -69,7 +69,7 @@ cameras_of_people = st.lists(
 @given(cameras_of_people, st.integers(0, 5))
 def test_spread_cameras_share_their_crops_out_evenly(shown, seed):
     people, cameras = map(np.array, zip(*shown, strict=True))
-    spread = list(identity_batches(people, 4, 3, seed=seed, epoch=0, cameras=cameras))
+    spread = list(identity_batches(people, 4, 3, seed=seed, epoch=0, camera_ids=cameras))
     assert len(spread) == len(batches(people, seed))
     assert set(np.concatenate([b.reshape(-1) for b in spread])) == set(range(len(people)))
     for row in (row for batch in spread for row in batch):
@@ -82,5 +82,5 @@ def test_spread_cameras_share_their_crops_out_evenly(shown, seed):
 
 def test_a_camera_with_half_of_the_crops_gives_half_of_each_piece():
     people, cameras = np.repeat(np.arange(4), 8), np.tile([5, 5, 5, 5, 2, 2, 9, 9], 4)
-    for batch in identity_batches(people, 4, 4, seed=0, epoch=0, cameras=cameras):
+    for batch in identity_batches(people, 4, 4, seed=0, epoch=0, camera_ids=cameras):
         assert np.array_equal(np.sort(cameras[batch]), [[2, 5, 5, 9]] * 4)

@@ -154,5 +154,5 @@ class ReidTask:
             config.batch.crops,
             seed=config.seed,
             epoch=epoch,
-            cameras=self._train.camera_ids if config.batch.spread_cameras else None,
+            camera_ids=self._train.camera_ids if config.batch.spread_cameras else None,
         )
