@@ -13,6 +13,7 @@ from reidray.config.sources import Sources
 from reidray.data.crop_labels import CropLabels
 from reidray.data.ingest import CropDataset, ImageFiles
 from reidray.data.manifest import Manifest
+from reidray.losses import without_losses
 from reidray.models.architecture import Architecture
 from reidray.models.directory import ModelCard
 from reidray.models.factory import build_network
@@ -162,7 +163,7 @@ class TrainingResult:
         """
         state = read_trainer_state(checkpoint)
         network = build_network(architecture)
-        network.load_state_dict(read_best_weights(checkpoint))
+        network.load_state_dict(without_losses(read_best_weights(checkpoint)))
         return cls(network, state)
 
     @property

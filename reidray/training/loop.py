@@ -42,6 +42,9 @@ class Task(Protocol):
     def batch_size(self, batch: Any) -> int:
         """Return the number of images in this process's share of a batch."""
 
+    def prepare(self, network: nn.Module) -> None:
+        """Give a network the weights that the losses train beside its own."""
+
     def losses(self, network: nn.Module, batch: Any) -> dict[str, Tensor]:
         """Return the weighted losses, () float32 each; the loop minimises their sum."""
 
@@ -145,6 +148,7 @@ def fit(
         UserError: the checkpoint belongs to another configuration, the loss, the weights or every
             validation metric are not finite, or the limit leaves no time for a step.
     """
+    task.prepare(network)
     trainer = _Trainer(task, network, config, callback, context, settings or {})
     if checkpoint is not None:
         trainer.snapshot.restore(checkpoint)

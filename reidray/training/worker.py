@@ -19,6 +19,7 @@ from reidray.data.ingest import CropDataset
 from reidray.errors import UserError
 from reidray.models.architecture import Architecture
 from reidray.models.factory import build_network
+from reidray.registry import import_plugins
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.failures import bug_behind
 from reidray.training.loop import (
@@ -87,6 +88,7 @@ class TrainJob:
             UserError: the checkpoint belongs to another configuration, or the loss is not finite.
         """
         config = self.config
+        import_plugins(config.plugins)
         torch.set_num_threads(self.threads)
         torch.manual_seed(config.seed)
         network = build_network(self.architecture, weights=config.network.weights)

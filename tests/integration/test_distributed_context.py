@@ -69,6 +69,7 @@ def triplet_losses(context, gathered):
     """Of the batches of an epoch, by a network that does not learn."""
     task = build_task(replace(CONFIG, gather_embeddings=gathered), context)
     judged = build_network().eval()
+    task.prepare(judged)
     return [task.losses(judged, batch)["triplet"].item() for batch in task.batches(0)]
 
 

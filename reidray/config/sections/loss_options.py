@@ -30,11 +30,14 @@ class LossOptions(PartOptions):
         training: the kind of training that the loss belongs to.
         compares_images: whether the loss compares images of a person with each other, so that a
             batch needs several of each person.
+        trains_head: whether a head of the network learns from this loss, so that it is computed at
+            weight 0 too.
         weight: weight of the loss; 0 leaves it out.
     """
 
     training: ClassVar[TrainingKind] = "reid"
     compares_images: ClassVar[bool] = False
+    trains_head: ClassVar[bool] = False
 
     weight: float = loss_weight(0.0)
 
@@ -88,6 +91,7 @@ class IdentityLossOptions(LossOptions):
 
     flat: ClassVar[bool] = True
     listed: ClassVar[bool] = True
+    trains_head: ClassVar[bool] = True
 
     weight: float = loss_weight(1.0)
     smoothing: float = smoothing_share(0.1)
@@ -126,6 +130,7 @@ class AttributeLossOptions(LossOptions):
 
     flat: ClassVar[bool] = True
     listed: ClassVar[bool] = True
+    trains_head: ClassVar[bool] = True
 
     weight: float = loss_weight(1.0)
     smoothing: float = smoothing_share(0.1)
@@ -144,6 +149,7 @@ class LabelLossOptions(LossOptions):
     training: ClassVar[TrainingKind] = "multitask"
     flat: ClassVar[bool] = True
     listed: ClassVar[bool] = True
+    trains_head: ClassVar[bool] = True
 
     weight: float = loss_weight(1.0)
     smoothing: float = smoothing_share(0.0)
@@ -161,5 +167,6 @@ class MaskLossOptions(LossOptions):
     training: ClassVar[TrainingKind] = "multitask"
     flat: ClassVar[bool] = True
     listed: ClassVar[bool] = True
+    trains_head: ClassVar[bool] = True
 
     weight: float = loss_weight(1.0)

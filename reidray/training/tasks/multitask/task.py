@@ -13,13 +13,12 @@ from reidray.data.crop_labels import CropLabels
 from reidray.data.images.crops import CropReader
 from reidray.data.images.transforms import augment, augment_masks, image_tensor, plan_augmentation
 from reidray.data.sampling import shuffled_batches
-from reidray.losses import attribute_loss, mask_loss
+from reidray.losses import LossSizes, Targets, attach_losses, loss_modules
 from reidray.metrics.attribute_metrics import majority_labels
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.tasks.multitask.label_evaluation import (
     evaluate_outputs,
     run_network,
-    target_logits,
 )
 
 FILL = 127.5
@@ -89,14 +88,19 @@ class MultitaskTask:
         """Return the number of images in this process's share of a batch."""
         return len(batch.targets)
 
+    def prepare(self, network: nn.Module) -> None:
+        """Attach the losses to a network, so that their weights train with it."""
+        attach_losses(network, self._config.loss.parts, LossSizes(num_people=0, embedding_size=0))
+
     def losses(self, network: nn.Module, batch: ImageBatch) -> dict[str, Tensor]:
         """Return the weighted losses of targets and masks, () float32 each."""
-        weights, outputs = self._config.loss, network(batch.images)
-        logits = target_logits(outputs)
-        label_loss = attribute_loss(logits, batch.targets, smoothing=weights.smoothing)
-        losses = {"labels": weights.labels * label_loss}
-        if batch.masks is not None:
-            losses["masks"] = weights.masks * mask_loss(outputs.masks, batch.masks)
+        outputs, own = network(batch.images), self._config.loss.parts
+        targets = Targets(batch.targets.new_empty(0), batch.targets, batch.masks)
+        losses = {}
+        for name, loss in loss_modules(network).items():
+            value = loss(outputs, targets)
+            if value is not None:
+                losses[name] = own[name].weight * value
         return losses
 
     def validate(self, network: nn.Module) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,12 +15,7 @@ from reidray.data.images.crops import CropReader
 from reidray.data.images.transforms import augment, image_tensor, plan_augmentation
 from reidray.data.sampling import identity_batches
 from reidray.errors import UserError
-from reidray.losses import (
-    attribute_loss,
-    batch_hard_triplet_loss,
-    label_loss,
-    semi_hard_triplet_loss,
-)
+from reidray.losses import LossSizes, Targets, attach_losses, loss_modules
 from reidray.metrics.attribute_metrics import majority_labels
 from reidray.models.networks import IMAGENET_MEAN, Outputs
 from reidray.training.distributed_context import DistributedContext
@@ -28,8 +23,6 @@ from reidray.training.tasks.reid.validation import embed_crops, evaluate_embeddi
 
 FILL = 255 * sum(IMAGENET_MEAN) / 3
 """Value of pixels that augmentation moves in from outside a crop, or erases."""
-
-TRIPLET_LOSSES = {"hard": batch_hard_triplet_loss, "semihard": semi_hard_triplet_loss}
 
 
 @dataclass(frozen=True)
@@ -94,29 +87,37 @@ class ReidTask:
         """Return the number of crops in this process's share of a batch."""
         return len(batch.person_indices)
 
+    def prepare(self, network: nn.Module) -> None:
+        """Attach the losses to a network, so that their weights train with it."""
+        people = int(self._person_indices.max()) + 1
+        sizes = LossSizes(num_people=people, embedding_size=getattr(network, "embedding_size", 0))
+        attach_losses(network, self._config.loss.parts, sizes)
+
     def losses(self, network: nn.Module, batch: ReidBatch) -> dict[str, Tensor]:
-        """Return the weighted identity, triplet and attribute losses, () float32 each."""
+        """Return the weighted losses by name, () float32 each."""
         outputs: Outputs = network(batch.crops)
-        weights = self._config.loss
+        targets = Targets(batch.person_indices, batch.attribute_labels)
+        own = self._config.loss.parts
+        gathered = any(each.compares_images and each.weight for each in own.values())
+        if gathered and self._config.gather_embeddings:
+            whole = self._gather(outputs, targets)
+        else:
+            whole = outputs, targets
         losses = {}
-        if outputs.identity.shape[1]:
-            losses["identity"] = weights.identity * label_loss(
-                outputs.identity, batch.person_indices, smoothing=weights.smoothing
-            )
-        if weights.triplet:
-            features, people = outputs.metric_feature, batch.person_indices
-            if self._config.gather_embeddings:
-                features = self._context.gather_batch(features)
-                people = self._context.gather_batch(people)
-            triplet_loss = TRIPLET_LOSSES[weights.mining]
-            losses["triplet"] = weights.triplet * triplet_loss(
-                features, people, margin=weights.margin
-            )
-        if outputs.attributes:
-            losses["attributes"] = weights.attributes * attribute_loss(
-                outputs.attributes, batch.attribute_labels, smoothing=weights.smoothing
-            )
+        for name, loss in loss_modules(network).items():
+            value = loss(*(whole if own[name].compares_images else (outputs, targets)))
+            if value is not None:
+                losses[name] = own[name].weight * value
         return losses
+
+    def _gather(self, outputs: Outputs, targets: Targets) -> tuple[Outputs, Targets]:
+        """Return outputs and targets with the metric features and the people of all workers."""
+        features = self._context.gather_batch(outputs.metric_feature)
+        person_indices = self._context.gather_batch(targets.person_indices)
+        return (
+            replace(outputs, metric_feature=features),
+            replace(targets, person_indices=person_indices),
+        )
 
     def validate(self, network: nn.Module) -> dict[str, object]:
         """Return the metrics on the validation people; only rank 0 returns any.

@@ -1,0 +1,94 @@
+"""The registry of losses, and what a loss computes from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from reidray.config.sections.loss_options import LossOptions
+from reidray.registry import Registry
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Hold the labels of a batch.
+
+    Attributes:
+        person_indices: (B,) int64, indices of the training people; empty in a multi-task training.
+        labels: (B, A) int64, -1 where unknown: labels of the attributes, or of the class.
+        masks: (B, H, W) uint8, 1 on the foreground; None where the training has no masks.
+    """
+
+    person_indices: Tensor
+    labels: Tensor
+    masks: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class LossSizes:
+    """Hold the sizes that the weights of a loss depend on.
+
+    Attributes:
+        num_people: training people; 0 where the network has no identity classifier.
+        embedding_size: length of the embedding; 0 where the network gives none.
+    """
+
+    num_people: int
+    embedding_size: int
+
+
+LOSSES: Registry[type[nn.Module]] = Registry("loss", "reidray.losses")
+"""The module of each loss by the loss's name."""
+
+register_loss = LOSSES.register
+"""Register a module as a loss under a name.
+
+The module takes the options of the loss and `LossSizes`. Its `forward` takes the outputs of a
+network and `Targets`, and returns a () float32 tensor, or None where the network predicts nothing
+that the loss could compare. Weights of the module train with those of the network.
+"""
+
+
+def build_losses(options: Mapping[str, LossOptions], sizes: LossSizes) -> nn.ModuleDict:
+    """Build the losses of a training.
+
+    A loss over a head of the network is built at weight 0 too: DDP expects a gradient of every
+    weight of the network.
+
+    Args:
+        options: options of each loss by its name.
+        sizes: sizes of the network's outputs.
+    """
+    built: dict[str, Any] = {
+        name: LOSSES.get(name)(own, sizes)
+        for name, own in options.items()
+        if own.weight > 0 or own.trains_head
+    }
+    return nn.ModuleDict(built)
+
+
+def attach_losses(network: nn.Module, options: Mapping[str, LossOptions], sizes: LossSizes) -> None:
+    """Make the losses of a training a part of the network, so that their weights train too.
+
+    Args:
+        network: the network.
+        options: options of each loss by its name.
+        sizes: sizes of the network's outputs.
+    """
+    network.losses = build_losses(options, sizes)
+
+
+def loss_modules(network: nn.Module) -> Mapping[str, nn.Module]:
+    """Return the losses that `attach_losses` gave a network, by name.
+
+    Args:
+        network: the network, or DDP around it.
+    """
+    losses: Any = getattr(network, "module", network).losses
+    return dict(losses.items())
+
+
+def without_losses(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of a network without those of its losses."""
+    return {name: value for name, value in weights.items() if not name.startswith("losses.")}

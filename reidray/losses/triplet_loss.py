@@ -1,0 +1,95 @@
+"""Triplet losses, which compare the images of a batch with each other."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reidray.config.sections.loss_options import TripletLossOptions
+from reidray.losses.loss import LossSizes, Targets, register_loss
+from reidray.models.networks.network import Outputs
+
+
+def batch_hard_triplet_loss(features: Tensor, person_ids: Tensor, *, margin: float) -> Tensor:
+    """Return the triplet loss of each anchor's hardest positive and negative (Hermans et al. 2017).
+
+    Args:
+        features: (B, D) float32.
+        person_ids: (B,) int64.
+        margin: distance by which the negative must be farther; 0 takes the soft margin
+            `log(1 + exp(positive - negative))`.
+
+    Returns:
+        () float32, the mean over the anchors that have a positive and a negative; 0 without any.
+    """
+    features = features.float()
+    distances = euclidean_distances(features)
+    same = person_ids[:, None] == person_ids[None, :]
+    other_image = ~torch.eye(len(person_ids), dtype=torch.bool, device=person_ids.device)
+    usable = (same & other_image).any(dim=1) & (~same).any(dim=1)
+    hardest_positive = distances.masked_fill(~same, 0.0).amax(dim=1)
+    hardest_negative = distances.masked_fill(same, torch.inf).amin(dim=1)
+    gap = (hardest_positive - hardest_negative)[usable]
+    if gap.numel() == 0:
+        return features.sum() * 0.0
+    return _hinge(gap, margin)
+
+
+def semi_hard_triplet_loss(features: Tensor, person_ids: Tensor, *, margin: float) -> Tensor:
+    """Return the triplet loss of each anchor and positive with a semi-hard negative.
+
+    The choice of negatives follows Schroff et al. 2015.
+
+    The negative is the nearest one that is farther from the anchor than the positive; where no
+    negative is farther, the farthest one.
+
+    Args:
+        features: (B, D) float32, usually of length 1.
+        person_ids: (B,) int64.
+        margin: distance by which the negative must be farther; 0 takes the soft margin.
+
+    Returns:
+        () float32, the mean over the pairs of an anchor and a positive; 0 without any.
+    """
+    features = features.float()
+    distances = euclidean_distances(features)
+    same = person_ids[:, None] == person_ids[None, :]
+    anchor, positive = torch.nonzero(same.fill_diagonal_(False), as_tuple=True)
+    pulled = distances[anchor, positive]
+    own = person_ids[:, None] == person_ids[None, :]
+    candidates = distances.masked_fill(own, torch.inf)[anchor]
+    behind = candidates.masked_fill(candidates <= pulled[:, None], torch.inf).amin(dim=1)
+    farthest = candidates.masked_fill(candidates == torch.inf, -torch.inf).amax(dim=1)
+    pushed = torch.where(behind == torch.inf, farthest, behind)
+    gap = (pulled - pushed)[torch.isfinite(pushed)]
+    if gap.numel() == 0:
+        return features.sum() * 0.0
+    return _hinge(gap, margin)
+
+
+def euclidean_distances(features: Tensor) -> Tensor:
+    """Return the distances of all pairs, (B, D) to (B, B) float32, with a finite gradient at 0."""
+    squares = features.square().sum(dim=1)
+    squared = squares[:, None] + squares[None, :] - 2 * features @ features.T
+    return squared.clamp(min=1e-12).sqrt()
+
+
+def _hinge(gap: Tensor, margin: float) -> Tensor:
+    """Return the mean of `max(0, gap + margin)`; at margin 0 of `log(1 + exp(gap))`."""
+    return functional.softplus(gap).mean() if margin == 0 else functional.relu(gap + margin).mean()
+
+
+MINING = {"hard": batch_hard_triplet_loss, "semihard": semi_hard_triplet_loss}
+
+
+@register_loss("triplet")
+class TripletLoss(nn.Module):
+    """Triplet loss over the metric features of a batch."""
+
+    def __init__(self, options: TripletLossOptions, _: LossSizes) -> None:
+        super().__init__()
+        self.mined_loss, self.margin = MINING[options.mining], options.margin
+
+    def forward(self, outputs: Outputs, targets: Targets) -> Tensor:
+        """Return the loss, () float32."""
+        features, person_ids = outputs.metric_feature, targets.person_indices
+        return self.mined_loss(features, person_ids, margin=self.margin)
