@@ -16,6 +16,7 @@ from support.readme_blocks import read_blocks, readmes
 
 PAGES = readmes()
 BLOCKS = [block for page in PAGES for block in read_blocks(page)]
+MAX_LINES = 150
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
@@ -56,6 +57,10 @@ def test_a_marked_block_runs(block, folders, request, monkeypatch):
     if block.output is not None:
         check_output(block.output, found)
     return None
+
+
+def test_the_first_page_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= MAX_LINES
 
 
 def run_python(text):
