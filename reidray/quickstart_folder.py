@@ -15,7 +15,7 @@ DATA_FOLDER, RUN_FOLDER, SCORES_FOLDER = "data", "run", "scores"
 
 
 @contextmanager
-def claim_folder(name: str | None) -> Iterator[Path]:
+def lock_folder(name: str | None) -> Iterator[Path]:
     """Yield the folder of a quickstart, and keep every other job from writing it.
 
     Args:
@@ -27,7 +27,7 @@ def claim_folder(name: str | None) -> Iterator[Path]:
     if name is None:
         name = time.strftime(f"runs/quickstart-%Y%m%d-%H%M%S-{os.getpid()}")
     folder = Path(name)
-    with RunDirectory.at(str(folder)).claimed():
+    with RunDirectory.from_uri(str(folder)).locked():
         check_quickstart_folder(folder)
         yield folder
 
@@ -39,5 +39,5 @@ def check_quickstart_folder(folder: Path) -> None:
         UserError: names the part that it cannot write, and why.
     """
     check_demo_folder(folder / DATA_FOLDER)
-    RunDirectory.at(str(folder / RUN_FOLDER)).check_new("start again in a new `output`")
+    RunDirectory.from_uri(str(folder / RUN_FOLDER)).check_new("start again in a new `output`")
     check_output(str(folder / SCORES_FOLDER), OUTPUT_FILES, SUMMARY_FILE)

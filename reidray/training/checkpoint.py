@@ -18,7 +18,7 @@ from reidray.training.runs.checkpoint_files import (
     NETWORK_FILE,
     OPTIMIZER_FILE,
     STATE_FILE,
-    check_whole,
+    check_checkpoint,
     read_state,
     write_checksums,
 )
@@ -115,7 +115,7 @@ class TrainingSnapshot:
             UserError: the checkpoint is damaged, or was written under another configuration, whose
                 first difference the message names.
         """
-        check_whole(Location(str(folder)))
+        check_checkpoint(Location(str(folder)))
         state = read_state(Location(str(folder)))
         check_settings(state, self.settings, str(folder))
         self.trainer_state = _parse_trainer_state(state, folder)
@@ -166,7 +166,7 @@ def read_trainer_state(folder: Path) -> TrainerState:
     Raises:
         UserError: the checkpoint is damaged.
     """
-    check_whole(Location(str(folder)))
+    check_checkpoint(Location(str(folder)))
     return _parse_trainer_state(read_state(Location(str(folder))), folder)
 
 

@@ -153,7 +153,7 @@ def start_run(experiment: Experiment) -> RunLogger:
     atomic_write(run.folder / CONFIG_FILE, settings)
     for name, text in id_name_files(manifest.person_ids, manifest.camera_ids).items():
         atomic_write(run.folder / name, text)
-    run.share()
+    run.upload()
     return RunLogger(run, experiment.config.epochs)
 
 
@@ -174,9 +174,9 @@ def write_results(
         with atomic_folder(run.folder / "model", replaces=MODEL_FILES) as folder:
             save_model(folder, result.network, experiment.architecture, report.card, report.readme)
         report.write_html(run.folder / REPORT_FILE)
-        run.share()
+        run.upload()
     return TrainingRun(
-        run=run.location.uri,
+        directory=run.location.uri,
         model=run.uri("model"),
         report=run.uri(REPORT_FILE),
         metrics={

@@ -9,7 +9,7 @@ from reidray.config.sources import Sources
 from reidray.data.layouts import check_layout
 from reidray.progress import SHOW_AFTER_SECONDS, Activity
 from reidray.storage.input_checks import check_data, check_file
-from reidray.training.runs.run_directory import RunDirectory, claim_run
+from reidray.training.runs.run_directory import RunDirectory, lock_run
 from reidray.training.runs.training_run import TrainingRun
 
 NAMED_WEIGHTS = ("none", "imagenet")
@@ -57,7 +57,7 @@ def train(
     started = time.time() if started is None else started
     sources = sources or Sources(overrides=config.given_keys())
     check_training_inputs(config)
-    with claim_run(config, resume) as run:  # before PyTorch and Ray load
+    with lock_run(config, resume) as run:  # before PyTorch and Ray load
         with Activity("loading PyTorch and Ray", delay=SHOW_AFTER_SECONDS):
             import ray
 

@@ -80,7 +80,7 @@ def prepare_sweep(config: TuneConfig, output: RunDirectory | None = None) -> Swe
         UserError: the recipe, the search space, the images or the output do not allow the sweep.
     """
     if output is None:
-        output = RunDirectory.at(config.output)
+        output = RunDirectory.from_uri(config.output)
         check_sweep_folder(output, config)
     loaded = load_base(config)
     space = load_space(config.space, config.task, loaded.config)
@@ -95,7 +95,7 @@ def prepare_sweep(config: TuneConfig, output: RunDirectory | None = None) -> Swe
         output=best,
         max_minutes=None,
     )
-    run = RunDirectory.at(best) if config.resume else None
+    run = RunDirectory.from_uri(best) if config.resume else None
     experiment = build_experiment(base, run, loaded.sources)
     _check_values(space, experiment)
     sweep = Sweep(config, output, space, experiment)
@@ -225,7 +225,7 @@ def _write_sweep_file(sweep: Sweep) -> None:
     folder = sweep.output.folder
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / SWEEP_FILE, yaml.safe_dump(_definition(sweep), sort_keys=False))
-    sweep.output.share()
+    sweep.output.upload()
 
 
 def _definition(sweep: Sweep) -> dict[str, Any]:

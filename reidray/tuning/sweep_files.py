@@ -70,7 +70,7 @@ def write_trial_table(output: RunDirectory, results: Sequence[TrialResult]) -> N
     """Write the table of trials as CSV and Parquet into the sweep's folder."""
     atomic_write(output.folder / TABLE_FILE, to_csv(results))
     atomic_write(output.folder / PARQUET_FILE, to_parquet(results))
-    output.share()
+    output.upload()
 
 
 def describe_best(

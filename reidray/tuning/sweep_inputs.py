@@ -52,8 +52,8 @@ def claim_sweep_folder(config: TuneConfig) -> Iterator[RunDirectory]:
     Raises:
         UserError: another job writes to the folder, or `check_sweep_folder` refuses it.
     """
-    output = RunDirectory.at(config.output)
-    with output.claimed():
+    output = RunDirectory.from_uri(config.output)
+    with output.locked():
         check_sweep_folder(output, config)
         yield output
 

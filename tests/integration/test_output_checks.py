@@ -23,7 +23,7 @@ def check_store(path):
 
 
 def check_run(path):
-    RunDirectory.at(str(path)).check_new("choose another")
+    RunDirectory.from_uri(str(path)).check_new("choose another")
 
 
 def check_scores(path):

@@ -14,9 +14,9 @@ def quickstart(arguments: "JobArguments[QuickstartConfig]") -> dict[str, Any]:
     from reidray.config import TrainReidConfig
     from reidray.config.loading import load_config
     from reidray.progress import Activity
-    from reidray.quickstart_folder import claim_folder
+    from reidray.quickstart_folder import lock_folder
 
-    with claim_folder(arguments.config.output) as folder:  # before PyTorch and Ray load
+    with lock_folder(arguments.config.output) as folder:  # before PyTorch and Ray load
         with Activity("loading PyTorch and Ray"):
             from reidray.quickstart import run_quickstart
             from reidray.ray_runtime import ray_session

@@ -40,7 +40,7 @@ def write_checksums(folder: Path) -> None:
     (folder / SUMS_FILE).write_text("".join(lines))
 
 
-def check_whole(folder: Location) -> None:
+def check_checkpoint(folder: Location) -> None:
     """Check that a checkpoint is as it was written.
 
     The files of a checkpoint without checksums, of format 1, must exist and be JSON and
@@ -150,7 +150,7 @@ def _newest_whole(folder: Location, names: list[str]) -> str:
     errors: list[UserError] = []
     for name in reversed(names):
         try:
-            check_whole(folder.join(name))
+            check_checkpoint(folder.join(name))
         except UserError as error:
             errors.append(error)
             continue

@@ -54,14 +54,14 @@ class RunDirectory:
         location: local path or `s3://` URI.
         folder: local folder for all files but the checkpoints. For a local run it is the run
             directory itself; for a run in an object store it is a temporary folder, whose files
-            `share` uploads.
+            `upload` uploads.
     """
 
     location: Location
     folder: Path
 
     @classmethod
-    def at(cls, uri: str) -> Self:
+    def from_uri(cls, uri: str) -> Self:
         """Return the run directory at a local path or URI, which need not exist."""
         location = Location(uri)
         if not location.is_remote:
@@ -75,7 +75,7 @@ class RunDirectory:
         return self.location.join(name).uri
 
     @contextmanager
-    def claimed(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Keep every other job from writing the run directory until the block ends.
 
         A killed job releases it: at once on a disk, and within half a minute in an object store,
@@ -120,7 +120,7 @@ class RunDirectory:
                 "AWS_ variables"
             ) from None
 
-    def share(self) -> None:
+    def upload(self) -> None:
         """Upload the files of the folder where the run is in an object store.
 
         Raises:
@@ -168,7 +168,7 @@ class RunDirectory:
 
 
 @contextmanager
-def claim_run(config: TrainingConfig, resume: str | None) -> Iterator[RunDirectory]:
+def lock_run(config: TrainingConfig, resume: str | None) -> Iterator[RunDirectory]:
     """Yield the run directory of a training, and keep every other job from writing it.
 
     The function creates nothing but the lock.
@@ -182,8 +182,8 @@ def claim_run(config: TrainingConfig, resume: str | None) -> Iterator[RunDirecto
         UserError: another job is writing the run directory, a new one is not empty, cannot be
             written or overlaps the images, or one to resume has no whole checkpoint.
     """
-    run = RunDirectory.at(resume) if resume is not None else _new_run(config)
-    with run.claimed():
+    run = RunDirectory.from_uri(resume) if resume is not None else _new_run(config)
+    with run.locked():
         if resume is not None:
             repair_checkpoint_list(run.location)
         else:
@@ -206,7 +206,9 @@ def _new_run(config: TrainingConfig) -> RunDirectory:
     if config.output is not None:
         check_disjoint("output", config.output, {"data": config.data})
     # Two jobs may begin within a second.
-    return RunDirectory.at(config.output or time.strftime(f"runs/%Y%m%d-%H%M%S-{os.getpid()}"))
+    return RunDirectory.from_uri(
+        config.output or time.strftime(f"runs/%Y%m%d-%H%M%S-{os.getpid()}")
+    )
 
 
 def _remove_if_empty(folder: Path) -> None:

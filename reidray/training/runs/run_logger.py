@@ -148,7 +148,7 @@ class RunLogger:
                 if isinstance(value, int | float):
                     self._board.add_scalar(name, value, record["epoch"])
         self._board.flush()
-        self._run.share()
+        self._run.upload()
 
 
 def _epoch_line(record: Metrics, epochs: int) -> str:

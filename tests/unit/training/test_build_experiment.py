@@ -246,7 +246,7 @@ def test_a_run_of_an_earlier_version_resumes_and_one_of_other_settings_is_refuse
     place.mkdir(parents=True)
     state = {"standing": {}, "settings": settings}
     (place / "state.json").write_text(json.dumps(state))
-    run = RunDirectory.at(str(tmp_path / "run"))
+    run = RunDirectory.from_uri(str(tmp_path / "run"))
     assert build_experiment(config, run).config == experiment.config
     longer = replace(config, epochs=config.epochs + 1)
     with pytest.raises(UserError, match=f"with epochs = {config.epochs}, not {longer.epochs}"):

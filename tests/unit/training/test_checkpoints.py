@@ -16,7 +16,7 @@ from reidray.errors import UserError
 from reidray.storage.location import Location
 from reidray.training.checkpoint import read_best_weights, read_trainer_state
 from reidray.training.loop import TrainerConfig, fit
-from reidray.training.runs.checkpoint_files import check_whole, repair_checkpoint_list
+from reidray.training.runs.checkpoint_files import check_checkpoint, repair_checkpoint_list
 
 FILES = ("network.safetensors", "best.safetensors", "optimizer.safetensors", "state.json")
 PLAN = TrainerConfig(seed=0, epochs=3, optimizer=OptimizerConfig(), validation=CONFIG.validation)
@@ -103,7 +103,7 @@ def test_any_damage_to_the_newest_checkpoint_is_found_and_the_one_before_it_take
     before, last = names_of(run)
     damage(run / "checkpoints" / last / name)
     with pytest.raises(UserError, match=r"checkpoint file .* is (damaged|missing)"):
-        check_whole(Location(str(run / "checkpoints" / last)))
+        check_checkpoint(Location(str(run / "checkpoints" / last)))
     with pytest.raises(UserError, match=r"is damaged|is missing") as caught:
         fit(
             build_task(),

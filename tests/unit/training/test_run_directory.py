@@ -18,7 +18,7 @@ OTHERS = ["notes.txt", "model/notes.txt", "config.yaml.orig", "tensorboard/mine.
 def make_run(uri, *names):
     for name in names:
         Location(uri).write_bytes(name, b"made")
-    return RunDirectory.at(uri)
+    return RunDirectory.from_uri(uri)
 
 
 @pytest.mark.parametrize("place", ["disk", "bucket"])

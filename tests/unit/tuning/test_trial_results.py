@@ -173,7 +173,7 @@ def test_an_epoch_trained_twice_counts_once():
 def write(sweep, rows, output):
     best = best_result(rows, VALIDATION)
     base = sweep.context.experiment.config
-    run = RunDirectory.at(str(output))
+    run = RunDirectory.from_uri(str(output))
     output.mkdir()
     made = write_sweep_files(
         run, SPACE, base, base, rows, best, sweep.context.experiment.describe_validation()

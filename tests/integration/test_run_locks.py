@@ -9,15 +9,15 @@ from support.paths import ROOT
 from reidray.config import TrainReidConfig
 from reidray.config.tuning import TuneConfig
 from reidray.errors import UserError
-from reidray.quickstart_folder import claim_folder
+from reidray.quickstart_folder import lock_folder
 from reidray.storage.location import Location
-from reidray.training.runs.run_directory import RunDirectory, claim_run
+from reidray.training.runs.run_directory import RunDirectory, lock_run
 from reidray.tuning.sweep_inputs import claim_sweep_folder
 
 HOLD = """
 import sys, time
 from reidray.training.runs.run_directory import RunDirectory
-with RunDirectory.at(sys.argv[1]).claimed():
+with RunDirectory.from_uri(sys.argv[1]).locked():
     print("claimed", flush=True)
     sys.stdin.read()
 """
@@ -54,12 +54,12 @@ def test_a_second_training_of_one_run_is_refused_in_one_line(place, hold, resume
     config = TrainReidConfig(data="images", output=place)
     with (
         pytest.raises(UserError, match="another run is writing it") as caught,
-        claim_run(config, place if resumed else None),
+        lock_run(config, place if resumed else None),
     ):
         pass
     assert "\n" not in str(caught.value)
     holder.communicate()
-    with claim_run(config, place if resumed else None) as run:
+    with lock_run(config, place if resumed else None) as run:
         assert run.location == Location(place)
     assert Location(place).exists() is resumed
     assert not resumed or Location(place).list_files() == ["config.yaml"]
@@ -69,7 +69,7 @@ def test_a_killed_job_lets_go_of_its_run(tmp_path, hold):
     holder = hold(str(tmp_path / "run"))
     holder.kill()
     holder.communicate()
-    with claim_run(TrainReidConfig(data="images", output=str(tmp_path / "run")), None):
+    with lock_run(TrainReidConfig(data="images", output=str(tmp_path / "run")), None):
         pass
 
 
@@ -79,7 +79,7 @@ def test_a_link_to_a_run_is_the_same_run(tmp_path, hold):
     hold(str(tmp_path / "runs" / "one"))
     with (
         pytest.raises(UserError, match="another run is writing it"),
-        RunDirectory.at(str(tmp_path / "linked" / "one")).claimed(),
+        RunDirectory.from_uri(str(tmp_path / "linked" / "one")).locked(),
     ):
         pass
 
@@ -90,7 +90,7 @@ def test_a_second_sweep_or_quickstart_of_one_folder_is_refused(tmp_path, hold):
     sweep = TuneConfig(data="images", output=place, recipe="demo", space=("batch",))
     with pytest.raises(UserError, match="another run is writing it"), claim_sweep_folder(sweep):
         pass
-    with pytest.raises(UserError, match="another run is writing it"), claim_folder(place):
+    with pytest.raises(UserError, match="another run is writing it"), lock_folder(place):
         pass
 
 
@@ -99,8 +99,8 @@ def test_jobs_without_an_output_have_places_of_their_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     line = (
         "from reidray.config import TrainReidConfig;"
-        "from reidray.training.runs.run_directory import claim_run;"
-        "c = claim_run(TrainReidConfig(data='x'), None); print(c.__enter__().location.uri)"
+        "from reidray.training.runs.run_directory import lock_run;"
+        "c = lock_run(TrainReidConfig(data='x'), None); print(c.__enter__().location.uri)"
     )
     jobs = [
         subprocess.Popen([sys.executable, "-c", line], stdout=subprocess.PIPE) for _ in range(3)
@@ -110,13 +110,13 @@ def test_jobs_without_an_output_have_places_of_their_own(tmp_path, monkeypatch):
 
 
 def test_a_run_in_a_bucket_that_another_job_took_over_is_not_written(bucket):
-    run = RunDirectory.at(f"{bucket}/run")
+    run = RunDirectory.from_uri(f"{bucket}/run")
     (run.folder / "metrics.jsonl").write_text("{}\n")
-    with run.claimed():
-        run.share()
+    with run.locked():
+        run.upload()
         run.location.write_bytes("writing.json", b"{}")
         with pytest.raises(UserError, match="another run began to write it"):
-            run.share()
+            run.upload()
 
 
 def test_the_second_job_is_refused_before_pytorch_and_ray_load(tmp_path, hold):
