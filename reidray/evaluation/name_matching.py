@@ -1,4 +1,4 @@
-"""Pair the names of one file with those of another, which may write them a little differently."""
+"""Pair the names of one file with those of another, where the two write them differently."""
 
 import posixpath
 from collections import Counter
@@ -10,44 +10,62 @@ from reidray.errors import UserError
 
 
 @dataclass(frozen=True)
-class NamePairs:
-    """The names of one side that the other side knows.
+class AmbiguousNames:
+    """Hold two names of one side that could both be one name of the other side.
 
     Attributes:
-        known_as: name to the name that the other side has for it.
-        differences: how many names differ in what, such as `folders`; empty where none does.
-        unclear: two names of one side that could be one name of the other; None where there are
-            no such.
+        first: one of the two names.
+        second: the other of the two names.
+        name: the name of the other side.
+    """
+
+    first: str
+    second: str
+    name: str
+
+
+@dataclass(frozen=True)
+class NamePairs:
+    """Hold the names of one side that the other side has too.
+
+    Attributes:
+        known_as: each name to the name on the other side.
+        differences: number of names that differ, by the difference, such as `folders`.
+        ambiguous: the first names that can be paired in two ways; None where there are none.
     """
 
     known_as: Mapping[str, str]
     differences: Mapping[str, int]
-    unclear: tuple[str, str, str] | None = None
+    ambiguous: AmbiguousNames | None = None
 
     def check(self, side: str, other: str) -> None:
-        """Refuse names that could be paired in two ways.
+        """Check that no name can be paired in two ways.
 
         Args:
-            side: where the names come from.
-            other: where those come from that they are paired with.
+            side: origin of the names.
+            other: origin of the names that they are paired with.
 
         Raises:
-            UserError: says which.
+            UserError: a name can be paired in two ways.
         """
-        if self.unclear is not None:
-            first, second, name = self.unclear
+        if self.ambiguous is not None:
             raise UserError(
-                f"{side} and {other}: {first!r} and {second!r} could both be {name!r}; "
-                "write names alike in both"
+                f"{side} and {other}: {self.ambiguous.first!r} and {self.ambiguous.second!r} "
+                f"could both be {self.ambiguous.name!r}; write names alike in both"
             )
 
 
 def pair_names(names: Collection[str], known: Collection[str]) -> NamePairs:
     """Pair each name with the one of `known` that means the same file.
 
-    Names are equal, or one ends with the other (`gallery/g0.jpg` and `g0.jpg`, with slashes of
-    either kind). Where no name is, those are paired that differ in a suffix which one side lacks,
-    and where none does, in upper and lower case as well.
+    Two names are a pair if they are equal, or if one ends with the other (`gallery/g0.jpg` and
+    `g0.jpg`, with slashes of either kind). If there is no such pair, names that differ in a suffix
+    which one side lacks are a pair. If there is none either, so are names that also differ in upper
+    and lower case.
+
+    Args:
+        names: names of one side.
+        known: names of the other side.
     """
     exact = set(known).intersection(names)
     paired = _pair(names, known, exact, str, "folders")
@@ -61,7 +79,7 @@ def pair_names(names: Collection[str], known: Collection[str]) -> NamePairs:
 def nothing_in_common(
     what: str, side: str, names: Iterable[str], other: str, known: Iterable[str]
 ) -> UserError:
-    """Return the error of two sides without a common name, which shows one of each."""
+    """Return the error about two sides without a common name, with a name of each."""
     return UserError(
         f"{side} and {other} have no {what} in common: {_example(names)} is in the one, "
         f"{_example(known)} in the other; write names alike in both"
@@ -87,7 +105,7 @@ def _pair(
     known_as = {name: name for name in exact}
     found_by: dict[str, str] = {}
     differing: Counter[str] = Counter()
-    unclear = None
+    ambiguous = None
     for name in names:
         if name in exact:
             continue
@@ -99,18 +117,18 @@ def _pair(
         if not meant:
             continue
         if len(meant) > 1:
-            unclear = unclear or (meant[0], meant[1], name)
+            ambiguous = ambiguous or AmbiguousNames(meant[0], meant[1], name)
         elif meant[0] in found_by:
-            unclear = unclear or (found_by[meant[0]], name, meant[0])
+            ambiguous = ambiguous or AmbiguousNames(found_by[meant[0]], name, meant[0])
         else:
             found_by[meant[0]] = name
             known_as[name] = meant[0]
             differing[difference] += 1
-    return NamePairs(known_as, dict(differing), unclear)
+    return NamePairs(known_as, dict(differing), ambiguous)
 
 
 def _ends(path: str) -> list[str]:
-    """`b/c.jpg` and `c.jpg` of `a/b/c.jpg`, the longest first."""
+    """Return `b/c.jpg` and `c.jpg` for `a/b/c.jpg`, the longest first."""
     parts = path.split("/")
     return ["/".join(parts[start:]) for start in range(1, len(parts))]
 

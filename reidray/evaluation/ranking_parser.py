@@ -1,4 +1,4 @@
-"""Read rankings, and truths, in the forms in which other tools write them."""
+"""Parse rankings, and truths, in the forms of other tools."""
 
 import ast
 import csv
@@ -25,9 +25,9 @@ _HEADERS = frozenset(
 )
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _SCORED = re.compile(rf"(?P<name>.+?)(?:\s*[:=|]\s*|\s+|(?=\())\(?(?P<score>{_NUMBER.pattern})\)?")
-# What no name of another form holds: it would be the separator of yet another one.
+# Characters that no name of these forms holds: each would be the separator of another form.
 _FOREIGN = re.compile(r"[,;\t\"\[\]{}]")
-_DOUBTFUL = re.compile(r"[\s;\"'\[\](){}:=|]")
+_AMBIGUOUS = re.compile(r"[\s;\"'\[\](){}:=|]")
 
 _OBJECT = re.compile(r"\{\s*(?:[\"']|\}?$)|\[\s*(?:[\[{(\"']|$)")
 
@@ -36,10 +36,10 @@ Lines = Sequence[tuple[int, str]]
 
 @dataclass(frozen=True)
 class ParseCandidate:
-    """A file as one of the forms has it.
+    """Hold one way to parse a file.
 
     Attributes:
-        form: what a line looks like.
+        form: form of a line, for messages.
         rows: the lines.
     """
 
@@ -47,10 +47,13 @@ class ParseCandidate:
     rows: tuple[RankingRow, ...]
 
     def check_scores(self, name: str) -> None:
-        """Refuse a ranking whose scores are in no order, so that it is not clear who is best.
+        """Check that the scores of every line fall, or that those of every line rise.
+
+        Args:
+            name: name of the file, for the message of an error.
 
         Raises:
-            UserError: names the line.
+            UserError: it is not clear which name is the best.
         """
         falls = rises = False
         for row in self.rows:
@@ -64,24 +67,25 @@ class ParseCandidate:
 
 
 def parse_candidates(data: bytes, name: str) -> list[ParseCandidate]:
-    """The readings of a file of rankings, or of a truth, that its text allows.
+    """Return the ways to parse a file of rankings, or a truth.
 
     A name may hold a semicolon or a space, so that the text alone does not always tell the form.
     The form of `write_ranking` comes first.
 
     Args:
-        data: the file's bytes.
-        name: the file's name, for the message of an error.
+        data: bytes of the file.
+        name: name of the file, for the message of an error.
 
     Returns:
-        One or more; that rows are there twice is not looked for.
+        One or more. A query may occur in several rows.
 
     Raises:
-        UserError: no form fits; the message is that of the form of `write_ranking`.
+        UserError: the file has none of the forms; the message is about the form of
+            `write_ranking`.
     """
     lines = numbered_lines(data, name)
     if lines and _OBJECT.match(lines[0][1]):
-        found = _read_json("\n".join(line for _, line in lines), name)
+        found = _parse_json("\n".join(line for _, line in lines), name)
         if found is None:
             raise UserError(
                 f"{name}: begins like JSON or Python and is not one JSON object; write "
@@ -90,45 +94,45 @@ def parse_candidates(data: bytes, name: str) -> list[ParseCandidate]:
         return [found]
     without_comments = [line for line in lines if not line[1].startswith("#")]
     if not 0 < len(without_comments) < len(lines):
-        return _read_lines_alike(lines, name)
+        return _parse_lines(lines, name)
     forms = [
         replace(form, form=f"{form.form}, without the lines that begin with #")
-        for form in _read_lines_alike(without_comments, name)
+        for form in _parse_lines(without_comments, name)
     ]
     try:
-        return _read_lines_alike(lines, name) + forms
+        return _parse_lines(lines, name) + forms
     except UserError:
         return forms
 
 
-def _read_lines_alike(lines: Lines, name: str) -> list[ParseCandidate]:
-    """The readings of lines that are all of one form.
+def _parse_lines(lines: Lines, name: str) -> list[ParseCandidate]:
+    """Return the ways to parse lines that all have one form.
 
     Raises:
-        UserError: no form fits.
+        UserError: they have none of the forms.
     """
     try:
         plain = ParseCandidate(PLAIN, tuple(plain_rows(lines, name)))
     except UserError:
-        forms = [form for form in _line_forms(lines) if form is not None]
+        forms = [form for form in _parse_other_forms(lines) if form is not None]
         if not forms:
             raise
         return forms
-    if any(map(_is_doubtful, {token for row in plain.rows for token in (row.query, *row.names)})):
-        return [plain, *(form for form in _line_forms(lines) if form is not None)]
+    if any(map(_is_ambiguous, {token for row in plain.rows for token in (row.query, *row.names)})):
+        return [plain, *(form for form in _parse_other_forms(lines) if form is not None)]
     return [plain]
 
 
-def _is_doubtful(token: str) -> bool:
-    """Tell whether a name may be more than a name, or none."""
-    return _DOUBTFUL.search(token) is not None or _NUMBER.fullmatch(token) is not None
+def _is_ambiguous(token: str) -> bool:
+    """Tell whether a name may be several names, or a number."""
+    return _AMBIGUOUS.search(token) is not None or _NUMBER.fullmatch(token) is not None
 
 
-def _read_json(text: str, name: str) -> ParseCandidate | None:
-    """An object, query to list of names or of names with scores; None where it is none.
+def _parse_json(text: str, name: str) -> ParseCandidate | None:
+    """Return the rows of a JSON object, query to list of names; None where the text is none.
 
     Raises:
-        UserError: it is an object of another kind, or has a query twice.
+        UserError: it is an object of another kind, or a query occurs twice.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -147,18 +151,18 @@ def _read_json(text: str, name: str) -> ParseCandidate | None:
         return None
     rows = []
     for query, names in entries.items():
-        row = _listed(1, query, names)
+        row = _row_of_list(1, query, names)
         if row is None:
             raise UserError(f"{name}: query {query!r} has no list of gallery names")
         rows.append(row)
     return ParseCandidate("JSON object, query to list of names", tuple(rows))
 
 
-def _line_forms(lines: Lines) -> Iterator[ParseCandidate | None]:
-    """The forms that a file may have beside the first, None for each that it has not."""
+def _parse_other_forms(lines: Lines) -> Iterator[ParseCandidate | None]:
+    """Yield the ways to parse lines in the other forms; None for a form that they do not have."""
     text = "\n".join(line for _, line in lines)
     if "[" in text:
-        yield _read_lines(lines, "query: [names]", _bracketed)
+        yield _parse_form(lines, "query: [names]", _bracketed)
     for separator, shown in _SEPARATORS.items():
         if separator not in text:
             continue
@@ -167,19 +171,19 @@ def _line_forms(lines: Lines) -> Iterator[ParseCandidate | None]:
             (f"query{shown}name{shown}name", _delimited(separator)),
         )
         for form, read in forms:
-            found = _read_lines(lines, form, read)
+            found = _parse_form(lines, form, read)
             if found is None:
                 continue
             if form.startswith("query:"):
                 yield found
             else:
-                found = _without_header(found)
-                yield _merged(found)
-            scored = _with_scores(found)
-            yield scored if scored is None or form.startswith("query:") else _merged(scored)
+                found = _drop_header(found)
+                yield _merge_rows(found)
+            scored = _split_scores(found)
+            yield scored if scored is None or form.startswith("query:") else _merge_rows(scored)
 
 
-def _read_lines(
+def _parse_form(
     lines: Lines, form: str, read: Callable[[int, str], RankingRow | None]
 ) -> ParseCandidate | None:
     rows = []
@@ -202,14 +206,14 @@ def _may_be_name(text: str) -> bool:
 def _after_colon(separator: str) -> Callable[[int, str], RankingRow]:
     def read(number: int, line: str) -> RankingRow:
         query, names = split_line(line, "")
-        return RankingRow(number, _unquoted(query), tuple(_tokens(names, separator)))
+        return RankingRow(number, _unquote(query), tuple(_split(names, separator)))
 
     return read
 
 
 def _delimited(separator: str) -> Callable[[int, str], RankingRow]:
     def read(number: int, line: str) -> RankingRow:
-        query, *names = _tokens(line, separator)
+        query, *names = _split(line, separator)
         return RankingRow(number, query, tuple(names))
 
     return read
@@ -217,11 +221,11 @@ def _delimited(separator: str) -> Callable[[int, str], RankingRow]:
 
 def _bracketed(number: int, line: str) -> RankingRow | None:
     query, names = split_line(line, "")
-    return _listed(number, _unquoted(query), ast.literal_eval(names.strip()))
+    return _row_of_list(number, _unquote(query), ast.literal_eval(names.strip()))
 
 
-def _listed(number: int, query: str, names: object) -> RankingRow | None:
-    """A list of names, or of pairs of name and score; None where it is something else."""
+def _row_of_list(number: int, query: str, names: object) -> RankingRow | None:
+    """Return the row of a list of names, or of pairs of name and score; None for other objects."""
     if not isinstance(names, list | tuple):
         return None
     if all(isinstance(name, str) for name in names):
@@ -239,30 +243,30 @@ def _listed(number: int, query: str, names: object) -> RankingRow | None:
     )
 
 
-def _tokens(text: str, separator: str) -> list[str]:
+def _split(text: str, separator: str) -> list[str]:
     if separator == " ":
         parts = text.split()
     elif '"' in text:
         parts = next(csv.reader([text], delimiter=separator, skipinitialspace=True, strict=True))
     else:
         parts = text.split(separator)
-    return [_unquoted(part.strip()) for part in parts if part.strip()]
+    return [_unquote(part.strip()) for part in parts if part.strip()]
 
 
-def _unquoted(text: str) -> str:
+def _unquote(text: str) -> str:
     quoted = len(text) > 2 and text[0] == text[-1] and text[0] in "\"'"
     return text[1:-1] if quoted else text
 
 
-def _without_header(found: ParseCandidate) -> ParseCandidate:
+def _drop_header(found: ParseCandidate) -> ParseCandidate:
     rows = found.rows
     if len(rows) > 1 and rows[0].query.lower() in _HEADERS:
         return replace(found, form=f"{found.form}, with a header", rows=rows[1:])
     return found
 
 
-def _merged(found: ParseCandidate) -> ParseCandidate:
-    """The same with a row for each query, where each row has one name and queries come again."""
+def _merge_rows(found: ParseCandidate) -> ParseCandidate:
+    """Merge the rows of each query, where every row has one name and queries repeat."""
     rows = found.rows
     if any(len(row.names) != 1 for row in rows) or len({r.query for r in rows}) == len(rows):
         return found
@@ -281,11 +285,11 @@ def _merged(found: ParseCandidate) -> ParseCandidate:
     return ParseCandidate(f"{found.form}, a line for each pair", merged)
 
 
-def _with_scores(found: ParseCandidate) -> ParseCandidate | None:
-    """The same with a number after each name taken for its score; None where some has none."""
+def _split_scores(found: ParseCandidate) -> ParseCandidate | None:
+    """Take the number after each name for its score; return None where a name has none."""
     rows = []
     for row in found.rows:
-        pairs = _scored(row.names)
+        pairs = _score_pairs(row.names)
         if pairs is None:
             return None
         names, scores = zip(*pairs, strict=True) if pairs else ((), ())
@@ -295,7 +299,7 @@ def _with_scores(found: ParseCandidate) -> ParseCandidate | None:
     return ParseCandidate(f"{found.form}, with scores", tuple(rows))
 
 
-def _scored(tokens: Sequence[str]) -> list[tuple[str, float]] | None:
+def _score_pairs(tokens: Sequence[str]) -> list[tuple[str, float]] | None:
     names, numbers = tokens[::2], tokens[1::2]
     if len(names) == len(numbers) and all(_NUMBER.fullmatch(number) for number in numbers):
         return [(name, float(number)) for name, number in zip(names, numbers, strict=True)]

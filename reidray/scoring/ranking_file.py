@@ -1,4 +1,4 @@
-"""`reid_test.txt`: for each query the gallery images that resemble it most, the best first."""
+"""Read and write `reid_test.txt`: for each query its nearest gallery images, best first."""
 
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
@@ -14,13 +14,13 @@ _COLON_BEFORE_SPACE = re.compile(r":(?=\s|$)")
 
 @dataclass(frozen=True)
 class RankingRow:
-    """A line of a ranking.
+    """Hold a line of a ranking.
 
     Attributes:
-        line: its number in the file.
+        line: number of the line in the file, from 1.
         query: name of the query.
-        names: those of gallery images, the best first.
-        scores: one for each of the names, or none.
+        names: names of gallery images, best first.
+        scores: a score of each gallery image; empty where the file has none.
     """
 
     line: int
@@ -30,13 +30,13 @@ class RankingRow:
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Refuse a file name that the output files cannot carry.
+    """Check that the output files can carry file names.
 
-    Names are separated by commas, the query from them by a colon and a space, and the attribute
-    file is not quoted. A name that is not UTF-8 cannot be written at all.
+    Commas separate the names, a colon and a space separates the query from them, and the attribute
+    file is not quoted. The files are UTF-8.
 
     Raises:
-        UserError: names the first such file.
+        UserError: they cannot carry a name; the message has the first such name.
     """
     for name in names:
         if (
@@ -52,13 +52,13 @@ def check_names(names: Iterable[str]) -> None:
 
 
 def write_ranking(ranking: Mapping[str, Sequence[str]]) -> bytes:
-    """The file's bytes: a line for each query, sorted by name.
+    """Return the bytes of the file: a line for each query, sorted by name.
 
     Args:
-        ranking: query name to gallery names, the best first; a query without any has a line too.
+        ranking: query name to gallery names, best first; a query without names has a line too.
 
     Raises:
-        UserError: a name cannot stand in the file.
+        UserError: the file cannot carry a name.
     """
     lines = []
     for query in sorted(ranking):
@@ -69,24 +69,24 @@ def write_ranking(ranking: Mapping[str, Sequence[str]]) -> bytes:
 
 
 def read_ranking(data: bytes, name: str) -> dict[str, tuple[str, ...]]:
-    """Query name to gallery names, the best first, in the order of the file.
+    """Return query name to gallery names, best first, in the order of the file.
 
-    Takes what other tools write: CRLF, blank lines, trailing commas, tabs for spaces, no space
-    after a comma or after the query's colon. A name may hold a colon; the query then ends at the
-    first colon before a space, and a line with several colons and no such space is refused.
+    The file may have CRLF line ends, blank lines, trailing commas, tabs for spaces, and no space
+    after a comma or after the query's colon, as other tools write it. A name may hold a colon: the
+    query then ends at the first colon before a space.
 
     Args:
-        data: the file's bytes.
-        name: the file's name, for the message of an error.
+        data: bytes of the file.
+        name: name of the file, for the message of an error.
 
     Raises:
-        UserError: where a line's query ends is not clear, or a query or a name is there twice.
+        UserError: the end of a query is not clear, or a query or a name occurs twice.
     """
     return collect_rows(plain_rows(numbered_lines(data, name), name), name)
 
 
 def numbered_lines(data: bytes, name: str) -> list[tuple[int, str]]:
-    """The lines of a text file that are not blank, stripped, each with its number.
+    """Return the lines of a text file that are not blank, stripped, with their numbers.
 
     Raises:
         UserError: the file is not UTF-8, or UTF-16 with a mark at its beginning.
@@ -102,10 +102,10 @@ def numbered_lines(data: bytes, name: str) -> list[tuple[int, str]]:
 
 
 def plain_rows(lines: Iterable[tuple[int, str]], name: str) -> list[RankingRow]:
-    """The rows of a file of the form that `write_ranking` gives it.
+    """Return the rows of a file in the form of `write_ranking`.
 
     Raises:
-        UserError: where a line's query ends is not clear.
+        UserError: the end of a query is not clear.
     """
     rows = []
     for number, line in lines:
@@ -116,7 +116,7 @@ def plain_rows(lines: Iterable[tuple[int, str]], name: str) -> list[RankingRow]:
 
 
 def collect_rows(rows: Iterable[RankingRow], name: str) -> dict[str, tuple[str, ...]]:
-    """Query name to gallery names.
+    """Return query name to gallery names.
 
     Raises:
         UserError: a query has two rows, or a name is twice in one.
@@ -137,7 +137,15 @@ def collect_rows(rows: Iterable[RankingRow], name: str) -> dict[str, tuple[str, 
 
 
 def split_line(line: str, where: str) -> tuple[str, str]:
-    """A line's query, and all that follows its colon."""
+    """Return the query of a line, and the text after its colon.
+
+    Args:
+        line: the line.
+        where: file and line, for the message of an error.
+
+    Raises:
+        UserError: the end of the query is not clear.
+    """
     spaced = _COLON_BEFORE_SPACE.search(line)
     if not spaced and line.count(":") > 1:
         raise UserError(

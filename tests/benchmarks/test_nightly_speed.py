@@ -49,7 +49,7 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """20,500 different JPEG files of 128x64, and models of them that have learned nothing."""
-    root = tmp_path_factory.mktemp("night")
+    root = tmp_path_factory.mktemp("nightly")
     generate_demo_set(root / "drawn", people=50, images=DRAWN)
     drawn = [
         (root / "drawn" / name).read_bytes() for name in list_images(Location(str(root / "drawn")))
@@ -84,7 +84,7 @@ def score(root, model, *more):
 
 
 @pytest.mark.parametrize("model", SIZES)
-def test_a_second_night_with_one_image_in_a_hundred_new(root, model):
+def test_a_second_run_with_one_image_in_a_hundred_new(root, model):
     where = (model, "--output", root / "out", "--store", root / f"store of {model}")
     time.sleep(2.5)  # until the files are old enough to be known by their times
     first, told = score(root, *where)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 from support.bad_files import put_bad_files, unusual_images
-from support.nightly_runs import Unreachable, draw, night, published, run_job
+from support.nightly_runs import Unreachable, draw, published, run_job, run_with_ray
 
 from reidray.cli import job
 from reidray.config.scoring import ScoreConfig
@@ -30,7 +30,7 @@ NEAREST = 10
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Both folders of a night, each with all that is no picture, and one's odd pictures."""
+    """Draw the folders of a nightly run with every kind of bad image, and unusual images."""
     root = tmp_path_factory.mktemp("images")
     draw(root / "elsewhere" / "secret.png", 99, 0)
     for person in range(PEOPLE):
@@ -86,7 +86,7 @@ def test_what_is_in_quarantine_is_ranked_nowhere_and_a_query_there_has_a_line(sc
 def test_a_row_of_minus_ones_stands_for_what_is_missing_only_where_it_is_asked_for(
     scored, model, images, reasons, tmp_path
 ):
-    night(model, images, tmp_path / "out", max_bad=0.5, top_k=NEAREST)
+    run_with_ray(model, images, tmp_path / "out", max_bad=0.5, top_k=NEAREST)
     asked, plain = published(scored[0]), published(tmp_path / "out")
     both = [side.pop("classification_test.csv").decode() for side in (asked, plain)]
     assert asked == plain
@@ -117,7 +117,7 @@ def test_what_a_person_would_call_a_picture_is_ranked_as_the_plain_one(scored, i
 def test_more_bad_images_than_may_be_fail_the_job_which_names_some(scored, model, images, capsys):
     output, before = scored[0], published(scored[0])
     with pytest.raises(SystemExit) as ended:
-        job.run_job(lambda: night(model, images, output))
+        job.run_job(lambda: run_with_ray(model, images, output))
     said = capsys.readouterr()
     assert (ended.value.code, said.out) == (2, "")
     complaint = r"^error: \d+ of \d+ images .* 0\.01 .*queries/bomb\.png: .*queries/cut off\.jpg: "

@@ -205,7 +205,7 @@ def test_every_forget_fails_until_old_versions_can_be_removed(
     assert all(json.loads(line)["completed"] for line in lines)
 
 
-def test_a_night_that_stood_still_while_a_person_was_forgotten_writes_nothing_back(store):
+def test_a_nightly_run_that_stood_still_while_a_person_was_forgotten_writes_nothing_back(store):
     late = open_s3(store, "one")
     forget(ForgetConfig(store=store, person="1"))
     with pytest.raises(UserError, match="another run began to write it"):
@@ -426,7 +426,7 @@ def test_what_cannot_be_meant_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_is_forgotten_while_a_night_writes_the_store(tmp_path):
+def test_nothing_is_forgotten_while_a_nightly_run_writes_the_store(tmp_path):
     store = fill(str(tmp_path / "store"))
     with (
         exclusive_writer(Location(store)),

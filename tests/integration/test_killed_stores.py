@@ -104,7 +104,7 @@ def test_a_forget_killed_at_any_step_is_completed_with_the_figures_of_a_quiet_on
 
 
 @EVERY
-def test_a_night_killed_at_any_step_leaves_only_what_the_next_one_removes(tmp_path, first, apart):
+def test_a_run_killed_at_any_step_leaves_only_what_the_next_one_removes(tmp_path, first, apart):
     for at in count(first, apart):
         uri = str(tmp_path / str(at))
         embed(uri, "m", [1, 2])

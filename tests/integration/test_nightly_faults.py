@@ -15,7 +15,7 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 from ray.exceptions import RayActorError
-from support.nightly_runs import draw_images, night, published
+from support.nightly_runs import draw_images, published, run_with_ray
 
 pytestmark = pytest.mark.cluster
 
@@ -35,14 +35,14 @@ print(run_nightly(ScoreConfig(**settings))["embedded"])
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    return draw_images(tmp_path_factory.mktemp("night"), people=40, variants=30)
+    return draw_images(tmp_path_factory.mktemp("nightly"), people=40, variants=30)
 
 
 @pytest.fixture(scope="module")
 def quiet(ray_address, model, images, tmp_path_factory):  # noqa: ARG001 - it needs Ray
     """The files of a night in which nothing goes wrong."""
     out = tmp_path_factory.mktemp("quiet") / "out"
-    night(model, images, out)
+    run_with_ray(model, images, out)
     return published(out)
 
 
@@ -84,14 +84,14 @@ def test_a_scoring_actor_that_is_killed_leaves_no_trace(quiet, model, images, tm
         embedders()[0].send_signal(signal.SIGKILL)
 
     with once(embedders, kill_one):
-        told = night(model, images, tmp_path / "out", num_workers=2)
+        told = run_with_ray(model, images, tmp_path / "out", num_workers=2)
     assert told["embedded"] == 1240
     assert published(tmp_path / "out") == quiet
 
 
 @pytest.mark.slow
-def test_a_scoring_actor_that_dies_again_and_again_ends_the_night(quiet, model, images, tmp_path):
-    night(model, images, tmp_path / "out", top_k=3)
+def test_an_actor_that_dies_again_and_again_ends_the_nightly_run(quiet, model, images, tmp_path):
+    run_with_ray(model, images, tmp_path / "out", top_k=3)
     before, ended = published(tmp_path / "out"), threading.Event()
     assert before != quiet
 
@@ -105,7 +105,7 @@ def test_a_scoring_actor_that_dies_again_and_again_ends_the_night(quiet, model, 
     killer.start()
     try:
         with pytest.raises(RayActorError):
-            night(model, images, tmp_path / "out")
+            run_with_ray(model, images, tmp_path / "out")
     finally:
         ended.set()
         killer.join()
@@ -128,7 +128,7 @@ def start_night(model, images, output, ray_settings, **changes):
 def test_a_driver_that_is_killed_loses_nothing_that_was_stored(quiet, model, images, tmp_path):
     out, store = tmp_path / "out", tmp_path / "store"
     yesterday = tmp_path / "yesterday"
-    night(model, images, yesterday, top_k=3)
+    run_with_ray(model, images, yesterday, top_k=3)
     shutil.copytree(yesterday, out)
     first = start_night(model, images, out, {"num_cpus": 2}, store=str(store))
     while first.poll() is None and len(list(store.rglob("parts/*.parquet"))) < 3:
@@ -137,7 +137,7 @@ def test_a_driver_that_is_killed_loses_nothing_that_was_stored(quiet, model, ima
     assert first.wait() == -signal.SIGKILL
     assert published(out) == published(yesterday)
     kept = len(list(store.rglob("parts/*.parquet"))) * 64
-    told = night(model, images, out, store=str(store))
+    told = run_with_ray(model, images, out, store=str(store))
     assert 0 < told["embedded"] <= 1240 - kept
     assert published(out) == quiet
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "store", "yesterday"]
@@ -162,7 +162,7 @@ def test_a_full_disk_ends_the_night_with_what_failed_and_leaves_the_one_before(
         f"--ray-address {ray_address}; echo exit $?; cp -r {disk}/out {tmp_path}/after; "
         f"ls -A {disk}"
     )
-    night(model, images, tmp_path / "yesterday", top_k=3)
+    run_with_ray(model, images, tmp_path / "yesterday", top_k=3)
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", script],
         capture_output=True,

@@ -16,7 +16,7 @@ def model(tmp_path_factory):
     return make_model(tmp_path_factory.mktemp("model"), "apr", PEDESTRIAN_SCHEMA)
 
 
-def test_a_night_ranks_images_of_any_suffix_and_counts_what_it_passes_over(model, tmp_path, caplog):
+def test_a_nightly_run_ranks_images_of_any_suffix_and_counts_skipped_files(model, tmp_path, caplog):
     images = draw_images(tmp_path, people=3, variants=1)
     gallery = images / "gallery" / "day1"
     (images / "queries" / "000000.jpg").rename(images / "queries" / "000000.jfif")
@@ -39,7 +39,7 @@ def test_a_night_ranks_images_of_any_suffix_and_counts_what_it_passes_over(model
     assert f"{images / 'gallery'}: skipped: 2 .txt, 1 .csv" in caplog.messages
 
 
-def test_a_night_follows_links_out_of_its_folders_where_that_is_asked_for(model, tmp_path):
+def test_a_nightly_run_follows_links_out_of_its_folders_where_that_is_asked_for(model, tmp_path):
     images = draw_images(tmp_path / "plain", people=3, variants=1)
     for file in [path for path in images.rglob("*") if path.is_file()]:
         link = tmp_path / "linked" / file.relative_to(images)
@@ -54,6 +54,6 @@ def test_a_night_follows_links_out_of_its_folders_where_that_is_asked_for(model,
     shutil.rmtree(tmp_path / "linked" / "gallery")
     (tmp_path / "linked" / "gallery").mkdir()
     (tmp_path / "linked" / "gallery" / "day1").symlink_to(images / "gallery" / "day1")
-    with pytest.raises(UserError, match=r"day1: is a link that leaves .*--follow-links"):
+    with pytest.raises(UserError, match=r"day1: is a link that leaves .*`follow_links`"):
         run_without_ray(model, tmp_path / "linked", tmp_path / "out")
     run_without_ray(model, tmp_path / "linked", tmp_path / "out", follow_links=True)

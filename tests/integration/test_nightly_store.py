@@ -6,7 +6,7 @@ import shutil
 import time
 
 import pytest
-from support.nightly_runs import draw, night, published, run_job, run_without_ray
+from support.nightly_runs import draw, published, run_job, run_with_ray, run_without_ray
 from support.s3_server import latest_run
 
 from reidray.scoring.ranking_file import read_ranking
@@ -32,12 +32,12 @@ def names_of(output):
     return read_ranking((output / "reid_test.txt").read_bytes(), "reid_test.txt")
 
 
-def test_the_second_night_embeds_what_is_new_and_writes_what_a_night_without_a_store_does(
+def test_the_second_run_embeds_what_is_new_and_writes_what_a_nightly_run_without_a_store_does(
     model, images, tmp_path
 ):
     store = {"store": str(tmp_path / "store")}
     out = tmp_path / "out"
-    assert night(model, images, out, **store)["embedded"] == 48
+    assert run_with_ray(model, images, out, **store)["embedded"] == 48
     first = published(out)
     told = run_without_ray(model, images, out, **store)
     assert (told["embedded"], told["workers"]) == (0, 0)
@@ -51,33 +51,33 @@ def test_the_second_night_embeds_what_is_new_and_writes_what_a_night_without_a_s
     (gallery / "day3" / "4.png").write_bytes(b"no picture")
     changed = run_without_ray(model, images, out, **store, max_bad=0.1)
     assert (changed["embedded"], changed["quarantined"]) == (2, 1)
-    alone = night(model, images, tmp_path / "alone", max_bad=0.1)
+    alone = run_with_ray(model, images, tmp_path / "alone", max_bad=0.1)
     assert alone["embedded"] == 47
     assert published(out) == published(tmp_path / "alone")
     everybody = set().union(*names_of(out).values())
     assert {"day4/0.png", "day1/renamed.png"} <= everybody
     assert not everybody & {"day1/1.png", "day3/3.png", "day3/4.png"}
-    again = night(model, images, out, **store, max_bad=0.1)
+    again = run_with_ray(model, images, out, **store, max_bad=0.1)
     assert (again["embedded"], again["quarantined"]) == (0, 1)
 
 
 @pytest.mark.slow
-def test_another_model_embeds_all_and_so_does_a_full_night(model, images, tmp_path):
+def test_another_model_embeds_all_and_so_does_a_full_run(model, images, tmp_path):
     store = {"store": str(tmp_path / "store")}
-    night(model, images, tmp_path / "out", **store)
+    run_with_ray(model, images, tmp_path / "out", **store)
     other = shutil.copytree(model, tmp_path / "other")
     description = json.loads((other / "model.json").read_text())
     description["card"]["recipe"] = {"epochs": 2}
     (other / "model.json").write_text(json.dumps(description))
-    assert night(other, images, tmp_path / "out", **store)["embedded"] == 48
-    assert night(model, images, tmp_path / "out", **store)["embedded"] == 0
+    assert run_with_ray(other, images, tmp_path / "out", **store)["embedded"] == 48
+    assert run_with_ray(model, images, tmp_path / "out", **store)["embedded"] == 0
     parts = {path: path.stat().st_size for path in (tmp_path / "store" / "parts").iterdir()}
     assert len(parts) == 2
-    assert night(model, images, tmp_path / "out", **store, full=True)["embedded"] == 48
+    assert run_with_ray(model, images, tmp_path / "out", **store, full=True)["embedded"] == 48
     sizes = sorted(path.stat().st_size for path in (tmp_path / "store" / "parts").iterdir())
     assert len(sizes) == 3
     assert sizes[0] < min(parts.values()) <= sizes[1]  # of the first part only the names stay
-    assert night(model, images, tmp_path / "out", **store)["embedded"] == 0
+    assert run_with_ray(model, images, tmp_path / "out", **store)["embedded"] == 0
 
 
 def upload(folder, uri):
@@ -87,10 +87,10 @@ def upload(folder, uri):
 
 
 @pytest.mark.slow
-def test_a_night_in_a_bucket_that_fails_now_and_then_is_that_of_a_disk(
+def test_a_nightly_run_in_a_bucket_that_fails_now_and_then_is_that_of_a_disk(
     model, images, tmp_path, bucket, unreliable, monkeypatch
 ):
-    night(model, images, tmp_path / "out")
+    run_with_ray(model, images, tmp_path / "out")
     upload(images, f"{bucket}/images")
     upload(model, f"{bucket}/model")
     unreliable.busy = unreliable.cut = unreliable.slow = 0.05

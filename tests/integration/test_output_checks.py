@@ -181,7 +181,7 @@ def scored(folder, **changes):
 
 @pytest.mark.parametrize("name", ["model", "queries", "gallery", "store"])
 @pytest.mark.parametrize("place", ["disk", "bucket"])
-def test_no_folder_of_a_night_is_written_within_another(tmp_path, bucket, name, place):
+def test_no_folder_of_a_run_is_written_within_another(tmp_path, bucket, name, place):
     root = tmp_path if place == "disk" else bucket
     check_score_outputs(scored(root, store=f"{root}/store"))
     with pytest.raises(UserError, match=f"`output` .* lies in `{name}`"):

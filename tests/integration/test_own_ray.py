@@ -31,7 +31,7 @@ def command(model, tmp_path):
     ]
 
 
-def test_a_night_with_little_to_embed_imports_nothing_that_it_can_do_without(command):
+def test_a_nightly_run_with_little_to_embed_imports_nothing_that_it_can_do_without(command):
     done = subprocess.run(
         [sys.executable, "-c", RUN_AND_TELL, *map(str, command)],
         capture_output=True,
@@ -44,7 +44,7 @@ def test_a_night_with_little_to_embed_imports_nothing_that_it_can_do_without(com
     assert imported == "[]"
 
 
-def test_a_scheduler_ends_a_night_and_its_ray_within_five_seconds(command, tmp_path):
+def test_a_scheduler_ends_a_nightly_run_and_its_ray_within_five_seconds(command, tmp_path):
     job = subprocess.Popen(
         [sys.executable, *map(str, command), "--num-workers", "1"],
         stdout=subprocess.PIPE,

@@ -9,9 +9,9 @@ from support.nightly_runs import (
     draw,
     draw_images,
     make_model,
-    night,
     published,
     run_job,
+    run_with_ray,
 )
 
 from reidray.config.scoring import ScoreConfig
@@ -27,34 +27,34 @@ NEAR = 0.001
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    return draw_images(tmp_path_factory.mktemp("night"), people=30, variants=5)
+    return draw_images(tmp_path_factory.mktemp("nightly"), people=30, variants=5)
 
 
 @pytest.fixture(scope="module")
-def first_night(ray_address, model, images, tmp_path_factory):  # noqa: ARG001 - it needs Ray
+def first_run(ray_address, model, images, tmp_path_factory):  # noqa: ARG001 - it needs Ray
     """The output folder of two workers that ranked all but one of the gallery."""
     output = tmp_path_factory.mktemp("first") / "out"
-    night(model, images, output, num_workers=2, top_k=149, distractor_scores=True)
+    run_with_ray(model, images, output, num_workers=2, top_k=149, distractor_scores=True)
     return output
 
 
-def test_the_first_night_ranks_every_query_and_describes_every_gallery_image(first_night, images):
-    ranking = read_ranking((first_night / "reid_test.txt").read_bytes(), "reid_test.txt")
+def test_the_first_run_ranks_every_query_and_describes_every_gallery_image(first_run, images):
+    ranking = read_ranking((first_run / "reid_test.txt").read_bytes(), "reid_test.txt")
     assert sorted(ranking) == [f"{person:06d}.jpg" for person in range(30)]
     assert {len(set(names)) for names in ranking.values()} == {149}
     of_the_person = [names[0].endswith(query[:6] + ".png") for query, names in ranking.items()]
     assert np.mean(of_the_person) > 0.9
-    attributes = read_annotations((first_night / "classification_test.csv").read_bytes(), "csv")
+    attributes = read_annotations((first_run / "classification_test.csv").read_bytes(), "csv")
     gallery = (images / "gallery").rglob("*.png")
     assert list(attributes) == sorted(
         path.relative_to(images / "gallery").as_posix() for path in gallery
     )
     assert len({tuple(codes.values()) for codes in attributes.values()}) > 1
-    assert (first_night / "quarantine.csv").read_text() == "file,split,reason\n"
+    assert (first_run / "quarantine.csv").read_text() == "file,split,reason\n"
 
 
 def test_the_job_with_one_worker_joins_a_cluster_and_publishes_the_same_bytes(
-    ray_address, first_night, model, images, tmp_path
+    ray_address, first_run, model, images, tmp_path
 ):
     done = run_job(
         *("--model", model, "--queries", images / "queries", "--gallery", images / "gallery"),
@@ -62,9 +62,9 @@ def test_the_job_with_one_worker_joins_a_cluster_and_publishes_the_same_bytes(
         *("--ray-address", ray_address, "--distractor-scores"),
     )
     assert done.returncode == 0, done.stderr
-    assert published(tmp_path / "out") == published(first_night)
+    assert published(tmp_path / "out") == published(first_run)
     scores = (tmp_path / "out" / "distractors.csv").read_bytes()
-    assert scores == (first_night / "distractors.csv").read_bytes()
+    assert scores == (first_run / "distractors.csv").read_bytes()
     told = json.loads(done.stdout.splitlines()[-1])
     written = json.loads((tmp_path / "out" / "scoring.json").read_text())
     assert told["output"] == str(tmp_path / "out")
@@ -74,19 +74,19 @@ def test_the_job_with_one_worker_joins_a_cluster_and_publishes_the_same_bytes(
     assert (written["model"], written["metric"]) == (told["model"], "cosine")
 
 
-def test_a_bad_image_changes_nothing_but_its_own_lines(first_night, model, images, tmp_path):
+def test_a_bad_image_changes_nothing_but_its_own_lines(first_run, model, images, tmp_path):
     shutil.copytree(images, tmp_path / "images")
     (tmp_path / "images" / "queries" / "000004.jpg").write_bytes(b"no picture")
     for path in (tmp_path / "images" / "gallery").rglob("000007.png"):
         path.write_bytes(path.read_bytes()[:40])
     out = tmp_path / "out"
-    summary = night(model, tmp_path / "images", out, max_bad=0.05, top_k=149)
+    summary = run_with_ray(model, tmp_path / "images", out, max_bad=0.05, top_k=149)
     gone = {f"day{day}/000007.png" for day in range(1, 6)}
     with (out / "quarantine.csv").open() as file:
         bad = [(row["file"], row["split"]) for row in csv.DictReader(file)]
     assert bad == [("000004.jpg", "query"), *((name, "gallery") for name in sorted(gone))]
     assert summary["quarantined"] == 6
-    whole, damaged = published(first_night), published(out)
+    whole, damaged = published(first_run), published(out)
     rows = whole["classification_test.csv"].decode().splitlines(keepends=True)
     kept = [row for row in rows if row.split(",")[0] not in gone]
     assert damaged["classification_test.csv"].decode() == "".join(kept)
@@ -97,27 +97,25 @@ def test_a_bad_image_changes_nothing_but_its_own_lines(first_night, model, image
         assert list(names)[: len(remaining)] == remaining
 
 
-def test_too_many_bad_images_leave_the_previous_night_as_it_was(
-    first_night, model, images, tmp_path
-):
-    shutil.copytree(first_night, tmp_path / "out")
+def test_too_many_bad_images_leave_the_previous_run_as_it_was(first_run, model, images, tmp_path):
+    shutil.copytree(first_run, tmp_path / "out")
     queries = tmp_path / "queries"
     draw(queries / "good.png", 1, 0)
     (queries / "empty.jpg").touch()
     with pytest.raises(UserError, match=r"queries/empty\.jpg"):
-        night(model, images, tmp_path / "out", queries=str(queries))
-    assert published(tmp_path / "out") == published(first_night)
+        run_with_ray(model, images, tmp_path / "out", queries=str(queries))
+    assert published(tmp_path / "out") == published(first_run)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "queries"]
 
 
 def test_a_model_without_attributes_replaces_the_night_and_says_that_it_predicts_none(
-    first_night, images, tmp_path
+    first_run, images, tmp_path
 ):
-    shutil.copytree(first_night, tmp_path / "out")
+    shutil.copytree(first_run, tmp_path / "out")
     (tmp_path / "model").mkdir()
     plain = make_model(tmp_path / "model", "baseline", AttributeSchema())
     settings = {"top_k": 500, "metric": "euclidean", "distractor_scores": True}
-    night(plain, images, tmp_path / "out", **settings)
+    run_with_ray(plain, images, tmp_path / "out", **settings)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"reid_test.txt", "quarantine.csv", "scoring.json", "distractors.csv"}
     scores = (tmp_path / "out" / "distractors.csv").read_text().splitlines()
@@ -132,9 +130,9 @@ def test_a_model_without_attributes_replaces_the_night_and_says_that_it_predicts
 @pytest.mark.usefixtures("ray_address")
 def test_more_workers_than_fit_are_refused_with_what_the_cluster_has(model, images, tmp_path):
     with pytest.raises(UserError, match="`num_workers=9`: the cluster has 2 CPUs"):
-        night(model, images, tmp_path / "out", num_workers=9)
+        run_with_ray(model, images, tmp_path / "out", num_workers=9)
     with pytest.raises(UserError, match="no GPU"):
-        night(model, images, tmp_path / "out", use_gpu="yes")
+        run_with_ray(model, images, tmp_path / "out", use_gpu="yes")
     assert not (tmp_path / "out").exists()
 
 
@@ -176,11 +174,11 @@ def test_a_name_that_the_files_cannot_carry_is_found_before_ray_starts(model, im
         run_nightly(ScoreConfig(**settings), Unreachable(), starts_ray=True)
 
 
-def test_images_beyond_the_largest_distance_are_not_named(first_night, model, images, tmp_path):
-    told = night(model, images, tmp_path / "out", top_k=149, max_distance=NEAR)
+def test_images_beyond_the_largest_distance_are_not_named(first_run, model, images, tmp_path):
+    told = run_with_ray(model, images, tmp_path / "out", top_k=149, max_distance=NEAR)
     everything, within = (
         read_ranking((folder / "reid_test.txt").read_bytes(), "reid_test.txt")
-        for folder in (first_night, tmp_path / "out")
+        for folder in (first_run, tmp_path / "out")
     )
     assert all(within[query] == names[: len(within[query])] for query, names in everything.items())
     lengths = sorted(len(names) for names in within.values())
@@ -198,19 +196,19 @@ def read_scores(folder):
 
 
 def test_likely_distractors_are_left_out_of_the_rankings_and_of_nothing_else(
-    first_night, model, images, tmp_path
+    first_run, model, images, tmp_path
 ):
-    scores = read_scores(first_night)
+    scores = read_scores(first_run)
     assert len({row["file"] for row in scores}) == 150
     values = [float(row["distractor_score"]) for row in scores]
     assert values == sorted(values, reverse=True)
     assert all(0 < float(row["attribute_doubt"]) < 1 for row in scores)
     settings = {"top_k": 149, "max_distractor_score": values[9]}
-    told = night(model, images, tmp_path / "out", **settings)
+    told = run_with_ray(model, images, tmp_path / "out", **settings)
     gone = {row["file"] for row in scores if float(row["distractor_score"]) > values[9]}
     assert told["distractors_left_out"] == len(gone) == 9
     assert not (tmp_path / "out" / "distractors.csv").exists()
-    before, after = published(first_night), published(tmp_path / "out")
+    before, after = published(first_run), published(tmp_path / "out")
     assert after["classification_test.csv"] == before["classification_test.csv"]
     whole, sifted = (read_ranking(side["reid_test.txt"], "txt") for side in (before, after))
     for query, names in sifted.items():

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 import ray
-from support.nightly_runs import draw_images, night, published
+from support.nightly_runs import draw_images, published, run_with_ray
 
 from reidray.errors import MachineError
 from reidray.inference import actor_pool
@@ -108,24 +108,24 @@ def test_a_worker_that_hangs_every_time_ends_the_job_with_one_line(
 
 
 @pytest.mark.slow
-def test_a_night_whose_worker_is_stopped_has_the_files_of_a_quiet_one(
+def test_a_nightly_run_whose_worker_is_stopped_has_the_files_of_a_quiet_one(
     model,
     tmp_path,
     caplog,
 ):
     from test_nightly_faults import embedders, once
 
-    images = draw_images(tmp_path / "night", people=40, variants=30)
-    night(model, images, tmp_path / "quiet")
+    images = draw_images(tmp_path / "images", people=40, variants=30)
+    run_with_ray(model, images, tmp_path / "quiet")
 
-    while embedders():  # those of the quiet night end once Ray has noticed that nobody needs them
+    while embedders():  # those of the quiet run end once Ray has noticed that nobody needs them
         time.sleep(0.1)
 
     def stop_one():
         embedders()[0].send_signal(signal.SIGSTOP)
 
     with once(embedders, stop_one), caplog.at_level(logging.WARNING, "reidray"):
-        told = night(model, images, tmp_path / "out", num_workers=2, stall_timeout=20 / 60)
+        told = run_with_ray(model, images, tmp_path / "out", num_workers=2, stall_timeout=20 / 60)
     assert told["embedded"] == 1240
     assert "it is started again, 1 of 4 times" in caplog.text
     assert published(tmp_path / "out") == published(tmp_path / "quiet")

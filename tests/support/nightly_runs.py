@@ -45,7 +45,7 @@ def draw_images(root, people, variants):
     return root
 
 
-def night(model, images, output, **changes):
+def run_with_ray(model, images, output, **changes):
     settings = {"model": str(model), "queries": str(images / "queries")}
     settings |= {"gallery": str(images / "gallery"), "output": str(output), "num_workers": 1}
     return run_nightly(ScoreConfig(**(settings | changes)))

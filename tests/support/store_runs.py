@@ -55,7 +55,7 @@ def predictions_of(people):
 
 
 def embed(uri, model, people, *, full=False):
-    """A night that embeds the images of some people, each in a part of its own."""
+    """Embed the images of some people as a nightly run does, each person in a part."""
     with open_parts(uri) as parts:
         store = EmbeddingStore(parts, model, SHAPE, ["/data"], replace_existing=full)
         for person in people:
