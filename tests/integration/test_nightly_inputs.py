@@ -54,6 +54,6 @@ def test_a_nightly_run_follows_links_out_of_its_folders_where_that_is_asked_for(
     shutil.rmtree(tmp_path / "linked" / "gallery")
     (tmp_path / "linked" / "gallery").mkdir()
     (tmp_path / "linked" / "gallery" / "day1").symlink_to(images / "gallery" / "day1")
-    with pytest.raises(UserError, match=r"day1: is a link that leaves .*`follow_links`"):
+    with pytest.raises(UserError, match=r"day1: is a link that leaves .*`follow_links=True`"):
         run_without_ray(model, tmp_path / "linked", tmp_path / "out")
     run_without_ray(model, tmp_path / "linked", tmp_path / "out", follow_links=True)
