@@ -111,4 +111,7 @@ def write_features(folder):
 def write_scores(folder):
     ranked = ", ".join(names(folder / "GALLERY")[:20])
     lines = [f"{query}: {ranked}\n" for query in names(folder / "QUERIES")]
-    (folder / "reid_test.txt").write_text("".join(lines))
+    (folder / "scores").mkdir()
+    for file in ("reid_test.txt", "scores/reid_test.txt"):
+        (folder / file).write_text("".join(lines))
+    (folder / "scores" / "scoring.json").write_text("{}")
