@@ -8,7 +8,7 @@ from support.paths import ROOT
 FOLDERS = ("reidray", "jobs", "cluster")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 QUESTION_WORDS = {"What", "How", "Whether", "Which", "Where", "Who", "Whom", "Whose", "When"}
-MAX_QUESTIONS = 0.03
+MAX_QUESTIONS = 0.02
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
