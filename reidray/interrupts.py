@@ -1,7 +1,7 @@
-"""Signals that end a job: Ctrl-C, a scheduler's SIGTERM, and the SIGHUP of a lost terminal.
+"""End a job on Ctrl-C, a scheduler's SIGTERM, and the SIGHUP of a lost terminal.
 
-Ray replaces the handler of SIGTERM by native code that prints stack traces. So these signals are
-blocked in every thread, and a thread of this module waits for them: no handler is ever called.
+Ray replaces the handler of SIGTERM with native code that prints stack traces. So this module blocks
+these signals in every thread, and one of its threads waits for them. No handler is ever called.
 """
 
 import contextlib
@@ -20,22 +20,23 @@ from reidray.terminal import printable
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WAKING_SIGNAL = signal.SIGUSR1
-"""Signal that interrupts the main thread; Ray Tune, too, ends a sweep cleanly on it."""
+"""Signal that interrupts the main thread. Ray Tune, too, ends a sweep cleanly on this signal."""
 SECONDS_TO_CLEAN_UP = 2.25
-"""Ray kills a submitted job that is stopped 3 seconds after its SIGTERM."""
+"""Ray kills a submitted job 3 seconds after the SIGTERM that stops the job."""
 
 WAKING_INTERVAL = 0.25
 
 
 @dataclass
 class _Interruption:
-    """The signals of this process.
+    """Hold the state of the interruption of this process.
 
     Attributes:
-        received: the first signal that asked the job to end.
+        received: first signal that asked the job to end.
         raised: whether the main thread has been interrupted for it.
-        ending: held by the thread that ends the process.
-        resume: gives the command that goes on with the job, or None where nothing can be resumed.
+        ending: lock of the thread that ends the process.
+        resume: function that returns the command that resumes the job, or None if nothing can be
+            resumed.
     """
 
     received: signal.Signals | None = None
@@ -50,22 +51,22 @@ _interruption = _Interruption()
 def watch_signals() -> None:
     """Turn the signals that end a job into a `KeyboardInterrupt` in the main thread.
 
-    The process must then end with `end_interrupted`. It ends by itself where the main thread takes
-    longer than `SECONDS_TO_CLEAN_UP` for that, and at a second signal. A signal that the process
-    was started to ignore, as by `nohup`, stays ignored. Call it in the main thread, before any
+    The process must then end with `end_interrupted`. It ends by itself if the main thread takes
+    longer than `SECONDS_TO_CLEAN_UP`, and at a second signal. A signal that the process was started
+    to ignore, as under `nohup`, stays ignored. Call this function in the main thread before any
     other thread starts.
     """
     watched = {each for each in ENDING_SIGNALS if signal.getsignal(each) != signal.SIG_IGN}
-    restore_handler()
+    restore_interrupt_handler()
     signal.pthread_sigmask(signal.SIG_BLOCK, watched)
-    # A child would inherit what is blocked, and Ray could not end its processes.
+    # A child would inherit the blocked signals, and Ray could not end its processes.
     os.register_at_fork(after_in_child=lambda: _unblock(watched))
     sys.unraisablehook = _raise_again(sys.unraisablehook)
     threading.Thread(target=_wait, args=(watched,), daemon=True, name="signals").start()
 
 
-def restore_handler() -> None:
-    """Have a signal interrupt the main thread again, after a library has taken its handler."""
+def restore_interrupt_handler() -> None:
+    """Install the handler that interrupts the main thread, after a library has replaced it."""
     signal.signal(WAKING_SIGNAL, _interrupt)
 
 
@@ -74,27 +75,27 @@ def interrupted() -> bool:
     return _interruption.received is not None
 
 
-def offer_resume(command: str, *, once: Path) -> None:
-    """Show the command that goes on with the job in the line of an interrupted job.
+def set_resume_command(command: str, *, once: Path) -> None:
+    """Set the command that the line about an interruption offers to resume the job.
 
     Args:
-        command: the whole command.
-        once: the file without which there is nothing to go on with.
+        command: command with its arguments.
+        once: file without which there is nothing to resume.
     """
     _interruption.resume = lambda: command if once.is_file() else None
 
 
 def end_interrupted() -> NoReturn:
-    """Say in one line that a signal ended the job, and end the process and Ray's that it started.
+    """Print one line about the interruption, and end this process and its child processes.
 
-    The exit status is 128 and the number of the signal: 130 for Ctrl-C, 143 for SIGTERM.
+    The exit status is 128 plus the number of the signal: 130 for Ctrl-C, 143 for SIGTERM.
     """
     received = _interruption.received or signal.SIGINT
     with _interruption.ending:
         _kill_children()
         with contextlib.suppress(OSError):
             os.write(2, f"{printable(_message(received))}\n".encode(errors="replace"))
-        os._exit(128 + received)  # Ray's own end takes seconds, and writes what nobody asked for
+        os._exit(128 + received)  # a regular exit of Ray takes seconds and prints messages
 
 
 def _message(received: signal.Signals) -> str:
@@ -104,15 +105,15 @@ def _message(received: signal.Signals) -> str:
 
 
 def _wait(watched: set[signal.Signals]) -> None:
-    """Wait for a signal, and have the main thread end the job; end it at once at a second one."""
+    """Wait for a signal and interrupt the main thread; at a second signal end the process."""
     _interruption.received = signal.Signals(signal.sigwait(watched))
-    threading.Thread(target=_press, daemon=True, name="interruption").start()
+    threading.Thread(target=_interrupt_main_thread, daemon=True, name="interruption").start()
     signal.sigwait(watched)
     _end_now()
 
 
-def _press() -> None:
-    """Interrupt the main thread, and end the process where that does not do it in time."""
+def _interrupt_main_thread() -> None:
+    """Interrupt the main thread, and end the process if the thread does not end it in time."""
     main = threading.main_thread().ident
     end = time.monotonic() + SECONDS_TO_CLEAN_UP
     while time.monotonic() < end:
@@ -123,11 +124,11 @@ def _press() -> None:
 
 
 def _end_now() -> NoReturn:
-    """End the process, whatever its other threads do."""
+    """End the process from any thread."""
     if _interruption.ending.acquire(timeout=0.5):
         _interruption.ending.release()
         end_interrupted()
-    os._exit(128 + (_interruption.received or signal.SIGINT))  # nobody reads what it has to say
+    os._exit(128 + (_interruption.received or signal.SIGINT))  # stderr is blocked
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a handler's
@@ -137,7 +138,7 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - 
 
 
 def _raise_again(hook: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """Return a hook that repeats an interruption which a callback of Python has swallowed."""
+    """Return a hook that repeats an interruption that a callback of Python has swallowed."""
 
     def repeat(unraisable: Any) -> None:
         if interrupted() and unraisable.exc_type is KeyboardInterrupt:
@@ -153,14 +154,14 @@ def _unblock(watched: set[signal.Signals]) -> None:
 
 
 def _kill_children() -> None:
-    """Kill the processes that this one started, and theirs, the parents first.
+    """Kill the processes that this process started, and their children, the parents first.
 
-    Ray's end by themselves where there is no `/proc`, once they notice that this one is gone.
+    Without `/proc` the processes of Ray end once they notice that this process has ended.
     """
     children: dict[int, list[int]] = {}
     for file in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            # The name of a process, in brackets, may hold anything.
+            # The name of a process, in brackets, may contain any character.
             parent = int(file.read_text(errors="replace").rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(file.parent.name))
     found = children.get(os.getpid(), [])

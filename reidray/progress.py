@@ -1,7 +1,7 @@
-"""Show long work on stderr: at once what is done, then how far it is.
+"""Show the progress of long work on stderr.
 
-A terminal shows a line that moves and is gone at the end. A log file gets a line whenever nothing
-else was said for some seconds, without escape codes.
+A terminal shows a moving line that disappears at the end. A log file gets a line, without escape
+codes, whenever nothing else was logged for some seconds.
 """
 
 import logging
@@ -20,31 +20,30 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("reidray")
 
-EVERY_SECONDS = 4.0
-"""So long nothing is said in a log file, at most."""
+LOG_INTERVAL_SECONDS = 4.0
+"""The longest time without a line in a log file."""
 
 SHOW_AFTER_SECONDS = 2.0
-"""Seconds before a check of what a user gave is told of: a mistake found sooner is told alone."""
+"""Seconds before a check of the inputs is shown, so that an early error is the only line."""
 
 TICK_SECONDS = 0.25
 
-
 SLOW_SECONDS = 60.0
-"""After so long without an answer a line says what is waited for."""
+"""Seconds after which `warn_when_slow` warns."""
 
 
 def describe_seconds(seconds: float) -> str:
-    """Return a time as a person would say it: `90 s`, `15 minutes`."""
+    """Return a time for a message, in seconds or minutes: `90 s`, `15 minutes`."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
 @contextmanager
 def warn_when_slow(what: str, *arguments: object) -> Iterator[None]:
-    """Say in one line what is waited for, where the block takes a minute or more.
+    """Warn in one line if the block takes a minute or more.
 
     Args:
-        what: is done in the block, as a format of `logging`.
-        arguments: of the format.
+        what: description of the block's work, as a format of `logging`.
+        arguments: arguments of the format.
     """
     timer = threading.Timer(
         SLOW_SECONDS,
@@ -60,14 +59,14 @@ def warn_when_slow(what: str, *arguments: object) -> Iterator[None]:
 
 
 class _LastLine(logging.Filter):
-    """Notes when the last line was logged."""
+    """Record the time of the last logged line."""
 
     def __init__(self) -> None:
         super().__init__()
         self.time = time.monotonic()
 
     def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002
-        """Let every line pass."""
+        """Record the time, and let the line pass."""
         self.time = time.monotonic()
         return True
 
@@ -75,36 +74,36 @@ class _LastLine(logging.Filter):
 _last_line = _LastLine()
 log.addFilter(_last_line)
 
-_under_way: list["Activity"] = []
-"""The activities that have begun and not ended; the last is shown."""
+_active: list["Activity"] = []
+"""The activities that have begun and not ended; the last one is shown."""
 
 
 class Activity:
-    """Work that takes a while. Use it as a context manager.
+    """Show that work is under way. Use it as a context manager.
 
     Args:
-        title: what is done.
-        delay: seconds before it is said. What ends in a user's mistake sooner says that alone.
+        title: description of the work.
+        delay: seconds before it is shown, so that an early error is the only line.
     """
 
     def __init__(self, title: str, *, delay: float = 0.0) -> None:
         self._title, self._delay = title, delay
         self._start = time.perf_counter()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._keep_telling, daemon=True)
+        self._thread = threading.Thread(target=self._refresh, daemon=True)
         self._bar: Progress | None = None
 
     @property
     def seconds(self) -> float:
-        """Seconds since it began."""
+        """Return the seconds since the work began."""
         return time.perf_counter() - self._start
 
     def describe(self) -> str:
-        """Return a line about how far it is."""
+        """Return a line about the progress."""
         return f"{self._title}, {self.seconds:.0f} s"
 
     def done_share(self) -> float | None:
-        """Return the share that is done, in 0..1, or None where that is not known."""
+        """Return the share that is done, in 0..1, or None if it is unknown."""
         return None
 
     def summary(self) -> str | None:
@@ -115,9 +114,9 @@ class Activity:
         self._start = time.perf_counter()
         if not self._delay:
             log.info("%s", self._title)
-        if _under_way:
-            _under_way[-1]._hide()
-        _under_way.append(self)
+        if _active:
+            _active[-1]._hide()
+        _active.append(self)
         self._show()
         self._thread.start()
         return self
@@ -131,15 +130,15 @@ class Activity:
         self._ended.set()
         self._thread.join()
         self._hide()
-        _under_way.remove(self)
+        _active.remove(self)
         if kind is None and (line := self.summary()):
             log.info("%s", line)
-        if _under_way:
-            _under_way[-1]._show()
+        if _active:
+            _active[-1]._show()
 
-    def _keep_telling(self) -> None:
+    def _refresh(self) -> None:
         while not self._ended.wait(TICK_SECONDS):
-            if _under_way[-1:] != [self]:
+            if _active[-1:] != [self]:
                 continue
             if self._bar is not None:
                 self._bar.update(
@@ -147,7 +146,7 @@ class Activity:
                     description=printable(self.describe()),
                     completed=self.done_share(),
                 )
-            elif self._silent_seconds() >= (self._delay or EVERY_SECONDS):
+            elif self._silent_seconds() >= (self._delay or LOG_INTERVAL_SECONDS):
                 self._delay = 0.0
                 log.info("%s", self.describe())
 
@@ -155,7 +154,7 @@ class Activity:
         return min(time.monotonic() - _last_line.time, self.seconds)
 
     def _show(self) -> None:
-        """Begin the moving line of a terminal; what draws it is imported for a terminal alone."""
+        """Start the moving line of a terminal, and import Rich only for a terminal."""
         if not sys.stderr.isatty():
             return
         from rich.console import Console
@@ -182,17 +181,22 @@ class Activity:
 
 
 def _redirect_logs(before: object) -> None:
-    """Send what was logged to `before` to what is stderr now: a moving line stays below it."""
+    """Redirect logging from `before` to the present stderr, so that a moving line stays below."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is before:
             handler.setStream(sys.stderr)
 
 
 class Counter(Activity):
-    """A count of things done, with pace and time left.
+    """Show a count with its rate and the time left.
+
+    Args:
+        title: verb of the work, such as `decoding`.
+        total: count at the end.
+        unit: plural of the counted things.
 
     Attributes:
-        done: how many so far.
+        done: count so far.
     """
 
     def __init__(self, title: str, *, total: int, unit: str) -> None:
@@ -201,44 +205,44 @@ class Counter(Activity):
         self._verb, self._total, self._unit = title, total, unit
 
     def advance(self, count: int) -> None:
-        """Count some more."""
+        """Add to the count."""
         self.done += count
 
     def describe(self) -> str:
-        """Return how many are done, the pace, and the time left."""
+        """Return the count, the rate and the time left."""
         left = ""
         if 0 < self.done < self._total:
             seconds = self.seconds / self.done * (self._total - self.done)
             left = f", {format_duration(seconds)} left"
         counts = f"{self.done:,} of {self._total:,} {self._unit}"
-        return f"{self._verb} {counts}, {self._pace()}{left}"
+        return f"{self._verb} {counts}, {self._rate()}{left}"
 
     def done_share(self) -> float:
-        """Return the share that is done."""
+        """Return the share that is done, in 0..1."""
         return self.done / max(self._total, 1)
 
     def summary(self) -> str:
-        """Return the count, the seconds and the pace."""
+        """Return the count, the seconds and the rate."""
         counts = f"{self.done:,} {self._unit} in {self.seconds:.1f} s"
-        return f"{self._verb}: {counts} ({self._pace()})"
+        return f"{self._verb}: {counts} ({self._rate()})"
 
-    def _pace(self) -> str:
+    def _rate(self) -> str:
         return f"{self.done / max(self.seconds, 1e-9):,.0f} {self._unit}/s"
 
 
 class Stages:
-    """Stages of a job that follow each other. Use it as a context manager."""
+    """Show the stages of a job one after the other. Use it as a context manager."""
 
     def __init__(self) -> None:
         self._now = ExitStack()
 
     def begin(self, title: str, *, delay: float = 0.0) -> None:
-        """End the stage before, and say what is done next, `delay` seconds later."""
+        """End the previous stage, and show the next one after `delay` seconds."""
         self._now.close()
         self._now.enter_context(Activity(title, delay=delay))
 
     def end(self) -> None:
-        """End the stage; what follows tells of itself."""
+        """End the last stage."""
         self._now.close()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The standard streams of a job: safe to show, whatever a message repeats and whoever reads it."""
+"""Write to the standard streams of a job, without control codes and without failing."""
 
 import contextlib
 import logging
@@ -8,36 +8,36 @@ import traceback
 from pathlib import PurePath
 
 CLOSED = os.devnull
-LONGEST_LINE = 4000
-"""Characters of a line about a mistake."""
+MAX_LINE_LENGTH = 4000
+"""The most characters of the line about an error."""
 
 
 def printable(text: str) -> str:
     """Return a text as one line without control codes.
 
-    White space becomes a space. What else a terminal would act on or not show, as escape
-    sequences, text that runs the other way, and bytes that are no text, becomes its code.
+    White space becomes a space. Other characters that a terminal acts on or does not show become
+    their codes: escape sequences, marks of the writing direction, and bytes that are no text.
     """
     return text if text.isprintable() else "".join(map(_printable_mark, text))
 
 
 def printable_lines(text: str) -> str:
-    """Return a text of several lines without control codes."""
+    """Return a text with its line breaks and without other control codes."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def set_up_streams() -> None:
-    """Prepare the standard streams and the logging of a job.
+    """Set up the standard streams and the logging of a job.
 
-    Messages of the loggers of `reidray` go to stderr from INFO on, all others from WARNING on. A
-    stream that was closed before the process started is opened as one that nobody reads, for else
-    the first file that is opened would take its place.
+    The loggers of `reidray` write messages from INFO on to stderr, other loggers from WARNING on.
+    If a stream was closed before the process started, it is opened on the null device. Otherwise
+    the first file that is opened would take its descriptor.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            os.open(CLOSED, os.O_RDWR)  # it takes the lowest number that is free
+            os.open(CLOSED, os.O_RDWR)  # it takes the lowest free descriptor
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "r" if name == "stdin" else "w", closefd=False))  # noqa: SIM115 - it stays open
     handler = _StderrHandler(sys.stderr)
@@ -46,38 +46,40 @@ def set_up_streams() -> None:
     logging.getLogger("reidray").setLevel(logging.INFO)
 
 
-def shortened(line: str) -> str:
-    """Return a line of bounded length: what is left out of its middle is counted."""
-    left_out = len(line) - LONGEST_LINE
+def shorten_line(line: str) -> str:
+    """Return a line of bounded length, with the number of characters left out of its middle."""
+    left_out = len(line) - MAX_LINE_LENGTH
     if left_out <= 0:
         return line
-    half = LONGEST_LINE // 2
+    half = MAX_LINE_LENGTH // 2
     return f"{line[:half]} [... {left_out:,} characters ...] {line[-half:]}"
 
 
-def tell(line: str) -> None:
-    """Write a line to stderr, if anybody reads it."""
+def print_message(line: str) -> None:
+    """Write a line to stderr; ignore a stream that is closed or full."""
     with contextlib.suppress(OSError, ValueError):
-        print(printable(shortened(line)), file=sys.stderr, flush=True)
+        print(printable(shorten_line(line)), file=sys.stderr, flush=True)
 
 
-def tell_traceback() -> None:
+def print_traceback() -> None:
     """Write the traceback of the exception that is being handled to stderr."""
     with contextlib.suppress(OSError, ValueError):
         print(printable_lines(traceback.format_exc().rstrip()), file=sys.stderr, flush=True)
 
 
 def print_result(line: str) -> None:
-    """Write the last line of stdout; where nobody takes it, a warning says so."""
+    """Write the last line of stdout, or a warning on stderr if stdout cannot be written."""
     try:
         print(line, flush=True)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        tell(f"warning: the job is done, and its result cannot be written to stdout ({reason})")
+        print_message(
+            f"warning: the job is done, and its result cannot be written to stdout ({reason})"
+        )
 
 
-def give_up_broken_streams() -> None:
-    """Drop what stdout and stderr could not write: Python would make a failure of it at its end."""
+def discard_unwritten_output() -> None:
+    """Discard the output that stdout and stderr could not write, so that Python exits with 0."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -87,19 +89,19 @@ def give_up_broken_streams() -> None:
 
 
 class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to stderr; what nobody reads is dropped."""
+    """Write messages to stderr, and ignore a stream that is closed or full."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Pass over a stream that is closed or full, and show any other error as usual."""
+        """Ignore a stream that is closed or full, and handle any other error as usual."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)
 
 
 class _PrintableFormatter(logging.Formatter):
-    """Shows the names that a message repeats as one line without control codes."""
+    """Format messages without control codes in the names that they contain."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the text of a message; its own line breaks stay."""
+        """Return the text of a message with its own line breaks."""
         shown = logging.makeLogRecord(record.__dict__)
         if isinstance(record.args, tuple):
             shown.args = tuple(map(_printable_value, record.args))

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from reidray.errors import MachineError, UserError
 from reidray.interrupts import end_interrupted, interrupted, watch_signals
 from reidray.terminal import (
-    give_up_broken_streams,
+    discard_unwritten_output,
+    print_message,
     print_result,
+    print_traceback,
     set_up_streams,
-    tell,
-    tell_traceback,
 )
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def run_job(job: Callable[[], dict[str, Any]]) -> None:
     try:
         set_up_streams()
         status = _exit_status(job)
-        give_up_broken_streams()
+        discard_unwritten_output()
     except BaseException as error:
         if interrupted() or isinstance(error, KeyboardInterrupt):
             end_interrupted()
@@ -123,12 +123,12 @@ def _exit_status(job: Callable[[], dict[str, Any]]) -> int:
         if interrupted():  # the interruption caused the error
             raise
         if isinstance(error, UserError):
-            tell(f"error: {error}")
+            print_message(f"error: {error}")
             return 2
         if isinstance(error, MachineError):
-            tell(f"error: {error}")
+            print_message(f"error: {error}")
             return 1
-        tell_traceback()
+        print_traceback()
         return 1
     result["seconds"] = round(time.perf_counter() - start, 2)
     print_result(json.dumps(result))

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from reidray.cli.job import Job, is_run_by_uv
 from reidray.suggestions import quoted, suggest_name
-from reidray.terminal import print_result, set_up_streams, tell
+from reidray.terminal import print_message, print_result, set_up_streams
 
 JOB_NAMES = (
     "quickstart",
@@ -34,7 +34,7 @@ def main() -> None:
     elif name in ("-h", "--help"):
         print_result(format_jobs())
     else:
-        tell(f"error: job {quoted(name)} does not exist: {suggest_name(name, JOB_NAMES)}")
+        print_message(f"error: job {quoted(name)} does not exist: {suggest_name(name, JOB_NAMES)}")
         sys.exit(2)
 
 

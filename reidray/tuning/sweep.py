@@ -12,7 +12,7 @@ from reidray.config.sections.open_section import config_to_dict
 from reidray.config.tuning import TuneConfig
 from reidray.data.ingest import choose_ingest_mode
 from reidray.errors import UserError
-from reidray.interrupts import interrupted, restore_handler
+from reidray.interrupts import interrupted, restore_interrupt_handler
 from reidray.storage.staging import atomic_write
 from reidray.training.experiment import Experiment, TrainingResult
 from reidray.training.orchestration import (
@@ -141,7 +141,7 @@ def run_sweep(sweep: Sweep, *, started: float | None = None) -> dict[str, Any]:
         if results:
             write_trial_table(sweep.output, results)
         raise KeyboardInterrupt
-    restore_handler()  # Ray Tune installs its own
+    restore_interrupt_handler()  # Ray Tune installs its own
     best = best_result(results, base.validation)
     if best is None or best.checkpoint is None:
         if not config.resume:

@@ -15,7 +15,7 @@ STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 HEAD = """
 import os, pathlib, subprocess, sys, threading, time
-from reidray.interrupts import offer_resume
+from reidray.interrupts import set_resume_command
 from reidray.cli.job import run_job
 
 def ready(*more):
@@ -141,7 +141,7 @@ def test_processes_that_a_job_started_end_with_it():
 def test_the_line_gives_the_command_that_goes_on_once_there_is_something_to_go_on_with(tmp_path):
     there = tmp_path / "config.yaml"
     body = f"""
-        offer_resume("reidray tune --resume", once=pathlib.Path({str(there)!r}))
+        set_resume_command("reidray tune --resume", once=pathlib.Path({str(there)!r}))
         ready()
         time.sleep(60)
     """

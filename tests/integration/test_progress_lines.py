@@ -20,7 +20,7 @@ import logging, time
 from reidray import progress
 from reidray.terminal import set_up_streams
 set_up_streams()
-progress.EVERY_SECONDS = 0.5
+progress.LOG_INTERVAL_SECONDS = 0.5
 log = logging.getLogger("reidray")
 with progress.Activity("starting Ray"):
     time.sleep(1.2)
@@ -38,7 +38,7 @@ CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch, caplog):
-    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.4)
+    monkeypatch.setattr(progress, "LOG_INTERVAL_SECONDS", 0.4)
     caplog.set_level(logging.INFO, "reidray")
 
 

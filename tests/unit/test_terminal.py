@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reidray.terminal import LONGEST_LINE, printable, printable_lines, shortened
+from reidray.terminal import MAX_LINE_LENGTH, printable, printable_lines, shorten_line
 
 NAME = "two\\nlines\\r\\x1b[31m\\u202e\\udcff.jpg"
 SHOWN = "two lines \\x1b[31m\\u202e\\udcff.jpg"
@@ -73,8 +73,8 @@ def test_what_is_printable_is_one_printable_line(text):
 def test_a_line_about_a_mistake_has_an_end():
     done = start("raise UserError('x' * 10**6)")
     assert done.returncode == 2
-    assert len(done.stderr) < LONGEST_LINE + 100
-    assert shortened("x" * LONGEST_LINE) == "x" * LONGEST_LINE
+    assert len(done.stderr) < MAX_LINE_LENGTH + 100
+    assert shorten_line("x" * MAX_LINE_LENGTH) == "x" * MAX_LINE_LENGTH
 
 
 def test_a_result_that_cannot_be_written_is_no_failure():

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 def run_training(arguments: "JobArguments[TrainingConfig]") -> dict[str, Any]:
     """Train in a new run directory, or resume one."""
-    from reidray.interrupts import offer_resume
+    from reidray.interrupts import set_resume_command
     from reidray.training.runs.run_directory import CONFIG_FILE
     from reidray.training.train import train
 
     def offer_command(run: "RunDirectory") -> None:
         command = arguments.command_to_resume_run(run.location.uri)
-        offer_resume(command, once=run.folder / CONFIG_FILE)
+        set_resume_command(command, once=run.folder / CONFIG_FILE)
 
     run = train(
         arguments.config,

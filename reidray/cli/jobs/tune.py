@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def tune(arguments: "JobArguments[TuneConfig]") -> dict[str, Any]:
     """Run a new sweep, or go on with one."""
-    from reidray.interrupts import offer_resume
+    from reidray.interrupts import set_resume_command
     from reidray.progress import SHOW_AFTER_SECONDS, Activity
     from reidray.tuning.sweep_inputs import SWEEP_FILE, check_tune_inputs, claim_sweep_folder
 
@@ -24,7 +24,7 @@ def tune(arguments: "JobArguments[TuneConfig]") -> dict[str, Any]:
 
         with Activity(f"reading {config.data}", delay=SHOW_AFTER_SECONDS):
             sweep = prepare_sweep(config, output)
-        offer_resume(arguments.command_to_resume(), once=output.folder / SWEEP_FILE)
+        set_resume_command(arguments.command_to_resume(), once=output.folder / SWEEP_FILE)
         session = ray_session(
             arguments.session.ray_address,
             verbose=arguments.session.verbose,
