@@ -1,4 +1,4 @@
-"""The result of an evaluation, and the files that hold it."""
+"""Hold the result of an evaluation, and write its files."""
 
 import json
 from collections.abc import Mapping, Sequence

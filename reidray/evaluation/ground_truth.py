@@ -1,4 +1,4 @@
-"""The ground truth of a ranking: the correct gallery images of each query."""
+"""Hold the ground truth of a ranking: the correct gallery images of each query."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Labels of query and gallery images, and the protocol and the matches that follow from them."""
+"""Hold labels of query and gallery images, and find the protocol and the matches for them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

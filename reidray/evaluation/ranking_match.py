@@ -87,7 +87,7 @@ class RankingMatch:
 
 
 @dataclass(frozen=True)
-class _PairedCandidate:
+class _CandidatePairs:
     """Hold one way to parse a ranking, and the pairs of its names with those of the truth."""
 
     form: ParseCandidate
@@ -165,7 +165,7 @@ def match_gallery(
     for form in candidates:
         named = [row.query for row in form.rows if parse_crop_name(row.query)]
         queries = NamePairs({query: query for query in named}, {})
-        paired.append(_PairedCandidate(form, queries, pair_names(_ranked(form), gallery)))
+        paired.append(_CandidatePairs(form, queries, pair_names(_ranked(form), gallery)))
     chosen = max(paired, key=lambda candidate: candidate.fit)
     query_names = [row.query for row in chosen.form.rows]
     if not query_names:
@@ -189,10 +189,10 @@ def match_gallery(
 
 def _best_candidate(
     candidates: Sequence[ParseCandidate], queries: Collection[str], names: Collection[str]
-) -> _PairedCandidate:
+) -> _CandidatePairs:
     """Return the way to parse a ranking that has most names in common with its truth."""
     paired = [
-        _PairedCandidate(
+        _CandidatePairs(
             form,
             pair_names([row.query for row in form.rows], queries),
             pair_names(_ranked(form), names),
@@ -203,7 +203,7 @@ def _best_candidate(
 
 
 def _in_names_of_truth(
-    chosen: _PairedCandidate,
+    chosen: _CandidatePairs,
     truth: RankingGroundTruth,
     *,
     file: str,

@@ -1,1 +1,1 @@
-"""Embeddings of images that a caller holds, without Ray."""
+"""Embed images and predict their attributes, in this process or on Ray actors."""

@@ -1,4 +1,4 @@
-"""Sets of images, and batches of them on their way from file names to predictions.
+"""Hold sets of images, and batches of them from file names to predictions.
 
 The same image gives the same predictions, bit by bit, in whatever batch it comes: every forward
 pass of a network runs over exactly `BATCH_SIZE` crops.

@@ -35,7 +35,7 @@ def embed(
     of float32.
 
     Args:
-        model: of `reidray.load_model`, with a network that embeds.
+        model: a model of `reidray.load_model` whose network embeds.
         images: local paths, `s3://` URIs, PIL images, or uint8 arrays of shape (H, W, 3) in RGB or
             (H, W) in grey.
         device: "auto" for a GPU where PyTorch finds one, else the CPU; or a device of PyTorch.
@@ -44,13 +44,13 @@ def embed(
         (N, D) float32, one row for each image, not normalised.
 
     Raises:
-        UserError: the network gives no embedding, the device is not to be had, or an image cannot
+        UserError: the network gives no embedding, the device is not available, or an image cannot
             be decoded; the message names the image.
     """
     if not model.network.embedding_size:
         raise UserError(f"network {model.architecture.name!r} gives no embedding")
     if isinstance(images, str | os.PathLike | np.ndarray | Image.Image):
-        raise TypeError("images is one image: give a list of images")
+        raise TypeError("`images` is one image: give a list of images")
     torch_device = torch.device(_choose_device(device))
     network = prepare_for_inference(model.network, torch_device)
     size = (model.architecture.height, model.architecture.width)
@@ -74,7 +74,9 @@ def _choose_device(device: str) -> str:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"device {device!r} is not available ({reason}): use 'auto'") from None
+        raise UserError(
+            f"`device={device!r}` is not available ({reason}): use `device='auto'`"
+        ) from None
     return device
 
 

@@ -1,4 +1,4 @@
-"""The one loop that runs a person network over crops.
+"""Run a person network over crops: the one loop of all that embeds.
 
 Validation, comparison, evaluation, `reidray.embed` and nightly runs all call `predict`.
 """

@@ -1,4 +1,4 @@
-"""Predictions of a model for images, as NumPy arrays."""
+"""Hold the predictions of a model for images, as NumPy arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""From a model and folders of images to rankings, attributes and the figures that judge them."""
+"""Score folders of images with a model, and keep and delete embeddings."""

@@ -1,6 +1,5 @@
-"""Choose the engine that embeds the images of a nightly run, and measure its throughput."""
+"""Choose the engine that embeds the images of a nightly run."""
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -13,14 +12,14 @@ from reidray.config.scoring import ScoreConfig
 from reidray.inference.image_batches import BatchPredictions, Digests, ImageBatch
 from reidray.inference.local_engine import embed_in_process
 from reidray.models import LoadedModel
-from reidray.scoring.stage_timer import StageTimer
+from reidray.scoring.run_timing import StageTimer
 
 MAX_IN_PROCESS = 512
 """Largest number of images that this process embeds sooner than a cluster starts."""
 
 
 class EmbedBatches(Protocol):
-    """Type of the functions that embed."""
+    """Describe the functions that embed."""
 
     def __call__(
         self, model: LoadedModel, batches: Sequence[ImageBatch], known: Digests | None
@@ -77,32 +76,3 @@ def open_engine(
         embed = partial(embed_with_ray, pool=pool, stall_minutes=config.stall_timeout)
         yield EmbeddingEngine(pool.num_actors, embed)
     timer.end_stage("ray stop")
-
-
-class Throughput:
-    """Measure images per second."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self._num_images = [0]
-        self._seconds = [0.0]
-
-    def add(self, num_images: int) -> None:
-        """Count images that are done now."""
-        self._num_images.append(self._num_images[-1] + num_images)
-        self._seconds.append(time.perf_counter() - self._start)
-
-    def summary(self) -> dict[str, float]:
-        """Return the images per second of all the time, and of the second half of the counts.
-
-        In the second half every process has started. There are no rates before the first `add`.
-        """
-        if len(self._num_images) == 1:
-            return {}
-        rates = {"images_per_second": round(self._num_images[-1] / self._seconds[-1], 1)}
-        half = len(self._num_images) // 2
-        if half < len(self._num_images) - 1:
-            images = self._num_images[-1] - self._num_images[half]
-            seconds = self._seconds[-1] - self._seconds[half]
-            rates["images_per_second_steady"] = round(images / seconds, 1)
-        return rates

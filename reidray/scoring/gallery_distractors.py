@@ -24,7 +24,7 @@ Scores = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
-class FilteredGallery:
+class GalleryFilter:
     """Hold the distractor scores of a gallery of N images.
 
     Attributes:
@@ -64,7 +64,7 @@ def score_distractors(
 
 def filter_distractors(
     query: Predictions, gallery: Predictions, metric: str, max_score: float | None
-) -> FilteredGallery:
+) -> GalleryFilter:
     """Score the distractors of a gallery and leave out the likeliest.
 
     Args:
@@ -84,7 +84,7 @@ def filter_distractors(
             f"`max_distractor_score={max_score:g}` leaves out the whole gallery, whose least score "
             f"is {decisive.min():.4g}: raise it, or rank without it"
         )
-    return FilteredGallery(keep, scores)
+    return GalleryFilter(keep, scores)
 
 
 def distractor_table(paths: Sequence[str], scores: Scores) -> bytes:

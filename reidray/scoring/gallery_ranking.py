@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from reidray.config.scoring import ScoreConfig
 from reidray.inference.predictions import Predictions
 from reidray.retrieval.partitioned_search import top_k_from_parts
-from reidray.scoring.gallery_distractors import FilteredGallery, filter_distractors
+from reidray.scoring.gallery_distractors import GalleryFilter, filter_distractors
 from reidray.scoring.incremental_update import StoredImages
 from reidray.scoring.store.embedding_store import EmbeddingStore
 
@@ -28,7 +28,7 @@ class GalleryRanking:
 
     ranking: Mapping[str, Sequence[str]]
     attribute_labels: NDArray[np.int64]
-    filtered: FilteredGallery | None
+    filtered: GalleryFilter | None
 
     @property
     def num_distractors(self) -> int:

@@ -1,4 +1,4 @@
-"""The nightly run: two folders of images in, ranked lists and attributes out."""
+"""Run a nightly scoring: two folders of images in, ranked lists and attributes out."""
 
 import json
 import logging
@@ -13,7 +13,7 @@ from reidray.inference.image_batches import ImageSet, plan_batches
 from reidray.inference.prediction_loop import prediction_shape
 from reidray.models import load_person_model
 from reidray.progress import SHOW_AFTER_SECONDS, Stages, warn_when_slow
-from reidray.scoring.embedding_engine import Throughput, open_engine
+from reidray.scoring.embedding_engine import open_engine
 from reidray.scoring.gallery_ranking import GalleryRanking, rank_gallery
 from reidray.scoring.incremental_update import (
     IncrementalUpdate,
@@ -23,13 +23,13 @@ from reidray.scoring.incremental_update import (
 )
 from reidray.scoring.nightly_files import predicts_pedestrian_attributes, write_nightly_files
 from reidray.scoring.ranking_file import check_names
+from reidray.scoring.run_timing import StageTimer, Throughput
 from reidray.scoring.scoring_paths import (
     ATTRIBUTE_FILE,
     OUTPUT_FILES,
     SUMMARY_FILE,
     check_score_outputs,
 )
-from reidray.scoring.stage_timer import StageTimer
 from reidray.scoring.store.embedding_store import EmbeddingStore, open_parts, open_temporary_parts
 from reidray.scoring.store.part_storage import PartStorage
 from reidray.storage.location import Location

@@ -1,4 +1,4 @@
-"""Names of the files of a nightly run, and checks of its paths.
+"""Name the files of a nightly run, and check its paths.
 
 This module loads neither PyTorch nor Ray, so that a job refuses a wrong path at once.
 """

@@ -116,7 +116,7 @@ def test_one_image_in_place_of_a_list_is_refused(model):
 
 
 def test_a_device_that_is_not_there_is_named(model):
-    with pytest.raises(reidray.UserError, match="device 'warp:1' is not available"):
+    with pytest.raises(reidray.UserError, match="`device='warp:1'` is not available"):
         reidray.embed(model, [pixels(0)], device="warp:1")
 
 

@@ -1,4 +1,4 @@
-"""The deletion log of a store, `forgotten.jsonl`.
+"""Write the deletion log of a store, `forgotten.jsonl`.
 
 A deletion writes a line when it begins, and completes the line when it ends.
 """

@@ -1,4 +1,4 @@
-"""The numbered parts of a store, on a disk, in a bucket or in a temporary file.
+"""Store numbered parts on a disk, in a bucket or in a temporary file.
 
 A writer adds a part under the next number, which only one writer can claim. A writer that was
 paused, and does not know that it has lost the lock of the store, finds its next number taken, and
@@ -102,7 +102,7 @@ class PartFolder(PartStorage):
         self._next = 0
 
     def find(self) -> list[Part]:
-        """See `PartStorage`."""
+        """Return the parts that are not empty (see `PartStorage.find`)."""
         parts = []
         for file in exclusive_files.list_entries(self.location, PARTS_FOLDER):
             found = _PART.fullmatch(file.path)
@@ -112,7 +112,7 @@ class PartFolder(PartStorage):
         return [part for part in parts if part.size]
 
     def read(self, part: Part, reader: Callable[[pa.NativeFile], Content]) -> Content:
-        """See `PartStorage`."""
+        """Return what a function reads from a part (see `PartStorage.read`)."""
         path = _path_of(part.number)
 
         def read(file: pa.NativeFile) -> Content:
@@ -132,14 +132,14 @@ class PartFolder(PartStorage):
             ) from error
 
     def append(self, data: bytes) -> Part:
-        """See `PartStorage`."""
+        """Add a part in one step (see `PartStorage.append`)."""
         part = self._claim(data)
         if part is None:
             raise self.taken_over()
         return part
 
     def replace(self, part: Part, data: bytes) -> Part:
-        """See `PartStorage`."""
+        """Replace the bytes of a part in one step (see `PartStorage.replace`)."""
         path = _path_of(part.number)
         tag = exclusive_files.replace(self.location, path, data, part.tag)
         if tag is None:
@@ -182,22 +182,22 @@ class TemporaryPartStorage(PartStorage):
         self._extents: list[tuple[int, int]] = []
 
     def find(self) -> list[Part]:
-        """See `PartStorage`."""
+        """Return the parts that are not empty (see `PartStorage.find`)."""
         return [Part(number, size) for number, (_, size) in enumerate(self._extents) if size]
 
     def read(self, part: Part, reader: Callable[[pa.NativeFile], Content]) -> Content:
-        """See `PartStorage`."""
+        """Return what a function reads from a part (see `PartStorage.read`)."""
         start, size = self._extents[part.number]
         self._file.seek(start)
         return reader(pa.BufferReader(self._file.read(size)))
 
     def append(self, data: bytes) -> Part:
-        """See `PartStorage`."""
+        """Add a part in one step (see `PartStorage.append`)."""
         self._extents.append((0, 0))
         return self.replace(Part(len(self._extents) - 1, 0), data)
 
     def replace(self, part: Part, data: bytes) -> Part:
-        """See `PartStorage`."""
+        """Replace the bytes of a part in one step (see `PartStorage.replace`)."""
         self._extents[part.number] = (self._file.seek(0, 2), len(data))
         self._file.write(data)
         return Part(part.number, len(data))

@@ -1,0 +1,50 @@
+"""Measure the seconds of the stages of a run, and its throughput."""
+
+import time
+
+
+class StageTimer:
+    """Measure the seconds of stages that follow each other.
+
+    Attributes:
+        seconds: seconds of each stage that has ended, in the order of the stages.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def end_stage(self, stage: str) -> None:
+        """Record that a stage ends, and that the next one begins."""
+        now = time.perf_counter()
+        self.seconds[stage] = round(now - self._last, 2)
+        self._last = now
+
+
+class Throughput:
+    """Measure images per second."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._num_images = [0]
+        self._seconds = [0.0]
+
+    def add(self, num_images: int) -> None:
+        """Count images that are done now."""
+        self._num_images.append(self._num_images[-1] + num_images)
+        self._seconds.append(time.perf_counter() - self._start)
+
+    def summary(self) -> dict[str, float]:
+        """Return the images per second of all the time, and of the second half of the counts.
+
+        In the second half every process has started. There are no rates before the first `add`.
+        """
+        if len(self._num_images) == 1:
+            return {}
+        rates = {"images_per_second": round(self._num_images[-1] / self._seconds[-1], 1)}
+        half = len(self._num_images) // 2
+        if half < len(self._num_images) - 1:
+            images = self._num_images[-1] - self._num_images[half]
+            seconds = self._seconds[-1] - self._seconds[half]
+            rates["images_per_second_steady"] = round(images / seconds, 1)
+        return rates
