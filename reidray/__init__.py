@@ -11,22 +11,40 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reidray.config import TrainMultitaskConfig, TrainReidConfig
     from reidray.errors import UserError
     from reidray.inference.in_memory import embed
     from reidray.metrics.ranking import evaluate
     from reidray.models.directory import load_model
     from reidray.retrieval.exact_search import top_k
+    from reidray.training.runs.training_run import TrainingRun
+    from reidray.training.train import train
 
     __version__: str
 
-__all__ = ["UserError", "__version__", "embed", "evaluate", "load_model", "top_k"]
+__all__ = [
+    "TrainMultitaskConfig",
+    "TrainReidConfig",
+    "TrainingRun",
+    "UserError",
+    "__version__",
+    "embed",
+    "evaluate",
+    "load_model",
+    "top_k",
+    "train",
+]
 
 _HOMES = {
+    "TrainMultitaskConfig": "reidray.config",
+    "TrainReidConfig": "reidray.config",
+    "TrainingRun": "reidray.training.runs.training_run",
     "UserError": "reidray.errors",
     "embed": "reidray.inference.in_memory",
     "evaluate": "reidray.metrics.ranking",
     "load_model": "reidray.models.directory",
     "top_k": "reidray.retrieval.exact_search",
+    "train": "reidray.training.train",
 }
 
 

@@ -1,4 +1,5 @@
 import json
+import logging
 import re
 import shutil
 import signal
@@ -13,15 +14,16 @@ import yaml
 from safetensors.numpy import load_file
 from support.paths import ROOT
 
+import reidray
 from reidray.cli.arguments import parse_arguments
 from reidray.config import TrainReidConfig
+from reidray.config.loading import load_config
 from reidray.demo import generate_demo_set
 from reidray.errors import UserError
 from reidray.models import load_model
 from reidray.storage.location import Location
 from reidray.training.orchestration import build_experiment
 from reidray.training.ray_trainer import plan_workers
-from reidray.training.train import train
 
 pytestmark = pytest.mark.cluster
 EPOCHS = 6
@@ -134,14 +136,19 @@ def test_no_kill_and_no_damaged_checkpoint_changes_what_is_learned(
 
 
 @pytest.mark.slow
-def test_streamed_crops_teach_what_resident_ones_do(undisturbed, ray_address, tmp_path):
+@pytest.mark.usefixtures("ray_address")
+def test_training_in_python_on_streamed_crops_gives_the_weights_of_resident_ones(
+    undisturbed, tmp_path, caplog
+):
+    caplog.set_level(logging.INFO, "reidray")
     whole, _ = undisturbed
     run = tmp_path / "run"
-    asked = ("--config", whole / "config.yaml", "--output", run, "--ingest", "stream")
-    code, _, messages = finish(start(*asked, "--ray-address", ray_address))
-    assert code == 0, messages
-    assert "ingest stream: 384 crops of 32x16" in messages
-    assert "checking: 384 images" in messages
+    overrides = {"output": str(run), "ingest": "stream"}
+    config = load_config(TrainReidConfig, overrides=overrides, files=[whole / "config.yaml"]).config
+    result = reidray.train(config)
+    assert (result.directory, result.model) == (str(run), str(run / "model"))
+    assert 0 < result.metrics["mean_ap"] <= 1
+    assert "ingest stream: 384 crops of 32x16" in caplog.text
     learned, expected = (load_file(at / "model" / "model.safetensors") for at in (run, whole))
     assert all((learned[name] == expected[name]).all() for name in expected)
     assert all(0 <= record["input_wait"] < 1 for record in records(run))
@@ -161,7 +168,7 @@ def test_a_training_person_without_an_image_left_stops_before_training(crops, tm
         path = damaged / experiment.manifest.table["path"][row].as_py()
         path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match=f"no image of training person {person} decodes: mend"):
-        train(config)
+        reidray.train(config)
     assert not (tmp_path / "run").exists()
 
 
