@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from reidray.data.images.transforms import image_tensor
+from reidray.data.augmentations import image_tensor
 from reidray.inference.predictions import Predictions, PredictionShape
 from reidray.metrics.distractor_scores import attribute_uncertainty
 from reidray.models import LoadedModel

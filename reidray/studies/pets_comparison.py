@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from reidray.comparison.compare_checks import METRICS_FILE, REPORT_FILE, TABLE_FILE
 from reidray.config import MultitaskLossConfig
 from reidray.config.comparison import CompareConfig
+from reidray.data.augmentations import image_tensor
 from reidray.data.crop_labels import CropLabels
 from reidray.data.images.decoding import check_bad_images
-from reidray.data.images.transforms import image_tensor
 from reidray.data.ingest import CropDataset, choose_ingest_mode, ingest
 from reidray.data.layouts import read_manifest
 from reidray.data.manifest import Manifest

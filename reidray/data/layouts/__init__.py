@@ -4,17 +4,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reidray.data.layouts import (
-    cameras,
-    flat_splits,
-    folders,
-    manifest_file,
-    msmt17,
-    oxford_pets,
-    trento,
-)
-from reidray.data.layouts.layout import Layout, ReadOptions
-from reidray.data.layouts.market1501 import MARKET1501, QUT, VERI
+from reidray.data.layouts import flat_splits, folders, manifest_file
+from reidray.data.layouts.layout import LAYOUTS, Layout, ReadOptions, layouts_in_order
 from reidray.data.manifest import Manifest
 from reidray.data.reading.crop_lists import ANNOTATIONS
 from reidray.data.reading.folder_names import folder_names
@@ -24,17 +15,6 @@ from reidray.storage.location import Location
 
 log = logging.getLogger("reidray")
 
-
-# In the order in which `auto` tries them: layouts with unmistakable folders come first.
-_LAYOUTS: tuple[Layout, ...] = (
-    *(manifest_file, MARKET1501, VERI, QUT, msmt17, oxford_pets),
-    *(flat_splits, trento, cameras, folders),
-)
-
-_BY_STRUCTURE: tuple[Layout, ...] = (flat_splits, trento, cameras, folders)
-"""Layouts without folders or files of fixed names, which other data may resemble."""
-
-LAYOUTS: tuple[str, ...] = tuple(layout.NAME for layout in _LAYOUTS)
 
 _MAX_SHOWN = 3  # folders within that a message names
 _MAX_SEARCHED = 20  # folders within a folder of no layout that are searched for a layout
@@ -101,8 +81,10 @@ def check_layout(uri: str | None, layout: str = "auto", *, follow_links: bool = 
 
 def _choose(location: Location, layout: str) -> tuple[Layout, list[str]]:
     """Return the layout of a folder or file, and the children of a folder."""
+    known = layouts_in_order()
     if layout != "auto" and layout not in LAYOUTS:
-        raise UserError(f"layout {layout!r} is not known, expected auto, {', '.join(LAYOUTS)}")
+        readable = ", ".join(each.layout.NAME for each in known)
+        raise UserError(f"layout {layout!r} is not known, expected auto, {readable}")
     if location.is_file():
         if not location.name.endswith(manifest_file.SUFFIXES) or layout not in (
             "auto",
@@ -113,13 +95,15 @@ def _choose(location: Location, layout: str) -> tuple[Layout, list[str]]:
     names = location.list_children()
     if not names:
         raise UserError(f"{location.uri}: the folder is empty; expected images in a known layout")
-    candidates = [reader for reader in _LAYOUTS if layout in ("auto", reader.NAME)]
+    readers: list[Layout] = [each.layout for each in known]
+    unmarked = [each.layout for each in known if not each.has_marks]
+    candidates = [reader for reader in readers if layout in ("auto", reader.NAME)]
     for reader in candidates:
         if reader.recognises(location, names):
-            if layout == "auto" and reader in _BY_STRUCTURE:
+            if layout == "auto" and reader in unmarked:
                 _check_tables(location, names, reader)
             return reader, names
-    other = next((each for each in _LAYOUTS if each.recognises(location, names)), None)
+    other = next((each for each in readers if each.recognises(location, names)), None)
     if other is not None:
         raise UserError(
             f"{location.uri}: is not of the layout {layout} ({candidates[0].EXPECTED}), and looks "

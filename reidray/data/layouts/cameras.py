@@ -1,10 +1,11 @@
 """Read one folder per camera, with a folder or an image of each person: PRID 2011, VIPeR."""
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
 
-from reidray.data.layouts.layout import ReadOptions
+from reidray.data.layouts.layout import ReadOptions, register_layout
 from reidray.data.manifest import Manifest
 from reidray.data.reading.crop_lists import Crop, build_crop_manifest
 from reidray.data.reading.folder_names import (
@@ -96,3 +97,6 @@ def _person_of(path: str) -> str | None:
         return folders[0] or None
     found = _PERSON_FILE.match(stem(path))
     return f"person_{found['id']}" if found else None
+
+
+register_layout(sys.modules[__name__], order=80, has_marks=False)

@@ -1,8 +1,9 @@
 """Read one folder per split, or a single folder, of images that name person and camera."""
 
+import sys
 from collections.abc import Sequence
 
-from reidray.data.layouts.layout import ReadOptions
+from reidray.data.layouts.layout import ReadOptions, register_layout
 from reidray.data.manifest import Manifest
 from reidray.data.reading.crop_lists import Crop, build_crop_manifest, read_named_crops
 from reidray.data.reading.file_names import parse_crop_name
@@ -68,3 +69,6 @@ def read(location: Location, options: ReadOptions) -> Manifest:
 
 def _name_people(names: Sequence[str]) -> bool:
     return any(not name.endswith("/") and parse_crop_name(name) for name in names)
+
+
+register_layout(sys.modules[__name__], order=60, has_marks=False)

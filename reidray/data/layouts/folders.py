@@ -1,10 +1,11 @@
 """Read one folder per person, at the top or below one folder per split."""
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
 
-from reidray.data.layouts.layout import ReadOptions
+from reidray.data.layouts.layout import ReadOptions, register_layout
 from reidray.data.manifest import Manifest
 from reidray.data.reading.ambiguous_folders import FolderImage, check_people
 from reidray.data.reading.crop_lists import Crop, build_crop_manifest
@@ -169,3 +170,6 @@ def _camera_of(image: FolderImage) -> str | None:
             return camera
     found = _CAMERA.search(stem(image.path))
     return found["id"] if found else None
+
+
+register_layout(sys.modules[__name__], order=90, has_marks=False)

@@ -1,10 +1,12 @@
-"""Define the interface of a layout, and the options with which it is read."""
+"""Define the interface of a layout, its registry, and the options with which it is read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from types import ModuleType
+from typing import Any, NamedTuple, Protocol
 
 from reidray.data.manifest import Manifest
+from reidray.registry import Registry
 from reidray.storage.location import Location
 
 
@@ -43,3 +45,41 @@ class Layout(Protocol):
 
     def read(self, location: Location, options: ReadOptions, /) -> Manifest:
         """Return the manifest of a folder of this layout."""
+
+
+class RegisteredLayout(NamedTuple):
+    """Hold a layout and its place among the others.
+
+    Attributes:
+        layout: the layout.
+        order: place in the order in which `auto` tries the layouts.
+        has_marks: whether names of its own mark the layout. Other data may resemble one without.
+    """
+
+    layout: Any
+    order: int
+    has_marks: bool
+
+
+LAYOUTS: Registry[RegisteredLayout] = Registry("layout", "reidray.data.layouts")
+"""The layouts by name."""
+
+
+def register_layout(
+    layout: Layout | ModuleType, *, order: int = 50, has_marks: bool = True
+) -> None:
+    """Register a layout under its `NAME`.
+
+    Args:
+        layout: an object, or a module, with the attributes and functions of `Layout`.
+        order: place in the order in which `auto` tries the layouts. Those that come with reidray
+            and have marks use 10 to 40, those without 60 to 90.
+        has_marks: whether names of its own mark the layout. Other data may resemble one without.
+    """
+    known: Any = layout
+    LAYOUTS.add(known.NAME, RegisteredLayout(known, order, has_marks), origin=type(layout))
+
+
+def layouts_in_order() -> list[RegisteredLayout]:
+    """Return all layouts in the order in which `auto` tries them."""
+    return sorted((LAYOUTS.get(name) for name in LAYOUTS), key=lambda each: each.order)

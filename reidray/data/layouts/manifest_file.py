@@ -1,6 +1,7 @@
 """Read a manifest file: a CSV or Parquet file with the columns of a manifest."""
 
 import io
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from reidray.data.ids import (
     number_camera_ids,
     number_person_ids,
 )
-from reidray.data.layouts.layout import ReadOptions
+from reidray.data.layouts.layout import ReadOptions, register_layout
 from reidray.data.manifest import Manifest, build_manifest, keep_existing
 from reidray.data.reading.columns import (
     missing_as_null,
@@ -252,3 +253,6 @@ def _check_codes(
             f"{file}, row {row + 1}: {name} is {codes[row].as_py()}, "
             f"expected a code from {least} to {most}"
         )
+
+
+register_layout(sys.modules[__name__], order=10)

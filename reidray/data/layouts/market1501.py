@@ -7,7 +7,7 @@ DukeMTMC-reID and CUHK03-NP have the folders of Market-1501. Junk is person -1, 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reidray.data.layouts.layout import ReadOptions
+from reidray.data.layouts.layout import ReadOptions, register_layout
 from reidray.data.manifest import Manifest
 from reidray.data.reading.crop_lists import build_crop_manifest, read_named_crops
 from reidray.storage.location import Location
@@ -63,3 +63,6 @@ QUT = NamedFolders(
     marks=frozenset({"Training", "Testing"}),
 )
 """The subset of Market-1501 of QUT's CAB420, with one query and one gallery image per person."""
+
+for _order, _layout in ((15, MARKET1501), (20, VERI), (25, QUT)):
+    register_layout(_layout, order=_order)

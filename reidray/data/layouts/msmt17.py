@@ -1,11 +1,12 @@
 """Read MSMT17 (Wei et al. 2018): images in train/ and test/, and files that list them."""
 
 import posixpath
+import sys
 from collections import Counter
 from collections.abc import Sequence
 
 from reidray.data.ids import parse_id_number
-from reidray.data.layouts.layout import ReadOptions
+from reidray.data.layouts.layout import ReadOptions, register_layout
 from reidray.data.manifest import Manifest, keep_existing
 from reidray.data.reading.crop_lists import Crop, build_crop_manifest
 from reidray.data.reading.image_folders import describe_skipped, find_images
@@ -88,3 +89,6 @@ def _read_list(location: Location, name: str, folder: str, split: str) -> list[C
             )
         crops.append(Crop(f"{folder}/{path}", split, number + 1, fields[2]))
     return crops
+
+
+register_layout(sys.modules[__name__], order=30)

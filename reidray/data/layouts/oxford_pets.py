@@ -1,10 +1,11 @@
 """Read Oxford-IIIT Pets (Parkhi et al. 2012): a breed and a mask of the animal per image."""
 
 import re
+import sys
 from collections.abc import Sequence
 
 from reidray.data.ids import parse_id_number
-from reidray.data.layouts.layout import ReadOptions
+from reidray.data.layouts.layout import ReadOptions, register_layout
 from reidray.data.manifest import Manifest, build_manifest
 from reidray.data.reading.image_folders import describe_skipped, find_images, list_images
 from reidray.errors import UserError
@@ -101,3 +102,6 @@ def _number_classes(rows: list[tuple[str, int, str]]) -> tuple[dict[int, int], t
 
 def _stem(path: str) -> str:
     return path.rpartition("/")[2].rpartition(".")[0]
+
+
+register_layout(sys.modules[__name__], order=35)

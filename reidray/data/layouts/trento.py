@@ -1,9 +1,10 @@
 """Read the layout of the Trento course: train names people, test and queries do not."""
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 
-from reidray.data.layouts.layout import ReadOptions
+from reidray.data.layouts.layout import ReadOptions, register_layout
 from reidray.data.manifest import Manifest
 from reidray.data.reading.crop_lists import Crop, build_crop_manifest, read_named_crops
 from reidray.data.reading.folder_names import folder_names, is_no_person, is_split_name
@@ -45,3 +46,6 @@ def read(location: Location, options: ReadOptions) -> Manifest:
     if skipped:
         notes.append(f"test, queries: {describe_skipped(skipped)}")
     return build_crop_manifest(location, crops, NAME, notes, strict=options.strict)
+
+
+register_layout(sys.modules[__name__], order=70, has_marks=False)

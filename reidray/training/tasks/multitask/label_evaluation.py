@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reidray.config import MultitaskLossConfig
+from reidray.data.augmentations import image_tensor
 from reidray.data.crop_labels import CropLabels
 from reidray.data.images.crops import CropReader, Indices
-from reidray.data.images.transforms import image_tensor
 from reidray.losses import attribute_loss
 from reidray.metrics.attribute_metrics import attribute_accuracy
 from reidray.metrics.classification import (

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from reidray.config import TrainMultitaskConfig
+from reidray.data.augmentations import augment, augment_masks, image_tensor, plan_augmentation
 from reidray.data.crop_labels import CropLabels
 from reidray.data.images.crops import CropReader
-from reidray.data.images.transforms import augment, augment_masks, image_tensor, plan_augmentation
 from reidray.data.sampling import shuffled_batches
 from reidray.losses import LossSizes, Targets, attach_losses, loss_modules
 from reidray.metrics.attribute_metrics import majority_labels

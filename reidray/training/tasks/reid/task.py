@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reidray.config import TrainReidConfig
+from reidray.data.augmentations import augment, image_tensor, plan_augmentation
 from reidray.data.crop_labels import CropLabels
 from reidray.data.images.crops import CropReader
-from reidray.data.images.transforms import augment, image_tensor, plan_augmentation
 from reidray.data.sampling import identity_batches
 from reidray.errors import UserError
 from reidray.losses import LossSizes, Targets, attach_losses, loss_modules

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +7,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as reference
 
 from reidray.config import AugmentConfig
-from reidray.data.images.transforms import AugmentPlan, augment, augment_masks, plan_augmentation
+from reidray.data.augmentations import AugmentPlan, augment, augment_masks, plan_augmentation
 
 NONE = AugmentConfig(flip=0, shift=0)
 
@@ -27,12 +25,12 @@ def still(count, **changes):
         "shift": torch.zeros(count, 2),
         "brightness": torch.ones(count),
         "contrast": torch.ones(count),
-        "erase": torch.zeros(count, 4),
-        "window": torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(count, 1),
+        "erasing": torch.zeros(count, 4),
+        "crop": torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(count, 1),
         "saturation": torch.ones(count),
         "hue": torch.zeros(count),
     }
-    return AugmentPlan(**(plan | changes))
+    return AugmentPlan(plan | changes)
 
 
 def test_nothing_asked_for_changes_nothing():
@@ -137,7 +135,7 @@ def test_brightness_gives_torchvision_s_pixels():
 
 def test_a_window_fills_the_crop_again():
     images = crops(1, 32, 16)
-    plan = still(1, window=torch.tensor([[0.25, 0.5, 0.5, 0.25]]))
+    plan = still(1, crop=torch.tensor([[0.25, 0.5, 0.5, 0.25]]))
     expected = reference.resized_crop(
         images.float(), 8, 8, 16, 4, [32, 16], v2.InterpolationMode.BILINEAR, antialias=False
     )
@@ -157,7 +155,9 @@ def test_a_window_is_cut_out_of_the_moved_crop(move, place, sides):
     ramp = torch.stack([8 * rows, 6 * columns, torch.full_like(rows, 255)])[None].byte()
     (top, left), (tall, wide) = [p * (1 - s) for p, s in zip(place, sides, strict=True)], sides
     plan = planned(move, 24, 40)
-    cut = augment(ramp, replace(plan, window=torch.tensor([[top, left, tall, wide]])), fill=0)
+    cut = augment(
+        ramp, AugmentPlan(plan | {"crop": torch.tensor([[top, left, tall, wide]])}), fill=0
+    )
     window = torch.tensor([[[wide, 0, 2 * left + wide - 1], [0, tall, 2 * top + tall - 1]]])
     grid = functional.affine_grid(window, [1, 3, 24, 40], align_corners=False)
     expected = functional.grid_sample(augment(ramp, plan, fill=0), grid, align_corners=False)
@@ -203,7 +203,7 @@ def test_colours_one_after_the_other_give_torchvision_s_pixels():
 
 def test_erasing_fills_a_rectangle_and_leaves_the_rest():
     images = crops(1, 20, 10)
-    result = augment(images, still(1, erase=torch.tensor([[0.5, 0.2, 0.25, 0.4]])), fill=3)
+    result = augment(images, still(1, erasing=torch.tensor([[0.5, 0.2, 0.25, 0.4]])), fill=3)
     assert (result[0, :, 10:15, 2:6] == 3).all()
     result[0, :, 10:15, 2:6] = images[0, :, 10:15, 2:6].float()
     assert torch.equal(result, images.float())
@@ -222,19 +222,19 @@ def test_a_share_of_a_batch_is_augmented_as_within_the_whole():
 
 def test_what_is_asked_for_beside_changes_no_draw():
     some = AugmentConfig(rotation=5, shift=0.2, contrast=0.1, erasing=0.5)
-    more = replace(some, crop=0.3, saturation=0.4, hue=0.1)
+    more = some.replace(crop=0.3, saturation=0.4, hue=0.1)
     first, second = (plan_augmentation(c, 8, seed=3, epoch=1, step=5) for c in (some, more))
-    for name in ("flip", "rotation", "shear", "zoom", "shift", "brightness", "contrast", "erase"):
-        assert torch.equal(getattr(first, name), getattr(second, name))
+    for name in ("flip", "rotation", "shear", "zoom", "shift", "brightness", "contrast", "erasing"):
+        assert torch.equal(first[name], second[name])
     # What this seed drew before there were crop, saturation and hue.
-    assert first.rotation[:2].tolist() == pytest.approx([0.04446857, -0.08498056])
-    assert first.contrast[:2].tolist() == pytest.approx([1.03277719, 0.99634528])
-    assert first.erase[0].tolist() == pytest.approx([0.15839958, 0.53276116, 0, 0.39541057])
+    assert first["rotation"][:2].tolist() == pytest.approx([0.04446857, -0.08498056])
+    assert first["contrast"][:2].tolist() == pytest.approx([1.03277719, 0.99634528])
+    assert first["erasing"][0].tolist() == pytest.approx([0.15839958, 0.53276116, 0, 0.39541057])
 
 
 def test_windows_lie_in_the_crop_and_keep_the_share_that_is_asked_for():
     plan = plan_augmentation(AugmentConfig(crop=0.4), 500, seed=0, epoch=0, step=0)
-    top, left, height, width = plan.window.unbind(dim=1)
+    top, left, height, width = plan["crop"].unbind(dim=1)
     for start, side in ((top, height), (left, width)):
         assert 0.6 <= side.min() < 0.62
         assert 0.98 < side.max() <= 1
@@ -247,5 +247,9 @@ def test_windows_lie_in_the_crop_and_keep_the_share_that_is_asked_for():
 def test_the_next_step_draws_other_parameters():
     config = AugmentConfig(shift=0.3)
     first = plan_augmentation(config, 8, seed=3, epoch=1, step=5)
-    assert torch.equal(first.shift, plan_augmentation(config, 8, seed=3, epoch=1, step=5).shift)
-    assert not torch.equal(first.shift, plan_augmentation(config, 8, seed=3, epoch=1, step=6).shift)
+    assert torch.equal(
+        first["shift"], plan_augmentation(config, 8, seed=3, epoch=1, step=5)["shift"]
+    )
+    assert not torch.equal(
+        first["shift"], plan_augmentation(config, 8, seed=3, epoch=1, step=6)["shift"]
+    )

@@ -1,0 +1,81 @@
+"""Augmentation of whole batches, on the device of the network.
+
+The random numbers of a global batch come from (seed, epoch, step) on the CPU, and each worker takes
+its own rows of them, so that a crop is augmented alike for any number of workers.
+"""
+
+from zlib import crc32
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reidray.config import AugmentConfig
+from reidray.data.augmentations.augmentation import AUGMENTATIONS, AugmentPlan
+from reidray.data.augmentations.geometry import move
+
+
+def image_tensor(crops: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Return decoded crops, (B, H, W, 3) uint8, on a device as (B, 3, H, W)."""
+    return torch.from_numpy(crops).to(device).permute(0, 3, 1, 2)
+
+
+def plan_augmentation(
+    config: AugmentConfig, count: int, *, seed: int, epoch: int, step: int
+) -> AugmentPlan:
+    """Draw the parameters for a global batch of `count` crops.
+
+    The built-in augmentations draw one after the other from the same random numbers, in the order
+    of their registration. Any other draws from random numbers of its own, which depend on its name,
+    so that it changes no other draw.
+    """
+    plan = AugmentPlan()
+    shared = _random(seed, epoch, step)
+    for name, options in config.parts.items():
+        augmentation = AUGMENTATIONS.get(name)
+        if augmentation.shares_draws:
+            plan[name] = augmentation.draw(options, count, shared)
+        elif next(iter(vars(options).values())):
+            own = _random(seed, epoch, step, crc32(name.encode()))
+            plan[name] = augmentation.draw(options, count, own)
+    return plan
+
+
+def augment(crops: Tensor, plan: AugmentPlan, *, fill: float) -> Tensor:
+    """Apply a plan to a batch of crops; they are resampled bilinear.
+
+    Mirroring, shifting and erasing copy pixels, which is as much faster as memory is.
+
+    Args:
+        crops: (B, 3, H, W) uint8, fastest where the channels come last in memory.
+        plan: parameters of these B crops, on any device.
+        fill: value in 0..255 of what comes in from outside and of what is erased.
+
+    Returns:
+        (B, 3, H, W) float32 in 0..255, the channels last in memory.
+    """
+    images = move(crops, plan, fill, "bilinear")
+    for name in sorted(plan, key=lambda each: AUGMENTATIONS.get(each).order):
+        images = AUGMENTATIONS.get(name).apply(images, plan[name], fill)
+    return images
+
+
+def augment_masks(masks: Tensor, plan: AugmentPlan) -> Tensor:
+    """Move masks as a plan moves their crops; they are resampled to the nearest pixel.
+
+    Args:
+        masks: (B, H, W) uint8.
+        plan: parameters of these B masks, on any device.
+
+    Returns:
+        (B, H, W) uint8.
+    """
+    moved = move(masks[:, None], plan, 0, "nearest")
+    return moved[:, 0].to(torch.uint8)
+
+
+def _random(*numbers: int) -> torch.Generator:
+    """Return a generator of random numbers that depend on some numbers alone."""
+    state = np.random.SeedSequence(numbers).generate_state(1)
+    return torch.Generator().manual_seed(int(state[0]))

@@ -1,0 +1,126 @@
+"""Augmentations of colours, in the order contrast, brightness, saturation and hue."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from reidray.config.sections.augmentation_options import (
+    BrightnessOptions,
+    ContrastOptions,
+    HueOptions,
+    SaturationOptions,
+)
+from reidray.data.augmentations.augmentation import Augmentation, register_augmentation, uniform
+
+LUMA = (0.2989, 0.587, 0.114)
+"""How bright red, green and blue are to the eye (ITU-R BT.601), as torchvision rounds it."""
+
+
+@register_augmentation("brightness")
+class Brightness(Augmentation):
+    """Change the brightness: (B,) factors."""
+
+    order: ClassVar[int] = 20
+    shares_draws: ClassVar[bool] = True
+
+    @staticmethod
+    def draw(options: BrightnessOptions, count: int, random: torch.Generator) -> Tensor:
+        """Draw the parameters."""
+        return 1 + uniform(options.share, count, random)
+
+    @staticmethod
+    def apply(images: Tensor, parameters: Tensor, fill: float) -> Tensor:  # noqa: ARG004
+        """Return the images with other colours."""
+        if not bool((parameters != 1).any()):
+            return images
+        factor = parameters.to(images.device).view(-1, 1, 1, 1)
+        return (images * factor).clamp(0, 255)
+
+
+@register_augmentation("contrast")
+class Contrast(Augmentation):
+    """Change the contrast: (B,) factors."""
+
+    order: ClassVar[int] = 10
+    shares_draws: ClassVar[bool] = True
+
+    @staticmethod
+    def draw(options: ContrastOptions, count: int, random: torch.Generator) -> Tensor:
+        """Draw the parameters."""
+        return 1 + uniform(options.share, count, random)
+
+    @staticmethod
+    def apply(images: Tensor, parameters: Tensor, fill: float) -> Tensor:  # noqa: ARG004
+        """Return the images with other colours."""
+        if not bool((parameters != 1).any()):
+            return images
+        return _blend(images, _luma(images).mean(dim=(2, 3), keepdim=True), parameters)
+
+
+@register_augmentation("saturation")
+class Saturation(Augmentation):
+    """Change the saturation: (B,) factors; 0 leaves grey."""
+
+    order: ClassVar[int] = 30
+    shares_draws: ClassVar[bool] = True
+
+    @staticmethod
+    def draw(options: SaturationOptions, count: int, random: torch.Generator) -> Tensor:
+        """Draw the parameters."""
+        return 1 + uniform(options.share, count, random)
+
+    @staticmethod
+    def apply(images: Tensor, parameters: Tensor, fill: float) -> Tensor:  # noqa: ARG004
+        """Return the images with other colours."""
+        return (
+            _blend(images, _luma(images), parameters) if bool((parameters != 1).any()) else images
+        )
+
+
+@register_augmentation("hue")
+class Hue(Augmentation):
+    """Turn the hue: (B,) shares of the colour circle, from red to green to blue."""
+
+    order: ClassVar[int] = 40
+    shares_draws: ClassVar[bool] = True
+
+    @staticmethod
+    def draw(options: HueOptions, count: int, random: torch.Generator) -> Tensor:
+        """Draw the parameters."""
+        return uniform(options.share, count, random)
+
+    @staticmethod
+    def apply(images: Tensor, parameters: Tensor, fill: float) -> Tensor:  # noqa: ARG004
+        """Return the images with other colours."""
+        return _turn_hue(images, parameters) if bool(parameters.any()) else images
+
+
+def _luma(images: Tensor) -> Tensor:
+    """Return the luminance of each pixel, (B, 1, H, W)."""
+    red, green, blue = (weight * images[:, c : c + 1] for c, weight in enumerate(LUMA))
+    return red + green + blue
+
+
+def _blend(images: Tensor, others: Tensor, factor: Tensor) -> Tensor:
+    """Return `factor * images + (1 - factor) * others`; a factor of 1 changes no bit."""
+    factor = factor.to(images.device).view(-1, 1, 1, 1)
+    return (images * factor + others * (1 - factor)).clamp(0, 255)
+
+
+def _turn_hue(images: Tensor, turn: Tensor) -> Tensor:
+    """Turn the hue of (B, 3, H, W), in the HSV model (Smith 1978), by (B,) shares of the circle."""
+    red, green, blue = images.unbind(dim=1)
+    value, chroma = images.amax(dim=1), images.amax(dim=1) - images.amin(dim=1)
+    spread = chroma.clamp(min=1e-9)
+    sextant = torch.where(
+        value == red,
+        (green - blue) / spread,
+        torch.where(value == green, 2 + (blue - red) / spread, 4 + (red - green) / spread),
+    )
+    sextant = sextant + 6 * turn.to(images.device).view(-1, 1, 1)
+    channels = []
+    for offset in (5, 3, 1):
+        place = (sextant + offset) % 6
+        channels.append(value - chroma * torch.minimum(place, 4 - place).clamp(0, 1))
+    return torch.stack(channels, dim=-1).permute(0, 3, 1, 2)

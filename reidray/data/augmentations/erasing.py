@@ -1,0 +1,41 @@
+"""Random erasing (Zhong et al. 2020)."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from reidray.config.sections.augmentation_options import ErasingOptions
+from reidray.data.augmentations.augmentation import Augmentation, register_augmentation
+
+
+@register_augmentation("erasing")
+class Erasing(Augmentation):
+    """Erase rectangles: (B, 4) top, left, height and width as shares; height 0 erases nothing."""
+
+    order: ClassVar[int] = 90
+    shares_draws: ClassVar[bool] = True
+
+    @staticmethod
+    def draw(options: ErasingOptions, count: int, random: torch.Generator) -> Tensor:
+        """Draw rectangles of 2 to 30 % of the area, with sides in a ratio of 0.3 to 3.3."""
+        happens, area, ratio, top, left = torch.rand(5, count, generator=random)
+        area = 0.02 + area * 0.28
+        ratio = torch.exp((ratio * 2 - 1) * 1.2)
+        height = (area * ratio).sqrt().clamp(max=1.0) * (happens < options.probability)
+        width = (area / ratio).sqrt().clamp(max=1.0)
+        return torch.stack([top * (1 - height), left * (1 - width), height, width], dim=1)
+
+    @staticmethod
+    def apply(images: Tensor, parameters: Tensor, fill: float) -> Tensor:
+        """Fill each crop's rectangle, in place: the pixels whose centres lie in it."""
+        height, width = images.shape[2:]
+        scale = torch.tensor([height, width, height, width])
+        sides = parameters.cpu() * scale
+        bounds = torch.cat([sides[:, :2], sides[:, :2] + sides[:, 2:]], dim=1) - 0.5
+        for image, (top, left, bottom, right) in zip(
+            images, bounds.ceil().int().tolist(), strict=True
+        ):
+            if bottom > top:
+                image[:, top:bottom, left:right] = fill
+        return images
