@@ -1,7 +1,7 @@
-"""The demo set: drawn pedestrians before drawn cameras, with a known truth.
+"""Generate the demo set: drawn pedestrians in front of drawn cameras, with a known ground truth.
 
-`people` says who there is, `scene` where the cameras hang and what they see, `figure` draws a
-person with a `pen`, `dataset` decides who walks past which camera and writes the files.
+`people` generates the people, `scene` the cameras and their surroundings, `figure` draws a person
+with a `pen`, and `dataset` plans which camera sees whom and writes the files.
 """
 
 from reidray.demo.dataset import check_demo_folder, generate_demo_set

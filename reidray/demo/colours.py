@@ -1,4 +1,4 @@
-"""The colours things are painted in."""
+"""Define the colours of the drawings, and vary them."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ PALETTE: dict[str, Colour] = {
     "green": (52, 144, 70),
     "brown": (120, 76, 44),
 }
-"""What the schema's colour names look like; every shade in the set is near one of them."""
+"""The RGB value of each colour of the attributes; all shades in the set are near one of them."""
 
 assert set(PALETTE) == {*UPPER_COLOURS, *LOWER_COLOURS}
 
@@ -26,24 +26,24 @@ _BRIGHT = ("red", "yellow", "blue", "green")
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """The colour made darker (factor below 1) or lighter."""
+    """Make a colour darker (factor below 1) or lighter."""
     red, green, blue = (min(255, round(channel * factor)) for channel in colour)
     return red, green, blue
 
 
 def vary(rng: np.random.Generator, colour: Colour, spread: float = 8.0) -> Colour:
-    """A shade near the colour: brighter or darker, and a little off in hue."""
+    """Draw a shade near a colour, which differs in brightness and slightly in hue."""
     moved = np.array(colour) * rng.uniform(0.93, 1.07) + rng.uniform(-spread, spread, 3)
     red, green, blue = np.clip(moved, 0, 255).round().astype(int).tolist()
     return red, green, blue
 
 
 def several(rng: np.random.Generator, count: int) -> tuple[Colour, ...]:
-    """Different bright colours, for what is multicoloured."""
+    """Draw different bright colours, for multicoloured clothes."""
     names = rng.choice(_BRIGHT, count, replace=False)
     return tuple(vary(rng, PALETTE[name]) for name in names)
 
 
 def tint(colour: Colour) -> Colour:
-    """The same colour visibly darker, or lighter where it is dark: a pattern tone in tone."""
+    """Make a colour visibly darker, or lighter if it is dark, for a pattern on it."""
     return shade(colour, 0.66) if sum(colour) > 240 else shade(colour, 2.2)

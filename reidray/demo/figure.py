@@ -1,4 +1,4 @@
-"""One person drawn from the feet to the hat."""
+"""Draw a person from the feet to the hat."""
 
 from reidray.demo.colours import Colour, shade
 from reidray.demo.pen import Pen
@@ -6,13 +6,13 @@ from reidray.demo.people import Person
 from reidray.demo.skeleton import Limb, Pose, Skeleton, pose_skeleton
 
 _FAR = 0.78
-"""How much darker the limb on the far side of the body is."""
+"""Factor by which the limb on the far side of the body is darker."""
 
 _CUFF: Colour = (234, 230, 218)
 
 
 def draw_person(pen: Pen, person: Person, pose: Pose) -> None:
-    """Draws the person with the pen, everything farther from the camera first."""
+    """Draw a person with a pen, from the parts far from the camera to the near ones."""
     body = pose_skeleton(person.build, pose)
     near = 1 if person.carries_right == (pose.view != "back") else 0
     side = pose.view == "side"
@@ -76,7 +76,7 @@ def _draw_lower_body(pen: Pen, person: Person, body: Skeleton, pose: Pose) -> No
 def _draw_trouser_leg(
     pen: Pen, colours: tuple[Colour, ...], leg: Limb, length: float, light: float
 ) -> None:
-    """A trouser leg; a multicoloured one is drawn from the hem up, piece over piece."""
+    """Draw a trouser leg; a multicoloured one is drawn from the hem up, piece over piece."""
     pieces = 1 if len(colours) == 1 else max(2, round(length * 7))
     for piece in range(pieces, 0, -1):
         covered = leg.until(length * piece / pieces)
@@ -126,7 +126,7 @@ def _draw_backpack_straps(pen: Pen, person: Person, body: Skeleton) -> None:
 
 
 def _draw_bag(pen: Pen, person: Person, body: Skeleton, side: int) -> None:
-    """A bag at the hip, its strap across the body; `side` is 0 for a person seen from the side."""
+    """Draw a bag at the hip with its strap; `side` is 0 for a person seen from the side."""
     colour = person.bag_colour
     shoulder, hip = body.trunk[0], body.trunk[-1]
     x = side * (hip.right + 0.02) if side else -0.01
@@ -151,7 +151,7 @@ def _draw_walking_stick(pen: Pen, arm: Limb) -> None:
 
 
 def _draw_long_hair(pen: Pen, person: Person, body: Skeleton, pose: Pose) -> None:
-    """The hair behind the head and over the shoulders, seen from the front or the side."""
+    """Draw the hair behind the head and over the shoulders, from the front or the side."""
     x, y = body.head
     head = person.build.head
     low = body.trunk[1].y - 0.1

@@ -1,4 +1,4 @@
-"""A pen that draws in a person's own measure instead of in pixels."""
+"""Draw shapes in units of the height of a person instead of pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Slice:
-    """A silhouette's left and right edge at the height `y`."""
+    """Hold the left and right edge of a silhouette at the height `y`."""
 
     y: float
     left: float
@@ -23,13 +23,13 @@ class Slice:
 
 @dataclass(frozen=True)
 class Pen:
-    """Draws in units of the figure's height: x to the right of the feet, y upwards from them.
+    """Draw shapes of a figure in units of its height: x to the right of the feet, y upwards.
 
     Attributes:
-        draw: what to draw on.
+        draw: the canvas.
         foot: the pixel (x, y) of the ground between the feet.
-        height: of the figure in pixels.
-        mirrored: x runs to the left.
+        height: the height of the figure in pixels.
+        mirrored: whether x points to the left.
     """
 
     draw: ImageDraw.ImageDraw
@@ -45,29 +45,29 @@ class Pen:
         )
 
     def polygon(self, points: Sequence[Point], colour: Colour) -> None:
-        """A filled polygon."""
+        """Draw a filled polygon."""
         self.draw.polygon([self._pixel(point) for point in points], fill=colour)
 
     def line(self, points: Sequence[Point], width: float, colour: Colour) -> None:
-        """A line through the points, such as a strap."""
+        """Draw a line through the points, such as a strap."""
         pixels = [self._pixel(point) for point in points]
         self.draw.line(pixels, fill=colour, width=max(1, round(width * self.height)), joint="curve")
 
     def oval(self, centre: Point, across: float, up: float, colour: Colour) -> None:
-        """A filled ellipse with the half axes `across` and `up`."""
+        """Draw a filled ellipse with the half axes `across` and `up`."""
         x, y = self._pixel(centre)
         across, up = across * self.height, up * self.height
         self.draw.ellipse((x - across, y - up, x + across, y + up), fill=colour)
 
     def box(self, centre: Point, across: float, up: float, colour: Colour) -> None:
-        """A filled rectangle with round corners and the half sides `across` and `up`."""
+        """Draw a filled rectangle with round corners and the half sides `across` and `up`."""
         x, y = self._pixel(centre)
         across, up = across * self.height, up * self.height
         corner = 0.5 * min(across, up)
         self.draw.rounded_rectangle((x - across, y - up, x + across, y + up), corner, fill=colour)
 
     def limb(self, joints: Sequence[Point], widths: Sequence[float], colour: Colour) -> None:
-        """An arm, a leg or what covers it: tapering from joint to joint, round at each."""
+        """Draw an arm, a leg or its garment, tapered between the joints and round at each."""
         for joint, width in zip(joints, widths, strict=True):
             self.oval(joint, width, width, colour)
         for (a, b), (wide, narrow) in zip(pairwise(joints), pairwise(widths), strict=True):
@@ -85,7 +85,7 @@ class Pen:
             )
 
     def band(self, outline: Sequence[Slice], top: float, bottom: float, colour: Colour) -> None:
-        """The part of a silhouette between two heights; its slices run from top to bottom."""
+        """Draw the part of a silhouette between two heights; its slices run from top to bottom."""
         ys = [s.y for s in reversed(outline)]
         levels = [top, *(s.y for s in outline if bottom < s.y < top), bottom]
         left = np.interp(levels, ys, [s.left for s in reversed(outline)])
@@ -94,7 +94,7 @@ class Pen:
         self.polygon([(float(x), float(y)) for x, y in points], colour)
 
     def stripes(self, outline: Sequence[Slice], colours: Sequence[Colour], each: float) -> None:
-        """The whole silhouette, in one colour or in stripes of the height `each`."""
+        """Draw the whole silhouette, in one colour or in stripes of the height `each`."""
         top, bottom = outline[0].y, outline[-1].y
         if len(colours) == 1:
             self.band(outline, top, bottom, colours[0])

@@ -1,4 +1,4 @@
-"""Who walks through the demo set: attributes anyone can name, and traits that are one's own."""
+"""Generate the people of the demo set: annotated attributes and individual traits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,11 +48,17 @@ HATS = ("cap", "beanie", "brim")
 
 @dataclass(frozen=True)
 class Build:
-    """A body's proportions, as shares of its height; the widths are half widths.
+    """Hold the proportions of a body, as shares of its height. Widths are half widths.
 
     Attributes:
-        height: of the person, as a share of a tall adult's.
-        stoop: how far the head comes forward and down.
+        height: the height of the person, as a share of that of a tall adult.
+        head: the height of the head.
+        legs: the length of the legs.
+        shoulders: the width of the shoulders.
+        waist: the width of the waist.
+        hips: the width of the hips.
+        depth: the width of the trunk from the side.
+        stoop: the distance by which the head is forward and down.
     """
 
     height: float
@@ -67,14 +73,25 @@ class Build:
 
 @dataclass(frozen=True)
 class Person:
-    """One drawn person: the annotated attributes and what only this person looks like.
+    """Hold a person to draw: the annotated attributes and the individual look.
 
     Attributes:
-        attributes: the codes of `PEDESTRIAN_SCHEMA`.
-        upper, lower: the garment's colour, or the stripes of a multicoloured one.
-        pattern: one of `PATTERNS`, on the chest and the back, in `pattern_colour`.
-        hat: one of `HATS`, for those who wear one.
-        carries_right: the hand and hip that the bags hang on.
+        attributes: the label of each attribute of `PEDESTRIAN_SCHEMA`.
+        build: the proportions of the body.
+        skin: the colour of the skin.
+        hair: the colour of the hair.
+        upper: the colours of the upper garment; several are stripes.
+        lower: the colours of the lower garment; several are stripes.
+        shoes: the colour of the shoes.
+        pattern: one of `PATTERNS`, on chest and back.
+        pattern_colour: the colour of the pattern.
+        hat: one of `HATS`, for people with a hat.
+        hat_colour: the colour of the hat.
+        backpack_colour: the colour of the backpack.
+        bag_colour: the colour of the bag.
+        handbag_colour: the colour of the handbag.
+        carries_right: whether bags hang on the right hand and hip.
+        walking_stick: whether the person has a walking stick.
     """
 
     attributes: Mapping[str, int]
@@ -95,12 +112,12 @@ class Person:
     walking_stick: bool
 
     def value(self, name: str) -> str:
-        """The attribute's value by its name: `person.value("sleeve") == "short"`."""
+        """Return the value of an attribute, such as `short` of `sleeve`."""
         return _VALUES[name][self.attributes[name]]
 
 
 def generate_people(rng: np.random.Generator, count: int) -> list[Person]:
-    """A crowd in which every value occurs as often as its frequency says, to within one person."""
+    """Generate people among whom each value has its frequency, to within one person."""
     genders = _deal(rng, _FREQUENCIES["gender"], count)
     dealt: dict[str, list[str]] = {"gender": genders}
     for name, frequencies in _FREQUENCIES.items():
@@ -119,7 +136,7 @@ def generate_people(rng: np.random.Generator, count: int) -> list[Person]:
 
 
 def _deal(rng: np.random.Generator, frequencies: Frequencies, count: int) -> list[str]:
-    """Values for `count` people in the given proportions, shuffled: a deck, not `count` dice."""
+    """Return shuffled values for `count` people, in exact proportions instead of random ones."""
     bounds = np.cumsum(list(frequencies.values()))
     places = (np.arange(count) + rng.random()) / max(count, 1) * bounds[-1]
     picks = np.searchsorted(bounds[:-1], places, side="right")

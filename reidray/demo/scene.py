@@ -1,4 +1,4 @@
-"""Where the cameras hang: each one's surroundings, light and optics."""
+"""Generate cameras, with their surroundings, light and optics, and render crops."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,32 +13,32 @@ from reidray.demo.people import Person
 from reidray.demo.skeleton import VIEWS, Pose
 
 WIDTH, HEIGHT = 64, 128
-"""A crop's size in pixels."""
+"""Size of a crop in pixels."""
 
 _FINE = 2
-"""Everything is drawn this many times larger and averaged down."""
+"""Factor by which everything is drawn larger before it is reduced."""
 
 _WIDE, _TALL = 900, 320
-"""A camera's whole surroundings in fine pixels; a crop's background is a window of it."""
+"""Size of the surroundings of a camera in fine pixels; the background of a crop is a window."""
 
 _HAZE: Colour = (150, 152, 154)
-"""What the distance fades into, so that people stand out from it."""
+"""Colour into which the background fades, so that people stand out."""
 
 _GROUND = 0.45
-"""Where the ground begins, as a share of the surroundings' height."""
+"""Height at which the ground begins, as a share of the height of the surroundings."""
 
 
 @dataclass(frozen=True)
 class Camera:
-    """What a camera looks at and how it renders it.
+    """Hold the surroundings and the optics of a camera.
 
     Attributes:
         surroundings: the scene without people, in fine pixels.
-        light: the factor on red, green and blue.
-        blur: the radius of its blur, in pixels of the crop.
-        noise: the deviation of its noise, of 255.
-        zoom: how large it shows people.
-        views: how often it sees people from each of `VIEWS`.
+        light: the factors on red, green and blue.
+        blur: the radius of the blur in pixels of a crop.
+        noise: the standard deviation of the noise in levels of 255.
+        zoom: the height of a tall adult as a share of the crop.
+        views: the probability of each of `VIEWS`.
     """
 
     surroundings: Image.Image
@@ -50,7 +50,7 @@ class Camera:
 
 
 def place_cameras(rng: np.random.Generator, count: int) -> list[Camera]:
-    """Cameras before different scenes, from the darkest light to the brightest in random order."""
+    """Generate cameras with different scenes and brightness levels, in random order."""
     brightness = rng.permutation(np.linspace(0.88, 1.08, count))
     return [
         Camera(
@@ -66,12 +66,12 @@ def place_cameras(rng: np.random.Generator, count: int) -> list[Camera]:
 
 
 def render_crop(camera: Camera, person: Person, rng: np.random.Generator) -> Image.Image:
-    """One picture of the person as a detector cut it from the camera's: (HEIGHT, WIDTH) RGB."""
+    """Render a crop of a person as a detector would cut it: an RGB image of WIDTH x HEIGHT."""
     wide, tall = WIDTH * _FINE, HEIGHT * _FINE
     left = int(rng.integers(0, _WIDE - wide))
     top = int(rng.integers(0, _TALL - tall))
-    picture = camera.surroundings.crop((left, top, left + wide, top + tall))
-    draw = ImageDraw.Draw(picture)
+    image = camera.surroundings.crop((left, top, left + wide, top + tall))
+    draw = ImageDraw.Draw(image)
     pose = Pose(VIEWS[rng.choice(len(VIEWS), p=camera.views)], rng.uniform(-1, 1))
     pen = Pen(
         draw=draw,
@@ -82,12 +82,12 @@ def render_crop(camera: Camera, person: Person, rng: np.random.Generator) -> Ima
     draw_person(pen, person, pose)
     if rng.random() < 0.12:
         _draw_obstacle(draw, rng)
-    return _expose(picture.reduce(_FINE), camera, rng)
+    return _expose(image.reduce(_FINE), camera, rng)
 
 
-def _expose(picture: Image.Image, camera: Camera, rng: np.random.Generator) -> Image.Image:
-    """The picture in the camera's light, with its blur and noise."""
-    blurred = picture.filter(ImageFilter.GaussianBlur(camera.blur * rng.uniform(0.6, 1.4)))
+def _expose(image: Image.Image, camera: Camera, rng: np.random.Generator) -> Image.Image:
+    """Apply the light, the blur and the noise of a camera to an image."""
+    blurred = image.filter(ImageFilter.GaussianBlur(camera.blur * rng.uniform(0.6, 1.4)))
     light = np.array(camera.light, np.float32) * np.float32(rng.uniform(0.95, 1.05))
     noise = rng.standard_normal((HEIGHT, WIDTH, 3), np.float32) * camera.noise
     pixels = np.asarray(blurred, np.float32) * light + noise
@@ -95,7 +95,7 @@ def _expose(picture: Image.Image, camera: Camera, rng: np.random.Generator) -> I
 
 
 def _draw_obstacle(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
-    """Something between the camera and the person: a post, a bush or a parked bicycle's wheel."""
+    """Draw an obstacle in front of the person: a post, a bush or the wheel of a bicycle."""
     wide, tall = WIDTH * _FINE, HEIGHT * _FINE
     kind = rng.integers(3)
     x = float(rng.uniform(0, wide))
@@ -117,14 +117,14 @@ Scene = Callable[[ImageDraw.ImageDraw, np.random.Generator, int], None]
 
 
 def _paint_surroundings(rng: np.random.Generator, scene: Scene) -> Image.Image:
-    picture = Image.new("RGB", (_WIDE, _TALL))
-    scene(ImageDraw.Draw(picture), rng, round(_TALL * _GROUND))
-    far = picture.filter(ImageFilter.GaussianBlur(_FINE))
+    image = Image.new("RGB", (_WIDE, _TALL))
+    scene(ImageDraw.Draw(image), rng, round(_TALL * _GROUND))
+    far = image.filter(ImageFilter.GaussianBlur(_FINE))
     return Image.blend(far, Image.new("RGB", far.size, _HAZE), 0.5)
 
 
 def _paint_square(draw: ImageDraw.ImageDraw, rng: np.random.Generator, ground: int) -> None:
-    """House fronts with windows before a paved square."""
+    """Paint house fronts with windows behind a paved square."""
     _fill(draw, 0, ground, vary(rng, (204, 180, 150)))
     for x in range(10, _WIDE, 62):
         for y in range(8, ground - 30, 66):
@@ -141,7 +141,7 @@ def _paint_square(draw: ImageDraw.ImageDraw, rng: np.random.Generator, ground: i
 
 
 def _paint_park(draw: ImageDraw.ImageDraw, rng: np.random.Generator, ground: int) -> None:
-    """Trees and bushes behind a lawn with a path."""
+    """Paint trees and bushes behind a lawn with a path."""
     _fill(draw, 0, ground, vary(rng, (150, 190, 214)))
     for left in range(0, _WIDE, 46):
         trunk = left + int(rng.integers(-10, 10))
@@ -161,7 +161,7 @@ def _paint_park(draw: ImageDraw.ImageDraw, rng: np.random.Generator, ground: int
 
 
 def _paint_street(draw: ImageDraw.ImageDraw, rng: np.random.Generator, ground: int) -> None:
-    """A brick wall with shop awnings, a kerb and the road with its white line."""
+    """Paint a brick wall with shop awnings, a kerb and the road with its white line."""
     brick = vary(rng, (150, 82, 64))
     _fill(draw, 0, ground, shade(brick, 0.72))
     for row, y in enumerate(range(0, ground, 12)):
@@ -181,7 +181,7 @@ def _paint_street(draw: ImageDraw.ImageDraw, rng: np.random.Generator, ground: i
 
 
 def _paint_station(draw: ImageDraw.ImageDraw, rng: np.random.Generator, ground: int) -> None:
-    """A tiled wall with posters and a platform with its yellow line."""
+    """Paint a tiled wall with posters and a platform with its yellow line."""
     tile = vary(rng, (92, 128, 140))
     _fill(draw, 0, ground, shade(tile, 0.8))
     for y in range(0, ground, 18):

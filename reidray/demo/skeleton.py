@@ -1,4 +1,4 @@
-"""Where a person's joints are while they walk past a camera."""
+"""Compute the joints and outlines of a person who walks past a camera."""
 
 import math
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ VIEWS = ("front", "back", "side")
 
 @dataclass(frozen=True)
 class Pose:
-    """How a person stands before the camera.
+    """Hold the pose of a person in front of the camera.
 
     Attributes:
-        view: one of `VIEWS`; a person seen from the side walks to the pen's right.
-        stride: the phase of the step, -1 to 1; 0 is both feet together.
+        view: one of `VIEWS`; a person seen from the side walks in the direction of x.
+        stride: the phase of the step, -1 to 1; at 0 both feet are together.
     """
 
     view: str
@@ -24,14 +24,14 @@ class Pose:
 
 @dataclass(frozen=True)
 class Limb:
-    """An arm (shoulder, elbow, hand) or a leg (hip, knee, foot)."""
+    """Hold the joints of an arm (shoulder, elbow, hand) or a leg (hip, knee, foot)."""
 
     top: Point
     middle: Point
     end: Point
 
     def until(self, share: float) -> tuple[Point, ...]:
-        """The limb's upper part, as far as a sleeve or a trouser leg of that length covers it."""
+        """Return the joints of the upper part of the limb, which a sleeve of a length covers."""
         if share <= 0.5:
             return (self.top, _between(self.top, self.middle, 2 * share))
         return (self.top, self.middle, _between(self.middle, self.end, 2 * share - 1))
@@ -39,7 +39,7 @@ class Limb:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Joints and outlines in the figure's measure; of a pair, the far limb comes first."""
+    """Hold the joints and outlines of a figure; the far limb of a pair comes first."""
 
     head: Point
     neck: Point
@@ -48,7 +48,7 @@ class Skeleton:
     trunk: tuple[Slice, ...]
 
     def skirt(self, hem: float, flare: float) -> tuple[Slice, ...]:
-        """The outline of a skirt from the waist down to the height `hem`."""
+        """Return the outline of a skirt from the waist down to the height `hem`."""
         waist = self.trunk[-2]
         middle, half = (waist.left + waist.right) / 2, (waist.right - waist.left) / 2
         wide = half * flare
@@ -56,7 +56,7 @@ class Skeleton:
 
 
 def pose_skeleton(build: Build, pose: Pose) -> Skeleton:
-    """The joints of that build in that pose."""
+    """Return the joints and outlines of a body in a pose."""
     return _from_the_side(build, pose) if pose.view == "side" else _facing(build, pose)
 
 
