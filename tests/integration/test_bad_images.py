@@ -66,7 +66,7 @@ def scored(ray_address, model, images, reasons, tmp_path_factory):  # noqa: ARG0
     return output, json.loads(done.stdout.splitlines()[-1])
 
 
-def test_every_file_that_is_no_picture_is_in_the_quarantine_with_its_reason(scored, reasons):
+def test_every_bad_file_is_in_the_quarantine_with_its_reason(scored, reasons):
     output, told = scored
     with (output / "quarantine.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -76,14 +76,14 @@ def test_every_file_that_is_no_picture_is_in_the_quarantine_with_its_reason(scor
     assert told["quarantined"] == len(rows) == 2 * len(reasons)
 
 
-def test_what_is_in_quarantine_is_ranked_nowhere_and_a_query_there_has_a_line(scored, reasons):
+def test_quarantined_images_are_not_ranked_and_quarantined_queries_have_a_line(scored, reasons):
     ranking = read_ranking((scored[0] / "reid_test.txt").read_bytes(), "reid_test.txt")
     assert {query for query, names in ranking.items() if not names} == reasons.keys()
     assert {len(names) for query, names in ranking.items() if query not in reasons} == {NEAREST}
     assert not reasons.keys() & {name for names in ranking.values() for name in names}
 
 
-def test_a_row_of_minus_ones_stands_for_what_is_missing_only_where_it_is_asked_for(
+def test_a_row_of_minus_ones_stands_for_a_missing_image_on_request_only(
     scored, model, images, reasons, tmp_path
 ):
     run_with_ray(model, images, tmp_path / "out", max_bad=0.5, top_k=NEAREST)
@@ -101,7 +101,7 @@ def test_a_row_of_minus_ones_stands_for_what_is_missing_only_where_it_is_asked_f
     assert len(described) == PEOPLE + len(unusual_images(Image.new("RGB", (1, 1))))
 
 
-def test_what_a_person_would_call_a_picture_is_ranked_as_the_plain_one(scored, images):
+def test_unusual_images_are_ranked_as_the_plain_one(scored, images):
     ranking = read_ranking((scored[0] / "reid_test.txt").read_bytes(), "reid_test.txt")
     plain = ranking["plain.png"]
     odd = sorted(path.name for path in (images / "queries" / "odd").iterdir())

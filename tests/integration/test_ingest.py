@@ -44,7 +44,7 @@ def test_without_masks_there_are_crops_alone(pictures, mode):
     assert group.masks is None
 
 
-def test_both_ways_give_the_batches_asked_for_in_their_order(pictures):
+def test_both_modes_give_the_requested_batches_in_order(pictures):
     random = np.random.default_rng(3)
     rows = np.delete(np.arange(40), 30)
     batches = [random.choice(rows, random.integers(1, 12)) for _ in range(50)]
@@ -73,7 +73,7 @@ def test_a_group_beyond_the_limit_is_cut_and_loses_no_image(pictures, monkeypatc
     assert crops.indices.tolist() == np.delete(np.arange(40), 30).tolist()
 
 
-def test_the_way_is_chosen_by_size_against_memory_and_said_with_the_numbers(pictures, caplog):
+def test_the_mode_is_chosen_by_size_and_logged_with_the_numbers(pictures, caplog):
     caplog.set_level("INFO", logger="reidray")
     held = ray.cluster_resources()["object_store_memory"]
     side = int((0.8 * held / 40 / 4) ** 0.5) + 1
@@ -90,7 +90,7 @@ def test_the_way_is_chosen_by_size_against_memory_and_said_with_the_numbers(pict
         choose_ingest_mode(large, "resident")
 
 
-def test_rows_are_those_of_the_paths(pictures):
+def test_indices_are_those_of_the_paths(pictures):
     chosen = image_files(pictures, numbers=[3, 8, 30, 5], groups=np.zeros(4, np.int64))
     assert chosen.paths == pa.array(["3.png", "8.png", "30.png", "5.png"])
     crops = ingest(chosen, "stream")

@@ -136,7 +136,7 @@ def linked_set(tmp_path):
     return root
 
 
-def test_links_out_of_the_data_are_followed_where_that_is_asked_for(tmp_path):
+def test_links_out_of_the_data_are_followed_on_request(tmp_path):
     root = linked_set(tmp_path)
     with pytest.raises(UserError, match=r"/3: is a link that leaves .*`follow_links=True`"):
         read_manifest(str(root))
@@ -238,7 +238,7 @@ def test_a_question_mark_is_part_of_an_address_unless_options_follow():
     assert child.parent == location
 
 
-def test_data_that_nobody_may_write_to_are_read(crops):
+def test_read_only_data_are_read(crops):
     write_manifest(crops / "manifest.csv", ["1/a.jpg", "2/b.jpg"])
     for folder in (crops / "1", crops / "2", crops):
         folder.chmod(0o555)

@@ -89,7 +89,7 @@ def test_a_layout_in_a_bucket_becomes_a_manifest_and_crops(uri):
     assert decoded.crops[1, 16, 2, 0] > 200
 
 
-def test_what_is_not_there_is_named(uri):
+def test_missing_objects_are_named(uri):
     with pytest.raises(UserError, match="s3://crops/set/gone"):
         read_manifest(Location(uri).join("gone").uri)
     with pytest.raises(UserError, match="s3://no-such-bucket"):

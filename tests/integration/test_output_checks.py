@@ -42,7 +42,7 @@ def everything(folder):
     return sorted(str(path) for path in folder.rglob("*"))
 
 
-def test_a_place_that_can_be_written_passes_and_nothing_is_left(tmp_path, check):
+def test_a_writable_folder_passes_and_stays_empty(tmp_path, check):
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to("there")
     for name in ("there", "link", "new", "some/deep/new", "with space", "n" * 200, "ü" * 100):
@@ -167,7 +167,7 @@ def test_an_output_and_another_folder_within_each_other_are_refused(
         check_disjoint("output", f"{root}/{output}", {"store": f"{root}/{other}"})
 
 
-def test_folders_that_only_begin_alike_are_apart():
+def test_folders_with_a_common_prefix_are_disjoint():
     for root in ("/data", "s3://bucket"):
         others = {"store": f"{root}/out.store", "gallery": f"{root}/outer/out", "none": None}
         check_disjoint("output", f"{root}/out", others)

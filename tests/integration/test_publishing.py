@@ -72,7 +72,7 @@ def test_a_failure_leaves_the_earlier_output_of_a_bucket(bucket):
     assert Location(uri).list_files() == before
 
 
-def test_the_run_before_stays_for_who_still_reads_it_and_older_ones_go(bucket):
+def test_the_previous_run_stays_for_its_readers_and_older_ones_are_deleted(bucket):
     uri = f"{bucket}/out"
     runs = []
     for text in ("one", "two", "three"):
@@ -96,7 +96,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_what_others_have_at_an_address_is_refused_and_stays(bucket, other):
+def test_objects_of_others_at_an_address_are_refused_and_stay(bucket, other):
     uri = f"{bucket}/out"
     Location(uri).write_bytes(f"{other}1.jpg" if other.endswith("/") else other, b'{"mine": 1}')
     before = all_objects(uri)
@@ -108,7 +108,7 @@ def test_what_others_have_at_an_address_is_refused_and_stays(bucket, other):
 
 
 @pytest.mark.parametrize("name", ["latest.json", "writing.json"])
-def test_json_that_is_nested_too_deep_is_of_others(bucket, name):
+def test_json_that_is_nested_too_deep_belongs_to_others(bucket, name):
     Location(f"{bucket}/out").write_bytes(name, b"[" * 100_000)
     with pytest.raises(UserError, match=rf"out: holds '{name}'"):
         publish(f"{bucket}/out", a="new")
@@ -127,7 +127,7 @@ def take_and_release(location):
         pass
 
 
-def test_what_others_put_among_the_runs_of_a_bucket_is_never_deleted(bucket):
+def test_objects_of_others_among_the_runs_are_never_deleted(bucket):
     uri = f"{bucket}/out"
     publish(uri, a="one")
     first = json.loads(Location(uri).read_bytes("latest.json"))["run"]
@@ -182,7 +182,7 @@ def test_an_output_of_an_earlier_version_is_replaced_and_later_deleted(bucket):
     assert read(uri) == {"a.txt": "three"}
 
 
-def test_what_an_upload_that_broke_off_left_goes_with_the_next(bucket, unreliable):
+def test_the_next_upload_deletes_the_files_of_a_broken_one(bucket, unreliable):
     uri = f"{bucket}/out"
     unreliable.denied = ("b.txt",)
     with pytest.raises(OSError, match=r"b\.txt"):
@@ -296,7 +296,7 @@ def test_an_object_that_is_denied_is_set_aside_as_a_file_of_others_is(bucket, un
     assert bad[0].reason != bad[1].reason
 
 
-def test_trouble_that_stays_is_told_at_once_without_credentials(bucket, unreliable, monkeypatch):
+def test_permanent_errors_are_raised_at_once_without_credentials(bucket, unreliable, monkeypatch):
     unreliable.busy = 1.0
     monkeypatch.setattr("reidray.storage.retries.LONGEST_WAIT_SECONDS", 0.2)
     with pytest.raises(OSError, match="HTTP status 503") as error:
@@ -326,7 +326,7 @@ def test_a_store_has_one_lock_by_whatever_links_it_is_reached(tmp_path):
         pass
 
 
-def test_a_store_is_changed_by_one_at_a_time_on_a_disk_and_in_a_bucket(bucket, tmp_path):
+def test_a_store_has_one_writer_on_a_disk_and_in_a_bucket(bucket, tmp_path):
     for location in (Location(f"{bucket}/store"), Location(str(tmp_path / "store"))):
         with exclusive_writer(location):
             pass

@@ -52,7 +52,7 @@ def test_the_documented_row_has_the_documented_meaning_and_form():
     assert write_annotations([("474", CODES)]) == f"{HEADER}\n{ROW}\n".encode()
 
 
-def test_a_row_of_minus_ones_says_nothing_and_one_with_a_value_is_wrong():
+def test_a_row_of_minus_ones_is_unknown_and_one_with_a_value_is_refused():
     nothing = ",".join(["-1"] * 27)
     written = write_annotations([("a", None), ("b", CODES), ("c", None)])
     assert written.decode().splitlines()[1::2] == [f"a,{nothing}", f"c,{nothing}"]
@@ -63,7 +63,7 @@ def test_a_row_of_minus_ones_says_nothing_and_one_with_a_value_is_wrong():
 
 
 @given(codes)
-def test_every_code_survives_encoding(code):
+def test_every_label_survives_encoding(code):
     values = map(str, encode_annotation_row(code))
     assert decode_annotation_row(dict(zip(ANNOTATION_COLUMNS, values, strict=True)), "row") == code
 
@@ -99,7 +99,7 @@ def test_every_file_written_is_read_back_whatever_the_names(rows):
         "other order",
     ],
 )
-def test_what_other_tools_write_reads_the_same(data):
+def test_files_of_other_tools_are_read_the_same(data):
     assert read_annotations(data.encode(), "a.csv") == {"474": CODES}
 
 
@@ -111,7 +111,7 @@ def test_what_other_tools_write_reads_the_same(data):
     st.sampled_from(["id", "filename"]),
     *(st.booleans() for _ in range(5)),
 )
-def test_any_mix_of_what_other_tools_write_reads_back_what_was_written(
+def test_any_mix_of_the_forms_of_other_tools_is_read_back(
     people, newline, comma, key, floats, multicolour, mark, trailing_comma, final_newline
 ):
     rows = {f"{number:06d}.jpg": code for number, code in enumerate(people)}
@@ -179,7 +179,7 @@ def test_a_file_of_another_form_is_refused(data, message):
 
 
 @pytest.mark.parametrize("age", [-1, 4])
-def test_a_code_outside_the_schema_is_never_written(age):
+def test_a_label_outside_the_schema_is_never_written(age):
     with pytest.raises(ValueError, match="age"):
         encode_annotation_row(CODES | {"age": age})
 

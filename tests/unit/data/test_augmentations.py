@@ -33,7 +33,7 @@ def still(count, **changes):
     return AugmentPlan(plan | changes)
 
 
-def test_nothing_asked_for_changes_nothing():
+def test_an_empty_plan_changes_nothing():
     plan = plan_augmentation(NONE, 6, seed=0, epoch=0, step=0)
     for images in (crops(), crops() // 40, crops() * (crops() > 250)):
         assert torch.equal(augment(images, plan, fill=0), images.float())
@@ -220,7 +220,7 @@ def test_a_share_of_a_batch_is_augmented_as_within_the_whole():
     assert torch.allclose(augment(images[mine], plan.take(mine), fill=9), whole[mine], atol=1e-4)
 
 
-def test_what_is_asked_for_beside_changes_no_draw():
+def test_another_augmentation_changes_no_draw():
     some = AugmentConfig(rotation=5, shift=0.2, contrast=0.1, erasing=0.5)
     more = some.replace(crop=0.3, saturation=0.4, hue=0.1)
     first, second = (plan_augmentation(c, 8, seed=3, epoch=1, step=5) for c in (some, more))
@@ -232,7 +232,7 @@ def test_what_is_asked_for_beside_changes_no_draw():
     assert first["erasing"][0].tolist() == pytest.approx([0.15839958, 0.53276116, 0, 0.39541057])
 
 
-def test_windows_lie_in_the_crop_and_keep_the_share_that_is_asked_for():
+def test_windows_lie_in_the_crop_and_keep_the_requested_share():
     plan = plan_augmentation(AugmentConfig(crop=0.4), 500, seed=0, epoch=0, step=0)
     top, left, height, width = plan["crop"].unbind(dim=1)
     for start, side in ((top, height), (left, width)):

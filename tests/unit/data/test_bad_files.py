@@ -52,7 +52,7 @@ def put_files(tmp_path):
     return Location(str(tmp_path / "set")), put_bad_files(tmp_path / "set", tmp_path / "elsewhere")
 
 
-def test_all_that_is_named_as_a_picture_is_listed_and_nothing_elsewhere(tmp_path):
+def test_all_files_with_names_of_images_are_listed_and_nothing_elsewhere(tmp_path):
     location, reasons = put_files(tmp_path)
     (tmp_path / "set" / "notes.txt").write_text("no image")
     (tmp_path / "set" / "same").symlink_to("inner")
@@ -62,7 +62,7 @@ def test_all_that_is_named_as_a_picture_is_listed_and_nothing_elsewhere(tmp_path
     assert list_images(location, "inner") == ["inner/c.jpg", "inner/linked.jpg"]
 
 
-def test_what_is_no_picture_is_set_apart_with_its_reason_and_nothing_is_waited_for(tmp_path):
+def test_bad_files_are_set_aside_with_a_reason_without_waiting(tmp_path):
     location, reasons = put_files(tmp_path)
     decoded = decode_files(location, list_images(location), (32, 16))
     assert decoded.kept == (0, list_images(location).index("inner/c.jpg"))
@@ -73,13 +73,13 @@ def test_what_is_no_picture_is_set_apart_with_its_reason_and_nothing_is_waited_f
         assert str(tmp_path) not in bad.reason
 
 
-def test_a_picture_behind_a_linked_folder_is_set_apart(tmp_path):
+def test_an_image_behind_a_linked_folder_is_set_aside(tmp_path):
     location, _ = put_files(tmp_path)
     (bad,) = decode_files(location, ["outside folder.jpg/secret.jpg"], (32, 16)).bad
     assert bad.reason == "a link that leaves the folder: see `follow_links`"
 
 
-def test_a_training_reads_on_beside_them_and_lists_nothing_behind_a_linked_part(tmp_path):
+def test_bad_files_do_not_stop_a_training_and_linked_folders_are_not_listed(tmp_path):
     _, reasons = put_files(tmp_path)
     (tmp_path / "people").mkdir()
     (tmp_path / "set").rename(tmp_path / "people" / "0007")
@@ -105,7 +105,7 @@ def test_names_that_are_not_utf8_are_refused_by_name(tmp_path):
 
 
 @pytest.mark.parametrize("name", unusual_images(halves()))
-def test_every_kind_of_picture_has_the_pixels_of_the_plain_one(name):
+def test_every_kind_of_image_has_the_pixels_of_the_plain_one(name):
     grey = halves().convert("L").convert("RGB")
     pixels = decode_image(unusual_images(grey)[name], None)
     difference = np.abs(pixels.astype(int) - np.asarray(grey))
@@ -125,7 +125,7 @@ def test_every_kind_of_picture_has_the_pixels_of_the_plain_one(name):
         ("TIFF", {"compression": "tiff_lzw"}),
     ],
 )
-def test_half_a_person_is_no_query(kind, options):
+def test_a_truncated_jpeg_is_a_bad_image(kind, options):
     """However a picture is cut off, it is refused, or nothing of it was lost."""
     whole = encoded(halves(24, 48), kind, **options)
     pixels = decode_image(whole, None)
@@ -139,7 +139,7 @@ def test_half_a_person_is_no_query(kind, options):
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_a_jpeg_whose_end_was_never_written_is_no_query(progressive):
+def test_a_jpeg_without_its_end_is_a_bad_image(progressive):
     whole = encoded(halves(24, 48), progressive=progressive)
     for length in range(len(whole) // 2, len(whole) - 2, 9):
         for filling in (b"\0", b"\xff"):
@@ -161,7 +161,7 @@ def camera_note():
     return note.tobytes()[len(b"Exif\0\0") :]
 
 
-def test_a_broken_note_on_how_it_lies_does_not_cost_the_picture():
+def test_an_image_with_broken_exif_data_is_read():
     turned, upright = (64, 128, 3), (128, 64, 3)
     whole = camera_note()
     assert decode_image(noted(whole), None).shape == upright
@@ -174,7 +174,7 @@ def test_a_broken_note_on_how_it_lies_does_not_cost_the_picture():
         assert decode_image(noted(broken.tobytes()), None).shape in (turned, upright)
 
 
-def test_a_note_on_how_it_lies_is_found_behind_a_long_profile():
+def test_exif_data_behind_a_long_profile_are_read():
     note = Image.Exif()
     note[0x0112] = 6
     lying = halves().transpose(Image.Transpose.ROTATE_90)
@@ -184,7 +184,7 @@ def test_a_note_on_how_it_lies_is_found_behind_a_long_profile():
     assert decode_image(whole[:mark] + profile * 2 + whole[mark:], None).shape == (128, 64, 3)
 
 
-def test_a_picture_of_very_many_scans_is_refused_and_one_of_some_is_read():
+def test_an_image_of_very_many_scans_is_refused_and_one_of_some_is_read():
     assert decode_image(many_scans(16, 32, 50), None).shape == (32, 16, 3)
     for decode in (
         lambda data: decode_image(data, None),
@@ -222,7 +222,7 @@ SIDES = {
 }
 
 
-def test_a_header_of_any_format_that_speaks_of_a_vast_picture_costs_nothing(tmp_path):
+def test_a_header_of_a_vast_image_costs_nothing_in_any_format(tmp_path):
     for kind, sides in SIDES.items():
         more = {"save_all": True, "append_images": [halves(77, 91, left=(0, 0, 0))]}
         small = encoded(halves(77, 91), kind, **(more if kind == "WEBP" else {}))

@@ -64,7 +64,7 @@ def shows(data, expected, tolerance=1):
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
-def test_grey_of_each_depth_in_16_bits_is_the_same_picture(bits):
+def test_grey_of_each_depth_in_16_bits_gives_the_same_image(bits):
     levels = (ramp() << (bits - 8)).astype(np.uint16)
     shows(png(levels), ramp())
     shows(tiff(levels), ramp())
@@ -75,12 +75,12 @@ def test_grey_of_each_depth_in_16_bits_is_the_same_picture(bits):
 
 
 @pytest.mark.parametrize("bits", [8, 12, 16, 24])
-def test_integers_of_32_bits_are_scaled_by_what_they_hold(bits):
+def test_integers_of_32_bits_are_scaled_by_their_brightest_level(bits):
     levels = (ramp() << (bits - 8)).astype(np.int32)
     shows(tiff(levels), ramp())
 
 
-def test_levels_of_8_bits_stay_as_they_are_whatever_holds_them():
+def test_levels_of_8_bits_stay_as_they_are_in_any_mode():
     for top in (255, 200, 40, 3):
         for kind in (np.int32, np.uint16):
             assert (grey(tiff(ramp(top).astype(kind))) == ramp(top)).all()
@@ -94,7 +94,7 @@ def test_8_bits_widened_to_16_keep_their_brightness(factor, top):
     shows(png((ramp(top) * factor).astype(np.uint16)), ramp(top), tolerance=0)
 
 
-def test_what_a_file_declares_comes_before_what_it_holds():
+def test_a_declared_depth_takes_precedence():
     dark = ramp(20)
     twelve = (dark << 4).astype(np.uint16)  # would be taken for 10 bits
     shows(png(twelve, significant=12), dark)
@@ -105,7 +105,7 @@ def test_what_a_file_declares_comes_before_what_it_holds():
     shows(png((dark << 8).astype(np.uint16), significant=16), dark)
 
 
-def test_a_declaration_that_the_levels_contradict_is_passed_over():
+def test_a_declared_depth_that_the_levels_exceed_is_ignored():
     levels = (ramp() << 8).astype(np.uint16)
     shows(png(levels, significant=12), ramp())  # scaled to 16 bits, as the format has it
     shows(tiff(levels, maximum=255), ramp())
@@ -125,7 +125,7 @@ def test_packed_levels_of_12_bits_are_declared_by_the_file():
     shows(data, ramp(20))
 
 
-def test_signed_levels_of_16_bits_have_15_of_brightness_and_none_below_0():
+def test_signed_levels_of_16_bits_use_15_and_negative_ones_are_refused():
     def signed(levels):
         data = tiff(levels.astype(np.uint16))
         assert data.count(struct.pack("<HHI", 258, 3, 1)) == 1
@@ -141,7 +141,7 @@ def test_signed_levels_of_16_bits_have_15_of_brightness_and_none_below_0():
         decode_image(signed((ramp() << 7) - 300 & 0xFFFF), None)
 
 
-def test_white_is_0_where_the_file_says_so():
+def test_white_is_0_if_the_file_declares_it():
     shows(tiff((255 - ramp() << 8).astype(np.uint16), kind=0), ramp())
     assert (grey(tiff(ramp().astype(np.uint8), kind=0)) == ramp()).all()  # Pillow inverts it
 
@@ -157,12 +157,12 @@ def test_a_transparent_level_of_16_bits_is_white():
     ("factor", "tags"),
     [(1 / 255, {}), (1.0, {}), (16.0, {}), (257.0, {}), (0.5 / 255, {"s_maximum": 0.5})],
 )
-def test_fractions_are_scaled_to_1_or_to_a_depth(factor, tags):
+def test_floating_point_levels_are_scaled_to_1_or_to_a_depth(factor, tags):
     shows(tiff((ramp() * factor).astype(np.float32), **tags), ramp())
 
 
 @pytest.mark.parametrize("wrong", [-1.0, np.nan, np.inf, 0.0])
-def test_fractions_without_a_scale_are_set_aside(wrong):
+def test_floating_point_levels_without_a_scale_are_set_aside(wrong):
     levels = (ramp() * (wrong != 0)).astype(np.float32)
     levels[0, 0] = wrong
     with pytest.raises(ImageDecodeError, match="floating-point"):
@@ -188,7 +188,7 @@ def test_colours_declared_to_have_14_of_16_bits_are_set_aside():
         decode_image(png(colours, significant=14), None)
 
 
-def test_colours_of_16_bits_that_are_stored_apart_are_set_aside():
+def test_colours_of_16_bits_in_separate_planes_are_set_aside():
     height, width, data = 4, 2, bytes(range(48))
     numbers, start = {}, 8 + 2 + 12 * 10 + 4
     numbers |= {256: width, 257: height, 259: 1, 262: 2, 277: 3, 278: height, 284: 2}
@@ -264,7 +264,7 @@ FILES = {
 
 
 @pytest.mark.parametrize(("mode", "kind"), FILES)
-def test_a_picture_of_each_mode_and_format_is_the_same_picture(mode, kind):
+def test_every_mode_and_format_gives_the_same_image(mode, kind):
     pixels = decode_image(FILES[mode, kind], None).astype(int)
     assert pixels.shape == (16, 8, 3)
     left, right = pixels[8, 1], pixels[8, 6]
@@ -288,7 +288,7 @@ def test_colours_in_lab_are_set_aside_by_name():
 
 @pytest.mark.parametrize("kind", ["TIFF", "PNG", "WEBP", "JPEG"])
 @pytest.mark.parametrize("orientation", [1, 6, 8])
-def test_a_file_lies_as_its_exif_says_and_tells_its_size_upright(kind, orientation):
+def test_a_file_is_turned_by_its_exif_data_and_its_size_is_upright(kind, orientation):
     turn = {1: None, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}[orientation]
     stored = colours("RGB") if turn is None else colours("RGB").transpose(turn)
     exif, buffer = Image.Exif(), io.BytesIO()
@@ -301,7 +301,7 @@ def test_a_file_lies_as_its_exif_says_and_tells_its_size_upright(kind, orientati
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
-def test_of_several_pictures_the_first_is_read(kind):
+def test_the_first_of_several_images_is_read(kind):
     frames = [Image.new("RGB", (8, 16), colour) for colour in ((220, 20, 20), (20, 220, 20))]
     buffer = io.BytesIO()
     frames[0].save(buffer, kind, save_all=True, append_images=frames[1:])
@@ -310,7 +310,7 @@ def test_of_several_pictures_the_first_is_read(kind):
 
 
 @given(st.lists(st.integers(0, 65535), min_size=4, max_size=4), st.sampled_from(["PNG", "TIFF"]))
-def test_no_picture_with_levels_comes_out_black(levels, kind):
+def test_no_image_with_levels_becomes_black(levels, kind):
     """The brightest pixel keeps an eighth of white at least, or is one of the lowest 8 bits."""
     values = np.array(levels, np.uint16).reshape(2, 2)
     pixels = grey(file_of(values, kind))

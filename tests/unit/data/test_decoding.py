@@ -85,7 +85,7 @@ def test_transparent_pixels_are_white_in_rgba_and_palette():
 
 @pytest.mark.parametrize("size", [None, (128, 64), (16, 8)], ids=["own", "same", "scaled"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_an_image_stands_upright_whatever_its_exif_says(orientation, size):
+def test_an_image_is_upright_for_every_exif_orientation(orientation, size):
     turn = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -133,13 +133,13 @@ def test_a_scaled_decode_is_close_to_a_full_one():
     ],
     ids=["empty", "text", "cut", "header", "png", "big", "bomb", "postscript", "float"],
 )
-def test_what_is_no_usable_image_is_refused_with_a_reason(data, reason):
+def test_an_unusable_image_is_refused_with_a_reason(data, reason):
     with pytest.raises(ImageDecodeError, match=reason):
         decode_image(data, (128, 64))
 
 
 @given(st.integers(0, 2000), st.binary(min_size=1, max_size=40))
-def test_damaged_bytes_decode_or_are_refused_and_nothing_else(place, damage):
+def test_damaged_bytes_decode_or_are_refused(place, damage):
     data = tiny_jpeg(width=32, height=32)
     place %= len(data)
     try:
@@ -163,7 +163,7 @@ def test_a_png_whose_stream_is_broken_is_refused_and_not_black(orientation, size
         decode_image(bytes(data), size)
 
 
-def test_bad_files_are_set_apart_and_the_others_keep_their_places(tmp_path):
+def test_bad_files_are_set_aside_and_the_others_keep_their_indices(tmp_path):
     (tmp_path / "a, b.jpg").write_bytes(encoded(halves()))
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "png named.jpg").write_bytes(encoded(halves(left=(0, 200, 0)), "PNG"))

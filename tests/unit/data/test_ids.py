@@ -36,7 +36,7 @@ def people_of(root, layout="auto"):
         st.text("0123456789_-. aé\u0661\u0662", min_size=1) | st.integers().map(str), min_size=1
     )
 )
-def test_nobody_is_ever_merged(names):
+def test_two_people_are_never_merged(names):
     try:
         numbers = number_person_ids(names, "data")
     except UserError:
@@ -61,7 +61,7 @@ def test_only_digits_and_minus_one_within_64_bits_are_numbers(name):
 @pytest.mark.parametrize(
     ("name", "number"), [("0", 0), ("0000", 0), ("-1", -1), ("0" * 30 + "7", 7), (LONG, int(LONG))]
 )
-def test_numbers_are_what_they_say(name, number):
+def test_numbers_are_parsed(name, number):
     assert parse_id_number(name) == number
 
 
@@ -84,7 +84,7 @@ def test_two_names_of_one_number_are_refused(names):
         ["20231105123456789011", "bob"],
     ],
 )
-def test_folders_that_are_no_numbers_are_names_and_nobody_is_merged(tmp_path, names):
+def test_folders_that_are_no_numbers_are_names_and_are_never_merged(tmp_path, names):
     write_images(tmp_path, [f"{name}/{n}.jpg" for name in names for n in range(2)])
     people, manifest = people_of(tmp_path)
     assert sorted(set(people.values())) == list(range(1, len(names) + 1))
@@ -219,7 +219,7 @@ def test_cameras_of_a_table_may_have_names(tmp_path):
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 @pytest.mark.parametrize("missing", ["nan", "NA", "N/A", "null", "None", "", "NaN"])
 @pytest.mark.parametrize("name", ["label", "attr_shoes"])
-def test_what_pandas_reads_as_missing_is_no_class(tmp_path, suffix, missing, name):
+def test_texts_that_pandas_reads_as_missing_are_no_class(tmp_path, suffix, missing, name):
     manifest = read_manifest(str(table(tmp_path, ["cat", missing, "dog"], suffix, name)))
     unknown = None if name == "label" else -1
     assert manifest.table[name].to_pylist() == [0, unknown, 1]
@@ -232,7 +232,7 @@ def test_labels_may_be_floats_with_gaps(tmp_path):
     assert manifest.table["label"].to_pylist() == [0, None, 1]
 
 
-def test_labels_counted_from_one_or_with_gaps_are_closed_up(tmp_path):
+def test_labels_from_one_or_with_gaps_are_renumbered(tmp_path):
     manifest = read_manifest(str(table(tmp_path, [3, 1, None, 7, 1], ".csv", "label")))
     assert manifest.classes == ("1", "3", "7")
     assert manifest.table["label"].to_pylist() == [1, 0, None, 2, 0]
@@ -249,7 +249,7 @@ def test_annotations_find_people_by_name_and_never_by_a_rounded_number(tmp_path)
     assert any("without images: 1 (the first is person 2023" in note for note in manifest.notes)
 
 
-def test_a_name_among_numbers_does_not_part_the_others_from_their_annotations(tmp_path):
+def test_a_name_among_numbers_keeps_the_annotations_of_the_others(tmp_path):
     codes = dict.fromkeys(PEDESTRIAN_SCHEMA.names, 0)
     write_images(tmp_path, ["train/0002_c1_1.jpg", "train/0007_c1_1.jpg", "train/photo_c1.jpg"])
     ages = {"2": 1, "7": 2, "bob": 3, "99": 3}
@@ -270,6 +270,6 @@ def test_an_annotated_id_that_is_no_number_is_refused_beside_numbers(tmp_path, i
         read_manifest(str(tmp_path), "trento")
 
 
-def test_only_renumbered_ids_are_written_down():
+def test_only_renumbered_ids_are_written():
     assert nontrivial_names({"0002": 2, "-1": -1}) == {}
     assert nontrivial_names({"anna": 2, "Zoe": 1}) == {"Zoe": 1, "anna": 2}

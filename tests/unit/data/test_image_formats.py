@@ -30,7 +30,7 @@ def test_the_suffixes_are_those_that_pillow_knows():
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_every_format_is_told_by_its_first_bytes_and_read(kind):
+def test_every_format_is_recognised_by_its_first_bytes(kind):
     for options in WRITTEN.get(kind, ({},)):
         data = encoded(halves(), kind, **options)
         assert is_image_head(data[:HEAD_BYTES])
@@ -38,7 +38,7 @@ def test_every_format_is_told_by_its_first_bytes_and_read(kind):
         assert np.abs(pixels - np.asarray(halves())).mean() < 6
 
 
-def test_formats_that_run_programs_or_have_no_mark_stay_closed():
+def test_formats_that_run_programs_or_have_no_signature_are_not_read():
     for kind in ("EPS", "TGA", "PDF", "ICO"):
         data = encoded(halves(), kind)
         assert not is_image_head(data[:HEAD_BYTES])
@@ -55,7 +55,7 @@ def test_formats_that_run_programs_or_have_no_mark_stay_closed():
 
 
 @pytest.mark.parametrize("kind", ["PPM", "JPEG2000", "AVIF", "QOI"])
-def test_a_cut_picture_is_refused_or_nothing_of_it_was_lost(kind):
+def test_a_truncated_image_is_refused_unless_no_pixel_is_lost(kind):
     noise = np.random.default_rng(0).integers(0, 255, (48, 24, 3), dtype=np.uint8)
     for options in WRITTEN.get(kind, ({},)):
         whole = encoded(Image.fromarray(noise), kind, **options)
@@ -90,7 +90,7 @@ def place(request, tmp_path):
     return Location(uri), put_object
 
 
-def test_no_image_vanishes_for_its_name_and_other_files_are_counted(place):
+def test_images_of_any_name_are_found_and_other_files_are_counted(place):
     location, put = place
     for name in NAMES:
         put(name, tiny_jpeg())
@@ -119,7 +119,7 @@ def test_no_image_vanishes_for_its_name_and_other_files_are_counted(place):
     assert not decode_files(location, found.paths, (16, 8)).bad
 
 
-def test_a_folder_without_images_says_what_it_holds_instead(place):
+def test_the_error_of_a_folder_without_images_names_its_files(place):
     location, put = place
     put("a.txt", b"x")
     put("b.txt", b"x")
@@ -127,7 +127,7 @@ def test_a_folder_without_images_says_what_it_holds_instead(place):
         find_images(location)
 
 
-def test_first_bytes_are_read_only_where_the_suffix_says_nothing(tmp_path, monkeypatch):
+def test_first_bytes_are_read_for_unknown_suffixes_only(tmp_path, monkeypatch):
     write_images(tmp_path, ["a.jpg", "b.txt", "c.parquet", "d", "e.xyz"])
     opened = []
     monkeypatch.setattr(

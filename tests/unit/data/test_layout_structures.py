@@ -45,7 +45,7 @@ def fill(root, folder, names):
 
 @pytest.mark.parametrize("gallery", ["gallery", "test"])
 @pytest.mark.parametrize("form", ["{p:04d}_c{c}s1_0001_00.jpg", "{p:04d}_c{c:03d}_00030600_0.jpg"])
-def test_flat_splits_of_names_that_tell_people_are_read_whole(tmp_path, gallery, form):
+def test_flat_splits_of_names_with_people_are_read(tmp_path, gallery, form):
     fill(tmp_path, "train", market_names(form=form))
     fill(tmp_path, "val", market_names(range(11, 14), form=form))
     fill(tmp_path, "query", market_names(range(21, 26), form=form))
@@ -62,7 +62,7 @@ def test_flat_splits_of_names_that_tell_people_are_read_whole(tmp_path, gallery,
     }
 
 
-def test_flat_queries_that_tell_nobody_are_of_nobody_known_and_trainings_are_refused(tmp_path):
+def test_flat_queries_may_be_anonymous_and_training_images_may_not(tmp_path):
     fill(tmp_path, "train", market_names())
     fill(tmp_path, "query", ["000.jpg"])
     fill(tmp_path, "gallery", ["000.jpg", "001.jpg"])
@@ -77,7 +77,7 @@ def test_flat_queries_that_tell_nobody_are_of_nobody_known_and_trainings_are_ref
     assert "names without person and camera" in refusal(tmp_path / "celeb")
 
 
-def test_one_folder_of_names_that_tell_people_is_a_training_set(tmp_path):
+def test_one_folder_of_names_with_people_is_a_training_set(tmp_path):
     write_images(tmp_path, market_names())
     (tmp_path / "readme.txt").write_text("x")
     manifest = read(tmp_path)
@@ -107,7 +107,7 @@ def test_veri_is_read_and_its_folders_are_never_people(tmp_path):
         market_names(),
     ],
 )
-def test_what_follows_market1501_is_read_and_folders_beside_it_are_named(tmp_path, names):
+def test_data_sets_like_market1501_are_read_and_other_folders_are_named(tmp_path, names):
     for folder in ("bounding_box_train", "bounding_box_test", "query", "gt_bbox", "pytorch/train"):
         fill(tmp_path, folder, names)
     (tmp_path / "__MACOSX").mkdir()
@@ -120,7 +120,7 @@ def test_what_follows_market1501_is_read_and_folders_beside_it_are_named(tmp_pat
     assert manifest.notes[-1] == "folders skipped: gt_bbox/, pytorch/"
 
 
-def test_a_set_one_folder_further_in_is_said_to_be_there(tmp_path):
+def test_the_error_names_a_data_set_one_folder_below(tmp_path):
     outer = tmp_path / "outer"
     for part in ("bounding_box_train", "bounding_box_test", "query", "gt_bbox"):
         fill(outer, f"Market-1501-v15.09.15/{part}", market_names())
@@ -137,7 +137,7 @@ def test_a_set_one_folder_further_in_is_said_to_be_there(tmp_path):
     assert f"give `data={prid}/multi_shot` (layout cameras)" in refusal(prid)
 
 
-def test_what_layumi_prepares_is_taken_once(tmp_path):
+def test_images_that_layumi_copies_twice_are_read_once(tmp_path):
     for folder in ("train", "val", "train_all", "query", "gallery", "multi-query"):
         people = PEOPLE if "train" in folder or folder == "val" else range(7, 10)
         for person in people:
@@ -244,7 +244,7 @@ def test_a_split_among_people_is_refused_with_both_readings(tmp_path, split):
     assert f"if {split}/ is a person too, rename it" in said
 
 
-def test_a_table_with_the_columns_of_a_manifest_is_not_passed_over(tmp_path):
+def test_a_table_with_the_columns_of_a_manifest_is_not_ignored(tmp_path):
     for person in PEOPLE:
         fill(tmp_path, f"{person}", ["1.jpg"])
     (tmp_path / "spring.csv").write_text('"path","split","person"\n1/1.jpg,train,7\n')
@@ -255,7 +255,7 @@ def test_a_table_with_the_columns_of_a_manifest_is_not_passed_over(tmp_path):
     assert read(tmp_path / "spring.csv").table["person"].to_pylist() == [7]
 
 
-def test_folders_whose_file_names_tell_several_people_are_ambiguous(tmp_path):
+def test_folders_whose_file_names_have_several_people_are_ambiguous(tmp_path):
     fill(tmp_path, "spring", market_names())
     fill(tmp_path, "autumn", market_names(range(7, 10)))
     said = refusal(tmp_path)
@@ -305,7 +305,7 @@ def test_a_persons_images_may_lie_in_a_folder_of_that_name(tmp_path):
     assert counts(read(tmp_path), "train") == (6, 6, 0)
 
 
-def test_people_counted_from_0_keep_the_first(tmp_path):
+def test_people_numbered_from_0_keep_the_first(tmp_path):
     for person in range(4):
         fill(tmp_path, str(person), ["1.jpg"])
     assert counts(read(tmp_path), "train") == (4, 4, 0)
@@ -323,7 +323,7 @@ def test_pets_are_recognised_by_their_lists_alone(tmp_path):
     assert "layout pets" not in refusal(tmp_path)
 
 
-def test_the_layout_taken_is_said_with_counts_of_each_split(tmp_path, caplog):
+def test_the_layout_is_logged_with_counts_of_each_split(tmp_path, caplog):
     for folder in ("bounding_box_train", "query"):
         fill(tmp_path, folder, market_names())
     fill(tmp_path, "bounding_box_test", [*market_names(), "-1_c1s1_1.jpg", "0000_c3s1_1.jpg"])
@@ -353,7 +353,7 @@ def test_layouts_in_a_bucket_are_recognised_as_on_a_disk(bucket):
     manifest = read_manifest(root.uri)
     assert counts(manifest, "train") == (12, 6, 2)
     assert manifest.notes == ("skipped: 1 .txt",)
-    assert f"`data={bucket}/set" in read_layout_refusal(bucket)
+    assert f"`data={bucket}/set" in refusal_of(bucket)
     for person in PEOPLE:
         put_key(f"{bucket}/keys/{person}//a.jpg")
         put_key(f"{bucket}/keys/{person}/./b.jpg")
@@ -369,7 +369,7 @@ def put_key(uri):
     store.put_object(Bucket=bucket, Key=key, Body=tiny_jpeg())
 
 
-def read_layout_refusal(uri):
+def refusal_of(uri):
     with pytest.raises(UserError) as error:
         read_manifest(uri)
     return str(error.value)
@@ -385,7 +385,7 @@ def test_cameras_and_tracklets_of_a_person_may_lie_in_each_other(tmp_path):
         assert counts(read(tmp_path / name), "train") == (24, 6, 2)
 
 
-def test_folders_of_people_who_are_in_one_group_only_are_ambiguous(tmp_path):
+def test_folders_of_people_in_one_group_only_are_ambiguous(tmp_path):
     for group, people in (("fold1", PEOPLE), ("fold2", range(7, 13))):
         for person in people:
             fill(tmp_path / "folds", f"{group}/{person:04d}", ["1.jpg"])
@@ -417,14 +417,14 @@ def test_lists_of_msmt17_without_the_training_part_are_read(tmp_path):
     assert counts(manifest, "query") == counts(manifest, "gallery") == (3, 3, 1)
 
 
-def test_splits_in_a_test_folder_are_not_taken_for_one_gallery(tmp_path):
+def test_splits_in_a_test_folder_are_not_read_as_one_gallery(tmp_path):
     write_images(tmp_path, [f"train/{name}" for name in market_names()])
     for split in ("query", "gallery"):
         write_images(tmp_path, [f"test/{split}/{name}" for name in market_names(range(7, 10))])
     assert f"`data={tmp_path}/test` (layout flat_splits)" in refusal(tmp_path)
 
 
-def test_prid_is_named_only_where_its_rule_told_people_apart(tmp_path):
+def test_prid_is_named_only_if_its_rule_applies(tmp_path):
     for camera in ("cam_a", "cam_b"):
         write_images(tmp_path / "viper", [f"{camera}/316_45.bmp", f"{camera}/001_0.bmp"])
         write_images(tmp_path / "prid", [f"{camera}/person_0201.png", f"{camera}/person_0001.png"])
@@ -432,7 +432,7 @@ def test_prid_is_named_only_where_its_rule_told_people_apart(tmp_path):
     assert any("PRID" in note for note in read(tmp_path / "prid").notes)
 
 
-def test_msmt17_without_its_lists_merges_nobody(tmp_path):
+def test_msmt17_without_its_lists_is_refused(tmp_path):
     for split in ("train", "test"):
         for person in ("0000", "0001"):
             fill(tmp_path, f"{split}/{person}", [f"{person}_000_01_0303morning_0015_0.jpg"])

@@ -111,12 +111,12 @@ def test_annotations_that_do_not_fit_are_counted_or_refused(tmp_path, annotated,
     ("annotated", "message"),
     [(["a.jpg"], "'a.jpg' is not a person's number"), (["2", "0002"], "person 2 has two rows")],
 )
-def test_annotations_of_nobody_or_twice_are_refused(tmp_path, annotated, message):
+def test_annotations_without_id_or_with_a_repeated_id_are_refused(tmp_path, annotated, message):
     with pytest.raises(UserError, match=message):
         read(trento(tmp_path, annotated))
 
 
-def test_names_of_another_form_are_counted_refused_when_strict_and_when_all(tmp_path):
+def test_names_of_another_form_are_counted_or_refused(tmp_path):
     write_images(tmp_path, ["train/0002_c1_016620005.jpg", "train/holiday photo.jpg"])
     manifest = read(tmp_path)
     assert manifest.table.num_rows == 1
@@ -232,7 +232,7 @@ def test_msmt17_leaves_its_validation_images_of_training_people_out_of_training(
     assert ("val", 8, 2) in rows(read(tmp_path), "split", "person", "camera")
 
 
-def test_msmt17_counts_images_in_no_list_and_files_that_are_none(tmp_path):
+def test_msmt17_counts_images_in_no_list_and_other_files(tmp_path):
     write_images(msmt17(tmp_path), ["train/0009/0009_000_01_0303noon_0016_1.jpg"])
     (tmp_path / "train" / "notes.txt").write_text("x")
     notes = read(tmp_path).notes
@@ -242,7 +242,7 @@ def test_msmt17_counts_images_in_no_list_and_files_that_are_none(tmp_path):
     )
 
 
-def test_msmt17_counts_listed_images_that_are_not_there(tmp_path):
+def test_msmt17_counts_listed_images_that_do_not_exist(tmp_path):
     gone = msmt17(tmp_path) / "train/0001/0001_005_14_0303noon_0015_1.jpg"
     gone.unlink()
     assert any("not there: 1" in note for note in read(tmp_path).notes)
@@ -275,7 +275,7 @@ def pets(root):
     return root
 
 
-def test_pets_have_labels_and_masks_and_count_what_does_not_pair_up(tmp_path):
+def test_pets_have_labels_and_masks_and_count_images_without_a_mask(tmp_path):
     manifest = read(pets(tmp_path))
     assert manifest.layout == "pets"
     assert manifest.classes == ("Abyssinian", "english_setter")
@@ -313,7 +313,7 @@ def csv_set(root, text, name="manifest.csv"):
     return root
 
 
-def test_a_csv_of_the_teams_own_is_a_layout(tmp_path):
+def test_a_csv_file_of_a_team_is_a_layout(tmp_path):
     csv_set(
         tmp_path,
         "path,split,person,camera,attr_age,attr_shoes,label,frame\n"
@@ -355,7 +355,7 @@ def test_a_manifest_file_may_have_any_name_and_be_parquet(tmp_path):
     assert [a.values for a in manifest.schema.attributes] == [("no", "yes"), ("0", "1", "2")]
 
 
-def test_a_manifest_may_leave_labels_attributes_and_masks_open(tmp_path):
+def test_a_manifest_may_hold_unknown_labels_attributes_and_masks(tmp_path):
     text = "path,split,label,mask_path,attr_hat\nd.jpg,train,pug,d.png,no\ncrops/c.jpg,val,,,\n"
     manifest = read(csv_set(tmp_path, text))
     assert manifest.classes == ("pug",)
@@ -389,7 +389,7 @@ def test_labels_may_be_floats_of_16_bits(tmp_path):
     assert read_manifest(str(tmp_path)).classes == ("1", "2")
 
 
-def test_images_a_manifest_lists_in_vain_are_counted(tmp_path):
+def test_listed_images_that_do_not_exist_are_counted(tmp_path):
     csv_set(tmp_path, "path,split\nd.jpg,train\ncrops/gone.jpg,train\nnowhere/x.jpg,train\n")
     assert "not there: 2" in read(tmp_path).notes[0]
     with pytest.raises(UserError, match="not there: 2"):
@@ -444,7 +444,7 @@ def test_images_a_manifest_lists_in_vain_are_counted(tmp_path):
         ("path,split,mask_path\nd.jpg,train,../d.png\n", "mask_path '../d.png' lies outside"),
     ],
 )
-def test_a_manifest_file_that_cannot_be_right_says_why_in_one_line(tmp_path, text, message):
+def test_a_wrong_manifest_file_is_refused_in_one_line(tmp_path, text, message):
     with pytest.raises(UserError, match=re.escape(message)) as error:
         read(csv_set(tmp_path, text))
     assert "\n" not in str(error.value)
@@ -462,7 +462,7 @@ def test_a_manifest_that_names_a_link_out_of_its_folder_does_not_get_the_image(t
     )
 
 
-def test_a_file_that_only_says_it_is_parquet_is_refused(tmp_path):
+def test_a_file_that_is_parquet_by_name_only_is_refused(tmp_path):
     csv_set(tmp_path, "path,split\nd.jpg,train\n", "manifest.parquet")
     with pytest.raises(UserError, match=r"manifest\.parquet: cannot be read as a table"):
         read(tmp_path)
@@ -474,7 +474,7 @@ def test_a_layout_of_another_name_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["auto", *LAYOUTS])
-def test_a_folder_that_is_not_there_empty_or_a_file_is_said_to_be(tmp_path, layout):
+def test_a_missing_or_empty_folder_and_a_file_are_named(tmp_path, layout):
     with pytest.raises(UserError, match="gone: no such folder"):
         read(tmp_path / "gone", layout)
     with pytest.raises(UserError, match="the folder is empty"):
@@ -484,7 +484,7 @@ def test_a_folder_that_is_not_there_empty_or_a_file_is_said_to_be(tmp_path, layo
         read(tmp_path / "photo.jpg", layout)
 
 
-def test_an_unknown_layout_says_what_was_looked_for_and_what_was_found(tmp_path):
+def test_the_error_of_an_unknown_layout_lists_expected_and_found_files(tmp_path):
     (tmp_path / "src").mkdir()
     (tmp_path / "photo.jpg").write_bytes(tiny_jpeg())
     with pytest.raises(UserError) as error:

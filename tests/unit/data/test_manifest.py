@@ -26,7 +26,7 @@ def more_schema(more):
     return SCHEMA if "attr_hat" in more else AttributeSchema()
 
 
-def test_rows_are_sorted_and_typed_and_what_is_unknown_is_null():
+def test_rows_are_sorted_and_typed_and_unknown_values_are_null():
     manifest = manifest_of(
         [("b, c.jpg", "train", 7), ("a/d e.jpg", "query", None)], attr_hat=[1, None]
     )
@@ -74,7 +74,7 @@ def test_paths_come_in_their_plain_form():
         ([("a.jpg", "train", 1)], {"camera": [70_000]}, "70000"),
     ],
 )
-def test_a_manifest_that_cannot_be_right_names_the_row(rows, more, message):
+def test_a_wrong_manifest_is_refused_with_its_row(rows, more, message):
     with pytest.raises(UserError, match=re.escape(message)):
         manifest_of(rows, **more)
 
@@ -90,7 +90,7 @@ def test_people_in_train_and_gallery_are_noted():
     assert manifest_of([("a.jpg", "train", 5), ("b.jpg", "gallery", 6)]).notes == ()
 
 
-def test_the_fingerprint_knows_rows_and_columns_and_not_their_order_or_place():
+def test_the_fingerprint_depends_on_rows_and_columns_but_not_on_their_order_or_root():
     rows = [(f"{number}.jpg", "train", number) for number in range(50)]
     first = manifest_of(rows)
     shuffled = random.Random(0).sample(rows, len(rows))
@@ -145,7 +145,7 @@ def test_a_split_depends_on_the_seed_and_not_on_the_order_of_rows():
     assert len(val_people(rows, 1)) == 29
 
 
-def test_who_is_not_a_person_is_left_out_of_training_and_counted():
+def test_images_without_a_person_are_left_out_of_training_and_counted():
     rows = [("a.jpg", "train", 1), ("b.jpg", "train", 2)]
     nobody = [("c.jpg", "train", -1), ("d.jpg", "train", 0), ("e.jpg", "train", None)]
     others = [("q.jpg", "query", None), ("g.jpg", "gallery", -1)]
@@ -155,7 +155,7 @@ def test_who_is_not_a_person_is_left_out_of_training_and_counted():
     assert split.split("train").num_rows == split.split("val").num_rows == 1
 
 
-def test_a_validation_set_of_the_users_own_is_kept():
+def test_a_validation_split_of_the_user_is_kept():
     manifest = manifest_of([("a.jpg", "train", 1), ("b.jpg", "val", 2), ("c.jpg", "train", 0)])
     assert split_by_person(manifest) is manifest
 
@@ -168,7 +168,7 @@ def test_fewer_than_two_people_cannot_be_split(people):
 
 
 @pytest.mark.parametrize("val_fraction", [0, 1, -0.1, 1.5, np.nan])
-def test_a_share_that_is_none_is_refused(val_fraction):
+def test_a_wrong_validation_share_is_refused(val_fraction):
     rows = [("a.jpg", "train", 1), ("b.jpg", "train", 2)]
     with pytest.raises(UserError, match="val_fraction"):
         split_by_person(manifest_of(rows), val_fraction)
@@ -211,14 +211,14 @@ def test_an_image_split_depends_on_the_seed_alone():
     assert len(val_paths(1)) == 12
 
 
-def test_without_labels_images_are_split_as_they_come():
+def test_images_without_labels_are_split_as_one_class():
     manifest = manifest_of([(f"{row}.jpg", "train", None) for row in range(30)], attr_hat=[1] * 30)
     split = split_by_image(manifest, val_fraction=0.1, seed=0)
     assert split.split("val").num_rows == 3
     assert split.split("train").num_rows == 27
 
 
-def test_an_image_split_of_the_users_own_is_kept_and_loses_what_has_no_label():
+def test_an_image_split_of_the_user_is_kept_without_unlabelled_images():
     others = [("v.jpg", "val", 1), ("w.jpg", "val", None), ("g.jpg", "gallery", None)]
     manifest = labelled([0, 1, None, 0], ("a", "b"), others=others)
     split = split_by_image(manifest)

@@ -66,7 +66,7 @@ def greys(indices, first, second):
         "turned",
     ],
 )
-def test_trimaps_and_masks_of_two_values_say_the_same(data):
+def test_trimaps_and_masks_of_two_values_give_the_same_foreground(data):
     mask = decode_mask(data, (2, 3), None)
     assert mask.dtype == np.uint8
     assert np.array_equal(mask, ANIMAL)
@@ -87,7 +87,7 @@ def test_trimaps_and_masks_of_two_values_say_the_same(data):
         (png(TRIMAP.T), "2 x 3 pixels, expected 3 x 2 as its image has"),
     ],
 )
-def test_a_mask_that_cannot_be_told_is_refused_with_a_reason(data, reason):
+def test_an_ambiguous_mask_is_refused_with_a_reason(data, reason):
     with pytest.raises(ImageDecodeError, match=reason):
         decode_mask(data, (2, 3), None)
 
@@ -130,7 +130,7 @@ def test_a_mask_must_be_as_large_as_its_upright_image(tmp_path, kind):
     ]
 
 
-def test_an_image_without_a_usable_mask_is_set_apart_and_the_others_keep_theirs(tmp_path):
+def test_an_image_without_a_usable_mask_is_set_aside_and_the_others_keep_theirs(tmp_path):
     (tmp_path / "a.jpg").write_bytes(encoded(halves(8, 6)))
     (tmp_path / "b.jpg").write_bytes(b"no picture")
     for value in (1, 2):
@@ -181,7 +181,7 @@ def test_masks_are_gathered_beside_their_crops():
 
 
 @pytest.mark.parametrize("row", [1, 6, 8, -1])
-def test_a_row_without_a_crop_is_named(row):
+def test_an_index_without_a_crop_is_named(row):
     table = CropTable([group([7, 2]), group([5, 4, 0])])
     with pytest.raises(KeyError, match=str(row)):
         list(table.read([np.array([4, row])]))

@@ -25,13 +25,13 @@ def test_a_batch_holds_p_different_people_with_k_crops_each(people, seed):
 
 
 @given(people_of_images, st.integers(0, 5))
-def test_every_image_has_its_turn_in_every_epoch(people, epoch):
+def test_every_image_is_used_in_every_epoch(people, epoch):
     seen = np.concatenate([batch.reshape(-1) for batch in batches(people, epoch=epoch)])
     assert set(seen.tolist()) == set(range(len(people)))
 
 
 @given(people_of_images)
-def test_an_epoch_is_as_long_as_the_pieces_or_the_largest_person_ask_for(people):
+def test_the_length_of_an_epoch_follows_from_the_pieces_and_the_largest_person(people):
     pieces = [-(-people.count(person) // 3) for person in set(people)]
     assert len(batches(people)) == max(-(-sum(pieces) // 4), max(pieces))
 
@@ -50,13 +50,13 @@ def test_a_person_with_one_image_fills_their_crops_with_it():
     assert lonely == (0, 0, 0)
 
 
-def test_too_few_people_is_a_mistake_that_says_how_many_there_are():
+def test_too_few_people_are_refused_with_their_number():
     with pytest.raises(UserError, match="needs 8 people and the training images show 3"):
         check_identity_batch(np.array([1, 2, 3, 3]), 8, 4, 1)
 
 
 @pytest.mark.parametrize("workers", [3, 4, 8])
-def test_people_that_do_not_divide_among_workers_are_a_mistake(workers):
+def test_people_that_cannot_be_divided_among_workers_are_refused(workers):
     with pytest.raises(UserError, match=r"batch\.people"):
         check_identity_batch(np.arange(50), 7 if workers == 3 else 6, 4, workers)
 
@@ -67,7 +67,7 @@ cameras_of_people = st.lists(
 
 
 @given(cameras_of_people, st.integers(0, 5))
-def test_spread_cameras_share_their_crops_out_evenly(shown, seed):
+def test_crops_of_each_camera_are_spread_evenly(shown, seed):
     people, cameras = map(np.array, zip(*shown, strict=True))
     spread = list(identity_batches(people, 4, 3, seed=seed, epoch=0, camera_ids=cameras))
     assert len(spread) == len(batches(people, seed))

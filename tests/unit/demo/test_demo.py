@@ -65,7 +65,7 @@ def test_holds_as_many_crops_of_64_by_128_as_asked_for(demo):
             assert (image.format, image.size, image.mode) == ("JPEG", (64, 128), "RGB")
 
 
-def test_is_read_as_the_trento_layout_without_a_finding(demo):
+def test_is_read_as_the_trento_layout_without_notes(demo):
     manifest = read_manifest(str(demo), strict=True)
     assert manifest.layout == "trento"
     assert manifest.notes == ("folders skipped: truth/",)
@@ -76,7 +76,7 @@ def test_is_read_as_the_trento_layout_without_a_finding(demo):
     assert manifest.split("gallery").num_rows == len(list_names(demo / "test"))
 
 
-def test_the_people_to_be_found_are_not_those_to_learn_from(demo):
+def test_people_of_train_and_test_are_different(demo):
     learnt = {int(name[:4]) for name in list_names(demo / "train")}
     unseen = {int(person) for person, _ in read_people(demo).values()}
     assert (len(learnt), len(unseen)) == (80, 20)
@@ -101,14 +101,14 @@ def test_truth_names_all_gallery_images_of_the_query_s_person_and_no_other(demo)
         assert len(names) == len(set(names)) > 0
 
 
-def test_every_correct_answer_comes_from_another_camera(demo):
+def test_every_match_comes_from_another_camera(demo):
     people = read_people(demo)
     for query, names in build_ground_truth(demo).items():
         camera = people[f"queries/{query}"][1]
         assert camera not in {people[f"test/{name}"][1] for name in names}
 
 
-def test_gallery_holds_people_nobody_asks_for(demo):
+def test_the_gallery_holds_people_without_a_query(demo):
     people = read_people(demo)
     asked = {person for file, (person, _) in people.items() if file.startswith("queries")}
     assert len({person for person, _ in people.values()} - asked) == 2
@@ -167,7 +167,7 @@ def test_other_counts_of_people_and_cameras_are_obeyed(tmp_path):
     assert len(train) + len(read_people(root)) == 100
 
 
-def test_smallest_set_still_has_an_answer_to_every_query(tmp_path):
+def test_every_query_of_the_smallest_set_has_a_match(tmp_path):
     root = draw_small(tmp_path / "set", people=4, cameras=2, images=16)
     truth = build_ground_truth(root)
     assert truth
@@ -188,7 +188,7 @@ def test_leaves_a_folder_alone_that_holds_something_else(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["train/mine.jpg", "train/0001/mine.jpg", "truth", "mine.csv"])
-def test_never_replaces_a_set_of_somebody_s_own(small, tmp_path, name):
+def test_never_replaces_a_data_set_of_the_user(small, tmp_path, name):
     root = shutil.copytree(small, tmp_path / "set")
     if name == "truth":
         (root / ".demo.json").unlink()
@@ -207,6 +207,6 @@ def test_never_replaces_a_set_of_somebody_s_own(small, tmp_path, name):
     ("name", "value"), [("people", 3), ("cameras", 1), ("images", 39), ("seed", -1)]
 )
 def test_an_impossible_count_is_named_and_nothing_is_written(tmp_path, name, value):
-    with pytest.raises(UserError, match=rf"{name} is {value}"):
+    with pytest.raises(UserError, match=rf"`{name}` is {value}"):
         draw_small(tmp_path / "set", **{name: value})
     assert list_names(tmp_path) == []

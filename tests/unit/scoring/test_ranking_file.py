@@ -37,7 +37,7 @@ def rankings_as_others_write_them(draw):
 
 
 @given(rankings_as_others_write_them())
-def test_any_mix_of_what_other_tools_write_reads_back_what_was_written(case):
+def test_any_mix_of_the_forms_of_other_tools_is_read_back(case):
     ranking, data = case
     assert read_ranking(data, "theirs.txt") == ranking
 

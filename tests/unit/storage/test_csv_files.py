@@ -24,7 +24,7 @@ def cells(data):
 
 
 @given(st.text(st.sampled_from("'=+-@\t\r\n ab1_c.")) | st.text())
-def test_a_text_is_no_formula_once_written_and_comes_back_as_it_was(text):
+def test_an_escaped_text_is_no_formula_and_is_restored(text):
     written = escape_formula(text)
     assert unescape_formula(written) == text
     if written.startswith(tuple(STARTS)):
@@ -46,7 +46,7 @@ def test_ordinary_names_stay_as_they_are(name):
     assert unescape_formula(name) == name
 
 
-def test_minus_one_that_goes_on_as_a_formula_is_one():
+def test_a_formula_that_begins_with_minus_one_is_escaped():
     assert escape_formula("-1_c1s1+2.jpg") == "'-1_c1s1+2.jpg"
 
 

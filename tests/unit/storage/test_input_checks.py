@@ -13,7 +13,7 @@ def places(tmp_path):
     return tmp_path
 
 
-def test_what_is_there_passes(places):
+def test_existing_inputs_pass(places):
     check_folder("queries", str(places / "full"), holds=("a.csv",))
     check_data("data", str(places / "full"))
     check_data("data", str(places / "full" / "a.csv"))
@@ -34,23 +34,23 @@ def test_what_is_there_passes(places):
         (check_file, "full", "^`field` .*: is a folder, expected a file$"),
     ],
 )
-def test_what_is_missing_is_called_missing(places, check, name, complaint):
+def test_missing_inputs_are_named(places, check, name, complaint):
     with pytest.raises(UserError, match=complaint):
         check("field", str(places / name))
 
 
 @pytest.mark.parametrize("check", [check_folder, check_data, check_file])
-def test_an_empty_address_is_told_by_its_field(check):
+def test_an_empty_address_is_named_by_its_field(check):
     with pytest.raises(UserError, match=r"^`field` '': expected a local path or s3://"):
         check("field", "")
 
 
-def test_a_folder_without_a_model_is_none(places):
+def test_a_folder_without_a_model_is_refused(places):
     with pytest.raises(UserError, match=r"has no model\.json; give a model directory"):
         check_folder("model", str(places / "full"), holds=("model.json",))
 
 
-def test_a_bucket_is_looked_into(bucket):
+def test_inputs_in_a_bucket_are_checked(bucket):
     Location(bucket).write_bytes("a/b.csv", b"x")
     check_folder("queries", f"{bucket}/a", holds=("b.csv",))
     check_data("data", f"{bucket}/a/b.csv")

@@ -38,7 +38,7 @@ def test_a_folder_that_is_missing_empty_or_a_file_is_named(tmp_path):
             list_images(Location(str(tmp_path / name)))
 
 
-def test_a_location_stands_for_the_same_folder_in_another_process(tmp_path, monkeypatch):
+def test_a_location_can_be_pickled(tmp_path, monkeypatch):
     write_images(tmp_path, ["train/a.jpg"])
     monkeypatch.chdir(tmp_path)
     here = Location("train")
@@ -77,7 +77,7 @@ def test_a_path_never_leaves_its_folder(path, tmp_path):
 
 
 @given(st.lists(st.sampled_from(["..", ".", "", "a", "b c", "..."])).map("/".join))
-def test_no_path_that_is_let_through_climbs_out(path):
+def test_no_accepted_path_leaves_the_folder(path):
     if not path_leaves_root(path):
         assert posixpath.normpath(f"/root/set/{path}").startswith("/root/set/")
 

@@ -50,7 +50,7 @@ def write_half_and_fail(destination, failure):
 
 
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
-def test_a_failure_leaves_what_was_and_nothing_else(tmp_path, failure):
+def test_a_failure_leaves_the_earlier_output_and_nothing_else(tmp_path, failure):
     destination = tmp_path / "out"
     destination.mkdir()
     (destination / "a.txt").write_text("old")
@@ -60,7 +60,7 @@ def test_a_failure_leaves_what_was_and_nothing_else(tmp_path, failure):
     assert names(tmp_path) == ["out"]
 
 
-def test_what_is_not_an_earlier_output_is_never_lost(tmp_path):
+def test_files_of_others_are_never_lost(tmp_path):
     (tmp_path / "thesis.tex").write_text("years")
     for replaces in (frozenset(), frozenset({"a.txt"})):
         with (
@@ -71,7 +71,7 @@ def test_what_is_not_an_earlier_output_is_never_lost(tmp_path):
     assert contents(tmp_path) == {"thesis.tex": "years"}
 
 
-def test_what_came_during_the_work_is_not_lost_either(tmp_path):
+def test_files_that_appear_during_the_work_are_not_lost(tmp_path):
     destination = tmp_path / "out"
     with pytest.raises(UserError, match="would be lost"), atomic_folder(destination):
         write_images(destination, ["family.jpg"])
@@ -85,7 +85,7 @@ def test_an_empty_folder_may_be_the_destination(tmp_path):
     assert contents(tmp_path / "out") == {"a.txt": "new"}
 
 
-def test_a_place_that_cannot_be_written_is_said_before_the_work(tmp_path):
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path):
     (tmp_path / "file").write_text("x")
     for destination in (tmp_path / "file", tmp_path / "file" / "out", "/proc/out"):
         with pytest.raises(UserError), atomic_folder(type(tmp_path)(destination)):
@@ -182,7 +182,9 @@ with outputs.atomic_folder(Path(sys.argv[1]), frozenset({"a.txt"})) as staging:
 
 
 @pytest.mark.parametrize("kill_at", ["none", "1", "2", "3"])
-def test_what_a_killed_process_left_is_removed_by_the_next_and_nothing_else(tmp_path, kill_at):
+def test_the_next_process_removes_the_staging_folder_of_a_killed_one_and_nothing_else(
+    tmp_path, kill_at
+):
     out = tmp_path / "out"
     with atomic_folder(out) as staging:
         (staging / "a.txt").write_text("old")
