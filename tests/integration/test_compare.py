@@ -1,4 +1,4 @@
-"""A comparison from images to its folder, with real Ray."""
+"""The comparison job, with real Ray."""
 
 import csv
 import json
@@ -66,7 +66,7 @@ def without_seconds(method):
 
 
 @pytest.mark.slow
-def test_baselines_and_model_are_compared_and_workers_leave_no_trace(
+def test_metrics_of_baselines_and_model_are_the_same_for_any_number_of_workers(
     ray_address, data, model, tmp_path
 ):
     told, shown = run(ray_address, data, model, tmp_path / "out", 1)

@@ -19,7 +19,7 @@ draw = partial(draw_crop, noise=40)
 
 @pytest.fixture(scope="module")
 def single_shot(tmp_path_factory):
-    """Ten people to find, one image each, and eight to learn from, in three cameras."""
+    """Return a set of ten people with one image each, and eight training people in three cameras."""
     root = tmp_path_factory.mktemp("qut")
     for person in range(1, 9):
         for shot in range(6):
@@ -55,7 +55,7 @@ def refused(data, output, **changes):
     return str(caught.value)
 
 
-def test_validation_people_stand_in_for_a_gallery_of_one_image_each(single_shot, tmp_path):
+def test_validation_people_replace_a_gallery_of_one_image_each(single_shot, tmp_path):
     images = read_comparison_data(asked(single_shot, tmp_path / "out"))
     assert images.protocol == "single_shot"
     assert [len(labels.person_ids) for labels in (images.query, images.gallery)] == [10, 10]
@@ -67,7 +67,7 @@ def test_validation_people_stand_in_for_a_gallery_of_one_image_each(single_shot,
     assert len(query.person_ids) + len(gallery.person_ids) + len(images.train.person_ids) == 48
 
 
-def test_a_gallery_of_several_images_names_people_itself(tmp_path):
+def test_a_gallery_of_several_images_classifies_the_queries(tmp_path):
     for person in range(1, 9):
         for shot in range(6):
             name = f"{person:04d}_c{1 + shot % 3}s1_{shot:06d}_00.png"
@@ -102,12 +102,12 @@ def test_an_output_that_holds_something_is_refused(single_shot, tmp_path):
     assert (tmp_path / "table.csv").read_text() == "years of work"
 
 
-def test_a_folder_that_is_no_model_is_refused(single_shot, tmp_path):
+def test_a_folder_without_a_model_is_refused(single_shot, tmp_path):
     told = refused(single_shot, tmp_path / "out", models=(f"night={single_shot}",))
     assert "has no model.json" in told
 
 
-def test_a_model_that_embeds_nothing_is_refused(single_shot, tmp_path):
+def test_a_model_without_embeddings_is_refused(single_shot, tmp_path):
     architecture = build_architecture("pets_scratch_deep", height=32, width=32, num_classes=3)
     torch.manual_seed(0)
     (tmp_path / "pets").mkdir()
@@ -134,7 +134,7 @@ def test_a_model_that_embeds_nothing_is_refused(single_shot, tmp_path):
         (("--task", "birds"), "birds"),
     ],
 )
-def test_the_job_says_what_is_wrong_in_one_line_and_exits_with_2(arguments, told, tmp_path):
+def test_the_job_refuses_invalid_flags_in_one_line_with_status_2(arguments, told, tmp_path):
     done = run_job("--data", tmp_path, "--output", tmp_path / "out", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
@@ -143,7 +143,7 @@ def test_the_job_says_what_is_wrong_in_one_line_and_exits_with_2(arguments, told
 
 
 def qut_set(root, cameras):
-    """Ten people to find and eight to learn from, of whom each has one image in each camera."""
+    """Write ten test people and eight training people with one image in each camera."""
     for person in range(1, 9):
         for camera in cameras:
             draw(root / "Training" / f"{person:04d}_c{camera}s1_000001_00.png", person, camera)
@@ -153,7 +153,7 @@ def qut_set(root, cameras):
     return root
 
 
-def test_people_with_one_image_in_each_camera_are_named_by_their_other_images(tmp_path):
+def test_people_with_one_image_per_camera_have_one_query_each(tmp_path):
     images = read_comparison_data(asked(qut_set(tmp_path, (1, 2)), tmp_path / "out"))
     query, gallery = (images.sets[name] for name in images.neighbour_sets)
     assert sorted(query.person_ids) == sorted(gallery.person_ids)

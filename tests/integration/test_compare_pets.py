@@ -1,4 +1,4 @@
-"""Networks for pets side by side, on made pets."""
+"""The comparison of pet networks, on synthetic pets."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ def pets(tmp_path):
 
 
 def saved(folder, name, **fields):
-    """An untrained network as a model directory."""
+    """Write an untrained network as a model directory."""
     torch.manual_seed(0)
     architecture = build_architecture(name, height=32, width=32, **fields)
     folder.mkdir()
@@ -38,7 +38,7 @@ def compare(data, output, *models):
 
 
 @pytest.mark.usefixtures("ray_address")
-def test_networks_stand_side_by_side_with_what_they_draw(pets, tmp_path):
+def test_the_report_compares_metrics_and_masks_of_networks(pets, tmp_path):
     models = [
         saved(tmp_path / "scratch", "pets_scratch_transpose", num_classes=3),
         saved(tmp_path / "dense", "pets_mobilenet_dense", num_classes=3),
@@ -60,7 +60,7 @@ def test_networks_stand_side_by_side_with_what_they_draw(pets, tmp_path):
     assert page.count("data:image/jpeg") == 2 * 6
 
 
-def test_what_cannot_be_compared_is_refused_before_ray_is_asked(pets, tmp_path):
+def test_invalid_comparisons_are_refused_before_ray_starts(pets, tmp_path):
     two = saved(tmp_path / "two", "pets_scratch_transpose", num_classes=2)
     person = saved(tmp_path / "person", "vgg_triplet_rgb")
     for models, complaint in (

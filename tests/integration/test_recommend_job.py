@@ -33,7 +33,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(ray_address, files, tmp_path_factory):
-    """A run of the job on a cluster with two CPUs: its folder, its JSON line, its messages."""
+    """Run the job on a cluster with two CPUs; return its folder, JSON line and messages."""
     output = tmp_path_factory.mktemp("done") / "out"
     inputs = ("--ratings", files["ratings"], "--movies", files["movies"], "--output", output)
     run = run_job(*inputs, *SHORT, "--users", 3, STRANGER, "--ray-address", ray_address)
@@ -41,7 +41,7 @@ def done(ray_address, files, tmp_path_factory):
     return output, json.loads(run.stdout.splitlines()[-1]), run.stderr
 
 
-def test_two_tastes_become_two_clusters_with_lists_of_their_own(done):
+def test_users_of_two_tastes_form_two_clusters_with_their_own_lists(done):
     output, told, messages = done
     assert (told["clusters"], sorted(told["sizes"])) == (2, [30, 30])
     likes_dramas, stranger = told["users"]
@@ -63,7 +63,7 @@ def test_two_tastes_become_two_clusters_with_lists_of_their_own(done):
 
 
 class References(HTMLParser):
-    """What a page refers to, and how many pictures it has."""
+    """Collect the addresses that a page refers to."""
 
     def __init__(self):
         super().__init__()
@@ -74,7 +74,7 @@ class References(HTMLParser):
         self.addresses += [value for name, value in attributes if name in ("src", "href")]
 
 
-def test_the_page_needs_nothing_else(done):
+def test_the_report_needs_no_other_file(done):
     output, _, _ = done
     page = (output / "report.html").read_text()
     references = References()
@@ -89,7 +89,7 @@ def test_the_page_needs_nothing_else(done):
     }
 
 
-def test_the_sweep_on_a_cluster_is_that_of_one_process(done, files):
+def test_fits_on_a_cluster_equal_those_of_one_process(done, files):
     output, told, _ = done
     kept = json.loads((output / "clusters.json").read_text())
     means = compute_genre_means(read_ratings(files["ratings"], files["movies"])).means
@@ -100,7 +100,7 @@ def test_the_sweep_on_a_cluster_is_that_of_one_process(done, files):
     assert told["bic"] == min(state["bic"][1] for state in kept["sweep"])
 
 
-def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(files, tmp_path):
+def test_an_invalid_rating_is_refused_in_one_line_with_status_2(files, tmp_path):
     ratings = tmp_path / "ratings.csv"
     ratings.write_text("userId,movieId,rating\n1,1,4\n1,2,eleven\n")
     run = run_job(

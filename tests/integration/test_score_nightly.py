@@ -136,7 +136,7 @@ def test_more_workers_than_fit_are_refused_with_what_the_cluster_has(model, imag
     assert not (tmp_path / "out").exists()
 
 
-def test_the_job_says_what_is_wrong_in_one_line_and_exits_with_2(model, images, tmp_path):
+def test_the_job_refuses_invalid_flags_in_one_line_with_status_2(model, images, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
     done = run_job(

@@ -193,7 +193,7 @@ def test_a_limit_that_starting_uses_up_leaves_no_model(crops, ray_address, tmp_p
     assert not (tmp_path / "run").exists()
 
 
-def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(tmp_path):
+def test_an_invalid_rating_is_refused_in_one_line_with_status_2(tmp_path):
     code, output, messages = finish(
         start("--data", "no/such/folder", "--output", tmp_path / "run", *SHORT)
     )
@@ -212,7 +212,7 @@ def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(tmp_path):
         (["--output", "pyproject.toml"], "pyproject.toml"),
     ],
 )
-def test_a_mistake_is_found_before_ray_starts(crops, arguments, complaint):
+def test_invalid_settings_are_refused_before_ray_starts(crops, arguments, complaint):
     asked = parse_arguments(TrainReidConfig, ["--data", str(crops), *SHORT, *arguments])
     with pytest.raises(UserError, match=complaint):
         build_experiment(asked.config)

@@ -41,7 +41,7 @@ def given(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_sweep_that_is_killed_goes_on_and_leaves_a_table_and_the_best(given, ray_address):
+def test_a_killed_sweep_resumes_and_writes_the_table_and_the_best_run(given, ray_address):
     output, on_cluster = given / "killed", ("--ray-address", ray_address)
     job = start(given, output, "--num-samples", 5, "--no-stop-early", *on_cluster)
     while not ended_trials(output):
@@ -86,7 +86,7 @@ def test_a_sweep_that_is_killed_goes_on_and_leaves_a_table_and_the_best(given, r
 
 
 @pytest.mark.slow
-def test_weak_trials_stop_early_and_a_crashed_one_is_told_of(given, ray_address, tmp_path):
+def test_weak_trials_stop_early_and_the_log_names_failed_ones(given, ray_address, tmp_path):
     space = SPACE | {"optimizer.learning_rate": {"choice": [1e-6, 0.005, 100.0]}}
     (given / "wild.yaml").write_text(yaml.safe_dump(space))
     (given / "sgd.yaml").write_text(yaml.safe_dump(BASE | {"optimizer": {"name": "sgd"}}))
@@ -110,7 +110,7 @@ def test_weak_trials_stop_early_and_a_crashed_one_is_told_of(given, ray_address,
 
 
 @pytest.mark.slow
-def test_a_killed_population_goes_on_and_weak_trials_take_over(given, ray_address, tmp_path):
+def test_a_killed_population_resumes_and_weak_trials_copy_weights(given, ray_address, tmp_path):
     rates = [1e-6, 1e-2]
     space = {
         "optimizer.learning_rate": {"loguniform": rates},
@@ -172,7 +172,7 @@ def test_trials_of_several_workers_stop_early_too(given, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_terminal_shows_a_table_that_is_gone_at_the_end(given, ray_address, tmp_path):
+def test_a_terminal_shows_a_live_table_until_the_end(given, ray_address, tmp_path):
     asked = flags(given, tmp_path / "out", "--num-samples", 3, "--ray-address", ray_address)
     leader, follower = pty.openpty()
     termios.tcsetwinsize(follower, (40, 100))
@@ -245,7 +245,7 @@ def test_a_budget_shorter_than_an_epoch_leaves_nothing(given, ray_address, tmp_p
         (["--data", "no/such/folder"], "no such folder"),
     ],
 )
-def test_a_mistake_is_found_before_ray_starts(given, tmp_path, more, complaint):
+def test_invalid_settings_are_refused_before_ray_starts(given, tmp_path, more, complaint):
     asked = [str(flag) for flag in flags(given, tmp_path / "out", *more)]
     with pytest.raises(UserError, match=complaint):
         prepare_sweep(parse_arguments(TuneConfig, asked).config)
@@ -259,7 +259,7 @@ def test_a_mistake_is_found_before_ray_starts(given, tmp_path, more, complaint):
         ({"randint": [6, 31]}, r"batch\.people 31: .* show 30"),
     ],
 )
-def test_values_that_the_images_cannot_satisfy_are_refused_before_ray_starts(
+def test_values_that_the_images_do_not_allow_are_refused_before_ray_starts(
     given, tmp_path, drawn, complaint
 ):
     (tmp_path / "crowds.yaml").write_text(yaml.safe_dump({"batch.people": drawn}))
@@ -269,9 +269,7 @@ def test_values_that_the_images_cannot_satisfy_are_refused_before_ray_starts(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_cluster_on_which_trials_of_several_workers_would_hang_is_refused(
-    given, ray_address, tmp_path
-):
+def test_trials_of_several_workers_need_a_dashboard(given, ray_address, tmp_path):
     (given / "two.yaml").write_text(yaml.safe_dump(BASE | {"num_workers": 2}))
     job = start(given, tmp_path / "out", "--ray-address", ray_address, base="two.yaml")
     code, _, messages = finish(job)
@@ -280,7 +278,7 @@ def test_a_cluster_on_which_trials_of_several_workers_would_hang_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_trial_that_no_node_has_room_for_is_refused(given, ray_address, tmp_path):
+def test_a_trial_larger_than_every_node_is_refused(given, ray_address, tmp_path):
     asked = ("--cpus-per-trial", 3, "--ray-address", ray_address)
     code, _, messages = finish(start(given, tmp_path / "out", *asked))
     assert code == 2

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.cluster
 
 
 @pytest.mark.slow
-def test_a_sweep_in_a_bucket_that_is_killed_goes_on(bucket, unreliable, tmp_path):
+def test_a_killed_sweep_in_a_bucket_resumes(bucket, unreliable, tmp_path):
     given, output = make_inputs(tmp_path), f"{bucket}/sweep"
     asked = ("--num-samples", 4, "--no-stop-early", "--ray-address", "local")
     job = start(given, output, *asked)

@@ -14,7 +14,7 @@ def pixels(curve, summary="market1501, 343 queries"):
 
 
 def blue_height(picture):
-    """How far down the curve is in the middle of the picture, 0 the top and 1 the bottom."""
+    """Return the height of the curve in the middle of the chart, from 0 (top) to 1 (bottom)."""
     is_blue = (np.abs(picture.astype(int) - (0x00, 0x72, 0xB2)) < 40).all(axis=2)
     column = is_blue[:, picture.shape[1] // 2]
     assert column.any()
@@ -30,7 +30,7 @@ def test_the_same_curve_gives_the_same_bytes():
 
 
 @pytest.mark.parametrize("curve", [[0.0], [1.0], [1.0] * 50, [0.004] * 12, [0.1] * 4000, RISING])
-def test_every_curve_has_a_picture_of_one_size_with_all_of_it_inside(curve):
+def test_charts_of_all_curves_have_one_size_and_a_margin(curve):
     picture = pixels(curve, "$x_ a long summary \\frac, with several rules " * 5)
     assert picture.shape == pixels(RISING).shape
     assert (picture[:, [0, -1]] == 255).all()

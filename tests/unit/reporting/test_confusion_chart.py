@@ -20,7 +20,7 @@ def words(picture):
 
 
 def shades(picture):
-    """How many cells there are of each colour."""
+    """Count the cells of each colour."""
     fills = (
         re.match(r"fill: (#\w+); stroke: #fff", path.get("style", ""))
         for path in picture.iter(PATH)
@@ -29,7 +29,7 @@ def shades(picture):
 
 
 @pytest.mark.parametrize("count", [1, 3, 9, 37])
-def test_every_class_is_named_twice_and_every_count_but_0_is_written(count):
+def test_the_chart_labels_every_class_twice_and_every_count_above_0(count):
     confusion = np.zeros((count, count), np.int64)
     confusion[np.diag_indices(count)] = 1_000 + np.arange(count)
     confusion[0, -1] += 7

@@ -17,7 +17,7 @@ EMPTY = {"meta"}
 
 
 class Page(HTMLParser):
-    """Tags, references, ids and the text of each table row; tags must close in order."""
+    """Collect the tags, references, ids and table rows of a page; check that tags close in order."""
 
     def __init__(self, page):
         super().__init__()
@@ -130,7 +130,7 @@ def test_metrics_are_those_of_the_best_epoch(report):
     }
 
 
-def test_groups_stand_with_their_queries_and_a_warning_where_few(report):
+def test_groups_have_counts_of_queries_and_small_ones_a_warning(report):
     written = report([epoch_row(1, 0.6)], 1)
     page = Page(written)
     assert page.row("gender male") == (
@@ -152,7 +152,7 @@ def test_attributes_no_better_than_the_majority_are_named(report):
     assert "Not better than always predicting the most frequent value: hat." in written
 
 
-def test_curves_show_each_loss_term_and_validation_figure(report):
+def test_curves_show_each_loss_term_and_validation_metric(report):
     written = report([epoch_row(1), epoch_row(2, 0.5), epoch_row(3), epoch_row(4, 0.6)], 4)
     assert Page(written).tags.count("svg") == 7
     for label in ("identity", "triplet", "attributes", "mAP", "Rank-1", "majority guess"):

@@ -15,7 +15,7 @@ CONFIG = SweepConfig(max_clusters=4)
 
 
 def groups(*sizes):
-    """Users around as many far centres as there are sizes."""
+    """Return users around distant centres, one centre per size."""
     draw = np.random.default_rng(0)
     return np.concatenate(
         [draw.normal(1 + 1.5 * n, 0.2, (size, 3)) for n, size in enumerate(sizes)]
@@ -28,7 +28,7 @@ def fits_of(*curves):
     ]
 
 
-def test_the_number_most_random_states_chose_is_kept_with_its_best_fit():
+def test_the_choice_is_the_number_with_the_most_votes_and_its_best_fit():
     fits = fits_of([9, 5, 6, 7], [9, 4, 6, 7], [9, 8, 1, 7], [9, 3, 2, 7], [9, 5, 6, 7])
     choice = choose_mixture(fits, CONFIG)
     assert (choice.clusters, choice.random_state) == (2, 3)
@@ -51,7 +51,7 @@ def test_groups_are_found_and_the_largest_comes_first():
     assert clusters.bic == min(state.bic[2] for state in fits)
 
 
-def test_a_fit_that_ran_out_of_iterations_is_not_called_converged():
+def test_a_fit_that_reaches_the_iteration_limit_has_not_converged():
     overlapping = np.random.default_rng(0).normal(3, 1, (80, 3))
     short = SweepConfig(max_clusters=4, max_iterations=1)
     assert not fit_random_state(overlapping, 0, short).converged[1:].any()
@@ -67,6 +67,6 @@ def test_few_or_equal_users_have_finite_bic_and_coordinates(means):
     assert np.isfinite(places).all()
 
 
-def test_a_longer_sweep_goes_on_from_the_shorter_and_another_seed_shares_nothing():
+def test_more_random_states_begin_with_the_same_ones_and_seeds_share_none():
     assert draw_random_states(0, 50)[:20] == draw_random_states(0, 20)
     assert not {*draw_random_states(0, 50)} & {*draw_random_states(1, 50)}

@@ -73,7 +73,7 @@ def test_a_bad_line_is_named(tmp_path, lines, complaint):
         (HEADER.encode() + b"caf\xe9,1,4,0\n", "invalid UTF8"),
     ],
 )
-def test_what_is_no_such_table_is_refused(tmp_path, content, complaint):
+def test_files_without_the_columns_are_refused(tmp_path, content, complaint):
     files = write_ratings(tmp_path, GOOD)
     (tmp_path / "ratings.csv").write_bytes(content)
     assert complaint in refusal(files)

@@ -25,7 +25,7 @@ KINDS = {"reid": TrainReidConfig, "multitask": TrainMultitaskConfig}
 
 @pytest.fixture
 def space(tmp_path):
-    """Reads a space of these lines."""
+    """Return a function that loads a space of some lines."""
 
     def read(**lines):
         file = tmp_path / "space.yaml"
@@ -38,7 +38,7 @@ def space(tmp_path):
 @pytest.mark.parametrize(
     ("task", "name"), [(task, name) for task in KINDS for name in space_files(task)]
 )
-def test_the_spaces_that_come_along_vary_recipes(task, name):
+def test_built_in_spaces_vary_recipes(task, name):
     recipe = next(iter(recipe_files(task)))
     arguments = ["--data", "-", "--recipe", recipe]
     base = parse_arguments(KINDS[task], arguments).config
@@ -46,7 +46,7 @@ def test_the_spaces_that_come_along_vary_recipes(task, name):
 
 
 @pytest.mark.parametrize("task", KINDS)
-def test_the_spaces_of_one_thing_each_can_be_put_together(task):
+def test_built_in_spaces_combine(task):
     recipe = next(iter(recipe_files(task)))
     base = parse_arguments(KINDS[task], ["--data", "-", "--recipe", recipe]).config
     names = tuple(name for name in space_files(task) if name != "vgg_triplet")
@@ -54,7 +54,7 @@ def test_the_spaces_of_one_thing_each_can_be_put_together(task):
     assert len(together) == sum(len(load_space((name,), task, base)) for name in names)
 
 
-def test_a_space_is_what_its_file_says(space):
+def test_a_space_holds_the_parameters_of_its_file(space):
     found = space(
         batch__people={"choice": [8, 16]},
         epochs={"randint": [3, 9]},
@@ -99,13 +99,13 @@ def test_a_space_is_what_its_file_says(space):
         ({"num_workers": {"choice": [1, 2]}}, "cannot vary: it selects where"),
     ],
 )
-def test_a_space_that_cannot_be_is_one_line(space, lines, complaint):
+def test_an_invalid_space_is_refused_in_one_line(space, lines, complaint):
     with pytest.raises(UserError, match=complaint) as caught:
         space(**lines)
     assert "\n" not in str(caught.value)
 
 
-def test_an_empty_space_and_one_that_is_no_file_are_mistakes(tmp_path):
+def test_empty_missing_and_overlapping_spaces_are_refused(tmp_path):
     (tmp_path / "empty.yaml").write_text("# nothing\n")
     with pytest.raises(UserError, match="holds no keys"):
         load_space((str(tmp_path / "empty.yaml"),), "reid", BASE)
@@ -120,7 +120,7 @@ def test_an_empty_space_and_one_that_is_no_file_are_mistakes(tmp_path):
 
 
 @given(st.integers(0, 50), st.integers(1, 50))
-def test_what_is_drawn_lies_in_the_space(low, span):
+def test_drawn_values_lie_in_the_space(low, span):
     space = (
         SearchParameter("epochs", "randint", (low, low + span)),
         SearchParameter("batch.people", "choice", (4, 8)),
@@ -132,12 +132,12 @@ def test_what_is_drawn_lies_in_the_space(low, span):
     assert all(1e-4 <= rate <= 1e-2 for rate in drawn["optimizer.learning_rate"])
 
 
-def test_both_ends_of_whole_numbers_are_drawn():
+def test_randint_draws_both_ends():
     (domain,) = to_domains((SearchParameter("epochs", "randint", (2, 4)),)).values()
     assert set(domain.sample(size=200)) == {2, 3, 4}
 
 
-def test_values_take_their_places_and_leave_the_others():
+def test_with_values_changes_the_given_keys_only():
     values = {"epochs": 3, "batch.people": 6, "batch.crops": 2, "augment.flip": 0.1}
     config = with_values(BASE, values)
     assert (config.epochs, config.batch.people, config.batch.crops) == (3, 6, 2)
@@ -148,7 +148,7 @@ def test_values_take_their_places_and_leave_the_others():
         with_values(BASE, {"batch.crops": 1})
 
 
-def test_a_population_cannot_change_what_a_network_is():
+def test_a_population_varies_mutable_sections_only():
     asked = TuneConfig(data="-", output="-", recipe="demo", space=("x",), search="pbt")
     flips = (SearchParameter("augment.flip", "choice", (0.0, 0.5)),)
     people = (SearchParameter("batch.people", "choice", (4, 8)),)
@@ -171,7 +171,7 @@ def test_trials_may_be_shorter_than_the_first_rung(first_rung, search):
 
 
 @given(st.floats(0, 1), st.integers(0, 50), st.sampled_from([0.8, 1.2]))
-def test_what_a_population_changes_stays_in_the_space(erasing, crops, factor):
+def test_clipped_values_lie_in_the_space(erasing, crops, factor):
     space = (
         SearchParameter("augment.erasing", "uniform", (0, 1)),
         SearchParameter("batch.crops", "randint", (0, 50)),

@@ -38,7 +38,7 @@ def experiment(tmp_path_factory):
 
 
 class Sweep:
-    """A sweep's folder as Ray Tune leaves it, and the results that Ray Tune would return."""
+    """Write a sweep's folder as Ray Tune leaves it, and return results as Ray Tune does."""
 
     def __init__(self, folder, experiment, *, is_population):
         self.folder = folder
@@ -104,7 +104,7 @@ class Sweep:
 
 @pytest.fixture
 def population(tmp_path, experiment):
-    """Trial 1 copies trial 0 after its first epoch, and is as good as that without being better."""
+    """Return a sweep in which trial 1 copies trial 0 after its first epoch and ties with it."""
     sweep = Sweep(tmp_path, experiment, is_population=True)
     sweep.numbers = {"strong": 0, "weak": 1}
     first = sweep.told("strong", sweep.epoch(1, 0.8), 0.01, [])
@@ -117,7 +117,7 @@ def population(tmp_path, experiment):
     return sweep
 
 
-def test_a_row_of_a_population_is_one_configuration_with_its_own_epochs(population):
+def test_each_configuration_of_a_population_has_a_result_with_its_own_epochs(population):
     rows = population.rows("weak", "strong")
     assert [(row.name, row.parameters[RATE], row.state) for row in rows] == [
         ("0", 0.01, "finished"),
@@ -139,7 +139,7 @@ def test_a_row_of_a_population_is_one_configuration_with_its_own_epochs(populati
     assert sum(row.trained_epochs for row in rows) == 7
 
 
-def test_the_best_row_is_the_one_whose_epoch_the_weights_are_of(population):
+def test_the_best_result_is_that_of_the_checkpoint_with_the_best_weights(population):
     rows = population.rows("weak", "strong")
     best = best_result(rows[::-1], VALIDATION)
     assert best.name == "0"
@@ -148,14 +148,14 @@ def test_the_best_row_is_the_one_whose_epoch_the_weights_are_of(population):
     assert state["standing"]["best_epoch"] == best.best["epoch"] == 1
 
 
-def test_what_was_lost_when_a_population_was_killed_is_in_no_row(population):
+def test_epochs_without_a_checkpoint_are_in_no_result(population):
     population.told("weak", population.epoch(3, 0.99), 0.03, [], checkpoint=False)
     rows = population.rows("strong", "weak")
     assert [row.name for row in rows] == ["0", "1", "1.1"]
     assert best_result(rows, VALIDATION).best["mean_ap"] == 0.8
 
 
-def test_whose_weights_were_copied_is_known_without_the_results_that_a_kill_lost(population):
+def test_the_source_of_copied_weights_comes_from_the_checkpoint(population):
     del population.results["strong"][0]
     row = population.rows("strong", "weak")[-1]
     assert (row.name, row.copied_from, row.copied_epoch) == ("1.1", 0, 1)
@@ -181,7 +181,7 @@ def write(sweep, rows, output):
     return made, list(csv.DictReader((output / "trials.csv").open()))
 
 
-def test_the_files_of_a_population_keep_who_copied_whom(population, tmp_path):
+def test_the_files_of_a_population_hold_the_source_of_copied_weights(population, tmp_path):
     made, table = write(population, population.rows("weak", "strong"), tmp_path / "out")
     columns = ("trial", "part", "copied_from", "copied_epoch", RATE, "epochs", "mean_ap")
     assert [tuple(row[column] for column in columns) for row in table] == [
@@ -200,7 +200,7 @@ def test_the_files_of_a_population_keep_who_copied_whom(population, tmp_path):
 
 @pytest.fixture
 def tied(tmp_path, experiment):
-    """Three trials as good as each other, one that failed, and one without a figure."""
+    """Return a sweep with three tied trials, a weaker one and a failed one."""
     sweep = Sweep(tmp_path, experiment, is_population=False)
     sweep.numbers = {"d": 0, "c": 1, "b": 2, "a": 3, "e": 4}
     for name, figures in {"d": [0.5], "c": [1.0, 0.4], "b": [1.0], "a": [0.3, 1.0]}.items():
@@ -215,7 +215,7 @@ def tied(tmp_path, experiment):
 
 
 @pytest.mark.parametrize("order", ["abcde", "edcba", "cebda"])
-def test_numbers_are_those_of_the_log_in_whatever_order_tune_lists_trials(tied, order, tmp_path):
+def test_numbers_are_those_of_the_log_for_any_order_of_trials(tied, order, tmp_path):
     rows = tied.rows(*order, "never", errors=("e",))
     assert [(row.name, row.parameters[RATE]) for row in rows] == [
         ("0", 0.001),
@@ -236,7 +236,7 @@ def test_numbers_are_those_of_the_log_in_whatever_order_tune_lists_trials(tied, 
     assert "The validation has 6 queries of 3 validation people." in page
 
 
-def test_ties_and_what_decided_are_told(tied):
+def test_the_line_about_the_best_trial_names_ties_and_the_validation(tied):
     rows = tied.rows(*"abcde")
     line = describe_best(best_result(rows, VALIDATION), rows, VALIDATION, "6 queries of 3 people")
     assert line == (
@@ -245,14 +245,14 @@ def test_ties_and_what_decided_are_told(tied):
     )
 
 
-def test_a_trial_whose_figures_are_no_numbers_is_never_the_best(tied):
+def test_a_trial_without_a_finite_metric_is_never_the_best(tied):
     rows = tied.rows(*"abcde")
     rows[1] = replace(rows[1], best={})
     assert best_result(rows, VALIDATION).number == 2
     assert best_result([rows[4]], VALIDATION) is None
 
 
-def test_figures_of_a_population_that_are_no_numbers_are_passed_over(tmp_path, experiment):
+def test_nan_metrics_of_a_population_are_skipped(tmp_path, experiment):
     sweep = Sweep(tmp_path, experiment, is_population=True)
     sweep.numbers = {"a": 0}
     lineage = sweep.told("a", sweep.epoch(1, 0.5), 0.01, [])
@@ -263,7 +263,7 @@ def test_figures_of_a_population_that_are_no_numbers_are_passed_over(tmp_path, e
 
 
 def trial(folder, name, values, copied=None):
-    """A trial as Tune shows it to callbacks."""
+    """Return a trial as Ray Tune passes it to callbacks."""
     checkpoint = copied and SimpleNamespace(path=f"{folder}/{copied}/checkpoint_000000")
     storage = SimpleNamespace(
         storage_filesystem=pyarrow.fs.LocalFileSystem(), experiment_fs_path=str(folder)
@@ -292,8 +292,8 @@ def test_a_trial_keeps_its_number_when_a_sweep_is_resumed(tmp_path, experiment, 
     assert "trial 2 stopped after epoch 1 with mean_ap 0.700" in caplog.text
 
 
-def test_results_of_a_population_are_kept_over_a_resumed_sweep(tmp_path, experiment):
-    """Tune's own file of them is fetched as it was uploaded last when trials take turns."""
+def test_a_resumed_sweep_keeps_the_results_of_a_population(tmp_path, experiment):
+    """Check the file that replaces Ray Tune's, which loses results of trials that take turns."""
     begun, changing = SweepProgress(experiment.config, 2, None, is_population=True), {RATE: 0.1}
     each = trial(tmp_path, "a", changing)
     begun.on_trial_start(trial=each)
@@ -308,7 +308,7 @@ def test_results_of_a_population_are_kept_over_a_resumed_sweep(tmp_path, experim
     assert [(result["epoch"], result["config"][RATE]) for result in results] == [(1, 0.1), (2, 0.2)]
 
 
-def test_a_mistake_in_a_trial_is_told_in_a_line_and_a_bug_with_its_traceback(
+def test_the_log_has_one_line_for_a_user_error_and_the_traceback_of_a_bug(
     tmp_path, experiment, caplog
 ):
     log, broken = SweepProgress(experiment.config, 2, None), trial(tmp_path, "a", {RATE: 0.1})
@@ -323,7 +323,7 @@ def test_a_mistake_in_a_trial_is_told_in_a_line_and_a_bug_with_its_traceback(
     assert caplog.messages[-1] == f"trial 0 failed: {traceback}KeyError: 'a'\n"
 
 
-def test_the_log_tells_figures_of_the_values_they_were_reached_under(tmp_path, experiment, caplog):
+def test_the_log_has_the_metrics_of_the_current_parameters(tmp_path, experiment, caplog):
     caplog.set_level(logging.INFO, "reidray")
     log = SweepProgress(experiment.config, 2, None)
     weak = trial(tmp_path, "weak", {RATE: 0.001})

@@ -43,7 +43,7 @@ def test_genre_means_are_those_of_plain_loops(stars):
 
 
 def ordered_by_loops(stars, people, without):
-    """Films that these people like, best first, less some."""
+    """Return the films that some users like, the best first, without some films."""
     of = defaultdict(list)
     for (user, film), value in stars.items():
         if user in people and film not in without:
@@ -53,7 +53,7 @@ def ordered_by_loops(stars, people, without):
 
 
 @given(rated, st.lists(st.integers(0, 1), min_size=6, max_size=6))
-def test_a_list_is_what_others_of_the_cluster_like_less_what_the_user_rated(stars, drawn):
+def test_a_list_has_the_favourites_of_the_cluster_that_the_user_has_not_rated(stars, drawn):
     ratings = tables(stars)
     means = compute_genre_means(ratings)
     users = means.users.tolist()
