@@ -19,7 +19,7 @@ draw = partial(draw_crop, noise=40)
 
 @pytest.fixture(scope="module")
 def single_shot(tmp_path_factory):
-    """Return a set of ten people with one image each, and eight training people in three cameras."""
+    """Return ten people with one image each, and eight training people in three cameras."""
     root = tmp_path_factory.mktemp("qut")
     for person in range(1, 9):
         for shot in range(6):

@@ -17,7 +17,7 @@ EMPTY = {"meta"}
 
 
 class Page(HTMLParser):
-    """Collect the tags, references, ids and table rows of a page; check that tags close in order."""
+    """Collect tags, references, ids and table rows of a page; check that tags close in order."""
 
     def __init__(self, page):
         super().__init__()
