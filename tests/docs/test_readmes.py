@@ -4,6 +4,7 @@ import contextlib
 import doctest
 import io
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -18,6 +19,8 @@ PAGES = readmes()
 BLOCKS = [block for page in PAGES for block in read_blocks(page)]
 MAX_LINES = 150
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+DOTTED = re.compile(r"`([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)(?:\([^`]*)?`")
+FILE_SUFFIXES = {"csv", "json", "jsonl", "md", "py", "yaml"}
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -109,6 +112,19 @@ def test_relative_links_lead_to_files(page):
         assert linked.exists(), f"{target} is missing"
         if heading:
             assert heading in headings(linked), f"{target}: no such heading"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_modules_and_functions_that_a_page_names_exist(page):
+    if page.name == "CHANGELOG.md":  # it names what is gone
+        pytest.skip()
+    packages = {path.name.removesuffix(".py") for path in (ROOT / "reidray").iterdir()}
+    for name in DOTTED.findall(FENCED.sub("", page.read_text())):
+        if name.split(".")[-1] in FILE_SUFFIXES:
+            continue
+        name = name.removeprefix("reidray.")
+        if name.split(".")[0] in packages:
+            pkgutil.resolve_name(f"reidray.{name}")
 
 
 def headings(page):
