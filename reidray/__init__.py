@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reidray.config import TrainMultitaskConfig, TrainReidConfig
+    from reidray.data.layouts import read_manifest
+    from reidray.data.manifest import Manifest
     from reidray.errors import UserError
     from reidray.inference.in_memory import embed
     from reidray.metrics.ranking import evaluate
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Manifest",
     "TrainMultitaskConfig",
     "TrainReidConfig",
     "TrainingRun",
@@ -31,11 +34,13 @@ __all__ = [
     "embed",
     "evaluate",
     "load_model",
+    "read_manifest",
     "top_k",
     "train",
 ]
 
 _HOMES = {
+    "Manifest": "reidray.data.manifest",
     "TrainMultitaskConfig": "reidray.config",
     "TrainReidConfig": "reidray.config",
     "TrainingRun": "reidray.training.runs.training_run",
@@ -43,6 +48,7 @@ _HOMES = {
     "embed": "reidray.inference.in_memory",
     "evaluate": "reidray.metrics.ranking",
     "load_model": "reidray.models.directory",
+    "read_manifest": "reidray.data.layouts",
     "top_k": "reidray.retrieval.exact_search",
     "train": "reidray.training.train",
 }

@@ -1,11 +1,14 @@
 import random
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.tiny_images import write_images
 
 from reidray.data.attribute_schema import Attribute, AttributeSchema
 from reidray.data.manifest import build_manifest
@@ -77,6 +80,20 @@ def test_paths_come_in_their_plain_form():
 def test_a_wrong_manifest_is_refused_with_its_row(rows, more, message):
     with pytest.raises(UserError, match=re.escape(message)):
         manifest_of(rows, **more)
+
+
+def test_a_manifest_is_read_through_the_public_api_without_ray_and_torch(tmp_path):
+    write_images(tmp_path, ["train/0002_c1_1.jpg", "train/0003_c2_1.jpg", "test/a.jpg"])
+    script = (
+        f"import sys, reidray; found = reidray.read_manifest({str(tmp_path)!r}); "
+        "assert isinstance(found, reidray.Manifest); "
+        "print(found.split('train')['person'].to_pylist(), found.summary['gallery']['images'], "
+        "*(name for name in ('ray', 'torch') if name in sys.modules))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert found.stdout == "[2, 3] 1\n"
 
 
 def test_junk_and_distractors_may_be_on_both_sides():
