@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from reidray.config import OptimizerConfig, ValidationConfig
-from reidray.config.sections.open_section import config_to_dict
 from reidray.errors import UserError
 from reidray.training.checkpoint import TrainingSnapshot, copy_weights
 from reidray.training.distributed_context import DistributedContext
@@ -153,11 +152,6 @@ def fit(
     if checkpoint is not None:
         trainer.snapshot.restore(checkpoint)
     return trainer.run()
-
-
-def config_settings(config: Any, *, without: tuple[str, ...]) -> Metrics:
-    """Return a configuration as plain values, without the keys that may change on resume."""
-    return {key: value for key, value in config_to_dict(config).items() if key not in without}
 
 
 class _EpochTally:

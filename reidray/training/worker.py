@@ -13,6 +13,7 @@ from ray.train.torch import get_device
 from ray.util.queue import Queue
 
 from reidray.config import TrainingConfig
+from reidray.config.sections.open_section import config_to_dict
 from reidray.data.crop_labels import CropLabels
 from reidray.data.images.crops import CropReader
 from reidray.data.ingest import CropDataset
@@ -28,7 +29,6 @@ from reidray.training.loop import (
     StepProgress,
     Task,
     TrainerConfig,
-    config_settings,
     fit,
 )
 from reidray.training.time_budget import TimeLimit
@@ -124,7 +124,10 @@ def resume_settings(
         training_data: fingerprint of the manifest.
         changeable: keys of the configuration that may differ.
     """
-    return config_settings(config, without=changeable) | {"training data": training_data}
+    settings = {
+        key: value for key, value in config_to_dict(config).items() if key not in changeable
+    }
+    return settings | {"training data": training_data}
 
 
 def run_train_job(job: TrainJob, events: Queue | None) -> None:
