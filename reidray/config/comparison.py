@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reidray.config.sections.limits import MAX_BASELINE_PIXELS, require_seed
+from reidray.registry import import_plugins
 
 ComparedMetric = Literal["euclidean", "cosine", "l1"]
 LDA_NAME = "LDA"
@@ -40,6 +41,8 @@ class CompareConfig:
         max_bad: share of the images that may fail to decode, in 0..1.
         num_workers: number of embedding processes; by default one for each GPU, or each CPU.
         use_gpu: use GPUs; auto uses them where the cluster has some.
+        plugins: modules on the Python path that register the networks of the models, where the
+            networks are your own.
     """
 
     data: str
@@ -61,8 +64,10 @@ class CompareConfig:
     max_bad: float = 0.01
     num_workers: int | None = None
     use_gpu: Literal["auto", "yes", "no"] = "auto"
+    plugins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        import_plugins(self.plugins)
         if not self.pca:
             raise ValueError("`pca` is empty: give a number of components or a share")
         for components in self.pca:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
 from typing import Literal
 
+from reidray.registry import import_plugins
+
 Metric = Literal["euclidean", "cosine"]
 STALL_MINUTES = 15.0
 MAX_RANKS = 1_000_000
@@ -43,6 +45,8 @@ class ScoreConfig:
         use_gpu: auto takes GPUs where the cluster has them.
         stall_timeout: minutes without an answer after which an embedding process is replaced, on
             another machine where there is one; the fifth time ends the job.
+        plugins: modules on the Python path that register the networks of the models, where the
+            networks are your own.
     """
 
     model: str
@@ -62,8 +66,10 @@ class ScoreConfig:
     num_workers: int | None = None
     use_gpu: Literal["auto", "yes", "no"] = "auto"
     stall_timeout: float = STALL_MINUTES
+    plugins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        import_plugins(self.plugins)
         if self.top_k < 1:
             raise ValueError("`top_k` must be 1 or more")
         for name in ("max_distance", "max_distractor_score"):
@@ -114,6 +120,8 @@ class EvaluateConfig:
         use_gpu: auto takes GPUs where the cluster has them.
         stall_timeout: minutes without an answer after which an embedding process is replaced, on
             another machine where there is one; the fifth time ends the job.
+        plugins: modules on the Python path that register the networks of the models, where the
+            networks are your own.
     """
 
     ranking: str | None = None
@@ -141,8 +149,10 @@ class EvaluateConfig:
     num_workers: int | None = None
     use_gpu: Literal["auto", "yes", "no"] = "auto"
     stall_timeout: float = STALL_MINUTES
+    plugins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        import_plugins(self.plugins)
         _check_embedding(self.max_bad, self.num_workers, self.stall_timeout)
         if not 1 <= self.max_rank <= MAX_RANKS:
             raise ValueError(f"`max_rank` must lie in 1..{MAX_RANKS}")

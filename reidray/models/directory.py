@@ -2,6 +2,7 @@
 
 import json
 import posixpath
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from reidray.errors import UserError
 from reidray.models.architecture import Architecture
 from reidray.models.factory import build_network, build_without_memory
 from reidray.models.networks import Network
+from reidray.registry import import_plugins
 from reidray.storage.location import Location
 from reidray.storage.object_store import redact_secrets
 from reidray.suggestions import quoted
@@ -95,15 +97,18 @@ def save_model(
     (directory / CARD_FILE).write_text(page, encoding="utf-8")
 
 
-def load_model(directory: str | Path) -> LoadedModel:
+def load_model(directory: str | Path, *, plugins: Sequence[str] = ()) -> LoadedModel:
     """Read a model directory.
 
     Args:
         directory: a local folder, or an `s3://` address.
+        plugins: modules on the Python path that register a network of your own. A model directory
+            never names modules to import.
 
     Raises:
         UserError: it is missing, damaged, of another version, or holds a pickle.
     """
+    import_plugins(plugins)
     folder = Location(str(directory))
     files = _read_files(folder)
     description = _read_description(folder, files[DESCRIPTION_FILE])

@@ -38,8 +38,8 @@ def register_metric(
 ) -> Callable[[Function], Function]:
     """Return a decorator that registers a function as a metric of validation.
 
-    The function takes a `ReidEvaluation`, or a `LabelEvaluation` of a multi-task training, and
-    returns the metric. Its value appears in metrics.jsonl under its name.
+    The function takes the `RankingMetrics` of the validation people, or the `LabelEvaluation` of a
+    multi-task training, and returns the metric, which metrics.jsonl holds under its name.
 
     Args:
         name: name of the metric.
@@ -55,6 +55,16 @@ def register_metric(
     return decorate
 
 
+def registered_metric_names(training: TrainingKind) -> list[str]:
+    """Return the names of the metrics that `register_metric` added for a kind of training."""
+    metrics = VALIDATION_METRICS.registered
+    return [
+        name
+        for name, metric in metrics.items()
+        if metric.compute is not None and training in metric.trainings
+    ]
+
+
 def compute_registered_metrics(evaluation: Any, training: TrainingKind) -> dict[str, float]:
     """Return the metrics that `register_metric` added for a kind of training, by name.
 
@@ -62,11 +72,12 @@ def compute_registered_metrics(evaluation: Any, training: TrainingKind) -> dict[
         evaluation: the evaluation of a validation.
         training: the kind of training.
     """
-    return {
-        name: float(metric.compute(evaluation))
-        for name, metric in VALIDATION_METRICS.registered.items()
-        if metric.compute is not None and training in metric.trainings
-    }
+    found = {}
+    for name in registered_metric_names(training):
+        compute = VALIDATION_METRICS.get(name).compute
+        if compute is not None:
+            found[name] = float(compute(evaluation))
+    return found
 
 
 for _name in ("mean_ap", "rank1"):

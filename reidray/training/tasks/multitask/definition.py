@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from reidray.config import TrainMultitaskConfig
 from reidray.config.sections.network_options import DEFAULT_NETWORKS, NETWORK_OPTIONS
+from reidray.config.sections.validation_options import registered_metric_names
 from reidray.config.sources import Sources
 from reidray.data.attribute_schema import AttributeSchema
 from reidray.data.crop_labels import CropLabels
@@ -119,6 +120,7 @@ def resolve_multitask_network(
     metrics = ["validation_loss"]
     metrics += ["accuracy", "macro_f1"] if manifest.classes else ["attribute_accuracy"]
     metrics += ["mask_f1", "mask_iou"] if predicts_masks else []
+    metrics += registered_metric_names("multitask")
     if config.validation.select_by not in metrics:
         raise UserError(
             f"network {architecture.name!r} has no {config.validation.select_by} on these data: "

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reidray.config import MultitaskLossConfig
+from reidray.config.sections.validation_options import compute_registered_metrics
 from reidray.data.augmentations import image_tensor
 from reidray.data.crop_labels import CropLabels
 from reidray.data.images.crops import CropReader, Indices
@@ -159,9 +160,11 @@ def evaluate_outputs(
         loss += weights.masks * float(outputs.masks[:, 3].mean())
         masks = evaluate_masks(outputs.masks[:, :3].numpy().astype(np.int64))
         summary |= {key: getattr(masks, key) for key in ("mask_f1", "mask_iou", "image_iou")}
-    return LabelEvaluation(
+    evaluation = LabelEvaluation(
         len(labels), outputs.seconds, {"validation_loss": loss, **summary}, by_target
     )
+    own = compute_registered_metrics(evaluation, "multitask")
+    return replace(evaluation, summary=evaluation.summary | own)
 
 
 def evaluate_network(

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from reidray.config.sections.validation_options import compute_registered_metrics
 from reidray.data.crop_labels import CropLabels
 from reidray.data.images.crops import CropReader, Indices
 from reidray.inference.prediction_loop import predict
@@ -65,8 +66,8 @@ def evaluate_embeddings(
 
     Returns:
         `mean_ap`, `mean_inp`, `rank1`, `rank5`, `rank10`; `protocol`, a line that describes the
-        protocol; the metrics of `subgroup_metrics`; and where the network predicts attributes
-        those of `attribute_accuracy`.
+        protocol; the metrics of `subgroup_metrics`; where the network predicts attributes those of
+        `attribute_accuracy`; and those of `register_metric`.
     """
     plan = plan_ranking(labels, protocol)
     queries, gallery = plan.queries, plan.gallery
@@ -91,4 +92,4 @@ def evaluate_embeddings(
     )
     if predicted.shape[1]:
         metrics |= attribute_accuracy(predicted, labels.attribute_labels, labels.schema, majority)
-    return metrics
+    return metrics | compute_registered_metrics(ranking, "reid")
