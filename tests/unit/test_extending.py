@@ -1,0 +1,149 @@
+"""The examples of extending reidray work together, as a module that `--plugins` names."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from support.paths import ROOT
+from support.readme_blocks import read_blocks
+
+CHECK = """
+import json, sys
+from pathlib import Path
+import torch
+from reidray.cli.arguments import parse_arguments
+from reidray.config import TrainReidConfig
+from reidray.config.sections.open_section import config_to_dict
+
+words = sys.argv[1:]
+config = parse_arguments(TrainReidConfig, words).config
+
+from reidray.config.sections.validation_options import compute_registered_metrics
+from reidray.data.augmentations import augment, plan_augmentation
+from reidray.losses import LossSizes, Targets, attach_losses, loss_modules
+from reidray.metrics import evaluate
+from reidray.models import ModelCard, load_model, save_model
+from reidray.models.architecture import choose_architecture
+from reidray.models.factory import build_network
+
+network_config = config.network
+architecture = choose_architecture("reid", "tiny", network_config.options, {"num_people": 4})
+network = build_network(architecture)
+attach_losses(network, config.loss.parts, LossSizes(4, network.embedding_size))
+crops = torch.randint(0, 256, (8, 3, 128, 64), dtype=torch.uint8)
+people = torch.arange(4).repeat(2)
+targets = Targets(people, torch.zeros((8, 0), dtype=torch.int64))
+plan = plan_augmentation(config.augment, 8, seed=0, epoch=0, step=0)
+augmented = augment(crops, plan, fill=0)
+losses = {name: loss(network(augmented), targets) for name, loss in loss_modules(network).items()}
+embeddings = network(crops).embedding.detach()
+query_ids, gallery_ids = people[:4].numpy(), people[4:].numpy()
+ranking = evaluate(embeddings[:4], embeddings[4:], query_ids, gallery_ids, protocol="all")
+folder = Path("model"); folder.mkdir()
+plain = build_network(architecture)
+save_model(folder, plain, architecture, ModelCard(metric="cosine"), "")
+print(json.dumps({
+    "settings": config_to_dict(config),
+    "losses": sorted(name for name, value in losses.items() if value is not None),
+    "grey": int((augmented.amax(dim=1) - augmented.amin(dim=1) < 1e-3).all(dim=2).all(dim=1).sum()),
+    "metrics": compute_registered_metrics(ranking, "reid"),
+    "loaded": load_model(folder).architecture == architecture,
+    "better": config.validation.mode,
+}))
+"""
+FLAGS = (
+    *("--data", "-", "--plugins", "my_parts", "--network.name", "tiny", "--network.channels", "16"),
+    *("--loss.contrastive.weight", "0.5", "--loss.contrastive.margin", "2", "--loss.triplet", "0"),
+    *("--augment.greyscale", "1", "--validation.select-by", "rank20"),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the examples of the README file as one module."""
+    folder = tmp_path_factory.mktemp("parts")
+    blocks = read_blocks(ROOT / "reidray" / "README.md")
+    examples = [block.text for block in blocks if "register_" in block.text]
+    assert len(examples) == 5
+    (folder / "my_parts.py").write_text("\n\n".join(examples))
+    return folder
+
+
+def run(folder, code, *words):
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    command = [sys.executable, "-c", code, *words]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_examples_register_parts_that_a_training_takes(folder):
+    done = run(folder, CHECK, *FLAGS)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["settings"]["network"] == {"name": "tiny", "weights": "none", "channels": 16}
+    assert found["settings"]["loss"]["contrastive"] == {"weight": 0.5, "margin": 2.0}
+    assert found["settings"]["augment"]["greyscale"] == 1.0
+    assert found["losses"] == ["contrastive", "identity"]
+    assert found["grey"] == 8
+    assert found["metrics"] == {"rank20": 1.0}
+    assert found["loaded"]
+    assert found["better"] == "max"
+
+
+LAYOUT = """
+import sys
+from pathlib import Path
+import my_parts
+from reidray.data.layouts import check_layout
+for name in ("learn", "search", "wanted"):
+    Path("station", name).mkdir(parents=True)
+    Path("station", name, "0001_c1s1_000001_00.jpg").touch()
+check_layout("station", "station")
+check_layout("station")
+"""
+
+
+def test_the_layout_of_the_examples_is_recognised(folder):
+    done = run(folder, LAYOUT)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--plugins", "no_such_module"), "module 'no_such_module' is not on the Python path"),
+        (("--network.name", "tiny"), "network.name 'tiny' does not exist"),
+        (("--network.chanels", "3"), "flag --network.chanels does not exist"),
+        (("--loss.circel.weight", "1"), "flag --loss.circel.weight does not exist"),
+    ],
+)
+def test_a_part_that_no_module_registers_is_refused(folder, words, complaint):
+    code = (
+        "import sys\n"
+        "from reidray.cli.arguments import parse_arguments\n"
+        "from reidray.config import TrainReidConfig\n"
+        "from reidray.errors import UserError\n"
+        "try:\n"
+        "    parse_arguments(TrainReidConfig, ['--data', '-', *sys.argv[1:]])\n"
+        "except UserError as error:\n"
+        "    print(error)\n"
+        "print('torch' in sys.modules)\n"
+    )
+    done = run(folder, code, *words)
+    assert done.returncode == 0, done.stderr[-3000:]
+    message, with_torch = done.stdout.splitlines()
+    assert complaint in message
+    assert with_torch == "False"
+
+
+def test_a_registered_name_is_not_taken_twice():
+    from reidray.registry import Registry
+
+    registry = Registry("colour")
+    registry.register("red")(dict)
+    registry.register("red")(dict)
+    with pytest.raises(ValueError, match="colour 'red' is registered by"):
+        registry.register("red")(list)
