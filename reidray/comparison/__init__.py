@@ -1,1 +1,1 @@
-"""Trained models beside classical baselines: the same images, the same rules, one page."""
+"""Compare trained models and classical baselines on the same images."""

@@ -72,24 +72,24 @@ class ComparisonData:
 
     @property
     def query(self) -> ImageLabels:
-        """The query images of the ranking."""
+        """Return the query images of the ranking."""
         return self.sets[QUERY]
 
     @property
     def gallery(self) -> ImageLabels:
-        """The gallery images of the ranking."""
+        """Return the gallery images of the ranking."""
         return self.sets[GALLERY]
 
     @property
     def neighbour_sets(self) -> NeighbourSets:
-        """The sets of the nearest-neighbour accuracy."""
+        """Return the sets of the nearest-neighbour accuracy."""
         if VALIDATION_QUERY in self.sets:
             return NeighbourSets(VALIDATION_QUERY, VALIDATION_GALLERY)
         return NeighbourSets(QUERY, GALLERY)
 
     @property
     def neighbours_described(self) -> str:
-        """The images of the nearest-neighbour accuracy, in words."""
+        """Return the images of the nearest-neighbour accuracy, in words."""
         has_validation = VALIDATION_QUERY in self.sets
         return CLASSIFIED_BY_VALIDATION if has_validation else CLASSIFIED_BY_GALLERY
 

@@ -35,12 +35,12 @@ class MethodMetrics:
 
     @property
     def name(self) -> str:
-        """The name of the method."""
+        """Return the name of the method."""
         return self.method.name
 
     @property
     def curve(self) -> list[float]:
-        """The CMC curve, at most as long as the gallery."""
+        """Return the CMC curve, at most as long as the gallery."""
         return [float(share) for share in self.ranking.cmc[: len(self.method.gallery)]]
 
     def to_row(self) -> dict[str, Any]:

@@ -49,12 +49,12 @@ class Method:
 
     @property
     def query(self) -> NDArray[np.float32]:
-        """The embeddings of the query images."""
+        """Return the embeddings of the query images."""
         return self.embeddings[QUERY]
 
     @property
     def gallery(self) -> NDArray[np.float32]:
-        """The embeddings of the gallery images."""
+        """Return the embeddings of the gallery images."""
         return self.embeddings[GALLERY]
 
 

@@ -58,7 +58,7 @@ class MultitaskSummary:
 
     @property
     def evaluated_on(self) -> str:
-        """The split that chose nothing: `test`, or `validation` where there is no test split."""
+        """Return the split of the reported metrics: `test`, else `validation`."""
         return "test" if "test" in self.parts else "validation"
 
 

@@ -1,4 +1,4 @@
-"""Summarise the metrics, weaknesses and data of a training run for its report and model card."""
+"""Summarize the metrics, weaknesses and data of a training run for its report and model card."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

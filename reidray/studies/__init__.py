@@ -1,1 +1,1 @@
-"""Reproduce the source reports."""
+"""Reproduce the tables and charts of the source reports."""

@@ -1,1 +1,1 @@
-"""Sweeps: many trainings of one recipe under settings that vary, and the best of them."""
+"""Run sweeps: train one recipe with many parameters on Ray Tune, and keep the best trial."""

@@ -49,7 +49,7 @@ class TrialPart:
 
     @property
     def holds_best(self) -> bool:
-        """Whether the best weights in the checkpoint are those of the part's best epoch."""
+        """Return whether the best weights in the checkpoint are those of the part's best epoch."""
         return bool(self.best) and self.trainer_state.best_epoch == self.best["epoch"]
 
 
@@ -91,7 +91,7 @@ class Population:
 
     @cached_property
     def _results(self) -> dict[str, list[Result]]:
-        """The results that each trial reported, by its id."""
+        """Return the results that each trial reported, by its id."""
         folder = self.context.folder
         if not folder.join(RESULTS_FILE).is_file():
             return {}

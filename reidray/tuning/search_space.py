@@ -55,7 +55,7 @@ class SearchParameter:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether the values are the ends of a range of numbers."""
+        """Return whether the values are the ends of a range of numbers."""
         return self.distribution != "choice"
 
 

@@ -194,7 +194,7 @@ class SweepProgress(tune.Callback):  # type: ignore[misc]
 
     @property
     def _progress(self) -> float:
-        """The completed share of the sweep."""
+        """Return the completed share of the sweep."""
         return sum(trial.progress for trial in self._trials.values()) / self._count
 
     def _best(self, trial: TrialLog) -> float | None:
@@ -202,7 +202,7 @@ class SweepProgress(tune.Callback):  # type: ignore[misc]
         return trial.current.best(self._base.validation).get(self._base.validation.select_by)
 
     def _note_copy(self, known: TrialLog, trial: Any) -> None:
-        """Note, and log, that a trial of a population continues from the weights of another."""
+        """Log that a trial of a population continues from the weights of another trial."""
         if trial.checkpoint is None:
             return
         source_id = posixpath.basename(posixpath.dirname(trial.checkpoint.path))

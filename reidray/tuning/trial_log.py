@@ -41,7 +41,7 @@ class ConfigurationLog:
 
     @property
     def epoch(self) -> int:
-        """The last evaluated epoch, or the epoch of the first weights."""
+        """Return the last evaluated epoch, or the epoch of the first weights."""
         return int(self.records[-1]["epoch"]) if self.records else self.start
 
     def best(self, validation: ValidationConfig) -> dict[str, float]:
@@ -76,22 +76,22 @@ class TrialLog:
 
     @property
     def current(self) -> ConfigurationLog:
-        """The configuration of the last result."""
+        """Return the configuration of the last result."""
         return self.configurations[-1]
 
     @property
     def has_ended(self) -> bool:
-        """Whether the trial trains no more epochs."""
+        """Return whether the trial trains no more epochs."""
         return self.state not in ("running", "waiting")
 
     @property
     def progress(self) -> float:
-        """The completed share of the trial."""
+        """Return the completed share of the trial."""
         return 1.0 if self.has_ended else self.current.epoch / self.planned_epochs
 
     @property
     def is_changed(self) -> bool:
-        """Whether the next epochs have other parameters than the last result."""
+        """Return whether the next epochs have other parameters than the last result."""
         return bool(self.current.records) and self.next_parameters != self.current.parameters
 
     def add_result(self, result: dict[str, Any]) -> None:

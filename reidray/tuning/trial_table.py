@@ -60,7 +60,7 @@ class TrialResult:
 
     @property
     def name(self) -> str:
-        """The number of the trial; `2.1` for the second configuration of trial 2."""
+        """Return the number of the trial; `2.1` for the second configuration of trial 2."""
         return f"{self.number}.{self.part}" if self.part else str(self.number)
 
 

@@ -62,13 +62,13 @@ class Clusters:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """(U,) int64, the most likely cluster of each user, from 0."""
+        """Return the most likely cluster of each user, from 0: (U,) int64."""
         labels: NDArray[np.int64] = self.probabilities.argmax(axis=1)
         return labels
 
     @property
     def sizes(self) -> NDArray[np.int64]:
-        """(K,) int64, the number of users in each cluster."""
+        """Return the number of users in each cluster: (K,) int64."""
         return np.bincount(self.labels, minlength=len(self.centres))
 
 
