@@ -69,15 +69,15 @@ def without_seconds(method):
 def test_metrics_of_baselines_and_model_are_the_same_for_any_number_of_workers(
     ray_address, data, model, tmp_path
 ):
-    told, shown = run(ray_address, data, model, tmp_path / "out", 1)
+    result, messages = run(ray_address, data, model, tmp_path / "out", 1)
     names = ["PCA 90%", "PCA 5", "LDA", "night"]
-    assert [method["method"] for method in told["methods"]] == names
-    assert all(name in shown for name in names)
-    metrics = [method["metric"] for method in told["methods"]]
+    assert [method["method"] for method in result["methods"]] == names
+    assert all(name in messages for name in names)
+    metrics = [method["metric"] for method in result["methods"]]
     assert metrics == ["cosine", "cosine", "cosine", "euclidean"]
-    assert told["methods"][1]["embedding_length"] == 5
-    assert told["methods"][3]["training_seconds"] == 12.5
-    assert told["methods"][2]["top1"] > 0.8  # people of colours of their own
+    assert result["methods"][1]["embedding_length"] == 5
+    assert result["methods"][3]["training_seconds"] == 12.5
+    assert result["methods"][2]["top1"] > 0.8  # people of colours of their own
 
     record = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert record["images"]["query"] == 29
@@ -93,6 +93,6 @@ def test_metrics_of_baselines_and_model_are_the_same_for_any_number_of_workers(
 
     again, _ = run(ray_address, data, model, tmp_path / "again", 2)
     assert list(map(without_seconds, again["methods"])) == list(
-        map(without_seconds, told["methods"])
+        map(without_seconds, result["methods"])
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "out"]

@@ -36,7 +36,7 @@ def run_job(*arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
-def asked(data, output, **changes):
+def compare_config(data, output, **changes):
     return CompareConfig(data=str(data), output=str(output), height=8, width=4, **changes)
 
 
@@ -48,15 +48,15 @@ class Unreachable:
         pass
 
 
-def refused(data, output, **changes):
+def refusal(data, output, **changes):
     with pytest.raises(UserError) as caught:
-        compare_reid(asked(data, output, **changes), Unreachable())
+        compare_reid(compare_config(data, output, **changes), Unreachable())
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_validation_people_replace_a_gallery_of_one_image_each(single_shot, tmp_path):
-    images = read_comparison_data(asked(single_shot, tmp_path / "out"))
+    images = read_comparison_data(compare_config(single_shot, tmp_path / "out"))
     assert images.protocol == "single_shot"
     assert [len(labels.person_ids) for labels in (images.query, images.gallery)] == [10, 10]
     query, gallery = (images.sets[name] for name in images.neighbour_sets)
@@ -74,9 +74,12 @@ def test_a_gallery_of_several_images_classifies_the_queries(tmp_path):
             draw(tmp_path / "bounding_box_train" / name, person, shot)
             test = f"{person + 100:04d}_c{1 + shot % 3}s1_{shot:06d}_00.png"
             draw(tmp_path / ("bounding_box_test" if shot else "query") / test, person, shot)
-    images = read_comparison_data(asked(tmp_path, tmp_path / "out"))
+    images = read_comparison_data(compare_config(tmp_path, tmp_path / "out"))
     assert images.protocol == "market1501"
-    assert read_comparison_data(asked(tmp_path, tmp_path / "out", protocol="all")).protocol == "all"
+    assert (
+        read_comparison_data(compare_config(tmp_path, tmp_path / "out", protocol="all")).protocol
+        == "all"
+    )
     assert [len(labels.person_ids) for labels in images.sets.values()] == [8, 40]
     assert images.neighbour_sets == ("query", "gallery")
 
@@ -85,26 +88,28 @@ def test_a_set_without_query_is_refused(tmp_path):
     for person in (1, 2):
         draw(tmp_path / "data" / "train" / f"{person}" / "a.png", person, 1)
         draw(tmp_path / "data" / "val" / f"{person + 5}" / "a.png", person, 1)
-    assert "no query images" in refused(tmp_path / "data", tmp_path / "out")
+    assert "no query images" in refusal(tmp_path / "data", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_more_components_than_images_are_refused(single_shot, tmp_path):
-    learnt = len(read_comparison_data(asked(single_shot, tmp_path / "out")).train.person_ids)
-    told = refused(single_shot, tmp_path / "out", pca=(0.9, 60))
-    assert "`pca=60`" in told
-    assert f"{learnt} training images" in told
+    learnt = len(
+        read_comparison_data(compare_config(single_shot, tmp_path / "out")).train.person_ids
+    )
+    message = refusal(single_shot, tmp_path / "out", pca=(0.9, 60))
+    assert "`pca=60`" in message
+    assert f"{learnt} training images" in message
 
 
 def test_an_output_that_holds_something_is_refused(single_shot, tmp_path):
     (tmp_path / "table.csv").write_text("years of work")
-    assert "table.csv" in refused(single_shot, tmp_path)
+    assert "table.csv" in refusal(single_shot, tmp_path)
     assert (tmp_path / "table.csv").read_text() == "years of work"
 
 
 def test_a_folder_without_a_model_is_refused(single_shot, tmp_path):
-    told = refused(single_shot, tmp_path / "out", models=(f"night={single_shot}",))
-    assert "has no model.json" in told
+    message = refusal(single_shot, tmp_path / "out", models=(f"night={single_shot}",))
+    assert "has no model.json" in message
 
 
 def test_a_model_without_embeddings_is_refused(single_shot, tmp_path):
@@ -118,13 +123,13 @@ def test_a_model_without_embeddings_is_refused(single_shot, tmp_path):
         ModelCard(metric="cosine"),
         "# Pets\n",
     )
-    told = refused(single_shot, tmp_path / "out", models=(f"pets={tmp_path / 'pets'}",))
-    assert "gives no embedding" in told
-    assert "pets_scratch_deep" in told
+    message = refusal(single_shot, tmp_path / "out", models=(f"pets={tmp_path / 'pets'}",))
+    assert "gives no embedding" in message
+    assert "pets_scratch_deep" in message
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--models", "night=a", "night=b"), "two methods are named 'night'"),
         (("--models", "LDA=a"), "two methods are named 'LDA'"),
@@ -134,12 +139,12 @@ def test_a_model_without_embeddings_is_refused(single_shot, tmp_path):
         (("--task", "birds"), "birds"),
     ],
 )
-def test_the_job_refuses_invalid_flags_in_one_line_with_status_2(arguments, told, tmp_path):
+def test_the_job_refuses_invalid_flags_in_one_line_with_status_2(arguments, message, tmp_path):
     done = run_job("--data", tmp_path, "--output", tmp_path / "out", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
-    assert told in done.stderr
+    assert message in done.stderr
 
 
 def qut_set(root, cameras):
@@ -154,12 +159,12 @@ def qut_set(root, cameras):
 
 
 def test_people_with_one_image_per_camera_have_one_query_each(tmp_path):
-    images = read_comparison_data(asked(qut_set(tmp_path, (1, 2)), tmp_path / "out"))
+    images = read_comparison_data(compare_config(qut_set(tmp_path, (1, 2)), tmp_path / "out"))
     query, gallery = (images.sets[name] for name in images.neighbour_sets)
     assert sorted(query.person_ids) == sorted(gallery.person_ids)
     assert len(set(query.person_ids)) == len(query.person_ids)
 
 
 def test_validation_people_with_one_image_each_are_refused_before_ray(tmp_path):
-    told = refused(qut_set(tmp_path, (1,)), tmp_path / "out")
-    assert "none of these has two images: raise `val_fraction`" in told
+    message = refusal(qut_set(tmp_path, (1,)), tmp_path / "out")
+    assert "none of these has two images: raise `val_fraction`" in message

@@ -18,24 +18,24 @@ def test_the_fewest_components_that_reach_a_share(share, count):
     assert components_for(RISING, share) == count
 
 
-def picture(data):
+def decode_png(data):
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
 def test_the_same_variances_give_the_same_bytes():
     assert variance_chart(RISING) == variance_chart(RISING)
-    steep = picture(variance_chart(np.array([0.9, 0.95, 0.99, 0.999, 1.0])))
-    assert (steep != picture(variance_chart(RISING))).any()
+    steep = decode_png(variance_chart(np.array([0.9, 0.95, 0.99, 0.999, 1.0])))
+    assert (steep != decode_png(variance_chart(RISING))).any()
 
 
 def test_curves_and_maps_have_room_for_any_number_of_methods():
     rng = np.random.default_rng(0)
-    people = np.repeat(np.arange(12), 4)
+    person_ids = np.repeat(np.arange(12), 4)
     for methods in (1, 2, 5):
         names = [f"$method_{number}" for number in range(methods)]
         curves = {name: np.linspace(0.1, 0.9, 20).tolist() for name in names}
         maps = {name: rng.normal(size=(48, 2)) for name in names}
-        for data in (cmc_comparison_chart(curves), embedding_maps(maps, people)):
-            pixels = picture(data)
+        for data in (cmc_comparison_chart(curves), embedding_maps(maps, person_ids)):
+            pixels = decode_png(data)
             assert (pixels[[0, -1]] == 255).all()
             assert (pixels < 200).any()

@@ -149,25 +149,25 @@ def test_with_values_changes_the_given_keys_only():
 
 
 def test_a_population_varies_mutable_sections_only():
-    asked = TuneConfig(data="-", output="-", recipe="demo", space=("x",), search="pbt")
+    config = TuneConfig(data="-", output="-", recipe="demo", space=("x",), search="pbt")
     flips = (SearchParameter("augment.flip", "choice", (0.0, 0.5)),)
     people = (SearchParameter("batch.people", "choice", (4, 8)),)
-    check_search(asked, flips, 1)
+    check_search(config, flips, 1)
     with pytest.raises(UserError, match=r"'batch\.people' cannot change during training"):
-        check_search(asked, flips + people, 1)
+        check_search(config, flips + people, 1)
     with pytest.raises(UserError, match="the base has num_workers 2: set it to 1"):
-        check_search(asked, flips, 2)
+        check_search(config, flips, 2)
     with pytest.raises(UserError, match="leave out `concurrent`"):
-        check_search(replace(asked, concurrent=1), flips, 1)
-    check_search(replace(asked, search="tpe", concurrent=1), people, 2)
+        check_search(replace(config, concurrent=1), flips, 1)
+    check_search(replace(config, search="tpe", concurrent=1), people, 2)
 
 
 @pytest.mark.parametrize("first_rung", [1, 2, 40])
 @pytest.mark.parametrize("search", ["random", "pbt"])
 def test_trials_may_be_shorter_than_the_first_rung(first_rung, search):
-    asked = TuneConfig(data="-", output="-", recipe="demo", space=("x",), first_rung=first_rung)
+    config = TuneConfig(data="-", output="-", recipe="demo", space=("x",), first_rung=first_rung)
     rates = (SearchParameter("optimizer.learning_rate", "loguniform", (1e-4, 1e-2)),)
-    assert build_scheduler(replace(asked, search=search), rates, replace(BASE, epochs=1))
+    assert build_scheduler(replace(config, search=search), rates, replace(BASE, epochs=1))
 
 
 @given(st.floats(0, 1), st.integers(0, 50), st.sampled_from([0.8, 1.2]))

@@ -49,26 +49,26 @@ class Sweep:
         self.numbers = {}
         self.results = {}
 
-    def epoch(self, number, figure, **more):
+    def epoch(self, number, metric, **more):
         self.seconds += 0.25
         record = {"epoch": number, "step": number, "seconds": self.seconds, **more}
-        return record if figure is None else record | {"mean_ap": figure}
+        return record if metric is None else record | {"mean_ap": metric}
 
-    def told(self, name, record, rate, lineage, *, checkpoint=True):
+    def report(self, name, record, rate, lineage, *, checkpoint=True):
         """A trial tells of an epoch, and keeps the checkpoint of these epochs."""
-        place = self.folder / name
-        place.mkdir(exist_ok=True)
+        folder_of_trial = self.folder / name
+        folder_of_trial.mkdir(exist_ok=True)
         record |= {"trial": name}
-        told = f"checkpoint_{len(list(place.glob('checkpoint_*'))):06d}"
+        report = f"checkpoint_{len(list(folder_of_trial.glob('checkpoint_*'))):06d}"
         if checkpoint:
-            self.save(place / told, [*lineage, record])
-        line = record | {"config": {RATE: rate}, "checkpoint_dir_name": told}
+            self.save(folder_of_trial / report, [*lineage, record])
+        line = record | {"config": {RATE: rate}, "checkpoint_dir_name": report}
         self.results.setdefault(name, []).append(line)
-        (place / "params.json").write_text(json.dumps({RATE: rate}))
+        (folder_of_trial / "params.json").write_text(json.dumps({RATE: rate}))
         return [*lineage, record]
 
-    def save(self, place, records):
-        place.mkdir()
+    def save(self, folder_of_trial, records):
+        folder_of_trial.mkdir()
         network = torch.nn.Linear(2, 2)
         state = TrainingSnapshot(network, build_optimizer(OptimizerConfig(), network), {})
         judged = [r for r in records if "mean_ap" in r]
@@ -81,7 +81,7 @@ class Sweep:
             records=records,
         )
         state.best_weights = dict(network.state_dict())
-        state.save(place)
+        state.save(folder_of_trial)
 
     def rows(self, *order, errors=()):
         """The rows, of results that come in this order."""
@@ -91,13 +91,13 @@ class Sweep:
         return read_trial_results(found, SPACE, self.context)
 
     def result(self, name, failed):
-        place = self.folder / name
-        kept = sorted(place.glob("checkpoint_*"))
+        folder_of_trial = self.folder / name
+        kept = sorted(folder_of_trial.glob("checkpoint_*"))
         return Result(
             metrics={"done": True},
             checkpoint=None,
             error=RuntimeError("it broke\nthe last line") if failed else None,
-            path=str(place),
+            path=str(folder_of_trial),
             best_checkpoints=[(Checkpoint.from_directory(str(each)), {}) for each in kept],
         )
 
@@ -107,13 +107,13 @@ def population(tmp_path, experiment):
     """Return a sweep in which trial 1 copies trial 0 after its first epoch and ties with it."""
     sweep = Sweep(tmp_path, experiment, is_population=True)
     sweep.numbers = {"strong": 0, "weak": 1}
-    first = sweep.told("strong", sweep.epoch(1, 0.8), 0.01, [])
-    lineage = sweep.told("weak", sweep.epoch(1, 0.1), 0.0001, [])
-    sweep.told("weak", sweep.epoch(2, 0.2), 0.0001, lineage)
-    lineage = sweep.told("strong", sweep.epoch(2, 0.5), 0.01, first)
-    sweep.told("strong", sweep.epoch(3, 0.6), 0.01, lineage)
-    lineage = sweep.told("weak", sweep.epoch(2, 0.8), 0.02, first)
-    sweep.told("weak", sweep.epoch(3, 0.7), 0.02, lineage)
+    first = sweep.report("strong", sweep.epoch(1, 0.8), 0.01, [])
+    lineage = sweep.report("weak", sweep.epoch(1, 0.1), 0.0001, [])
+    sweep.report("weak", sweep.epoch(2, 0.2), 0.0001, lineage)
+    lineage = sweep.report("strong", sweep.epoch(2, 0.5), 0.01, first)
+    sweep.report("strong", sweep.epoch(3, 0.6), 0.01, lineage)
+    lineage = sweep.report("weak", sweep.epoch(2, 0.8), 0.02, first)
+    sweep.report("weak", sweep.epoch(3, 0.7), 0.02, lineage)
     return sweep
 
 
@@ -149,7 +149,7 @@ def test_the_best_result_is_that_of_the_checkpoint_with_the_best_weights(populat
 
 
 def test_epochs_without_a_checkpoint_are_in_no_result(population):
-    population.told("weak", population.epoch(3, 0.99), 0.03, [], checkpoint=False)
+    population.report("weak", population.epoch(3, 0.99), 0.03, [], checkpoint=False)
     rows = population.rows("strong", "weak")
     assert [row.name for row in rows] == ["0", "1", "1.1"]
     assert best_result(rows, VALIDATION).best["mean_ap"] == 0.8
@@ -203,11 +203,11 @@ def tied(tmp_path, experiment):
     """Return a sweep with three tied trials, a weaker one and a failed one."""
     sweep = Sweep(tmp_path, experiment, is_population=False)
     sweep.numbers = {"d": 0, "c": 1, "b": 2, "a": 3, "e": 4}
-    for name, figures in {"d": [0.5], "c": [1.0, 0.4], "b": [1.0], "a": [0.3, 1.0]}.items():
+    for name, metrics in {"d": [0.5], "c": [1.0, 0.4], "b": [1.0], "a": [0.3, 1.0]}.items():
         lineage = []
-        for epoch, figure in enumerate(figures, start=1):
+        for epoch, metric in enumerate(metrics, start=1):
             rate = (1 + sweep.numbers[name]) / 1000
-            lineage = sweep.told(name, sweep.epoch(epoch, figure), rate, lineage)
+            lineage = sweep.report(name, sweep.epoch(epoch, metric), rate, lineage)
     (tmp_path / "e").mkdir()
     (tmp_path / "e" / "params.json").write_text(json.dumps({RATE: 0.09}))
     (tmp_path / "never").mkdir()
@@ -255,8 +255,8 @@ def test_a_trial_without_a_finite_metric_is_never_the_best(tied):
 def test_nan_metrics_of_a_population_are_skipped(tmp_path, experiment):
     sweep = Sweep(tmp_path, experiment, is_population=True)
     sweep.numbers = {"a": 0}
-    lineage = sweep.told("a", sweep.epoch(1, 0.5), 0.01, [])
-    sweep.told("a", sweep.epoch(2, float("nan")), 0.01, lineage)
+    lineage = sweep.report("a", sweep.epoch(1, 0.5), 0.01, [])
+    sweep.report("a", sweep.epoch(2, float("nan")), 0.01, lineage)
     (row,) = sweep.rows("a")
     assert row.best["mean_ap"] == 0.5
     assert row.trained_epochs == 2
@@ -297,12 +297,12 @@ def test_a_resumed_sweep_keeps_the_results_of_a_population(tmp_path, experiment)
     begun, changing = SweepProgress(experiment.config, 2, None, is_population=True), {RATE: 0.1}
     each = trial(tmp_path, "a", changing)
     begun.on_trial_start(trial=each)
-    told = {"epoch": 1, "seconds": 0.5, "config": changing, "checkpoint_dir_name": "c"}
-    begun.on_trial_result(trial=each, result=told | {"mean_ap": 0.7})
+    report = {"epoch": 1, "seconds": 0.5, "config": changing, "checkpoint_dir_name": "c"}
+    begun.on_trial_result(trial=each, result=report | {"mean_ap": 0.7})
     changing[RATE] = 0.2
     resumed = SweepProgress(experiment.config, 2, None, is_population=True)
     resumed.set_state(begun.get_state())
-    resumed.on_trial_result(trial=each, result=told | {"epoch": 2, "mean_ap": 0.8})
+    resumed.on_trial_result(trial=each, result=report | {"epoch": 2, "mean_ap": 0.8})
     resumed.on_experiment_end(trials=[each])
     results = json.loads((tmp_path / RESULTS_FILE).read_text())["a"]
     assert [(result["epoch"], result["config"][RATE]) for result in results] == [(1, 0.1), (2, 0.2)]
