@@ -1,8 +1,6 @@
 """The README files are true: their marked blocks run, their links lead somewhere."""
 
-import contextlib
 import doctest
-import io
 import os
 import pkgutil
 import re
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.paths import ROOT
+from support.python_blocks import PythonRunner
 from support.readme_blocks import read_blocks, readmes
 
 PAGES = readmes()
@@ -44,15 +43,26 @@ def folders(inputs, tmp_path_factory):
     return folder_of
 
 
+@pytest.fixture(scope="session")
+def python_runner():
+    runner = PythonRunner()
+    yield runner
+    runner.close()
+
+
 @pytest.mark.parametrize("block", [parameter(block) for block in BLOCKS])
 @pytest.mark.timeout(1200)
 def test_a_marked_block_runs(block, folders, request, monkeypatch):
     folder = folders(block.readme)
     monkeypatch.chdir(folder)
+    environment = {}
     if "ray" in block.words:
-        monkeypatch.setenv("RAY_ADDRESS", request.getfixturevalue("ray_address"))
+        environment["RAY_ADDRESS"] = request.getfixturevalue("ray_address")
+        monkeypatch.setenv("RAY_ADDRESS", environment["RAY_ADDRESS"])
     if block.language == "python":
-        found = run_python(block.text)
+        runner = request.getfixturevalue("python_runner")
+        status, found = runner.run(block.text, folder, environment)
+        assert status == 0, f"{block.text}\n{found}"
     elif block.language == "console":
         return run_console(block, folder)
     else:
@@ -64,13 +74,6 @@ def test_a_marked_block_runs(block, folders, request, monkeypatch):
 
 def test_the_first_page_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= MAX_LINES
-
-
-def run_python(text):
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output):
-        exec(compile(text, "README.md", "exec"), {"__name__": "__main__"})
-    return output.getvalue()
 
 
 def run_shell(text, flags, folder):
