@@ -32,7 +32,7 @@ def refused(*arguments):
     return done.stderr
 
 
-def test_job_judges_both_files_and_prints_one_json_line(tmp_path):
+def test_job_evaluates_both_files_and_prints_one_json_line(tmp_path):
     (tmp_path / "reid_test.txt").write_text("q.jpg:a.jpg,x.jpg,\r\n")
     (tmp_path / "truth.json").write_text(json.dumps({"q.jpg": ["a.jpg"]}))
     codes = dict.fromkeys(PEDESTRIAN_SCHEMA.names, 0)
@@ -44,15 +44,15 @@ def test_job_judges_both_files_and_prints_one_json_line(tmp_path):
         *("--output", tmp_path / "out"),
     )
     assert done.returncode == 0, done.stderr
-    figures = json.loads(done.stdout.splitlines()[-1])
-    assert (figures["mean_ap"], figures["column_accuracy"]) == (1, 1)
+    metrics = json.loads(done.stdout.splitlines()[-1])
+    assert (metrics["mean_ap"], metrics["column_accuracy"]) == (1, 1)
     kept = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert kept.pop("cmc") == [1, 1]
-    assert figures.items() >= kept.items()
+    assert metrics.items() >= kept.items()
     assert "q.jpg,,,1.0,1,1" in (tmp_path / "out" / "per_query.csv").read_text().splitlines()
 
 
-def test_job_judges_feature_files_and_leaves_a_folder(tmp_path):
+def test_job_evaluates_feature_files_and_leaves_a_folder(tmp_path):
     queries, gallery = two_person_features()
     done = run_evaluate(
         *("--query-features", write_features(tmp_path / "q.npz", queries, person=[1, 2])),
@@ -61,9 +61,9 @@ def test_job_judges_feature_files_and_leaves_a_folder(tmp_path):
         *("--output", tmp_path / "out", "--metric", "cosine"),
     )
     assert done.returncode == 0, done.stderr
-    figures = json.loads(done.stdout.splitlines()[-1])
-    assert (figures["mean_ap"], figures["rank1"], figures["queries_used"]) == (1, 1, 2)
-    assert "cosine" in figures["protocol"]
+    metrics = json.loads(done.stdout.splitlines()[-1])
+    assert (metrics["mean_ap"], metrics["rank1"], metrics["queries_used"]) == (1, 1, 2)
+    assert "cosine" in metrics["protocol"]
     assert (tmp_path / "out" / "cmc.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -14,18 +14,18 @@ pytestmark = pytest.mark.cluster
 
 
 @pytest.mark.usefixtures("ray_address")
-def test_a_model_is_judged_on_a_labelled_set(model, tmp_path):
+def test_a_model_is_evaluated_on_a_labelled_set(model, tmp_path):
     for person in range(1, 9):
         draw(tmp_path / "query" / f"{person:04d}_c1s1_000001_00.png", person, 0)
         draw(tmp_path / "bounding_box_test" / f"{person:04d}_c1s1_000002_00.png", person, 0)
         draw(tmp_path / "bounding_box_test" / f"{person:04d}_c2s1_000003_00.png", person, 1)
         draw(tmp_path / "bounding_box_train" / f"{person + 20:04d}_c1s1_000001_00.png", person, 2)
-    figures = evaluate_model(
+    metrics = evaluate_model(
         EvaluateConfig(model=str(model), data=str(tmp_path), num_workers=1)
     ).metrics
-    assert (figures["queries"], figures["gallery"]) == (8, 16)
-    assert "market1501" in figures["protocol"]
-    assert figures["mean_ap"] > 0.8
+    assert (metrics["queries"], metrics["gallery"]) == (8, 16)
+    assert "market1501" in metrics["protocol"]
+    assert metrics["mean_ap"] > 0.8
 
 
 def draw_one_image_per_person(root):
@@ -37,14 +37,14 @@ def draw_one_image_per_person(root):
 
 
 @pytest.mark.usefixtures("ray_address")
-def test_a_gallery_of_one_image_per_person_is_judged_whole_and_leaves_a_folder(model, tmp_path):
+def test_a_gallery_of_one_image_per_person_is_evaluated_whole_and_leaves_a_folder(model, tmp_path):
     data = draw_one_image_per_person(tmp_path / "qut")
     (data / "Testing" / "Probe" / "0003_c1s1_000001_00.png").write_bytes(b"no picture")
     asked = {"model": str(model), "data": str(data), "num_workers": 1, "max_bad": 0.2}
     config = EvaluateConfig(**asked, output=str(tmp_path / "out"))
-    figures = run_evaluation(config)
-    assert "single_shot" in figures["protocol"]
-    counts = (figures["queries"], figures["queries_used"], figures["quarantined"])
+    metrics = run_evaluation(config)
+    assert "single_shot" in metrics["protocol"]
+    counts = (metrics["queries"], metrics["queries_used"], metrics["quarantined"])
     assert counts == (7, 7, 1)
     with (tmp_path / "out" / "per_query.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -65,7 +65,7 @@ def test_labels_that_do_not_fit_the_protocol_are_found_before_ray_starts(model, 
 
 
 def draw_labelled(root):
-    """Twelve men and two women by two cameras, and in the gallery an empty street thrice."""
+    """Draw twelve men and two women by two cameras, and an empty street three times."""
     rows = ["path,split,person,camera,attr_gender"]
     for person in range(1, 15):
         gender = "male" if person <= 12 else "female"
@@ -80,25 +80,23 @@ def draw_labelled(root):
 
 
 @pytest.mark.usefixtures("ray_address")
-def test_a_judged_model_is_broken_down_by_gender_and_its_distractor_scores_are_judged(
-    model, tmp_path
-):
+def test_metrics_by_gender_and_of_distractor_scores(model, tmp_path):
     data = draw_labelled(tmp_path / "set")
     asked = {"model": str(model), "data": str(data), "num_workers": 1}
     config = EvaluateConfig(**asked, distractor_scores=True, output=str(tmp_path / "out"))
     run_evaluation(config)
-    figures = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    men, women = figures["groups"]
+    metrics = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    men, women = metrics["groups"]
     assert (men["group"], men["queries"], men["people"]) == ("gender male", 12, 12)
     assert (women["group"], women["queries"], women["people"]) == ("gender female", 2, 2)
-    assert (12 * men["mean_ap"] + 2 * women["mean_ap"]) / 14 == pytest.approx(figures["mean_ap"])
+    assert (12 * men["mean_ap"] + 2 * women["mean_ap"]) / 14 == pytest.approx(metrics["mean_ap"])
     low, high = men["mean_ap_interval"]
     assert low <= men["mean_ap"] <= high
     assert women["mean_ap_interval"] is None
-    assert "10 people" in figures["group_intervals"]
-    judged = figures["distractor_scores"]["distractors"]
-    assert judged.keys() == {"distractor_score", "attribute_doubt"}
-    for found in judged.values():
+    assert "10 people" in metrics["group_intervals"]
+    result = metrics["distractor_scores"]["distractors"]
+    assert result.keys() == {"distractor_score", "attribute_doubt"}
+    for found in result.values():
         assert (found["distractors"], found["people"]) == (3, 14)
         assert found["interval"][0] <= found["auc"] <= found["interval"][1]
 

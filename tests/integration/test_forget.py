@@ -31,7 +31,7 @@ def digest(text):
 
 
 def append(store, paths, values, *names):
-    """Keep embeddings that are all one number, and other names of what is known."""
+    """Append embeddings of one repeated number, and more names of known contents."""
     predictions = store.shape.empty(len(paths))
     predictions.attribute_labels[:] = 0
     predictions.embeddings[:] = np.array(values)[:, None]
@@ -46,7 +46,7 @@ def open_s3(uri, model):
 
 
 def fill(uri):
-    """A store of two models' embeddings of five pictures, of which the first has two names."""
+    """Return a store of two models with five images, the first under two names."""
     with open_parts(uri) as parts:
         for model in ("one", "two"):
             store = EmbeddingStore(parts, model, SHAPE)
@@ -56,7 +56,7 @@ def fill(uri):
 
 
 def left(uri):
-    """The names in a store, and the pictures that each model has an embedding of."""
+    """Return the names in a store, and the images that each model has an embedding of."""
     log = PartFolder(Location(uri))
     names, pictures = set(), []
     for part in log.find():
@@ -133,7 +133,7 @@ def test_what_was_made_before_a_day_goes_and_the_names_of_which_nothing_is_left(
 
 
 class Day:
-    """A clock that stands still."""
+    """Give the same time always."""
 
     def __init__(self, day):
         self._day = datetime.fromisoformat(day)
@@ -150,7 +150,7 @@ def test_the_same_picture_in_another_file_is_told_of(tmp_path):
 
 @pytest.fixture
 def s3(bucket):
-    """A client of the bucket's server; the bucket keeps versions."""
+    """Return a client of the bucket's server; the bucket keeps versions."""
     client = s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
     versioning = {"Status": "Enabled"}
     client.call_s3("put_bucket_versioning", Bucket=bucket[5:], VersioningConfiguration=versioning)
@@ -158,7 +158,7 @@ def s3(bucket):
 
 
 def old_versions(s3, bucket):
-    """Return what a bucket keeps of objects that were replaced or deleted, but for the lock."""
+    """Return the old versions in a bucket, but for those of the lock."""
     found = s3.call_s3("list_object_versions", Bucket=bucket[5:])
     old = [each for each in found.get("Versions", []) if not each["IsLatest"]]
     old += found.get("DeleteMarkers", [])
@@ -168,9 +168,9 @@ def old_versions(s3, bucket):
 def test_versions_that_a_bucket_keeps_are_gone_too(bucket, s3):
     store = f"{bucket}/store"
     fill(store)
-    anew = EmbeddingStore(PartFolder(Location(store)), "one", SHAPE, replace_existing=True)
-    append(anew, PATHS[2:], range(2, 5))
-    anew.remove_replaced()
+    replacing = EmbeddingStore(PartFolder(Location(store)), "one", SHAPE, replace_existing=True)
+    append(replacing, PATHS[2:], range(2, 5))
+    replacing.remove_replaced()
     s3.call_s3("create_multipart_upload", Bucket=bucket[5:], Key="store/parts/00000009.parquet")
     s3.call_s3("create_multipart_upload", Bucket=bucket[5:], Key="elsewhere")
     for data in (b"one", b"two"):

@@ -1,4 +1,4 @@
-"""A forget after a run that was killed anywhere leaves nothing of a person."""
+"""Deletions after runs that were killed at any step leave nothing of a person."""
 
 import json
 from contextlib import suppress
@@ -37,7 +37,7 @@ step = st.one_of(
 
 
 def kept(uri, person, model="m"):
-    """Count the images of a person that a store has embeddings of."""
+    """Return the number of images of a person with an embedding in a store."""
     store = EmbeddingStore(PartFolder(Location(uri)), model, SHAPE)
     contents = pa.array(map(digest, names_of(person)), pa.binary(32))
     return int((store.find_rows(contents) >= 0).sum())
@@ -48,7 +48,7 @@ def audit(uri):
 
 
 def forget_if_there(uri, person):
-    """Forget a person of whom nothing may be left."""
+    """Delete a person, and allow that the store holds nothing of the person."""
     try:
         forget_person(uri, person)
     except UserError as error:
@@ -76,7 +76,7 @@ def test_a_run_killed_anywhere_leaves_nothing_of_a_person_once_a_forget_has_ende
 EVERY = pytest.mark.parametrize(
     ("first", "apart"), [(5, 11), pytest.param(1, 1, marks=pytest.mark.slow)]
 )
-"""The operations that are a run's last: some of them, or every one."""
+"""Operations at which a run is killed: some of them, or every one."""
 
 
 @EVERY
@@ -141,7 +141,7 @@ def test_a_store_of_the_earlier_layout_killed_as_it_moves_loses_only_what_has_no
 
 @pytest.fixture(scope="module")
 def versioned(s3_server):
-    """A client of a server, and how to make buckets there that keep versions."""
+    """Return a client of a server, and a function that makes buckets with versions there."""
     client = s3fs.S3FileSystem(
         use_listings_cache=False,
         skip_instance_cache=True,

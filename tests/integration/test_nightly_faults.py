@@ -1,4 +1,4 @@
-"""What goes wrong in a night, done for real: the files are those of a quiet one, or yesterday's."""
+"""Real faults in nightly runs: the files are those of an undisturbed run, or of the run before."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from support.nightly_runs import draw_images, published, run_with_ray
 
 pytestmark = pytest.mark.cluster
 
-NIGHT = """
+SCRIPT = """
 import json, sys
 import ray
 import reidray.scoring.incremental_update as incremental_update
@@ -40,14 +40,14 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def quiet(ray_address, model, images, tmp_path_factory):  # noqa: ARG001 - it needs Ray
-    """The files of a night in which nothing goes wrong."""
+    """Return the files of an undisturbed run."""
     out = tmp_path_factory.mktemp("quiet") / "out"
     run_with_ray(model, images, out)
     return published(out)
 
 
 def embedders():
-    """The processes that embed."""
+    """Return the processes that embed."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         command = " ".join(process.info["cmdline"] or [])
@@ -84,8 +84,8 @@ def test_a_scoring_actor_that_is_killed_leaves_no_trace(quiet, model, images, tm
         embedders()[0].send_signal(signal.SIGKILL)
 
     with once(embedders, kill_one):
-        told = run_with_ray(model, images, tmp_path / "out", num_workers=2)
-    assert told["embedded"] == 1240
+        summary = run_with_ray(model, images, tmp_path / "out", num_workers=2)
+    assert summary["embedded"] == 1240
     assert published(tmp_path / "out") == quiet
 
 
@@ -116,7 +116,7 @@ def start_night(model, images, output, ray_settings, **changes):
     settings = {"model": str(model), "queries": str(images / "queries"), "num_workers": 1}
     settings |= {"gallery": str(images / "gallery"), "output": str(output), **changes}
     return subprocess.Popen(
-        [sys.executable, "-c", NIGHT, json.dumps(settings), json.dumps(ray_settings)],
+        [sys.executable, "-c", SCRIPT, json.dumps(settings), json.dumps(ray_settings)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -137,8 +137,8 @@ def test_a_driver_that_is_killed_loses_nothing_that_was_stored(quiet, model, ima
     assert first.wait() == -signal.SIGKILL
     assert published(out) == published(yesterday)
     kept = len(list(store.rglob("parts/*.parquet"))) * 64
-    told = run_with_ray(model, images, out, store=str(store))
-    assert 0 < told["embedded"] <= 1240 - kept
+    summary = run_with_ray(model, images, out, store=str(store))
+    assert 0 < summary["embedded"] <= 1240 - kept
     assert published(out) == quiet
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "store", "yesterday"]
 

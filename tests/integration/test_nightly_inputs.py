@@ -33,9 +33,9 @@ def test_a_nightly_run_ranks_images_of_any_suffix_and_counts_skipped_files(model
     ]
     assert all("day1/000001" in line.split(": ")[1].split(", ") for line in ranking)
     written = json.loads((tmp_path / "out" / "scoring.json").read_text())
-    for told in (summary, written):
-        assert told["passed_over"] == {"queries": {}, "gallery": {".txt": 2, ".csv": 1}}
-        assert (told["gallery"], told["quarantined"]) == (3, 0)
+    for counts in (summary, written):
+        assert counts["passed_over"] == {"queries": {}, "gallery": {".txt": 2, ".csv": 1}}
+        assert (counts["gallery"], counts["quarantined"]) == (3, 0)
     assert f"{images / 'gallery'}: skipped: 2 .txt, 1 .csv" in caplog.messages
 
 

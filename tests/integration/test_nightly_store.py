@@ -1,4 +1,4 @@
-"""Nights over a store of embeddings, on a disk and in a bucket."""
+"""Nightly runs with a store of embeddings, on a disk and in a bucket."""
 
 import json
 import os
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_address")]
 
 @pytest.fixture
 def images(tmp_path, monkeypatch):
-    """Twelve queries and thirty-six gallery images, old enough to be known by their times."""
+    """Draw twelve queries and thirty-six gallery images, old enough to be known by their times."""
     monkeypatch.setattr("reidray.storage.location.FRESH_NS", 0)
     for person in range(12):
         draw(tmp_path / "images" / "queries" / f"{person:06d}.png", person, 0)
@@ -39,8 +39,8 @@ def test_the_second_run_embeds_what_is_new_and_writes_what_a_nightly_run_without
     out = tmp_path / "out"
     assert run_with_ray(model, images, out, **store)["embedded"] == 48
     first = published(out)
-    told = run_without_ray(model, images, out, **store)
-    assert (told["embedded"], told["workers"]) == (0, 0)
+    summary = run_without_ray(model, images, out, **store)
+    assert (summary["embedded"], summary["workers"]) == (0, 0)
     assert published(out) == first
 
     gallery = images / "gallery"
@@ -103,9 +103,9 @@ def test_a_nightly_run_in_a_bucket_that_fails_now_and_then_is_that_of_a_disk(
     done = run_job(*asked, "--s3-endpoint", endpoint)
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert (told["embedded"], told["output"]) == (48, f"{bucket}/scores")
-    assert told["retries"] >= unreliable.met["cut"] > 0
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert (summary["embedded"], summary["output"]) == (48, f"{bucket}/scores")
+    assert summary["retries"] >= unreliable.met["cut"] > 0
     run = latest_run(f"{bucket}/scores")
     for name, data in published(tmp_path / "out").items():
         assert run.read_bytes(name) == data

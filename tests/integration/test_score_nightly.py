@@ -32,7 +32,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def first_run(ray_address, model, images, tmp_path_factory):  # noqa: ARG001 - it needs Ray
-    """The output folder of two workers that ranked all but one of the gallery."""
+    """Return the output of two workers that rank all but one image of the gallery."""
     output = tmp_path_factory.mktemp("first") / "out"
     run_with_ray(model, images, output, num_workers=2, top_k=149, distractor_scores=True)
     return output
@@ -65,13 +65,13 @@ def test_the_job_with_one_worker_joins_a_cluster_and_publishes_the_same_bytes(
     assert published(tmp_path / "out") == published(first_run)
     scores = (tmp_path / "out" / "distractors.csv").read_bytes()
     assert scores == (first_run / "distractors.csv").read_bytes()
-    told = json.loads(done.stdout.splitlines()[-1])
+    summary = json.loads(done.stdout.splitlines()[-1])
     written = json.loads((tmp_path / "out" / "scoring.json").read_text())
-    assert told["output"] == str(tmp_path / "out")
-    assert (told["queries"], told["gallery"], told["workers"]) == (30, 150, 1)
-    assert told["images_per_second"] > 0
-    assert {"embed", "rank", "write"} <= told["stages"].keys()
-    assert (written["model"], written["metric"]) == (told["model"], "cosine")
+    assert summary["output"] == str(tmp_path / "out")
+    assert (summary["queries"], summary["gallery"], summary["workers"]) == (30, 150, 1)
+    assert summary["images_per_second"] > 0
+    assert {"embed", "rank", "write"} <= summary["stages"].keys()
+    assert (written["model"], written["metric"]) == (summary["model"], "cosine")
 
 
 def test_a_bad_image_changes_nothing_but_its_own_lines(first_run, model, images, tmp_path):
@@ -175,7 +175,7 @@ def test_a_name_that_the_files_cannot_carry_is_found_before_ray_starts(model, im
 
 
 def test_images_beyond_the_largest_distance_are_not_named(first_run, model, images, tmp_path):
-    told = run_with_ray(model, images, tmp_path / "out", top_k=149, max_distance=NEAR)
+    summary = run_with_ray(model, images, tmp_path / "out", top_k=149, max_distance=NEAR)
     everything, within = (
         read_ranking((folder / "reid_test.txt").read_bytes(), "reid_test.txt")
         for folder in (first_run, tmp_path / "out")
@@ -186,7 +186,7 @@ def test_images_beyond_the_largest_distance_are_not_named(first_run, model, imag
     assert 0 < nobody < len(lengths)
     assert lengths[-1] < 149
     written = json.loads((tmp_path / "out" / "scoring.json").read_text())
-    assert written["queries_without_names"] == told["queries_without_names"] == nobody
+    assert written["queries_without_names"] == summary["queries_without_names"] == nobody
     assert written["max_distance"] == NEAR
 
 
@@ -204,9 +204,9 @@ def test_likely_distractors_are_left_out_of_the_rankings_and_of_nothing_else(
     assert values == sorted(values, reverse=True)
     assert all(0 < float(row["attribute_doubt"]) < 1 for row in scores)
     settings = {"top_k": 149, "max_distractor_score": values[9]}
-    told = run_with_ray(model, images, tmp_path / "out", **settings)
+    summary = run_with_ray(model, images, tmp_path / "out", **settings)
     gone = {row["file"] for row in scores if float(row["distractor_score"]) > values[9]}
-    assert told["distractors_left_out"] == len(gone) == 9
+    assert summary["distractors_left_out"] == len(gone) == 9
     assert not (tmp_path / "out" / "distractors.csv").exists()
     before, after = published(first_run), published(tmp_path / "out")
     assert after["classification_test.csv"] == before["classification_test.csv"]

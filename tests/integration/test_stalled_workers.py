@@ -1,4 +1,4 @@
-"""Workers that hang: a line says what is waited for, and another process does the work."""
+"""Actors that hang: a message names them, and another process does the work."""
 
 import logging
 import os
@@ -26,11 +26,11 @@ ROWS = 24
 
 
 def hanging_actor():
-    """Return the class of an actor; Ray sends a class made in a function whole."""
+    """Return the class of an actor; Ray pickles a class that a function makes by value."""
     nothing = PredictionShape(1, 0).empty(1)
 
     class HangingActor:
-        """Answers with the row of each batch; stops itself at one row, so often as files allow."""
+        """Yield the index of each batch; stop the process at one batch, `stops` times."""
 
         def __init__(self, folder, stops):
             self._folder, self._stops = folder, stops
@@ -52,7 +52,7 @@ def hanging_actor():
 
 
 def run(folder, stops, stall_seconds=6.0):
-    """The rows that come back, where a worker stops so often."""
+    """Return the indices that come back where an actor stops `stops` times."""
     actor = ray.remote(num_cpus=0.5, max_restarts=4, max_task_retries=4)(hanging_actor())
 
     def start(strategy):
@@ -83,11 +83,11 @@ def test_a_worker_that_hangs_is_told_of_and_its_images_are_done_by_another(
     assert sorted(rows) == list(range(ROWS))
     (stopped,) = [int(path.name) for path in tmp_path.iterdir()]
     who = f"from the worker on {socket.gethostname()} (process {stopped}), which has "
-    told = [record.getMessage() for record in caplog.records]
-    told = [line for line in told if who in line and "jpg to /crops/7.jpg" in line]
-    assert re.search(r"no answer for [1-5] s .*; it is started again after 6 s", told[0])
-    assert "no answer for 6 s" in told[-1]
-    assert "it is started again, 1 of 4 times" in told[-1]
+    messages = [record.getMessage() for record in caplog.records]
+    messages = [line for line in messages if who in line and "jpg to /crops/7.jpg" in line]
+    assert re.search(r"no answer for [1-5] s .*; it is started again after 6 s", messages[0])
+    assert "no answer for 6 s" in messages[-1]
+    assert "it is started again, 1 of 4 times" in messages[-1]
 
 
 @pytest.mark.slow
@@ -125,7 +125,9 @@ def test_a_nightly_run_whose_worker_is_stopped_has_the_files_of_a_quiet_one(
         embedders()[0].send_signal(signal.SIGSTOP)
 
     with once(embedders, stop_one), caplog.at_level(logging.WARNING, "reidray"):
-        told = run_with_ray(model, images, tmp_path / "out", num_workers=2, stall_timeout=20 / 60)
-    assert told["embedded"] == 1240
+        summary = run_with_ray(
+            model, images, tmp_path / "out", num_workers=2, stall_timeout=20 / 60
+        )
+    assert summary["embedded"] == 1240
     assert "it is started again, 1 of 4 times" in caplog.text
     assert published(tmp_path / "out") == published(tmp_path / "quiet")

@@ -1,4 +1,4 @@
-"""Runs over a store of drawn embeddings, which can be killed, and a search of all that is left."""
+"""Run steps on a store that can be killed, and search what they leave."""
 
 import hashlib
 import multiprocessing
@@ -26,7 +26,7 @@ SHAPE = PredictionShape(4, 2)
 
 
 def names_of(person):
-    """The images of a person."""
+    """Return the image names of a person."""
     return [f"{person:04d}_c{camera}_001.jpg" for camera in (1, 2)]
 
 
@@ -35,7 +35,7 @@ def digest(text):
 
 
 def value_of(person):
-    """Every number of the person's embeddings."""
+    """Return the number that a person's embeddings repeat."""
     return 1234.5 + person
 
 
@@ -77,7 +77,7 @@ def take_steps(uri, steps):
 
 
 def _die_at(uri, steps, at):
-    """Take some steps, and die before the operation of this number on the store's disk."""
+    """Run steps, and kill the process before an operation on the store, by its number."""
     done = 0
 
     def count(event, arguments):
@@ -96,7 +96,7 @@ def _die_at(uri, steps, at):
 
 
 def run_killed(uri, steps, at):
-    """Take steps in a process that is killed; whether it was before they ended."""
+    """Run steps in a process that is killed; tell whether that was before they ended."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["reidray.scoring.store.deletion", "reidray.scoring.store.embedding_store"]
@@ -109,7 +109,7 @@ def run_killed(uri, steps, at):
 
 
 def find_traces(files, person):
-    """Names of files, of which each has some bytes, that still tell of a person."""
+    """Return the names of files that still hold something of a person."""
     words = [name.encode() for name in names_of(person)]
     words += [digest(name) for name in names_of(person)]
     words.append(struct.pack("<f", value_of(person)) * SHAPE.embedding_size)
@@ -129,12 +129,12 @@ def _holds(data, words):
 
 
 def files_on_disk(folder):
-    """Every file under a folder, hidden ones too."""
+    """Return every file under a folder, with hidden ones."""
     return [(str(path), path.read_bytes()) for path in folder.rglob("*") if path.is_file()]
 
 
 def files_in_bucket(s3, bucket):
-    """Every version of every object of a bucket."""
+    """Yield every version of every object of a bucket."""
     found = s3.call_s3("list_object_versions", Bucket=bucket)
     for version in found.get("Versions", []):
         body = s3.open(
@@ -144,7 +144,7 @@ def files_in_bucket(s3, bucket):
 
 
 def write_earlier(uri, images, embeddings, day="2026-01-31"):
-    """A store of the earlier layout: one file of names, and one of each person's embeddings."""
+    """Write a store of the earlier layout: a file of names, and one of each person's embeddings."""
     location = Location(uri)
     if images:
         paths = [name for person in images for name in names_of(person)]

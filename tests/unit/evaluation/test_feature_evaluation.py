@@ -14,13 +14,13 @@ from reidray.evaluation.feature_evaluation import evaluate_feature_files
 from reidray.evaluation.image_labels import check_split_labels
 
 
-def judge(query, gallery, **rules):
+def run(query, gallery, **rules):
     config = EvaluateConfig(query_features=str(query), gallery_features=str(gallery), **rules)
     return evaluate_feature_files(config)
 
 
 def golden_files(folder, name, suffix):
-    """The golden features as two files, and what other people's code says of them."""
+    """Write the golden features to two files; return these and the metrics of other code."""
     if not GOLDEN.is_dir():
         pytest.skip("the golden feature sets are not beside the checkout")
     arrays = np.load(GOLDEN / f"{name}.npz")
@@ -35,16 +35,16 @@ def golden_files(folder, name, suffix):
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
 @pytest.mark.parametrize("name", ["osnet_market", "made_junk_distractors_orphans"])
-def test_figures_are_those_of_other_people_s_evaluators(tmp_path, name, suffix):
+def test_metrics_are_those_of_other_people_s_evaluators(tmp_path, name, suffix):
     files, expected = golden_files(tmp_path, name, suffix)
-    figures, curve = judge(*files).metrics, judge(*files).curve
+    metrics, curve = run(*files).metrics, run(*files).curve
     market = expected["market1501"]
-    assert figures["mean_ap"] == pytest.approx(market["mean_ap"], abs=1e-6)
-    assert figures["mean_inp"] == pytest.approx(market["mean_inp"], abs=1e-6)
+    assert metrics["mean_ap"] == pytest.approx(market["mean_ap"], abs=1e-6)
+    assert metrics["mean_inp"] == pytest.approx(market["mean_inp"], abs=1e-6)
     for rank in (1, 5, 10):
-        assert figures[f"rank{rank}"] == pytest.approx(market["cmc"][str(rank)], abs=1e-6)
+        assert metrics[f"rank{rank}"] == pytest.approx(market["cmc"][str(rank)], abs=1e-6)
     assert curve[19] == pytest.approx(market["cmc"]["20"], abs=1e-6)
-    counts = [figures[key] for key in ("queries", "queries_used", "queries_without_match")]
+    counts = [metrics[key] for key in ("queries", "queries_used", "queries_without_match")]
     used = market["num_valid_queries"]
     assert counts == [expected["queries"], used, expected["queries"] - used]
 
@@ -52,45 +52,43 @@ def test_figures_are_those_of_other_people_s_evaluators(tmp_path, name, suffix):
 def test_the_rules_reach_the_figures(tmp_path):
     files, expected = golden_files(tmp_path, "made_junk_distractors_orphans", ".npz")
     layumi = expected["layumi_trapezoid"]
-    skipped = judge(*files, ap_rule="trapezoid").metrics
-    counted = judge(*files, ap_rule="trapezoid", unmatched="zero")
+    skipped = run(*files, ap_rule="trapezoid").metrics
+    counted = run(*files, ap_rule="trapezoid", unmatched="zero")
     assert skipped["mean_ap"] == pytest.approx(layumi["mean_ap"], abs=1e-6)
     assert counted.metrics["mean_ap"] == pytest.approx(layumi["mean_ap_over_all_queries"], abs=1e-6)
     unmatched = [query for query in counted.queries if query.matches == 0]
     assert len(unmatched) == counted.metrics["queries_without_match"] == 12
     assert {(query.average_precision, query.first_match_rank) for query in unmatched} == {(0, None)}
-    assert judge(*files, metric="l1").metrics["mean_ap"] != judge(*files).metrics["mean_ap"]
-    assert "cuhk03" in judge(*files, protocol="cuhk03").summary
+    assert run(*files, metric="l1").metrics["mean_ap"] != run(*files).metrics["mean_ap"]
+    assert "cuhk03" in run(*files, protocol="cuhk03").summary
 
 
-def test_reranked_figures_are_those_of_the_reference_code(tmp_path):
+def test_reranked_metrics_are_those_of_the_reference_code(tmp_path):
     files, expected = golden_files(tmp_path, "osnet_market", ".npz")
-    figures = judge(*files, rerank=True).metrics
-    assert figures["mean_ap"] == pytest.approx(expected["rerank"][0]["mean_ap"], abs=1e-5)
-    assert figures["rank1"] == pytest.approx(expected["rerank"][0]["cmc"]["1"], abs=1e-5)
-    assert "re-ranked" in figures["protocol"]
+    metrics = run(*files, rerank=True).metrics
+    assert metrics["mean_ap"] == pytest.approx(expected["rerank"][0]["mean_ap"], abs=1e-5)
+    assert metrics["rank1"] == pytest.approx(expected["rerank"][0]["cmc"]["1"], abs=1e-5)
+    assert "re-ranked" in metrics["protocol"]
 
 
 def test_a_threshold_is_found_for_a_false_accept_rate(tmp_path):
     files, _ = golden_files(tmp_path, "made_junk_distractors_orphans", ".npz")
-    found = judge(*files, false_accept_rate=0.1).metrics["open_set"]
+    found = run(*files, false_accept_rate=0.1).metrics["open_set"]
     assert 0.09 < found["false_accept_rate"] <= 0.1
     assert found["false_accept_rate"] < found["true_accept_rate"] < 1
     assert 0 < found["threshold"] < 2
-    assert (
-        judge(*files, false_accept_rate=0.2).metrics["open_set"]["threshold"] > found["threshold"]
-    )
-    assert "open_set" not in judge(*files).metrics
+    assert run(*files, false_accept_rate=0.2).metrics["open_set"]["threshold"] > found["threshold"]
+    assert "open_set" not in run(*files).metrics
 
 
 def test_the_curve_ends_with_the_gallery_and_ranks_with_the_curve(tmp_path):
     files, _ = golden_files(tmp_path, "made_short_gallery", ".npz")
-    judged = judge(*files)
-    assert len(judged.curve) == 38
-    assert judged.curve[-1] == 1
-    short = judge(*files, max_rank=5)
-    assert short.curve == judged.curve[:5]
-    assert short.metrics["rank5"] == judged.metrics["rank5"]
+    result = run(*files)
+    assert len(result.curve) == 38
+    assert result.curve[-1] == 1
+    short = run(*files, max_rank=5)
+    assert short.curve == result.curve[:5]
+    assert short.metrics["rank5"] == result.metrics["rank5"]
     assert "rank10" not in short.metrics
 
 
@@ -111,7 +109,7 @@ def test_the_protocol_is_the_one_that_the_gallery_is_made_for(tmp_path, people, 
     seen = {} if cameras is None else {"camera": [1, 1]}
     query = write_features(tmp_path / "q.npz", queries, person=[1, 2], **seen)
     seen = {} if cameras is None else {"camera": cameras}
-    found = judge(query, write_features(tmp_path / "g.npz", gallery, person=people, **seen))
+    found = run(query, write_features(tmp_path / "g.npz", gallery, person=people, **seen))
     assert f"({protocol}," in found.metrics["protocol"]
     assert found.metrics["queries_used"] == (1 if 9 in people else 2)
 
@@ -140,7 +138,7 @@ def test_files_that_do_not_fit_are_one_line_that_names_both(tmp_path, query, gal
     columns = {"embedding": images, "person": [1, 2, 1, 2]} | gallery
     second = write_features(tmp_path / "g.npz", **columns)
     with pytest.raises(UserError, match=named) as caught:
-        judge(first, second, **rules)
+        run(first, second, **rules)
     assert first in str(caught.value)
     assert second in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -150,7 +148,7 @@ NAMES = ('=1+2, "x".jpg', "line\nbreak.jpg", "\ud800.jpg")
 
 
 def published(tmp_path, **rules):
-    """A folder of three queries: found second, found first, and not in the gallery."""
+    """Evaluate three queries: found second, found first, and not in the gallery."""
     queries = np.array([[1, 0], [0, 1], [1, 1]], np.float32)
     gallery = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.0, 1.0]], np.float32)
     query = write_features(tmp_path / "q.npz", queries, person=[1, 2, 3], path=NAMES)
@@ -160,8 +158,8 @@ def published(tmp_path, **rules):
     return run_evaluation(config)
 
 
-def test_the_folder_holds_figures_curve_plot_and_the_worst_queries_first(tmp_path):
-    figures = published(tmp_path)
+def test_the_folder_holds_metrics_curve_plot_and_the_worst_queries_first(tmp_path):
+    metrics = published(tmp_path)
     out = tmp_path / "out"
     assert sorted(path.name for path in out.iterdir()) == [
         "cmc.png",
@@ -170,8 +168,8 @@ def test_the_folder_holds_figures_curve_plot_and_the_worst_queries_first(tmp_pat
     ]
     told = json.loads((out / "evaluation.json").read_text())
     assert told.pop("cmc") == [0.5, 1, 1, 1]
-    assert figures == {"output": str(out), **told}
-    assert figures["rank1"] == 0.5
+    assert metrics == {"output": str(out), **told}
+    assert metrics["rank1"] == 0.5
     with (out / "per_query.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["query"] for row in rows] == [f"'{NAMES[0]}", NAMES[1], "\\ud800.jpg"]
@@ -219,11 +217,11 @@ def test_a_mistake_leaves_no_folder(tmp_path):
 def test_queries_without_names_are_their_rows(tmp_path):
     queries, gallery = two_person_features()
     query = write_features(tmp_path / "q.npz", queries, person=[1, 2])
-    judged = judge(query, write_features(tmp_path / "g.npz", gallery, person=[1, 2, 1, 2]))
-    assert [query.query for query in judged.queries] == ["0", "1"]
+    result = run(query, write_features(tmp_path / "g.npz", gallery, person=[1, 2, 1, 2]))
+    assert [query.query for query in result.queries] == ["0", "1"]
 
 
-def test_the_distance_to_neighbours_is_judged_on_labelled_distractors_and_junk(tmp_path):
+def test_the_distance_to_neighbours_is_evaluated_on_labelled_distractors_and_junk(tmp_path):
     queries, gallery = two_person_features()
     far = np.float32([[5, 5, 5, 5], [-5, 5, -5, 5], [3, 0, 3, 0]])
     files = (
@@ -232,16 +230,16 @@ def test_the_distance_to_neighbours_is_judged_on_labelled_distractors_and_junk(t
             tmp_path / "g.npz", np.concatenate([gallery, far]), person=[1, 2, 1, 2, 0, 0, -1]
         ),
     )
-    judged = judge(*files, distractor_scores=True).metrics["distractor_scores"]
-    assert judged["distractors"] == {
+    result = run(*files, distractor_scores=True).metrics["distractor_scores"]
+    assert result["distractors"] == {
         "distractor_score": {"auc": 1, "interval": (1, 1), "distractors": 2, "people": 4}
     }
-    junk = judged["junk"]["distractor_score"]
+    junk = result["junk"]["distractor_score"]
     assert (junk["auc"], junk["interval"], junk["distractors"]) == (1, None, 1)
-    assert "distractor_scores" not in judge(*files).metrics
+    assert "distractor_scores" not in run(*files).metrics
     plain = write_features(tmp_path / "plain.npz", gallery, person=[1, 2, 1, 2])
     with pytest.raises(UserError, match=r"plain\.npz: .*leave out `distractor_scores`"):
-        judge(files[0], plain, distractor_scores=True)
+        run(files[0], plain, distractor_scores=True)
 
 
 def test_an_evaluation_of_people_with_names_says_who_has_which_number(tmp_path):
@@ -253,8 +251,8 @@ def test_an_evaluation_of_people_with_names_says_who_has_which_number(tmp_path):
         ),
     }
     config = EvaluateConfig(**files, output=str(tmp_path / "out"))
-    figures = run_evaluation(config)
-    assert (figures["mean_ap"], figures["queries_used"]) == (1, 2)
+    metrics = run_evaluation(config)
+    assert (metrics["mean_ap"], metrics["queries_used"]) == (1, 2)
     told = json.loads((tmp_path / "out" / "person_ids.json").read_text())
     assert told == {"11_1": 1, "1_11": 2, "zoe": 3}
     with (tmp_path / "out" / "per_query.csv").open(newline="", encoding="utf-8") as file:

@@ -161,7 +161,7 @@ def test_a_file_that_is_not_there_or_of_another_kind_is_named(tmp_path, file, na
 
 
 class Bomb:
-    """Leaves a mark where it is unpickled."""
+    """Create a file when unpickled."""
 
     def __init__(self, mark):
         self.mark = mark

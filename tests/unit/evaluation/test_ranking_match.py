@@ -18,8 +18,8 @@ PLAIN = "q0.jpg: g0.jpg, g2.jpg, g1.jpg\nq1.jpg: g0.jpg, g2.jpg, g1.jpg\n"
 MEAN_AP = (5 / 6 + 1 / 2) / 2
 
 
-def judge(folder, ranking=PLAIN, truth=None, **options):
-    """The evaluation of a ranking against a truth, both as texts."""
+def run(folder, ranking=PLAIN, truth=None, **options):
+    """Evaluate a ranking against a truth, both as texts."""
     (folder / "ranking.txt").write_bytes(
         ranking if isinstance(ranking, bytes) else ranking.encode()
     )
@@ -98,9 +98,9 @@ PAIRS = [(query, name, 9 - n) for query, names in RANKING.items() for n, name in
     ],
 )
 def test_forms_of_other_tools_are_read_and_named(tmp_path, text, form):
-    figures = judge(tmp_path, text).metrics
-    assert figures["mean_ap"] == pytest.approx(MEAN_AP)
-    assert figures["ranking_form"] == form
+    metrics = run(tmp_path, text).metrics
+    assert metrics["mean_ap"] == pytest.approx(MEAN_AP)
+    assert metrics["ranking_form"] == form
 
 
 @pytest.mark.parametrize(
@@ -114,9 +114,9 @@ def test_forms_of_other_tools_are_read_and_named(tmp_path, text, form):
     ],
 )
 def test_a_truth_may_have_the_forms_of_a_ranking(tmp_path, truth):
-    figures = judge(tmp_path, truth=truth).metrics
-    assert figures["mean_ap"] == pytest.approx(MEAN_AP)
-    assert "JSON" not in figures["truth_form"]
+    metrics = run(tmp_path, truth=truth).metrics
+    assert metrics["mean_ap"] == pytest.approx(MEAN_AP)
+    assert "JSON" not in metrics["truth_form"]
 
 
 @pytest.mark.parametrize(
@@ -134,9 +134,9 @@ def test_a_truth_may_have_the_forms_of_a_ranking(tmp_path, truth):
 def test_names_that_differ_a_little_are_paired_and_that_is_said(tmp_path, change, differ):
     listed = "".join(f"{query}: {', '.join(names)}\n" for query, names in TRUTH.items())
     for ranking, truth in ((change(PLAIN), None), (PLAIN, change(listed))):
-        figures = judge(tmp_path, ranking, truth).metrics
-        assert figures["mean_ap"] == pytest.approx(MEAN_AP)
-        assert list(figures["names_differ_in"]) == [differ]
+        metrics = run(tmp_path, ranking, truth).metrics
+        assert metrics["mean_ap"] == pytest.approx(MEAN_AP)
+        assert list(metrics["names_differ_in"]) == [differ]
 
 
 @pytest.mark.parametrize(
@@ -162,17 +162,17 @@ def test_what_does_not_match_is_refused_in_a_line_with_a_name_of_each_side(
     tmp_path, ranking, named
 ):
     with pytest.raises(UserError, match=named) as caught:
-        judge(tmp_path, ranking)
+        run(tmp_path, ranking)
     assert "ranking.txt" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_what_matches_in_part_is_counted(tmp_path, caplog):
     caplog.set_level("INFO", "reidray")
-    judged = judge(tmp_path, "q0.jpg: g0.jpg, x.jpg\nq7.jpg: g0.jpg\n").metrics
+    result = run(tmp_path, "q0.jpg: g0.jpg, x.jpg\nq7.jpg: g0.jpg\n").metrics
     counts = ("missing", "unknown_queries", "unknown_names", "never_ranked")
-    assert [judged[key] for key in counts] == [1, 1, 1, 2]
-    assert judged["mean_ap"] == 1 / 4
+    assert [result[key] for key in counts] == [1, 1, 1, 2]
+    assert result["mean_ap"] == 1 / 4
     for line in (
         "queries of the truth without a line: 1 (the first is 'q1.jpg')",
         "queries that the truth does not have, left out: 1 (the first is 'q7.jpg')",
@@ -184,22 +184,22 @@ def test_what_matches_in_part_is_counted(tmp_path, caplog):
 
 def test_a_ranking_without_any_name_counts_zero_and_that_is_said(tmp_path, caplog):
     caplog.set_level("INFO", "reidray")
-    assert judge(tmp_path, "q0.jpg:\nq1.jpg:\n").metrics["mean_ap"] == 0
+    assert run(tmp_path, "q0.jpg:\nq1.jpg:\n").metrics["mean_ap"] == 0
     assert "no line names a gallery image: every query counts 0" in caplog.text
 
 
 def test_names_that_look_like_another_form_stay_names(tmp_path):
     ranking = "q 0.jpg: a;b.jpg, [c].jpg, d 0.5\n"
     truth = json.dumps({"q 0.jpg": ["d 0.5", "a;b.jpg"]})
-    figures = judge(tmp_path, ranking, truth).metrics
-    assert (figures["ranking_form"], figures["names_differ_in"]) == ("query: name, name", {})
-    assert figures["mean_ap"] == pytest.approx((1 + 2 / 3) / 2)
+    metrics = run(tmp_path, ranking, truth).metrics
+    assert (metrics["ranking_form"], metrics["names_differ_in"]) == ("query: name, name", {})
+    assert metrics["mean_ap"] == pytest.approx((1 + 2 / 3) / 2)
 
 
 def test_a_form_whose_names_hold_the_separator_of_another_is_not_taken(tmp_path):
-    figures = judge(tmp_path, "q0.jpg: x.jpg, a g0.jpg\nq1.jpg: g2.jpg\n").metrics
-    assert (figures["ranking_form"], figures["unknown_names"]) == ("query: name, name", 2)
-    assert figures["mean_ap"] == 0.5
+    metrics = run(tmp_path, "q0.jpg: x.jpg, a g0.jpg\nq1.jpg: g2.jpg\n").metrics
+    assert (metrics["ranking_form"], metrics["unknown_names"]) == ("query: name, name", 2)
+    assert metrics["mean_ap"] == 0.5
 
 
 PATHS = st.lists(st.sampled_from(["a", "b", "c.jpg", "d.png", "E.JPG"]), min_size=1, max_size=3)
@@ -215,7 +215,7 @@ def test_pairs_are_one_to_one_and_equal_names_are_always_pairs(names, known):
 
 
 def drawn_set(folder, cameras):
-    """A gallery folder of empty files, queries, their labels, and features of them all."""
+    """Make a gallery of empty files; return it with queries, labels and features of all."""
     rng = np.random.default_rng(0)
     people = {"q": [1, 2, 3, 4, 9], "g": [*[1, 2, 3, 4] * 4, 0, 0, -1]}
     seen = {side: rng.integers(1, cameras + 1, len(ids)).tolist() for side, ids in people.items()}
@@ -240,7 +240,7 @@ def drawn_set(folder, cameras):
 
 @pytest.mark.parametrize("protocol", [None, "market1501", "all", "cuhk03"])
 @pytest.mark.parametrize("cameras", [1, 3])
-def test_a_whole_ranking_has_the_figures_of_its_features(tmp_path, protocol, cameras):
+def test_a_whole_ranking_has_the_metrics_of_its_features(tmp_path, protocol, cameras):
     people, seen, names, features = drawn_set(tmp_path, cameras)
     distance = np.linalg.norm(features["q"][:, None] - features["g"][None], axis=2)
     lines = [
@@ -250,22 +250,22 @@ def test_a_whole_ranking_has_the_figures_of_its_features(tmp_path, protocol, cam
     options = {"gallery": str(tmp_path / "gallery"), "protocol": protocol}
     if cameras == 1 and protocol in ("market1501", "cuhk03"):
         with pytest.raises(UserError, match="query's own camera"):
-            judge(tmp_path, "\n".join(lines), **options)
+            run(tmp_path, "\n".join(lines), **options)
         return
-    figures = judge(tmp_path, "\n".join(lines), **options).metrics
+    metrics = run(tmp_path, "\n".join(lines), **options).metrics
     chosen = protocol or ("market1501" if cameras > 1 else "all")
     labels = (people["q"], people["g"], seen["q"], seen["g"])
     expected = evaluate(features["q"], features["g"], *map(np.array, labels), protocol=chosen)
-    assert f"({chosen}, ranking file" in figures["protocol"]
-    assert figures["mean_ap"] == pytest.approx(expected.mean_ap)
-    assert [figures[f"rank{rank}"] for rank in (1, 5, 10)] == pytest.approx(
+    assert f"({chosen}, ranking file" in metrics["protocol"]
+    assert metrics["mean_ap"] == pytest.approx(expected.mean_ap)
+    assert [metrics[f"rank{rank}"] for rank in (1, 5, 10)] == pytest.approx(
         [expected.cmc[rank - 1] for rank in (1, 5, 10)]
     )
-    assert figures["queries_used"] == expected.num_valid_queries
-    assert "0009_c" in "".join(figures["without_match"])
+    assert metrics["queries_used"] == expected.num_valid_queries
+    assert "0009_c" in "".join(metrics["without_match"])
 
 
-def test_a_gallery_of_one_image_per_person_is_judged_single_shot_whatever_the_cameras(
+def test_a_gallery_of_one_image_per_person_is_evaluated_single_shot_whatever_the_cameras(
     tmp_path, caplog
 ):
     caplog.set_level("INFO", "reidray")
@@ -274,12 +274,12 @@ def test_a_gallery_of_one_image_per_person_is_judged_single_shot_whatever_the_ca
         (tmp_path / "gallery" / name).touch()
     ranking = "0001_c1_7.jpg: 0001_c1_1.jpg\n0002_c3_7.jpg: 0001_c1_1.jpg, 0002_c1_1.jpg\n"
     gallery = str(tmp_path / "gallery")
-    judged = judge(tmp_path, ranking, gallery=gallery).metrics
-    assert "(single_shot, ranking file" in judged["protocol"]
-    assert (judged["mean_ap"], judged["queries_used"]) == (0.75, 2)
+    result = run(tmp_path, ranking, gallery=gallery).metrics
+    assert "(single_shot, ranking file" in result["protocol"]
+    assert (result["mean_ap"], result["queries_used"]) == (0.75, 2)
     assert "the longest line names 2 of 3 gallery images" in caplog.text
-    assert (judged["longest_line"], judged["gallery"]) == (2, 3)
-    across = judge(tmp_path, ranking, gallery=gallery, protocol="market1501").metrics
+    assert (result["longest_line"], result["gallery"]) == (2, 3)
+    across = run(tmp_path, ranking, gallery=gallery, protocol="market1501").metrics
     assert (across["mean_ap"], across["queries_used"]) == (0.5, 1)
     assert across["without_match"] == ["0001_c1_7.jpg"]
 
@@ -288,9 +288,9 @@ def test_a_ranking_of_another_gallery_is_refused(tmp_path):
     (tmp_path / "gallery").mkdir()
     (tmp_path / "gallery" / "0001_c1_1.jpg").touch()
     with pytest.raises(UserError, match=r"no name in common: '0007_c1_1\.jpg' is in"):
-        judge(tmp_path, "0001_c2_1.jpg: 0007_c1_1.jpg\n", gallery=str(tmp_path / "gallery"))
+        run(tmp_path, "0001_c2_1.jpg: 0007_c1_1.jpg\n", gallery=str(tmp_path / "gallery"))
     with pytest.raises(UserError, match=r"ranking\.txt: is empty, expected lines of a ranking"):
-        judge(tmp_path, "\n", gallery=str(tmp_path / "gallery"))
+        run(tmp_path, "\n", gallery=str(tmp_path / "gallery"))
 
 
 @pytest.mark.parametrize(
@@ -306,12 +306,12 @@ def test_a_ranking_of_another_gallery_is_refused(tmp_path):
 )
 def test_json_of_another_form_is_refused_with_the_form_that_is_read(tmp_path, text):
     with pytest.raises(UserError, match="is not one JSON object; write"):
-        judge(tmp_path, text)
+        run(tmp_path, text)
 
 
 def test_a_query_whose_name_begins_with_a_brace_is_no_json(tmp_path):
     truth = json.dumps({"{a}.jpg": ["[b].jpg"]})
-    assert judge(tmp_path, "{a}.jpg: [b].jpg\n", truth).metrics["mean_ap"] == 1
+    assert run(tmp_path, "{a}.jpg: [b].jpg\n", truth).metrics["mean_ap"] == 1
 
 
 def test_slashes_of_either_kind_stand_before_the_names_that_tell_a_person(tmp_path):
@@ -321,4 +321,4 @@ def test_slashes_of_either_kind_stand_before_the_names_that_tell_a_person(tmp_pa
     for slash in "/\\":
         names = [f"data{slash}{name}" for name in ("0001_c2_1.jpg", "0001_c1_1.jpg")]
         text = "{}: {}\n".format(*names)
-        assert judge(tmp_path, text, gallery=str(tmp_path / "gallery")).metrics["rank1"] == 1
+        assert run(tmp_path, text, gallery=str(tmp_path / "gallery")).metrics["rank1"] == 1

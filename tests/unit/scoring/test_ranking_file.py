@@ -18,7 +18,7 @@ def test_what_is_written_is_read_back(ranking):
 
 @st.composite
 def rankings_as_others_write_them(draw):
-    """A ranking, and a file of it with the small differences of other tools."""
+    """Draw a ranking, and a file of it with the small differences of other tools."""
     ranking = draw(
         st.dictionaries(SPACED_NAMES, st.lists(SPACED_NAMES, unique=True, max_size=4).map(tuple))
     )

@@ -37,7 +37,7 @@ def images_of(*rows):
 
 
 def append(store, numbers):
-    """Keep what a model makes of some contents, which tells which they are."""
+    """Append predictions that repeat the number of each content."""
     predictions = store.shape.empty(len(numbers))
     for values in vars(predictions).values():
         values[:] = np.array(numbers).reshape(-1, *[1] * (values.ndim - 1))
