@@ -48,10 +48,7 @@ class Task(Protocol):
         """Return the weighted losses, () float32 each; the loop minimises their sum."""
 
     def validate(self, network: nn.Module) -> Metrics:
-        """Return metrics on images that are not trained on.
-
-        Every process takes part. The loop uses the metrics of rank 0.
-        """
+        """Return metrics on the validation images, on every rank; the loop uses those of rank 0."""
 
 
 class Callback(Protocol):
@@ -64,11 +61,9 @@ class Callback(Protocol):
         """Receive the progress within an epoch and before its validation. Called on rank 0."""
 
     def on_epoch_end(self, record: Metrics, save: Callable[[Path], None]) -> None:
-        """Receive the record of an epoch. Called on every rank.
+        """Receive the record of an epoch, and a function that writes its checkpoint to a folder.
 
-        Args:
-            record: losses, metrics and timings of the epoch.
-            save: function that writes the checkpoint into a folder; rank 0 keeps it.
+        Called on every rank; rank 0 keeps the checkpoint.
         """
 
 
@@ -101,12 +96,11 @@ class TrainerConfig:
 
     Attributes:
         epochs: maximum number of epochs.
-        seed: seed of what the network itself draws, such as dropout. Each epoch and rank derives
-            its own seed, so that a resumed training continues as if it had not stopped.
+        seed: seed of dropout and the like. Each epoch and rank derives its own seed, so that a
+            resumed training continues as if it had not stopped.
         optimizer: optimiser and learning rate.
         validation: interval of the validations, and the metric that selects the best epoch.
-        limit: time limit of the job; None for no limit. The learning rate then falls by whichever
-            ends first, the epochs or the time.
+        limit: time limit of the job, or None. The learning rate falls with epochs and time.
         bf16: whether the forward pass runs in bfloat16.
     """
 
@@ -135,9 +129,8 @@ def fit(
         network: network to train in place, on `context.device`.
         config: length, optimiser and precision of the training.
         callback: receiver of the progress and of each epoch's checkpoint.
-        context: this process among its peers. With several processes the default process group
-            must exist.
-        settings: configuration of the training. A checkpoint keeps it and refuses another one.
+        context: this process; with several processes the default process group must exist.
+        settings: configuration of the training, which a checkpoint keeps to refuse another one.
         checkpoint: folder of the checkpoint to resume from.
 
     Returns:
@@ -293,7 +286,7 @@ class _Trainer:
         return losses
 
     def _set_learning_rate(self, done: float) -> float:
-        """Set the learning rate of the optimiser for the share of the training that is done."""
+        """Set the learning rate for the share of the training that is done, and return it."""
         rate = learning_rate(self.config.optimizer, min(done, 1.0))
         for group in self.snapshot.optimizer.param_groups:
             group["lr"] = rate

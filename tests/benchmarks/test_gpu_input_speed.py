@@ -61,10 +61,10 @@ def pace(task):
     network = build_model("baseline", backbone=BACKBONE, num_people=PEOPLE)
     listener = EpochRecorder()
     validation = ReidValidationConfig(every=2)
-    plan = TrainerConfig(
+    trainer_config = TrainerConfig(
         epochs=2, seed=0, optimizer=OptimizerConfig(), validation=validation, bf16=True
     )
-    fit(task, network, plan, listener, context=DistributedContext(device=DEVICE))
+    fit(task, network, trainer_config, listener, context=DistributedContext(device=DEVICE))
     return listener.records[-1]
 
 

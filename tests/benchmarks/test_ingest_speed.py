@@ -162,7 +162,7 @@ def test_share_of_a_step_spent_waiting(drawn, way):
     source = ingest(image_files(drawn, size), way).open()
     network = build_model("vgg_triplet_rgb")
     recorder = EpochRecorder()
-    plan = TrainerConfig(
+    trainer_config = TrainerConfig(
         epochs=EPOCHS,
         seed=0,
         optimizer=OptimizerConfig(),
@@ -171,7 +171,7 @@ def test_share_of_a_step_spent_waiting(drawn, way):
     fit(
         ReidTask(configured(size), {"train": known, "val": few}, source, DistributedContext()),
         network,
-        plan,
+        trainer_config,
         recorder,
     )
     later = recorder.records[1:]

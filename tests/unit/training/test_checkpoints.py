@@ -19,7 +19,9 @@ from reidray.training.loop import TrainerConfig, fit
 from reidray.training.runs.checkpoint_files import check_checkpoint, repair_checkpoint_list
 
 FILES = ("network.safetensors", "best.safetensors", "optimizer.safetensors", "state.json")
-PLAN = TrainerConfig(seed=0, epochs=3, optimizer=OptimizerConfig(), validation=CONFIG.validation)
+TRAINER_CONFIG = TrainerConfig(
+    seed=0, epochs=3, optimizer=OptimizerConfig(), validation=CONFIG.validation
+)
 
 
 class Saver(EpochRecorder):
@@ -58,7 +60,7 @@ def list_checkpoints(run, *names, **others):
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     run = tmp_path_factory.mktemp("trained")
-    fit(build_task(), build_network(), PLAN, Saver(run))
+    fit(build_task(), build_network(), TRAINER_CONFIG, Saver(run))
     shutil.rmtree(next((run / "checkpoints").glob("*_10-01-*")))
     return run
 
@@ -108,7 +110,7 @@ def test_any_damage_to_the_newest_checkpoint_is_found_and_the_one_before_it_take
         fit(
             build_task(),
             build_unseeded_network(),
-            PLAN,
+            TRAINER_CONFIG,
             EpochRecorder(),
             checkpoint=run / "checkpoints" / last,
         )
@@ -179,7 +181,9 @@ def test_a_checkpoint_without_checksums_is_read(run):
     assert newest(run) == last.name
     state, weights = read_trainer_state(last), read_best_weights(last)
     assert state.epoch == 3
-    resumed = fit(build_task(), build_unseeded_network(), PLAN, EpochRecorder(), checkpoint=last)
+    resumed = fit(
+        build_task(), build_unseeded_network(), TRAINER_CONFIG, EpochRecorder(), checkpoint=last
+    )
     assert all(torch.equal(weights[key], value) for key, value in resumed.best_weights.items())
     cut(last / "state.json")
     repair_checkpoint_list(Location(str(run)))

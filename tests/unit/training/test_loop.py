@@ -36,7 +36,7 @@ class Recorder:
             save(target)
 
 
-def plan(epochs=3, **settings):
+def trainer_config(epochs=3, **settings):
     return TrainerConfig(
         seed=0,
         epochs=epochs,
@@ -48,7 +48,7 @@ def plan(epochs=3, **settings):
 
 def test_training_learns_and_keeps_the_best_epoch(tmp_path):
     recorder = Recorder(tmp_path)
-    state = fit(build_task(), build_network(), plan(6), recorder)
+    state = fit(build_task(), build_network(), trainer_config(6), recorder)
     assert recorder.records[-1]["loss"] < recorder.records[0]["loss"]
     best = max(recorder.records, key=lambda record: record["mean_ap"])
     assert best["mean_ap"] > 0.6
@@ -59,17 +59,23 @@ def test_training_learns_and_keeps_the_best_epoch(tmp_path):
 
 
 def test_same_seed_gives_the_same_weights():
-    first, second = (fit(build_task(), build_network(), plan(2), Recorder()).network for _ in "ab")
+    first, second = (
+        fit(build_task(), build_network(), trainer_config(2), Recorder()).network for _ in "ab"
+    )
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
 def test_a_resumed_training_ends_as_one_that_never_stopped(tmp_path):
-    whole = fit(build_task(), build_network(), plan(4), Recorder(tmp_path)).network
+    whole = fit(build_task(), build_network(), trainer_config(4), Recorder(tmp_path)).network
     torch.manual_seed(99)
     recorder = Recorder()
     resumed = fit(
-        build_task(), build_unseeded_network(), plan(4), recorder, checkpoint=tmp_path / "2"
+        build_task(),
+        build_unseeded_network(),
+        trainer_config(4),
+        recorder,
+        checkpoint=tmp_path / "2",
     ).network
     assert [record["epoch"] for record in recorder.begun_after] == [1, 2]
     assert [record["epoch"] for record in recorder.records] == [3, 4]
@@ -78,12 +84,12 @@ def test_a_resumed_training_ends_as_one_that_never_stopped(tmp_path):
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
-    fit(build_task(), build_network(), plan(1), Recorder(tmp_path), settings={"seed": 1})
+    fit(build_task(), build_network(), trainer_config(1), Recorder(tmp_path), settings={"seed": 1})
     with pytest.raises(UserError, match="seed = 1, not 2"):
         fit(
             build_task(),
             build_network(),
-            plan(1),
+            trainer_config(1),
             Recorder(),
             settings={"seed": 2},
             checkpoint=tmp_path / "1",
@@ -93,7 +99,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
 def test_training_stops_when_patience_ends():
     recorder = Recorder()
     validation = replace(CONFIG.validation, patience=2)
-    frozen = plan(50, validation=validation)
+    frozen = trainer_config(50, validation=validation)
     frozen = replace(frozen, optimizer=OptimizerConfig(learning_rate=1e-12))
     state = fit(build_task(), build_network(), frozen, recorder)
     assert state.trainer_state.finished
@@ -107,7 +113,7 @@ def limit(seconds, **settings):
 def test_training_ends_by_its_limit_with_the_learning_rate_at_its_end():
     start = time.time()
     recorder = Recorder()
-    fit(build_task(), build_network(), plan(100_000, limit=limit(4)), recorder)
+    fit(build_task(), build_network(), trainer_config(100_000, limit=limit(4)), recorder)
     assert time.time() - start < 6
     assert "mean_ap" in recorder.records[-1]
     assert recorder.records[-1]["learning_rate"] < 0.0003
@@ -130,7 +136,7 @@ def test_a_first_validation_and_what_follows_fit_into_the_limit():
     assert task.validation_images == 24
     asked = limit(12, planned=time.time() - 4, wrap_up_share=0.25, images_after_training=48)
     recorder = Recorder()
-    fit(task, build_network(), plan(100_000, limit=asked), recorder)
+    fit(task, build_network(), trainer_config(100_000, limit=asked), recorder)
     judging, report = 0.02 * 48, 8.0
     assert time.time() < asked.end - judging - 0.9 * report
     assert recorder.records[-1]["step"] >= 1
@@ -145,7 +151,7 @@ def test_a_shortened_epoch_records_its_share(tmp_path):
     task, fresh = build_task(), build_network()
     task.__class__ = Slow
     build_optimizer(OptimizerConfig(), fresh)  # slow the first time
-    state = fit(task, fresh, plan(30, limit=limit(2.5)), Recorder(tmp_path))
+    state = fit(task, fresh, trainer_config(30, limit=limit(2.5)), Recorder(tmp_path))
     record = state.trainer_state.records[-1]
     assert record["epoch"] == 1
     assert record["epoch_share"] == record["step"] / task.steps_per_epoch
@@ -159,20 +165,20 @@ def test_a_limit_that_leaves_no_time_for_a_step_trains_nothing(started):
     recorder = Recorder()
     late = replace(limit(started), started=time.time() - started)
     with pytest.raises(UserError, match=f"starting took {started:.0f} s") as caught:
-        fit(build_task(), build_network(), plan(3, limit=late), recorder)
+        fit(build_task(), build_network(), trainer_config(3, limit=late), recorder)
     assert recorder.records == []
     enough = float(re.search(r"give `max_minutes=([\d.]+)` or more", str(caught.value))[1])
     assert started / 60 < enough <= (started + 60) / 60 + 0.5
 
 
 def test_a_training_resumed_without_time_for_a_step_ends_with_what_it_has(tmp_path):
-    fit(build_task(), build_network(), plan(4), Recorder(tmp_path))
+    fit(build_task(), build_network(), trainer_config(4), Recorder(tmp_path))
     recorder = Recorder()
     late = replace(limit(5), started=time.time() - 60)
     state = fit(
         build_task(),
         build_unseeded_network(),
-        plan(4, limit=late),
+        trainer_config(4, limit=late),
         recorder,
         checkpoint=tmp_path / "2",
     )
@@ -187,7 +193,7 @@ def test_a_loss_that_is_not_finite_stops_with_advice():
     with torch.no_grad():
         broken.dense[0].weight.fill_(float("nan"))
     with pytest.raises(UserError, match="learning_rate"):
-        fit(build_task(), broken, plan(1), Recorder())
+        fit(build_task(), broken, trainer_config(1), Recorder())
 
 
 @pytest.mark.parametrize(
@@ -207,7 +213,7 @@ def test_weights_that_are_not_finite_are_refused(weight, complaint, tmp_path):
 
     task.__class__ = LastStepBreaks
     with pytest.raises(UserError, match=f"{complaint}.*lower `optimizer.learning_rate`"):
-        fit(task, fresh, plan(1), Recorder(tmp_path))
+        fit(task, fresh, trainer_config(1), Recorder(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
@@ -221,7 +227,7 @@ def test_a_metric_that_is_not_finite_is_never_the_best(undefined):
 
     task = build_task()
     task.__class__ = Judged
-    state = fit(task, build_network(), plan(4), Recorder())
+    state = fit(task, build_network(), trainer_config(4), Recorder())
     assert (state.trainer_state.best_epoch, state.trainer_state.best["mean_ap"]) == (2, 0.2)
 
 
@@ -234,7 +240,7 @@ def test_a_training_without_a_finite_metric_is_refused_and_so_is_its_resume(tmp_
     task.__class__ = Undefined
     for checkpoint in (None, tmp_path / "2"):
         with pytest.raises(UserError, match="no validation gave a finite mean_ap"):
-            fit(task, build_network(), plan(2), Recorder(tmp_path), checkpoint=checkpoint)
+            fit(task, build_network(), trainer_config(2), Recorder(tmp_path), checkpoint=checkpoint)
 
 
 @pytest.mark.parametrize("workers", [2, 4])
