@@ -173,12 +173,12 @@ def attribute_columns(
         if person in by_person:
             raise UserError(f"{name}: person {person} has two rows; keep one of them")
         by_person[person] = labels
-    pictured = {person for person in people if person is not None and person > 0}
+    shown = {person for person in people if person is not None and person > 0}
     notes = tuple(
         f"{name}: {what}: {len(who)} (the first is person {_first(who)})"
         for what, who in (
-            ("annotated people without images", by_person.keys() - pictured),
-            ("people without annotation", pictured - by_person.keys()),
+            ("annotated people without images", by_person.keys() - shown),
+            ("people without annotation", shown - by_person.keys()),
         )
         if who
     )

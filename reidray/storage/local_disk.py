@@ -41,7 +41,8 @@ def walk(
         root: the root of the paths, an absolute path.
         under: the folder within the root to list; empty for the root itself.
         recursive: whether to list the folders within.
-        hidden: whether to list hidden files. Hidden folders are never listed.
+        hidden: whether to list hidden files, and hidden folders by their names with a final `/`.
+            The contents of hidden folders are never listed.
         follow_links: whether to list folders to which links out of the root lead. A folder that
             can be reached in several ways is listed once, where it lies or under the first name.
         as_files: folders with one of these suffixes, in small letters, are listed as files are.
@@ -63,10 +64,16 @@ def walk(
             seen.add(real)
         with os.scandir(posixpath.join(root, folder)) as entries:
             for entry in entries:
-                is_shown = not entry.name.startswith(".") or (hidden and entry.is_file())
-                if not is_shown or entry.name in _SYSTEM_FOLDERS:
+                is_hidden = entry.name.startswith(".")
+                if (is_hidden and not hidden) or entry.name in _SYSTEM_FOLDERS:
                     continue
                 path = posixpath.join(folder, entry.name)
+                if is_hidden:
+                    if is_dir(entry):
+                        yield f"{path}/"
+                    elif entry.is_file():
+                        yield path
+                    continue
                 if recursive and entry.is_dir(follow_symlinks=False):
                     folders.append(path)
                 if posixpath.splitext(path)[1].lower() in as_files or not is_dir(entry):

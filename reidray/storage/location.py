@@ -161,14 +161,15 @@ class Location:
     ) -> list[str]:
         """Return the files of this folder as relative POSIX paths, sorted.
 
-        Hidden folders are left out. A link to a file is listed wherever it leads, and reading it
-        may be refused. A link to a folder within this one is left out, as the files are listed
-        where they lie. A link to a folder outside is an error, unless `follow_links` is on.
+        Files in hidden folders are left out. A link to a file is listed wherever it leads, and
+        reading it may be refused. A link to a folder within this one is left out, as the files are
+        listed where they lie. A link to a folder outside is an error, unless `follow_links` is on.
 
         Args:
             recursive: whether to list the folders within.
             under: the folder within this one to list; the paths stay relative to this folder.
-            hidden: whether to list hidden files.
+            hidden: whether to list hidden files, and hidden folders by their names with a final
+                `/`.
             as_files: folders on a disk with one of these suffixes, in small letters, are listed
                 as files are.
 
@@ -194,7 +195,9 @@ class Location:
             for info in self._select(inside, recursive)
             if info.type == pafs.FileType.File
         )
-        return sorted(path for path in paths if not _is_hidden(path, files=not hidden))
+        if not hidden:
+            return sorted(path for path in paths if not _is_hidden(path, files=True))
+        return sorted({_hidden_folder(path) or path for path in paths})
 
     def read_bytes(self, path: str, limit: int | None = None) -> bytes:
         """Return the contents of a file of this folder. Never wait for a writer, as of a pipe.
@@ -357,6 +360,15 @@ def _is_hidden(path: str, *, files: bool) -> bool:
     folder, _, name = path.rpartition("/")
     parts = {*folder.split("/")} - {".", ".."}  # keys of an object store may have such parts
     return any(part.startswith(".") for part in parts) or (files and name.startswith("."))
+
+
+def _hidden_folder(path: str) -> str:
+    """Return the hidden folder in which a file lies, with a final `/`; empty if there is none."""
+    folders = path.split("/")[:-1]
+    for depth, folder in enumerate(folders, start=1):
+        if folder.startswith(".") and folder not in (".", ".."):
+            return "/".join(folders[:depth]) + "/"
+    return ""
 
 
 def _is_utf8(name: str) -> bool:

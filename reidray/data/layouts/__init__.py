@@ -157,7 +157,7 @@ def _suggest_manifest(location: Location, names: Sequence[str]) -> str:
         return ""
     advice = f"give `data={location.join(tables[0]).uri}`" if tables else "write a manifest"
     return (
-        f"nothing tells who is on the images in {', '.join(f'{each}/' for each in loose[:3])}: "
+        f"the people on the images in {', '.join(f'{each}/' for each in loose[:3])} are unknown: "
         f"{advice}, a table with the columns path, split and person"
     )
 

@@ -145,7 +145,7 @@ def _check_columns(schema: pa.Schema, file: str) -> None:
         raise UserError(f"{file}: columns missing: {', '.join(missing)}; found {found}")
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise UserError(f"{file}: column {twice[0]!r} is there twice; keep one of them")
+        raise UserError(f"{file}: column {twice[0]!r} occurs twice; keep one of them")
     for field in filter(lambda field: _is_read(field.name), schema):
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if not any(is_kind(kind) for is_kind in _PLAIN_TYPES):

@@ -18,6 +18,7 @@ from reidray.storage.local_disk import OutsideLinkError
 from reidray.storage.location import Location
 
 NO_SUFFIX, HIDDEN, LINKS = "without a suffix", "hidden", "links that leave the folder"
+HIDDEN_FOLDERS = "hidden folders"
 """Kinds of skipped files other than suffixes."""
 
 _JUNK_FOLDERS = frozenset(
@@ -63,7 +64,8 @@ def find_images(location: Location, under: str = "") -> FoundImages:
     files = [path for path in listed if not _is_junk(path)]
     shown = [path for path in files if not _is_hidden(path)]
     images = [path for path in shown if is_image_name(path)]
-    skipped = Counter({HIDDEN: len(files) - len(shown)} if len(shown) < len(files) else {})
+    hidden = [path for path in files if _is_hidden(path)]
+    skipped = Counter(HIDDEN_FOLDERS if path.endswith("/") else HIDDEN for path in hidden)
     unsure = [path for path in shown if may_be_image(path)]
     for path, is_image in zip(unsure, _read_heads(location, unsure), strict=True):
         if is_image:
@@ -113,7 +115,7 @@ def is_junk_folder(name: str) -> bool:
 
 
 def _is_junk(path: str) -> bool:
-    *folders, name = path.split("/")
+    *folders, name = path.rstrip("/").split("/")
     return (
         name.lower() in _JUNK_FILES
         or name.startswith("._")
@@ -122,7 +124,7 @@ def _is_junk(path: str) -> bool:
 
 
 def _is_hidden(path: str) -> bool:
-    return path.rpartition("/")[2].startswith(".")
+    return path.rstrip("/").rpartition("/")[2].startswith(".")
 
 
 def _read_heads(location: Location, paths: Sequence[str]) -> list[bool | None]:

@@ -142,7 +142,7 @@ class ObjectLock:
             if now.tag != before.tag:
                 raise UserError(
                     f"{self._location.uri}: another run is writing it "
-                    f"({self._uri} says which); wait for its end, or name "
+                    f"({self._uri} names it); wait for its end, or name "
                     "another place"
                 )
         return None if before is None else before.tag

@@ -109,13 +109,21 @@ def test_images_of_any_name_are_found_and_other_files_are_counted(place):
         put(name, b"no image, but some bytes of text")
     for junk in ("Thumbs.db", ".DS_Store", "._c.jpg", "desktop.ini", "@eaDir/c.jpg/M.jpg"):
         put(junk, tiny_jpeg())
-    for folder in ("__MACOSX", "lost+found"):
+    for folder in ("__MACOSX", "lost+found", ".cache/a", ".cache/b", "deep/.git"):
         put(f"{folder}/x.jpg", tiny_jpeg())
     found = find_images(location)
     assert found.paths == tuple(sorted((*NAMES, "f.ppm", "g.jp2", "h.avif")))
-    expected = {".txt": 2, ".csv": 1, "without a suffix": 1, ".thing": 1, ".eps": 1, "hidden": 1}
+    expected = {
+        ".txt": 2,
+        ".csv": 1,
+        "without a suffix": 1,
+        ".thing": 1,
+        ".eps": 1,
+        "hidden": 1,
+        "hidden folders": 2,
+    }
     assert found.skipped == expected
-    assert describe_skipped(found.skipped).startswith("skipped: 2 .txt, 1 .csv, 1 .eps")
+    assert describe_skipped(found.skipped).startswith("skipped: 2 .txt, 2 hidden folders, 1 .csv")
     assert not decode_files(location, found.paths, (16, 8)).bad
 
 

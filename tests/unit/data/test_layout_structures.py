@@ -228,7 +228,7 @@ def test_folders_that_name_a_split_a_camera_or_a_kind_of_file_are_never_people(t
     fill(tmp_path, folder, ["1.jpg", "2.jpg"])
     (tmp_path / "labels.csv").write_text("file,id\n1.jpg,1\n")
     said = refusal(tmp_path)
-    assert f"nothing tells who is on the images in {folder}/" in said
+    assert f"the people on the images in {folder}/" in said
     assert f"`data={tmp_path}/labels.csv" in said
     fill(tmp_path, "anna", ["1.jpg"])
     for layout in ("auto", "folders"):

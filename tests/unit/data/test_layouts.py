@@ -405,7 +405,7 @@ def test_listed_images_that_do_not_exist_are_counted(tmp_path):
         ("", "cannot be read as a table"),
         ("path,split\n", "no images"),
         ("image,person\nd.jpg,1\n", "columns missing: path, split; found 'image', 'person'"),
-        ("path,split,split\nd.jpg,train,val\n", "'split' is there twice"),
+        ("path,split,split\nd.jpg,train,val\n", "'split' occurs twice"),
         ("path,split\nd.jpg,test\n", "split is 'test', expected one of train, val, query, gallery"),
         ("path,split\nd.jpg\n", "cannot be read as a table"),
         ("path,split\n../d.jpg,train\n", "'../d.jpg' lies outside"),
