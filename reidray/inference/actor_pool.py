@@ -94,7 +94,7 @@ class _Slot:
         actor: the present actor.
         tasks: its blocks that have not ended, in the order of submission, by their results.
         silent_seconds: seconds since its last result, or since it was submitted a block.
-        warned: whether a message has told of the silence.
+        warned: whether a message has warned of the silence.
         restarts: number of times that the actor was replaced.
     """
 

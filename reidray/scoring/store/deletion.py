@@ -8,7 +8,7 @@ A deletion has five steps. After a failure a later run can go on with each of th
 4. It empties the part of step 2, and removes old versions, temporary files and unfinished uploads.
 5. It records the completion in the deletion log.
 
-The next deletion completes one that was killed after step 2, whatever it is asked to delete itself.
+The next deletion completes a deletion that was killed after step 2, whatever it deletes itself.
 """
 
 import logging
@@ -60,7 +60,7 @@ def forget(config: ForgetConfig) -> dict[str, Any]:
         The number of images and embeddings deleted and of parts rewritten (`files`); the number of
         rows searched; the number of old versions and files of killed runs removed; and
         `nearest_left`, the smallest distance of an embedding that stayed to a deleted one, None
-        where none stayed. It is 0 where another file holds the same picture. A dry run returns
+        where none stayed. It is 0 where another file holds the same image. A dry run returns
         what would be deleted.
 
     Raises:
