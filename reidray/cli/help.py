@@ -100,7 +100,8 @@ def describe_fields(config_class: type[Any], group: str, prefix: str = "") -> It
     for name, setting in settings.items():
         if is_section(setting.kind):
             continue
-        text = attribute_docs(setting.documented_by).get(setting.attribute, "")
+        text = attribute_docs(setting.documented_by).get(setting.attribute, "").rstrip(".")
+        text += f" ({setting.note})" if setting.note else ""
         flag, repeats = f"{prefix}{name}".replace("_", "-"), not prefix
         yield HelpEntry(
             flag=f"--no-{flag}" if setting.default is True else f"--{flag}",

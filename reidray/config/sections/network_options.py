@@ -109,15 +109,17 @@ class NetworkConfig(OpenSection):
     @classmethod
     def settings(cls) -> dict[str, Setting]:
         """Return the settings of all networks registered so far, by name."""
+        registered: dict[str, type[NetworkOptions]] = cls.REGISTRY.registered
         found = {
-            "name": Setting(str | None, None, cls, "name"),
+            "name": Setting(str | None, None, cls, "name", _describe_networks(registered)),
             "weights": Setting(str, "none", cls, "weights"),
         }
-        for options_class in cls.REGISTRY.registered.values():
+        for options_class in registered.values():
             kinds = get_type_hints(options_class)
             for field in fields(options_class):
-                kind = kinds[field.name] | None
-                found.setdefault(field.name, Setting(kind, None, options_class, field.name))
+                kind, note = kinds[field.name] | None, _describe_defaults(registered, field.name)
+                setting = Setting(kind, None, options_class, field.name, note)
+                found.setdefault(field.name, setting)
         return found
 
     def to_settings(self) -> dict[str, Any]:
@@ -129,6 +131,24 @@ class NetworkConfig(OpenSection):
         if not name.startswith("_") and "options" in vars(self) and name in self.settings():
             return self.options.get(name)
         raise AttributeError(f"{type(self).__name__} has no option {name!r}")
+
+
+def _describe_networks(registered: Mapping[str, type[NetworkOptions]]) -> str:
+    """Return the names of the networks by their tasks."""
+    by_task: dict[str, list[str]] = {}
+    for name, options in registered.items():
+        by_task.setdefault(options.task, []).append(name)
+    return "; ".join(f"{task}: {', '.join(sorted(names))}" for task, names in by_task.items())
+
+
+def _describe_defaults(registered: Mapping[str, type[NetworkOptions]], option: str) -> str:
+    """Return the networks that have an option, by its default."""
+    by_default: dict[Any, list[str]] = {}
+    for name, options in registered.items():
+        for field in fields(options):
+            if field.name == option:
+                by_default.setdefault(field.default, []).append(name)
+    return "; ".join(f"{', '.join(sorted(names))}: {each}" for each, names in by_default.items())
 
 
 def check_network_name(name: str | None, task: str) -> None:

@@ -18,12 +18,14 @@ class Setting(NamedTuple):
         default: the default; None where it depends on another setting.
         documented_by: the class whose docstring describes the setting.
         attribute: name of the setting in that docstring.
+        note: what `--help` adds to the docstring.
     """
 
     kind: Any
     default: Any
     documented_by: type[Any]
     attribute: str
+    note: str = ""
 
 
 class OpenSection(ConfigSection):
