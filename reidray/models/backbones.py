@@ -52,8 +52,8 @@ def create_preset(name: str, weights: str) -> StripedResNet:
     """
     if weights == "imagenet":
         raise UserError(
-            f"backbone {name} has no ImageNet weights: use --network.weights none, or a timm "
-            "model such as --network.backbone resnet50"
+            f"backbone {name} has no ImageNet weights: use `network.weights=none`, or a "
+            "timm model such as `network.backbone=resnet50`"
         )
     body = StripedResNet(PRESETS[name])
     if weights != "none":
@@ -87,7 +87,7 @@ def create_timm_body(name: str, weights: str) -> nn.Module:
         raise UserError(
             f"ImageNet weights of {name} could not be loaded "
             f"({type(error).__name__}): they need a network connection; give a local "
-            ".safetensors file with --network.weights FILE, or none"
+            ".safetensors file in `network.weights`, or none"
         ) from error
     if weights not in ("imagenet", "none"):
         _load_file(body, Path(weights))

@@ -120,7 +120,7 @@ def check_parameter_count(architecture: Architecture[Any]) -> None:
         raise UserError(
             f"network {architecture.name!r} of {architecture.height} x {architecture.width} pixels "
             f"has {count:,} weights, more than {MAX_WEIGHTS:,}: "
-            "lower --network.height and --network.width"
+            "lower `network.height` and `network.width`"
         )
 
 

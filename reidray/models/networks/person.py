@@ -131,7 +131,7 @@ def build_apr(architecture: Architecture[AprOptions], weights: str) -> Attribute
     if not architecture.schema.attributes:
         raise UserError(
             "network 'apr' learns attributes and the data has none: "
-            "add annotations_train.csv or attr_ columns, or use --network.name baseline"
+            "add annotations_train.csv or attr_ columns, or use `network.name=baseline`"
         )
     options = architecture.options
     return AttributePersonNetwork(

@@ -8,7 +8,7 @@ def test_a_network_of_more_weights_than_a_machine_holds_is_refused_before_it_is_
     architecture = build_architecture(
         "vgg_triplet_rgb", height=1024, width=1024, embedding_size=65_536
     )
-    with pytest.raises(UserError, match=r"more than 1,073,741,824: lower --network\.height"):
+    with pytest.raises(UserError, match=r"more than 1,073,741,824: lower `network\.height`"):
         check_parameter_count(architecture)
 
 

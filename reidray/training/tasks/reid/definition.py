@@ -243,13 +243,9 @@ def _check_losses(
     Raises:
         UserError: the network learns nothing, or has no attributes to select the epoch by.
     """
-    weights, predicts = config.loss, bool(architecture.schema.attributes)
-    has_loss = (
-        weights.triplet
-        or (weights.identity and architecture.num_people)
-        or (weights.attributes and predicts)
-    )
-    if not has_loss:
+    used, predicts = config.loss.used, bool(architecture.schema.attributes)
+    of_heads = {"identity": architecture.num_people > 0, "attributes": predicts}
+    if not any(of_heads.get(name, True) for name in used):
         raise UserError(
             f"network {architecture.name!r} learns nothing: every loss over what it predicts has "
             "weight 0: raise `loss.triplet`"
