@@ -21,8 +21,8 @@ from reidray.storage.output_checks import check_output_folder
 
 log = logging.getLogger("reidray")
 
-TEMPORARY_PREFIX = "reidray-output-"
-"""Beginning of the names of folders that `temporary_folder` makes."""
+TEMPORARY_NAME = re.compile(r"reidray-output-[0-9a-f]{16}")
+"""Names of the folders that `temporary_folder` makes."""
 
 
 def find_foreign_file(
@@ -120,7 +120,7 @@ def temporary_folder() -> Iterator[Path]:
     try:
         fcntl.flock(opened, fcntl.LOCK_EX)
         # Only now does the folder have the name that other processes look for.
-        folder = folder.rename(folder.with_name(f"{TEMPORARY_PREFIX}{token_hex(8)}"))
+        folder = folder.rename(folder.with_name(f"reidray-output-{token_hex(8)}"))
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -129,15 +129,18 @@ def temporary_folder() -> Iterator[Path]:
 
 def _remove_abandoned_folders() -> None:
     """Remove the temporary folders of killed processes, on which nobody holds a lock."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{TEMPORARY_PREFIX}*"):
+    for folder in Path(tempfile.gettempdir()).iterdir():
+        if not TEMPORARY_NAME.fullmatch(folder.name):
+            continue
         try:
             opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError:  # another user's folder, or another process has just removed it
             continue
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
+            if os.fstat(opened).st_uid == os.getuid():
+                shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:  # the process lives
             pass
         finally:
             os.close(opened)

@@ -48,14 +48,14 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reasons(images):
-    """Why each of the files that are no pictures is set aside, by its name."""
+    """Return the reason of each bad file by its name."""
     put_bad_files(images / "queries", images / "elsewhere")
     return put_bad_files(images / "gallery", images / "elsewhere")
 
 
 @pytest.fixture(scope="module")
 def scored(ray_address, model, images, reasons, tmp_path_factory):  # noqa: ARG001 - put there
-    """The output of the job that keeps a row for what is missing, and what it told."""
+    """Return the output of the job that keeps a row for missing images, and its JSON line."""
     output = tmp_path_factory.mktemp("scored") / "out"
     done = run_job(
         *("--model", model, "--queries", images / "queries", "--gallery", images / "gallery"),

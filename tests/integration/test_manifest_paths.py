@@ -123,7 +123,7 @@ def test_the_metadata_of_a_parquet_file_name_the_root_and_the_flag_comes_first(
 
 
 def linked_set(tmp_path):
-    """A set as DVC keeps it: files are links into a cache, and one folder is a link too."""
+    """Return a data set as DVC keeps it: files, and one folder, are links into a cache."""
     cache = tmp_path / "cache"
     write_images(cache, ["ab/cdef", "ab/0123", "videos/7.jpg", "videos/more/8.jpg"])
     root = tmp_path / "set"

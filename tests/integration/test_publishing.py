@@ -44,7 +44,7 @@ def write_half_and_fail(uri, happen):
 
 
 def read(uri):
-    """What a reader of an output in an object store sees."""
+    """Return the files that a reader of an output in an object store sees."""
     latest = json.loads(Location(uri).read_bytes("latest.json"))
     run = latest_run(uri)
     files = {name: run.read_bytes(name) for name in run.list_files()}

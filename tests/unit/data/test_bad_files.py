@@ -34,7 +34,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 
 def decode_in_a_process(*files):
-    """What becomes of each file, and by how many megabytes its decoding swells the process."""
+    """Decode files in a process; return the outcome of each, and the growth of its memory in MB."""
     done = subprocess.run(
         [sys.executable, "-c", DECODE, *files],
         capture_output=True,
@@ -47,7 +47,7 @@ def decode_in_a_process(*files):
 
 
 def put_files(tmp_path):
-    """A folder of pictures, with all that is none among them, and why."""
+    """Write a folder of images and bad files; return the folder and the reasons."""
     write_images(tmp_path, ["elsewhere/secret.jpg", "set/a, b.jpg", "set/inner/c.jpg"])
     return Location(str(tmp_path / "set")), put_bad_files(tmp_path / "set", tmp_path / "elsewhere")
 
@@ -126,7 +126,7 @@ def test_every_kind_of_image_has_the_pixels_of_the_plain_one(name):
     ],
 )
 def test_a_truncated_jpeg_is_a_bad_image(kind, options):
-    """However a picture is cut off, it is refused, or nothing of it was lost."""
+    """Check that an image that is truncated anywhere is refused, or has lost no pixel."""
     whole = encoded(halves(24, 48), kind, **options)
     pixels = decode_image(whole, None)
     for length in range(0, len(whole), 1 + len(whole) // 300):
@@ -148,12 +148,12 @@ def test_a_jpeg_without_its_end_is_a_bad_image(progressive):
 
 
 def noted(note):
-    """A picture that lies on its side, with this for EXIF data."""
+    """Return a JPEG of an image on its side, with some bytes as its EXIF data."""
     return encoded(halves().transpose(Image.Transpose.ROTATE_90), exif=b"Exif\0\0" + note)
 
 
 def camera_note():
-    """EXIF data as a camera writes them, of a picture that lies on its side."""
+    """Return EXIF data of an image on its side, as a camera writes them."""
     note = Image.Exif()
     note[0x0112], note[0x010F], note[0x9286] = 6, "a camera", b"a remark"
     note.get_ifd(0x8769)[0x9000] = b"0230"

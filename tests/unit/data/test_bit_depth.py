@@ -1,4 +1,4 @@
-"""Pictures of any depth, mode and format: the right picture, or a reason, and never black."""
+"""Images of any bit depth, mode and format give the right pixels or a reason, and never black."""
 
 import io
 import struct
@@ -19,12 +19,12 @@ BITS_PER_SAMPLE, PHOTOMETRIC, MAX_SAMPLE_VALUE, SMAX_SAMPLE_VALUE = 258, 262, 28
 
 
 def ramp(top=255):
-    """A picture that is dark on the left and bright on the right, (16, 8) of 0 to 255."""
+    """Return an image that is dark on the left and bright on the right, (16, 8) of 0 to 255."""
     return np.tile(np.linspace(0, top, 8).round().astype(np.int64), (16, 1))
 
 
 def file_of(levels, kind="PNG", **settings):
-    """An image file of an array of levels."""
+    """Return an image file of an array of levels."""
     buffer = io.BytesIO()
     Image.fromarray(levels).save(buffer, kind, **settings)
     return buffer.getvalue()
@@ -41,7 +41,7 @@ def chunk(name, content):
 
 
 def png(levels, *, significant=None):
-    """A PNG file of 16 bits: grey (H, W), or colours (H, W, C) with 3 or 4 channels."""
+    """Return a PNG file of 16 bits: grey (H, W), or colours (H, W, C) with 3 or 4 channels."""
     height, width, *channels = levels.shape
     kind = {0: 0, 2: 4, 3: 2, 4: 6}[channels[0] if channels else 0]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
@@ -53,7 +53,7 @@ def png(levels, *, significant=None):
 
 
 def grey(data):
-    """The levels of a file that decodes to grey."""
+    """Return the levels of a file that decodes to grey."""
     pixels = decode_image(data, None)
     assert (pixels == pixels[..., :1]).all()
     return pixels[..., 0]
@@ -222,7 +222,7 @@ def test_portable_maps_of_16_bits_are_read_by_their_maximum():
 
 
 def colours(mode):
-    """A picture, red on the left and blue on the right, in a mode."""
+    """Return an image, red on the left and blue on the right, in a mode."""
     image = Image.new("RGB", (8, 16), (220, 20, 20))
     image.paste((20, 20, 220), (4, 0, 8, 16))
     through = {"La": "LA", "PA": "RGBA", "I;16": "L", "I": "L", "F": "L"}.get(mode)
@@ -241,11 +241,11 @@ GREY = ("1", "L", "LA", "I", "I;16", "F")
 
 KINDS = ("PNG", "TIFF", "JPEG", "WEBP", "GIF", "BMP", "JPEG2000", "AVIF", "PPM")
 CUT = [(mode, kind) for mode in ("I", "I;16", "F") for kind in ("WEBP", "AVIF", "GIF")]
-"""Modes that Pillow writes with other levels than it was given."""
+"""Modes that Pillow writes with changed levels."""
 
 
 def written(mode, kind):
-    """A file of a format; empty where Pillow does not write such."""
+    """Return a file of a format; empty if Pillow does not write it."""
     buffer = io.BytesIO()
     quality = {"quality": 95} if kind in ("JPEG", "WEBP", "AVIF") else {}
     try:
@@ -311,7 +311,7 @@ def test_the_first_of_several_images_is_read(kind):
 
 @given(st.lists(st.integers(0, 65535), min_size=4, max_size=4), st.sampled_from(["PNG", "TIFF"]))
 def test_no_image_with_levels_becomes_black(levels, kind):
-    """The brightest pixel keeps an eighth of white at least, or is one of the lowest 8 bits."""
+    """Check that the brightest pixel keeps an eighth of white, or lies in the lowest 8 bits."""
     values = np.array(levels, np.uint16).reshape(2, 2)
     pixels = grey(file_of(values, kind))
     if values.max() >= 256:

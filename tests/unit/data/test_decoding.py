@@ -27,7 +27,7 @@ def is_colour(pixel, colour, tolerance=12):
 
 
 def huge_png(width, height):
-    """The header of an image of any size: a bomb in forty bytes."""
+    """Return the header of a PNG of any size: a decompression bomb of forty bytes."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT"

@@ -25,7 +25,7 @@ LONG = "2023110512345678901"
 
 
 def people_of(root, layout="auto"):
-    """Person by the folder or file that an image lies in, and the manifest."""
+    """Return the person of each image by its folder or file, and the manifest."""
     manifest = read_manifest(str(root), layout)
     paths, people = (manifest.table[name].to_pylist() for name in ("path", "person"))
     return dict(zip(paths, people, strict=True)), manifest
@@ -136,7 +136,7 @@ def test_more_cameras_than_a_manifest_holds_are_refused():
 
 
 def table(folder, person, suffix, name="person"):
-    """A manifest with one image for each value of a column."""
+    """Return a manifest with one image for each value of a column."""
     paths = [f"{n}.jpg" for n in range(len(person))]
     write_images(folder, paths)
     columns = pa.table({"path": paths, "split": ["train"] * len(paths), name: person})

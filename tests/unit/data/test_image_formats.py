@@ -73,7 +73,7 @@ NAMES = ("a.jfif", "b.JPE", "c.jpg", "d", "e.2024", "0002_c1s1_000451_03")
 
 @pytest.fixture(params=["disk", "bucket"])
 def place(request, tmp_path):
-    """A folder, and what puts a file into it."""
+    """Return a folder, and a function that puts a file into it."""
     if request.param == "disk":
 
         def put(name, data):

@@ -13,7 +13,7 @@ ENOUGH = 10**6
 
 
 def photograph(mode, height, width):
-    """Something smooth with some noise in it."""
+    """Return a smooth image with some noise."""
     random = np.random.default_rng(height * 1000 + width)
     coarse = random.integers(0, 256, (5, 4, 3), dtype=np.uint8)
     image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)

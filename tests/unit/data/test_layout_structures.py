@@ -1,4 +1,4 @@
-"""Folders of splits, cameras and people: what is read, and what is refused with why."""
+"""Folders of splits, cameras and people are read, or refused with the reason."""
 
 import logging
 import os

@@ -19,7 +19,7 @@ SCHEMA = AttributeSchema((Attribute("hat", ("no", "yes")),))
 
 
 def manifest_of(rows, **more):
-    """A manifest of (path, split, person) rows."""
+    """Return a manifest of (path, split, person) rows."""
     paths, splits, people = zip(*rows, strict=True) if rows else ((), (), ())
     columns = {"path": list(paths), "split": list(splits), "person": list(people)}
     return build_manifest("/root", columns | more, layout="trento", schema=more_schema(more))
@@ -192,7 +192,7 @@ def test_a_wrong_validation_share_is_refused(val_fraction):
 
 
 def labelled(labels, classes, split="train", others=()):
-    """A manifest of one image for each label, then (path, split, label) of others."""
+    """Return a manifest of one image for each label, then of (path, split, label) rows."""
     entries = [(f"{row}.jpg", split, label) for row, label in enumerate(labels)]
     paths, splits, codes = zip(*entries, *others, strict=True)
     columns = {"path": list(paths), "split": list(splits), "label": list(codes)}

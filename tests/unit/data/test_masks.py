@@ -24,14 +24,14 @@ def png(levels, mode=None, **options):
 
 
 def coloured(indices):
-    """A picture of a palette of colours, as tools for drawing masks write them."""
+    """Return an image with a palette of colours, as tools for drawing masks write them."""
     picture = Image.fromarray(indices).convert("P")
     picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0])
     return encoded(picture, "PNG")
 
 
 def greys(indices, first, second):
-    """A palette of two greys in any order, as tools that shrink files write them."""
+    """Return an image with a palette of two greys in any order, as optimisers of files write it."""
     picture = Image.fromarray(indices).convert("P")
     picture.putpalette([first] * 3 + [second] * 3)
     return encoded(picture, "PNG")
@@ -101,7 +101,7 @@ def test_a_mask_is_resized_to_its_nearest_pixels(trimap, factor):
 
 
 def turned(picture, orientation, kind, **options):
-    """A file whose EXIF says that it lies on its side, or stands on its head."""
+    """Return a file that its EXIF orientation turns on its side or upside down."""
     stored = picture.transpose(
         {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}[orientation]
     )

@@ -17,7 +17,7 @@ from reidray.errors import UserError
 
 
 def read_people(root):
-    """(person, camera) of every file of the test part."""
+    """Return the (person, camera) of every file of the test part."""
     with (root / "truth" / "people.csv").open() as file:
         return {row["file"]: (row["person"], row["camera"]) for row in csv.DictReader(file)}
 

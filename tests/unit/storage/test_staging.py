@@ -1,13 +1,15 @@
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from support.tiny_images import write_images
 
 from reidray.errors import UserError
 from reidray.storage.location import Location
-from reidray.storage.staging import atomic_folder, atomic_write
+from reidray.storage.staging import atomic_folder, atomic_write, temporary_folder
 
 
 def names(folder):
@@ -100,7 +102,7 @@ def test_a_hidden_file_of_others_beside_one_that_is_written_is_never_lost(tmp_pa
 
 
 def contents_below(folder):
-    """The files of a folder, hidden ones too, by their paths, and its empty folders."""
+    """Return the contents of all files of a folder by path, with hidden files and empty folders."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
@@ -139,7 +141,7 @@ def test_a_file_of_another_tool_without_the_summary_is_never_lost(tmp_path):
     assert contents(tmp_path) == {"summary.json": "new"}
 
 
-def test_hidden_files_of_others_beside_an_output_are_never_lost(tmp_path):
+def test_hidden_files_of_others_beside_an_output_are_never_lost_and_are_logged(tmp_path, caplog):
     out = tmp_path / "out"
     for name in (".out.staging", ".out.staging.old", ".out.0123abcd.staging", ".a.txt.part"):
         (tmp_path / name).mkdir()
@@ -150,6 +152,7 @@ def test_hidden_files_of_others_beside_an_output_are_never_lost(tmp_path):
     assert contents(out) == {"a.txt": "new"}
     left = {name: data for name, data in contents_below(tmp_path).items() if name[:3] != "out"}
     assert left == before
+    assert f"{tmp_path}/.out.staging: a killed run seems to have left this folder" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["my notes", '{"locked_by": "me", "note": ""}', "[1]", "[" * 5000])
@@ -198,6 +201,33 @@ def test_the_next_process_removes_the_staging_folder_of_a_killed_one_and_nothing
     assert found == [{"a.txt": "new" if kill_at == "3" else "old"}]
     assert sorted(names(tmp_path)) == [".out.89abcdef.staging", "out"]
     assert contents(out) == {"a.txt": "newer"}
+
+
+def test_the_temporary_folder_of_a_killed_process_is_removed_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    others = tmp_path / "reidray-output-of-a-user"
+    others.mkdir()
+    script = (
+        "import sys, tempfile; tempfile.tempdir = sys.argv[1]\n"
+        "from reidray.storage.staging import temporary_folder\n"
+        "with temporary_folder() as folder:\n"
+        "    print(folder, flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        folder = Path(process.stdout.readline().strip())
+        with temporary_folder() as own:
+            assert folder.is_dir()
+            assert own.is_dir()
+        assert set(names(tmp_path)) == {folder.name, others.name}
+        process.kill()
+    with temporary_folder():
+        assert not folder.exists()
+    assert names(tmp_path) == [others.name]
 
 
 def test_a_reader_never_finds_the_output_missing_while_it_is_replaced(tmp_path):
