@@ -15,7 +15,8 @@ import pyarrow.csv as pacsv
 from reidray.data.attribute_schema import UNKNOWN, AttributeSchema
 from reidray.data.ids import NO_NAMES, describe_names
 from reidray.errors import UserError
-from reidray.storage.location import Location, key_leaves_root, path_leaves_root
+from reidray.storage.location import Location
+from reidray.storage.paths import key_leaves_root, path_leaves_root
 
 NO_ATTRIBUTES = AttributeSchema()
 SPLITS = ("train", "val", "query", "gallery")

@@ -18,8 +18,9 @@ from uuid import uuid4
 
 from reidray.errors import UserError
 from reidray.storage import object_store
-from reidray.storage.location import Location, path_leaves_root
+from reidray.storage.location import Location
 from reidray.storage.locks.object_lock import LOCK_FILE, is_lock
+from reidray.storage.paths import path_leaves_root
 from reidray.storage.staging import find_foreign_file
 
 log = logging.getLogger("reidray")

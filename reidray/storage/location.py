@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -16,36 +16,18 @@ import pyarrow.fs as pafs
 from reidray.errors import UserError
 from reidray.storage import local_disk as disk
 from reidray.storage import object_store
+from reidray.storage.paths import (
+    hidden_folder,
+    is_hidden,
+    is_utf8,
+    key_leaves_root,
+    path_leaves_root,
+)
 
 Answer = TypeVar("Answer")
 
 FRESH_NS = 2_000_000_000
 """The age below which a file may change again and keep its times, as some disks count seconds."""
-
-
-def path_leaves_root(path: str) -> bool:
-    """Return whether a path, by its text alone, is absolute, empty or climbs out of its root."""
-    normal = posixpath.normpath(path)
-    return (
-        not path
-        or "\0" in path
-        or normal in (".", "..")
-        or normal.startswith(("/", "../"))
-        or PureWindowsPath(path).is_absolute()
-    )
-
-
-def key_leaves_root(key: str) -> bool:
-    """Return whether the key of an object, relative to a prefix, climbs out of it by `..` parts.
-
-    An object store takes a key as it is, but a proxy in front of it may resolve the parts.
-    """
-    depth = 0
-    for part in key.split("/"):
-        depth += 0 if part in ("", ".") else -1 if part == ".." else 1
-        if depth < 0:
-            return True
-    return not key.strip("/") or "\0" in key
 
 
 @dataclass(frozen=True)
@@ -71,7 +53,7 @@ class Location:
     follow_links: bool = False
 
     def __post_init__(self) -> None:
-        if not _is_utf8(self.uri):
+        if not is_utf8(self.uri):
             raise UserError(f"the name {self.uri!r} is not UTF-8; rename the folder")
         scheme, separator, _ = self.uri.partition("://")
         if separator and scheme == "s3":
@@ -196,8 +178,8 @@ class Location:
             if info.type == pafs.FileType.File
         )
         if not hidden:
-            return sorted(path for path in paths if not _is_hidden(path, files=True))
-        return sorted({_hidden_folder(path) or path for path in paths})
+            return sorted(path for path in paths if not is_hidden(path))
+        return sorted({hidden_folder(path) or path for path in paths})
 
     def read_bytes(self, path: str, limit: int | None = None) -> bytes:
         """Return the contents of a file of this folder. Never wait for a writer, as of a pipe.
@@ -353,27 +335,3 @@ class Location:
             advice = "; check the address and the AWS_ variables" if self.is_remote else ""
             reason = object_store.redact_secrets(str(error)).replace("\n", " ")
             raise UserError(f"{self.uri}: cannot be read ({reason}){advice}") from None
-
-
-def _is_hidden(path: str, *, files: bool) -> bool:
-    """Return whether a file lies in a hidden folder or, if `files` is set, is hidden itself."""
-    folder, _, name = path.rpartition("/")
-    parts = {*folder.split("/")} - {".", ".."}  # keys of an object store may have such parts
-    return any(part.startswith(".") for part in parts) or (files and name.startswith("."))
-
-
-def _hidden_folder(path: str) -> str:
-    """Return the hidden folder in which a file lies, with a final `/`; empty if there is none."""
-    folders = path.split("/")[:-1]
-    for depth, folder in enumerate(folders, start=1):
-        if folder.startswith(".") and folder not in (".", ".."):
-            return "/".join(folders[:depth]) + "/"
-    return ""
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from reidray.data.images.image_formats import IMAGE_SUFFIXES
 from reidray.errors import UserError
-from reidray.storage.location import Location, key_leaves_root, path_leaves_root
+from reidray.storage.location import Location
+from reidray.storage.paths import key_leaves_root, path_leaves_root
 
 ROOT_KEY = b"root"
 """Key of the metadata of a Parquet file that names the root of its paths."""

@@ -10,7 +10,8 @@ from support.tiny_images import write_images
 from reidray.data.reading.image_folders import list_images
 from reidray.errors import UserError
 from reidray.storage.local_disk import OutsideLinkError
-from reidray.storage.location import Location, path_leaves_root
+from reidray.storage.location import Location
+from reidray.storage.paths import path_leaves_root
 
 
 def test_images_are_listed_sorted_relative_and_without_hidden_ones(tmp_path):
