@@ -34,7 +34,7 @@ from reidray.retrieval.partitioned_search import Neighbours, PartitionedSearch
 TASKS_PER_CPU = 8
 
 RUN_SCHEMA = pa.schema({"file": pa.int64(), "piece": pa.int64()})
-ANSWER_SCHEMA = pa.schema(
+RESULT_SCHEMA = pa.schema(
     {
         "images": pa.int64(),
         "keys": pa.large_binary(),
@@ -87,18 +87,18 @@ def top_k(
     queries, _, _ = check_features(query, query)
     search = PartitionedSearch(queries.float().cpu().numpy(), int(k), metric, memory_mb)
     if isinstance(gallery, ray.data.Dataset):
-        answers = _search_dataset(gallery, column, ray.put(search))
+        results = _search_dataset(gallery, column, ray.put(search))
     elif not isinstance(gallery, str | os.PathLike | Sequence):
         raise ValueError(
             f"`gallery` is a {type(gallery).__name__}: expected a Ray Data set or paths; "
             "arrays are for reidray.retrieval.top_k"
         )
     else:
-        answers = _search_files(gallery, column, ray.put(search))
+        results = _search_files(gallery, column, ray.put(search))
     best, images = search.empty(), 0
-    for answer in _in_order(answers):
-        best = search.merge([best, _read_answer(answer, search, images)])
-        images += answer["images"]
+    for result in _in_order(results):
+        best = search.merge([best, _read_result(result, search, images)])
+        images += result["images"]
     if images == 0:
         raise ValueError("`gallery` holds no images: expected at least one")
     return best.to_distances(metric, max_distance)
@@ -138,13 +138,13 @@ def _map_blocks(dataset: ray.data.Dataset, function: Any, **arguments: Any) -> r
     )
 
 
-def _in_order(answers: ray.data.Dataset) -> Iterator[dict[str, Any]]:
-    """Yield the answers in the order of the gallery, and restore the context of the caller."""
-    options = answers.context.execution_options
+def _in_order(results: ray.data.Dataset) -> Iterator[dict[str, Any]]:
+    """Yield the results in the order of the gallery, and restore the context of the caller."""
+    options = results.context.execution_options
     before = options.preserve_order
     options.preserve_order = True
     try:
-        for table in answers.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for table in results.iter_batches(batch_size=None, batch_format="pyarrow"):
             yield from table.to_pylist()
     finally:
         options.preserve_order = before
@@ -158,7 +158,7 @@ def _search_block(
             check_column(column, block.column_names)
             yield from block[column].chunks
 
-    return _answer(arrays(), ray.get(search))
+    return _run_search(arrays(), ray.get(search))
 
 
 def _search_run(
@@ -166,17 +166,17 @@ def _search_run(
     files: "ray.ObjectRef[list[FeatureFile]]",
     search: "ray.ObjectRef[PartitionedSearch]",
 ) -> pa.Table:
-    opened, wanted = ray.get(files), ray.get(search)
+    opened, settings = ray.get(files), ray.get(search)
 
     def arrays() -> Iterator[pa.Array]:
         for number, rows in groupby(run.to_pylist(), key=itemgetter("file")):
             pieces = [row["piece"] for row in rows]
-            yield from opened[number].read(pieces, wanted.batch_size)
+            yield from opened[number].read(pieces, settings.batch_size)
 
-    return _answer(arrays(), wanted)
+    return _run_search(arrays(), settings)
 
 
-def _answer(arrays: Iterator[pa.Array], search: PartitionedSearch) -> pa.Table:
+def _run_search(arrays: Iterator[pa.Array], search: PartitionedSearch) -> pa.Table:
     """Return one row: the number of images in arrays and the nearest, or the error in them.
 
     `keys` and `indices` are the bytes of `Neighbours`; `error` and `bad_row` are null without an
@@ -191,27 +191,27 @@ def _answer(arrays: Iterator[pa.Array], search: PartitionedSearch) -> pa.Table:
         reason, bad_row = error.reason, error.row
     except ValueError as error:
         reason = str(error)
-    answer = {
+    result = {
         "images": images,
         "keys": best.keys.tobytes(),
         "indices": best.indices.tobytes(),
         "error": reason,
         "bad_row": bad_row,
     }
-    return pa.Table.from_pylist([answer], schema=ANSWER_SCHEMA)
+    return pa.Table.from_pylist([result], schema=RESULT_SCHEMA)
 
 
-def _read_answer(answer: dict[str, Any], search: PartitionedSearch, first: int) -> Neighbours:
+def _read_result(result: dict[str, Any], search: PartitionedSearch, first: int) -> Neighbours:
     """Return the neighbours in the part of the gallery that begins at `first`.
 
     Raises:
         ValueError: The task met an error.
     """
-    if answer["bad_row"] is not None:
-        raise InvalidRowError("gallery", first + answer["bad_row"], answer["error"])
-    if answer["error"] is not None:
-        raise ValueError(answer["error"])
+    if result["bad_row"] is not None:
+        raise InvalidRowError("gallery", first + result["bad_row"], result["error"])
+    if result["error"] is not None:
+        raise ValueError(result["error"])
     shape = len(search.query), -1
-    keys: NDArray[np.float64] = np.frombuffer(answer["keys"]).reshape(shape)
-    indices: NDArray[np.int64] = np.frombuffer(answer["indices"], np.int64).reshape(shape)
+    keys: NDArray[np.float64] = np.frombuffer(result["keys"]).reshape(shape)
+    indices: NDArray[np.int64] = np.frombuffer(result["indices"], np.int64).reshape(shape)
     return Neighbours(keys, indices).shift(first)
