@@ -1,17 +1,17 @@
 """Determine the matches of each query, and the images that a protocol hides from it."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from reidray.retrieval.array_inputs import Integers, Labels, check_labels
 
-PROTOCOLS = ("market1501", "all", "single_shot", "cuhk03")
 ProtocolName = Literal["market1501", "all", "single_shot", "cuhk03"]
+PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
 CAMERA_PROTOCOLS = ("market1501", "cuhk03")
 JUNK, DISTRACTOR = -1, 0
-"""Person ids: -1 of a useless crop, 0 of an image that shows nobody who is looked for."""
+"""Person ids of junk images, which are left out, and of distractors, which match no query."""
 
 
 @dataclass(frozen=True)
