@@ -99,7 +99,7 @@ class Registry(Generic[Entry]):
 
     @property
     def registered(self) -> dict[str, Entry]:
-        """The entries that the modules imported so far have registered."""
+        """Return the entries that the modules imported so far have registered."""
         return dict(self._entries)
 
     def __contains__(self, name: object) -> bool:

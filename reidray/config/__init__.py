@@ -1,4 +1,4 @@
-"""What a job may be told: typed, checked, printable. Recipes are files of the same keys."""
+"""Configure jobs by frozen dataclasses, which check their values. Recipes hold the same keys."""
 
 from reidray.config.quickstart import QuickstartConfig
 from reidray.config.sections.augmentation_options import (

@@ -1,4 +1,4 @@
-"""What the trainings may be told."""
+"""Configure the trainings."""
 
 from dataclasses import InitVar, dataclass, field
 from typing import ClassVar, Literal
@@ -24,7 +24,7 @@ MAX_MINUTES = 525_600
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(ConfigSection):
-    """What all trainings may be told.
+    """Hold the settings that all trainings have.
 
     Attributes:
         data: folder or s3:// URI of the images, or a CSV or Parquet manifest.

@@ -1,4 +1,4 @@
-"""The losses, one module for each family. Each registers itself by its name."""
+"""Compute losses, with one module for each family. Each loss registers itself by its name."""
 
 from reidray.losses.cross_entropy import attribute_loss, label_loss, mask_loss
 from reidray.losses.loss import (

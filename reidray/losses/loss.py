@@ -1,4 +1,4 @@
-"""The registry of losses, and what a loss computes from."""
+"""Define the interface of a loss, and register losses by name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Networks, and the directory a trained one travels in. Nothing here imports Ray."""
+"""Build networks, and save and load trained ones. Nothing here imports Ray."""
 
 from reidray.models.architecture import Architecture
 from reidray.models.directory import (

@@ -1,4 +1,4 @@
-"""The architecture of a network: everything from which the network is built again."""
+"""Describe the architecture of a network, from which the network can be built again."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields

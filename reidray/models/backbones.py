@@ -1,4 +1,4 @@
-"""What turns a crop into a pooled feature: any timm model, and two that suit a CPU.
+"""Build the backbones of networks: any timm model, and two presets that suit a CPU.
 
 timm is imported where one of its models is built: it takes a process seconds.
 """
@@ -15,11 +15,11 @@ from reidray.models.striped_resnet import StripedResNet
 from reidray.suggestions import closest_name, quoted
 
 PRESETS = {"resnet_tiny": (24, 48, 96, 192), "resnet_small": (32, 64, 128, 256)}
-"""Channels of the stages of our own."""
+"""Channels of the four stages of each preset."""
 
 
 class Backbone(nn.Module):
-    """A network without its classifier.
+    """Map a crop to a pooled feature: a network without its classifier.
 
     Attributes:
         num_features: length of the pooled feature.
@@ -35,20 +35,20 @@ class Backbone(nn.Module):
         self.num_features = int(getattr(body, "head_hidden_size", body.num_features))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) float32, normalised, to pooled features (B, F) float32."""
+        """Return pooled features (B, F) float32 of images (B, 3, H, W) float32, normalised."""
         feature: Tensor = self.body(images)
         return feature
 
 
 def create_preset(name: str, weights: str) -> StripedResNet:
-    """One of our own.
+    """Return the backbone of a preset.
 
     Args:
-        name: of `PRESETS`.
+        name: name of a preset, one of `PRESETS`.
         weights: `none` for random ones, or a .safetensors file.
 
     Raises:
-        UserError: the weights are not to be had.
+        UserError: the weights do not exist or do not fit.
     """
     if weights == "imagenet":
         raise UserError(
@@ -62,14 +62,14 @@ def create_preset(name: str, weights: str) -> StripedResNet:
 
 
 def create_timm_body(name: str, weights: str) -> nn.Module:
-    """A timm model without its classifier.
+    """Return a timm model without its classifier.
 
     Args:
-        name: timm's.
+        name: timm's name of the model.
         weights: `none` for random ones, `imagenet`, or a .safetensors file.
 
     Raises:
-        UserError: timm has no such model, or the weights are not to be had.
+        UserError: timm has no such model, or the weights cannot be loaded.
     """
     import timm
 

@@ -1,4 +1,4 @@
-"""The model directory: what training hands to scoring. Loading one runs no code from it."""
+"""Save and load model directories. Loading one runs no code from it."""
 
 import json
 import posixpath
@@ -33,13 +33,13 @@ PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What is known of a trained model besides its weights.
+    """Hold facts about a trained model besides its weights.
 
     Attributes:
         metric: distance its embeddings were validated with.
         training_data: fingerprint of the manifest it was trained on.
-        recipe: the whole configuration of the run.
-        metrics: figures on the validation people.
+        recipe: the full configuration of the run.
+        metrics: metrics on the validation people.
     """
 
     metric: str
@@ -54,10 +54,10 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network ready to score, with what is known of it.
+    """Hold a trained network and the facts about it.
 
     Attributes:
-        model_id: names weights and architecture: a hash over both files.
+        model_id: identifier of weights and architecture, a hash over both files.
     """
 
     network: Network
@@ -74,8 +74,8 @@ def save_model(
     Args:
         directory: an existing, empty folder.
         network: the trained network.
-        architecture: the description it was built from.
-        card: what is known of it.
+        architecture: the architecture that the network was built from.
+        card: facts about the model.
         page: the model card as Markdown, for people.
     """
     weights = {
@@ -133,7 +133,7 @@ def load_model(directory: str | Path, *, plugins: Sequence[str] = ()) -> LoadedM
 
 
 def load_person_model(directory: str | Path) -> LoadedModel:
-    """Read the model directory of a network that embeds crops, for people to be found by.
+    """Read the model directory of a network that embeds crops.
 
     Raises:
         UserError: as `load_model`, or the network gives no embedding.
@@ -153,9 +153,9 @@ def load_person_model(directory: str | Path) -> LoadedModel:
 
 
 def _build(architecture: Architecture[Any], weights: bytes, uri: str) -> Network:
-    """The network of a description with these weights, which lie at `uri`.
+    """Build the network of an architecture with weights that were read from `uri`.
 
-    It is laid out without memory first, for a damaged description may tell of any size.
+    The network is built without memory first, as a damaged description may ask for any size.
     """
     try:
         tensors = load(weights)
@@ -179,7 +179,7 @@ def _build(architecture: Architecture[Any], weights: bytes, uri: str) -> Network
 
 
 def _read_files(folder: Location) -> dict[str, bytes]:
-    """Description and weights, once the folder is known to be a model's and to hold no pickle."""
+    """Return description and weights, after a check that the folder holds a model and no pickle."""
     if not folder.is_dir():
         raise UserError(
             f"model {folder.uri} is not a folder: give a model directory, RUN/model of a training "
@@ -207,7 +207,7 @@ def _read_files(folder: Location) -> dict[str, bytes]:
 
 
 def _read_description(folder: Location, data: bytes) -> dict[str, Any]:
-    """The description, if it is one of this version."""
+    """Return the description, after a check of its version."""
     try:
         description = json.loads(data)
     except (ValueError, RecursionError) as error:

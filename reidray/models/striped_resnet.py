@@ -1,7 +1,7 @@
-"""A small residual network that suits a CPU, and pools head, coat and trousers apart.
+"""Build a small residual network that suits a CPU, and pools head, coat and trousers apart.
 
-It is timm's resnet18 with one block a stage and fewer channels, which a test holds it to. It is
-written out because to import timm takes a process longer than to embed a thousand crops with it.
+The network equals timm's resnet18 with one block a stage and fewer channels, which a test checks.
+This module does not use timm, whose import takes longer than to embed a thousand crops.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ STRIPES = 4
 
 
 class StripedResNet(nn.Module):
-    """Four stages of one block (He et al. 2016) and the mean of each of four horizontal stripes.
+    """Run four stages of one block (He et al. 2016), and pool four horizontal stripes.
 
     At 64x32 and with 24 to 192 channels a training step costs a CPU core about 2 ms an image. The
     last stage keeps its resolution (Luo et al. 2019), and as people stand upright, stripes are
@@ -41,16 +41,16 @@ class StripedResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) float32, normalised, to pooled features (B, F) float32."""
+        """Return pooled features (B, F) float32 of images (B, 3, H, W) float32, normalised."""
         grid = functional.relu(self.bn1(self.conv1(images)), inplace=True)
         grid = functional.max_pool2d(grid, 3, stride=2, padding=1)
         grid = self.layer4(self.layer3(self.layer2(self.layer1(grid))))
         return functional.adaptive_avg_pool2d(grid, (STRIPES, 1)).flatten(1)
 
     def fold(self) -> None:
-        """Make each normalisation a part of the convolution before it, once all is trained.
+        """Merge each normalisation into the convolution before it, after training.
 
-        It computes the same but for rounding, on a CPU in three quarters of the time.
+        The results stay the same but for rounding; a CPU takes three quarters of the time.
         """
         self.conv1, self.bn1 = _folded(self.conv1, self.bn1)
         for part in self.modules():
@@ -60,7 +60,7 @@ class StripedResNet(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions, the second of which may be dilated, beside a projection of what came in."""
+    """Add two convolutions, the second possibly dilated, to a projection of the input."""
 
     def __init__(self, before: int, width: int, *, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()
@@ -77,18 +77,18 @@ class ResidualBlock(nn.Module):
         self.downsample = nn.Sequential(projection, nn.BatchNorm2d(width))
 
     def forward(self, grid: Tensor) -> Tensor:
-        """(B, C, H, W) float32 to (B, C', H', W') float32."""
+        """Return the grid (B, C', H', W') float32 of a grid (B, C, H, W) float32."""
         beside = self.downsample(grid)
         grid = functional.relu(self.bn1(self.conv1(grid)), inplace=True)
         return functional.relu(self.bn2(self.conv2(grid)) + beside, inplace=True)
 
     def fold(self) -> None:
-        """Make each normalisation a part of the convolution before it."""
+        """Merge each normalisation into the convolution before it."""
         self.conv1, self.bn1 = _folded(self.conv1, self.bn1)
         self.conv2, self.bn2 = _folded(self.conv2, self.bn2)
         self.downsample = nn.Sequential(*_folded(*self.downsample))
 
 
 def _folded(convolution: Any, normalisation: Any) -> tuple[nn.Module, nn.Module]:
-    """A convolution that does what both do, and what is left of the other."""
+    """Return a convolution that computes both layers, and an identity for the normalisation."""
     return fuse_conv_bn_eval(convolution, normalisation), nn.Identity()

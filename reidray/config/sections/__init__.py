@@ -1,1 +1,1 @@
-"""The sections of configurations, checked on their own."""
+"""Configure the parts of a training. Each section checks its own values."""

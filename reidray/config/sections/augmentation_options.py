@@ -1,4 +1,4 @@
-"""The augmentations of a training and their strengths, without PyTorch."""
+"""Configure the augmentations of a training, without importing PyTorch."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -10,7 +10,7 @@ from reidray.registry import Registry
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationOptions(PartOptions):
-    """The options of an augmentation. The first of them is its strength; 0 turns it off."""
+    """Hold the options of an augmentation. The first of them is its strength; 0 turns it off."""
 
     flat: ClassVar[bool] = True
 
@@ -23,14 +23,14 @@ class _ListedOptions(AugmentationOptions):
 AUGMENTATION_OPTIONS: Registry[type[AugmentationOptions]] = Registry(
     "augmentation", "reidray.data.augmentations"
 )
-"""The options of each augmentation by the augmentation's name."""
+"""Hold the options of each augmentation by the augmentation's name."""
 
 register_augmentation_options = AUGMENTATION_OPTIONS.register
 """Register a subclass of `AugmentationOptions` under the name of its augmentation."""
 
 
 class AugmentConfig(PartsSection):
-    """The augmentations of a training. Each crop draws its own parameters.
+    """Set the strengths of the augmentations of a training. Each crop draws its own parameters.
 
     At 0 everywhere, pixels stay as they are.
     """
@@ -42,7 +42,7 @@ class AugmentConfig(PartsSection):
 @register_augmentation_options("flip")
 @dataclass(frozen=True, kw_only=True)
 class FlipOptions(_ListedOptions):
-    """The options of mirroring.
+    """Hold the options of mirroring.
 
     Attributes:
         probability: probability of a mirror image.
@@ -54,7 +54,7 @@ class FlipOptions(_ListedOptions):
 @register_augmentation_options("rotation")
 @dataclass(frozen=True, kw_only=True)
 class RotationOptions(_ListedOptions):
-    """The options of rotation.
+    """Hold the options of rotation.
 
     Attributes:
         degrees: degrees of the largest rotation either way.
@@ -66,7 +66,7 @@ class RotationOptions(_ListedOptions):
 @register_augmentation_options("shear")
 @dataclass(frozen=True, kw_only=True)
 class ShearOptions(_ListedOptions):
-    """The options of shearing.
+    """Hold the options of shearing.
 
     Attributes:
         degrees: degrees of the largest shear either way.
@@ -78,7 +78,7 @@ class ShearOptions(_ListedOptions):
 @register_augmentation_options("zoom")
 @dataclass(frozen=True, kw_only=True)
 class ZoomOptions(_ListedOptions):
-    """The options of zooming.
+    """Hold the options of zooming.
 
     Attributes:
         share: largest share by which a crop becomes larger or smaller.
@@ -90,7 +90,7 @@ class ZoomOptions(_ListedOptions):
 @register_augmentation_options("shift")
 @dataclass(frozen=True, kw_only=True)
 class ShiftOptions(_ListedOptions):
-    """The options of shifting.
+    """Hold the options of shifting.
 
     Attributes:
         share: largest shift as a share of the width and height.
@@ -102,7 +102,7 @@ class ShiftOptions(_ListedOptions):
 @register_augmentation_options("brightness")
 @dataclass(frozen=True, kw_only=True)
 class BrightnessOptions(_ListedOptions):
-    """The options of changes in brightness.
+    """Hold the options of changes in brightness.
 
     Attributes:
         share: largest share by which a crop becomes brighter or darker.
@@ -114,7 +114,7 @@ class BrightnessOptions(_ListedOptions):
 @register_augmentation_options("contrast")
 @dataclass(frozen=True, kw_only=True)
 class ContrastOptions(_ListedOptions):
-    """The options of changes in contrast.
+    """Hold the options of changes in contrast.
 
     Attributes:
         share: largest share by which the contrast grows or falls.
@@ -126,7 +126,7 @@ class ContrastOptions(_ListedOptions):
 @register_augmentation_options("erasing")
 @dataclass(frozen=True, kw_only=True)
 class ErasingOptions(_ListedOptions):
-    """The options of random erasing.
+    """Hold the options of random erasing.
 
     Attributes:
         probability: probability of an erased rectangle.
@@ -138,7 +138,7 @@ class ErasingOptions(_ListedOptions):
 @register_augmentation_options("crop")
 @dataclass(frozen=True, kw_only=True)
 class CropOptions(_ListedOptions):
-    """The options of random cropping.
+    """Hold the options of random cropping.
 
     Attributes:
         share: largest share of the height and of the width that is cut off; the rest, anywhere in
@@ -151,7 +151,7 @@ class CropOptions(_ListedOptions):
 @register_augmentation_options("saturation")
 @dataclass(frozen=True, kw_only=True)
 class SaturationOptions(_ListedOptions):
-    """The options of changes in saturation.
+    """Hold the options of changes in saturation.
 
     Attributes:
         share: largest share by which a crop becomes more or less colourful.
@@ -163,7 +163,7 @@ class SaturationOptions(_ListedOptions):
 @register_augmentation_options("hue")
 @dataclass(frozen=True, kw_only=True)
 class HueOptions(_ListedOptions):
-    """The options of changes in hue.
+    """Hold the options of changes in hue.
 
     Attributes:
         share: largest share of the colour circle that colours turn either way; 0.5 turns them to

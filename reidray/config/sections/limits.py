@@ -30,7 +30,7 @@ TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", s
 
 @dataclass(frozen=True)
 class Limits:
-    """The values that an option can have.
+    """Hold the limits of an option's values.
 
     Attributes:
         minimum: the least value.

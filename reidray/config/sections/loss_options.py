@@ -1,4 +1,4 @@
-"""The losses of a training: their weights and options, without PyTorch."""
+"""Configure the losses of a training, without importing PyTorch."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -22,7 +22,7 @@ def smoothing_share(default: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class LossOptions(PartOptions):
-    """The weight that all losses have. A loss adds its own options in a subclass.
+    """Hold the weight that every loss has. A loss adds its own options in a subclass.
 
     Class attributes describe the loss:
 
@@ -43,14 +43,14 @@ class LossOptions(PartOptions):
 
 
 LOSS_OPTIONS: Registry[type[LossOptions]] = Registry("loss", "reidray.losses")
-"""The options of each loss by the loss's name."""
+"""Hold the options of each loss by the loss's name."""
 
 register_loss_options = LOSS_OPTIONS.register
 """Register a subclass of `LossOptions` under the name of its loss."""
 
 
 class LossConfig(PartsSection):
-    """The losses of a re-ID training, their weights and options; weight 0 leaves a loss out."""
+    """Set the losses of a re-ID training, their weights and options; weight 0 leaves a loss out."""
 
     SECTION: ClassVar[str] = "loss"
     REGISTRY: ClassVar[Registry[Any]] = LOSS_OPTIONS
@@ -69,12 +69,12 @@ class LossConfig(PartsSection):
 
     @property
     def used(self) -> dict[str, Any]:
-        """The options of the losses whose weight is above 0, by name."""
+        """Return the options of the losses whose weight is above 0, by name."""
         return {name: options for name, options in self.parts.items() if options.weight > 0}
 
 
 class MultitaskLossConfig(LossConfig):
-    """The losses of a multi-task training, their weights and options; weight 0 leaves one out."""
+    """Set the losses of a multi-task training, their weights and options."""
 
     TRAINING: ClassVar[TrainingKind] = "multitask"
 
@@ -82,7 +82,7 @@ class MultitaskLossConfig(LossConfig):
 @register_loss_options("identity")
 @dataclass(frozen=True, kw_only=True)
 class IdentityLossOptions(LossOptions):
-    """The options of the cross-entropy over people.
+    """Hold the options of the cross-entropy over people.
 
     Attributes:
         weight: weight of the cross-entropy over people.
@@ -100,7 +100,7 @@ class IdentityLossOptions(LossOptions):
 @register_loss_options("triplet")
 @dataclass(frozen=True, kw_only=True)
 class TripletLossOptions(LossOptions):
-    """The options of the triplet loss.
+    """Hold the options of the triplet loss.
 
     Attributes:
         weight: weight of the triplet loss.
@@ -121,7 +121,7 @@ class TripletLossOptions(LossOptions):
 @register_loss_options("attributes")
 @dataclass(frozen=True, kw_only=True)
 class AttributeLossOptions(LossOptions):
-    """The options of the cross-entropy over attributes.
+    """Hold the options of the cross-entropy over attributes.
 
     Attributes:
         weight: weight of the cross-entropy over attributes.
@@ -139,7 +139,7 @@ class AttributeLossOptions(LossOptions):
 @register_loss_options("labels")
 @dataclass(frozen=True, kw_only=True)
 class LabelLossOptions(LossOptions):
-    """The options of the cross-entropy over the classes, or over the attributes.
+    """Hold the options of the cross-entropy over the classes, or over the attributes.
 
     Attributes:
         weight: weight of the cross-entropy over the classes, or over the attributes.
@@ -158,7 +158,7 @@ class LabelLossOptions(LossOptions):
 @register_loss_options("masks")
 @dataclass(frozen=True, kw_only=True)
 class MaskLossOptions(LossOptions):
-    """The options of the binary cross-entropy over the pixels of the masks.
+    """Hold the options of the binary cross-entropy over the pixels of the masks.
 
     Attributes:
         weight: weight of the binary cross-entropy over the pixels of the masks.

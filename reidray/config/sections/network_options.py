@@ -1,4 +1,4 @@
-"""The options of each network, without PyTorch, so that the command line checks them at once."""
+"""Configure networks, without importing PyTorch, so that the command line checks them at once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -45,7 +45,7 @@ def dropout_share(default: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions:
-    """The options that all networks have. A network adds its own in a subclass.
+    """Hold the options that every network has. A network adds its own in a subclass.
 
     The defaults are those of a training. Fields need a default, and their limits are declared with
     `limited`. Class attributes describe the network:
@@ -76,7 +76,7 @@ class NetworkOptions:
 Options = TypeVar("Options", bound=NetworkOptions)
 
 NETWORK_OPTIONS: Registry[type[NetworkOptions]] = Registry("network", "reidray.models.networks")
-"""The options of each network by the network's name."""
+"""Hold the options of each network by the network's name."""
 
 register_network_options = NETWORK_OPTIONS.register
 """Register a subclass of `NetworkOptions` under the name of its network."""
@@ -195,7 +195,7 @@ def _check_network_options(
 @register_network_options("apr")
 @dataclass(frozen=True, kw_only=True)
 class AprOptions(NetworkOptions):
-    """The options of `apr`, which learns identity and attributes together.
+    """Hold the options of `apr`, which learns identity and attributes together.
 
     Attributes:
         backbone: resnet_tiny, resnet_small or any timm model.
@@ -216,7 +216,7 @@ class AprOptions(NetworkOptions):
 @register_network_options("baseline")
 @dataclass(frozen=True, kw_only=True)
 class BaselineOptions(NetworkOptions):
-    """The options of `baseline`, which learns identity behind a batch normalisation.
+    """Hold the options of `baseline`, which learns identity behind a batch normalisation.
 
     Attributes:
         backbone: resnet_tiny, resnet_small or any timm model.
@@ -233,7 +233,7 @@ class BaselineOptions(NetworkOptions):
 @register_network_options("reid_small")
 @dataclass(frozen=True, kw_only=True)
 class SmallReidOptions(NetworkOptions):
-    """The options of `reid_small`, the small residual network with stripes.
+    """Hold the options of `reid_small`, the small residual network with stripes.
 
     Attributes:
         height: rows of an image.
@@ -249,7 +249,7 @@ class SmallReidOptions(NetworkOptions):
 @register_network_options("vgg_triplet_gray")
 @dataclass(frozen=True, kw_only=True)
 class GrayTripletOptions(NetworkOptions):
-    """The options of `vgg_triplet_gray`, the triplet network over luminance.
+    """Hold the options of `vgg_triplet_gray`, the triplet network over luminance.
 
     Attributes:
         embedding_size: length of the embedding.
@@ -267,7 +267,7 @@ class GrayTripletOptions(NetworkOptions):
 @register_network_options("vgg_triplet_rgb")
 @dataclass(frozen=True, kw_only=True)
 class RgbTripletOptions(NetworkOptions):
-    """The options of `vgg_triplet_rgb`, the triplet network over colours.
+    """Hold the options of `vgg_triplet_rgb`, the triplet network over colours.
 
     Attributes:
         embedding_size: length of the embedding.
@@ -283,7 +283,7 @@ class RgbTripletOptions(NetworkOptions):
 @register_network_options("attributes_vgg")
 @dataclass(frozen=True, kw_only=True)
 class AttributesVggOptions(NetworkOptions):
-    """The options of `attributes_vgg`, which predicts attributes alone.
+    """Hold the options of `attributes_vgg`, which predicts attributes alone.
 
     Attributes:
         dropout: share of the channels that training drops. The report does not state it; the
@@ -305,7 +305,7 @@ class AttributesVggOptions(NetworkOptions):
 @register_network_options("pets_scratch_upsample")
 @dataclass(frozen=True, kw_only=True)
 class PetsOptions(NetworkOptions):
-    """The options of the networks for pets that start from random weights.
+    """Hold the options of the networks for pets that start from random weights.
 
     Attributes:
         height: rows of an image.
@@ -322,7 +322,7 @@ class PetsOptions(NetworkOptions):
 @register_network_options("pets_autoencoder")
 @dataclass(frozen=True, kw_only=True)
 class PetsAutoencoderOptions(PetsOptions):
-    """The options of `pets_autoencoder`.
+    """Hold the options of `pets_autoencoder`.
 
     Attributes:
         height: rows of an image.
@@ -337,7 +337,7 @@ class PetsAutoencoderOptions(PetsOptions):
 @register_network_options("pets_mobilenet_upsample")
 @dataclass(frozen=True, kw_only=True)
 class PetsMobilenetOptions(PetsOptions):
-    """The options of the networks for pets that start from MobileNetV3-Small.
+    """Hold the options of the networks for pets that start from MobileNetV3-Small.
 
     Attributes:
         height: rows of an image.
@@ -350,7 +350,7 @@ class PetsMobilenetOptions(PetsOptions):
 @register_network_options("pets_mobilenet_dense")
 @dataclass(frozen=True, kw_only=True)
 class PetsMobilenetDenseOptions(PetsMobilenetOptions):
-    """The options of `pets_mobilenet_dense`, which draws no masks.
+    """Hold the options of `pets_mobilenet_dense`, which draws no masks.
 
     Attributes:
         height: rows of an image.

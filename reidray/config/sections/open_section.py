@@ -1,4 +1,4 @@
-"""Sections of a configuration whose settings come from a registry, open to new parts."""
+"""Build the sections of a configuration whose settings come from a registry."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -84,7 +84,7 @@ class OpenSection(ConfigSection):
 
 @dataclass(frozen=True, kw_only=True)
 class PartOptions:
-    """The options of a part, such as a loss. A part adds its own in a subclass.
+    """Hold the options of a part, such as a loss. A part adds its own in a subclass.
 
     Fields need a default, and their limits are declared with `limited`. Class attributes:
 
@@ -135,7 +135,7 @@ class PartsSection(OpenSection):
 
     @property
     def parts(self) -> Mapping[str, Any]:
-        """The options of each part by the part's name, in the order of registration."""
+        """Return the options of each part by the part's name, in the order of registration."""
         return self._parts
 
     def to_settings(self) -> dict[str, Any]:

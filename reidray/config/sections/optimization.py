@@ -1,4 +1,4 @@
-"""The batches and the optimiser of a training."""
+"""Configure the batches and the optimiser of a training."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""The validation of a training, and the metrics that can choose the best epoch."""
+"""Configure validation, and register the metrics that can choose the best epoch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -126,7 +126,7 @@ class ValidationConfig(ConfigSection):
         return value if self.mode == "max" else -value
 
     def is_better(self, value: float, best: float) -> bool:
-        """Tell whether a value of the metric improves on the best one so far."""
+        """Return whether a value of the metric improves on the best one so far."""
         return self.score(value) > self.score(best)
 
 

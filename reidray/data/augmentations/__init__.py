@@ -1,4 +1,4 @@
-"""The augmentations, on whole batches. Each registers itself by its name."""
+"""Augment whole batches. Each augmentation registers itself by its name."""
 
 from reidray.data.augmentations.augmentation import (
     AUGMENTATIONS,

@@ -1,4 +1,4 @@
-"""The registry of augmentations, and what an augmentation consists of."""
+"""Define the interface of an augmentation, and register augmentations by name."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar

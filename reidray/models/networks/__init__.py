@@ -1,4 +1,4 @@
-"""The networks, from a batch of crops to what they predict.
+"""Compute embeddings and predictions from batches of crops.
 
 `reidray.models.factory` imports every module of this package to find a network by its name.
 """

@@ -1,4 +1,4 @@
-"""The reports' network that says what people wear."""
+"""Predict what people wear, with the network of the reports."""
 
 from torch import Tensor, nn
 
@@ -7,7 +7,7 @@ from reidray.data.attribute_schema import NO_YES, Attribute, AttributeSchema
 from reidray.errors import UserError
 from reidray.models.architecture import Architecture
 from reidray.models.factory import register_network
-from reidray.models.networks.layers import pooled_size, start_as_keras, vgg_blocks
+from reidray.models.networks.layers import init_like_keras, pooled_size, vgg_blocks
 from reidray.models.networks.network import UNIT_RGB, Network, Outputs
 
 BASIC_COLOURS = (
@@ -34,12 +34,12 @@ CLOTHING_SCHEMA = AttributeSchema(
         Attribute("luggage", NO_YES),
     )
 )
-"""What the report's images are annotated with; the colours are the eleven basic colour terms
+"""The attributes of the report's images; the colours are the eleven basic colour terms
 (Berlin and Kay 1969)."""
 
 
 class ClothingNetwork(Network):
-    """Four VGG blocks, and for each attribute a dense layer of its own before its classifier.
+    """Predict attributes: four VGG blocks, then a dense layer and a classifier for each attribute.
 
     8,340,630 trainable parameters at 100x60 with `CLOTHING_SCHEMA`: convolutions with biases
     73,608, batch normalisation 2 x (8 + 16 + 32 + 64) = 240, six dense layers 6 x (5,376 x 256 +
@@ -57,10 +57,10 @@ class ClothingNetwork(Network):
             nn.Sequential(nn.Linear(features, 256), nn.ReLU(), nn.Linear(256, values))
             for values in schema.sizes
         )
-        start_as_keras(self)
+        init_like_keras(self)
 
     def forward(self, crops: Tensor) -> Outputs:
-        """Crops (B, 3, H, W), uint8 or float32 in 0..255, to attributes and nothing else."""
+        """Return the attributes of crops (B, 3, H, W), uint8 or float32 in 0..255."""
         features = self.blocks(self.scale(crops))
         nothing = features.new_empty((len(features), 0))
         return Outputs(nothing, nothing, nothing, tuple(head(features) for head in self.attributes))

@@ -1,4 +1,4 @@
-"""Pieces that several of the reports' networks are made of, and their weights at the start."""
+"""Build layers that several of the reports' networks share, and initialise their weights."""
 
 from itertools import pairwise
 
@@ -8,18 +8,18 @@ from reidray.errors import UserError
 
 
 def convolution(channels_in: int, channels_out: int, size: int = 3) -> nn.Conv2d:
-    """A convolution that keeps height and width, with a bias."""
+    """Return a convolution that keeps height and width, with a bias."""
     return nn.Conv2d(channels_in, channels_out, size, padding="same")
 
 
 def vgg_blocks(channels: tuple[int, ...], dropout: float) -> nn.Sequential:
-    """Blocks of two 3x3 convolutions, halved by max-pooling between one block and the next.
+    """Return blocks of two 3x3 convolutions, with max-pooling between the blocks.
 
     Each block has one batch normalisation, after its second convolution, and drops whole channels
     (spatial dropout).
 
     Args:
-        channels: of the image, then of each block.
+        channels: channels of the image, then of each block.
         dropout: share of the channels dropped in training.
     """
     layers: list[nn.Module] = []
@@ -42,7 +42,7 @@ def pooled_size(height: int, width: int, step: int) -> int:
 
 
 def require_multiples(height: int, width: int, step: int) -> None:
-    """Refuse images of whose grid, a place for `step` pixels, no mask of their size can be drawn.
+    """Check that the sides of images are multiples of `step`, so that masks have the same size.
 
     Raises:
         UserError: a side is not a multiple of `step`.
@@ -54,8 +54,8 @@ def require_multiples(height: int, width: int, step: int) -> None:
         )
 
 
-def start_as_keras(module: nn.Module) -> None:
-    """Draw the weights of every layer as Keras does: glorot uniform, biases 0."""
+def init_like_keras(module: nn.Module) -> None:
+    """Initialise every layer as Keras does: glorot uniform weights, biases of 0."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.xavier_uniform_(layer.weight)

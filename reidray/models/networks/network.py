@@ -1,4 +1,4 @@
-"""What all networks share: they take crops as they were decoded and scale the pixels themselves."""
+"""Define the base of all networks, which scale the pixels of decoded crops themselves."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +13,7 @@ IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Pixels:
-    """How a network wants its pixels: `(pixel / 255 - mean) / deviation`, channel by channel.
+    """Hold how a network scales pixels: `(pixel / 255 - mean) / deviation` in each channel.
 
     Attributes:
         colour: rgb, or grey for one channel, the luminance of ITU-R BT.601.
@@ -27,7 +27,7 @@ class Pixels:
 
 
 IMAGENET_PIXELS = Pixels("rgb", IMAGENET_MEAN, IMAGENET_DEVIATION)
-# The reports' own networks want 0..1.
+# The reports' own networks take pixels in 0..1.
 UNIT_RGB = Pixels("rgb", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 UNIT_GREY = Pixels("grey", (0.0,), (1.0,))
 
@@ -68,11 +68,11 @@ class PetOutputs:
 
 
 class Network(nn.Module):
-    """A network over crops (B, 3, H, W), uint8 or float32 in 0..255.
+    """Compute outputs from crops (B, 3, H, W), uint8 or float32 in 0..255.
 
     Attributes:
-        pixels: how it wants its pixels.
-        embedding_size: D, the length of the embedding; 0 where it gives none.
+        pixels: scaling of the pixels.
+        embedding_size: length D of the embedding; 0 where the network gives none.
     """
 
     mean: Tensor
@@ -87,7 +87,7 @@ class Network(nn.Module):
             self.register_buffer(name, channels.view(1, -1, 1, 1))
 
     def scale(self, crops: Tensor) -> Tensor:
-        """Crops (B, 3, H, W), uint8 or float32 in 0..255, to (B, C, H, W) float32 as wanted."""
+        """Return crops (B, 3, H, W), uint8 or float32 in 0..255, scaled: (B, C, H, W) float32."""
         images = crops.float()
         if self.pixels.colour == "grey":
             red, green, blue = images.unbind(dim=1)

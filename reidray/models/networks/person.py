@@ -1,4 +1,4 @@
-"""Networks that recognise people, on any backbone."""
+"""Recognise people with networks on any backbone."""
 
 import torch
 from torch import Tensor, nn
@@ -13,24 +13,24 @@ from reidray.models.factory import register_network
 from reidray.models.networks.network import IMAGENET_PIXELS, Network, Outputs
 
 MARKET_PEOPLE = 751
-"""The training people of Market-1501, of which the papers report."""
+"""The number of training people of Market-1501, on which the papers report."""
 
 
 class PersonNetwork(Network):
-    """What both begin with: a backbone over crops scaled by the mean and deviation of ImageNet."""
+    """Run a backbone over crops that are scaled by the mean and deviation of ImageNet."""
 
     def __init__(self, backbone: Backbone, embedding_size: int) -> None:
         super().__init__(IMAGENET_PIXELS, embedding_size)
         self.backbone = backbone
 
     def pool(self, crops: Tensor) -> Tensor:
-        """Crops (B, 3, H, W), uint8 or float32 in 0..255, to pooled features (B, F) float32."""
+        """Return pooled features (B, F) float32 of crops (B, 3, H, W)."""
         feature: Tensor = self.backbone(self.scale(crops))
         return feature
 
 
 class BaselineNetwork(PersonNetwork):
-    """Pooled feature, batch-normalisation neck, identity classifier (Luo et al. 2019).
+    """Classify people behind a batch-normalisation neck (Luo et al. 2019).
 
     The triplet loss sees the feature before the neck, the classifier and the ranking after it.
     """
@@ -43,7 +43,7 @@ class BaselineNetwork(PersonNetwork):
         nn.init.normal_(self.identity.weight, std=0.001)
 
     def forward(self, crops: Tensor) -> Outputs:
-        """Crops (B, 3, H, W), uint8 or float32 in 0..255."""
+        """Return the outputs for crops (B, 3, H, W), uint8 or float32 in 0..255."""
         feature = self.pool(crops)
         embedding = self.neck(feature)
         return Outputs(embedding, feature, self.identity(embedding), ())
@@ -57,7 +57,7 @@ def build_baseline(architecture: Architecture[BaselineOptions], weights: str) ->
 
 
 class SmallPersonNetwork(PersonNetwork):
-    """Batch normalisation of the pooled feature, its direction the embedding, and a classifier.
+    """Embed the direction of the normalised feature, and classify people by the feature.
 
     Unlike in `BaselineNetwork`, triplets are of embeddings of length 1: with a margin of 1 and
     semi-hard negatives they learn faster from a few hundred people than the hardest ones do.
@@ -70,7 +70,7 @@ class SmallPersonNetwork(PersonNetwork):
         nn.init.normal_(self.identity.weight, std=0.001)
 
     def forward(self, crops: Tensor) -> Outputs:
-        """Crops (B, 3, H, W), uint8 or float32 in 0..255."""
+        """Return the outputs for crops (B, 3, H, W), uint8 or float32 in 0..255."""
         feature = self.neck(self.pool(crops))
         embedding = functional.normalize(feature)
         return Outputs(embedding, embedding, self.identity(feature), ())
@@ -83,7 +83,7 @@ def build_reid_small(architecture: Architecture[SmallReidOptions], _: str) -> Sm
 
 
 class AttributePersonNetwork(PersonNetwork):
-    """APR: attributes and identity together, each helping the other (Lin et al. 2017).
+    """Learn attributes and identity together, as APR does (Lin et al. 2017).
 
     A dense layer with batch normalisation and ReLU follows the pooled feature. One classifier for
     each attribute reads it; the attributes' probabilities `a` are re-weighted by a learned
@@ -112,7 +112,7 @@ class AttributePersonNetwork(PersonNetwork):
         self.identity = nn.Linear(self.embedding_size, num_people)
 
     def forward(self, crops: Tensor) -> Outputs:
-        """Crops (B, 3, H, W), uint8 or float32 in 0..255."""
+        """Return the outputs for crops (B, 3, H, W), uint8 or float32 in 0..255."""
         feature = self.dense(self.pool(crops))
         logits = tuple(classifier(feature) for classifier in self.attributes)
         probabilities = torch.cat([values.softmax(dim=1) for values in logits], dim=1)

@@ -1,4 +1,4 @@
-"""The reports' networks for pets that start from MobileNetV3-Small (Howard et al. 2019)."""
+"""Build the reports' networks for pets on MobileNetV3-Small (Howard et al. 2019)."""
 
 from itertools import pairwise
 from typing import Any
@@ -17,9 +17,9 @@ from reidray.models.networks.network import IMAGENET_PIXELS
 from reidray.models.networks.pets_scratch import (
     OXFORD_BREEDS,
     PetNetwork,
-    doublings,
-    enlargements,
     flat_classifier,
+    transposed_convolutions,
+    upsampling_convolutions,
 )
 
 CHANNELS = 576
@@ -31,15 +31,17 @@ STEP = 32
 def pets_mobilenet_transpose(
     architecture: Architecture[PetsMobilenetOptions], weights: str
 ) -> PetNetwork:
-    """Average pooling for the class; the mask by transposed convolutions.
+    """Build average pooling for the class, and a mask decoder of transposed convolutions.
 
     1,296,854 in Keras's count at any size, 10,960 of them running means and variances: backbone
     936,816, dense 576 x 37 + 37 = 21,349, decoder 295,040 + 32,832 + 8,224 + 2,064 + 520 + 9.
     """
     height, width = architecture.height, architecture.width
     require_multiples(height, width, STEP)
-    classifier = nn.Sequential(*_average(), nn.Linear(CHANNELS, architecture.num_classes))
-    decoder = nn.Sequential(*doublings(CHANNELS, 128, 64, 32, 16, 8), nn.Conv2d(8, 1, 1))
+    classifier = nn.Sequential(*_average_pooling(), nn.Linear(CHANNELS, architecture.num_classes))
+    decoder = nn.Sequential(
+        *transposed_convolutions(CHANNELS, 128, 64, 32, 16, 8), nn.Conv2d(8, 1, 1)
+    )
     return PetNetwork(IMAGENET_PIXELS, _mobilenet(weights), classifier, decoder)
 
 
@@ -47,7 +49,7 @@ def pets_mobilenet_transpose(
 def pets_mobilenet_upsample(
     architecture: Architecture[PetsMobilenetOptions], weights: str
 ) -> PetNetwork:
-    """A dense layer over the whole grid for the class; the mask by convolutions and up-sampling.
+    """Build a dense layer for the class, and a mask decoder of convolutions and up-sampling.
 
     At 128x128: classifier 9,216 x 64 + 64 = 589,888 and 2,405, where 9,216 = 576 x 4 x 4; decoder
     663,680 + 73,792 + 18,464 + 33, up-sampled by 2, 4 and 4.
@@ -58,7 +60,7 @@ def pets_mobilenet_upsample(
         CHANNELS * pooled_size(height, width, STEP), architecture.num_classes
     )
     decoder = nn.Sequential(
-        *enlargements((CHANNELS, 128, 64, 32), factors=(2, 4, 4)), nn.Conv2d(32, 1, 1)
+        *upsampling_convolutions((CHANNELS, 128, 64, 32), factors=(2, 4, 4)), nn.Conv2d(32, 1, 1)
     )
     return PetNetwork(IMAGENET_PIXELS, _mobilenet(weights), classifier, decoder)
 
@@ -67,8 +69,8 @@ def pets_mobilenet_upsample(
 def pets_mobilenet_dense(
     architecture: Architecture[PetsMobilenetDenseOptions], weights: str
 ) -> PetNetwork:
-    """Average pooling and three dense layers for the class; no mask."""
-    layers: list[nn.Module] = [*_average()]
+    """Build average pooling and three dense layers for the class, without a mask decoder."""
+    layers: list[nn.Module] = [*_average_pooling()]
     for before, after in pairwise((CHANNELS, 1024, 1024, 512)):
         layers += [nn.Linear(before, after), nn.ReLU()]
     classifier = nn.Sequential(*layers, nn.Linear(512, architecture.num_classes))
@@ -76,7 +78,7 @@ def pets_mobilenet_dense(
 
 
 def _mobilenet(weights: str) -> nn.Sequential:
-    """MobileNetV3-Small up to its last convolution, (B, 3, H, W) to (B, 576, H / 32, W / 32).
+    """Build MobileNetV3-Small up to its last convolution, for grids (B, 576, H / 32, W / 32).
 
     Keras's MobileNet without its top has 939,120 parameters. The reports' have 936,816, 2,304 =
     4 x 576 fewer: the grid is what the last convolution gives, before its batch normalisation.
@@ -87,6 +89,6 @@ def _mobilenet(weights: str) -> nn.Sequential:
     return nn.Sequential(body.conv_stem, body.bn1, *blocks, last[0].conv)
 
 
-def _average() -> tuple[nn.Module, ...]:
-    """Global average pooling, (B, C, H, W) to (B, C)."""
+def _average_pooling() -> tuple[nn.Module, ...]:
+    """Return the layers of global average pooling, (B, C, H, W) to (B, C)."""
     return nn.AdaptiveAvgPool2d(1), nn.Flatten()

@@ -1,4 +1,4 @@
-"""The reports' networks that name a pet's breed and draw its mask: one backbone, two heads."""
+"""Build the reports' networks that classify a pet's breed and predict its mask."""
 
 from itertools import pairwise
 
@@ -9,9 +9,9 @@ from reidray.models.architecture import Architecture
 from reidray.models.factory import register_network
 from reidray.models.networks.layers import (
     convolution,
+    init_like_keras,
     pooled_size,
     require_multiples,
-    start_as_keras,
 )
 from reidray.models.networks.network import UNIT_RGB, Network, PetOutputs, Pixels
 
@@ -23,10 +23,9 @@ STEP = 8
 
 
 class PetNetwork(Network):
-    """A grid of features, read by a classifier and, where masks are drawn, by a decoder.
+    """Classify a grid of features and, with a decoder, predict a mask from it.
 
-    Both heads give logits: the softmax of the classes and the sigmoid of the masks are left to the
-    losses, which want them so.
+    Both heads give logits. The losses apply the softmax and the sigmoid.
     """
 
     def __init__(
@@ -36,12 +35,12 @@ class PetNetwork(Network):
         self.backbone = backbone
         self.classifier = classifier
         self.decoder = decoder
-        start_as_keras(classifier)
+        init_like_keras(classifier)
         if decoder is not None:
-            start_as_keras(decoder)
+            init_like_keras(decoder)
 
     def forward(self, images: Tensor) -> PetOutputs:
-        """Images (B, 3, H, W), uint8 or float32 in 0..255."""
+        """Return the outputs for images (B, 3, H, W), uint8 or float32 in 0..255."""
         features = self.backbone(self.scale(images))
         classes = self.classifier(features)
         if self.decoder is None:
@@ -52,7 +51,7 @@ class PetNetwork(Network):
 
 @register_network("pets_scratch_transpose", num_classes=OXFORD_BREEDS)
 def pets_scratch_transpose(architecture: Architecture[PetsOptions], _: str) -> PetNetwork:
-    """Three convolutions; the mask by transposed convolutions.
+    """Build three convolutions, and a mask decoder of transposed convolutions.
 
     1,412,454 parameters at 128x128: backbone 896 + 18,496 + 73,856 = 93,248, decoder 65,664 +
     32,832 + 8,224 + 33, dense 32,768 x 37 + 37 = 1,212,453, where 32,768 = 128 x 16 x 16.
@@ -60,13 +59,13 @@ def pets_scratch_transpose(architecture: Architecture[PetsOptions], _: str) -> P
     height, width = architecture.height, architecture.width
     require_multiples(height, width, STEP)
     classifier = _flat_dense(128 * pooled_size(height, width, STEP), architecture.num_classes)
-    decoder = nn.Sequential(*doublings(128, 128, 64, 32), nn.Conv2d(32, 1, 1))
-    return PetNetwork(UNIT_RGB, _halvings(3, 32, 64, 128), classifier, decoder)
+    decoder = nn.Sequential(*transposed_convolutions(128, 128, 64, 32), nn.Conv2d(32, 1, 1))
+    return PetNetwork(UNIT_RGB, _pooled_convolutions(3, 32, 64, 128), classifier, decoder)
 
 
 @register_network("pets_scratch_upsample", num_classes=OXFORD_BREEDS)
 def pets_scratch_upsample(architecture: Architecture[PetsOptions], _: str) -> PetNetwork:
-    """Three convolutions; the mask by convolutions and up-sampling.
+    """Build three convolutions, and a mask decoder of convolutions and up-sampling.
 
     2,432,742 parameters at 128x128: the backbone of `pets_scratch_transpose` 93,248, classifier
     32,768 x 64 + 64 = 2,097,216 and 2,405, decoder 147,584 + 73,792 + 18,464 + 33.
@@ -74,15 +73,15 @@ def pets_scratch_upsample(architecture: Architecture[PetsOptions], _: str) -> Pe
     height, width = architecture.height, architecture.width
     require_multiples(height, width, STEP)
     decoder = nn.Sequential(
-        *enlargements((128, 128, 64, 32), factors=(2, 2, 2)), nn.Conv2d(32, 1, 1)
+        *upsampling_convolutions((128, 128, 64, 32), factors=(2, 2, 2)), nn.Conv2d(32, 1, 1)
     )
     classifier = flat_classifier(128 * pooled_size(height, width, STEP), architecture.num_classes)
-    return PetNetwork(UNIT_RGB, _halvings(3, 32, 64, 128), classifier, decoder)
+    return PetNetwork(UNIT_RGB, _pooled_convolutions(3, 32, 64, 128), classifier, decoder)
 
 
 @register_network("pets_scratch_deep", num_classes=OXFORD_BREEDS)
 def pets_scratch_deep(architecture: Architecture[PetsOptions], _: str) -> PetNetwork:
-    """Pairs of convolutions; the mask by transposed 3x3 convolutions.
+    """Build pairs of convolutions, and a mask decoder of transposed 3x3 convolutions.
 
     Backbone 896 + 9,248 + 18,496 + 36,928 + 73,856 + 147,584 = 287,008; decoder 147,584 + 73,792 +
     18,464 + 33. The report lists no classifier: it is that of `pets_scratch_transpose`.
@@ -90,13 +89,15 @@ def pets_scratch_deep(architecture: Architecture[PetsOptions], _: str) -> PetNet
     height, width = architecture.height, architecture.width
     require_multiples(height, width, STEP)
     classifier = _flat_dense(128 * pooled_size(height, width, STEP), architecture.num_classes)
-    decoder = nn.Sequential(*doublings(128, 128, 64, 32, size=3), nn.Conv2d(32, 1, 1))
-    return PetNetwork(UNIT_RGB, _halvings(3, 32, 64, 128, pairs=True), classifier, decoder)
+    decoder = nn.Sequential(*transposed_convolutions(128, 128, 64, 32, size=3), nn.Conv2d(32, 1, 1))
+    return PetNetwork(
+        UNIT_RGB, _pooled_convolutions(3, 32, 64, 128, pairs=True), classifier, decoder
+    )
 
 
 @register_network("pets_autoencoder", num_classes=OXFORD_BREEDS)
 def pets_autoencoder(architecture: Architecture[PetsAutoencoderOptions], _: str) -> PetNetwork:
-    """An autoencoder whose code is classified, and whose decoder draws the mask.
+    """Build an autoencoder whose code is classified, and whose decoder predicts the mask.
 
     640,438 parameters at 256x256: encoder 1,792 + 18,464 + 4,624, decoder 2,320 + 2,320 + 4,640 +
     33, dense 16,384 x 37 + 37 = 606,245. As 16,384 = 16 x 32 x 32, the code lies behind three
@@ -105,19 +106,21 @@ def pets_autoencoder(architecture: Architecture[PetsAutoencoderOptions], _: str)
     height, width = architecture.height, architecture.width
     require_multiples(height, width, STEP)
     classifier = _flat_dense(16 * pooled_size(height, width, STEP), architecture.num_classes)
-    decoder = nn.Sequential(*enlargements((16, 16, 16, 32), factors=(2, 2, 2)), nn.Conv2d(32, 1, 1))
-    return PetNetwork(UNIT_RGB, _halvings(3, 64, 32, 16), classifier, decoder)
+    decoder = nn.Sequential(
+        *upsampling_convolutions((16, 16, 16, 32), factors=(2, 2, 2)), nn.Conv2d(32, 1, 1)
+    )
+    return PetNetwork(UNIT_RGB, _pooled_convolutions(3, 64, 32, 16), classifier, decoder)
 
 
 def flat_classifier(features: int, num_classes: int) -> nn.Sequential:
-    """A dense layer of 64 over the whole grid, then the classes."""
+    """Return a dense layer of 64 over the whole grid, then the classes."""
     return nn.Sequential(
         nn.Flatten(), nn.Linear(features, 64), nn.ReLU(), nn.Linear(64, num_classes)
     )
 
 
-def doublings(*channels: int, size: int = 2) -> list[nn.Module]:
-    """Transposed convolutions of stride 2, each followed by ReLU, from one count to the next."""
+def transposed_convolutions(*channels: int, size: int = 2) -> list[nn.Module]:
+    """Return transposed convolutions of stride 2, each followed by ReLU."""
     surplus = size - 2  # what Keras's padding "same" cuts off: twice the height, twice the width
     layers: list[nn.Module] = []
     for before, after in pairwise(channels):
@@ -130,8 +133,8 @@ def doublings(*channels: int, size: int = 2) -> list[nn.Module]:
     return layers
 
 
-def enlargements(channels: tuple[int, ...], factors: tuple[int, ...]) -> list[nn.Module]:
-    """3x3 convolutions, each followed by ReLU and up-sampling to the nearest pixel."""
+def upsampling_convolutions(channels: tuple[int, ...], factors: tuple[int, ...]) -> list[nn.Module]:
+    """Return 3x3 convolutions, each followed by ReLU and up-sampling to the nearest pixel."""
     layers: list[nn.Module] = []
     for (before, after), factor in zip(pairwise(channels), factors, strict=True):
         layers += [convolution(before, after), nn.ReLU(), nn.Upsample(scale_factor=factor)]
@@ -139,12 +142,12 @@ def enlargements(channels: tuple[int, ...], factors: tuple[int, ...]) -> list[nn
 
 
 def _flat_dense(features: int, num_classes: int) -> nn.Sequential:
-    """The classes straight from the whole grid."""
+    """Return a dense layer from the whole grid to the classes."""
     return nn.Sequential(nn.Flatten(), nn.Linear(features, num_classes))
 
 
-def _halvings(*channels: int, pairs: bool = False) -> nn.Sequential:
-    """3x3 convolutions with ReLU, one or two of each width, and max-pooling behind each width."""
+def _pooled_convolutions(*channels: int, pairs: bool = False) -> nn.Sequential:
+    """Return 3x3 convolutions with ReLU, one or two of each width, each width with max-pooling."""
     layers: list[nn.Module] = []
     for before, after in pairwise(channels):
         layers += [convolution(before, after), nn.ReLU()]
@@ -152,5 +155,5 @@ def _halvings(*channels: int, pairs: bool = False) -> nn.Sequential:
             layers += [convolution(after, after), nn.ReLU()]
         layers.append(nn.MaxPool2d(2))
     backbone = nn.Sequential(*layers)
-    start_as_keras(backbone)
+    init_like_keras(backbone)
     return backbone

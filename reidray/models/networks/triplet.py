@@ -1,4 +1,4 @@
-"""The reports' re-identification networks: small VGGs trained with triplets alone."""
+"""Build the reports' re-ID networks: small VGGs that train with triplets alone."""
 
 from itertools import pairwise
 
@@ -8,27 +8,27 @@ from torch.nn import functional
 from reidray.config.sections.network_options import GrayTripletOptions, RgbTripletOptions
 from reidray.models.architecture import Architecture
 from reidray.models.factory import register_network
-from reidray.models.networks.layers import convolution, pooled_size, start_as_keras, vgg_blocks
+from reidray.models.networks.layers import convolution, init_like_keras, pooled_size, vgg_blocks
 from reidray.models.networks.network import UNIT_GREY, UNIT_RGB, Network, Outputs, Pixels
 
 
 class TripletNetwork(Network):
-    """Layers whose result, scaled to length 1, is the embedding. It knows nobody by name."""
+    """Scale the output of some layers to length 1 for the embedding, without a classifier."""
 
     def __init__(self, pixels: Pixels, layers: nn.Sequential, embedding_size: int) -> None:
         super().__init__(pixels, embedding_size)
         self.layers = layers
-        start_as_keras(layers)
+        init_like_keras(layers)
 
     def forward(self, crops: Tensor) -> Outputs:
-        """Crops (B, 3, H, W), uint8 or float32 in 0..255."""
+        """Return the outputs for crops (B, 3, H, W), uint8 or float32 in 0..255."""
         embedding = functional.normalize(self.layers(self.scale(crops)))
         return Outputs(embedding, embedding, embedding.new_empty((len(embedding), 0)), ())
 
 
 @register_network("vgg_triplet_rgb")
 def vgg_triplet_rgb(architecture: Architecture[RgbTripletOptions], _: str) -> TripletNetwork:
-    """Three blocks of two convolutions, each followed by batch normalisation and swish.
+    """Build three blocks of two convolutions, each with batch normalisation and swish.
 
     302,205 trainable parameters at 64x32 with 301 values: convolutions with biases 108,816, batch
     normalisation 448, dense 640 x 301 + 301 = 192,941. That leaves none for a batch normalisation
@@ -49,7 +49,7 @@ def vgg_triplet_rgb(architecture: Architecture[RgbTripletOptions], _: str) -> Tr
 
 @register_network("vgg_triplet_gray")
 def vgg_triplet_gray(architecture: Architecture[GrayTripletOptions], _: str) -> TripletNetwork:
-    """Three blocks of two 3x3 convolutions and a dense layer, over luminance.
+    """Build three blocks of two 3x3 convolutions and a dense layer, over luminance.
 
     1,075,720 trainable parameters at 64x32 with 32 values: convolutions with biases 18,040, their
     batch normalisation 2 x (8 + 16 + 32) = 112, dense 4,096 x 256 + 256 = 1,048,832, its batch
