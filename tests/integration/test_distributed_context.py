@@ -68,9 +68,9 @@ def test_a_loss_over_gathered_embeddings_has_the_gradient_it_has_in_one_process(
 def triplet_losses(context, gathered):
     """Of the batches of an epoch, by a network that does not learn."""
     task = build_task(replace(CONFIG, gather_embeddings=gathered), context)
-    judged = build_network().eval()
-    task.prepare(judged)
-    return [task.losses(judged, batch)["triplet"].item() for batch in task.batches(0)]
+    network = build_network().eval()
+    task.prepare(network)
+    return [task.losses(network, batch)["triplet"].item() for batch in task.batches(0)]
 
 
 def one_of_two(rank, folder):

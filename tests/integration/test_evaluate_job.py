@@ -67,7 +67,7 @@ def test_job_evaluates_feature_files_and_leaves_a_folder(tmp_path):
     assert (tmp_path / "out" / "cmc.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_job_refuses_what_it_cannot_judge_in_one_line(tmp_path):
+def test_job_refuses_what_it_cannot_evaluate_in_one_line(tmp_path):
     assert "--truth" in refused("--ranking", "reid_test.txt")
     query = write_features(tmp_path / "q.npz", two_person_features()[0], person=[1, 2])
     lost = tmp_path / "lost.npz"

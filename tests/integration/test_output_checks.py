@@ -202,8 +202,8 @@ def test_nothing_is_written_within_the_output_of_another_run(tmp_path, bucket, p
             (folder / name).write_text("{}")
     check_output(scores, files)
     for check in (check_output, check_store_place, check_run):
-        check(f"{scores}-judged")
-        for within in ("judged", "deep/judged"):
+        check(f"{scores}-evaluated")
+        for within in ("evaluated", "deep/evaluated"):
             with pytest.raises(UserError, match=rf"{within}: lies in .*scores, an output that is"):
                 check(f"{scores}/{within}")
     with pytest.raises(UserError, match="scores: is an output of scoring or evaluation"):

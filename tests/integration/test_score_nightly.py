@@ -210,8 +210,8 @@ def test_likely_distractors_are_left_out_of_the_rankings_and_of_nothing_else(
     assert not (tmp_path / "out" / "distractors.csv").exists()
     before, after = published(first_run), published(tmp_path / "out")
     assert after["classification_test.csv"] == before["classification_test.csv"]
-    whole, sifted = (read_ranking(side["reid_test.txt"], "txt") for side in (before, after))
-    for query, names in sifted.items():
+    whole, filtered = (read_ranking(side["reid_test.txt"], "txt") for side in (before, after))
+    for query, names in filtered.items():
         assert len(names) == 141
         expected = [name for name in whole[query] if name not in gone]
         assert list(names)[: len(expected)] == expected

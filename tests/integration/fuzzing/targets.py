@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+import image_files
 import model_files
-import picture_files
 import table_files
 from mutations import mutate, with_right_checksums
 
@@ -34,7 +34,7 @@ from reidray.scoring.ranking_file import collect_rows
 SECONDS = 30
 """What reads one small file for longer hangs."""
 
-PICTURES = tuple(picture_files.SEEDS)
+PICTURES = tuple(image_files.SEEDS)
 MASKS = tuple(f"mask {kind}" for kind in ("png", "gif", "tiff"))
 NAMES = (*PICTURES, *MASKS, *table_files.SEEDS, model_files.DESCRIPTION, model_files.WEIGHTS)
 
@@ -79,8 +79,8 @@ def try_out(name, folder, rounds):
 
 def _picture(name):
     kind = name.removeprefix("mask ")
-    seeds, tokens = picture_files.SEEDS[kind], picture_files.TOKENS[kind]
-    every_seed = [seed for seeds in picture_files.SEEDS.values() for seed in seeds]
+    seeds, tokens = image_files.SEEDS[kind], image_files.TOKENS[kind]
+    every_seed = [seed for seeds in image_files.SEEDS.values() for seed in seeds]
 
     def damage(random):
         others = random.choice((seeds, seeds, every_seed))

@@ -127,9 +127,9 @@ def test_a_first_validation_and_what_follows_fit_into_the_limit():
             time.sleep(0.05 * 8)
             return super().losses(*arguments)
 
-        def validate(self, build_network):
+        def validate(self, network):
             time.sleep(0.02 * self.validation_images)
-            return super().validate(build_network)
+            return super().validate(network)
 
     task = build_task()
     task.__class__ = Slow
@@ -137,8 +137,8 @@ def test_a_first_validation_and_what_follows_fit_into_the_limit():
     asked = limit(12, planned=time.time() - 4, wrap_up_share=0.25, images_after_training=48)
     recorder = Recorder()
     fit(task, build_network(), trainer_config(100_000, limit=asked), recorder)
-    judging, report = 0.02 * 48, 8.0
-    assert time.time() < asked.end - judging - 0.9 * report
+    validating, report = 0.02 * 48, 8.0
+    assert time.time() < asked.end - validating - 0.9 * report
     assert recorder.records[-1]["step"] >= 1
 
 
@@ -221,20 +221,20 @@ def test_weights_that_are_not_finite_are_refused(weight, complaint, tmp_path):
 def test_a_metric_that_is_not_finite_is_never_the_best(undefined):
     figures = [undefined, 0.2, undefined, 0.1]
 
-    class Judged(ReidTask):
-        def validate(self, build_network):
-            return super().validate(build_network) | {"mean_ap": figures.pop(0)}
+    class UndefinedMetricTask(ReidTask):
+        def validate(self, network):
+            return super().validate(network) | {"mean_ap": figures.pop(0)}
 
     task = build_task()
-    task.__class__ = Judged
+    task.__class__ = UndefinedMetricTask
     state = fit(task, build_network(), trainer_config(4), Recorder())
     assert (state.trainer_state.best_epoch, state.trainer_state.best["mean_ap"]) == (2, 0.2)
 
 
 def test_a_training_without_a_finite_metric_is_refused_and_so_is_its_resume(tmp_path):
     class Undefined(ReidTask):
-        def validate(self, build_network):
-            return super().validate(build_network) | {"mean_ap": float("nan")}
+        def validate(self, network):
+            return super().validate(network) | {"mean_ap": float("nan")}
 
     task = build_task()
     task.__class__ = Undefined

@@ -71,9 +71,9 @@ def test_no_query_joins_the_gallery_without_need():
 
 
 @pytest.mark.parametrize(
-    ("cameras", "judged"), [([1, 2] * 6, 12), (list(range(12)), 12), ([-1] * 12, 6), ([3] * 12, 6)]
+    ("cameras", "used"), [([1, 2] * 6, 12), (list(range(12)), 12), ([-1] * 12, 6), ([3] * 12, 6)]
 )
-def test_metrics_count_all_queries_of_people_with_one_image_in_each_camera(cameras, judged):
+def test_metrics_count_all_queries_of_people_with_one_image_in_each_camera(cameras, used):
     people = np.repeat(np.arange(1, 7), 2)
     truth = make_labels(people, cameras)
     features = torch.from_numpy(np.random.default_rng(0).normal(size=(7, 8))[people])
@@ -81,7 +81,7 @@ def test_metrics_count_all_queries_of_people_with_one_image_in_each_camera(camer
     metrics = evaluate_embeddings(
         features.float(), none, truth, majority=np.zeros(0, np.int64), metric="cosine"
     )
-    assert f"{judged} queries used, 0 without a match" in metrics["protocol"]
+    assert f"{used} queries used, 0 without a match" in metrics["protocol"]
     assert metrics["mean_ap"] == 1
 
 

@@ -71,8 +71,8 @@ class Sweep:
         folder_of_trial.mkdir()
         network = torch.nn.Linear(2, 2)
         state = TrainingSnapshot(network, build_optimizer(OptimizerConfig(), network), {})
-        judged = [r for r in records if "mean_ap" in r]
-        best = max(judged, key=lambda r: r["mean_ap"])
+        evaluated = [r for r in records if "mean_ap" in r]
+        best = max(evaluated, key=lambda r: r["mean_ap"])
         state.trainer_state = TrainerState(
             epoch=records[-1]["epoch"],
             finished=records[-1]["epoch"] == 3,
