@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
-from reidray.config.sections.section import ConfigSection
-
 
 class Source(IntEnum):
     """Name the source of a value; a later one replaces an earlier one."""
@@ -34,15 +32,3 @@ class Sources:
         if key in self.overrides:
             return Source.OVERRIDE
         return Source.FILE if key in self.files else Source.RECIPE
-
-
-def sources_of(config: ConfigSection) -> Sources:
-    """Return the sources of a configuration that was made in Python: its arguments are overrides.
-
-    >>> from reidray.config import NetworkConfig, TrainReidConfig
-    >>> config = TrainReidConfig(data="crops", recipe="demo", network=NetworkConfig(height=64))
-    >>> sources = sources_of(config)
-    >>> sources.of("network.height").name, sources.of("network.name").name
-    ('OVERRIDE', 'RECIPE')
-    """
-    return Sources(overrides=config.given_keys())

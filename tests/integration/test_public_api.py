@@ -3,10 +3,14 @@ import sys
 
 import numpy as np
 import pytest
+import ray
 import torch
+import yaml
 from PIL import Image
+from support.training_folders import write_person_folders
 
 import reidray
+from reidray.config import NetworkConfig
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.models import ModelCard, save_model
 from reidray.models.factory import build_architecture, build_network
@@ -38,6 +42,20 @@ def test_importing_the_package_loads_neither_torch_nor_ray():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     )
     assert found.stdout.split() == [reidray.__version__]
+
+
+def test_configuring_a_training_in_python_loads_neither_torch_nor_ray():
+    script = (
+        "import sys, time; began = time.perf_counter(); import reidray; "
+        "seconds = time.perf_counter() - began; "
+        "reidray.TrainReidConfig(data='crops', recipe='market_small'); "
+        "print(seconds, *(m for m in ('torch', 'ray', 'numpy', 'pyarrow') if m in sys.modules))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    (seconds,) = found.stdout.split()
+    assert float(seconds) < 0.3
 
 
 def test_every_public_name_is_there_and_no_other():
@@ -130,3 +148,32 @@ def test_embeddings_are_ranked_and_judged(model):
         embeddings, embeddings, people, people, metric="cosine", protocol="all"
     )
     assert found.mean_ap == 1
+
+
+@pytest.mark.cluster
+def test_a_training_in_python_makes_a_model_that_embeds_ranks_and_is_evaluated(tmp_path):
+    data = write_person_folders(tmp_path / "data", 8)
+    network = NetworkConfig(name="baseline", height=32, width=16)
+    config = reidray.TrainReidConfig(
+        data=str(data),
+        recipe="market_small",
+        output=str(tmp_path / "run"),
+        epochs=1,
+        network=network,
+    )
+    run = reidray.train(config)
+    assert not ray.is_initialized()
+    written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert "recipe" not in written
+    assert written["batch"]["people"] < 16  # the recipe's, adapted to few people
+    model = reidray.load_model(run.model)
+    query, gallery = sorted(data.glob("*/*_0.png")), sorted(data.glob("*/*_1.png"))
+    query_embeddings = reidray.embed(model, query)
+    gallery_embeddings = reidray.embed(model, gallery)
+    distances, indices = reidray.top_k(query_embeddings, gallery_embeddings, k=3)
+    assert distances.shape == indices.shape == (8, 3)
+    ids = np.arange(8)
+    result = reidray.evaluate(
+        query_embeddings, gallery_embeddings, ids, ids, np.full(8, 1), np.full(8, 2)
+    )
+    assert 0 < result.mean_ap <= 1

@@ -9,7 +9,7 @@ from reidray.config import NetworkConfig, TrainMultitaskConfig, TrainReidConfig
 from reidray.config.comparison import CompareConfig
 from reidray.config.films import RecommendConfig
 from reidray.config.loading import MissingValueError, load_config
-from reidray.config.sources import Source, sources_of
+from reidray.config.sources import Source, Sources
 from reidray.errors import UserError
 
 
@@ -87,7 +87,7 @@ def test_a_recipe_in_python_fills_in_what_is_not_given():
         data="x", recipe="market_small", network=NetworkConfig(height=96), seed=0
     )
     assert config == loaded.config
-    sources = sources_of(config)
+    sources = Sources(overrides=config.given_keys())
     assert sources.of("network.height") is sources.of("seed") is Source.OVERRIDE
     assert sources.of("network.name") is sources.of("batch.people") is Source.RECIPE
 
