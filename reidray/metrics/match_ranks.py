@@ -100,12 +100,14 @@ def rank_matches(blocks: DistanceBlocks, truth: GroundTruth) -> Iterator[MatchRa
     for queries in blocks.query_blocks():
         ranked = list(rank_rows(queries, *blocks.keys(queries, dtype), truth))
         limit = MAX_AMBIGUOUS_SHARE * len(truth.gallery_ids)
-        ambiguous = {c.query: len(c.ambiguous) for c in ranked if len(c.ambiguous) > limit}
+        ambiguous = {
+            each.query: len(each.ambiguous) for each in ranked if len(each.ambiguous) > limit
+        }
         # The product reads the whole gallery, so there must be as many pairs as that is worth.
         if dtype == torch.float32 and sum(ambiguous.values()) > len(truth.gallery_ids):
             if len(ambiguous) > len(ranked) / 2:  # such a dense gallery is hard for all queries
                 dtype = torch.float64
-            ranked = [c for c in ranked if c.query not in ambiguous]
+            ranked = [each for each in ranked if each.query not in ambiguous]
             again = np.array(list(ambiguous))
             ranked += rank_rows(again, *blocks.keys(again, torch.float64), truth)
             ranked.sort(key=lambda ranks: ranks.query)
@@ -212,9 +214,13 @@ def _resolve(ranked: list[MatchRanks], blocks: DistanceBlocks) -> None:
 
 
 def _set_exact_keys(ranked: list[MatchRanks], blocks: DistanceBlocks) -> None:
-    images = [part for c in ranked for part in (c.matches[c.undecided], c.columns[c.ambiguous])]
-    lengths = [len(c.undecided) + len(c.ambiguous) for c in ranked]
-    queries = np.repeat([c.query for c in ranked], lengths)
+    images = [
+        part
+        for each in ranked
+        for part in (each.matches[each.undecided], each.columns[each.ambiguous])
+    ]
+    lengths = [len(each.undecided) + len(each.ambiguous) for each in ranked]
+    queries = np.repeat([each.query for each in ranked], lengths)
     keys = blocks.exact(queries, np.concatenate(images))
     ends = np.cumsum([len(part) for part in images])[:-1]
     parts = iter(np.split(keys, ends))

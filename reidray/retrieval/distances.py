@@ -107,7 +107,7 @@ class DistanceMetric(ABC):
     def _integral(self, vectors: Tensor) -> bool:
         if self._scale != 1:  # scaling may have turned small values into zeros
             return False
-        # The first vector is mostly enough to say no.
+        # In most cases the first vector decides.
         return all(torch.equal(part, part.round()) for part in (vectors[:1], vectors))
 
     def exact(self, query: Tensor, gallery: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ def nearest(
         k: Number of images, at most G.
         metric: Distance between features.
         memory_mb: Working memory in megabytes.
-        farthest: (Q,) float32; raised in place to the largest fast key of each query, without its
+        farthest: (Q,) float32; raised to the largest fast key of each query, without its
             `DistanceMetric.offset`.
 
     Returns:
@@ -235,8 +235,8 @@ class _BlockSearch:
         """Return the exact keys (B, k) float64, smallest first, and indices (B, k) int64."""
         rows = torch.arange(len(self._query), device=self._query.device)
         exact = self._exact(rows, self._keys, self._indices)
-        place = self._best_places(exact, self._indices)
-        return exact.gather(1, place), self._indices.gather(1, place)
+        position = self._best_positions(exact, self._indices)
+        return exact.gather(1, position), self._indices.gather(1, position)
 
     def _insert(self, rows: Tensor, columns: Tensor, left: int, block: Tensor) -> None:
         """Insert pairs, which are ordered by row and column, into the candidates."""
@@ -245,11 +245,11 @@ class _BlockSearch:
         touched, row, counts = torch.unique_consecutive(
             rows, return_inverse=True, return_counts=True
         )
-        place = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[row]
+        position = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[row]
         new_keys = self._keys.new_full((len(touched), int(counts.max())), torch.inf)
         new_indices = torch.full_like(new_keys, -1, dtype=torch.int64)
-        new_keys[row, place] = block[rows, columns]
-        new_indices[row, place] = columns + left
+        new_keys[row, position] = block[rows, columns]
+        new_indices[row, position] = columns + left
         # A stable sort keeps equal keys in the gallery's order.
         keys, order = torch.cat([self._keys[touched], new_keys], dim=1).sort(dim=1, stable=True)
         indices = torch.cat([self._indices[touched], new_indices], dim=1).gather(1, order)
@@ -264,26 +264,26 @@ class _BlockSearch:
 
     def _k_best(self, rows: Tensor, keys: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return the k best by exact keys of keys (R, N) and indices; infinity and -1 follow."""
-        place = self._best_places(self._exact(rows, keys, indices), indices)
-        best, order = keys.gather(1, place).sort(dim=1)
+        position = self._best_positions(self._exact(rows, keys, indices), indices)
+        best, order = keys.gather(1, position).sort(dim=1)
         rest = keys.shape[1] - self._k
         return pad(best, (0, rest), value=torch.inf), pad(
-            indices.gather(1, place).gather(1, order), (0, rest), value=-1
+            indices.gather(1, position).gather(1, order), (0, rest), value=-1
         )
 
     def _exact(self, rows: Tensor, keys: Tensor, indices: Tensor) -> Tensor:
         """Return exact keys (R, N) float64, infinite where fast keys rule an image out."""
         exact = torch.full_like(keys, torch.inf, dtype=torch.float64)
         possible = (keys <= self._possible(rows, keys)[:, None]) & (indices >= 0)
-        row, place = possible.nonzero(as_tuple=True)
+        row, position = possible.nonzero(as_tuple=True)
         if self._margin.any():
-            pairs = rows[row], indices[row, place]
-            exact[row, place] = self._metric.exact(self._query, self._gallery, *pairs)
+            pairs = rows[row], indices[row, position]
+            exact[row, position] = self._metric.exact(self._query, self._gallery, *pairs)
         else:
-            exact[row, place] = keys[row, place].double() + self._offset[rows[row]]
+            exact[row, position] = keys[row, position].double() + self._offset[rows[row]]
         return exact
 
-    def _best_places(self, exact: Tensor, indices: Tensor) -> Tensor:
+    def _best_positions(self, exact: Tensor, indices: Tensor) -> Tensor:
         """Return the positions (R, k) of the best keys; the lower index wins a tie."""
         by_index = indices.argsort(dim=1)
         order = exact.gather(1, by_index).argsort(dim=1, stable=True)

@@ -24,10 +24,10 @@ def fitted():
 
 
 def rank1(baseline):
-    query, asked = people_in_changing_light(12, 2, 2)
-    gallery, there = people_in_changing_light(12, 3, 3)
+    query, query_ids = people_in_changing_light(12, 2, 2)
+    gallery, gallery_ids = people_in_changing_light(12, 3, 3)
     images = baseline.embed(query), baseline.embed(gallery)
-    return evaluate(*images, asked, there, protocol="all").cmc[0]
+    return evaluate(*images, query_ids, gallery_ids, protocol="all").cmc[0]
 
 
 def test_discriminants_separate_people_where_principal_components_separate_light(fitted):

@@ -20,8 +20,8 @@ BREEDS = ("Bengal", "pug", "Sphynx", "beagle")
 @st.composite
 def predictions(draw):
     count = draw(st.integers(1, 40))
-    codes = arrays.arrays(np.int64, count, elements=st.integers(0, len(BREEDS) - 1))
-    return draw(codes), draw(codes)
+    labels = arrays.arrays(np.int64, count, elements=st.integers(0, len(BREEDS) - 1))
+    return draw(labels), draw(labels)
 
 
 @given(predictions())

@@ -19,24 +19,26 @@ SCHEMA = AttributeSchema(
 
 def queries(people, images=4):
     """Return queries of people of alternating gender, without hats, the first twelve young."""
-    who = np.repeat(np.arange(people), images)
-    codes = np.stack([who % 2, np.zeros_like(who), (who >= 12).astype(int)], axis=1)
-    return who, codes.astype(np.int8)
+    person_ids = np.repeat(np.arange(people), images)
+    labels = np.stack(
+        [person_ids % 2, np.zeros_like(person_ids), (person_ids >= 12).astype(int)], axis=1
+    )
+    return person_ids, labels.astype(np.int8)
 
 
 def test_each_group_has_metrics_counts_and_intervals():
-    people, codes = queries(40)
-    precision = np.where(codes[:, GENDER] == 0, 0.8, 0.5) + 0.1 * (people % 3 - 1)
+    people, labels = queries(40)
+    precision = np.where(labels[:, GENDER] == 0, 0.8, 0.5) + 0.1 * (people % 3 - 1)
     first = np.where(people % 4 == 0, 1, 3)
     groups = {
         entry.pop("group"): entry
-        for entry in subgroup_metrics(precision, first, people, codes, SCHEMA)["groups"]
+        for entry in subgroup_metrics(precision, first, people, labels, SCHEMA)["groups"]
     }
     assert list(groups) == ["gender male", "gender female", "age young", "age old"]
     male, female = groups["gender male"], groups["gender female"]
     assert (male["queries"], male["people"]) == (80, 20)
     assert (groups["age young"]["queries"], groups["age young"]["people"]) == (48, 12)
-    of_men = codes[:, GENDER] == 0
+    of_men = labels[:, GENDER] == 0
     assert male["mean_ap"] == pytest.approx(precision[of_men].mean())
     assert (male["rank1"], female["rank1"]) == (0.5, 0.0)
     low, high = male["mean_ap_interval"]
@@ -47,27 +49,27 @@ def test_each_group_has_metrics_counts_and_intervals():
 
 
 def test_unmatched_and_unknown_queries_are_in_no_group_and_small_groups_have_no_interval():
-    people, codes = queries(24)
-    codes[people == 0, GENDER] = -1
+    people, labels = queries(24)
+    labels[people == 0, GENDER] = -1
     precision = np.full(len(people), 0.5)
     precision[people == 1] = np.nan
     precision[people == 12] = np.nan
     first = np.ones(len(people), int)
 
     def found():
-        return subgroup_metrics(precision, first, people, codes, SCHEMA)
+        return subgroup_metrics(precision, first, people, labels, SCHEMA)
 
     groups = {entry["group"]: entry for entry in found()["groups"]}
     assert [groups[f"gender {name}"]["people"] for name in ("male", "female")] == [10, 11]
     assert groups["gender male"]["mean_ap_interval"] == [0.5, 0.5]
-    codes[people == 2, GENDER] = -1
+    labels[people == 2, GENDER] = -1
     fewer = found()["groups"][0]
     assert (fewer["people"], fewer["mean_ap"], fewer["mean_ap_interval"]) == (9, 0.5, None)
     assert fewer["rank1_interval"] is None
-    codes[:, AGE] = -1
-    precision[codes[:, GENDER] == 0] = np.nan
+    labels[:, AGE] = -1
+    precision[labels[:, GENDER] == 0] = np.nan
     assert [entry["group"] for entry in found()["groups"]] == ["gender female"]
-    codes[:, GENDER] = -1
+    labels[:, GENDER] = -1
     assert found() == {}
 
 

@@ -100,7 +100,7 @@ def test_keys_with_equal_roots_are_not_ties():
     above = np.nextafter(1, 2)
     assert np.sqrt(above) == 1
     parts = [
-        Neighbours(np.array([[key]]), np.array([[place]])) for key, place in ((above, 0), (1.0, 5))
+        Neighbours(np.array([[key]]), np.array([[index]])) for key, index in ((above, 0), (1.0, 5))
     ]
     assert search.merge(parts).indices.tolist() == [[5, 0]]
 
