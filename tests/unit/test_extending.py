@@ -147,3 +147,57 @@ def test_a_registered_name_is_not_taken_twice():
     registry.register("red")(dict)
     with pytest.raises(ValueError, match="colour 'red' is registered by"):
         registry.register("red")(list)
+
+
+PROTOTYPES = """
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import nn
+from support.synthetic_people import CONFIG, build_network, build_task
+
+from reidray.config import LossConfig, LossOptions, OptimizerConfig, register_loss_options
+from reidray.losses import register_loss, without_losses
+from reidray.training.loop import TrainerConfig, fit
+
+
+@register_loss_options("prototypes")
+@dataclass(frozen=True, kw_only=True)
+class PrototypeOptions(LossOptions):
+    pass
+
+
+@register_loss("prototypes")
+class PrototypeLoss(nn.Module):
+    def __init__(self, options, sizes):
+        super().__init__()
+        self.centres = nn.Parameter(torch.zeros(sizes.num_people, sizes.embedding_size))
+
+    def forward(self, outputs, targets):
+        return (outputs.embedding - self.centres[targets.person_indices]).square().mean()
+
+
+class Silent:
+    def on_train_start(self, records): pass
+    def __getattr__(self, name): return lambda *values, **named: None
+
+
+config = replace(CONFIG, loss=LossConfig(prototypes={"weight": 2.0}))
+task, network = build_task(config), build_network()
+before = [name for name, _ in network.named_parameters()]
+plan = TrainerConfig(epochs=1, seed=0, optimizer=OptimizerConfig(), validation=config.validation)
+state = fit(task, network, plan, Silent())
+assert network.losses["prototypes"].centres.abs().max() > 0
+assert "losses.prototypes.centres" in state.best_weights
+build_network().load_state_dict(without_losses(state.best_weights))
+assert [name for name, _ in build_network().named_parameters()] == before
+print(list(state.trainer_state.records[0]))
+"""
+
+
+def test_the_weights_of_a_loss_train_and_stay_out_of_the_model(folder):
+    code = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n{PROTOTYPES}"
+    done = run(folder, code)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "loss_prototypes" in done.stdout
