@@ -1,5 +1,6 @@
-"""Turn the fields that messages name into the flags of a job."""
+"""Name the flags of a job in place of the fields that the library names in messages."""
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -39,7 +40,19 @@ def name_flags(message: str, flags: Mapping[str, Flag]) -> str:
 
 @contextmanager
 def naming_flags(flags: Mapping[str, Flag]) -> Iterator[None]:
-    """Name flags in place of fields in the errors that the block raises."""
+    """Name flags in place of fields in the errors that the block raises, and in what it logs."""
+
+    def name_in_record(record: logging.LogRecord) -> bool:
+        record.msg = name_flags(str(record.msg), flags)
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                name_flags(each, flags) if isinstance(each, str) else each for each in record.args
+            )
+        return True
+
+    handlers = list(logging.getLogger().handlers)
+    for handler in handlers:
+        handler.addFilter(name_in_record)
     try:
         yield
     except (UserError, MachineError) as error:
@@ -47,3 +60,6 @@ def naming_flags(flags: Mapping[str, Flag]) -> Iterator[None]:
         if message == str(error):
             raise
         raise type(error)(message) from error
+    finally:
+        for handler in handlers:
+            handler.removeFilter(name_in_record)

@@ -107,3 +107,10 @@ def test_a_sweep_lists_recipes_and_spaces_of_both_kinds(flag):
         for name, text in describe_files(find(kind)).items():
             assert f"  {name} " in section
             assert text in section
+
+
+def test_an_empty_output_is_refused_and_not_taken_for_the_default(tmp_path):
+    done = run_reidray("quickstart", "--output", "", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: --output is empty: expected the name of a folder\n"
+    assert list(tmp_path.iterdir()) == []

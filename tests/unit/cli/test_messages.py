@@ -1,5 +1,7 @@
 """Errors of the library name fields; a job names its flags."""
 
+import logging
+
 import pytest
 
 from reidray.cli.arguments import job_flags
@@ -40,3 +42,11 @@ def test_a_field_becomes_a_flag_only_where_the_job_has_one():
 def test_an_error_keeps_its_kind(kind):
     with pytest.raises(kind, match=r"^raise --epochs$"), naming_flags(REID):
         raise kind("raise `epochs`")
+
+
+def test_a_logged_message_names_flags_while_the_job_runs(caplog):
+    log = logging.getLogger("reidray")
+    with naming_flags(REID):
+        log.warning("raise `epochs=%d`, %s", 9, "or `batch.people`")
+    log.warning("raise `epochs`")
+    assert caplog.messages == ["raise --epochs 9, or --batch.people", "raise `epochs`"]
