@@ -90,6 +90,11 @@ def read_object_with(uri: str, path: str, reader: Callable[[pa.NativeFile], Answ
 
     The reader may read a part of the object. After a transient error it is called again.
 
+    Args:
+        uri: an address of the store.
+        path: `bucket/key` of the object.
+        reader: a function of the open file.
+
     Raises:
         FileNotFoundError: the object does not exist.
         OSError: the store failed after all retries; the message holds no credentials.
@@ -156,6 +161,11 @@ def describe_object(uri: str, path: str) -> pafs.FileInfo:
 
 def list_objects(uri: str, path: str, *, recursive: bool) -> list[pafs.FileInfo]:
     """Return the objects and prefixes below a path.
+
+    Args:
+        uri: an address of the store.
+        path: `bucket/prefix` of the objects.
+        recursive: whether to list the objects below prefixes too.
 
     Raises:
         FileNotFoundError: there are none.

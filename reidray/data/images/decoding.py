@@ -178,8 +178,8 @@ def check_bad_images(bad: Sequence[BadImage], total: int, max_bad: float) -> Non
     first = "; ".join(f"{image.path}: {image.reason}" for image in bad[:3])
     more = ", ..." if len(bad) > 3 else ""
     raise UserError(
-        f"{len(bad)} of {total} images cannot be decoded, more than the share {max_bad:g} "
-        f"that may be ({first}{more}); mend or remove them"
+        f"{len(bad)} of {total} images cannot be decoded, more than the share "
+        f"`max_bad={max_bad:g}` allows ({first}{more}); mend or remove them"
     )
 
 

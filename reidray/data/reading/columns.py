@@ -61,6 +61,11 @@ def read_ids(
 def read_whole_numbers(column: pa.ChunkedArray, file: str, name: str) -> pa.ChunkedArray:
     """Return a column as int64. Floats must be whole numbers; NaN becomes null.
 
+    Args:
+        column: a column of numbers.
+        file: the name of the file, for the message of an error.
+        name: the name of the column, for the message of an error.
+
     Raises:
         UserError: a value is not a whole number; the message names its row.
     """

@@ -73,6 +73,11 @@ def read_tag(location: Location, path: str) -> str | None:
 def create(location: Location, path: str, data: bytes) -> str | None:
     """Write a file if it does not exist.
 
+    Args:
+        location: the root of the path.
+        path: the path of the file.
+        data: its contents.
+
     Returns:
         The tag of the file; None if the file exists already.
 
@@ -98,6 +103,12 @@ def replace(location: Location, path: str, data: bytes, tag: str) -> str | None:
     """Replace a file that still has a tag.
 
     On a disk the caller must hold the lock of the folder, which replaces the check of the tag.
+
+    Args:
+        location: the root of the path.
+        path: the path of the file.
+        data: its new contents.
+        tag: the tag of the file to replace.
 
     Returns:
         The new tag; None if another writer has written the file since it had the tag `tag`.
