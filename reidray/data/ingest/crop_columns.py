@@ -1,7 +1,8 @@
 """Send crops between processes: a group of them in each row of an Arrow table."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,40 +11,33 @@ from numpy.typing import NDArray
 from reidray.data.images.crops import CropGroup
 from reidray.data.images.decoding import DecodeResult
 
-CROP_SCHEMA = pa.schema(
-    [
-        ("indices", pa.list_(pa.int64())),
-        ("crops", pa.large_binary()),
-        ("masks", pa.large_binary()),
-    ]
+CROP_FIELDS = (
+    ("indices", pa.list_(pa.int64())),
+    ("crops", pa.large_binary()),
+    ("masks", pa.large_binary()),
 )
+"""Columns of a table of crops."""
 
 
-def build_crop_table(
-    groups: Sequence[NDArray[np.int64]], results: Sequence[DecodeResult]
-) -> pa.Table:
-    """Return a table with a row of decoded crops for each group.
+def crop_row(indices: NDArray[np.int64], result: DecodeResult) -> dict[str, Any]:
+    """Return the row of a table of crops that holds the images of a group that decode.
 
     Args:
-        groups: (M,) int64 indices of the images of each group.
-        results: the result of decoding each group.
+        indices: (N,) int64, the indices of the images of the group.
+        result: the result of decoding them.
     """
-    rows = [
-        {
-            "indices": indices[list(result.kept)],
-            "crops": result.crops.tobytes(),
-            "masks": None if result.masks is None else result.masks.tobytes(),
-        }
-        for indices, result in zip(groups, results, strict=True)
-    ]
-    return pa.Table.from_pylist(rows, schema=CROP_SCHEMA)
+    return {
+        "indices": indices[list(result.kept)],
+        "crops": result.crops.tobytes(),
+        "masks": None if result.masks is None else result.masks.tobytes(),
+    }
 
 
 def iter_crop_groups(table: pa.Table, size: tuple[int, int]) -> Iterator[CropGroup]:
     """Yield the group of each row of a table; its pixels are a view of the memory of the table.
 
     Args:
-        table: a table of `build_crop_table`.
+        table: a table with the columns of `CROP_FIELDS`.
         size: height and width of a crop in pixels.
     """
     columns = table["indices"], iter_binary_views(table["crops"]), iter_binary_views(table["masks"])

@@ -1,8 +1,7 @@
-"""Hold the images that a training reads, and run decoding tasks over them in the cluster."""
+"""Hold the images that a training reads, and divide them among the tasks of Ray Data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from reidray.storage.location import Location
 GROUP_LIMIT = 256
 """Images that a group holds at most; a larger group is divided, so that tasks are of even size."""
 
-TASKS_PER_CPU = 8
+BLOCKS_PER_CPU = 8
 
 
 @dataclass(frozen=True)
@@ -61,12 +60,12 @@ class ImageFiles:
         masks = None if self.masks is None else self.masks.take(chosen).to_pylist()
         return decode_files(self.location, paths, size or self.size, masks)
 
-    def split_into_tasks(self) -> list[list[NDArray[np.int64]]]:
-        """Return the indices of each group, divided among a few tasks per CPU of the cluster."""
+    def to_dataset(self) -> ray.data.Dataset:
+        """Return a dataset whose rows hold the indices of a group, in a few blocks per CPU."""
         groups = self._split_into_groups()
-        count = min(len(groups), max(1, cluster_cpus()) * TASKS_PER_CPU)
-        bounds = np.linspace(0, len(groups), count + 1).astype(int).tolist()
-        return [groups[start:end] for start, end in pairwise(bounds)]
+        count = min(len(groups), max(1, cluster_cpus()) * BLOCKS_PER_CPU)
+        table = pa.table({"indices": pa.array(groups, pa.list_(pa.int64()))})
+        return ray.data.from_arrow(table).repartition(count)
 
     def _split_into_groups(self) -> list[NDArray[np.int64]]:
         """Return the indices of each group; large groups are divided."""
@@ -79,49 +78,64 @@ class ImageFiles:
         ]
 
 
+OUTCOME_FIELDS = (
+    ("indices", pa.list_(pa.int64())),
+    ("bad_paths", pa.list_(pa.string())),
+    ("bad_reasons", pa.list_(pa.string())),
+)
+"""Columns of a task that tell which images of a group decode."""
+
+
+def outcome_row(indices: NDArray[np.int64], result: DecodeResult) -> dict[str, Any]:
+    """Return the values of the outcome columns for a group.
+
+    Args:
+        indices: (N,) int64, the indices of the images of the group.
+        result: the result of decoding them.
+    """
+    return {
+        "indices": indices[list(result.kept)],
+        "bad_paths": [image.path for image in result.bad],
+        "bad_reasons": [image.reason for image in result.bad],
+    }
+
+
 @dataclass(frozen=True)
 class DecodeOutcome:
-    """Hold which images decode, as a decoding task reports it to the driver.
+    """Hold which images decode.
 
     Attributes:
-        indices: (M,) int64, the indices of the images that decode.
-        bad: the other images.
+        indices: (M,) int64, the indices of the images that decode, ascending.
+        bad: the other images, sorted by path.
     """
 
     indices: NDArray[np.int64]
     bad: tuple[BadImage, ...]
 
 
-def wait_for_tasks(
-    outcomes: Sequence["ray.ObjectRef[DecodeOutcome]"], verb: str, total: int
-) -> DecodeOutcome:
-    """Wait for decoding tasks, show their progress, and return their outcomes as one.
-
-    If a task fails, cancel the others.
+def read_outcome(dataset: ray.data.Dataset, counter: Counter) -> DecodeOutcome:
+    """Read the outcome columns of a dataset, and count the images as they arrive.
 
     Args:
-        outcomes: references to the outcomes of the tasks.
-        verb: the activity for the progress line, such as `decoding`.
-        total: the number of images.
-
-    Returns:
-        The ascending indices of the images that decode, and the bad images sorted by path.
+        dataset: a dataset with the columns of `OUTCOME_FIELDS`.
+        counter: the counter of images.
 
     Raises:
         OSError: the disk or the object store failed.
     """
-    done: list[DecodeOutcome] = []
-    pending: list[Any] = list(outcomes)
-    try:
-        with Counter(verb, total=total, unit="images") as counter:
-            while pending:
-                finished, pending = ray.wait(pending)
-                for outcome in ray.get(finished):
-                    done.append(outcome)
-                    counter.advance(len(outcome.indices) + len(outcome.bad))
-    finally:
-        for reference in pending:
-            ray.cancel(reference)
-    indices = np.concatenate([np.zeros(0, np.int64), *(outcome.indices for outcome in done)])
-    bad = (image for outcome in done for image in outcome.bad)
-    return DecodeOutcome(np.sort(indices), tuple(sorted(bad, key=lambda image: image.path)))
+    indices, bad = [np.zeros(0, np.int64)], []
+    for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+        indices.append(table["indices"].combine_chunks().values.to_numpy())
+        images = list(_iter_bad_images(table))
+        bad += images
+        counter.advance(len(indices[-1]) + len(images))
+    return DecodeOutcome(
+        np.sort(np.concatenate(indices)), tuple(sorted(bad, key=lambda image: image.path))
+    )
+
+
+def _iter_bad_images(table: pa.Table) -> Iterator[BadImage]:
+    """Yield the bad images of a table with the outcome columns."""
+    columns = table["bad_paths"].to_pylist(), table["bad_reasons"].to_pylist()
+    for paths, reasons in zip(*columns, strict=True):
+        yield from map(BadImage, paths, reasons)

@@ -1,7 +1,8 @@
-"""Decode images once, in tasks across the cluster, and keep the crops in the object store.
+"""Decode images once, with Ray Data across the cluster, and keep the crops in the object store.
 
-Each task decodes some groups of images, such as those of one person, to a table of crops. The
-tables stay in the object store as uint8, and the workers of a node map one copy of them.
+A row of the dataset is a group of images, such as those of one person, so that no shuffle and no
+split can divide it. The crops stay in the object store as uint8, and the workers of a node map one
+copy of them.
 """
 
 from collections.abc import Iterator
@@ -14,8 +15,16 @@ from numpy.typing import NDArray
 
 from reidray.data.images.crops import CropGroup, CropTable
 from reidray.data.images.decoding import BadImage
-from reidray.data.ingest.crop_columns import build_crop_table, iter_crop_groups
-from reidray.data.ingest.image_files import DecodeOutcome, ImageFiles, wait_for_tasks
+from reidray.data.ingest.crop_columns import CROP_FIELDS, crop_row, iter_crop_groups
+from reidray.data.ingest.image_files import (
+    OUTCOME_FIELDS,
+    ImageFiles,
+    outcome_row,
+    read_outcome,
+)
+from reidray.progress import Counter
+
+GROUP_SCHEMA = pa.schema(dict([*CROP_FIELDS, *OUTCOME_FIELDS]))
 
 
 @dataclass(frozen=True)
@@ -46,23 +55,30 @@ class ResidentCrops:
 def decode_resident(files: ImageFiles) -> ResidentCrops:
     """Decode images into the object store.
 
+    The driver reads which images decode, and leaves the crops where they are.
+
     Raises:
         OSError: the disk or the object store failed.
     """
-    decode = ray.remote(_decode_groups).options(num_returns=2, scheduling_strategy="SPREAD")
-    reference = ray.put(files)
-    tasks = [decode.remote(groups, reference) for groups in files.split_into_tasks()]
-    outcome = wait_for_tasks([task[1] for task in tasks], "decoding", len(files.paths))
-    blocks = tuple(task[0] for task in tasks)
-    return ResidentCrops(blocks, files.size, outcome.indices, outcome.bad)
+    with Counter("decoding", total=len(files.paths), unit="images") as counter:
+        dataset = files.to_dataset().map_batches(
+            _decode_groups,
+            fn_kwargs={"files": ray.put(files)},
+            batch_size=None,
+            batch_format="pyarrow",
+        )
+        crops = dataset.materialize()
+        outcome_columns = [name for name, _ in OUTCOME_FIELDS]
+        outcome = read_outcome(crops.select_columns(outcome_columns), counter)
+    return ResidentCrops(tuple(crops.to_arrow_refs()), files.size, outcome.indices, outcome.bad)
 
 
-def _decode_groups(
-    groups: list[NDArray[np.int64]], files: ImageFiles
-) -> tuple[pa.Table, DecodeOutcome]:
+def _decode_groups(groups: pa.Table, files: "ray.ObjectRef[ImageFiles]") -> pa.Table:
     """Decode the images of some groups to a table of crops."""
-    results = [files.decode(indices) for indices in groups]
-    table = build_crop_table(groups, results)
-    kept = [indices[list(result.kept)] for indices, result in zip(groups, results, strict=True)]
-    bad = tuple(image for result in results for image in result.bad)
-    return table, DecodeOutcome(np.concatenate(kept), bad)
+    image_files: ImageFiles = ray.get(files)
+    rows = []
+    for group in groups["indices"]:
+        indices = group.values.to_numpy()
+        result = image_files.decode(indices)
+        rows.append(crop_row(indices, result) | outcome_row(indices, result))
+    return pa.Table.from_pylist(rows, schema=GROUP_SCHEMA)

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from reidray.data.images.crops import CropGroup, Indices
 from reidray.data.images.decoding import BadImage
-from reidray.data.ingest.crop_columns import build_crop_table, iter_crop_groups
-from reidray.data.ingest.image_files import DecodeOutcome, ImageFiles, wait_for_tasks
+from reidray.data.ingest.crop_columns import CROP_FIELDS, crop_row, iter_crop_groups
+from reidray.data.ingest.image_files import OUTCOME_FIELDS, ImageFiles, outcome_row, read_outcome
 from reidray.errors import UserError
+from reidray.progress import Counter
 
 TASKS_PER_EPOCH = 1000
 """Approximate number of tasks of an epoch, each of which decodes several batches."""
@@ -25,6 +26,7 @@ TASKS_PER_EPOCH = 1000
 MAX_BATCHES_PER_TASK = 16
 """Batches that a task decodes at most, as finished tasks wait for it to keep the order."""
 
+BATCH_SCHEMA = pa.schema(dict(CROP_FIELDS))
 CHECK_SIZE = (16, 16)
 """Size of the crops of the check, which are discarded: a JPEG is decoded at 1/8 of its size."""
 
@@ -89,10 +91,12 @@ def check_stream(files: ImageFiles) -> StreamingCrops:
     Raises:
         OSError: the disk or the object store failed.
     """
-    check = ray.remote(_check_groups).options(scheduling_strategy="SPREAD")
     reference = ray.put(files)
-    tasks = [check.remote(groups, reference) for groups in files.split_into_tasks()]
-    outcome = wait_for_tasks(tasks, "checking", len(files.paths))
+    dataset = files.to_dataset().map_batches(
+        _check_groups, fn_kwargs={"files": reference}, batch_size=None, batch_format="pyarrow"
+    )
+    with Counter("checking", total=len(files.paths), unit="images") as counter:
+        outcome = read_outcome(dataset, counter)
     return StreamingCrops(reference, outcome.indices, outcome.bad)
 
 
@@ -116,12 +120,14 @@ def _decode_batches(
                 f"{image.path} does not decode any more ({image.reason}): it did before the first "
                 "epoch; leave the images alone while training reads them"
             )
-        yield build_crop_table([indices], [result])
+        yield pa.Table.from_pylist([crop_row(indices, result)], schema=BATCH_SCHEMA)
 
 
-def _check_groups(groups: list[NDArray[np.int64]], files: ImageFiles) -> DecodeOutcome:
+def _check_groups(groups: pa.Table, files: "ray.ObjectRef[ImageFiles]") -> pa.Table:
     """Find the images of some groups that do not decode."""
-    results = [files.decode(indices, CHECK_SIZE) for indices in groups]
-    kept = [indices[list(result.kept)] for indices, result in zip(groups, results, strict=True)]
-    bad = tuple(image for result in results for image in result.bad)
-    return DecodeOutcome(np.concatenate(kept), bad)
+    image_files: ImageFiles = ray.get(files)
+    rows = []
+    for group in groups["indices"]:
+        indices = group.values.to_numpy()
+        rows.append(outcome_row(indices, image_files.decode(indices, CHECK_SIZE)))
+    return pa.Table.from_pylist(rows, schema=pa.schema(dict(OUTCOME_FIELDS)))
