@@ -120,7 +120,10 @@ def test_more_bad_images_than_may_be_fail_the_job_which_names_some(scored, model
         job.run_job(lambda: run_with_ray(model, images, output))
     said = capsys.readouterr()
     assert (ended.value.code, said.out) == (2, "")
-    complaint = r"^error: \d+ of \d+ images .* 0\.01 .*queries/bomb\.png: .*queries/cut off\.jpg: "
+    complaint = (
+        r"^error: \d+ of \d+ images .*max.bad.0\.01\b.*"
+        r"queries/bomb\.png: .*queries/cut off\.jpg: "
+    )
     assert re.search(complaint, said.err, re.MULTILINE)
     assert published(output) == before
 
