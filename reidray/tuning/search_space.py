@@ -33,6 +33,7 @@ FIXED_KEYS = {
         ("output", "num_workers", "use_gpu", "max_failures", "max_minutes", "ingest", "precision"),
         "it selects where training runs, not what it learns",
     ),
+    "plugins": "every process imports its modules once, before the trials",
 }
 """The keys that cannot vary, with the reason."""
 
