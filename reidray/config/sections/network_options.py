@@ -101,7 +101,7 @@ class NetworkConfig(OpenSection):
     weights: str
     options: Mapping[str, Any]
 
-    def __init__(self, name: str | None = None, weights: str = "none", **options: Any) -> None:
+    def __init__(self, *, name: str | None = None, weights: str = "none", **options: Any) -> None:
         given = {key: value for key, value in options.items() if value is not None}
         _check_network_options(name, given, self.find_settings(given))
         vars(self).update(name=name, weights=weights, options=given)
