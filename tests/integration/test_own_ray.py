@@ -52,7 +52,7 @@ def test_a_scheduler_ends_a_nightly_run_and_its_ray_within_five_seconds(command,
         text=True,
     )
     processes = []
-    while not any(each.name().startswith("ray::_Embed") for each in processes):
+    while not any(each.name().startswith("ray::Embed") for each in processes):
         assert job.poll() is None, job.communicate()
         time.sleep(0.05)
         processes = psutil.Process(job.pid).children(recursive=True)
