@@ -96,7 +96,7 @@ def load_config(
     try:
         config = _build(config_class, merged)
     except ValueError as error:
-        message = _backtick_keys(" ".join(str(error).split()), value_types(config_class))
+        message = " ".join(str(error).split())
         raise UserError(_name_file(message, given, layers)) from error
     own_layers = list(layers.values())[len(recipes) :]
     sources = Sources(
@@ -258,16 +258,3 @@ def _name_file(message: str, given: Settings, layers: Mapping[str, Settings]) ->
             if found[1] in set(_keys(settings)):
                 return f"{file}: {FIELD.sub(lambda each: each[1], message)}"
     return message
-
-
-def _backtick_keys(message: str, keys: Mapping[str, object]) -> str:
-    """Return a message of a check with the keys that it names in backticks."""
-    if "`" in message:
-        return message
-    names = {each: key for key in keys for each in (key, key.replace("_", "-"))}
-
-    def name_key(found: re.Match[str]) -> str:
-        whole = found.start() == 0 or "." in found[0]
-        return f"`{names[found[0]]}`" if found[0] in names and whole else found[0]
-
-    return re.sub(r"(?<![-.\w/])[a-z][a-z0-9_.-]*[a-z0-9]", name_key, message)

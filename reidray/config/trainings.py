@@ -28,25 +28,25 @@ class TrainingConfig(ConfigSection):
 
     Attributes:
         data: folder or s3:// URI of the images, or a CSV or Parquet manifest.
-        output: run directory to make; by default a new one under runs/.
-        layout: how the data is laid out; auto recognises it.
-        root: folder or s3:// URI where the paths of a manifest begin; by default the one that its
-            metadata name, or its own folder.
-        follow_links: read images that links out of the data lead to.
-        epochs: passes over the training images.
-        max_minutes: end the whole job within this time, from its start to the report; the learning
-            rate falls with it.
-        seed: of weights, batches and augmentation.
-        num_workers: training processes, one for each GPU or share of the CPUs.
-        use_gpu: auto takes GPUs where the cluster has them.
-        precision: auto is bf16 on a GPU and fp32 on a CPU.
-        max_failures: how often training starts again from its last checkpoint after a crash.
-        max_bad: share of images that may fail to decode.
+        output: run directory, new; by default one under runs/.
+        layout: layout of the data; auto recognises it.
+        root: folder or s3:// URI to which the paths of a manifest are relative; by default the one
+            that its metadata names, or its own folder.
+        follow_links: read images behind links that lead out of the data.
+        epochs: number of passes over the training images.
+        max_minutes: time limit of the whole job, from its start to the report, in minutes; the
+            learning rate follows it.
+        seed: seed of the weights, the batches and the augmentation.
+        num_workers: number of training processes, each with a GPU or a share of the CPUs.
+        use_gpu: use GPUs; auto uses them where the cluster has some.
+        precision: precision of the computation; auto is bf16 on a GPU and fp32 on a CPU.
+        max_failures: number of restarts from the last checkpoint after a crash.
+        max_bad: share of the images that may fail to decode, in 0..1.
         ingest: resident decodes the images once and keeps the crops in memory, stream decodes them
             every epoch while the network computes, auto keeps them where they fit.
-        val_fraction: share of the training images kept for validation, whole people where there
-            are people.
-        split_seed: of the choice of these.
+        val_fraction: share of the training images kept for validation, in 0..1; the images of a
+            person stay together.
+        split_seed: seed of the choice of these images.
         strict: stop where images and lists do not match.
         plugins: modules on the Python path that register networks, losses, layouts, augmentations
             or metrics of your own.
@@ -88,27 +88,26 @@ class TrainingConfig(ConfigSection):
         import_plugins(self.plugins)
         if recipe is not None:
             self.fill_in(load_recipe(type(self), recipe))
-        require(0 < self.val_fraction < 1, "val-fraction must lie between 0 and 1")
-        require(1 <= self.epochs <= MAX_EPOCHS, f"epochs must lie in 1..{MAX_EPOCHS}")
-        require(self.num_workers >= 1, "num-workers must be 1 or more")
-        require(self.max_failures >= 0, "max-failures must be 0 or more")
-        require(0 <= self.max_bad <= 1, "max-bad must lie in 0..1")
+        require(0 < self.val_fraction < 1, "`val_fraction` must lie between 0 and 1")
+        require(1 <= self.epochs <= MAX_EPOCHS, f"`epochs` must lie in 1..{MAX_EPOCHS}")
+        require(self.num_workers >= 1, "`num_workers` must be 1 or more")
+        require(self.max_failures >= 0, "`max_failures` must be 0 or more")
+        require(0 <= self.max_bad <= 1, "`max_bad` must lie in 0..1")
         require(
             self.max_minutes is None or 0 < self.max_minutes <= MAX_MINUTES,
-            f"max-minutes must be above 0 and at most {MAX_MINUTES}, a year",
+            f"`max_minutes` must be above 0 and at most {MAX_MINUTES}, a year",
         )
-        require_seed(self.seed, "seed")
-        require_seed(self.split_seed, "split-seed")
+        require_seed(self.seed, "`seed`")
+        require_seed(self.split_seed, "`split_seed`")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainReidConfig(TrainingConfig):
-    """Train a network that recognises people, and their attributes.
+    """Hold the settings of a training that recognises people, and their attributes.
 
     Attributes:
         batch: a global batch.
-        gather_embeddings: whether triplets are mined in the whole batch, not in each worker's
-            share of it.
+        gather_embeddings: mine triplets in the whole batch instead of each worker's share of it.
         loss: the losses.
         validation: validation.
     """
@@ -126,18 +125,18 @@ class TrainReidConfig(TrainingConfig):
         comparing = [name for name, each in self.loss.used.items() if each.compares_images]
         require(
             not comparing or self.batch.crops >= 2,
-            f"the {' and '.join(comparing)} loss needs batch.crops of 2 or more",
+            f"the {' and '.join(comparing)} loss needs `batch.crops` of 2 or more",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainMultitaskConfig(TrainingConfig):
-    """Train a network that says several things of an image at once.
+    """Hold the settings of a training on classes and masks, or on attributes.
 
     Attributes:
-        task: pets names the class of an image and draws its mask, attributes says what people
-            wear.
-        batch_size: images in a global batch, shared by all workers.
+        task: pets predicts the class and the mask of an image, attributes predicts the attributes
+            of a person.
+        batch_size: number of images in a global batch, shared by all workers.
         loss: the losses.
         validation: validation.
     """
@@ -154,9 +153,9 @@ class TrainMultitaskConfig(TrainingConfig):
         check_network_name(self.network.name, self.task)
         require(
             2 <= self.batch_size <= MAX_IMAGES_A_BATCH,
-            f"batch-size must lie in 2..{MAX_IMAGES_A_BATCH}",
+            f"`batch_size` must lie in 2..{MAX_IMAGES_A_BATCH}",
         )
         require(
             self.batch_size >= 2 * self.num_workers,
-            "batch-size must give each worker 2 images or more",
+            "`batch_size` must give each worker 2 images or more",
         )

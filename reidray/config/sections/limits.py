@@ -77,7 +77,7 @@ def check_options(options: Any, section: str) -> None:
     Raises:
         ValueError: names the first field that does not.
     """
-    names = {each.name: f"{section}.{each.name}" for each in fields(options)}
+    names = {each.name: f"`{section}.{each.name}`" for each in fields(options)}
     for mistake in find_mistakes(type(options), vars(options), names):
         raise ValueError(mistake)
 

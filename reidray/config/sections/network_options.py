@@ -69,7 +69,7 @@ class NetworkOptions:
         check_options(self, "network")
         require(
             self.height * self.width <= MAX_PIXELS,
-            f"network.height x network.width must be {MAX_PIXELS:,} pixels or fewer",
+            f"`network.height` x `network.width` must be {MAX_PIXELS:,} pixels or fewer",
         )
 
 
@@ -166,7 +166,7 @@ def check_network_name(name: str | None, task: str) -> None:
     reason = f"is for {other}, not for {task}" if other else "does not exist"
     registered = NETWORK_OPTIONS.registered
     names = sorted(each for each, options in registered.items() if options.task == task)
-    raise ValueError(f"network.name {quoted(name)} {reason}: {suggest_name(name, names)}")
+    raise ValueError(f"`network.name` {quoted(name)} {reason}: {suggest_name(name, names)}")
 
 
 def _check_network_options(
@@ -184,11 +184,11 @@ def _check_network_options(
     for key, value in options.items():
         has_own = chosen is not None and key in {field.name for field in fields(chosen)}
         options_class = chosen if chosen and has_own else known[key].documented_by
-        for mistake in find_mistakes(options_class, {key: value}, {key: f"network.{key}"}):
+        for mistake in find_mistakes(options_class, {key: value}, {key: f"`network.{key}`"}):
             raise ValueError(mistake)
     require(
         options.get("height", 1) * options.get("width", 1) <= MAX_PIXELS,
-        f"network.height x network.width must be {MAX_PIXELS:,} pixels or fewer",
+        f"`network.height` x `network.width` must be {MAX_PIXELS:,} pixels or fewer",
     )
 
 

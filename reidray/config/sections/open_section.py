@@ -65,7 +65,7 @@ class OpenSection(ConfigSection):
         for name in names:
             if name not in known:
                 advice = suggest_name(name, known)
-                raise ValueError(f"{cls.SECTION}.{name} does not exist: {advice}")
+                raise ValueError(f"`{cls.SECTION}.{name}` does not exist: {advice}")
         return known
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -182,8 +182,8 @@ class PartsSection(OpenSection):
             for key in own:
                 if key not in keys:
                     advice = suggest_name(key, keys)
-                    raise ValueError(f"{cls.SECTION}.{name}.{key} does not exist: {advice}")
-        names = {field: f"{cls.SECTION}.{key}" for field, key in keys.items()}
+                    raise ValueError(f"`{cls.SECTION}.{name}.{key}` does not exist: {advice}")
+        names = {field: f"`{cls.SECTION}.{key}`" for field, key in keys.items()}
         for mistake in find_mistakes(options_class, own, names):
             raise ValueError(mistake)
         return options_class(**own)

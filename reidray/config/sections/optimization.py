@@ -12,10 +12,9 @@ class BatchConfig(ConfigSection):
     """Set the size of a global batch, which all workers share.
 
     Attributes:
-        people: people in a batch (P).
-        crops: crops of each person (K).
-        spread_cameras: whether a person's crops are dealt out so that each of their cameras comes
-            into every batch in proportion.
+        people: number of people in a batch (P).
+        crops: number of crops of each person in a batch (K).
+        spread_cameras: draw a person's crops from each of their cameras in proportion.
     """
 
     people: int = 16
@@ -23,11 +22,11 @@ class BatchConfig(ConfigSection):
     spread_cameras: bool = False
 
     def __post_init__(self) -> None:
-        require(self.people >= 2, "batch.people must be 2 or more")
-        require(self.crops >= 1, "batch.crops must be 1 or more")
+        require(self.people >= 2, "`batch.people` must be 2 or more")
+        require(self.crops >= 1, "`batch.crops` must be 1 or more")
         require(
             self.people * self.crops <= MAX_IMAGES_A_BATCH,
-            f"batch.people x batch.crops must be {MAX_IMAGES_A_BATCH} images or fewer",
+            f"`batch.people` x `batch.crops` must be {MAX_IMAGES_A_BATCH} images or fewer",
         )
 
 
@@ -36,13 +35,14 @@ class OptimizerConfig(ConfigSection):
     """Set the optimiser and its learning rate over time.
 
     Attributes:
-        name: adamw, adam, sgd or rmsprop.
-        learning_rate: at its highest.
-        weight_decay: of the optimiser.
-        momentum: of sgd and rmsprop.
-        schedule: cosine falls to 0 at the end, step falls by a tenth at each milestone.
-        warmup: share of the training over which the rate rises from 0.
-        milestones: of step, as shares of the training.
+        name: optimiser.
+        learning_rate: highest learning rate.
+        weight_decay: weight decay.
+        momentum: momentum of sgd and rmsprop.
+        schedule: learning rate over time: cosine falls to 0 at the end, step divides by ten at each
+            milestone.
+        warmup: share of the training over which the learning rate rises from 0.
+        milestones: milestones of step, as shares of the training.
     """
 
     name: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
@@ -56,12 +56,12 @@ class OptimizerConfig(ConfigSection):
     def __post_init__(self) -> None:
         require(
             0 < self.learning_rate <= MAX_RATE,
-            f"optimizer.learning_rate must be above 0 and at most {MAX_RATE:g}",
+            f"`optimizer.learning_rate` must be above 0 and at most {MAX_RATE:g}",
         )
         require(
             0 <= self.weight_decay <= MAX_RATE,
-            f"optimizer.weight_decay must lie in 0..{MAX_RATE:g}",
+            f"`optimizer.weight_decay` must lie in 0..{MAX_RATE:g}",
         )
-        require(0 <= self.momentum < 1, "optimizer.momentum must be 0 or more and under 1")
-        require(0 <= self.warmup < 1, "optimizer.warmup must be 0 or more and under 1")
-        require(all(0 < m < 1 for m in self.milestones), "optimizer.milestones must lie in 0..1")
+        require(0 <= self.momentum < 1, "`optimizer.momentum` must be 0 or more and under 1")
+        require(0 <= self.warmup < 1, "`optimizer.warmup` must be 0 or more and under 1")
+        require(all(0 < m < 1 for m in self.milestones), "`optimizer.milestones` must lie in 0..1")

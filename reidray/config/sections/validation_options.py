@@ -107,8 +107,8 @@ class ValidationConfig(ConfigSection):
     patience: int = 0
 
     def __post_init__(self) -> None:
-        require(self.every >= 1, "validation.every must be 1 or more")
-        require(self.patience >= 0, "validation.patience must be 0 or more")
+        require(self.every >= 1, "`validation.every` must be 1 or more")
+        require(self.patience >= 0, "`validation.patience` must be 0 or more")
         check_metric_name(self.select_by, self.TRAINING)
 
     @property
@@ -173,4 +173,4 @@ def check_metric_name(name: str, training: TrainingKind) -> None:
         return
     metrics = VALIDATION_METRICS.registered
     names = [each for each, metric in metrics.items() if training in metric.trainings]
-    raise ValueError(f"validation.select_by {quoted(name)}: {suggest_name(name, names)}")
+    raise ValueError(f"`validation.select_by` {quoted(name)}: {suggest_name(name, names)}")

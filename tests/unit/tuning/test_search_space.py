@@ -76,12 +76,12 @@ def test_a_space_holds_the_parameters_of_its_file(space):
     [
         ({"batch__peple": {"choice": [8]}}, "'batch.peple' does not exist: did you mean 'batch.p"),
         ({"lerning_rate": {"choice": [8]}}, "'lerning_rate' does not exist: did you mean 'optimiz"),
-        ({"batch__people": {"choice": [8, 1]}}, "people must be 2 or more"),
+        ({"batch__people": {"choice": [8, 1]}}, "people` must be 2 or more"),
         ({"batch__people": {"choice": [8, 9.5]}}, "batch.people: 9.5 is no valid value"),
         ({"batch__people": {"uniform": [8, 16]}}, "batch.people: 8.0 is no valid value"),
         ({"batch__spread_cameras": {"choice": [1]}}, "1 is no valid value"),
         ({"loss__mining": {"choice": ["hardest"]}}, "'hardest' is no valid value"),
-        ({"augment__flip": {"uniform": [0, 2]}}, "augment.flip must lie in 0..1"),
+        ({"augment__flip": {"uniform": [0, 2]}}, "augment.flip` must lie in 0..1"),
         (
             {"augment__flip": {"unifrom": [0, 1]}},
             "'unifrom' is no distribution: did you mean 'un",
@@ -144,7 +144,7 @@ def test_with_values_changes_the_given_keys_only():
     assert config.augment.flip == 0.1
     assert config.augment.shift == BASE.augment.shift
     assert config.loss == BASE.loss
-    with pytest.raises(ValueError, match=r"needs batch\.crops of 2 or more"):
+    with pytest.raises(ValueError, match=r"needs `batch\.crops` of 2 or more"):
         with_values(BASE, {"batch.crops": 1})
 
 
