@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from reidray.config.scoring import EvaluateConfig
 from reidray.data.attribute_schema import AttributeSchema
+from reidray.data.crop_labels import CropLabels
 from reidray.data.layouts import read_manifest
 from reidray.evaluation.evaluation_result import EvaluationResult, QueryResult
 from reidray.evaluation.feature_evaluation import evaluate_features
@@ -48,9 +48,8 @@ def evaluate_model(
     manifest = read_manifest(
         config.data or "", config.layout, root=config.root, follow_links=config.follow_links
     )
-    query_table = check_split_labels(manifest.split("query"), "query", manifest.root)
-    gallery_table = check_split_labels(manifest.split("gallery"), "gallery", manifest.root)
-    query, gallery = read_labels(query_table), read_labels(gallery_table)
+    query = read_labels(check_split_labels(manifest.split("query"), "query", manifest.root))
+    gallery = read_labels(check_split_labels(manifest.split("gallery"), "gallery", manifest.root))
     protocol = config.protocol or choose_protocol(query, gallery)
     label_ground_truth(query, gallery, protocol, manifest.root)
     if config.distractor_scores:
@@ -83,18 +82,19 @@ def evaluate_model(
     )
     metrics = {"model": model.model_id, "dataset": manifest.summary, **result.metrics}
     metrics["quarantined"] = len(query_images.bad) + len(gallery_images.bad)
-    query_table = query_table.take(query_images.indices)
-    gallery_table = gallery_table.take(gallery_images.indices)
-    metrics |= _evaluate_subgroups(query_table, result.queries, manifest.schema)
+    query_attributes = CropLabels.from_manifest(manifest, "query").attribute_labels
+    gallery_attributes = CropLabels.from_manifest(manifest, "gallery").attribute_labels
+    query_attributes = query_attributes[query_images.indices]
+    gallery_attributes = gallery_attributes[gallery_images.indices]
+    metrics |= _evaluate_subgroups(result.queries, query_attributes, manifest.schema)
     if manifest.schema.names and manifest.schema == model.architecture.schema:
+        predicted = [
+            query_images.predictions.attribute_labels,
+            gallery_images.predictions.attribute_labels,
+        ]
         metrics |= _evaluate_attributes(
-            np.concatenate(
-                [
-                    query_images.predictions.attribute_labels,
-                    gallery_images.predictions.attribute_labels,
-                ]
-            ),
-            pa.concat_tables([query_table, gallery_table]),
+            np.concatenate(predicted),
+            np.concatenate([query_attributes, gallery_attributes]),
             manifest.schema,
         )
     return replace(
@@ -106,35 +106,34 @@ def evaluate_model(
 
 
 def _evaluate_subgroups(
-    table: pa.Table, queries: Sequence[QueryResult], schema: AttributeSchema
+    queries: Sequence[QueryResult], attribute_labels: NDArray[np.int8], schema: AttributeSchema
 ) -> dict[str, Any]:
-    """Return the metrics of the queries by gender and age, as far as these are known."""
+    """Return the metrics of the queries by gender and age, as far as these are known.
+
+    Args:
+        queries: results of N queries.
+        attribute_labels: (N, A) int8 labels of the queries.
+        schema: the A attributes.
+    """
     return subgroup_metrics(
         np.array([query.average_precision for query in queries], dtype=np.float64),
         np.array([query.first_match_rank or 0 for query in queries]),
-        table["person"].to_numpy(),
-        _attribute_labels(table, schema),
+        np.array([query.person for query in queries], dtype=np.int64),
+        attribute_labels,
         schema,
     )
 
 
 def _evaluate_attributes(
-    predicted: NDArray[np.int64], table: pa.Table, schema: AttributeSchema
+    predicted: NDArray[np.int64], labels: NDArray[np.int8], schema: AttributeSchema
 ) -> dict[str, Any]:
     """Return the attribute accuracy over the images with known attributes.
 
     Args:
         predicted: (N, A) int64 predicted labels.
-        table: the N images.
+        labels: (N, A) int8 correct labels, -1 where unknown.
         schema: the A attributes.
     """
-    labels = _attribute_labels(table, schema)
     majority = majority_labels(labels.astype(np.int64), schema)
     metrics = attribute_accuracy(predicted, labels, schema, majority)
     return metrics | ({"majority_from": "the images judged"} if metrics else {})
-
-
-def _attribute_labels(table: pa.Table, schema: AttributeSchema) -> NDArray[np.int8]:
-    """Return (N, A) int8 attribute labels of images of a manifest."""
-    columns = [table[column].to_numpy() for column in schema.columns]
-    return np.stack(columns, axis=1) if columns else np.empty((table.num_rows, 0), np.int8)

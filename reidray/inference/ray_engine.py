@@ -146,14 +146,14 @@ def _actor_starter(
 
     def start(scheduling_strategy: Any) -> Actor:
         handle = actor_class.options(scheduling_strategy=scheduling_strategy).remote(
-            architecture, pool.device, shared
+            architecture, pool.device
         )
 
         def submit(block: Block) -> BlockTask:
             if not pool.use_gpu:
-                return BlockTask(block, handle.decode_and_embed.remote(block))
+                return BlockTask(block, handle.decode_and_embed.remote(block, shared))
             decoded: ObjectRef = decode.remote(block, size, shared)
-            return BlockTask(block, handle.embed.remote(decoded), decoded)
+            return BlockTask(block, handle.embed.remote(decoded, shared), decoded)
 
         return Actor(handle, submit, handle.address.remote())
 
@@ -163,10 +163,9 @@ def _actor_starter(
 class EmbeddingActor:
     """Embed crops in a process of its own, in one thread where it has only a CPU."""
 
-    def __init__(self, architecture: Architecture[Any], device: str, shared: SharedInputs) -> None:
+    def __init__(self, architecture: Architecture[Any], device: str) -> None:
         torch.set_num_threads(1)
-        self._architecture, self._shared = architecture, shared
-        self._device = torch.device(device)
+        self._architecture, self._device = architecture, torch.device(device)
         self._network: nn.Module | None = None
 
     def address(self) -> ActorAddress:
@@ -175,22 +174,30 @@ class EmbeddingActor:
         return ActorAddress(socket.gethostname(), node_id, os.getpid())
 
     @ray.method(num_returns="streaming")  # type: ignore[untyped-decorator]
-    def embed(self, decoded: Sequence[DecodedBatch]) -> Iterator[list[BatchPredictions]]:
+    def embed(
+        self, decoded: Sequence[DecodedBatch], shared: SharedInputs
+    ) -> Iterator[list[BatchPredictions]]:
         """Yield the predictions of decoded batches, all at once."""
-        yield predict_decoded(self._load_network(), decoded, self._device)
+        yield predict_decoded(self._load_network(shared), decoded, self._device)
 
     @ray.method(num_returns="streaming")  # type: ignore[untyped-decorator]
-    def decode_and_embed(self, batches: Sequence[ImageBatch]) -> Iterator[list[BatchPredictions]]:
+    def decode_and_embed(
+        self, batches: Sequence[ImageBatch], shared: SharedInputs
+    ) -> Iterator[list[BatchPredictions]]:
         """Decode batches and yield their predictions, one batch at a time."""
         size = (self._architecture.height, self._architecture.width)
-        for decoded in decode_planned(batches, size, self._shared):
-            yield predict_decoded(self._load_network(), [decoded], self._device)
+        for decoded in decode_planned(batches, size, shared):
+            yield predict_decoded(self._load_network(shared), [decoded], self._device)
 
-    def _load_network(self) -> nn.Module:
-        """Return the network, which the first call builds, so that `address` answers at once."""
+    def _load_network(self, shared: SharedInputs) -> nn.Module:
+        """Return the network, which the first call builds, so that `address` answers at once.
+
+        Ray cannot restart an actor whose constructor has arguments in the object store, where they
+        are lost. So each task has the reference to the weights.
+        """
         if self._network is None:
             network = build_network(self._architecture)
-            network.load_state_dict(ray.get(self._shared.weights))
+            network.load_state_dict(ray.get(shared.weights))
             self._network = prepare_for_inference(network, self._device)
         return self._network
 
