@@ -67,7 +67,7 @@ class SessionConfig:
 
 @dataclass(frozen=True)
 class JobArguments(Generic[Config]):
-    """Hold what a command line asks for.
+    """Hold the parsed command line of a job.
 
     Attributes:
         config: the configuration of the job.
@@ -145,7 +145,7 @@ def parse_arguments(
     command: str = "reidray",
     example: str | None = None,
 ) -> JobArguments[Config]:
-    """Return what a command line asks for: its flags, over `--config FILE`, over `--recipe NAME`.
+    """Return the arguments of a job: its flags, over `--config FILE`, over `--recipe NAME`.
 
     Args:
         config_class: a dataclass of dataclasses; each field becomes a flag and a key of files.
@@ -154,7 +154,7 @@ def parse_arguments(
         example: flags with which the job does something, shown where one is missing.
 
     Raises:
-        UserError: a flag, a file or a value is not what it should be.
+        UserError: a flag, a file or a value is wrong.
     """
     started = time.time()
     _import_named_plugins(config_class, words)
@@ -165,7 +165,7 @@ def parse_arguments(
     session_values = {
         flag.key: last[name] for name, flag in flags_of(SessionConfig).items() if name in last
     }
-    if last.get("s3-endpoint"):  # before a run is looked for in that store
+    if last.get("s3-endpoint"):  # before a run is read from that store
         os.environ["AWS_ENDPOINT_URL"] = check_endpoint(last["s3-endpoint"])
     if "" in values.get("config", []):
         raise UserError("--config '': expected the name of a YAML file")
@@ -183,7 +183,9 @@ def parse_arguments(
         print_and_exit(_as_yaml(loaded.config))
     session = SessionConfig(**session_values)
 
-    from reidray.ray_runtime import bind_to_loopback  # slow to import, for those who ask for help
+    from reidray.ray_runtime import (
+        bind_to_loopback,
+    )  # slow to import, and `--help` needs none of it
 
     bind_to_loopback(session.ray_address)
     endpoint = last.get("s3-endpoint")
@@ -200,10 +202,10 @@ def parse_arguments(
 
 
 def check_endpoint(text: str) -> str:
-    """Return an endpoint, if it is an address without credentials.
+    """Return an endpoint once it is checked to be an address without credentials.
 
     Raises:
-        UserError: it is none; the message does not repeat what may be a secret.
+        UserError: it is not; the message does not repeat the text, which may be a secret.
     """
     try:
         parts = urlsplit(text)
@@ -245,7 +247,7 @@ def _config_of(run: str, folder: Path) -> Path:
         if not (place / "config.yaml").is_file():
             raise UserError(f"--resume {run} has no config.yaml: give a run directory")
         return place / "config.yaml"
-    from reidray.storage.location import Location  # slow to import, for those who ask for help
+    from reidray.storage.location import Location  # slow to import, and `--help` needs none of it
 
     try:
         data = Location(run).read_bytes("config.yaml")

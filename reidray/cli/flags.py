@@ -1,4 +1,4 @@
-"""The flags of a job: each a field of its configuration, checked before anything is parsed."""
+"""Parse the flags of a job, each of which sets a field of its configuration."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,17 +96,17 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "work-dir": ("output",),
     "workers": ("num-workers",),
 }
-"""Names of flags in other tools, and our flags that mean the same, the likeliest first."""
+"""The flags that correspond to the names in other tools, the likeliest first."""
 
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag of a job.
+    """Describe a flag of a job.
 
     Attributes:
-        name: as it is typed, without the leading dashes.
-        type: of its value.
-        several: whether it takes several values, one after the other.
+        name: name without the leading dashes.
+        type: type of a value.
+        several: whether the flag takes several values, one after the other.
     """
 
     name: str
@@ -115,7 +115,7 @@ class Flag:
 
     @property
     def key(self) -> str:
-        """The key of a configuration file that sets the same."""
+        """Return the key of a configuration file that sets the same field."""
         return self.name.replace("-", "_")
 
     def parse(self, text: str) -> Any:
@@ -152,8 +152,8 @@ def parse_flags(arguments: Sequence[str], flags: Mapping[str, Flag]) -> dict[str
     A flag of several values gives a tuple each time that it occurs.
 
     Raises:
-        UserError: a flag does not exist, or a value is not one that it can have. The message names
-            the flag as it was typed, and what was expected.
+        UserError: a flag does not exist, or a value is not of its type. The message names the flag
+            as it was typed, and the expected type.
     """
     found: dict[str, list[Any]] = {}
     waiting = list(arguments)
@@ -186,7 +186,7 @@ def parse_flags(arguments: Sequence[str], flags: Mapping[str, Flag]) -> dict[str
 
 
 def describe_unknown_flag(typed: str, flags: Mapping[str, Flag]) -> str:
-    """Return the line about a flag that does not exist: what to type instead."""
+    """Return a message about a flag that does not exist, with the flags it may stand for."""
     name = typed.lstrip("-").replace("_", "-").lower()
     shown = typed if len(typed) <= 60 else f"{typed[:60]}..."
     meant = [each for each in SYNONYMS.get(name, ()) if each in flags]
@@ -210,7 +210,7 @@ def describe_unknown_flag(typed: str, flags: Mapping[str, Flag]) -> str:
 
 
 def _take_texts(waiting: list[str], *, several: bool) -> list[str]:
-    """Take the values that follow a flag from the arguments that are left."""
+    """Remove the values that follow a flag from the waiting arguments, and return them."""
     taken: list[str] = []
     while waiting and (several or not taken):
         word = waiting[0]

@@ -1,4 +1,4 @@
-"""YAML files of settings, read within bounds."""
+"""Read YAML files of settings within bounds on their size."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,20 +8,20 @@ import yaml
 
 from reidray.errors import UserError
 
-MOST_BYTES = 50_000
-MOST_VALUES = 10_000
-"""Values of a file with aliases written out, each time that they occur."""
+MAX_BYTES = 50_000
+MAX_VALUES = 10_000
+"""The most values of a file, with each alias counted as the values that it stands for."""
 
-DEEPEST = 20
+MAX_DEPTH = 20
 
 
 class _BoundedLoader(yaml.SafeLoader):
-    """Reads no mapping that grows beyond bounds as others are merged into it."""
+    """Load YAML, and refuse a mapping that grows beyond bounds by merging others."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Merge what `<<` names into a mapping."""
+        """Merge the mappings that `<<` names into a mapping."""
         super().flatten_mapping(node)
-        if len(node.value) > MOST_VALUES:
+        if len(node.value) > MAX_VALUES:
             raise yaml.constructor.ConstructorError(None, None, "too many keys", node.start_mark)
 
 
@@ -31,45 +31,45 @@ def read_settings(
     """Return the keys and values of a YAML file.
 
     Args:
-        file: on this machine's disk.
-        kind: what messages call it.
-        example: a line that such a file may hold.
+        file: path on this machine's disk.
+        kind: name of this kind of file in messages.
+        example: line that such a file may hold.
 
     Raises:
-        UserError: it cannot be read, is no YAML, holds no keys, or is larger than a file of
-            settings can be: `MOST_BYTES`, `MOST_VALUES`, `DEEPEST`.
+        UserError: the file cannot be read, is not YAML, holds no keys, or exceeds `MAX_BYTES`,
+            `MAX_VALUES` or `MAX_DEPTH`.
     """
     try:
         with file.open("rb") as opened:
-            data = opened.read(MOST_BYTES + 1)
+            data = opened.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{kind} {file} cannot be read: {reason}") from None
-    if len(data) > MOST_BYTES:
-        raise UserError(f"{kind} {file} has more than {MOST_BYTES:,} bytes: expected settings")
+    if len(data) > MAX_BYTES:
+        raise UserError(f"{kind} {file} has more than {MAX_BYTES:,} bytes: expected settings")
     try:
         values = _BoundedLoader(data.decode()).get_single_data()
-        count = sum(1 for _ in zip(_values(values), range(MOST_VALUES + 1), strict=False))
+        count = sum(1 for _ in zip(_values(values), range(MAX_VALUES + 1), strict=False))
     except RecursionError:
         raise UserError(f"{kind} {file} is not YAML: its values lie too deep") from None
     except (ValueError, TypeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{kind} {file} is not YAML: {reason}") from None
-    if count > MOST_VALUES:
-        raise UserError(f"{kind} {file} holds more than {MOST_VALUES:,} values: expected settings")
+    if count > MAX_VALUES:
+        raise UserError(f"{kind} {file} holds more than {MAX_VALUES:,} values: expected settings")
     if not isinstance(values, dict) or not values:
         raise UserError(f"{kind} {file} holds no keys: expected lines such as `{example}`")
     return values
 
 
 def _values(value: object, depth: int = 0) -> Iterator[object]:
-    """Yield a value and all within it.
+    """Yield a value and all values within it.
 
     Raises:
-        ValueError: they lie too deep within each other.
+        ValueError: the values are nested too deeply.
     """
-    if depth > DEEPEST:
-        raise ValueError(f"values lie within each other {DEEPEST} deep")
+    if depth > MAX_DEPTH:
+        raise ValueError(f"values lie within each other {MAX_DEPTH} deep")
     yield value
     inner: list[Any] = []
     if isinstance(value, dict):
