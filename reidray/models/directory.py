@@ -12,6 +12,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from reidray.config.sections.network_options import NETWORK_OPTIONS
 from reidray.errors import UserError
 from reidray.models.architecture import Architecture
 from reidray.models.factory import build_network, build_without_memory
@@ -114,6 +115,12 @@ def load_model(directory: str | Path, *, plugins: Sequence[str] = ()) -> LoadedM
     description = _read_description(folder, files[DESCRIPTION_FILE])
     described, weights = folder.join(DESCRIPTION_FILE).uri, folder.join(WEIGHTS_FILE).uri
     try:
+        name = description["architecture"]["name"]
+        if isinstance(name, str) and name not in NETWORK_OPTIONS:
+            raise UserError(
+                f"network {quoted(name)} does not exist; `plugins` names modules with networks of "
+                "your own"
+            )
         architecture = Architecture.from_json(description["architecture"])
         card = ModelCard(**description["card"])
         expected_hash = description["weights_sha256"]
