@@ -34,7 +34,8 @@ RECIPE_FLAGS: dict[str, tuple[str | None, str]] = {
 FILE_FLAGS: dict[str, tuple[str | None, str]] = {
     "config": (
         "FILE",
-        "YAML file of values by key, as in epochs: 60; flags win over it; can be repeated",
+        "YAML file of values by key, in the form of --print-config; flags win over it; can be "
+        "repeated",
     ),
     "print-config": (None, "print the configuration as YAML, and exit"),
 }
@@ -127,10 +128,13 @@ def _import_named_plugins(config_class: type[Any], words: Sequence[str]) -> None
     Raises:
         UserError: a module does not exist.
     """
-    if "plugins" not in section_settings(config_class) or "--plugins" not in words:
+    if "plugins" not in section_settings(config_class):
         return
-    after = words[words.index("--plugins") + 1 :]
-    import_plugins(takewhile(lambda word: not word.startswith("-"), after))
+    for position, word in enumerate(words):
+        if word.startswith("--plugins="):
+            import_plugins([word.removeprefix("--plugins=")])
+        elif word == "--plugins":
+            import_plugins(takewhile(lambda each: not each.startswith("-"), words[position + 1 :]))
 
 
 def has_recipes(config_class: type[Any]) -> bool:
@@ -157,7 +161,8 @@ def parse_arguments(
         UserError: a flag, a file or a value is wrong.
     """
     started = time.time()
-    _import_named_plugins(config_class, words)
+    with naming_flags(job_flags(config_class)):
+        _import_named_plugins(config_class, words)
     flags = job_flags(config_class, words)
     values = parse_flags(words, flags)
     last = {name: given[-1] for name, given in values.items()}

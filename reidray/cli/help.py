@@ -133,7 +133,7 @@ def _describe(name: str, text: str, default: object) -> str:
     """Return the text about a field, with its default where it has one that says something."""
     text = text.rstrip(".")
     if default is True:
-        return f"do not: {text}" if text else f"turn {name} off"
+        return f"do not {text}" if text else f"turn {name} off"
     if default is MISSING or default is None or default is False or default == ():
         return text
     shown = " ".join(map(str, default)) if isinstance(default, tuple) else default

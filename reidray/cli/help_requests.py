@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,7 @@ from reidray.cli.arguments import (
     print_and_exit,
 )
 from reidray.cli.help import HelpEntry, describe_fields, describe_flags, format_help
+from reidray.cli.messages import name_flags
 from reidray.config.loading import describe_files, recipe_files, space_files
 
 
@@ -51,7 +53,11 @@ def answer_help_request(
     if "--version" in words:
         print_and_exit(f"reidray {version('reidray')}")
     if {"-h", "--help"} & set(words):
-        entries = _help_entries(config_class)
+        flags = job_flags(config_class)
+        entries = [
+            replace(entry, text=name_flags(entry.text, flags))
+            for entry in _help_entries(config_class)
+        ]
         print_and_exit(format_help(command, description, example, entries))
     for name, find in {"recipe": recipe_files, "space": space_files}.items():
         if name in job_flags(config_class) and _has_value(words, f"--{name}", "list"):

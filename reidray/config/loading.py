@@ -135,8 +135,14 @@ def parse_settings(
     for key, value in settings.items():
         name = f"{prefix}{key}"
         if key not in known:
+            section, _, setting = str(key).partition(".")
             near = closest_name(str(key), known)
-            advice = f"did you mean {prefix + near!r}?" if near else f"it has {', '.join(known)}"
+            if setting and section in known and is_section(known[section].kind):
+                advice = f"write {section}: {{{setting}: ...}}"
+            elif near:
+                advice = f"did you mean {prefix + near!r}?"
+            else:
+                advice = f"it has {', '.join(known)}"
             raise UserError(f"{file}: key {quoted(name)} does not exist: {advice}")
         kind = known[key].kind
         if is_section(kind):

@@ -83,15 +83,15 @@ class EvaluateConfig:
     """Configure the evaluation of a ranking, of attributes, of features or of a model.
 
     Attributes:
-        ranking: reid_test.txt to evaluate, with truth or gallery.
+        ranking: reid_test.txt to evaluate, with `truth` or `gallery`.
         truth: correct gallery names of each query: a JSON object, query name to a list of names,
             or lines of the form of a ranking.
-        gallery: in place of truth, the gallery whose file names hold person and camera.
-        attributes: classification_test.csv to evaluate.
+        gallery: in place of `truth`, the gallery whose file names hold person and camera.
+        attributes: classification_test.csv to evaluate, with `attributes_truth`.
         attributes_truth: file of the same form with the correct attributes.
-        query_features: .npz or .parquet file of the queries' features, with gallery_features.
+        query_features: .npz or .parquet file of the queries' features, with `gallery_features`.
         gallery_features: .npz or .parquet file of the gallery's features.
-        model: model directory to evaluate, with data.
+        model: model directory to evaluate, with `data`.
         data: folder or s3:// URI of a set with query and gallery, or a CSV or Parquet manifest.
         output: folder or s3:// URI for the metrics, a table of the queries and a plot of the CMC.
         max_rank: length of the CMC in the output.
@@ -113,7 +113,7 @@ class EvaluateConfig:
             the gallery for each of its own images.
         layout: layout of the data; auto recognises it.
         root: folder or s3:// URI where the paths of a manifest begin; by default the folder that
-            its metadata name, or its own folder.
+            its metadata names, or its own folder.
         follow_links: read images that links out of the data, or the gallery, lead to.
         max_bad: share of the images of either split that may fail to decode.
         num_workers: number of embedding processes; by default one for each GPU, or each CPU.

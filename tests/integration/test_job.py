@@ -254,6 +254,12 @@ def test_a_job_prints_the_configuration_that_it_would_run(tmp_path):
     assert again.config == parse("--recipe", "demo", "--batch.people", "8").config
 
 
+def test_help_names_other_flags_and_not_fields():
+    explained = " ".join(run_job_file("evaluate.py", "--help").stdout.split())
+    assert "reid_test.txt to evaluate, with --truth or --gallery" in explained
+    assert "do not stop trials" in " ".join(run_job_file("tune.py", "--help").stdout.split())
+
+
 def test_usage_and_version_that_nobody_can_read_change_no_status():
     job = ROOT / "jobs" / "train_reid.py"
     with Path("/dev/full").open("w") as full:

@@ -114,7 +114,8 @@ def test_the_layout_of_the_examples_is_recognised(folder):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("--plugins", "no_such_module"), "module 'no_such_module' is not on the Python path"),
+        (("--plugins", "no_such_module"), "--plugins: module 'no_such_module' is not on the"),
+        (("--plugins=no_such_module",), "--plugins: module 'no_such_module' is not on the Python"),
         (("--network.name", "tiny"), "network.name 'tiny' does not exist"),
         (("--network.chanels", "3"), "flag --network.chanels does not exist"),
         (("--loss.circel.weight", "1"), "flag --loss.circel.weight does not exist"),

@@ -67,6 +67,12 @@ def test_a_refused_value_of_a_file_is_named_with_the_file(file):
     assert load_config(TrainReidConfig, None, {"data": "x", "batch.people": 2}, [file]).config
 
 
+def test_a_key_with_a_dot_in_a_file_is_refused_with_its_nested_form(file):
+    file.write_text("batch.people: 3\n")
+    with pytest.raises(UserError, match=r"'batch.people' does not exist: write batch: \{people:"):
+        load_config(TrainReidConfig, None, {"data": "x"}, [file])
+
+
 def test_what_is_missing_is_named():
     with pytest.raises(MissingValueError, match=r"^`ratings` and `movies` are missing$"):
         load_config(RecommendConfig)
