@@ -142,6 +142,7 @@ def test_the_rows_of_a_table_have_as_many_cells_as_its_head(page):
     columns = None
     for line in FENCED.sub("", page.read_text()).splitlines():
         if line.startswith("|"):
+            assert columns or not line.startswith("|-"), f"{line} has no head above it"
             cells = len(re.findall(r"(?<!\\)\|", line)) - 1
             assert columns in (None, cells), line
             columns = cells
