@@ -80,8 +80,8 @@ class RankingMatch:
         elif self.gallery is not None and self.longest < self.gallery:
             lines.append(
                 f"the longest line names {self.longest} of {self.gallery} gallery images, and a "
-                "match beyond its end counts as missed: for the mAP of the whole ranking, which "
-                f"that of the model or its features is, score with `top_k={self.gallery}`"
+                "match beyond its end counts as missed: to get the mAP that the model or its "
+                f"features have, score with `top_k` {self.gallery}"
             )
         return [f"the ranking was read as `{self.form}`", *lines]
 

@@ -37,7 +37,7 @@ def embed(
     Args:
         model: a model of `reidray.load_model` whose network embeds.
         images: local paths, `s3://` URIs, PIL images, or uint8 arrays of shape (H, W, 3) in RGB or
-            (H, W) in grey.
+            (H, W) in grey. An array (N, H, W, 3) is N images. Links are followed.
         device: "auto" for a GPU where PyTorch finds one, else the CPU; or a device of PyTorch.
 
     Returns:
@@ -49,7 +49,8 @@ def embed(
     """
     if not model.network.embedding_size:
         raise UserError(f"network {model.architecture.name!r} gives no embedding")
-    if isinstance(images, str | os.PathLike | np.ndarray | Image.Image):
+    one_array = isinstance(images, np.ndarray) and images.ndim in (2, 3)
+    if one_array or isinstance(images, str | os.PathLike | Image.Image):
         raise TypeError("`images` is one image: give a list of images")
     torch_device = torch.device(_choose_device(device))
     network = prepare_for_inference(model.network, torch_device)
@@ -97,7 +98,7 @@ def _read_crops(images: Iterable[ImageLike], size: tuple[int, int]) -> Iterator[
 
 def _decode(image: ImageLike, size: tuple[int, int]) -> NDArray[np.uint8]:
     if isinstance(image, str | os.PathLike):
-        file = Location(os.fspath(image))
+        file = Location(os.fspath(image), follow_links=True)
         name = posixpath.basename(file.path)
         return decode_image(file.parent.read_bytes(name, MAX_BYTES), size)
     if isinstance(image, Image.Image):

@@ -64,7 +64,8 @@ def open_engine(
     Raises:
         UserError: the cluster cannot place the actors.
     """
-    on_cpu = config.use_gpu == "no" or (starts_ray and not torch.cuda.is_available())
+    without_gpu = starts_ray and not torch.cuda.is_available()
+    on_cpu = config.use_gpu == "no" or (config.use_gpu == "auto" and without_gpu)
     if num_images <= MAX_IN_PROCESS and on_cpu and config.num_workers is None:
         yield EmbeddingEngine(0, embed_in_process)
         return

@@ -128,6 +128,17 @@ def test_a_file_that_is_no_picture_is_named(model, tmp_path):
         reidray.embed(model, [tmp_path / "text.jpg"])
 
 
+def test_links_and_an_array_of_images_are_embedded(model, tmp_path):
+    (tmp_path / "linked").mkdir()
+    Image.fromarray(pixels(0)).save(tmp_path / "a.png")
+    (tmp_path / "linked" / "b.png").symlink_to(tmp_path / "a.png")
+    stacked = np.stack([pixels(0), pixels(1)])
+    embeddings = reidray.embed(model, stacked)
+    np.testing.assert_array_equal(embeddings, reidray.embed(model, list(stacked)))
+    (linked,) = reidray.embed(model, [tmp_path / "linked" / "b.png"])
+    np.testing.assert_array_equal(linked, embeddings[0])
+
+
 def test_one_image_in_place_of_a_list_is_refused(model):
     with pytest.raises(TypeError, match="give a list of images"):
         reidray.embed(model, "a.jpg")
