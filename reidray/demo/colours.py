@@ -38,7 +38,7 @@ def vary(rng: np.random.Generator, colour: Colour, spread: float = 8.0) -> Colou
     return red, green, blue
 
 
-def several(rng: np.random.Generator, count: int) -> tuple[Colour, ...]:
+def sample_bright_colours(rng: np.random.Generator, count: int) -> tuple[Colour, ...]:
     """Draw different bright colours, for multicoloured clothes."""
     names = rng.choice(_BRIGHT, count, replace=False)
     return tuple(vary(rng, PALETTE[name]) for name in names)

@@ -64,23 +64,23 @@ def generate_demo_set(
         numbers = [int(number) + 1 for number in plan.permutation(people)]
         train_count = min(4 * people // 5, people - 2)
         train_people, test_people = numbers[:train_count], numbers[train_count:]
-        crowd = {
+        persons = {
             **dict(zip(train_people, generate_people(plan, len(train_people)), strict=True)),
             **dict(zip(test_people, generate_people(plan, len(test_people)), strict=True)),
         }
-        share = {
+        images_per_person = {
             number: images // people + (i < images % people) for i, number in enumerate(numbers)
         }
         train = [
             crop
             for number in train_people
-            for crop in _plan_train(plan, number, cameras, share[number])
+            for crop in _plan_train(plan, number, cameras, images_per_person[number])
         ]
-        test = _plan_test(plan, test_people, cameras, share)
-        _render_crops(folder, train + test, crowd, place_cameras(plan, cameras), seed)
-        rows = ((str(number), crowd[number].attributes) for number in sorted(train_people))
+        test = _plan_test(plan, test_people, cameras, images_per_person)
+        _render_crops(folder, train + test, persons, place_cameras(plan, cameras), seed)
+        rows = ((str(number), persons[number].attributes) for number in sorted(train_people))
         (folder / "annotations_train.csv").write_bytes(write_annotations(rows))
-        _write_truth(folder / "truth", test, crowd)
+        _write_truth(folder / "truth", test, persons)
         files = [path.relative_to(folder).as_posix() for path in folder.rglob("*.*")]
         (folder / _LIST_FILE).write_text(json.dumps(sorted(files), indent=1) + "\n")
 
@@ -107,14 +107,14 @@ def _demo_files(destination: Path) -> frozenset[str]:
 
 
 def _check_counts(people: int, cameras: int, images: int, seed: int) -> None:
-    for name, value, least in (
+    for name, value, minimum in (
         ("people", people, 4),
         ("cameras", cameras, 2),
         ("images", images, 4 * people),
         ("seed", seed, 0),
     ):
-        if value < least:
-            raise UserError(f"demo set: `{name}` is {value}, expected at least {least}")
+        if value < minimum:
+            raise UserError(f"demo set: `{name}` is {value}, expected at least {minimum}")
 
 
 def _plan_train(
@@ -127,7 +127,7 @@ def _plan_train(
 
 
 def _plan_test(
-    rng: np.random.Generator, people: list[int], cameras: int, share: dict[int, int]
+    rng: np.random.Generator, people: list[int], cameras: int, images_per_person: dict[int, int]
 ) -> list[_PlannedCrop]:
     """Plan the crops of the test people, with anonymous names in a random order."""
     without_query = set(people[: max(1, len(people) // 10)])
@@ -135,10 +135,10 @@ def _plan_test(
     for person in people:
         order = [int(camera) for camera in rng.permutation(cameras)]
         query_cameras = 0 if person in without_query else int(rng.integers(1, min(3, cameras)))
-        queries = min(query_cameras * int(rng.integers(2, 4)), share[person] // 2)
+        queries = min(query_cameras * int(rng.integers(2, 4)), images_per_person[person] // 2)
         others = order[query_cameras:]
         seen[_QUERY] += [(person, order[i % query_cameras]) for i in range(queries)]
-        for i in range(share[person] - queries):
+        for i in range(images_per_person[person] - queries):
             seen[_GALLERY].append((person, others[i % len(others)]))
     return [
         _PlannedCrop(f"{folder}/{number:06d}.jpg", *crops[pick])
@@ -150,7 +150,7 @@ def _plan_test(
 def _render_crops(
     folder: Path,
     crops: list[_PlannedCrop],
-    crowd: dict[int, Person],
+    persons: dict[int, Person],
     cameras: list[Camera],
     seed: int,
 ) -> None:
@@ -158,11 +158,11 @@ def _render_crops(
         (folder / name).mkdir()
     for number, crop in enumerate(crops):
         rng = np.random.default_rng([seed, 1, number])
-        image = render_crop(cameras[crop.camera], crowd[crop.person], rng)
+        image = render_crop(cameras[crop.camera], persons[crop.person], rng)
         image.save(folder / crop.path, quality=_JPEG_QUALITY)
 
 
-def _write_truth(folder: Path, test: list[_PlannedCrop], crowd: dict[int, Person]) -> None:
+def _write_truth(folder: Path, test: list[_PlannedCrop], persons: dict[int, Person]) -> None:
     folder.mkdir()
     queries = [crop for crop in test if crop.path.startswith(_QUERY)]
     gallery = [crop for crop in test if crop.path.startswith(_GALLERY)]
@@ -171,7 +171,7 @@ def _write_truth(folder: Path, test: list[_PlannedCrop], crowd: dict[int, Person
         matches.setdefault(crop.person, []).append(crop.name)
     truth = {query.name: matches[query.person] for query in queries}
     (folder / "reid_truth.json").write_text(json.dumps(truth, indent=1) + "\n")
-    rows = ((crop.name, crowd[crop.person].attributes) for crop in gallery)
+    rows = ((crop.name, persons[crop.person].attributes) for crop in gallery)
     (folder / "classification_truth.csv").write_bytes(write_annotations(rows))
     people = ((crop.path, crop.person, crop.camera + 1) for crop in test)
     (folder / "people.csv").write_bytes(write_csv(("file", "person", "camera"), people))

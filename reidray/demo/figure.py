@@ -14,7 +14,7 @@ _CUFF: Colour = (234, 230, 218)
 def draw_person(pen: Pen, person: Person, pose: Pose) -> None:
     """Draw a person with a pen, from the parts far from the camera to the near ones."""
     body = pose_skeleton(person.build, pose)
-    near = 1 if person.carries_right == (pose.view != "back") else 0
+    near = 1 if person.bags_on_right == (pose.view != "back") else 0
     side = pose.view == "side"
     _draw_shadow(pen, person)
     if person.value("backpack") == "yes" and pose.view == "front":

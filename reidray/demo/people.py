@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reidray.data.attribute_schema import MULTICOLOUR, PEDESTRIAN_SCHEMA
-from reidray.demo.colours import PALETTE, Colour, several, tint, vary
+from reidray.demo.colours import PALETTE, Colour, sample_bright_colours, tint, vary
 
 Frequencies = Mapping[str, float]
 
@@ -80,8 +80,8 @@ class Person:
         build: the proportions of the body.
         skin: the colour of the skin.
         hair: the colour of the hair.
-        upper: the colours of the upper garment; several are stripes.
-        lower: the colours of the lower garment; several are stripes.
+        upper: the colours of the upper garment; more than one are stripes.
+        lower: the colours of the lower garment; more than one are stripes.
         shoes: the colour of the shoes.
         pattern: one of `PATTERNS`, on chest and back.
         pattern_colour: the colour of the pattern.
@@ -90,7 +90,7 @@ class Person:
         backpack_colour: the colour of the backpack.
         bag_colour: the colour of the bag.
         handbag_colour: the colour of the handbag.
-        carries_right: whether bags hang on the right hand and hip.
+        bags_on_right: whether the person carries bags on the right side.
         walking_stick: whether the person has a walking stick.
     """
 
@@ -108,7 +108,7 @@ class Person:
     backpack_colour: Colour
     bag_colour: Colour
     handbag_colour: Colour
-    carries_right: bool
+    bags_on_right: bool
     walking_stick: bool
 
     def value(self, name: str) -> str:
@@ -117,34 +117,34 @@ class Person:
 
 
 def generate_people(rng: np.random.Generator, count: int) -> list[Person]:
-    """Generate people among whom each value has its frequency, to within one person."""
-    genders = _deal(rng, _FREQUENCIES["gender"], count)
-    dealt: dict[str, list[str]] = {"gender": genders}
+    """Generate people; the share of each attribute value is its frequency, to within one person."""
+    genders = _assign_values(rng, _FREQUENCIES["gender"], count)
+    assigned: dict[str, list[str]] = {"gender": genders}
     for name, frequencies in _FREQUENCIES.items():
         if name != "gender":
-            dealt[name] = _deal(rng, frequencies, count)
+            assigned[name] = _assign_values(rng, frequencies, count)
     for name, by_gender in _FREQUENCIES_BY_GENDER.items():
-        decks = {
-            gender: _deal(rng, frequencies, genders.count(gender))
+        remaining = {
+            gender: _assign_values(rng, frequencies, genders.count(gender))
             for gender, frequencies in by_gender.items()
         }
-        dealt[name] = [decks[gender].pop() for gender in genders]
+        assigned[name] = [remaining[gender].pop() for gender in genders]
     return [
-        _invent_person(rng, {name: dealt[name][i] for name in PEDESTRIAN_SCHEMA.names})
+        _generate_person(rng, {name: assigned[name][i] for name in PEDESTRIAN_SCHEMA.names})
         for i in range(count)
     ]
 
 
-def _deal(rng: np.random.Generator, frequencies: Frequencies, count: int) -> list[str]:
-    """Return shuffled values for `count` people, in exact proportions instead of random ones."""
+def _assign_values(rng: np.random.Generator, frequencies: Frequencies, count: int) -> list[str]:
+    """Return one value for each of `count` people, in random order and in exact proportions."""
     bounds = np.cumsum(list(frequencies.values()))
-    places = (np.arange(count) + rng.random()) / max(count, 1) * bounds[-1]
-    picks = np.searchsorted(bounds[:-1], places, side="right")
+    positions = (np.arange(count) + rng.random()) / max(count, 1) * bounds[-1]
+    picks = np.searchsorted(bounds[:-1], positions, side="right")
     names: Sequence[str] = list(frequencies)
     return [names[pick] for pick in rng.permutation(picks)]
 
 
-def _invent_person(rng: np.random.Generator, values: Mapping[str, str]) -> Person:
+def _generate_person(rng: np.random.Generator, values: Mapping[str, str]) -> Person:
     upper = _garment(rng, values["upper_colour"])
     lower = _garment(rng, values["lower_colour"])
     old = values["age"] == "old"
@@ -163,13 +163,13 @@ def _invent_person(rng: np.random.Generator, values: Mapping[str, str]) -> Perso
         backpack_colour=vary(rng, _BACKPACK),
         bag_colour=vary(rng, _BAG),
         handbag_colour=vary(rng, _HANDBAG),
-        carries_right=bool(rng.random() < 0.5),
+        bags_on_right=bool(rng.random() < 0.5),
         walking_stick=old and bool(rng.random() < 0.6),
     )
 
 
 def _garment(rng: np.random.Generator, colour: str) -> tuple[Colour, ...]:
-    return several(rng, 3) if colour == MULTICOLOUR else (vary(rng, PALETTE[colour]),)
+    return sample_bright_colours(rng, 3) if colour == MULTICOLOUR else (vary(rng, PALETTE[colour]),)
 
 
 _PROPORTIONS = {  # height, head, legs, breadth

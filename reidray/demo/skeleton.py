@@ -57,10 +57,10 @@ class Skeleton:
 
 def pose_skeleton(build: Build, pose: Pose) -> Skeleton:
     """Return the joints and outlines of a body in a pose."""
-    return _from_the_side(build, pose) if pose.view == "side" else _facing(build, pose)
+    return _side_skeleton(build, pose) if pose.view == "side" else _frontal_skeleton(build, pose)
 
 
-def _facing(build: Build, pose: Pose) -> Skeleton:
+def _frontal_skeleton(build: Build, pose: Pose) -> Skeleton:
     chest = _shoulder_height(build)
     hip = build.legs
 
@@ -87,7 +87,7 @@ def _facing(build: Build, pose: Pose) -> Skeleton:
     return Skeleton(head, (0.0, chest), (arm(-1), arm(1)), (leg(-1), leg(1)), trunk)
 
 
-def _from_the_side(build: Build, pose: Pose) -> Skeleton:
+def _side_skeleton(build: Build, pose: Pose) -> Skeleton:
     chest = _shoulder_height(build)
     hip = build.legs
     forward = 0.015 + 0.8 * build.stoop
