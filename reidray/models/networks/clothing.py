@@ -39,12 +39,13 @@ CLOTHING_SCHEMA = AttributeSchema(
 
 
 class ClothingNetwork(Network):
-    """Predict attributes: four VGG blocks, then a dense layer and a classifier for each attribute.
+    """Predict attributes with four VGG blocks, and a dense layer and a classifier per attribute.
 
     8,340,630 trainable parameters at 100x60 with `CLOTHING_SCHEMA`: convolutions with biases
     73,608, batch normalisation 2 x (8 + 16 + 32 + 64) = 240, six dense layers 6 x (5,376 x 256 +
-    256) = 8,259,072, classifiers 256 x 30 + 30 = 7,710. 5,376 = 64 x 12 x 7 is what three poolings,
-    none behind the last block, leave of padded convolutions: 100x60 -> 50x30 -> 25x15 -> 12x7.
+    256) = 8,259,072, classifiers 256 x 30 + 30 = 7,710. The convolutions are padded and three
+    poolings, none after the last block, leave 100x60 -> 50x30 -> 25x15 -> 12x7 pixels: 64 x 12 x 7
+    = 5,376 features.
     """
 
     def __init__(self, height: int, width: int, schema: AttributeSchema, dropout: float) -> None:

@@ -36,21 +36,21 @@ def vgg_blocks(channels: tuple[int, ...], dropout: float) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def pooled_size(height: int, width: int, step: int) -> int:
-    """Return the pixels that are left of an image once pooling has divided its sides by `step`."""
-    return (height // step) * (width // step)
+def pooled_size(height: int, width: int, stride: int) -> int:
+    """Return the number of pixels after pooling, which divides both sides by `stride`."""
+    return (height // stride) * (width // stride)
 
 
-def require_multiples(height: int, width: int, step: int) -> None:
-    """Check that the sides of images are multiples of `step`, so that masks have the same size.
+def require_multiples(height: int, width: int, stride: int) -> None:
+    """Check that the sides of images are multiples of `stride`, so that masks have the same size.
 
     Raises:
-        UserError: a side is not a multiple of `step`.
+        UserError: a side is not a multiple of `stride`.
     """
-    if height % step or width % step:
+    if height % stride or width % stride:
         raise UserError(
             f"images of {height}x{width} do not fit the network: so that masks have their size, "
-            f"height and width must be multiples of {step}"
+            f"height and width must be multiples of {stride}"
         )
 
 

@@ -12,13 +12,13 @@ IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
-class Pixels:
-    """Hold how a network scales pixels: `(pixel / 255 - mean) / deviation` in each channel.
+class PixelScaling:
+    """Hold the scaling of the pixels of a network: `(pixel / 255 - mean) / deviation` per channel.
 
     Attributes:
-        colour: rgb, or grey for one channel, the luminance of ITU-R BT.601.
-        mean: of each channel, in 0..1.
-        deviation: of each channel, in 0..1.
+        colour: `rgb`, or `grey` for one channel, the luminance of ITU-R BT.601.
+        mean: mean of each channel, in 0..1.
+        deviation: standard deviation of each channel, in 0..1.
     """
 
     colour: Literal["rgb", "grey"]
@@ -26,21 +26,20 @@ class Pixels:
     deviation: tuple[float, ...]
 
 
-IMAGENET_PIXELS = Pixels("rgb", IMAGENET_MEAN, IMAGENET_DEVIATION)
-# The reports' own networks take pixels in 0..1.
-UNIT_RGB = Pixels("rgb", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-UNIT_GREY = Pixels("grey", (0.0,), (1.0,))
+IMAGENET_SCALING = PixelScaling("rgb", IMAGENET_MEAN, IMAGENET_DEVIATION)
+# The networks of the reports take pixels in 0..1.
+UNIT_RGB = PixelScaling("rgb", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+UNIT_GREY = PixelScaling("grey", (0.0,), (1.0,))
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Hold what a network predicts for B crops of people.
+    """Hold the outputs of a network for B crops of people.
 
     Attributes:
-        embedding: (B, D) float32, by which images are compared; no column where the network gives
-            none.
-        metric_feature: (B, D) float32, which losses over pairs of images pull together and push
-            apart.
+        embedding: (B, D) float32; the distance between two embeddings compares two images. D is 0
+            where the network computes no embeddings.
+        metric_feature: (B, D) float32 features for losses over pairs or triplets of images.
         identity: (B, people) float32 logits; no column where the network has no identity
             classifier.
         attributes: one (B, values) float32 tensor of logits for each attribute; its softmax over
@@ -55,12 +54,12 @@ class Outputs:
 
 @dataclass(frozen=True)
 class PetOutputs:
-    """Hold what a network predicts for B images of pets.
+    """Hold the outputs of a network for B images of pets.
 
     Attributes:
         classes: (B, classes) float32 logits; their softmax is the probability of each class.
         masks: (B, 1, H, W) float32 logits, as large as the images; their sigmoid is the probability
-            that a pixel is the animal's. (B, 0, H, W) where the network draws no mask.
+            that a pixel shows the animal. (B, 0, H, W) where the network predicts no masks.
     """
 
     classes: Tensor
@@ -72,13 +71,13 @@ class Network(nn.Module):
 
     Attributes:
         pixels: scaling of the pixels.
-        embedding_size: length D of the embedding; 0 where the network gives none.
+        embedding_size: length D of the embedding; 0 where the network computes none.
     """
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, pixels: Pixels, embedding_size: int = 0) -> None:
+    def __init__(self, pixels: PixelScaling, embedding_size: int = 0) -> None:
         super().__init__()
         self.pixels = pixels
         self.embedding_size = embedding_size
@@ -93,7 +92,7 @@ class Network(nn.Module):
             red, green, blue = images.unbind(dim=1)
             images = (0.299 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
         pixels = images.permute(0, 2, 3, 1).contiguous()
-        # A row of pixels at a time: on a CPU three times as fast as channel by channel.
+        # On a CPU, scaling row by row is three times as fast as channel by channel.
         rows, width = pixels.flatten(2), images.shape[3]
         mean, deviation = (of.flatten().repeat(width) for of in (self.mean, self.deviation))
         return (rows - mean).div_(deviation).view(pixels.shape).permute(0, 3, 1, 2)

@@ -10,7 +10,7 @@ from reidray.errors import UserError
 from reidray.models.architecture import Architecture
 from reidray.models.backbones import Backbone
 from reidray.models.factory import register_network
-from reidray.models.networks.network import IMAGENET_PIXELS, Network, Outputs
+from reidray.models.networks.network import IMAGENET_SCALING, Network, Outputs
 
 MARKET_PEOPLE = 751
 """The number of training people of Market-1501, on which the papers report."""
@@ -20,7 +20,7 @@ class PersonNetwork(Network):
     """Run a backbone over crops that are scaled by the mean and deviation of ImageNet."""
 
     def __init__(self, backbone: Backbone, embedding_size: int) -> None:
-        super().__init__(IMAGENET_PIXELS, embedding_size)
+        super().__init__(IMAGENET_SCALING, embedding_size)
         self.backbone = backbone
 
     def pool(self, crops: Tensor) -> Tensor:
@@ -30,9 +30,10 @@ class PersonNetwork(Network):
 
 
 class BaselineNetwork(PersonNetwork):
-    """Classify people behind a batch-normalisation neck (Luo et al. 2019).
+    """Classify people after a batch-normalisation neck (Luo et al. 2019).
 
-    The triplet loss sees the feature before the neck, the classifier and the ranking after it.
+    The triplet loss uses the feature before the neck. The classifier and the ranking use the
+    feature after it.
     """
 
     def __init__(self, backbone: Backbone, num_people: int) -> None:
@@ -57,10 +58,11 @@ def build_baseline(architecture: Architecture[BaselineOptions], weights: str) ->
 
 
 class SmallPersonNetwork(PersonNetwork):
-    """Embed the direction of the normalised feature, and classify people by the feature.
+    """Scale the normalised feature to length 1 for the embedding, and classify people by it.
 
-    Unlike in `BaselineNetwork`, triplets are of embeddings of length 1: with a margin of 1 and
-    semi-hard negatives they learn faster from a few hundred people than the hardest ones do.
+    Unlike in `BaselineNetwork`, the triplet loss uses embeddings of length 1. With a margin of 1
+    and semi-hard negatives, the network learns faster from a few hundred people than with the
+    hardest negatives.
     """
 
     def __init__(self, backbone: Backbone, num_people: int) -> None:
@@ -87,8 +89,8 @@ class AttributePersonNetwork(PersonNetwork):
 
     A dense layer with batch normalisation and ReLU follows the pooled feature. One classifier for
     each attribute reads it; the attributes' probabilities `a` are re-weighted by a learned
-    confidence, `c = sigmoid(V a + b)`, `a = c * a`. The embedding is the dense feature with the
-    re-weighted attributes behind it, and the identity classifier reads that.
+    confidence, `c = sigmoid(V a + b)`, `a = c * a`. The embedding is the concatenation of the dense
+    feature and the re-weighted attributes, and the identity classifier reads the embedding.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from reidray.models.architecture import Architecture
 from reidray.models.backbones import create_timm_body
 from reidray.models.factory import register_network
 from reidray.models.networks.layers import pooled_size, require_multiples
-from reidray.models.networks.network import IMAGENET_PIXELS
+from reidray.models.networks.network import IMAGENET_SCALING
 from reidray.models.networks.pets_scratch import (
     OXFORD_BREEDS,
     PetNetwork,
@@ -23,12 +23,12 @@ from reidray.models.networks.pets_scratch import (
 )
 
 CHANNELS = 576
-STEP = 32
-"""A place in MobileNet's grid is this many pixels high and wide."""
+STRIDE = 32
+"""Stride of the feature map of MobileNetV3-Small, in pixels."""
 
 
 @register_network("pets_mobilenet_transpose", num_classes=OXFORD_BREEDS)
-def pets_mobilenet_transpose(
+def build_pets_mobilenet_transpose(
     architecture: Architecture[PetsMobilenetOptions], weights: str
 ) -> PetNetwork:
     """Build average pooling for the class, and a mask decoder of transposed convolutions.
@@ -37,16 +37,16 @@ def pets_mobilenet_transpose(
     936,816, dense 576 x 37 + 37 = 21,349, decoder 295,040 + 32,832 + 8,224 + 2,064 + 520 + 9.
     """
     height, width = architecture.height, architecture.width
-    require_multiples(height, width, STEP)
+    require_multiples(height, width, STRIDE)
     classifier = nn.Sequential(*_average_pooling(), nn.Linear(CHANNELS, architecture.num_classes))
     decoder = nn.Sequential(
         *transposed_convolutions(CHANNELS, 128, 64, 32, 16, 8), nn.Conv2d(8, 1, 1)
     )
-    return PetNetwork(IMAGENET_PIXELS, _mobilenet(weights), classifier, decoder)
+    return PetNetwork(IMAGENET_SCALING, _mobilenet(weights), classifier, decoder)
 
 
 @register_network("pets_mobilenet_upsample", num_classes=OXFORD_BREEDS)
-def pets_mobilenet_upsample(
+def build_pets_mobilenet_upsample(
     architecture: Architecture[PetsMobilenetOptions], weights: str
 ) -> PetNetwork:
     """Build a dense layer for the class, and a mask decoder of convolutions and up-sampling.
@@ -55,18 +55,18 @@ def pets_mobilenet_upsample(
     663,680 + 73,792 + 18,464 + 33, up-sampled by 2, 4 and 4.
     """
     height, width = architecture.height, architecture.width
-    require_multiples(height, width, STEP)
+    require_multiples(height, width, STRIDE)
     classifier = flat_classifier(
-        CHANNELS * pooled_size(height, width, STEP), architecture.num_classes
+        CHANNELS * pooled_size(height, width, STRIDE), architecture.num_classes
     )
     decoder = nn.Sequential(
         *upsampling_convolutions((CHANNELS, 128, 64, 32), factors=(2, 4, 4)), nn.Conv2d(32, 1, 1)
     )
-    return PetNetwork(IMAGENET_PIXELS, _mobilenet(weights), classifier, decoder)
+    return PetNetwork(IMAGENET_SCALING, _mobilenet(weights), classifier, decoder)
 
 
 @register_network("pets_mobilenet_dense", num_classes=OXFORD_BREEDS)
-def pets_mobilenet_dense(
+def build_pets_mobilenet_dense(
     architecture: Architecture[PetsMobilenetDenseOptions], weights: str
 ) -> PetNetwork:
     """Build average pooling and three dense layers for the class, without a mask decoder."""
@@ -74,15 +74,15 @@ def pets_mobilenet_dense(
     for before, after in pairwise((CHANNELS, 1024, 1024, 512)):
         layers += [nn.Linear(before, after), nn.ReLU()]
     classifier = nn.Sequential(*layers, nn.Linear(512, architecture.num_classes))
-    return PetNetwork(IMAGENET_PIXELS, _mobilenet(weights), classifier, None)
+    return PetNetwork(IMAGENET_SCALING, _mobilenet(weights), classifier, None)
 
 
 def _mobilenet(weights: str) -> nn.Sequential:
-    """Build MobileNetV3-Small up to its last convolution, for grids (B, 576, H / 32, W / 32).
+    """Build MobileNetV3-Small up to its last convolution: (B, 576, H / 32, W / 32) features.
 
-    Keras's MobileNet without its top has 939,120 parameters. The reports' have 936,816, 2,304 =
-    4 x 576 fewer: the grid is what the last convolution gives, before its batch normalisation.
-    Only `pets_mobilenet_transpose` comes with a total that shows it; the other two do the same.
+    The MobileNet of Keras without its top has 939,120 parameters. That of the reports has 936,816,
+    which is 4 x 576 = 2,304 fewer: the last convolution has no batch normalisation. The report of
+    `pets_mobilenet_transpose` gives this total. The other two networks use the same layers.
     """
     body: Any = create_timm_body("mobilenetv3_small_100", weights)
     *blocks, last = body.blocks

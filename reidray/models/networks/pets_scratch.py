@@ -13,23 +13,27 @@ from reidray.models.networks.layers import (
     pooled_size,
     require_multiples,
 )
-from reidray.models.networks.network import UNIT_RGB, Network, PetOutputs, Pixels
+from reidray.models.networks.network import UNIT_RGB, Network, PetOutputs, PixelScaling
 
 OXFORD_BREEDS = 37
 """The classes of the Oxford-IIIT Pet data set."""
 
-STEP = 8
-"""A place in the grid behind three poolings is this many pixels high and wide."""
+STRIDE = 8
+"""Stride of the feature map after three poolings, in pixels."""
 
 
 class PetNetwork(Network):
-    """Classify a grid of features and, with a decoder, predict a mask from it.
+    """Classify a feature map and, with a decoder, predict a mask from it.
 
-    Both heads give logits. The losses apply the softmax and the sigmoid.
+    Both heads return logits. The losses apply the softmax and the sigmoid.
     """
 
     def __init__(
-        self, pixels: Pixels, backbone: nn.Module, classifier: nn.Module, decoder: nn.Module | None
+        self,
+        pixels: PixelScaling,
+        backbone: nn.Module,
+        classifier: nn.Module,
+        decoder: nn.Module | None,
     ) -> None:
         super().__init__(pixels)
         self.backbone = backbone
@@ -50,45 +54,45 @@ class PetNetwork(Network):
 
 
 @register_network("pets_scratch_transpose", num_classes=OXFORD_BREEDS)
-def pets_scratch_transpose(architecture: Architecture[PetsOptions], _: str) -> PetNetwork:
+def build_pets_scratch_transpose(architecture: Architecture[PetsOptions], _: str) -> PetNetwork:
     """Build three convolutions, and a mask decoder of transposed convolutions.
 
     1,412,454 parameters at 128x128: backbone 896 + 18,496 + 73,856 = 93,248, decoder 65,664 +
     32,832 + 8,224 + 33, dense 32,768 x 37 + 37 = 1,212,453, where 32,768 = 128 x 16 x 16.
     """
     height, width = architecture.height, architecture.width
-    require_multiples(height, width, STEP)
-    classifier = _flat_dense(128 * pooled_size(height, width, STEP), architecture.num_classes)
+    require_multiples(height, width, STRIDE)
+    classifier = _flat_dense(128 * pooled_size(height, width, STRIDE), architecture.num_classes)
     decoder = nn.Sequential(*transposed_convolutions(128, 128, 64, 32), nn.Conv2d(32, 1, 1))
     return PetNetwork(UNIT_RGB, _pooled_convolutions(3, 32, 64, 128), classifier, decoder)
 
 
 @register_network("pets_scratch_upsample", num_classes=OXFORD_BREEDS)
-def pets_scratch_upsample(architecture: Architecture[PetsOptions], _: str) -> PetNetwork:
+def build_pets_scratch_upsample(architecture: Architecture[PetsOptions], _: str) -> PetNetwork:
     """Build three convolutions, and a mask decoder of convolutions and up-sampling.
 
     2,432,742 parameters at 128x128: the backbone of `pets_scratch_transpose` 93,248, classifier
     32,768 x 64 + 64 = 2,097,216 and 2,405, decoder 147,584 + 73,792 + 18,464 + 33.
     """
     height, width = architecture.height, architecture.width
-    require_multiples(height, width, STEP)
+    require_multiples(height, width, STRIDE)
     decoder = nn.Sequential(
         *upsampling_convolutions((128, 128, 64, 32), factors=(2, 2, 2)), nn.Conv2d(32, 1, 1)
     )
-    classifier = flat_classifier(128 * pooled_size(height, width, STEP), architecture.num_classes)
+    classifier = flat_classifier(128 * pooled_size(height, width, STRIDE), architecture.num_classes)
     return PetNetwork(UNIT_RGB, _pooled_convolutions(3, 32, 64, 128), classifier, decoder)
 
 
 @register_network("pets_scratch_deep", num_classes=OXFORD_BREEDS)
-def pets_scratch_deep(architecture: Architecture[PetsOptions], _: str) -> PetNetwork:
+def build_pets_scratch_deep(architecture: Architecture[PetsOptions], _: str) -> PetNetwork:
     """Build pairs of convolutions, and a mask decoder of transposed 3x3 convolutions.
 
     Backbone 896 + 9,248 + 18,496 + 36,928 + 73,856 + 147,584 = 287,008; decoder 147,584 + 73,792 +
-    18,464 + 33. The report lists no classifier: it is that of `pets_scratch_transpose`.
+    18,464 + 33. The report lists no classifier. This network has that of `pets_scratch_transpose`.
     """
     height, width = architecture.height, architecture.width
-    require_multiples(height, width, STEP)
-    classifier = _flat_dense(128 * pooled_size(height, width, STEP), architecture.num_classes)
+    require_multiples(height, width, STRIDE)
+    classifier = _flat_dense(128 * pooled_size(height, width, STRIDE), architecture.num_classes)
     decoder = nn.Sequential(*transposed_convolutions(128, 128, 64, 32, size=3), nn.Conv2d(32, 1, 1))
     return PetNetwork(
         UNIT_RGB, _pooled_convolutions(3, 32, 64, 128, pairs=True), classifier, decoder
@@ -96,16 +100,18 @@ def pets_scratch_deep(architecture: Architecture[PetsOptions], _: str) -> PetNet
 
 
 @register_network("pets_autoencoder", num_classes=OXFORD_BREEDS)
-def pets_autoencoder(architecture: Architecture[PetsAutoencoderOptions], _: str) -> PetNetwork:
+def build_pets_autoencoder(
+    architecture: Architecture[PetsAutoencoderOptions], _: str
+) -> PetNetwork:
     """Build an autoencoder whose code is classified, and whose decoder predicts the mask.
 
     640,438 parameters at 256x256: encoder 1,792 + 18,464 + 4,624, decoder 2,320 + 2,320 + 4,640 +
-    33, dense 16,384 x 37 + 37 = 606,245. As 16,384 = 16 x 32 x 32, the code lies behind three
-    poolings. The counts would also fit transposed 3x3 convolutions; it up-samples.
+    33, dense 16,384 x 37 + 37 = 606,245. As 16,384 = 16 x 32 x 32, three poolings precede the code.
+    The counts would also fit transposed 3x3 convolutions. This decoder up-samples.
     """
     height, width = architecture.height, architecture.width
-    require_multiples(height, width, STEP)
-    classifier = _flat_dense(16 * pooled_size(height, width, STEP), architecture.num_classes)
+    require_multiples(height, width, STRIDE)
+    classifier = _flat_dense(16 * pooled_size(height, width, STRIDE), architecture.num_classes)
     decoder = nn.Sequential(
         *upsampling_convolutions((16, 16, 16, 32), factors=(2, 2, 2)), nn.Conv2d(32, 1, 1)
     )
@@ -113,7 +119,7 @@ def pets_autoencoder(architecture: Architecture[PetsAutoencoderOptions], _: str)
 
 
 def flat_classifier(features: int, num_classes: int) -> nn.Sequential:
-    """Return a dense layer of 64 over the whole grid, then the classes."""
+    """Return a dense layer of 64 units over the whole feature map, and a dense layer of logits."""
     return nn.Sequential(
         nn.Flatten(), nn.Linear(features, 64), nn.ReLU(), nn.Linear(64, num_classes)
     )
@@ -121,7 +127,7 @@ def flat_classifier(features: int, num_classes: int) -> nn.Sequential:
 
 def transposed_convolutions(*channels: int, size: int = 2) -> list[nn.Module]:
     """Return transposed convolutions of stride 2, each followed by ReLU."""
-    surplus = size - 2  # what Keras's padding "same" cuts off: twice the height, twice the width
+    surplus = size - 2  # pixels that Keras's padding "same" removes, so that the sides double
     layers: list[nn.Module] = []
     for before, after in pairwise(channels):
         layers += [
@@ -142,7 +148,7 @@ def upsampling_convolutions(channels: tuple[int, ...], factors: tuple[int, ...])
 
 
 def _flat_dense(features: int, num_classes: int) -> nn.Sequential:
-    """Return a dense layer from the whole grid to the classes."""
+    """Return a dense layer from the whole feature map to the logits of the classes."""
     return nn.Sequential(nn.Flatten(), nn.Linear(features, num_classes))
 
 

@@ -9,13 +9,13 @@ from reidray.config.sections.network_options import GrayTripletOptions, RgbTripl
 from reidray.models.architecture import Architecture
 from reidray.models.factory import register_network
 from reidray.models.networks.layers import convolution, init_like_keras, pooled_size, vgg_blocks
-from reidray.models.networks.network import UNIT_GREY, UNIT_RGB, Network, Outputs, Pixels
+from reidray.models.networks.network import UNIT_GREY, UNIT_RGB, Network, Outputs, PixelScaling
 
 
 class TripletNetwork(Network):
     """Scale the output of some layers to length 1 for the embedding, without a classifier."""
 
-    def __init__(self, pixels: Pixels, layers: nn.Sequential, embedding_size: int) -> None:
+    def __init__(self, pixels: PixelScaling, layers: nn.Sequential, embedding_size: int) -> None:
         super().__init__(pixels, embedding_size)
         self.layers = layers
         init_like_keras(layers)
@@ -27,12 +27,12 @@ class TripletNetwork(Network):
 
 
 @register_network("vgg_triplet_rgb")
-def vgg_triplet_rgb(architecture: Architecture[RgbTripletOptions], _: str) -> TripletNetwork:
+def build_vgg_triplet_rgb(architecture: Architecture[RgbTripletOptions], _: str) -> TripletNetwork:
     """Build three blocks of two convolutions, each with batch normalisation and swish.
 
     302,205 trainable parameters at 64x32 with 301 values: convolutions with biases 108,816, batch
-    normalisation 448, dense 640 x 301 + 301 = 192,941. That leaves none for a batch normalisation
-    of the embedding, and 640 = 64 x 5 x 2 needs padded convolutions, 64x32 -> 32x16 -> 16x8 -> 5x2.
+    normalisation 448, dense 640 x 301 + 301 = 192,941. So the embedding has no batch normalisation.
+    As 640 = 64 x 5 x 2, the convolutions are padded: 64x32 -> 32x16 -> 16x8 -> 5x2.
     """
     layers: list[nn.Module] = []
     for (before, after), size, pool in zip(
@@ -48,14 +48,17 @@ def vgg_triplet_rgb(architecture: Architecture[RgbTripletOptions], _: str) -> Tr
 
 
 @register_network("vgg_triplet_gray")
-def vgg_triplet_gray(architecture: Architecture[GrayTripletOptions], _: str) -> TripletNetwork:
+def build_vgg_triplet_gray(
+    architecture: Architecture[GrayTripletOptions], _: str
+) -> TripletNetwork:
     """Build three blocks of two 3x3 convolutions and a dense layer, over luminance.
 
     1,075,720 trainable parameters at 64x32 with 32 values: convolutions with biases 18,040, their
     batch normalisation 2 x (8 + 16 + 32) = 112, dense 4,096 x 256 + 256 = 1,048,832, its batch
-    normalisation 512, embedding 256 x 32 + 32 = 8,224. So it has one batch normalisation a block,
-    none behind the embedding; 4,096 = 32 x 16 x 8 needs padded convolutions. No count tells where
-    in a block normalisation and ReLU stand: they follow the second convolution.
+    normalisation 512, embedding 256 x 32 + 32 = 8,224. So each block has one batch normalisation,
+    and the embedding has none. As 4,096 = 32 x 16 x 8, the convolutions are padded. The counts do
+    not determine the position of normalisation and ReLU in a block: here they follow the second
+    convolution.
     """
     embedding_size = architecture.options.embedding_size
     layers = nn.Sequential(
