@@ -19,22 +19,26 @@ from reidray.errors import UserError
 
 
 class ClusterError(Exception):
-    """Report a failure of the cluster that is no mistake of the user: exit status 1."""
+    """Signal a failure of the cluster, which is not a user's mistake: exit status 1."""
 
 
 @dataclass(frozen=True)
 class LocalCluster:
-    """Hold what `up` started on this machine, as the record keeps it for the other commands."""
+    """Hold the record of the cluster that `up` started on this machine.
+
+    Attributes:
+        address: HOST:PORT of the head.
+        dashboard: URL of the dashboard and the job API; None on a machine that joined.
+        token_file: file with the token of the cluster.
+        temp_dir: folder of Ray: sessions, logs, sockets and the uploaded working directories.
+        processes: (pid, start time in seconds since 1970) of the processes that were started.
+    """
 
     address: str
-    """HOST:PORT of the head."""
     dashboard: str | None
-    """URL of the dashboard and the job API; None on a machine that joined."""
     token_file: str
     temp_dir: str
-    """Folder of Ray: sessions, logs, sockets and the uploaded working directories."""
     processes: tuple[tuple[int, float], ...]
-    """(pid, start time in seconds) of the processes that were started."""
 
     @property
     def settings(self) -> dict[str, str]:
@@ -48,15 +52,15 @@ class LocalCluster:
     def living(self) -> list[Any]:
         """Return the recorded processes that still run, the parent of all first.
 
-        A pid alone proves nothing, since the system gives it to another process in time; the
-        start time tells the two apart.
+        The system may give the pid of a process that has ended to a new process. The start time
+        identifies the recorded process.
         """
         psutil = load_psutil()
         living = []
         for pid, started in self.processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(pid)
-                # Adjusting the clock moves start times by a little; no pid returns that soon.
+                # Adjusting the clock changes start times slightly. No pid is used again within 2 s.
                 if abs(process.create_time() - started) < 2 and is_alive(process):
                     living.append(process)
         return living
@@ -68,13 +72,14 @@ class LocalCluster:
         write_private(record_path(), json.dumps(asdict(self)) + "\n")
 
     def forget(self) -> None:
-        """Remove the record, the token that `up` made, and Ray's note of where to connect.
+        """Remove the record, the token that `up` made, and Ray's file with the address.
 
-        Ray leaves that note behind, and a driver that believes it waits for a dead cluster.
+        Ray does not remove that file, and a driver that reads it waits for a cluster that has
+        ended.
         """
-        note = Path(self.temp_dir) / "ray_current_cluster"
-        if note.is_file() and note.read_text().strip() == self.address:
-            note.unlink()
+        address_file = Path(self.temp_dir) / "ray_current_cluster"
+        if address_file.is_file() and address_file.read_text().strip() == self.address:
+            address_file.unlink()
         if Path(self.token_file) == own_token_path():
             own_token_path().unlink(missing_ok=True)
         env_path().unlink(missing_ok=True)
@@ -114,7 +119,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def recorded_cluster() -> LocalCluster | None:
-    """Return the recorded cluster, whether or not it still runs; None without a record."""
+    """Return the recorded cluster, which may have ended; None without a record."""
     if not record_path().is_file():
         return None
     record = json.loads(record_path().read_text())
@@ -126,7 +131,7 @@ def running_cluster() -> LocalCluster:
     """Return the cluster that runs on this machine.
 
     Raises:
-        UserError: none is up, or it has died.
+        UserError: no cluster is up, or its processes have ended.
     """
     cluster = recorded_cluster()
     if cluster is None:
@@ -140,7 +145,7 @@ def running_cluster() -> LocalCluster:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether nothing outside this machine can reach `host`."""
+    """Return whether only this machine can reach `host`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -148,13 +153,13 @@ def is_loopback(host: str) -> bool:
 
 
 def ray_settings(address: str, token_file: str) -> dict[str, str]:
-    """Return the environment variables of a Ray process that belongs or talks to a head."""
+    """Return the environment variables of Ray processes that run a head or connect to it."""
     settings = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": token_file}
-    # Every machine of the cluster has the environment; under `uv run` Ray would install it again.
+    # Under `uv run` Ray would install the environment again, which every machine has already.
     settings["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
     if is_loopback(address.rpartition(":")[0]):
-        # Ray turns 127.0.0.1 into the machine's outer address and then listens on every
-        # interface; told that it is alone, as on a Mac, it stays on loopback.
+        # Ray replaces 127.0.0.1 by the external address of the machine and then listens on every
+        # interface. Without support for clusters, as on macOS, it listens on loopback.
         settings["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     return settings
 
@@ -163,7 +168,7 @@ def read_token(token_file: str) -> str:
     """Return the token in `token_file`.
 
     Raises:
-        UserError: it is missing, empty, or readable by other users.
+        UserError: the file is missing, empty, or readable by other users.
     """
     path = Path(token_file)
     if not path.is_file():
@@ -176,16 +181,17 @@ def read_token(token_file: str) -> str:
     return token
 
 
-def ask(dashboard: str, token_file: str, path: str) -> Any:
-    """Return the JSON answer of the dashboard to a GET of `path`.
+def get_json(dashboard: str, token_file: str, path: str) -> Any:
+    """Return the JSON response of the dashboard to a GET request for `path`.
 
     Raises:
-        UserError: nothing answers there, or the token is not the cluster's.
+        UserError: no server responds, or the cluster refuses the token.
+        ClusterError: the dashboard responds with another error.
     """
     headers = {"Authorization": f"Bearer {read_token(token_file)}"}
     try:
         request = urllib.request.Request(dashboard + path, headers=headers)
-        # A proxy has no business between this machine and its own dashboard.
+        # The dashboard runs on this machine, so the request must not use a proxy.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=30) as answer:
             return json.load(answer)
@@ -202,7 +208,7 @@ def ask(dashboard: str, token_file: str, path: str) -> Any:
 def load_psutil() -> Any:
     """Return the psutil inside Ray without importing Ray.
 
-    Ray reads its settings as it is imported, so `submit` must not import it before they are set.
+    Ray reads its settings during the import, so `submit` must set them before it imports Ray.
     """
     ray = importlib.util.find_spec("ray")
     if ray is None or ray.origin is None:
@@ -214,25 +220,25 @@ def load_psutil() -> Any:
 
 
 def end_processes(processes: list[Any]) -> None:
-    """End these processes and their children: ask them first, then kill them.
+    """End processes and their children with SIGTERM, and after some seconds with SIGKILL.
 
     Raises:
-        ClusterError: some outlived even that.
+        ClusterError: some processes still run after SIGKILL.
     """
     family = list(processes)
     for process in processes:
         with contextlib.suppress(load_psutil().NoSuchProcess):
             family += process.children(recursive=True)
-    # The first is the parent of all, and when asked ends the others in good order.
-    for targets, number, patience in (
+    # The first process is the parent of the others, and ends them when it gets SIGTERM.
+    for targets, signal_number, seconds in (
         (processes[:1], signal.SIGTERM, 10),
         (family, signal.SIGTERM, 5),
         (family, signal.SIGKILL, 5),
     ):
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + seconds
         for process in filter(is_alive, targets):
             with contextlib.suppress(load_psutil().NoSuchProcess):
-                process.send_signal(number)
+                process.send_signal(signal_number)
         while any(map(is_alive, targets)) and time.monotonic() < deadline:
             time.sleep(0.05)
     if left := [process.pid for process in family if is_alive(process)]:
@@ -240,7 +246,7 @@ def end_processes(processes: list[Any]) -> None:
 
 
 def is_alive(process: Any) -> bool:
-    """Tell whether this very process runs; one that has ended and waits for its parent does not."""
+    """Return whether a process runs. A zombie process does not."""
     psutil = load_psutil()
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
@@ -249,7 +255,7 @@ def is_alive(process: Any) -> bool:
 
 
 def exit_with(main: Callable[[], int]) -> None:
-    """Run a command and leave with its status: 2 for a user's mistake, 1 for a failure."""
+    """Run a command and exit with its status: 2 for a user's mistake, 1 for a failure."""
     try:
         status = main()
     except UserError as error:
