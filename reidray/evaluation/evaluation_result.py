@@ -17,10 +17,10 @@ EVALUATION_FILES = frozenset(
 )
 
 RANKS = (1, 5, 10)
-"""Ranks whose value on the cumulative match curve is a metric."""
+"""Ranks of the cumulative match curve that are metrics."""
 
 MAX_NAMED_QUERIES = 10
-"""Queries without a match that a message names; the table of the queries has all."""
+"""Number of queries without a match that a message names. `per_query.csv` lists all."""
 
 
 class QueryResult(NamedTuple):
@@ -53,8 +53,8 @@ class EvaluationResult:
         curve: cumulative match curve: value n is the share of queries with a match among the best
             n gallery images; at most as long as the gallery.
         summary: the metrics and the protocol in one line.
-        person_ids: the ids of people who have names.
-        camera_ids: the ids of cameras that have names.
+        person_ids: person ids by name, of people with names.
+        camera_ids: camera ids by name, of cameras with names.
     """
 
     metrics: dict[str, Any]
@@ -97,7 +97,7 @@ def write_evaluation(folder: Path, result: EvaluationResult) -> None:
 def query_table(queries: Sequence[QueryResult]) -> bytes:
     """Return the queries as CSV in UTF-8, the worst first; queries that do not count come last.
 
-    Characters of file names that UTF-8 cannot hold are written as their codes.
+    Characters of file names that UTF-8 cannot encode are written as backslash escapes.
     """
     ordered = sorted(queries, key=lambda query: query.average_precision or 0.0)
     ordered.sort(key=lambda query: query.average_precision is None)

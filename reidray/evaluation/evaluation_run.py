@@ -1,6 +1,6 @@
-"""Run an evaluation: of ranking and attribute files, of feature files, or of a model.
+"""Run an evaluation of ranking and attribute files, of feature files, or of a model.
 
-This module loads neither PyTorch nor Ray, so that a job refuses a wrong path at once.
+This module imports neither PyTorch nor Ray, so that a job reports a wrong path at once.
 """
 
 from contextlib import AbstractContextManager
@@ -24,7 +24,7 @@ from reidray.storage.publishing import atomic_output, check_output
 def run_evaluation(
     config: EvaluateConfig, session: AbstractContextManager[None] | None = None
 ) -> dict[str, Any]:
-    """Evaluate what a configuration names, and publish the files where it names an output.
+    """Evaluate the files or the model of a configuration, and publish the result.
 
     Args:
         config: the evaluation.
@@ -65,7 +65,7 @@ def check_evaluate_inputs(config: EvaluateConfig) -> None:
     """Check that the inputs of an evaluation exist.
 
     Raises:
-        UserError: one is missing; the message names its flag.
+        UserError: an input is missing; the message names its field.
     """
     check_folder("model", config.model, holds=MODEL_FILES)
     check_data("data", config.data)
@@ -81,7 +81,7 @@ def check_evaluate_outputs(config: EvaluateConfig) -> None:
     """Check that an evaluation can write its output, apart from its inputs.
 
     Raises:
-        UserError: the folder cannot be written, holds other files, or lies within another one.
+        UserError: the folder cannot be written, holds other files, or overlaps with an input.
     """
     if config.output is None:
         return

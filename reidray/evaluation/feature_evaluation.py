@@ -18,10 +18,10 @@ from reidray.evaluation.feature_files import FeatureFiles, ImageFeatures, read_f
 from reidray.evaluation.image_labels import (
     ImageLabels,
     choose_protocol,
-    errors_of,
     label_ground_truth,
+    user_errors_about,
 )
-from reidray.evaluation.name_matching import nothing_in_common
+from reidray.evaluation.name_matching import no_common_name_error
 from reidray.metrics import RankingMetrics, evaluate, evaluate_open_set
 from reidray.metrics.protocols import GroundTruth
 from reidray.retrieval import Reranking
@@ -56,7 +56,7 @@ def _check_common_person(features: FeatureFiles, query_file: str, gallery_file: 
     """Check that a person of the queries is in the gallery.
 
     Raises:
-        UserError: nobody is.
+        UserError: the queries and the gallery have no person in common.
     """
     names = {person_id: name for name, person_id in features.person_ids.items()}
 
@@ -65,7 +65,7 @@ def _check_common_person(features: FeatureFiles, query_file: str, gallery_file: 
 
     query, gallery = people_in(features.query), people_in(features.gallery)
     if not query & gallery:
-        raise nothing_in_common("person", query_file, query, gallery_file, gallery)
+        raise no_common_name_error("person", query_file, query, gallery_file, gallery)
 
 
 def evaluate_features(
@@ -98,7 +98,7 @@ def evaluate_features(
         query.labels.camera_ids,
         gallery.labels.camera_ids,
     )
-    with errors_of(source):
+    with user_errors_about(source):
         ranking = evaluate(
             *images,
             metric=metric,
@@ -132,7 +132,7 @@ def evaluate_features(
 
 
 def _metrics_of(ranking: RankingMetrics) -> dict[str, Any]:
-    """Return the metrics by name, with those ranks of `RANKS` that the curve reaches."""
+    """Return the metrics by name, with the ranks of `RANKS` within the curve."""
     return {
         "protocol": str(ranking),
         "metric": ranking.metric,

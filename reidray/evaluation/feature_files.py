@@ -28,7 +28,7 @@ from reidray.evaluation.image_labels import ImageLabels
 
 Array = NDArray[Any]
 
-# Errors of NumPy and zipfile about broken bytes, which may claim an array larger than any memory.
+# Errors of NumPy and zipfile for broken files, whose headers may declare arrays of any size.
 _BROKEN_ARCHIVE = (
     *(OSError, ValueError, EOFError, RuntimeError, MemoryError, OverflowError),
     *(zipfile.BadZipFile, zlib.error),
@@ -44,7 +44,7 @@ class ImageFeatures:
     Attributes:
         embeddings: (N, D) float32, float16 or float64.
         labels: labels of the N images.
-        uncertainty: (N,) float32, of the predicted attributes; None where not known.
+        uncertainty: (N,) float32 uncertainty of the predicted attributes; None where unknown.
     """
 
     embeddings: Array
@@ -59,8 +59,8 @@ class FeatureFiles:
     Attributes:
         query: features of the queries.
         gallery: features of the gallery.
-        person_ids: the ids of people who have names.
-        camera_ids: the ids of cameras that have names.
+        person_ids: person ids by name, of people with names.
+        camera_ids: camera ids by name, of cameras with names.
     """
 
     query: ImageFeatures
@@ -71,20 +71,20 @@ class FeatureFiles:
 
 @dataclass(frozen=True, eq=False)
 class _FeatureFile:
-    """Hold the columns of a file as they are in it.
+    """Hold the columns of a file.
 
     Attributes:
         file: name of the file.
         embeddings: (N, D).
-        people: N numbers or texts.
-        cameras: N numbers or texts; None where a camera is unknown.
+        raw_person_ids: N numbers or texts.
+        raw_camera_ids: N numbers or texts; None where a camera is unknown.
         names: N file names; None where they are unknown.
     """
 
     file: str
     embeddings: Array
-    people: Array
-    cameras: Array | None
+    raw_person_ids: Array
+    raw_camera_ids: Array | None
     names: tuple[str, ...] | None
 
 
@@ -103,21 +103,22 @@ def read_features(query_file: str, gallery_file: str) -> FeatureFiles:
         UserError: a file cannot be read, or lacks these columns.
     """
     files = [_read(query_file), _read(gallery_file)]
-    people, person_ids = _number_ids(
-        {each.file: each.people for each in files}, PERSON, number_person_ids
+    person_ids, names_of_people = _number_ids(
+        {each.file: each.raw_person_ids for each in files}, PERSON, number_person_ids
     )
-    cameras, camera_ids = _number_ids(
-        {each.file: each.cameras for each in files if each.cameras is not None},
+    camera_ids, names_of_cameras = _number_ids(
+        {each.file: each.raw_camera_ids for each in files if each.raw_camera_ids is not None},
         CAMERA,
         number_camera_ids,
     )
     query, gallery = (
         ImageFeatures(
-            each.embeddings, ImageLabels(people[each.file], cameras.get(each.file), each.names)
+            each.embeddings,
+            ImageLabels(person_ids[each.file], camera_ids.get(each.file), each.names),
         )
         for each in files
     )
-    return FeatureFiles(query, gallery, person_ids, camera_ids)
+    return FeatureFiles(query, gallery, names_of_people, names_of_cameras)
 
 
 def _read(file: str) -> _FeatureFile:
@@ -154,8 +155,8 @@ def _read(file: str) -> _FeatureFile:
         crop = parse_crop_name(name)
         if crop is None:
             raise UserError(
-                f"{file}: {PATH} {name!r} tells no person and camera as 0002_c1s1_000451_03.jpg "
-                f"does; add {PERSON}"
+                f"{file}: {PATH} {name!r} holds no person and camera, as "
+                f"0002_c1s1_000451_03.jpg does; add {PERSON}"
             )
         crops.append(crop)
     people = np.array([crop.person for crop in crops])
@@ -174,7 +175,7 @@ def _number_ids(
     Args:
         columns: the column of each file, by the name of the file.
         name: name of the column, for messages.
-        number: gives each text an id.
+        number: function that returns an id for each text.
     """
     if all(_are_integers(values) for values in columns.values()):
         return {file: values.astype(np.int64) for file, values in columns.items()}, NO_NAMES
@@ -187,8 +188,8 @@ def _number_ids(
 
 
 def _are_integers(values: Array) -> bool:
-    """Tell whether a column holds numbers that an int64 holds exactly."""
-    if values.dtype.kind == "f":  # of a column that had empty cells, or of MATLAB
+    """Return whether a column holds numbers that an int64 holds exactly."""
+    if values.dtype.kind == "f":  # a column with empty cells, or from MATLAB
         return bool(
             (
                 (np.trunc(values) == values)
@@ -215,7 +216,9 @@ def _texts(values: Array, name: str, file: str) -> list[str]:
     texts = []
     bits = _float_bits(values)
     for row, value in enumerate(values.tolist(), start=1):
-        if not isinstance(value, Hashable) or value not in known:  # lists and the like are no ids
+        if (
+            not isinstance(value, Hashable) or value not in known
+        ):  # `parse_id` refuses lists and other objects
             try:
                 text = parse_id(value, bits)
             except ValueError as error:
@@ -250,7 +253,7 @@ def _read_npz(path: Path, file: str) -> dict[str, Array]:
         UserError: the file cannot be read, or lacks an array.
     """
     if not zipfile.is_zipfile(path):
-        raise UserError(f"{file}: is no .npz archive, or is not whole; write it with numpy.savez")
+        raise UserError(f"{file}: is not a complete .npz archive; write it with numpy.savez")
     columns: dict[str, Array] = {}
     name = "the archive"
     try:
@@ -310,10 +313,10 @@ def _list_rows(column: pa.ChunkedArray, file: str) -> Array:
 
 
 def _check_names(names: Collection[str], file: str) -> None:
-    """Check that a file has features, and persons or file names.
+    """Check that a file has features, and person ids or file names.
 
     Raises:
-        UserError: it has not.
+        UserError: a column is missing.
     """
     found = (
         f"found {', '.join(map(repr, names)) or 'nothing'}; expected {EMBEDDING}, {PERSON} "
@@ -322,14 +325,16 @@ def _check_names(names: Collection[str], file: str) -> None:
     if EMBEDDING not in names:
         raise UserError(f"{file}: has no {EMBEDDING}; {found}")
     if PERSON not in names and PATH not in names:
-        raise UserError(f"{file}: has neither {PERSON} nor {PATH} to tell who is on it; {found}")
+        raise UserError(
+            f"{file}: has neither {PERSON} nor {PATH}, so its people are unknown; {found}"
+        )
 
 
 def _names(values: Array, file: str) -> tuple[str, ...]:
     """Return the file names.
 
     Raises:
-        UserError: they are no text.
+        UserError: the column holds no text.
     """
     if values.dtype.kind != "U":
         raise UserError(f"{file}: {PATH} is {values.dtype}, expected text")

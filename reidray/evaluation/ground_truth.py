@@ -28,8 +28,8 @@ class RankingGroundTruth:
         protocol: origin of the ground truth: a protocol, or `truth file`.
         query_person_ids: person id of a query, by its name, where known.
         query_camera_ids: camera id of a query, by its name, where known.
-        person_ids: the ids of people who have names.
-        camera_ids: the ids of cameras that have names.
+        person_ids: person ids by name, of people with names.
+        camera_ids: camera ids by name, of cameras with names.
         curve: function of a ranking and a length that returns its cumulative match curve, where
             the protocol samples galleries.
     """

@@ -78,24 +78,24 @@ def ground_truth_from_names(
     """
     query_names, gallery_names = list(queries), list(gallery)
     crops = {name: _parse(name) for name in (*query_names, *gallery_names)}
-    people = number_person_ids({crop.person for crop in crops.values()}, "file names")
-    cameras = number_camera_ids({crop.camera for crop in crops.values()}, "file names")
+    person_id_of = number_person_ids({crop.person for crop in crops.values()}, "file names")
+    camera_id_of = number_camera_ids({crop.camera for crop in crops.values()}, "file names")
 
     def person_ids_of(names: Sequence[str]) -> NDArray[np.int64]:
-        return np.array([people[crops[name].person] for name in names], np.int64)
+        return np.array([person_id_of[crops[name].person] for name in names], np.int64)
 
     def camera_ids_of(names: Sequence[str]) -> NDArray[np.int64]:
-        return np.array([cameras[crops[name].camera] for name in names], np.int64)
+        return np.array([camera_id_of[crops[name].camera] for name in names], np.int64)
 
-    query_people, query_cameras = person_ids_of(query_names), camera_ids_of(query_names)
-    gallery_people, gallery_cameras = person_ids_of(gallery_names), camera_ids_of(gallery_names)
-    labels = query_people, gallery_people, query_cameras, gallery_cameras
+    query_ids, query_cameras = person_ids_of(query_names), camera_ids_of(query_names)
+    gallery_ids, gallery_cameras = person_ids_of(gallery_names), camera_ids_of(gallery_names)
+    labels = query_ids, gallery_ids, query_cameras, gallery_cameras
     chosen = protocol or default_protocol(*labels)
     try:
         shape = len(query_names), len(gallery_names)
         truth = build_ground_truth(*labels, chosen, shape)
     except ValueError as error:
-        # Arguments are not flags here: the labels come from the file names.
+        # The message names arguments, but the labels come from the file names.
         reason = str(error).replace("`", "")
         raise UserError(f"file names of the ranking and of `gallery`: {reason}") from None
     correct, ignored, unmatched = {}, {}, []
@@ -114,10 +114,10 @@ def ground_truth_from_names(
         junk=frozenset(gallery_names[index] for index in truth.junk),
         unmatched=tuple(unmatched),
         protocol=chosen,
-        query_person_ids=dict(zip(query_names, query_people.tolist(), strict=True)),
+        query_person_ids=dict(zip(query_names, query_ids.tolist(), strict=True)),
         query_camera_ids=dict(zip(query_names, query_cameras.tolist(), strict=True)),
-        person_ids=nontrivial_names(people),
-        camera_ids=nontrivial_names(cameras),
+        person_ids=nontrivial_names(person_id_of),
+        camera_ids=nontrivial_names(camera_id_of),
         curve=_sampled_galleries(truth, query_names, gallery_names).curve
         if chosen == "cuhk03"
         else None,
@@ -138,12 +138,12 @@ def _parse(name: str) -> CropName:
     """Return the person and the camera of a file name.
 
     Raises:
-        UserError: the name has none.
+        UserError: the name holds none.
     """
     crop = parse_crop_name(name.replace("\\", "/"))
     if crop is None:
         raise UserError(
-            f"file name {name!r} tells no person and camera as 0002_c1s1_000451_03.jpg does; "
+            f"file name {name!r} holds no person and camera, as 0002_c1s1_000451_03.jpg does; "
             "give `truth=FILE`"
         )
     return crop

@@ -59,13 +59,13 @@ def check_split_labels(table: pa.Table, split: str, root: str) -> pa.Table:
     unknown = table.filter(table["person"].is_null())["path"]
     if 0 < len(unknown) < table.num_rows:
         raise UserError(
-            f"{root}: does not tell who is on {len(unknown)} of {table.num_rows} {split} images "
-            f"(the first is {unknown[0].as_py()!r}); say who it is, write -1 for junk or 0 for a "
+            f"{root}: the person on {len(unknown)} of {table.num_rows} {split} images is unknown "
+            f"(the first is {unknown[0].as_py()!r}); give the person id, -1 for junk or 0 for a "
             "distractor, or leave these images out"
         )
     if len(unknown):
         raise UserError(
-            f"{root}: does not tell who is on its {split} images; score them with score_nightly "
+            f"{root}: the people on its {split} images are unknown; score them with score_nightly "
             "and evaluate the files with `ranking` and `truth`"
         )
     return table
@@ -102,7 +102,7 @@ def label_ground_truth(
     Raises:
         UserError: the labels do not fit the protocol, or no query has a match.
     """
-    with errors_of(source):
+    with user_errors_about(source):
         return build_ground_truth(
             query.person_ids,
             gallery.person_ids,
@@ -114,10 +114,10 @@ def label_ground_truth(
 
 
 @contextmanager
-def errors_of(source: str) -> Iterator[None]:
+def user_errors_about(source: str) -> Iterator[None]:
     """Turn a `ValueError` about arrays into a `UserError` about their origin."""
     try:
         yield
     except ValueError as error:
-        # Arguments are not flags here: the query and the gallery come from the source.
+        # The message names arguments, but the query and the gallery come from the source.
         raise UserError(f"{source}: {error}".replace("`", "")) from error

@@ -1,4 +1,4 @@
-"""Pair the names of one file with those of another, where the two write them differently."""
+"""Pair the names of two files that refer to the same images but write the names differently."""
 
 import posixpath
 from collections import Counter
@@ -26,15 +26,15 @@ class AmbiguousNames:
 
 @dataclass(frozen=True)
 class NamePairs:
-    """Hold the names of one side that the other side has too.
+    """Hold the pairs of names that refer to the same file on both sides.
 
     Attributes:
-        known_as: each name to the name on the other side.
+        counterparts: name on the other side of each name that has one.
         differences: number of names that differ, by the difference, such as `folders`.
         ambiguous: the first names that can be paired in two ways; None where there are none.
     """
 
-    known_as: Mapping[str, str]
+    counterparts: Mapping[str, str]
     differences: Mapping[str, int]
     ambiguous: AmbiguousNames | None = None
 
@@ -56,12 +56,14 @@ class NamePairs:
 
 
 def pair_names(names: Collection[str], known: Collection[str]) -> NamePairs:
-    """Pair each name with the one of `known` that means the same file.
+    """Pair each name with the name of `known` that refers to the same file.
 
-    Two names are a pair if they are equal, or if one ends with the other (`gallery/g0.jpg` and
-    `g0.jpg`, with slashes of either kind). If there is no such pair, names that differ in a suffix
-    which one side lacks are a pair. If there is none either, so are names that also differ in upper
-    and lower case.
+    The function tries three rules, and uses the first that finds a pair:
+
+    1. The names are equal, or one ends with the other: `gallery/g0.jpg` and `g0.jpg`. Slashes and
+       backslashes are equal.
+    2. One name lacks the suffix of the other.
+    3. The names also differ in upper and lower case.
 
     Args:
         names: names of one side.
@@ -69,14 +71,14 @@ def pair_names(names: Collection[str], known: Collection[str]) -> NamePairs:
     """
     exact = set(known).intersection(names)
     paired = _pair(names, known, exact, str, "folders")
-    if not paired.known_as:
+    if not paired.counterparts:
         paired = _pair(names, known, exact, _without_suffix, "suffix")
-    if not paired.known_as:
-        paired = _pair(names, known, exact, _folded, "case or suffix")
+    if not paired.counterparts:
+        paired = _pair(names, known, exact, _casefolded, "case or suffix")
     return paired
 
 
-def nothing_in_common(
+def no_common_name_error(
     what: str, side: str, names: Iterable[str], other: str, known: Iterable[str]
 ) -> UserError:
     """Return the error about two sides without a common name, with a name of each."""
@@ -93,47 +95,55 @@ def _pair(
     plain: Callable[[str], str],
     difference: str,
 ) -> NamePairs:
-    """Pair names whose plain forms are equal, or of which one ends with the other."""
-    left = [name for name in known if name not in exact]
-    whole: dict[str, list[str]] = {}
-    ends: dict[str, list[str]] = {}
-    for name in left:
-        path = plain(_slashed(name))
-        whole.setdefault(path, []).append(name)
-        for end in _ends(path):
-            ends.setdefault(end, []).append(name)
-    known_as = {name: name for name in exact}
+    """Pair names with equal plain forms, and names that end with the other name.
+
+    Args:
+        names: names of one side.
+        known: names of the other side.
+        exact: names that both sides have.
+        plain: function that returns the plain form of a path.
+        difference: difference between a name and its plain form, such as `suffix`.
+    """
+    remaining = [name for name in known if name not in exact]
+    by_path: dict[str, list[str]] = {}
+    by_ending: dict[str, list[str]] = {}
+    for name in remaining:
+        path = plain(_with_slashes(name))
+        by_path.setdefault(path, []).append(name)
+        for end in _endings(path):
+            by_ending.setdefault(end, []).append(name)
+    counterparts = {name: name for name in exact}
     found_by: dict[str, str] = {}
     differing: Counter[str] = Counter()
     ambiguous = None
     for name in names:
         if name in exact:
             continue
-        path = plain(_slashed(name))
-        meant = whole.get(path) or ends.get(path) or []
-        for end in _ends(path):
-            meant = meant or whole.get(end, [])
-        meant = [other for other in meant if _suffixes_agree(name, other)]
-        if not meant:
+        path = plain(_with_slashes(name))
+        candidates = by_path.get(path) or by_ending.get(path) or []
+        for end in _endings(path):
+            candidates = candidates or by_path.get(end, [])
+        candidates = [other for other in candidates if _suffixes_agree(name, other)]
+        if not candidates:
             continue
-        if len(meant) > 1:
-            ambiguous = ambiguous or AmbiguousNames(meant[0], meant[1], name)
-        elif meant[0] in found_by:
-            ambiguous = ambiguous or AmbiguousNames(found_by[meant[0]], name, meant[0])
+        if len(candidates) > 1:
+            ambiguous = ambiguous or AmbiguousNames(candidates[0], candidates[1], name)
+        elif candidates[0] in found_by:
+            ambiguous = ambiguous or AmbiguousNames(found_by[candidates[0]], name, candidates[0])
         else:
-            found_by[meant[0]] = name
-            known_as[name] = meant[0]
+            found_by[candidates[0]] = name
+            counterparts[name] = candidates[0]
             differing[difference] += 1
-    return NamePairs(known_as, dict(differing), ambiguous)
+    return NamePairs(counterparts, dict(differing), ambiguous)
 
 
-def _ends(path: str) -> list[str]:
+def _endings(path: str) -> list[str]:
     """Return `b/c.jpg` and `c.jpg` for `a/b/c.jpg`, the longest first."""
     parts = path.split("/")
     return ["/".join(parts[start:]) for start in range(1, len(parts))]
 
 
-def _slashed(name: str) -> str:
+def _with_slashes(name: str) -> str:
     return name.replace("\\", "/").removeprefix("./")
 
 
@@ -143,12 +153,12 @@ def _without_suffix(path: str) -> str:
 
 
 def _suffixes_agree(name: str, other: str) -> bool:
-    """Tell whether two names have one suffix, or one of them has none."""
+    """Return whether two names have the same suffix of an image, or at most one has a suffix."""
     suffixes = {posixpath.splitext(each)[1].lower() for each in (name, other)}
     return len(suffixes & IMAGE_SUFFIXES) < 2
 
 
-def _folded(path: str) -> str:
+def _casefolded(path: str) -> str:
     return _without_suffix(path).casefold()
 
 

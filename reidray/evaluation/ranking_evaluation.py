@@ -22,7 +22,7 @@ from reidray.evaluation.evaluation_result import (
     unmatched_metrics,
 )
 from reidray.evaluation.ground_truth import RankingGroundTruth, parse_ground_truth
-from reidray.evaluation.name_matching import nothing_in_common, pair_names
+from reidray.evaluation.name_matching import no_common_name_error, pair_names
 from reidray.evaluation.ranking_match import RankingMatch, match_gallery, match_truth
 from reidray.evaluation.ranking_parser import parse_candidates
 from reidray.metrics.attribute_metrics import attribute_accuracy, majority_labels
@@ -47,9 +47,10 @@ def evaluate_ranking(
         max_rank: length of the curve, which is no longer than the longest list.
 
     Returns:
-        The metrics `mean_ap`, `rank1`, `rank5`, `rank10`, the `protocol` in a line, the number of
-        `queries` of the truth, of those used, without a match, and `missing` in the ranking, with
-        the curve and the result of each query of the truth.
+        The metrics, the curve and the result of each query of the truth. The metrics are `mean_ap`,
+        `rank1`, `rank5` and `rank10`; `protocol`, a line that describes the protocol; and the
+        numbers of `queries` of the truth, of queries used, of queries without a match and of
+        queries `missing` in the ranking.
     """
     queries, kept = [], {}
     for query in truth.correct:
@@ -117,9 +118,9 @@ def evaluate_attributes(
 ) -> dict[str, Any]:
     """Evaluate predicted attribute labels, image by image of the truth.
 
-    The accuracy is given in both of its usual meanings: the mean over the 12 attributes, and over
-    the 27 columns of the file. Beside each is the accuracy of always guessing the truth's own most
-    frequent value. An image without a prediction counts as wrong. Names are paired by `pair_names`.
+    The metrics hold the mean accuracy over the 12 attributes and the mean accuracy over the 27
+    columns of the file, each with the accuracy of a constant prediction of the most frequent value
+    in the truth. An image without a prediction counts as wrong. `pair_names` pairs the names.
 
     Args:
         predicted: predicted labels of each image, by its name.
@@ -130,10 +131,10 @@ def evaluate_attributes(
     """
     pairs = pair_names(predicted, truth)
     pairs.check("`attributes`", "`attributes_truth`")
-    if not pairs.known_as:
-        raise nothing_in_common("id", "`attributes`", predicted, "`attributes_truth`", truth)
-    num_unknown = len(predicted) - len(pairs.known_as)
-    predicted = {known: predicted[name] for name, known in pairs.known_as.items()}
+    if not pairs.counterparts:
+        raise no_common_name_error("id", "`attributes`", predicted, "`attributes_truth`", truth)
+    num_unknown = len(predicted) - len(pairs.counterparts)
+    predicted = {known: predicted[name] for name, known in pairs.counterparts.items()}
     correct, guessed = _label_array(truth, truth), _label_array(predicted, truth)
     majority = majority_labels(correct, PEDESTRIAN_SCHEMA)
     metrics = attribute_accuracy(guessed, correct.astype(np.int8), PEDESTRIAN_SCHEMA, majority)
@@ -166,9 +167,9 @@ def _label_array(
     labels: Mapping[str, Mapping[str, int]], images: Collection[str]
 ) -> NDArray[np.int64]:
     """Return (N, 12) labels of N images; an image without labels has `UNKNOWN`."""
-    nothing = dict.fromkeys(PEDESTRIAN_SCHEMA.names, UNKNOWN)
+    unknown = dict.fromkeys(PEDESTRIAN_SCHEMA.names, UNKNOWN)
     rows = [
-        [labels.get(name, nothing)[attribute] for attribute in PEDESTRIAN_SCHEMA.names]
+        [labels.get(name, unknown)[attribute] for attribute in PEDESTRIAN_SCHEMA.names]
         for name in images
     ]
     return np.array(rows, dtype=np.int64)

@@ -8,7 +8,7 @@ from reidray.config.scoring import ProtocolName
 from reidray.data.reading.file_names import parse_crop_name
 from reidray.errors import UserError
 from reidray.evaluation.ground_truth import RankingGroundTruth, ranking_ground_truth
-from reidray.evaluation.name_matching import NamePairs, nothing_in_common, pair_names
+from reidray.evaluation.name_matching import NamePairs, no_common_name_error, pair_names
 from reidray.evaluation.ranking_parser import PLAIN, ParseCandidate
 from reidray.scoring.ranking_file import collect_rows
 
@@ -90,19 +90,21 @@ class RankingMatch:
 class _CandidatePairs:
     """Hold one way to parse a ranking, and the pairs of its names with those of the truth."""
 
-    form: ParseCandidate
+    candidate: ParseCandidate
     queries: NamePairs
     names: NamePairs
 
     @property
     def fit(self) -> tuple[int, int]:
-        """Return the number of names that the truth has, and minus the number it does not have.
+        """Return the rank of the candidate among the candidates; the largest is the best.
 
-        More is better. The first number is 0 where the truth has no query or no gallery name.
+        Returns:
+            The number of names that the truth has, and minus the number that it does not have. The
+            first number is 0 where the truth has no query or no gallery name.
         """
-        queries, names = len(self.queries.known_as), len(self.names.known_as)
+        queries, names = len(self.queries.counterparts), len(self.names.counterparts)
         common = queries + names if queries and names else 0
-        return common, names - len(_ranked(self.form))
+        return common, names - len(_ranked(self.candidate))
 
 
 def match_truth(
@@ -120,17 +122,17 @@ def match_truth(
         truths: the ways to parse it.
 
     Raises:
-        UserError: they have no query or no gallery name in common, a name could be one of two, or
-            the ranking has something twice or in no order.
+        UserError: the two have no query or no gallery name in common, a name can be paired in two
+            ways, or the ranking has duplicates or unordered scores.
     """
     matches = []
     for truth_candidate in truths:
         truth = ranking_ground_truth(truth_candidate)
         chosen = _best_candidate(candidates, truth.correct, truth.correct_names)
         matches.append((chosen, truth, truth_candidate))
-    # The first of equal fit, as `max` gives it: the form of `write_ranking` comes first.
+    # Of several with the same fit, `max` returns the first: the form of `write_ranking`.
     chosen, truth, truth_candidate = max(matches, key=lambda match: match[0].fit)
-    return _in_names_of_truth(
+    return _use_names_of_truth(
         chosen,
         truth,
         file=file,
@@ -158,24 +160,24 @@ def match_gallery(
         protocol: the protocol; by default that of `default_protocol`.
 
     Raises:
-        UserError: they have no name in common, the names have no person and camera, or the ranking
-            has something twice or in no order.
+        UserError: the two have no name in common, the names have no person and camera, or the
+            ranking has duplicates or unordered scores.
     """
     paired = []
-    for form in candidates:
-        named = [row.query for row in form.rows if parse_crop_name(row.query)]
+    for candidate in candidates:
+        named = [row.query for row in candidate.rows if parse_crop_name(row.query)]
         queries = NamePairs({query: query for query in named}, {})
-        paired.append(_CandidatePairs(form, queries, pair_names(_ranked(form), gallery)))
-    chosen = max(paired, key=lambda candidate: candidate.fit)
-    query_names = [row.query for row in chosen.form.rows]
+        paired.append(_CandidatePairs(candidate, queries, pair_names(_ranked(candidate), gallery)))
+    chosen = max(paired, key=lambda pairs: pairs.fit)
+    query_names = [row.query for row in chosen.candidate.rows]
     if not query_names:
         raise UserError(f"{file}: is empty, expected lines of a ranking, `{PLAIN}`")
-    if not chosen.names.known_as and _ranked(chosen.form):
-        raise nothing_in_common("name", file, _ranked(chosen.form), folder, gallery)
+    if not chosen.names.counterparts and _ranked(chosen.candidate):
+        raise no_common_name_error("name", file, _ranked(chosen.candidate), folder, gallery)
     from reidray.evaluation.ground_truth_names import ground_truth_from_names  # imports PyTorch
 
     truth = ground_truth_from_names(query_names, gallery, protocol)
-    match = _in_names_of_truth(
+    match = _use_names_of_truth(
         chosen,
         truth,
         file=file,
@@ -193,16 +195,16 @@ def _best_candidate(
     """Return the way to parse a ranking that has most names in common with its truth."""
     paired = [
         _CandidatePairs(
-            form,
-            pair_names([row.query for row in form.rows], queries),
-            pair_names(_ranked(form), names),
+            candidate,
+            pair_names([row.query for row in candidate.rows], queries),
+            pair_names(_ranked(candidate), names),
         )
-        for form in candidates
+        for candidate in candidates
     ]
-    return max(paired, key=lambda candidate: candidate.fit)
+    return max(paired, key=lambda pairs: pairs.fit)
 
 
-def _in_names_of_truth(
+def _use_names_of_truth(
     chosen: _CandidatePairs,
     truth: RankingGroundTruth,
     *,
@@ -224,23 +226,23 @@ def _in_names_of_truth(
         truth_form: form of the truth; None where file names are the truth.
 
     Raises:
-        UserError: they have no query or no gallery name in common, a name could be one of two, or
-            the ranking has something twice or in no order.
+        UserError: the two have no query or no gallery name in common, a name can be paired in two
+            ways, or the ranking has duplicates or unordered scores.
     """
-    form, ranked = chosen.form, _ranked(chosen.form)
-    rows = collect_rows(form.rows, file)
-    form.check_scores(file)
-    for what, pairs, mine, known in (
+    candidate, ranked = chosen.candidate, _ranked(chosen.candidate)
+    rows = collect_rows(candidate.rows, file)
+    candidate.check_scores(file)
+    for what, pairs, own, known in (
         ("query", chosen.queries, rows, queries),
         ("gallery name", chosen.names, ranked, names),
     ):
         pairs.check(file, other)
-        if not pairs.known_as and (ranked or what == "query"):
-            raise nothing_in_common(what, file, mine, other, known)
-    known_as = chosen.names.known_as
+        if not pairs.counterparts and (ranked or what == "query"):
+            raise no_common_name_error(what, file, own, other, known)
+    counterparts = chosen.names.counterparts
     ranking = {
-        query: tuple(known_as.get(name, name) for name in rows[written])
-        for written, query in chosen.queries.known_as.items()
+        query: tuple(counterparts.get(name, name) for name in rows[written])
+        for written, query in chosen.queries.counterparts.items()
     }
     differences: dict[str, int] = {}
     for pairs in (chosen.queries, chosen.names):
@@ -249,16 +251,16 @@ def _in_names_of_truth(
     return RankingMatch(
         ranking=ranking,
         truth=truth,
-        form=form.form,
+        form=candidate.form,
         truth_form=truth_form,
         differences=differences,
-        unknown_queries=tuple(query for query in rows if query not in chosen.queries.known_as),
-        unknown_names=tuple(sorted(name for name in ranked if name not in known_as)),
-        never_ranked=tuple(sorted(set(names) - set(known_as.values()))),
+        unknown_queries=tuple(query for query in rows if query not in chosen.queries.counterparts),
+        unknown_names=tuple(sorted(name for name in ranked if name not in counterparts)),
+        never_ranked=tuple(sorted(set(names) - set(counterparts.values()))),
         missing=tuple(query for query in truth.correct if query not in ranking),
     )
 
 
-def _ranked(form: ParseCandidate) -> set[str]:
+def _ranked(candidate: ParseCandidate) -> set[str]:
     """Return all gallery names of a ranking."""
-    return {name for row in form.rows for name in row.names}
+    return {name for row in candidate.rows for name in row.names}

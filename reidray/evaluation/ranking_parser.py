@@ -1,4 +1,4 @@
-"""Parse rankings, and truths, in the forms of other tools."""
+"""Parse ranking files and truth files in the forms of other tools."""
 
 import ast
 import csv
@@ -25,7 +25,7 @@ _HEADERS = frozenset(
 )
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _SCORED = re.compile(rf"(?P<name>.+?)(?:\s*[:=|]\s*|\s+|(?=\())\(?(?P<score>{_NUMBER.pattern})\)?")
-# Characters that no name of these forms holds: each would be the separator of another form.
+# Separators of other forms, which no name holds.
 _FOREIGN = re.compile(r"[,;\t\"\[\]{}]")
 _AMBIGUOUS = re.compile(r"[\s;\"'\[\](){}:=|]")
 
@@ -47,7 +47,7 @@ class ParseCandidate:
     rows: tuple[RankingRow, ...]
 
     def check_scores(self, name: str) -> None:
-        """Check that the scores of every line fall, or that those of every line rise.
+        """Check that the scores fall in every line, or rise in every line.
 
         Args:
             name: name of the file, for the message of an error.
@@ -69,7 +69,7 @@ class ParseCandidate:
 def parse_candidates(data: bytes, name: str) -> list[ParseCandidate]:
     """Return the ways to parse a file of rankings, or a truth.
 
-    A name may hold a semicolon or a space, so that the text alone does not always tell the form.
+    A name may hold a semicolon or a space, so a text can have several forms.
     The form of `write_ranking` comes first.
 
     Args:
@@ -88,7 +88,7 @@ def parse_candidates(data: bytes, name: str) -> list[ParseCandidate]:
         found = _parse_json("\n".join(line for _, line in lines), name)
         if found is None:
             raise UserError(
-                f"{name}: begins like JSON or Python and is not one JSON object; write "
+                f"{name}: begins like JSON or Python but is not a JSON object; write "
                 '{"query": ["name", "name"], ...}, or a line `query: name, name` for each query'
             )
         return [found]
@@ -109,7 +109,7 @@ def _parse_lines(lines: Lines, name: str) -> list[ParseCandidate]:
     """Return the ways to parse lines that all have one form.
 
     Raises:
-        UserError: they have none of the forms.
+        UserError: the lines have none of the forms.
     """
     try:
         plain = ParseCandidate(PLAIN, tuple(plain_rows(lines, name)))
@@ -124,27 +124,27 @@ def _parse_lines(lines: Lines, name: str) -> list[ParseCandidate]:
 
 
 def _is_ambiguous(token: str) -> bool:
-    """Tell whether a name may be several names, or a number."""
+    """Return whether a name may be several names, or a number."""
     return _AMBIGUOUS.search(token) is not None or _NUMBER.fullmatch(token) is not None
 
 
 def _parse_json(text: str, name: str) -> ParseCandidate | None:
-    """Return the rows of a JSON object, query to list of names; None where the text is none.
+    """Return the rows of a JSON object, query to list of names; None for other texts.
 
     Raises:
-        UserError: it is an object of another kind, or a query occurs twice.
+        UserError: the object has other values, or a query occurs twice.
     """
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def check_unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         entries = dict(pairs)
         if len(entries) < len(pairs):
             queries = [query for query, _ in pairs]
             twice = next(query for query in queries if queries.count(query) > 1)
-            raise UserError(f"{name}: query {twice!r} is there twice; keep one of them")
+            raise UserError(f"{name}: query {twice!r} occurs twice; keep one of them")
         return entries
 
     try:
-        entries = json.loads(text, object_pairs_hook=once)
+        entries = json.loads(text, object_pairs_hook=check_unique)
     except (ValueError, RecursionError):
         return None
     if not isinstance(entries, dict):
@@ -199,7 +199,7 @@ def _parse_form(
 
 
 def _may_be_name(text: str) -> bool:
-    """Tell whether a text holds a letter or a digit, as `->` does not, and no separator."""
+    """Return whether a text holds a letter or a digit and no separator; `->` holds neither."""
     return _FOREIGN.search(text) is None and re.search(r"\w", text) is not None
 
 
@@ -286,7 +286,7 @@ def _merge_rows(found: ParseCandidate) -> ParseCandidate:
 
 
 def _split_scores(found: ParseCandidate) -> ParseCandidate | None:
-    """Take the number after each name for its score; return None where a name has none."""
+    """Read the number after each name as its score; return None where a name has none."""
     rows = []
     for row in found.rows:
         pairs = _score_pairs(row.names)

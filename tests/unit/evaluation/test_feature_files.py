@@ -106,7 +106,7 @@ OBJECTS = np.array([[1.0], [2.0, 3.0], None], dtype=object)
         ("f.npz", {"embedding": EMBEDDING, "person": [1.0, np.inf, 2.0]}, "row 2: person is inf"),
         ("f.npz", {"embedding": EMBEDDING, "person": ["a", "NA", "c"]}, "row 2: person is 'NA'"),
         ("f.npz", {"embedding": EMBEDDING, "path": PERSON}, "path is int64"),
-        ("f.npz", {"embedding": EMBEDDING, "path": ["000000.jpg"] * 3}, "'000000.jpg' tells no"),
+        ("f.npz", {"embedding": EMBEDDING, "path": ["000000.jpg"] * 3}, "'000000.jpg' holds no"),
         ("f.parquet", {"embedding": RAGGED, "person": PERSON}, "different lengths, 2 and 3"),
         ("f.parquet", {"embedding": [[1.0], None, [2.0]], "person": PERSON}, "lengths, 1 and 0"),
         ("f.parquet", {"embedding": PERSON, "person": PERSON}, "embedding is int64"),

@@ -147,7 +147,7 @@ def test_names_that_differ_a_little_are_paired_and_that_is_said(tmp_path, change
         ("q0.jpg: g0.png, g1.png\n", "no gallery name in common"),
         (json.dumps({"a.jpg": ["b.jpg"]}), "no query in common"),
         ("q0.jpg: a/g0.jpg, b/g0.jpg, c/g1.jpg\n", "could both be 'g0.jpg'"),
-        ('{"q0.jpg": ["g0.jpg"], "q0.jpg": ["g1.jpg"]}', "'q0.jpg' is there twice"),
+        ('{"q0.jpg": ["g0.jpg"], "q0.jpg": ["g1.jpg"]}', "'q0.jpg' occurs twice"),
         ('{"q0.jpg": {"g0.jpg": 1}}', "'q0.jpg' has no list of gallery names"),
         (PLAIN + "q0.jpg: g0.jpg\n", "line 3: query 'q0.jpg' has an earlier line"),
         (PLAIN.replace("g2", "g0"), "line 1: 'g0.jpg' is ranked twice"),
@@ -208,10 +208,10 @@ PATHS = st.lists(st.sampled_from(["a", "b", "c.jpg", "d.png", "E.JPG"]), min_siz
 @given(st.sets(PATHS.map("/".join)), st.sets(PATHS.map("/".join)))
 def test_pairs_are_one_to_one_and_equal_names_are_always_pairs(names, known):
     pairs = pair_names(names, known)
-    assert len(set(pairs.known_as.values())) == len(pairs.known_as)
-    assert all(pairs.known_as[name] == name for name in names & known)
-    assert set(pairs.known_as) <= names
-    assert set(pairs.known_as.values()) <= known
+    assert len(set(pairs.counterparts.values())) == len(pairs.counterparts)
+    assert all(pairs.counterparts[name] == name for name in names & known)
+    assert set(pairs.counterparts) <= names
+    assert set(pairs.counterparts.values()) <= known
 
 
 def drawn_set(folder, cameras):
@@ -305,7 +305,7 @@ def test_a_ranking_of_another_gallery_is_refused(tmp_path):
     ],
 )
 def test_json_of_another_form_is_refused_with_the_form_that_is_read(tmp_path, text):
-    with pytest.raises(UserError, match="is not one JSON object; write"):
+    with pytest.raises(UserError, match="is not a JSON object; write"):
         run(tmp_path, text)
 
 
