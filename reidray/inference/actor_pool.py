@@ -126,7 +126,7 @@ class _Slot:
         return result
 
     def has_result(self) -> bool:
-        """Tell whether a result has arrived and was not received yet."""
+        """Return whether a result has arrived and was not received yet."""
         return bool(ray.wait(list(self.tasks), timeout=0)[0])
 
 

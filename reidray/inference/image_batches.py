@@ -167,7 +167,7 @@ def decode_batches(
 
 
 def contains_digest(digests: Digests, digest: bytes) -> bool:
-    """Tell whether sorted digests contain a digest."""
+    """Return whether sorted digests contain a digest."""
     place = np.searchsorted(digests, digest)
     # NumPy drops zeros at the end of bytes.
     return bool(place < len(digests) and digests[place] == digest.rstrip(b"\0"))

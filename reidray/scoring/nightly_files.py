@@ -59,7 +59,7 @@ def write_nightly_files(
 
 
 def predicts_pedestrian_attributes(model: LoadedModel) -> bool:
-    """Tell whether the model's attributes are those of `classification_test.csv`."""
+    """Return whether the model's attributes are those of `classification_test.csv`."""
     return model.architecture.schema == PEDESTRIAN_SCHEMA
 
 

@@ -25,7 +25,7 @@ class DistributedContext:
 
     @property
     def is_main(self) -> bool:
-        """Tell whether this is rank 0."""
+        """Return whether this is rank 0."""
         return self.rank == 0
 
     def broadcast(self, value: Value) -> Value:

@@ -33,7 +33,7 @@ def bug_behind(error: Exception) -> TrainingBugError | None:
 
 
 def _is_transient(error: Exception) -> bool:
-    """Tell whether another attempt may succeed."""
+    """Return whether another attempt may succeed."""
     if isinstance(error, ray.exceptions.RayError | OSError):
         return True
     message = str(error).lower()

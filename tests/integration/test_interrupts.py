@@ -203,7 +203,7 @@ def test_a_job_is_interrupted_while_it_imports():
 
 
 def is_alive(pid):
-    """Tell whether a process runs; one that has ended and waits for its parent does not."""
+    """Return whether a process runs; one that has ended and waits for its parent does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

@@ -53,6 +53,6 @@ def test_public_modules_classes_and_functions_have_docstrings(path):
 
 
 def is_documented_elsewhere(node, scope):
-    """Tell whether it is an overload, or a method of a class that may inherit its docstring."""
+    """Return whether it is an overload, or a method of a class that may inherit its docstring."""
     marks = {ast.unparse(mark) for mark in node.decorator_list}
     return "overload" in marks or bool(getattr(scope, "bases", []))

@@ -107,7 +107,7 @@ class Deletion:
         return pc.and_(deleted, rows.embedded)
 
     def affects(self, rows: PartRows) -> bool:
-        """Tell whether a part holds something that is deleted."""
+        """Return whether a part holds something that is deleted."""
         deleted = pc.or_(self.deletes_image(rows), self.deletes_embedding(rows))
         return bool(pc.any(deleted).as_py())
 

@@ -14,7 +14,7 @@ NOBODY = {"distractors": 0, "junk": -1}
 
 
 def find_images_of(person: str, folders: Sequence[str], paths: Sequence[str]) -> list[bool]:
-    """Tell which of N images show a person.
+    """Return which of N images show a person.
 
     An image shows a person if its file name begins with the number or the name of the person, or
     if it lies in a folder with that name. The folder may lie in folders of splits and cameras.
@@ -39,7 +39,7 @@ def find_images_of(person: str, folders: Sequence[str], paths: Sequence[str]) ->
 
 
 def _is_below(wanted_folder: str, folder: str, path: str) -> bool:
-    """Tell whether an image lies below a folder, which has the folders above it in its name."""
+    """Return whether an image lies below a folder, which has the folders above it in its name."""
     wanted = wanted_folder.split("/")
     return any(
         len(names) > len(wanted)
@@ -52,7 +52,7 @@ def _is_below(wanted_folder: str, folder: str, path: str) -> bool:
 
 
 def _shows(person: str, folder: str, path: str) -> bool:
-    """Tell whether the file name or a folder of an image has the name of a person.
+    """Return whether the file name or a folder of an image has the name of a person.
 
     Raises:
         UserError: the folder may be something else.

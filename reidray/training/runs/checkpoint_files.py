@@ -127,7 +127,7 @@ def repair_checkpoint_list(run: Location) -> None:
 
 
 def has_checkpoints(run: Location) -> bool:
-    """Tell whether a run directory holds a checkpoint."""
+    """Return whether a run directory holds a checkpoint."""
     return bool(_folders_in(run.join(CHECKPOINTS)))
 
 
@@ -203,7 +203,7 @@ def _read_list(folder: Location) -> list[str] | None:
 
 
 def _is_beside(folder: Location, name: object) -> bool:
-    """Tell whether a name is that of a present or past folder in `folder`, and no link."""
+    """Return whether a name is that of a present or past folder in `folder`, and no link."""
     plain = isinstance(name, str) and name not in ("", ".", "..") and "/" not in name
     return plain and not Path(folder.path, str(name)).is_symlink()
 

@@ -65,7 +65,7 @@ def adapt_network(
 
 
 def is_adaptable(key: str, sources: Sources | None) -> bool:
-    """Tell whether the data may change a value, because the recipe or a default set it."""
+    """Return whether the data may change a value, because the recipe or a default set it."""
     return sources is not None and sources.of(key) is Source.RECIPE
 
 

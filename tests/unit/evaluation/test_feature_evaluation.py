@@ -262,7 +262,9 @@ def test_an_evaluation_of_people_with_names_says_who_has_which_number(tmp_path):
 
 def test_images_of_nobody_known_among_others_are_counted_and_named():
     table = pa.table({"path": ["a.jpg", "b.jpg", "c.jpg"], "person": pa.array([1, None, 2])})
-    with pytest.raises(UserError, match=r"on 1 of 3 query images is unknown \(the first is 'b.jpg'\)"):
+    with pytest.raises(
+        UserError, match=r"on 1 of 3 query images is unknown \(the first is 'b.jpg'\)"
+    ):
         check_split_labels(table, "query", "data")
     with pytest.raises(UserError, match="the people on its query images are unknown; score them"):
         check_split_labels(table.slice(1, 1), "query", "data")

@@ -171,12 +171,12 @@ def describe_selection(config: TrainReidConfig, labels: Labels) -> str:
 
 
 def has_attributes(labels: CropLabels) -> bool:
-    """Tell whether any attribute of any crop is known."""
+    """Return whether any attribute of any crop is known."""
     return bool((labels.attribute_labels >= 0).any())
 
 
 def predicts_attributes(config: TrainReidConfig) -> bool:
-    """Tell whether the network of a configuration predicts attributes."""
+    """Return whether the network of a configuration predicts attributes."""
     name = config.network.name or DEFAULT_NETWORKS["reid"]
     return name in NETWORK_OPTIONS and "attributes" in NETWORK_OPTIONS.get(name).predicts
 
