@@ -149,16 +149,12 @@ def _log_results(
     scores: Path,
     data: Path,
 ) -> None:
-    """Log the metrics, the paths of the results, and commands for the next steps."""
+    """Log the metrics and the paths of the results."""
     log.info(
         "\nOn %s, people the network never saw:\n"
         "  Rank-1 %.3f, mAP %.3f (PCA of the pixels: Rank-1 %.3f)\n"
         "  attributes %.3f right, mean of 12 (always the most frequent: %.3f)\n\n"
-        "Look at\n  %s\n  %s\n  %s\n\n"
-        "Next, your own crops: a folder for each person under train/, then\n"
-        "  uv run jobs/train_reid.py --data FOLDER --recipe market_small --max-minutes 20\n"
-        "  uv run jobs/score_nightly.py --model %s \\\n"
-        "    --queries %s --gallery %s --output scores",
+        "Look at\n  %s\n  %s\n  %s",
         data / "queries",
         metrics["rank1"],
         metrics["mean_ap"],
@@ -168,7 +164,4 @@ def _log_results(
         training_run.report,
         scores / RANKING_FILE,
         scores / ATTRIBUTE_FILE,
-        training_run.model,
-        data / "queries",
-        data / "test",
     )
