@@ -66,7 +66,7 @@ def put_bad_files(folder, elsewhere):
         "text.jpg": (b"Dear colleague,\nno picture.\n", "not an image"),
         "bomb.png": (png(40_000, 40_000, b""), "pixels"),
         "packed bomb.png": (decompression_bomb(12_000, 12_000), "12000 x 12000"),
-        "scans.jpg": (many_scans(4000, 4000, 10_000), "too many scans"),
+        "scans.jpg": (many_scans(4000, 4000, 10_000), "paints over itself too often"),
     }
     for name, (data, _) in contents.items():
         (folder / name).write_bytes(data)
@@ -80,7 +80,7 @@ def put_bad_files(folder, elsewhere):
     for name, target in links.items():
         (folder / name).symlink_to(target)
     reasons |= dict.fromkeys(
-        ("outside.jpg", "outside folder.jpg"), "a link that leaves the folder: see `follow_links`"
+        ("outside.jpg", "outside folder.jpg"), "a link that leaves the folder: see .*follow.links"
     )
     reasons |= {"dangling.jpg": "No such file", "loop.jpg": "symbolic links"}
     with (folder / "large.jpg").open("wb") as file:

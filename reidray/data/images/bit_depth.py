@@ -113,7 +113,7 @@ def check_colours(image: Image.Image, levels: LevelFormat) -> None:
         return
     if levels.planes:
         raise BitDepthError(
-            "colours of 16 bits in separate planes: write the colours of a pixel side by side"
+            "colours of 16 bits, each stored by itself: write the colours of a pixel side by side"
         )
     brightest = max(
         high
@@ -186,7 +186,7 @@ def _from_floats(values: npt.NDArray[np.floating], levels: LevelFormat) -> npt.N
     if values.min() < 0:
         raise BitDepthError(f"{kind}, and some are below 0")
     if brightest == 0:
-        raise BitDepthError(f"{kind}, and all are 0, so that their scale is unknown")
+        raise BitDepthError(f"{kind}, and all are 0, so that nothing tells their scale")
     white = levels.maximum
     if brightest > white:
         white = 1.0 if brightest <= 1 else float((1 << _depth_of(brightest)) - 1)

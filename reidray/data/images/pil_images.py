@@ -62,7 +62,7 @@ def open_image(data: bytes) -> Iterator[Image.Image]:
     if not data:
         raise ImageDecodeError("the file is empty")
     if too_many_scans(data):
-        raise ImageDecodeError("a JPEG with too many scans")
+        raise ImageDecodeError("a JPEG that paints over itself too often")
     if is_truncated_jpeg2000(data):
         raise ImageDecodeError("broken image (the end of the JPEG 2000 stream is missing)")
     # Pillow's parsers raise errors of any kind on broken bytes; each means the same here.

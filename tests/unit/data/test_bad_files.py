@@ -190,7 +190,7 @@ def test_an_image_of_very_many_scans_is_refused_and_one_of_some_is_read():
         lambda data: decode_image(data, None),
         lambda data: decode_mask(data, (1, 1), None),
     ):
-        with pytest.raises(ImageDecodeError, match="too many scans"):
+        with pytest.raises(ImageDecodeError, match="paints over itself too often"):
             decode(many_scans(16, 32, 200))
 
 

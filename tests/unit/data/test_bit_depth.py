@@ -206,7 +206,7 @@ def test_colours_of_16_bits_in_separate_planes_are_set_aside():
         extra += struct.pack(f"<3{kind}", *values)
     head = struct.pack("<4sIH", b"II*\0", 8, len(entries))
     file = head + b"".join(entries) + bytes(4) + extra + data
-    with pytest.raises(ImageDecodeError, match="colours of 16 bits in separate planes"):
+    with pytest.raises(ImageDecodeError, match="colours of 16 bits, each stored by itself"):
         decode_image(file, None)
 
 
