@@ -1,5 +1,10 @@
 """Define the errors that end a job: a mistake of the user's, or a failure of machines."""
 
+import re
+
+FIELD = re.compile(r"`([a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*)(?:=([^`]*))?`")
+"""A field in backticks, with a value or without: `batch_size`, `network.name=apr`."""
+
 
 class UserError(Exception):
     """Report a mistake that the user can correct.

@@ -6,10 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from reidray.cli.flags import Flag
-from reidray.errors import MachineError, UserError
-
-FIELD = re.compile(r"`([a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*)(?:=([^`]*))?`")
-"""A field in backticks, with a value or without: `batch_size`, `network.name=apr`."""
+from reidray.errors import FIELD, MachineError, UserError
 
 
 def name_flags(message: str, flags: Mapping[str, Flag]) -> str:

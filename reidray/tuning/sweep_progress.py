@@ -3,6 +3,7 @@
 import json
 import logging
 import posixpath
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reidray.config import TrainingConfig
-from reidray.errors import UserError
+from reidray.errors import FIELD, UserError
 from reidray.progress import Activity
 from reidray.storage.staging import atomic_write
 from reidray.tuning.trial_log import ConfigurationLog, TrialLog
@@ -267,9 +268,27 @@ class SweepProgress(tune.Callback):  # type: ignore[misc]
 
 
 def last_line(traceback: str) -> str:
-    """Return the last line of a traceback, without the class of a `UserError`."""
+    """Return the last line of a traceback, without the class of a `UserError`.
+
+    The files of a sweep have the line, and pass no command line that could name flags in it. So
+    the fields of the training that a `UserError` names become flags of the training's job here.
+
+    >>> last_line("reidray.errors.UserError: lower `batch.people` or use `precision=fp32`")
+    'lower --batch.people or use --precision fp32'
+    >>> last_line("KeyError: 'batch'")
+    "KeyError: 'batch'"
+    """
     lines = [line.strip() for line in traceback.splitlines() if line.strip()]
-    return lines[-1].removeprefix(USER_ERROR_PREFIX) if lines else ""
+    if not lines:
+        return ""
+    message = lines[-1].removeprefix(USER_ERROR_PREFIX)
+    return message if message == lines[-1] else FIELD.sub(_name_flag, message)
+
+
+def _name_flag(found: re.Match[str]) -> str:
+    field, value = found.groups()
+    flag = f"--{field.replace('_', '-')}"
+    return flag if value is None else f"{flag} {value}"
 
 
 def _write_file(storage: Any, path: str, content: bytes) -> None:

@@ -99,7 +99,7 @@ def test_weak_trials_stop_early_and_the_log_names_failed_ones(given, ray_address
     failed = [row for row in rows if row["optimizer.learning_rate"] == "100.0"]
     assert failed
     assert all(row["state"] == "failed" for row in failed)
-    assert all("lower `optimizer.learning_rate`" in row["error"] for row in failed)
+    assert all("lower --optimizer.learning-rate" in row["error"] for row in failed)
     states = [row["state"] for row in rows]
     assert states.count("stopped early") >= 1
     assert set(states) <= {"finished", "stopped early", "failed"}
@@ -162,7 +162,7 @@ def test_trials_of_several_workers_stop_early_too(given, tmp_path):
     assert ended["0.005", "finished"] == str(EPOCHS)
     assert int(ended["1e-06", "stopped early"]) < EPOCHS
     assert ended["100.0", "failed"] == "0"
-    assert "lower `optimizer.learning_rate`" in messages + (output / "trials.csv").read_text()
+    assert "lower --optimizer.learning-rate" in messages + (output / "trials.csv").read_text()
     best = json.loads(said.splitlines()[-1])
     assert best["best_values"] == {"optimizer.learning_rate": 0.005}
     model = load_model(str(output / "best" / "model"))
