@@ -81,7 +81,7 @@ class RankingMatch:
             lines.append(
                 f"the longest line names {self.longest} of {self.gallery} gallery images, and a "
                 "match beyond its end counts as missed: to get the mAP that the model or its "
-                f"features have, score with `top_k` {self.gallery}"
+                f"features have, score with --top-k {self.gallery}"
             )
         return [f"the ranking was read as `{self.form}`", *lines]
 

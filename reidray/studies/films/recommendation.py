@@ -94,11 +94,11 @@ def _sweep_notes(
         total = len(fits) * len(config.sweep.cluster_counts)
         notes.append(
             f"{failed:,} of {total:,} mixtures did not converge, the chosen one "
-            f"{'did' if clusters.converged else 'among them'}: raise sweep.max_iterations"
+            f"{'did' if clusters.converged else 'among them'}: raise --sweep.max-iterations"
         )
     if choice.clusters == config.sweep.max_clusters:
         notes.append(
-            f"{choice.clusters} clusters are the largest number tried: raise sweep.max_clusters"
+            f"{choice.clusters} clusters are the largest number tried: raise --sweep.max-clusters"
         )
     return notes
 
