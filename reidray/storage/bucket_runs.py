@@ -131,13 +131,8 @@ def list_level(location: Location, under: str) -> Iterator[str]:
         OSError: the object store failed.
     """
     prefix = f"{location.path.partition('/')[2]}/{under}".removeprefix("/")
-    page: dict[str, Any] = {"NextContinuationToken": None}
-    while "NextContinuationToken" in page:
-        token = page["NextContinuationToken"]
-        more = {} if token is None else {"ContinuationToken": token}
-        page = object_store.call_s3(
-            location.uri, "list_objects_v2", Prefix=prefix, Delimiter="/", **more
-        )
+    pages = object_store.iter_pages(location.uri, "list_objects_v2", Prefix=prefix, Delimiter="/")
+    for page in pages:
         keys = [entry["Prefix"] for entry in page.get("CommonPrefixes", [])]
         keys += [entry["Key"] for entry in page.get("Contents", [])]
         yield from (key.removeprefix(prefix) for key in keys if key != prefix)

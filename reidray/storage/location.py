@@ -273,7 +273,7 @@ class Location:
         """Return a text for each file that changes whenever its contents do.
 
         The text holds the size and the times of the file. It is empty for a file that was changed
-        within the last seconds, the times of which tell nothing, and for one that does not exist.
+        within the last `FRESH_NS`, and for one that does not exist.
 
         Args:
             paths: the paths of the files relative to this folder.

@@ -4,7 +4,7 @@ import errno
 import functools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -225,6 +225,29 @@ def call_s3(uri: str, method: str, **arguments: Any) -> dict[str, Any]:
         raise kind(redact_secrets(f"{uri}: {error}")) from None
 
 
+def iter_pages(
+    uri: str, method: str, markers: Sequence[str] = ("ContinuationToken",), **arguments: Any
+) -> Iterator[dict[str, Any]]:
+    """Yield the pages of a listing of S3.
+
+    Args:
+        uri: an address that names the store and the bucket.
+        method: the name of the method in boto3, such as `list_objects_v2`.
+        markers: the arguments of the method that name the next page.
+        arguments: its arguments other than the bucket.
+
+    Raises:
+        OSError: the store failed, as for `call_s3`.
+    """
+    more: dict[str, Any] = {}
+    while True:
+        page = call_s3(uri, method, **arguments, **more)
+        yield page
+        if not page.get("IsTruncated"):
+            return
+        more = {name: page[f"Next{name}"] for name in markers if page.get(f"Next{name}")}
+
+
 def split_address(uri: str) -> tuple[str, str]:
     """Split an `s3://` address into `bucket/prefix` and its options.
 
@@ -288,10 +311,9 @@ def _list_keys(uri: str, path: str, *, recursive: bool) -> list[pafs.FileInfo]:
     """List the objects below a prefix that pyarrow would change."""
     bucket, _, key = path.partition("/")
     prefix = f"{key}/"
-    arguments = {"Prefix": prefix} | ({} if recursive else {"Delimiter": "/"})
+    delimiter = {} if recursive else {"Delimiter": "/"}
     infos: list[pafs.FileInfo] = []
-    while True:
-        found = call_s3(uri, "list_objects_v2", **arguments)
+    for page in iter_pages(uri, "list_objects_v2", Prefix=prefix, **delimiter):
         infos += [
             pafs.FileInfo(
                 f"{bucket}/{entry['Key']}",
@@ -299,16 +321,13 @@ def _list_keys(uri: str, path: str, *, recursive: bool) -> list[pafs.FileInfo]:
                 mtime=entry["LastModified"],
                 size=entry["Size"],
             )
-            for entry in found.get("Contents", [])
+            for entry in page.get("Contents", [])
             if not entry["Key"].endswith("/")
         ]
         infos += [
             pafs.FileInfo(f"{bucket}/{entry['Prefix'].removesuffix('/')}", pafs.FileType.Directory)
-            for entry in found.get("CommonPrefixes", [])
+            for entry in page.get("CommonPrefixes", [])
         ]
-        if not found.get("IsTruncated"):
-            break
-        arguments["ContinuationToken"] = found["NextContinuationToken"]
     if not infos:
         raise FileNotFoundError(f"no such folder: {path}")
     return infos

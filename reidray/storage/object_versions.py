@@ -6,11 +6,10 @@ A bucket with versioning keeps the contents of objects that were replaced or del
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from reidray.errors import UserError
 from reidray.storage.location import Location
-from reidray.storage.object_store import call_s3, key_of
+from reidray.storage.object_store import call_s3, iter_pages, key_of
 
 DELETED_AT_ONCE = 1000
 
@@ -34,7 +33,7 @@ class ObjectVersion:
 
 @dataclass(frozen=True)
 class Upload:
-    """Hold an unfinished multipart upload, the parts of which the store keeps.
+    """Hold an unfinished multipart upload. The store keeps its parts.
 
     Attributes:
         path: the path of the object, relative to the location.
@@ -55,7 +54,14 @@ def list_versions(location: Location) -> list[ObjectVersion]:
     """
     root = _root(location)
     with _needs(location, "s3:ListBucketVersions", "the old versions of its files be listed"):
-        pages = list(_pages(location, "list_object_versions", ("KeyMarker", "VersionIdMarker")))
+        pages = list(
+            iter_pages(
+                location.uri,
+                "list_object_versions",
+                ("KeyMarker", "VersionIdMarker"),
+                Prefix=root,
+            )
+        )
     return [
         ObjectVersion(
             entry["Key"].removeprefix(root),
@@ -71,7 +77,7 @@ def list_versions(location: Location) -> list[ObjectVersion]:
 
 
 def delete_versions(location: Location, versions: Sequence[ObjectVersion]) -> None:
-    """Delete versions for good; delete markers last, so that no object reappears meanwhile.
+    """Delete versions permanently; delete markers last, so that no object reappears meanwhile.
 
     Raises:
         UserError: the store refuses to delete versions, or failed.
@@ -97,7 +103,14 @@ def list_uploads(location: Location) -> list[Upload]:
     root = _root(location)
     right = "s3:ListBucketMultipartUploads"
     with _needs(location, right, "unfinished uploads be listed"):
-        pages = list(_pages(location, "list_multipart_uploads", ("KeyMarker", "UploadIdMarker")))
+        pages = list(
+            iter_pages(
+                location.uri,
+                "list_multipart_uploads",
+                ("KeyMarker", "UploadIdMarker"),
+                Prefix=root,
+            )
+        )
     return [
         Upload(entry["Key"].removeprefix(root), entry["UploadId"])
         for page in pages
@@ -127,17 +140,6 @@ def _delete(location: Location, names: Sequence[dict[str, str]]) -> None:
             if error.get("Code") == "AccessDenied":
                 raise PermissionError(error.get("Message"))
             raise OSError(f"{location.uri}: {error.get('Key')}: {error.get('Message')}")
-
-
-def _pages(location: Location, method: str, markers: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the pages of a listing."""
-    more: dict[str, Any] = {}
-    while True:
-        page = call_s3(location.uri, method, Prefix=_root(location), **more)
-        yield page
-        if not page.get("IsTruncated"):
-            return
-        more = {name: page[f"Next{name}"] for name in markers if page.get(f"Next{name}")}
 
 
 def _root(location: Location) -> str:

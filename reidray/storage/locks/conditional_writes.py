@@ -1,8 +1,9 @@
 """Write an object only if no other writer has written it (compare and swap).
 
-An object store carries out some requests whose answers are lost. The client sends such a request
-again, and its condition then fails because of the first request. Every object therefore carries the
-id of its writer. After a failed condition the client reads that id to see whose write succeeded.
+An object store may execute a request and lose the response. The client sends such a request
+again, and its condition then fails because of the first request. The metadata of every
+object therefore hold the id of its writer. After a failed condition the client reads that id to see
+whose write succeeded.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ class ObjectState:
 
     Attributes:
         tag: its ETag, which changes whenever the object is written.
-        writer: the id of its writer; empty where the object carries none.
+        writer: the id of its writer; empty where the object has none.
     """
 
     tag: str
@@ -35,7 +36,7 @@ def create_object(uri: str, data: bytes, writer: str) -> str | None:
         The tag of the object; None if another writer's object exists.
 
     Raises:
-        OSError: the store failed, for good.
+        OSError: the store failed after all retries.
     """
     return _put(uri, data, writer, IfNoneMatch="*")
 
@@ -53,7 +54,7 @@ def replace_object(uri: str, data: bytes, tag: str, writer: str) -> str | None:
         The tag of the new object; None if another writer has changed or deleted the old one.
 
     Raises:
-        OSError: the store failed, for good.
+        OSError: the store failed after all retries.
     """
     return _put(uri, data, writer, IfMatch=tag)
 
@@ -62,7 +63,7 @@ def object_state(uri: str) -> ObjectState | None:
     """Return the state of an object; None if it does not exist.
 
     Raises:
-        OSError: the store failed, for good.
+        OSError: the store failed after all retries.
     """
     try:
         found = call_s3(uri, "head_object", Key=key_of(uri))

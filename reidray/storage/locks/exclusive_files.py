@@ -10,12 +10,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from reidray.storage.location import Location
 from reidray.storage.locks.conditional_writes import create_object, object_state, replace_object
-from reidray.storage.object_store import call_s3, key_of
+from reidray.storage.object_store import iter_pages, key_of
 
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -160,11 +159,6 @@ def _sync_folder(folder: Path) -> None:
 def _list_objects(location: Location, folder: str) -> Iterator[FileEntry]:
     uri = location.join(folder).uri
     root = key_of(uri).removesuffix(folder)
-    more: dict[str, Any] = {}
-    while True:
-        found = call_s3(uri, "list_objects_v2", Prefix=f"{key_of(uri)}/", **more)
-        for entry in found.get("Contents", []):
+    for page in iter_pages(uri, "list_objects_v2", Prefix=f"{key_of(uri)}/"):
+        for entry in page.get("Contents", []):
             yield FileEntry(entry["Key"].removeprefix(root), entry["Size"], entry["ETag"])
-        if not found.get("IsTruncated"):
-            return
-        more = {"ContinuationToken": found["NextContinuationToken"]}
