@@ -15,7 +15,7 @@ def check_compare_output(config: CompareConfig) -> None:
     """Check that the output can be written and does not overlap with an input.
 
     Raises:
-        UserError: names the output.
+        UserError: the output cannot be written or overlaps with an input.
     """
     models = {f"models={name}": folder for name, folder in config.model_folders.items()}
     check_disjoint("output", config.output, {"data": config.data, **models})
@@ -26,7 +26,7 @@ def check_compare_inputs(config: CompareConfig) -> None:
     """Check that the images and the models exist.
 
     Raises:
-        UserError: names the field of what is missing.
+        UserError: an input is missing; the message names its field.
     """
     check_data("data", config.data)
     for name, folder in config.model_folders.items():

@@ -88,7 +88,7 @@ class ComparisonData:
         return NeighbourSets(QUERY, GALLERY)
 
     @property
-    def neighbours_described(self) -> str:
+    def neighbours_description(self) -> str:
         """Return the images of the nearest-neighbour accuracy, in words."""
         has_validation = VALIDATION_QUERY in self.sets
         return CLASSIFIED_BY_VALIDATION if has_validation else CLASSIFIED_BY_GALLERY

@@ -25,8 +25,8 @@ class MethodMetrics:
     Attributes:
         method: the method.
         ranking: the metrics of the ranking.
-        neighbour_accuracy: by k, the share of images whose person the k nearest neighbours predict
-            correctly, weighted by distance.
+        neighbour_accuracy: share of images whose person the k nearest neighbours, weighted by
+            distance, predict correctly, by k.
     """
 
     method: Method

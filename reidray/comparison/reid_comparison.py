@@ -89,7 +89,7 @@ def _write_files(folder: Path, comparison: Comparison, summary: dict[str, Any]) 
     data = comparison.data
     record = {
         **summary,
-        "nearest_neighbours_of": data.neighbours_described,
+        "nearest_neighbours_of": data.neighbours_description,
         "seed": comparison.config.seed,
         "images": {name: len(labels.person_ids) for name, labels in data.sets.items()},
         "train": {"images": len(data.train.person_ids)},

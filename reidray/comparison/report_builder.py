@@ -65,7 +65,7 @@ def build_report(comparison: Comparison) -> ComparisonReport:
         facts=_facts(comparison),
         methods=[each.to_row() for each in metrics],
         protocol=f"protocol {data.protocol}",
-        neighbours=data.neighbours_described,
+        neighbours=data.neighbours_description,
         cmc_chart=png_data_uri(cmc_comparison_chart({each.name: each.curve for each in metrics})),
         maps_chart=png_data_uri(_maps_chart(comparison)),
         variance_chart=png_data_uri(variance_chart(cumulative_variance)),

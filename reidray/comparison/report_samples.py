@@ -1,4 +1,4 @@
-"""Choose what the report of a comparison shows: triplets, people and maps."""
+"""Choose the triplets, people and images that the report of a comparison shows."""
 
 from dataclasses import dataclass
 

@@ -142,7 +142,7 @@ def check_settings(state: dict[str, Any], settings: dict[str, Any], folder: str)
         folder: folder of the checkpoint, for the message.
 
     Raises:
-        UserError: names the first difference.
+        UserError: a setting differs; the message names the first one.
     """
     before = _without_unset(state["settings"])
     now = _without_unset(json.loads(json.dumps(settings)))

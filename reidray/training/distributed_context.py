@@ -32,12 +32,12 @@ class DistributedContext:
         """Return rank 0's value, on every rank."""
         if self.world_size == 1:
             return value
-        box = [value]
-        distributed.broadcast_object_list(box, src=0)
-        return box[0]
+        values = [value]
+        distributed.broadcast_object_list(values, src=0)
+        return values[0]
 
     def gather_for_metrics(self, part: Tensor, total: int) -> Tensor:
-        """Join the results of all ranks for `total` images, of which rank r has r, r + world, ...
+        """Join the results of all ranks for `total` images; rank r has r, r + world_size, ...
 
         Args:
             part: (n, ...) results of this rank.
@@ -72,6 +72,6 @@ class DistributedContext:
         parts = [torch.empty_like(part) for _ in range(self.world_size)]
         distributed.all_gather(parts, part.detach().contiguous())
         if part.requires_grad:
-            # The same value, with a gradient as large as DDP's mean over the ranks makes it small.
+            # The same value with a gradient times `world_size`, as DDP divides gradients by it.
             parts[self.rank] = part.detach() + (part - part.detach()) * self.world_size
         return torch.cat(parts)

@@ -1,4 +1,4 @@
-"""Hold a training that passed its checks, what its task adds to it, and what came of it."""
+"""Hold a training that passed its checks, the functions of its task, and its result."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ Labels = Mapping[str, CropLabels]
 
 @dataclass(frozen=True, kw_only=True)
 class TaskDefinition:
-    """Hold what differs between re-ID and multi-task training, as plain functions.
+    """Hold the functions that differ between re-ID and multi-task training.
 
     Attributes:
         label_images: split the manifest of a configuration; return the manifest of the images that
@@ -46,9 +46,9 @@ class TaskDefinition:
         group_images: return (N,) int64; images of one group are decoded and stored together.
         build_task: build the `Task` in a training process.
         describe_images: return the numbers of images, for the log.
-        describe_validation: return what selects the best epoch, such as `8 queries of 2 validation
-            people`.
-        build_report: evaluate the result where the task asks for it, and build its report.
+        describe_validation: return the images that select the best epoch, such as `8 queries of 2
+            validation people`.
+        build_report: evaluate the result where the task needs it, and build its report.
         wrap_up_share: time to end the job, as a share of the time to start its workers.
         evaluates_after_training: whether the job evaluates all images once training has ended.
     """
@@ -115,13 +115,13 @@ class Experiment:
         return self.task.describe_images(self.config, self.labels)
 
     def describe_validation(self) -> str:
-        """Return what selects the best epoch, such as `8 queries of 2 validation people`."""
+        """Return the images that select the epoch, such as `8 queries of 2 validation people`."""
         return self.task.describe_validation(self.config, self.labels)
 
     def train_job(
         self, crops: CropDataset, resources: Resources, limit: TimeLimit | None
     ) -> TrainJob:
-        """Return what each training process runs.
+        """Return the job of each training process.
 
         Args:
             crops: decoded images.
@@ -144,7 +144,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Hold what a training came to.
+    """Hold the result of a training.
 
     Attributes:
         network: network with the weights of the best epoch.
@@ -179,13 +179,13 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """Hold what a run directory shows of a result.
+    """Hold the report of a result for the run directory.
 
     Attributes:
         card: contents of the model's `model.json`.
         readme: text of the model's `README.md`.
         write_html: function that writes the report to a file.
-        metrics: metrics of the job's JSON line, with what they were measured on.
+        metrics: metrics of the job's JSON line, with the images that they were measured on.
     """
 
     card: ModelCard

@@ -1,7 +1,7 @@
-"""Choose the failures that Ray Train retries: those of machines, and not those of programs.
+"""Let Ray Train retry failures of machines, but not bugs and user's mistakes.
 
-Ray Train restarts its workers after any error. A user's mistake and a bug would occur again each
-time. This module imports no PyTorch, because Ray Train's controller loads it.
+Ray Train restarts its workers after any error. A user's mistake and a bug would occur again
+each time. This module imports no PyTorch, because Ray Train's controller loads it.
 """
 
 import traceback
@@ -17,11 +17,11 @@ LOST_CONNECTION = ("gloo", "nccl", "connection", "timed out", "cuda error")
 
 
 class TrainingBugError(RuntimeError):
-    """Carry the traceback of a bug in a training process as its message."""
+    """Signal a bug in a training process, with its traceback as the message."""
 
 
-def bug_behind(error: Exception) -> TrainingBugError | None:
-    """Return the bug behind the error of a training process.
+def to_bug_error(error: Exception) -> TrainingBugError | None:
+    """Return the error of a bug in a training process.
 
     Returns:
         A `TrainingBugError` with the traceback of the error; None for a user's mistake, and for a

@@ -96,8 +96,8 @@ class TrainerConfig:
 
     Attributes:
         epochs: maximum number of epochs.
-        seed: seed of dropout and the like. Each epoch and rank derives its own seed, so that a
-            resumed training continues as if it had not stopped.
+        seed: seed of dropout and other random numbers. Each epoch and rank derives its own seed,
+            so that a resumed training continues as if it had not stopped.
         optimizer: optimiser and learning rate.
         validation: interval of the validations, and the metric that selects the best epoch.
         limit: time limit of the job, or None. The learning rate falls with epochs and time.
@@ -147,20 +147,20 @@ def fit(
     return trainer.run()
 
 
-class _EpochTally:
-    """Sum up the images, the losses and the waiting time of one epoch."""
+class _EpochStatistics:
+    """Accumulate the images, the losses and the waiting time of one epoch."""
 
     def __init__(self) -> None:
         self.images = self.steps = 0
-        self.waited = 0.0
+        self.wait_seconds = 0.0
         self._losses: dict[str, Tensor] = {}
         self._start = time.perf_counter()
 
-    def add(self, losses: dict[str, Tensor], images: int, waited: float) -> None:
+    def add(self, losses: dict[str, Tensor], images: int, wait_seconds: float) -> None:
         """Add a step."""
         self.images += images
         self.steps += 1
-        self.waited += waited
+        self.wait_seconds += wait_seconds
         for name, value in losses.items():
             self._losses[name] = self._losses.get(name, torch.zeros(())) + value.detach().cpu()
 
@@ -179,7 +179,7 @@ class _EpochTally:
         return {
             "seconds": self.seconds,
             "images_per_second": self.images / self.seconds,
-            "input_wait": self.waited / self.seconds,
+            "input_wait": self.wait_seconds / self.seconds,
             **self.mean_losses(),
         }
 
@@ -203,7 +203,7 @@ class _Trainer:
         self.progress: StepProgress | None = None
 
     def run(self) -> TrainingSnapshot:
-        """Train epoch after epoch until nothing is left to do."""
+        """Train until the epochs, the time or the patience end."""
         self.parallel = self._wrap_network()
         state = self.snapshot.trainer_state
         self.budget = TimeBudget(
@@ -244,29 +244,33 @@ class _Trainer:
         )
 
     def _train_epoch(self) -> Metrics:
-        """Train one epoch, or the part of it that time allows, which is a step at least."""
+        """Train one epoch, or the part of it that the time limit allows, at least one step."""
         self.parallel.train()
         state = self.snapshot.trainer_state
         torch.manual_seed(_derive_seed(self.config.seed, state.epoch, self.context.rank))
-        tally, last_report = _EpochTally(), 0.0
+        statistics, last_report = _EpochStatistics(), 0.0
         with closing(prefetch(self.task.batches(state.epoch))) as batches:
-            while (done := self.budget.progress(state.step)) < 1 or not tally.steps:
+            while (done := self.budget.progress(state.step)) < 1 or not statistics.steps:
                 step_start = time.perf_counter()
                 batch = next(batches, None)
                 if batch is None:
                     break
-                waited = time.perf_counter() - step_start
+                wait_seconds = time.perf_counter() - step_start
                 losses = self._train_step(batch, done)
                 images = self.task.batch_size(batch)
-                tally.add(losses, images * self.context.world_size, waited)
+                statistics.add(losses, images * self.context.world_size, wait_seconds)
                 self.budget.count_step(time.perf_counter() - step_start, images)
                 state.step += 1
-                if self.context.is_main and tally.seconds - last_report > 1:
-                    last_report = tally.seconds
-                    self._report_progress(tally, done)
-        share = tally.steps / self.task.steps_per_epoch
+                if self.context.is_main and statistics.seconds - last_report > 1:
+                    last_report = statistics.seconds
+                    self._report_progress(statistics, done)
+        share = statistics.steps / self.task.steps_per_epoch
         partial_epoch = {"epoch_share": share} if share < 1 else {}
-        return {"learning_rate": self._set_learning_rate(done), **partial_epoch, **tally.record()}
+        return {
+            "learning_rate": self._set_learning_rate(done),
+            **partial_epoch,
+            **statistics.record(),
+        }
 
     def _train_step(self, batch: Any, done: float) -> dict[str, Tensor]:
         """Run the forward pass, the backward pass and a step of the optimiser."""
@@ -292,16 +296,18 @@ class _Trainer:
             group["lr"] = rate
         return rate
 
-    def _report_progress(self, tally: _EpochTally, done: float) -> None:
+    def _report_progress(self, statistics: _EpochStatistics, done: float) -> None:
         state = self.snapshot.trainer_state
-        seconds_by_steps = tally.seconds / tally.steps * (self.budget.total_steps - state.step)
+        seconds_by_steps = (
+            statistics.seconds / statistics.steps * (self.budget.total_steps - state.step)
+        )
         self.progress = StepProgress(
             epoch=state.epoch + 1,
-            epoch_done=tally.steps / self.task.steps_per_epoch,
+            epoch_done=statistics.steps / self.task.steps_per_epoch,
             done=done,
-            images_per_second=tally.images / tally.seconds,
+            images_per_second=statistics.images / statistics.seconds,
             seconds_left=min(seconds_by_steps, self.budget.seconds_left()),
-            loss=tally.mean_losses()["loss"],
+            loss=statistics.mean_losses()["loss"],
         )
         self.callback.on_progress(self.progress)
 

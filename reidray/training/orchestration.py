@@ -194,7 +194,7 @@ def _check_checkpoint(experiment: Experiment) -> None:
     """Check that a run to resume began with the same configuration and images.
 
     Raises:
-        UserError: names the first difference, or a damaged file.
+        UserError: a setting or the images differ, or a file is damaged.
     """
     checkpoint = newest_checkpoint(experiment.run.location)
     if checkpoint is not None:

@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 
 
 def prefetch(items: Iterator[Item], count: int = 2) -> Generator[Item, None, None]:
-    """Yield items in their order, which a thread makes up to `count` items ahead.
+    """Yield the items of an iterator, which a thread computes up to `count` items in advance.
 
     The generator raises the errors of the iterator at the item that caused them. Close the
     generator to stop early.
@@ -19,17 +19,17 @@ def prefetch(items: Iterator[Item], count: int = 2) -> Generator[Item, None, Non
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(1) as thread:
         thread.submit(_use_one_core).result()
-        torch.set_num_threads(threads)  # otherwise threads that start later use one core too
-        waiting = deque(thread.submit(next, items, None) for _ in range(count))
-        while (item := waiting.popleft().result()) is not None:
-            waiting.append(thread.submit(next, items, None))
+        torch.set_num_threads(threads)  # threads that start later would otherwise use one core
+        pending = deque(thread.submit(next, items, None) for _ in range(count))
+        while (item := pending.popleft().result()) is not None:
+            pending.append(thread.submit(next, items, None))
             yield item
 
 
 def _use_one_core() -> None:
     """Let PyTorch use one core in this thread.
 
-    A batch is made by copying, and waking another core for a copy takes longer than the copy.
+    Batches are copied, and to wake another core takes longer than a copy.
     """
-    torch.get_num_threads()  # the first call makes the number this thread's own
+    torch.get_num_threads()  # the first call gives this thread a number of its own
     torch.set_num_threads(1)

@@ -24,8 +24,8 @@ from reidray.training.worker import TrainJob
 Result = TypeVar("Result")
 
 SHARE_BESIDE_DECODING = 0.5
-"""Share of its CPUs that training reserves while it streams crops: Ray Data waits for ever where
-training reserves all CPUs."""
+"""Share of its CPUs that training reserves while it streams crops. Ray Data would wait without end
+if training reserved all CPUs."""
 
 MAX_REASON_LENGTH = 300
 """Number of characters of a process's failure in a message."""
@@ -75,7 +75,7 @@ def plan_workers(num_workers: int, use_gpu: str, *, streams: bool = False) -> Re
         streams: whether crops are decoded during the training.
 
     Raises:
-        UserError: the cluster has no room for the workers; the message says what it has.
+        UserError: the cluster has too few CPUs or GPUs for the workers.
     """
     share = SHARE_BESIDE_DECODING if streams else 1.0
     gpus = cluster_gpus()
@@ -115,12 +115,12 @@ def train_on_cluster(job: TrainJob, resources: Resources, run: Location, logger:
         UserError: a worker raised it.
     """
     events = Queue(actor_options={"num_cpus": 0})
-    trainer = torch_trainer(job, resources, run, events=events)
+    trainer = build_torch_trainer(job, resources, run, events=events)
     with logger.follow(events, resources.describe(job.config.num_workers)):
-        return fit(trainer)
+        return run_trainer(trainer)
 
 
-def torch_trainer(
+def build_torch_trainer(
     job: TrainJob,
     resources: Resources,
     run: Location,
@@ -158,8 +158,8 @@ def torch_trainer(
     )
 
 
-def fit(trainer: TorchTrainer) -> Path:
-    """Train to the end.
+def run_trainer(trainer: TorchTrainer) -> Path:
+    """Run a Ray trainer to the end.
 
     Returns:
         The folder of the last checkpoint.
@@ -180,15 +180,15 @@ def fit(trainer: TorchTrainer) -> Path:
         failure = next(iter(error.worker_failures.values()), error)
         reason = " ".join(str(failure).split())[:MAX_REASON_LENGTH]
         raise MachineError(
-            f"training processes were lost, more often than `max_failures` allows ({reason}): go "
-            "on from the last checkpoint with `resume`"
+            f"training processes were lost more often than `max_failures` allows ({reason}): "
+            "continue from the last checkpoint with `resume`"
         ) from error
     return to_local_folder(result.checkpoint)
 
 
 def to_local_folder(checkpoint: ray.train.Checkpoint) -> Path:
     """Return the local folder of a checkpoint; download one that is in an object store."""
-    # `to_directory` would copy a local one, and this is the run's own.
+    # `to_directory` would copy a local checkpoint.
     is_local = isinstance(checkpoint.filesystem, pafs.LocalFileSystem)
     return Path(checkpoint.path if is_local else checkpoint.to_directory())
 

@@ -17,26 +17,26 @@ VALIDATION_MARGIN = 1.2
 
 MIN_WRAP_UP_SECONDS, MAX_WRAP_UP_SECONDS = 8.0, 60.0
 USEFUL_SECONDS = 30.0
-"""Training time that a message asks for where a limit leaves none."""
+"""Training time of the limit that an error message suggests."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimeLimit:
-    """Limit the time of a whole job, with what follows the training.
+    """Limit the time of a whole job, including the work after the training.
 
     Attributes:
         started: seconds since 1970 at which the job began.
         seconds: seconds that the job may take.
-        planned: seconds since 1970 at which the start of the workers began. The duration of this
-            start measures the machine: the time to end the workers, to write the report and to
-            stop Ray is a share of it.
-        wrap_up_share: that share.
+        workers_started: seconds since 1970 at which the job began to start the workers. The
+            duration of the start estimates the speed of the machine.
+        wrap_up_share: time to end the workers, to write the report and to stop Ray, as a share of
+            the duration of the start.
         images_after_training: number of images that one process evaluates after the training.
     """
 
     started: float
     seconds: float
-    planned: float = field(default_factory=time.time)
+    workers_started: float = field(default_factory=time.time)
     wrap_up_share: float = 0.0
     images_after_training: int = 0
 
@@ -53,15 +53,15 @@ class TimeLimit:
         """
         if not self.wrap_up_share:
             return 0.0
-        measured = self.wrap_up_share * (ready - self.planned)
+        measured = self.wrap_up_share * (ready - self.workers_started)
         return min(max(measured, MIN_WRAP_UP_SECONDS), MAX_WRAP_UP_SECONDS)
 
     def check_room(self) -> None:
         """Check that the limit leaves time to start workers.
 
         Raises:
-            UserError: it does not; the message says how long the start took, and which limit is
-                enough.
+            UserError: the limit leaves no time; the message gives the duration of the start and
+                a sufficient limit.
         """
         now = time.time()
         if now + MIN_WRAP_UP_SECONDS >= self.end:
@@ -107,7 +107,7 @@ class TimeBudget:
         self.validation_seconds = 0.0
         self._limit, self._context = limit, context
         self._own_validation_images = validation_images / context.world_size
-        self._begun = first_step / total_steps
+        self._initial_progress = first_step / total_steps
         self._start = time.time()
         self._steps = 0
         self._step_seconds = self._image_seconds = 0.0
@@ -121,7 +121,7 @@ class TimeBudget:
         self._steps += 1
         if self._steps == 1:  # the first step of a process is slow and not typical
             return
-        share = max(1 / (self._steps - 1), 0.1)  # a mean that forgets the earliest steps
+        share = max(1 / (self._steps - 1), 0.1)  # a moving average
         self._step_seconds += share * (seconds - self._step_seconds)
         self._image_seconds += share * (seconds / max(images, 1) - self._image_seconds)
 
@@ -132,7 +132,11 @@ class TimeBudget:
             return by_steps
         budget = self._limit.end - self._reserve() - self._start
         elapsed = time.time() - self._start
-        by_time = 1.0 if budget <= 0 else self._begun + (1 - self._begun) * elapsed / budget
+        by_time = (
+            1.0
+            if budget <= 0
+            else self._initial_progress + (1 - self._initial_progress) * elapsed / budget
+        )
         return self._context.broadcast(max(by_steps, by_time))
 
     def too_short_error(self) -> UserError:

@@ -77,7 +77,7 @@ def check_training_inputs(config: TrainingConfig) -> None:
     """Check that the images and the first weights of a training exist, in a known layout.
 
     Raises:
-        UserError: names the field.
+        UserError: an input is missing or has no layout; the message names its field.
     """
     check_data("data", config.data)
     if config.network.weights not in NAMED_WEIGHTS:

@@ -22,7 +22,7 @@ from reidray.models.architecture import Architecture
 from reidray.models.factory import build_network
 from reidray.registry import import_plugins
 from reidray.training.distributed_context import DistributedContext
-from reidray.training.failures import bug_behind
+from reidray.training.failures import to_bug_error
 from reidray.training.loop import (
     Callback,
     Metrics,
@@ -50,7 +50,7 @@ CHANGEABLE_ON_RESUME = (
 BuildTask: TypeAlias = (
     "Callable[[Any, Mapping[str, CropLabels], CropReader, DistributedContext], Task]"
 )
-"""Builds a task from its configuration, the labels by split, the crops and the process."""
+"""Function that builds a task from a configuration, labels by split, crops and this process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ def run_train_job(job: TrainJob, events: Queue | None) -> None:
     Raises:
         UserError: the checkpoint belongs to another configuration, or the loss is not finite.
         TrainingBugError: the program failed.
-        Exception: a connection, a machine or the storage failed; Ray Train starts again.
+        Exception: a connection, a machine or the storage failed; Ray Train restarts the workers.
     """
     try:
         _run_train_job(job, events)
@@ -148,7 +148,7 @@ def run_train_job(job: TrainJob, events: Queue | None) -> None:
         reason = str(error).partition(".")[0]
         raise UserError(f"{reason}: use smaller batches, or smaller crops") from error
     except Exception as error:
-        bug = bug_behind(error)
+        bug = to_bug_error(error)
         if bug is None:
             raise
         raise bug from error

@@ -71,7 +71,7 @@ class Population:
     """Read the trials of a population.
 
     Attributes:
-        context: what the trials share.
+        context: images and settings that all trials share.
         keys: the keys of the parameters that the sweep draws.
         numbers: the numbers of the trials, by their ids.
     """

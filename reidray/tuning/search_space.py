@@ -40,7 +40,7 @@ FIXED_KEYS = {
 
 @dataclass(frozen=True)
 class SearchParameter:
-    """Define how a sweep draws the value of one key.
+    """Define the distribution of the values of one key.
 
     Attributes:
         key: a key of the training configuration, with dots.
@@ -159,7 +159,7 @@ def _check_parameter(parameter: SearchParameter, base: TrainingConfig, file: Pat
     """Check that the key exists and can vary, and that the configuration allows the values.
 
     Raises:
-        UserError: names the key.
+        UserError: the key or a value is not valid; the message names the key.
     """
     kinds = value_types(type(base), [parameter.key])
     key = parameter.key

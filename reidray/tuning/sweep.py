@@ -230,14 +230,14 @@ def _write_sweep_file(sweep: Sweep) -> None:
 
 def _definition(sweep: Sweep) -> dict[str, Any]:
     """Return the settings that a resumed sweep must not change."""
-    asked = {
+    requested = {
         key: value
         for key, value in asdict(sweep.config).items()
         if key not in ("output", "resume", *READING_KEYS)
     }
     base = config_to_dict(replace(sweep.experiment.config, output=None))
     return {
-        "asked": asked | {"space": list(sweep.config.space)},
+        "asked": requested | {"space": list(sweep.config.space)},
         "space": {each.key: {each.distribution: list(each.values)} for each in sweep.space},
         "base": {key: value for key, value in base.items() if key not in READING_KEYS},
         "images": sweep.experiment.manifest.fingerprint,
@@ -248,7 +248,7 @@ def _check_unchanged(sweep: Sweep) -> None:
     """Check that a resumed sweep has the settings with which it was started.
 
     Raises:
-        UserError: names the part that differs, or the definition is damaged.
+        UserError: a part differs, which the message names, or the definition is damaged.
     """
     uri = sweep.output.location.join(SWEEP_FILE).uri
     try:

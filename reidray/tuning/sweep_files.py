@@ -123,7 +123,7 @@ def _summarize(
 
 
 def _to_reported(result: TrialResult, validation: ValidationConfig) -> ReportedTrial:
-    """Return what the report shows of a result."""
+    """Return a result as the report shows it."""
     metric = validation.select_by
     evaluated = [epoch for epoch in result.epochs if metric in epoch]
     return ReportedTrial(

@@ -37,7 +37,7 @@ def check_tune_inputs(config: TuneConfig) -> None:
     """Check the images, the recipe, the base and the search space of a sweep.
 
     Raises:
-        UserError: names the field or file that is missing or wrong.
+        UserError: a field or file is missing or wrong; the message names it.
     """
     check_data("data", config.data)
     base = load_base(config).config

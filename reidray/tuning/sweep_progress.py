@@ -118,23 +118,23 @@ class SweepProgress(tune.Callback):  # type: ignore[misc]
             self._activity.__enter__()
 
     def on_trial_start(self, *, trial: Any, **_: Any) -> None:
-        """Note that a trial starts, or continues, possibly with other parameters."""
+        """Record that a trial starts, or continues, possibly with other parameters."""
         parameters = dict(trial.config)
         epochs = parameters.get("epochs", self._base.epochs)
         new = TrialLog(len(self._trials), epochs, parameters, [ConfigurationLog(parameters)])
-        known = self._trials.setdefault(trial.trial_id, new)
-        known.next_parameters, known.state = parameters, "running"
-        if known.is_changed:
-            self._note_copy(known, trial)
+        trial_log = self._trials.setdefault(trial.trial_id, new)
+        trial_log.next_parameters, trial_log.state = parameters, "running"
+        if trial_log.is_changed:
+            self._record_copy(trial_log, trial)
 
     def on_step_end(self, *, trials: list[Any], **_: Any) -> None:
-        """Note the trials of a population that wait for their turn."""
+        """Record the trials of a population that wait for their turn."""
         for trial in trials:
             if trial.status == trial.PAUSED:
                 self._trials[trial.trial_id].state = "waiting"
 
     def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
-        """Note the metrics of an evaluated epoch."""
+        """Record the metrics of an evaluated epoch."""
         if self._is_population:
             kept = {key: deepcopy(result[key]) for key in RESULT_KEYS if key in result}
             self._results.setdefault(trial.trial_id, []).append(kept)
@@ -143,20 +143,23 @@ class SweepProgress(tune.Callback):  # type: ignore[misc]
             self._write_table(trial.storage)
 
     def on_trial_complete(self, *, trial: Any, **_: Any) -> None:
-        """Note that a trial has finished, or that the sweep stopped it."""
-        known = self._trials[trial.trial_id]
-        self._end(known, "finished" if known.current.epoch >= known.planned_epochs else "stopped")
+        """Record that a trial has finished, or that the sweep stopped it."""
+        trial_log = self._trials[trial.trial_id]
+        self._end(
+            trial_log,
+            "finished" if trial_log.current.epoch >= trial_log.planned_epochs else "stopped",
+        )
         self._write_table(trial.storage)
 
     def on_trial_error(self, *, trial: Any, **_: Any) -> None:
         """Log the message of a `UserError` that a trial raised, or the traceback of a bug."""
-        known = self._trials[trial.trial_id]
-        self._end(known, "failed")
+        trial_log = self._trials[trial.trial_id]
+        self._end(trial_log, "failed")
         traceback = Path(trial.error_file).read_text()
-        known.error = last_line(traceback)
+        trial_log.error = last_line(traceback)
         is_user_error = USER_ERROR_PREFIX in traceback
         log.warning(
-            "trial %d failed: %s", known.number, known.error if is_user_error else traceback
+            "trial %d failed: %s", trial_log.number, trial_log.error if is_user_error else traceback
         )
         self._write_table(trial.storage)
 
@@ -170,7 +173,7 @@ class SweepProgress(tune.Callback):  # type: ignore[misc]
             self._activity = None
         if trials:
             folder, storage = trials[0].storage.experiment_fs_path, trials[0].storage
-            numbers = {trial_id: known.number for trial_id, known in self._trials.items()}
+            numbers = {trial_id: trial_log.number for trial_id, trial_log in self._trials.items()}
             _write_file(storage, f"{folder}/{NUMBERS_FILE}", _to_json(numbers))
             if self._is_population:
                 _write_file(storage, f"{folder}/{RESULTS_FILE}", _to_json(self._results))
@@ -202,33 +205,33 @@ class SweepProgress(tune.Callback):  # type: ignore[misc]
         """Return the best metric of the trial under its current parameters."""
         return trial.current.best(self._base.validation).get(self._base.validation.select_by)
 
-    def _note_copy(self, known: TrialLog, trial: Any) -> None:
+    def _record_copy(self, trial_log: TrialLog, trial: Any) -> None:
         """Log that a trial of a population continues from the weights of another trial."""
         if trial.checkpoint is None:
             return
         source_id = posixpath.basename(posixpath.dirname(trial.checkpoint.path))
-        known.copied_from = self._trials.get(source_id)
-        if known.copied_from not in (None, known) and self._live is None:
+        trial_log.copied_from = self._trials.get(source_id)
+        if trial_log.copied_from not in (None, trial_log) and self._live is None:
             log.info(
                 "trial %d continues from the weights of trial %d with %s",
-                known.number,
-                known.copied_from.number,
-                _describe(known.next_parameters),
+                trial_log.number,
+                trial_log.copied_from.number,
+                _describe(trial_log.next_parameters),
             )
 
-    def _end(self, known: TrialLog, state: str) -> None:
-        known.state = state
+    def _end(self, trial_log: TrialLog, state: str) -> None:
+        trial_log.state = state
         if self._live is not None:
             return
-        best = self._best(known)
+        best = self._best(trial_log)
         log.info(
             "trial %d %s after epoch %d with %s %s: %s",
-            known.number,
+            trial_log.number,
             state,
-            known.current.epoch,
+            trial_log.current.epoch,
             self._base.validation.select_by,
             "unknown" if best is None else f"{best:.3f}",
-            _describe(known.current.parameters),
+            _describe(trial_log.current.parameters),
         )
 
     def _write_table(self, storage: Any) -> None:

@@ -15,7 +15,12 @@ from reidray.storage.location import Location
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.experiment import Experiment
 from reidray.training.loop import Metrics, StepProgress
-from reidray.training.ray_trainer import Resources, fit, to_local_folder, torch_trainer
+from reidray.training.ray_trainer import (
+    Resources,
+    build_torch_trainer,
+    run_trainer,
+    to_local_folder,
+)
 from reidray.training.runs.checkpoint_files import repair_checkpoint_list
 from reidray.training.worker import CHANGEABLE_ON_RESUME
 from reidray.tuning.search_space import with_values
@@ -30,7 +35,7 @@ TRIAL_KEY = "trial"
 
 @dataclass(frozen=True)
 class TrialContext:
-    """Hold what all trials of a sweep share. Ray sends it to each trial.
+    """Hold the images and settings that all trials share. Ray sends it to each trial.
 
     Attributes:
         experiment: the training that the sweep varies, without bad images.
@@ -62,8 +67,8 @@ class TrialContext:
 def run_trial(parameters: dict[str, Any], context: TrialContext) -> None:
     """Train with some parameters, from the checkpoint of the trial if it has one.
 
-    A trial of one process trains in Ray Tune's own process, as the start of Ray Train takes longer
-    than many a short trial. Ray Train runs trials of several processes.
+    A trial of one process trains in Ray Tune's own process, because the start of Ray Train can take
+    longer than a short trial. Ray Train runs trials of several processes.
 
     Raises:
         UserError: the configuration does not allow the parameters, or the loss is not finite.
@@ -77,7 +82,8 @@ def run_trial(parameters: dict[str, Any], context: TrialContext) -> None:
         run = context.folder.join(tune.get_context().get_trial_id())
         repair_checkpoint_list(run)
         callbacks = [EvaluatedEpochCallback(metric)]
-        fit(torch_trainer(job, context.resources, run, callbacks=callbacks))
+        trainer = build_torch_trainer(job, context.resources, run, callbacks=callbacks)
+        run_trainer(trainer)
         return
     device = torch.device("cuda" if context.resources.use_gpu else "cpu")
     checkpoint = tune.get_checkpoint()

@@ -1,4 +1,4 @@
-"""Record what the trials of a running sweep report."""
+"""Record the results that the trials of a running sweep report."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -61,7 +61,7 @@ class TrialLog:
         planned_epochs: number of epochs that the trial plans.
         next_parameters: the parameters of its next epochs. Population based training changes them.
         configurations: a record of each configuration; the last has the last result.
-        copied_from: the trial whose weights the trial took over last.
+        copied_from: the trial whose weights were copied to this trial last.
         state: running, waiting, finished, stopped or failed.
         error: the reason of the failure.
     """

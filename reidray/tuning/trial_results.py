@@ -35,7 +35,7 @@ def read_trial_results(
     Args:
         grid: the results of Ray Tune.
         space: the search space.
-        context: what the trials share.
+        context: images and settings that all trials share.
     """
     numbers = _read_numbers(context.folder)
     tune_results = {Path(result.path).name: result for result in grid}

@@ -15,13 +15,14 @@ TABLE_FILE = "trials.csv"
 PARQUET_FILE = "trials.parquet"
 
 TrialState = Literal["finished", "stopped early", "unfinished", "failed", "replaced"]
-"""State of a trial: the sweep stopped it early; the sweep itself ended before the trial did; the
-trial crashed; or population based training replaced its configuration."""
+"""State of a trial: `stopped early` by the sweep; `unfinished` where the sweep ended before the
+trial; `failed` after an error; `replaced` where population based training replaced its
+configuration."""
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """Hold what a trial reached under one configuration.
+    """Hold the result of a trial under one configuration.
 
     Population based training changes the configuration of a weak trial and gives it the weights of
     a strong one. Each configuration of a trial then has a result of its own.

@@ -27,7 +27,7 @@ from reidray.tuning.sweep_progress import SweepProgress
 from reidray.tuning.trial import MUTABLE_SECTIONS, TrialContext, run_trial
 
 REDUCTION_FACTOR = 3
-"""ASHA lets one in so many trials continue at each rung."""
+"""ASHA continues one of this number of trials at each rung."""
 
 TRIAL_DRIVER_CPUS = 0.01
 """CPUs of the process of a trial whose training processes Ray Train starts."""
@@ -91,7 +91,7 @@ def build_tuner(
     Args:
         config: the configuration of the sweep.
         space: the search space.
-        context: what the trials share.
+        context: images and settings that all trials share.
         concurrent: number of concurrent trials.
         budget: time for the trials in seconds; None for no limit.
 
@@ -116,7 +116,7 @@ def build_tuner(
             )
         except (
             *(EOFError, UnpicklingError, ValueError, KeyError),
-            *(AttributeError, ImportError),  # names that another version of reidray has
+            *(AttributeError, ImportError),  # names of another version of reidray
         ) as error:
             reason = " ".join(str(error).split())
             raise UserError(
@@ -133,7 +133,7 @@ def build_tuner(
             time_budget_s=budget,
             search_alg=build_search_algorithm(config, concurrent),
             scheduler=build_scheduler(config, space, base),
-            # Ray Train's processes end with their trial's, and a reused one would keep them.
+            # The processes of Ray Train end with the process of their trial, so it is not reused.
             reuse_actors=in_one_process,
             trial_dirname_creator=lambda trial: str(trial.trial_id),
         ),
@@ -247,7 +247,7 @@ def build_scheduler(
 def clip_to_space(space: tuple[SearchParameter, ...], values: dict[str, Any]) -> dict[str, Any]:
     """Clip numbers to the ranges of the search space.
 
-    Population based training multiplies a number by 0.8 or 1.2, whatever its range.
+    Population based training multiplies numbers by 0.8 or 1.2 and ignores their ranges.
     """
     ranges = {each.key: each.values for each in space if each.is_numeric}
     return values | {key: min(max(values[key], low), high) for key, (low, high) in ranges.items()}

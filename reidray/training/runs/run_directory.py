@@ -101,7 +101,7 @@ class RunDirectory:
             otherwise: advice of the message, besides naming a new run directory.
 
         Raises:
-            UserError: it is not.
+            UserError: the run directory holds files or cannot be written.
         """
         check_outside_outputs(self.location)
         if not self.location.is_remote:
@@ -195,7 +195,7 @@ def new_run(config: TrainingConfig) -> RunDirectory:
     """Return the run directory of a new training, which is not created yet.
 
     Raises:
-        UserError: it is not empty, cannot be written, or overlaps the images.
+        UserError: the directory is not empty, cannot be written, or overlaps with the images.
     """
     run = _new_run(config)
     run.check_new(f"go on with a run by `resume={run.location.uri}`")

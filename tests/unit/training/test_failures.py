@@ -7,7 +7,7 @@ import ray.exceptions
 import torch
 
 from reidray.errors import UserError
-from reidray.training.failures import StopOnBug, TrainingBugError, bug_behind
+from reidray.training.failures import StopOnBug, TrainingBugError, to_bug_error
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from reidray.training.failures import StopOnBug, TrainingBugError, bug_behind
     ],
 )
 def test_transient_failures_and_user_errors_are_no_bugs(error):
-    assert bug_behind(error) is None
+    assert to_bug_error(error) is None
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_a_bug_keeps_its_traceback_and_travels_between_processes(error):
     try:
         raise error
     except Exception as met:
-        bug = pickle.loads(pickle.dumps(bug_behind(met)))
+        bug = pickle.loads(pickle.dumps(to_bug_error(met)))
     assert isinstance(bug, TrainingBugError)
     assert "Traceback" in str(bug)
     assert type(error).__name__ in str(bug)

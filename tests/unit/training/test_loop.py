@@ -134,7 +134,7 @@ def test_a_first_validation_and_what_follows_fit_into_the_limit():
     task = build_task()
     task.__class__ = Slow
     assert task.validation_images == 24
-    asked = limit(12, planned=time.time() - 4, wrap_up_share=0.25, images_after_training=48)
+    asked = limit(12, workers_started=time.time() - 4, wrap_up_share=0.25, images_after_training=48)
     recorder = Recorder()
     fit(task, build_network(), trainer_config(100_000, limit=asked), recorder)
     validating, report = 0.02 * 48, 8.0

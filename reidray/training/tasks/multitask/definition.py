@@ -23,7 +23,7 @@ from reidray.training.tasks.multitask.task import MultitaskTask
 from reidray.training.tasks.network_choice import adapt_network, is_adaptable, resolve_network
 
 NETWORK_WITHOUT_MASKS = "pets_mobilenet_dense"
-"""Network that predicts the class alone."""
+"""Network that only predicts the class."""
 
 GROUP_SIZE = 64
 """Number of images that are decoded and stored together."""
@@ -138,7 +138,7 @@ def check_decoded_images(_config: TrainMultitaskConfig, _labels: Labels, decoded
     """Check that some training and some validation image decodes.
 
     Raises:
-        UserError: names the split.
+        UserError: no image of a split decodes; the message names the split.
     """
     for split in ("train", "val"):
         if not len(decoded[split]):
@@ -179,7 +179,7 @@ MULTITASK = TaskDefinition(
 
 
 def _split(config: TrainMultitaskConfig, manifest: Manifest) -> Manifest:
-    """Return a manifest with a share of its training images in the split val, people whole.
+    """Return a manifest with a share of its training images in the split val, split by person.
 
     Raises:
         UserError: the data has no labels of the task.
@@ -217,7 +217,7 @@ def _check_batch(config: TrainMultitaskConfig, count: int) -> None:
     """Check that `count` training images fill a batch.
 
     Raises:
-        UserError: they do not; the message says which batch they fill.
+        UserError: there are too few; the message suggests a smaller batch.
     """
     if count >= config.batch_size:
         return

@@ -25,7 +25,7 @@ from reidray.metrics.classification import (
 from reidray.models.networks import Outputs, PetOutputs
 from reidray.training.distributed_context import DistributedContext
 
-BATCH = 64
+BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class LabelEvaluation:
     Attributes:
         images: N.
         seconds: time in the network.
-        summary: one value each: `validation_loss`; for classes `accuracy`, `macro_f1` and
+        summary: metrics by name: `validation_loss`; for classes `accuracy`, `macro_f1` and
             `weighted_f1`; for masks `mask_f1`, `mask_iou` and `image_iou`; for attributes those of
             `attribute_accuracy`.
         labels: metrics of each target by its name; the target of classes is `class`.
@@ -107,7 +107,7 @@ def run_network(
     logits: list[tuple[Tensor, ...]] = []
     masks: list[Tensor] = []
     seconds = 0.0
-    batches = [indices[start : start + BATCH] for start in range(0, len(indices), BATCH)]
+    batches = [indices[start : start + BATCH_SIZE] for start in range(0, len(indices), BATCH_SIZE)]
     with torch.inference_mode():
         for group in crops.read(batches):
             images = image_tensor(group.crops, device)

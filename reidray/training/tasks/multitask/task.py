@@ -22,7 +22,7 @@ from reidray.training.tasks.multitask.label_evaluation import (
 )
 
 FILL = 127.5
-"""Value of pixels, grey, that augmentation moves in from outside an image, or erases."""
+"""Grey value of pixels that augmentation erases or moves in from outside an image."""
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ def check_decoded_people(config: TrainReidConfig, labels: Labels, decoded: Label
     """Check that each training person has an image that decodes, and some query a match.
 
     Raises:
-        UserError: names a person without images.
+        UserError: a training person has no image that decodes, or no query has a match.
     """
     lost = np.setdiff1d(labels["train"].person_ids, decoded["train"].person_ids)
     if lost.size:

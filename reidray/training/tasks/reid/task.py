@@ -22,7 +22,7 @@ from reidray.training.distributed_context import DistributedContext
 from reidray.training.tasks.reid.validation import embed_crops, evaluate_embeddings
 
 FILL = 255 * sum(IMAGENET_MEAN) / 3
-"""Value of pixels that augmentation moves in from outside a crop, or erases."""
+"""Value of pixels that augmentation erases or moves in from outside a crop."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from reidray.metrics.protocols import ProtocolName
 from reidray.metrics.subgroups import subgroup_metrics
 from reidray.training.tasks.reid.validation_queries import plan_ranking
 
-BATCH = 256
+BATCH_SIZE = 256
 RANKS = (1, 5, 10)
 DistanceMetric = Literal["cosine", "euclidean"]
 
@@ -36,7 +36,7 @@ def embed_crops(
     Returns:
         Embeddings (N, D) float32 and attribute labels (N, A) int64, on `device`.
     """
-    batches = [indices[start : start + BATCH] for start in range(0, len(indices), BATCH)]
+    batches = [indices[start : start + BATCH_SIZE] for start in range(0, len(indices), BATCH_SIZE)]
     pixels = (group.crops for group in crops.read(batches))
     predictions = list(predict(network, pixels, device))
     return (

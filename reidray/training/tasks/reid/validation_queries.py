@@ -16,7 +16,7 @@ MAX_NAMED_QUERIES = 10
 """Number of queries without a match that a note names."""
 
 MAX_SPLIT_SEEDS = 50
-"""Number of splits that are tried, to advise one whose queries have matches."""
+"""Number of split seeds that an error message searches for one whose queries have matches."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def check_cameras(config: TrainReidConfig, validation: CropLabels) -> None:
     """Check that every validation image has a camera where the protocol needs cameras.
 
     Raises:
-        UserError: some image has none.
+        UserError: an image has no camera.
     """
     protocol = config.validation.protocol
     unknown = int((validation.camera_ids < 0).sum())
@@ -109,7 +109,7 @@ def check_queries(config: TrainReidConfig, read: Manifest, validation: CropLabel
 
     Raises:
         UserError: no query has a match, or no attribute is known where attributes select the
-            epoch. The message says what to change.
+            epoch. The message suggests a change.
     """
     selects_by_attributes = config.validation.select_by == "attribute_accuracy"
     if selects_by_attributes and not (validation.attribute_labels >= 0).any():
