@@ -17,8 +17,7 @@ from reidray.config import MultitaskLossConfig
 from reidray.config.comparison import CompareConfig
 from reidray.data.augmentations import image_tensor
 from reidray.data.crop_labels import CropLabels
-from reidray.data.images.decoding import check_bad_images
-from reidray.data.ingest import CropDataset, choose_ingest_mode, ingest
+from reidray.data.ingest import CropDataset, choose_ingest_mode
 from reidray.data.layouts import read_manifest
 from reidray.data.manifest import Manifest
 from reidray.errors import UserError
@@ -31,6 +30,7 @@ from reidray.storage.csv_files import write_csv_records
 from reidray.storage.location import Location
 from reidray.storage.publishing import atomic_output
 from reidray.training.experiment import image_files
+from reidray.training.orchestration import ingest_images
 from reidray.training.ray_trainer import Resources, plan_workers
 from reidray.training.tasks.multitask.definition import group_by_row
 from reidray.training.tasks.multitask.label_evaluation import LabelEvaluation, evaluate_network
@@ -58,7 +58,7 @@ class NetworkResult:
 
 @dataclass(frozen=True)
 class ReportedNetwork:
-    """Hold what the report shows of a network.
+    """Hold a network of the report.
 
     Attributes:
         metrics: the row of table.csv.
@@ -210,8 +210,7 @@ def _evaluate_on_cluster(
     files = image_files(test, model.architecture, group_by_row(test))
     mode = choose_ingest_mode(files, "auto")
     resources = plan_workers(1, config.use_gpu, streams=mode == "stream")
-    crops = ingest(files, mode)
-    check_bad_images(crops.bad, test.table.num_rows, config.max_bad)
+    crops = ingest_images(files, mode, config.max_bad)
     labels = CropLabels.from_manifest(test, "gallery").take_decoded(crops.indices)
     return resources.run(_evaluate, model, crops, labels, resources)
 

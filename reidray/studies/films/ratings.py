@@ -138,7 +138,7 @@ def _check_all_valid(
     """Check that all values of a column are valid.
 
     Raises:
-        UserError: names the first value that is not.
+        UserError: a value is not valid; the message names the first one.
     """
     row = pc.index(is_valid, False).as_py()
     if row >= 0:
@@ -152,7 +152,7 @@ def _check_unique(table: pa.Table, columns: Sequence[str], file: str) -> None:
     """Check that no two rows have the same values in some columns.
 
     Raises:
-        UserError: names the first repeated row.
+        UserError: rows have the same values; the message names the first repeated row.
     """
     keys = [table[name].to_numpy() for name in columns]
     order = np.lexsort(keys)

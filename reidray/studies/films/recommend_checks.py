@@ -9,7 +9,7 @@ def check_recommend_output(config: RecommendConfig) -> None:
     """Check that the output can be written and does not overlap with an input.
 
     Raises:
-        UserError: names the output.
+        UserError: the output cannot be written or overlaps with an input.
     """
     if config.output is None:
         return
