@@ -21,7 +21,7 @@ from reidray.config import (
     ReidValidationConfig,
     TrainReidConfig,
 )
-from reidray.data.images.crops import CropTable
+from reidray.data.images.crops import CropGroup, CropTable
 from reidray.models import build_model
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.loop import TrainerConfig, fit
@@ -71,7 +71,8 @@ def pace(task):
 def test_share_of_a_gpu_s_step_spent_waiting():
     random = np.random.default_rng(0)
     people = np.repeat(np.arange(PEOPLE), CROPS_OF_EACH)
-    table = CropTable.from_array(random.integers(0, 256, (len(people), *SIZE, 3), dtype=np.uint8))
+    crops = random.integers(0, 256, (len(people), *SIZE, 3), dtype=np.uint8)
+    table = CropTable([CropGroup(np.arange(len(crops)), crops)])
     figures = []
     print(f"\n{BACKBONE}, {SIZE[0]}x{SIZE[1]}, bf16, {DEVICE}")
     for size in BATCHES:

@@ -37,8 +37,8 @@ def images(tmp_path_factory):
         draw(root / "queries" / f"{person:06d}.jpg", person, 0)
         draw(root / "gallery" / "day 1" / f"{person:06d}.png", person, 1)
     (root / "queries" / "odd").mkdir()
-    with Image.open(root / "queries" / "000007.jpg") as picture:
-        plain = picture.convert("L").convert("RGB")
+    with Image.open(root / "queries" / "000007.jpg") as pil_image:
+        plain = pil_image.convert("L").convert("RGB")
     plain.save(root / "queries" / "plain.png")
     for name, data in unusual_images(plain).items():
         (root / "queries" / "odd" / name).write_bytes(data)
@@ -118,13 +118,13 @@ def test_more_bad_images_than_may_be_fail_the_job_which_names_some(scored, model
     output, before = scored[0], published(scored[0])
     with pytest.raises(SystemExit) as ended:
         job.run_job(lambda: run_with_ray(model, images, output))
-    said = capsys.readouterr()
-    assert (ended.value.code, said.out) == (2, "")
+    captured = capsys.readouterr()
+    assert (ended.value.code, captured.out) == (2, "")
     complaint = (
         r"^error: \d+ of \d+ images .*max.bad.0\.01\b.*"
         r"queries/bomb\.png: .*queries/cut off\.jpg: "
     )
-    assert re.search(complaint, said.err, re.MULTILINE)
+    assert re.search(complaint, captured.err, re.MULTILINE)
     assert published(output) == before
 
 
@@ -176,10 +176,10 @@ def test_a_name_that_the_files_cannot_carry_is_refused_before_any_work(
                 ScoreConfig(model=str(model), **settings), Unreachable(), starts_ray=True
             )
         )
-    said = capsys.readouterr()
-    assert (ended.value.code, said.out) == (2, "")
-    assert said.err.startswith(f"error: file name {shown} ")
-    assert said.err.count("\n") == 1
+    captured = capsys.readouterr()
+    assert (ended.value.code, captured.out) == (2, "")
+    assert captured.err.startswith(f"error: file name {shown} ")
+    assert captured.err.count("\n") == 1
     assert not (tmp_path / "output").exists()
 
 

@@ -34,7 +34,7 @@ def data(tmp_path_factory):
     for person in range(101, 131):
         draw(root / "Testing" / "Probe" / f"{person:04d}_c1s1_000001_00.png", person, 1)
         draw(root / "Testing" / "Gallery" / f"{person:04d}_c2s1_000002_00.png", person, 2)
-    (root / "Testing" / "Probe" / "0104_c1s1_000001_00.png").write_bytes(b"no picture")
+    (root / "Testing" / "Probe" / "0104_c1s1_000001_00.png").write_bytes(b"no image")
     return root
 
 

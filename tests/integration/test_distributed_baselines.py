@@ -23,7 +23,7 @@ def images(tmp_path_factory):
     pixels = 128 + rng.normal(size=(300, 10)) @ ways / 3 + rng.normal(size=(300, 96))
     for number, row in enumerate(pixels.clip(0, 255).astype(np.uint8)):
         Image.fromarray(row.reshape(*SIZE, 3)).save(root / f"{number:03d}.png")
-    (root / "broken.png").write_bytes(b"no picture")
+    (root / "broken.png").write_bytes(b"no image")
     return Location(str(root)), [*(f"{number:03d}.png" for number in range(300)), "broken.png"]
 
 

@@ -39,7 +39,7 @@ def draw_one_image_per_person(root):
 @pytest.mark.usefixtures("ray_address")
 def test_a_gallery_of_one_image_per_person_is_evaluated_whole_and_leaves_a_folder(model, tmp_path):
     data = draw_one_image_per_person(tmp_path / "qut")
-    (data / "Testing" / "Probe" / "0003_c1s1_000001_00.png").write_bytes(b"no picture")
+    (data / "Testing" / "Probe" / "0003_c1s1_000001_00.png").write_bytes(b"no image")
     asked = {"model": str(model), "data": str(data), "num_workers": 1, "max_bad": 0.2}
     config = EvaluateConfig(**asked, output=str(tmp_path / "out"))
     metrics = run_evaluation(config)

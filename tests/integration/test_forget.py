@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import s3fs
 from support.paths import ROOT
-from support.store_runs import files_on_disk, write_earlier
+from support.store_runs import files_on_disk, write_legacy_store
 
 from reidray.config.scoring import ForgetConfig
 from reidray.errors import UserError
@@ -224,7 +224,7 @@ def test_a_forget_that_finds_nobody_keeps_earlier_writers_out_as_well(tmp_path):
 
 def test_a_dry_run_changes_nothing_of_a_store_of_either_layout(tmp_path):
     fill(str(tmp_path / "parts"))
-    write_earlier(str(tmp_path / "earlier"), images=[1, 2], embeddings=[1, 2])
+    write_legacy_store(str(tmp_path / "earlier"), images=[1, 2], embeddings=[1, 2])
     before = files_on_disk(tmp_path)
     for name, images, embeddings in (("parts", 3, 4), ("earlier", 2, 2)):
         store = str(tmp_path / name)

@@ -13,15 +13,15 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_address")]
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def image_folder(tmp_path):
     return draw_gray_images(tmp_path)
 
 
 @pytest.mark.parametrize("mode", ["resident", "stream"])
-def test_masks_come_beside_their_crops_and_what_is_bad_is_set_aside(pictures, mode):
+def test_masks_come_beside_their_crops_and_what_is_bad_is_set_aside(image_folder, mode):
     masks = [f"{number}.mask.png" for number in range(40)]
     masks[21] = None
-    crops = ingest(image_files(pictures, groups=np.arange(40) % 3 - 1, masks=masks), mode)
+    crops = ingest(image_files(image_folder, groups=np.arange(40) % 3 - 1, masks=masks), mode)
     assert {Path(image.path).stem: image.reason.partition(",")[0] for image in crops.bad} == {
         "7": "mask 7.mask.png: No such file or directory",
         "9": "mask 9.mask.png: values 45",
@@ -36,20 +36,20 @@ def test_masks_come_beside_their_crops_and_what_is_bad_is_set_aside(pictures, mo
 
 
 @pytest.mark.parametrize("mode", ["resident", "stream"])
-def test_without_masks_there_are_crops_alone(pictures, mode):
-    crops = ingest(image_files(pictures), mode)
+def test_without_masks_there_are_crops_alone(image_folder, mode):
+    crops = ingest(image_files(image_folder), mode)
     assert [image.path for image in crops.bad] == ["30.png"]
     (group,) = crops.open().read([crops.indices])
     assert group.crops[:, 0, 0, 0].tolist() == (5 * crops.indices).tolist()
     assert group.masks is None
 
 
-def test_both_modes_give_the_requested_batches_in_order(pictures):
+def test_both_modes_give_the_requested_batches_in_order(image_folder):
     random = np.random.default_rng(3)
     rows = np.delete(np.arange(40), 30)
     batches = [random.choice(rows, random.integers(1, 12)) for _ in range(50)]
     resident, stream = (
-        list(ingest(image_files(pictures), mode).open().read(batches))
+        list(ingest(image_files(image_folder), mode).open().read(batches))
         for mode in ("resident", "stream")
     )
     assert len(resident) == len(stream) == 50
@@ -58,27 +58,27 @@ def test_both_modes_give_the_requested_batches_in_order(pictures):
         assert np.array_equal(kept.crops, streamed.crops)
 
 
-def test_a_streamed_image_that_is_lost_on_the_way_stops_with_its_name(pictures):
-    crops = ingest(image_files(pictures), "stream")
-    (pictures / "12.png").unlink()
+def test_a_streamed_image_that_is_lost_on_the_way_stops_with_its_name(image_folder):
+    crops = ingest(image_files(image_folder), "stream")
+    (image_folder / "12.png").unlink()
     with pytest.raises(UserError, match=r"12\.png does not decode any more \(No such file"):
         list(crops.open().read([crops.indices[:20]]))
 
 
-def test_a_group_beyond_the_limit_is_cut_and_loses_no_image(pictures, monkeypatch):
+def test_a_group_beyond_the_limit_is_cut_and_loses_no_image(image_folder, monkeypatch):
     monkeypatch.setattr("reidray.data.ingest.image_files.GROUP_LIMIT", 7)
-    crops = ingest(image_files(pictures, groups=np.zeros(40, np.int64)), "resident")
+    crops = ingest(image_files(image_folder, groups=np.zeros(40, np.int64)), "resident")
     sizes = [len(rows) for block in ray.get(list(crops.blocks)) for rows in block["indices"]]
     assert sorted(sizes) == [5, 6, 7, 7, 7, 7]
     assert crops.indices.tolist() == np.delete(np.arange(40), 30).tolist()
 
 
-def test_the_mode_is_chosen_by_size_and_logged_with_the_numbers(pictures, caplog):
+def test_the_mode_is_chosen_by_size_and_logged_with_the_numbers(image_folder, caplog):
     caplog.set_level("INFO", logger="reidray")
     held = ray.cluster_resources()["object_store_memory"]
     side = int((0.8 * held / 40 / 4) ** 0.5) + 1
-    small = image_files(pictures)
-    large = image_files(pictures, size=(side, side), masks=["a.png"] * 40)
+    small = image_files(image_folder)
+    large = image_files(image_folder, size=(side, side), masks=["a.png"] * 40)
     ways = [
         choose_ingest_mode(*asked)
         for asked in ((small, "auto"), (small, "stream"), (large, "auto"))
@@ -90,8 +90,8 @@ def test_the_mode_is_chosen_by_size_and_logged_with_the_numbers(pictures, caplog
         choose_ingest_mode(large, "resident")
 
 
-def test_indices_are_those_of_the_paths(pictures):
-    chosen = image_files(pictures, numbers=[3, 8, 30, 5], groups=np.zeros(4, np.int64))
+def test_indices_are_those_of_the_paths(image_folder):
+    chosen = image_files(image_folder, numbers=[3, 8, 30, 5], groups=np.zeros(4, np.int64))
     assert chosen.paths == pa.array(["3.png", "8.png", "30.png", "5.png"])
     crops = ingest(chosen, "stream")
     assert crops.indices.tolist() == [0, 1, 3]
@@ -100,12 +100,12 @@ def test_indices_are_those_of_the_paths(pictures):
     assert group.crops.shape == (2, *SIZE, 3)
 
 
-def test_a_worker_maps_resident_crops_and_copies_none(pictures):
+def test_a_worker_maps_resident_crops_and_copies_none(image_folder):
     def own_megabytes():
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1000
 
-    crops = ingest(image_files(pictures, size=(1024, 1024)), "resident")
+    crops = ingest(image_files(image_folder, size=(1024, 1024)), "resident")
     before = own_megabytes()
     table = crops.open()
     assert own_megabytes() - before < 12  # of 123

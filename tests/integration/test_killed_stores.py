@@ -18,10 +18,10 @@ from support.store_runs import (
     files_on_disk,
     find_traces,
     forget_person,
-    names_of,
+    image_names_of,
     run_killed,
-    take_steps,
-    write_earlier,
+    run_steps,
+    write_legacy_store,
 )
 
 from reidray.errors import UserError
@@ -39,7 +39,7 @@ step = st.one_of(
 def kept(uri, person, model="m"):
     """Return the number of images of a person with an embedding in a store."""
     store = EmbeddingStore(PartFolder(Location(uri)), model, SHAPE)
-    contents = pa.array(map(digest, names_of(person)), pa.binary(32))
+    contents = pa.array(map(digest, image_names_of(person)), pa.binary(32))
     return int((store.find_rows(contents) >= 0).sum())
 
 
@@ -123,7 +123,9 @@ def test_a_store_of_the_earlier_layout_killed_as_it_moves_loses_only_what_has_no
 ):
     for at in count(first, apart):
         uri = str(tmp_path / str(at))
-        write_earlier(uri, images=[1, 2], embeddings=[1, 2, 3])  # nobody says whose the third are
+        write_legacy_store(
+            uri, images=[1, 2], embeddings=[1, 2, 3]
+        )  # nobody says whose the third are
         if not run_killed(uri, [("embed", ("m", []))], at):
             break
         for _ in range(at % 2):
@@ -177,12 +179,12 @@ def test_a_run_cut_off_from_a_bucket_anywhere_leaves_nothing_of_a_person(
         bucket = make_bucket()
         uri = f"s3://{bucket}/store"
         if earlier:
-            write_earlier(uri, images=[1, 2], embeddings=[1, 2])
+            write_legacy_store(uri, images=[1, 2], embeddings=[1, 2])
         else:
             embed(uri, "m", [1, 2])
         unreliable.left = at
         with suppress(OSError, UserError):
-            take_steps(uri, [("embed", ("m", [1])), ("forget", (1,))])
+            run_steps(uri, [("embed", ("m", [1])), ("forget", (1,))])
         ended, unreliable.left = unreliable.left > 0, None
         forget_if_there(uri, 1)
         assert not find_traces(files_in_bucket(s3, bucket), 1)

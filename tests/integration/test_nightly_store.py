@@ -48,7 +48,7 @@ def test_the_second_run_embeds_what_is_new_and_writes_what_a_nightly_run_without
     (gallery / "day1" / "1.png").rename(gallery / "day1" / "renamed.png")
     draw(gallery / "day2" / "2.png", 40, 2)
     (gallery / "day3" / "3.png").unlink()
-    (gallery / "day3" / "4.png").write_bytes(b"no picture")
+    (gallery / "day3" / "4.png").write_bytes(b"no image")
     changed = run_without_ray(model, images, out, **store, max_bad=0.1)
     assert (changed["embedded"], changed["quarantined"]) == (2, 1)
     alone = run_with_ray(model, images, tmp_path / "alone", max_bad=0.1)

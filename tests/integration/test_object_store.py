@@ -4,7 +4,7 @@ import socket
 import pyarrow.fs
 import pytest
 from moto.server import ThreadedMotoServer
-from support.tiny_images import encoded, halves, tiny_jpeg
+from support.tiny_images import encode_image, tiny_jpeg, two_coloured_image
 
 from reidray.data.images.decoding import decode_files
 from reidray.data.layouts import read_manifest
@@ -36,7 +36,7 @@ def credentials(monkeypatch):
 def bucket(endpoint):
     files = {
         "set/train/0002_c1_016620005.jpg": tiny_jpeg(),
-        "set/train/0007_c3_010187163.jpg": encoded(halves()),
+        "set/train/0007_c3_010187163.jpg": encode_image(two_coloured_image()),
         "set/train/0007_c4_010187164.jpg": b"broken",
         "set/test/a, b.jpg": tiny_jpeg(),
         "set/.hidden/c.jpg": tiny_jpeg(),

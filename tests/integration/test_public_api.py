@@ -67,10 +67,10 @@ def test_every_public_name_is_there_and_no_other():
 
 def test_paths_pictures_and_arrays_of_the_same_pixels_have_the_same_embedding(model, tmp_path):
     array = pixels(0)
-    picture = Image.fromarray(array)
-    picture.save(tmp_path / "crop.png")
+    pil_image = Image.fromarray(array)
+    pil_image.save(tmp_path / "crop.png")
     found = reidray.embed(
-        model, [tmp_path / "crop.png", str(tmp_path / "crop.png"), picture, array]
+        model, [tmp_path / "crop.png", str(tmp_path / "crop.png"), pil_image, array]
     )
     assert found.shape == (4, model.network.embedding_size)
     assert found.dtype == np.float32
@@ -107,7 +107,7 @@ def test_grey_and_transparent_pictures_are_read(model):
 
 
 @pytest.mark.parametrize(
-    ("image", "said"),
+    ("image", "message"),
     [
         ("missing.jpg", r"image 1 \(.*missing.jpg\) cannot be read: No such file"),
         (np.zeros((4, 4, 3), dtype=np.float32), "image 1 cannot be read: an array of float32"),
@@ -116,14 +116,14 @@ def test_grey_and_transparent_pictures_are_read(model):
         (Image.new("I", (4, 4)), "PIL mode I"),
     ],
 )
-def test_an_image_that_cannot_be_read_is_named(model, image, said, tmp_path, monkeypatch):
+def test_an_image_that_cannot_be_read_is_named(model, image, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(reidray.UserError, match=said):
+    with pytest.raises(reidray.UserError, match=message):
         reidray.embed(model, [pixels(0), image])
 
 
 def test_a_file_that_is_no_picture_is_named(model, tmp_path):
-    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "text.jpg").write_text("no image")
     with pytest.raises(reidray.UserError, match=r"text.jpg\) cannot be read: not an image"):
         reidray.embed(model, [tmp_path / "text.jpg"])
 

@@ -287,7 +287,7 @@ def test_a_store_that_is_busy_slow_and_cut_off_is_written_and_read_whole(bucket,
 def test_an_object_that_is_denied_is_set_aside_as_a_file_of_others_is(bucket, unreliable):
     location = Location(f"{bucket}/files")
     for name in ("mine.jpg", "theirs.jpg"):
-        location.write_bytes(name, b"no picture")
+        location.write_bytes(name, b"no image")
     unreliable.denied = ("theirs.jpg",)
     with pytest.raises(PermissionError):
         location.read_bytes("theirs.jpg")

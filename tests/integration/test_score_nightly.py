@@ -76,7 +76,7 @@ def test_the_job_with_one_worker_joins_a_cluster_and_publishes_the_same_bytes(
 
 def test_a_bad_image_changes_nothing_but_its_own_lines(first_run, model, images, tmp_path):
     shutil.copytree(images, tmp_path / "images")
-    (tmp_path / "images" / "queries" / "000004.jpg").write_bytes(b"no picture")
+    (tmp_path / "images" / "queries" / "000004.jpg").write_bytes(b"no image")
     for path in (tmp_path / "images" / "gallery").rglob("000007.png"):
         path.write_bytes(path.read_bytes()[:40])
     out = tmp_path / "out"

@@ -53,13 +53,13 @@ def test_a_killed_sweep_resumes_and_writes_the_table_and_the_best_run(given, ray
     assert len(before) < 5
 
     resumed = ("--num-samples", 5, "--no-stop-early", "--resume", *on_cluster)
-    code, said, messages = finish(start(given, output, *resumed))
+    code, stdout, messages = finish(start(given, output, *resumed))
     assert code == 0, messages
     after = ended_trials(output)
     assert len(after) == 5
     assert {name: after[name] for name in before} == before
-    result = json.loads(said.splitlines()[-1])
-    assert said.count("\n") == 1
+    result = json.loads(stdout.splitlines()[-1])
+    assert stdout.count("\n") == 1
     assert (result["trials"], result["failed"], result["unfinished"]) == (5, 0, 0)
     assert result["epochs_spent"] == result["epochs_asked"] == 5 * EPOCHS
 
@@ -91,7 +91,7 @@ def test_weak_trials_stop_early_and_the_log_names_failed_ones(given, ray_address
     (given / "wild.yaml").write_text(yaml.safe_dump(space))
     (given / "sgd.yaml").write_text(yaml.safe_dump(BASE | {"optimizer": {"name": "sgd"}}))
     asked = ("--num-samples", 8, "--first-rung", 1, "--ray-address", ray_address)
-    code, said, messages = finish(
+    code, stdout, messages = finish(
         start(given, tmp_path / "out", *asked, space="wild.yaml", base="sgd.yaml")
     )
     assert code == 0, messages
@@ -103,7 +103,7 @@ def test_weak_trials_stop_early_and_the_log_names_failed_ones(given, ray_address
     states = [row["state"] for row in rows]
     assert states.count("stopped early") >= 1
     assert set(states) <= {"finished", "stopped early", "failed"}
-    result = json.loads(said.splitlines()[-1])
+    result = json.loads(stdout.splitlines()[-1])
     assert result["failed"] == len(failed)
     assert result["epochs_spent"] < result["epochs_asked"]
     assert "failed after epoch 0" in messages
@@ -126,10 +126,10 @@ def test_a_killed_population_resumes_and_weak_trials_copy_weights(given, ray_add
     job.kill()
     job.communicate()
 
-    code, said, messages = finish(start(given, output, *asked, "--resume", **settings))
+    code, stdout, messages = finish(start(given, output, *asked, "--resume", **settings))
     assert code == 0, messages
     rows = list(csv.DictReader((output / "trials.csv").open()))
-    result = json.loads(said.splitlines()[-1])
+    result = json.loads(stdout.splitlines()[-1])
     assert (result["trials"], result["configurations"]) == (4, len(rows))
     assert [row["trial"] for row in rows if row["part"] == "0"] == list("0123")
     assert all(row["copied_from"] in tuple("0123") for row in rows if row["part"] != "0")
@@ -155,7 +155,7 @@ def test_trials_of_several_workers_stop_early_too(given, tmp_path):
     (given / "rates.yaml").write_text(yaml.safe_dump(space))
     output, asked = tmp_path / "out", ("--num-samples", 4, "--ray-address", "local")
     settings = {"space": "rates.yaml", "base": "workers.yaml"}
-    code, said, messages = finish(start(given, output, *asked, **settings))
+    code, stdout, messages = finish(start(given, output, *asked, **settings))
     assert code == 0, messages
     rows = list(csv.DictReader((output / "trials.csv").open()))
     ended = {(row["optimizer.learning_rate"], row["state"]): row["epochs"] for row in rows}
@@ -163,7 +163,7 @@ def test_trials_of_several_workers_stop_early_too(given, tmp_path):
     assert int(ended["1e-06", "stopped early"]) < EPOCHS
     assert ended["100.0", "failed"] == "0"
     assert "lower --optimizer.learning-rate" in messages + (output / "trials.csv").read_text()
-    best = json.loads(said.splitlines()[-1])
+    best = json.loads(stdout.splitlines()[-1])
     assert best["best_values"] == {"optimizer.learning_rate": 0.005}
     model = load_model(str(output / "best" / "model"))
     assert model.card.metrics["attribute_accuracy"] == pytest.approx(
@@ -184,10 +184,10 @@ def test_a_terminal_shows_a_live_table_until_the_end(given, ray_address, tmp_pat
             while piece := os.read(leader, 4096):
                 pieces.append(piece)
         os.close(leader)
-        said = job.stdout.read()
+        stdout = job.stdout.read()
     shown = b"".join(pieces).decode()
     assert job.returncode == 0, shown
-    assert said.count("\n") == 1
+    assert stdout.count("\n") == 1
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
     assert re.search(r"[012] of 3 trials, best 0\.\d{3}, \d:\d\d:\d\d left", text)
     rows = re.findall(r"│ +(\d) +│ (\w+) +│ (\d)/6 +│", text)
@@ -206,15 +206,15 @@ def test_an_interrupted_sweep_leaves_its_table(given, ray_address, tmp_path):
         assert job.poll() is None, job.communicate()
         time.sleep(0.1)
     job.send_signal(signal.SIGINT)
-    code, said, messages = finish(job)
-    assert (code, said) == (130, ""), messages
+    code, stdout, messages = finish(job)
+    assert (code, stdout) == (130, ""), messages
     assert messages.splitlines()[-1].startswith("interrupted: go on with ")
     assert messages.rstrip().endswith("--resume")
     rows = list(csv.DictReader((output / "trials.csv").open()))
     assert "unfinished" in {row["state"] for row in rows}
 
     resumed = ("--num-samples", 6, "--resume", "--ray-address", ray_address)
-    code, said, after = finish(start(given, output, *resumed))
+    code, stdout, after = finish(start(given, output, *resumed))
     assert code == 0, after
     rates = {
         row["trial"]: f"{float(row['optimizer.learning_rate']):.3g}"
@@ -223,14 +223,14 @@ def test_an_interrupted_sweep_leaves_its_table(given, ray_address, tmp_path):
     told = re.findall(r"^trial (\d+) .* optimizer\.learning_rate (\S+)$", messages + after, re.M)
     assert len(told) == len(rates) == 6
     assert dict(told) == rates
-    assert f"the best is trial {json.loads(said.splitlines()[-1])['best_trial']}, " in after
+    assert f"the best is trial {json.loads(stdout.splitlines()[-1])['best_trial']}, " in after
 
 
 @pytest.mark.slow
 def test_a_budget_shorter_than_an_epoch_leaves_nothing(given, ray_address, tmp_path):
     asked = ("--budget-minutes", 0.01, "--ray-address", ray_address)
-    code, said, messages = finish(start(given, tmp_path / "out", *asked))
-    assert (code, said) == (2, "")
+    code, stdout, messages = finish(start(given, tmp_path / "out", *asked))
+    assert (code, stdout) == (2, "")
     assert "within 0.01 minutes: raise --budget-minutes" in messages.splitlines()[-1]
     assert not (tmp_path / "out").exists()
 

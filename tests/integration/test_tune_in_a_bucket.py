@@ -24,9 +24,9 @@ def test_a_killed_sweep_in_a_bucket_resumes(bucket, unreliable, tmp_path):
     job.communicate()
 
     unreliable.busy = 0.02
-    code, said, messages = finish(start(given, output, *asked, "--resume"))
+    code, stdout, messages = finish(start(given, output, *asked, "--resume"))
     assert code == 0, messages
-    made = json.loads(said.splitlines()[-1])
+    made = json.loads(stdout.splitlines()[-1])
     assert (made["trials"], made["failed"], made["unfinished"]) == (4, 0, 0)
     assert made["epochs_spent"] == 4 * EPOCHS
     folder = Location(output)

@@ -63,7 +63,7 @@ def put_bad_files(folder, elsewhere):
     contents = {
         "cut off.jpg": (image[: len(image) * 2 // 3], "broken"),
         "empty.jpg": (b"", "empty"),
-        "text.jpg": (b"Dear colleague,\nno picture.\n", "not an image"),
+        "text.jpg": (b"Dear colleague,\nno image.\n", "not an image"),
         "bomb.png": (png(40_000, 40_000, b""), "pixels"),
         "packed bomb.png": (decompression_bomb(12_000, 12_000), "12000 x 12000"),
         "scans.jpg": (many_scans(4000, 4000, 10_000), "paints over itself too often"),

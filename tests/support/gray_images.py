@@ -1,4 +1,4 @@
-"""Draw images whose grey level tells their number."""
+"""Draw images whose grey level is their number."""
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ def draw_gray_images(folder):
         Image.fromarray(trimap).save(folder / f"{number}.mask.png")
     (folder / "7.mask.png").unlink()
     (folder / "9.mask.png").write_bytes((folder / "9.png").read_bytes())
-    (folder / "30.png").write_bytes(b"no picture")
+    (folder / "30.png").write_bytes(b"no image")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Run steps on a store that can be killed, and search what they leave."""
+"""Run steps on a store in processes that are killed, and search the files of the store."""
 
 import hashlib
 import multiprocessing
@@ -25,7 +25,7 @@ from reidray.storage.location import Location
 SHAPE = PredictionShape(4, 2)
 
 
-def names_of(person):
+def image_names_of(person):
     """Return the image names of a person."""
     return [f"{person:04d}_c{camera}_001.jpg" for camera in (1, 2)]
 
@@ -34,7 +34,7 @@ def digest(text):
     return hashlib.sha256(text.encode()).digest()
 
 
-def value_of(person):
+def embedding_value(person):
     """Return the number that a person's embeddings repeat."""
     return 1234.5 + person
 
@@ -50,7 +50,9 @@ def predictions_of(people):
     predictions = SHAPE.empty(2 * len(people))
     predictions.attribute_labels[:] = 1
     predictions.uncertainty[:] = 0.5
-    predictions.embeddings[:] = np.repeat([value_of(person) for person in people], 2)[:, None]
+    predictions.embeddings[:] = np.repeat([embedding_value(person) for person in people], 2)[
+        :, None
+    ]
     return predictions
 
 
@@ -59,7 +61,7 @@ def embed(uri, model, people, *, full=False):
     with open_parts(uri) as parts:
         store = EmbeddingStore(parts, model, SHAPE, ["/data"], replace_existing=full)
         for person in people:
-            store.append(image_rows(names_of(person)), predictions_of([person]))
+            store.append(image_rows(image_names_of(person)), predictions_of([person]))
         store.remove_replaced()
 
 
@@ -70,7 +72,7 @@ def forget_person(uri, person):
 STEPS = {"embed": embed, "full": partial(embed, full=True), "forget": forget_person}
 
 
-def take_steps(uri, steps):
+def run_steps(uri, steps):
     for name, arguments in steps:
         with suppress(UserError):  # nobody of this name
             STEPS[name](uri, *arguments)
@@ -83,20 +85,18 @@ def _die_at(uri, steps, at):
     def count(event, arguments):
         nonlocal done
         if event == "open" or event.startswith("os."):
-            touched = [
-                os.fsdecode(a) for a in arguments if isinstance(a, str | bytes | os.PathLike)
-            ]
-            if any(path.startswith(uri) for path in touched):
+            paths = [os.fsdecode(a) for a in arguments if isinstance(a, str | bytes | os.PathLike)]
+            if any(path.startswith(uri) for path in paths):
                 done += 1
                 if done == at:
                     os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(count)
-    take_steps(uri, steps)
+    run_steps(uri, steps)
 
 
 def run_killed(uri, steps, at):
-    """Run steps in a process that is killed; tell whether that was before they ended."""
+    """Run steps in a process that is killed; return whether it was killed before they ended."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["reidray.scoring.store.deletion", "reidray.scoring.store.embedding_store"]
@@ -110,9 +110,9 @@ def run_killed(uri, steps, at):
 
 def find_traces(files, person):
     """Return the names of files that still hold something of a person."""
-    words = [name.encode() for name in names_of(person)]
-    words += [digest(name) for name in names_of(person)]
-    words.append(struct.pack("<f", value_of(person)) * SHAPE.embedding_size)
+    words = [name.encode() for name in image_names_of(person)]
+    words += [digest(name) for name in image_names_of(person)]
+    words.append(struct.pack("<f", embedding_value(person)) * SHAPE.embedding_size)
     return [name for name, data in files if _holds(data, words)]
 
 
@@ -143,18 +143,18 @@ def files_in_bucket(s3, bucket):
         yield version["Key"], body
 
 
-def write_earlier(uri, images, embeddings, day="2026-01-31"):
+def write_legacy_store(uri, images, embeddings, day="2026-01-31"):
     """Write a store of the earlier layout: a file of names, and one of each person's embeddings."""
     location = Location(uri)
     if images:
-        paths = [name for person in images for name in names_of(person)]
+        paths = [name for person in images for name in image_names_of(person)]
         _write_table(location, f"images/day={day}/a.parquet", image_rows(paths))
     for number, person in enumerate(embeddings):
         predictions = predictions_of([person])
         values = pa.array(predictions.embeddings.ravel())
         table = pa.table(
             {
-                "content": pa.array(map(digest, names_of(person)), pa.binary(32)),
+                "content": pa.array(map(digest, image_names_of(person)), pa.binary(32)),
                 "embedding": pa.FixedSizeListArray.from_arrays(values, SHAPE.embedding_size),
                 "codes": pa.array(predictions.attribute_labels.tolist(), pa.list_(pa.int8())),
                 "doubt": predictions.uncertainty,

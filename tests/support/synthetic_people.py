@@ -11,7 +11,7 @@ from reidray.config import (
     TrainReidConfig,
 )
 from reidray.data.attribute_schema import Attribute, AttributeSchema
-from reidray.data.images.crops import CropTable
+from reidray.data.images.crops import CropGroup, CropTable
 from reidray.models import build_model
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.tasks.reid.task import ReidTask
@@ -49,7 +49,7 @@ def build_task(config=CONFIG, context=DistributedContext()):
     noise = random.normal(0, 12, (len(people), 32, 16, 3))
     crops = np.clip(colours[people] + noise, 0, 255).astype(np.uint8)
     labels = {"train": train, "val": validation}
-    return ReidTask(config, labels, CropTable.from_array(crops), context)
+    return ReidTask(config, labels, CropTable([CropGroup(np.arange(len(crops)), crops)]), context)
 
 
 def build_network():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.bad_files import decompression_bomb, many_scans, put_bad_files, unusual_images
-from support.tiny_images import encoded, halves, tiny_jpeg, write_images
+from support.tiny_images import encode_image, tiny_jpeg, two_coloured_image, write_images
 
 from reidray.data.images.decoding import decode_files, decode_image, decode_mask
 from reidray.data.images.pil_images import MAX_PIXELS, MAX_SIDE, ImageDecodeError
@@ -104,9 +104,9 @@ def test_names_that_are_not_utf8_are_refused_by_name(tmp_path):
         Location(str(tmp_path / os.fsdecode(b"caf\xe9")))
 
 
-@pytest.mark.parametrize("name", unusual_images(halves()))
+@pytest.mark.parametrize("name", unusual_images(two_coloured_image()))
 def test_every_kind_of_image_has_the_pixels_of_the_plain_one(name):
-    grey = halves().convert("L").convert("RGB")
+    grey = two_coloured_image().convert("L").convert("RGB")
     pixels = decode_image(unusual_images(grey)[name], None)
     difference = np.abs(pixels.astype(int) - np.asarray(grey))
     assert difference.max() <= (3 if "jpg" in name and name != "png.jpg" else 0)
@@ -127,7 +127,7 @@ def test_every_kind_of_image_has_the_pixels_of_the_plain_one(name):
 )
 def test_a_truncated_jpeg_is_a_bad_image(kind, options):
     """Check that an image that is truncated anywhere is refused, or has lost no pixel."""
-    whole = encoded(halves(24, 48), kind, **options)
+    whole = encode_image(two_coloured_image(24, 48), kind, **options)
     pixels = decode_image(whole, None)
     for length in range(0, len(whole), 1 + len(whole) // 300):
         try:
@@ -140,7 +140,7 @@ def test_a_truncated_jpeg_is_a_bad_image(kind, options):
 
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_jpeg_without_its_end_is_a_bad_image(progressive):
-    whole = encoded(halves(24, 48), progressive=progressive)
+    whole = encode_image(two_coloured_image(24, 48), progressive=progressive)
     for length in range(len(whole) // 2, len(whole) - 2, 9):
         for filling in (b"\0", b"\xff"):
             with pytest.raises(ImageDecodeError, match="broken"):
@@ -149,7 +149,9 @@ def test_a_jpeg_without_its_end_is_a_bad_image(progressive):
 
 def noted(note):
     """Return a JPEG of an image on its side, with some bytes as its EXIF data."""
-    return encoded(halves().transpose(Image.Transpose.ROTATE_90), exif=b"Exif\0\0" + note)
+    return encode_image(
+        two_coloured_image().transpose(Image.Transpose.ROTATE_90), exif=b"Exif\0\0" + note
+    )
 
 
 def camera_note():
@@ -177,8 +179,8 @@ def test_an_image_with_broken_exif_data_is_read():
 def test_exif_data_behind_a_long_profile_are_read():
     note = Image.Exif()
     note[0x0112] = 6
-    lying = halves().transpose(Image.Transpose.ROTATE_90)
-    whole = encoded(lying, exif=note)
+    lying = two_coloured_image().transpose(Image.Transpose.ROTATE_90)
+    whole = encode_image(lying, exif=note)
     mark = whole.index(b"\xff\xe1")
     profile = b"\xff\xe2\xff\xf0" + bytes(0xFFF0 - 2)
     assert decode_image(whole[:mark] + profile * 2 + whole[mark:], None).shape == (128, 64, 3)
@@ -195,19 +197,19 @@ def test_an_image_of_very_many_scans_is_refused_and_one_of_some_is_read():
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "said", "most"),
+    ("width", "height", "message", "most"),
     [
         (12_000, 12_000, "12000 x 12000 is more", 50),
         (1, MAX_SIDE + 1, f"1 x {MAX_SIDE + 1} is more", 50),
         (8_000, MAX_PIXELS // 8_000, "(128, 64, 3)", 700),
     ],
 )
-def test_a_bomb_costs_neither_memory_nor_time(width, height, said, most, tmp_path):
+def test_a_bomb_costs_neither_memory_nor_time(width, height, message, most, tmp_path):
     bomb = tmp_path / "bomb.png"
     bomb.write_bytes(decompression_bomb(width, height))
     assert bomb.stat().st_size < 100_000
     (outcome,), megabytes = decode_in_a_process(bomb)
-    assert said in outcome
+    assert message in outcome
     assert megabytes < most
 
 
@@ -224,8 +226,8 @@ SIDES = {
 
 def test_a_header_of_a_vast_image_costs_nothing_in_any_format(tmp_path):
     for kind, sides in SIDES.items():
-        more = {"save_all": True, "append_images": [halves(77, 91, left=(0, 0, 0))]}
-        small = encoded(halves(77, 91), kind, **(more if kind == "WEBP" else {}))
+        more = {"save_all": True, "append_images": [two_coloured_image(77, 91, left=(0, 0, 0))]}
+        small = encode_image(two_coloured_image(77, 91), kind, **(more if kind == "WEBP" else {}))
         assert sides(77, 91) in small
         (tmp_path / kind).write_bytes(small.replace(sides(77, 91), sides(9_000, 9_000), 1))
     outcomes, megabytes = decode_in_a_process(*(tmp_path / kind for kind in SIDES))

@@ -28,7 +28,7 @@ def refused(file):
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"pa\xffth,split\na.jpg,train\n", "cannot be read as a table"),
         (b"path,split\na\xff.jpg,train\n", "cannot be read as a table"),
@@ -37,13 +37,13 @@ def refused(file):
         (b"", "cannot be read as a table"),
     ],
 )
-def test_a_broken_csv_is_refused_in_one_line(data, said, tmp_path):
+def test_a_broken_csv_is_refused_in_one_line(data, message, tmp_path):
     (tmp_path / "manifest.csv").write_bytes(data)
-    assert said in refused(tmp_path / "manifest.csv")
+    assert message in refused(tmp_path / "manifest.csv")
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "message"),
     [
         (NOT_UTF8, "cannot be read as a table"),
         (pa.array([["a.jpg"]]), "column 'path' holds"),
@@ -51,7 +51,7 @@ def test_a_broken_csv_is_refused_in_one_line(data, said, tmp_path):
         (pa.array([{"name": "a.jpg"}]), "column 'path' holds"),
     ],
 )
-def test_a_parquet_file_whose_paths_are_no_text_is_refused_in_one_line(path, said, tmp_path):
+def test_a_parquet_file_whose_paths_are_no_text_is_refused_in_one_line(path, message, tmp_path):
     write_images(tmp_path, ["a.jpg"])
     papq.write_table(pa.table({"path": path, "split": ["train"]}), tmp_path / "manifest.parquet")
-    assert said in refused(tmp_path / "manifest.parquet")
+    assert message in refused(tmp_path / "manifest.parquet")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
-from support.tiny_images import encoded, halves, tiny_jpeg, write_images
+from support.tiny_images import encode_image, tiny_jpeg, two_coloured_image, write_images
 
 from reidray.data.images.decoding import (
     BadImage,
@@ -36,16 +36,16 @@ def huge_png(width, height):
 @pytest.mark.parametrize(
     "data",
     [
-        encoded(halves()),
-        encoded(halves(), "PNG"),
-        encoded(halves(), "BMP"),
-        encoded(halves(), "WEBP", quality=95),
-        encoded(halves(), "TIFF"),
-        encoded(halves().convert("CMYK")),
-        encoded(halves().quantize(16), "PNG"),
-        encoded(halves().quantize(16), "GIF"),
-        encoded(halves().convert("RGBA"), "PNG"),
-        encoded(halves(), progressive=True),
+        encode_image(two_coloured_image()),
+        encode_image(two_coloured_image(), "PNG"),
+        encode_image(two_coloured_image(), "BMP"),
+        encode_image(two_coloured_image(), "WEBP", quality=95),
+        encode_image(two_coloured_image(), "TIFF"),
+        encode_image(two_coloured_image().convert("CMYK")),
+        encode_image(two_coloured_image().quantize(16), "PNG"),
+        encode_image(two_coloured_image().quantize(16), "GIF"),
+        encode_image(two_coloured_image().convert("RGBA"), "PNG"),
+        encode_image(two_coloured_image(), progressive=True),
     ],
     ids=["JPEG", "PNG", "BMP", "WEBP", "TIFF", "CMYK", "palette", "GIF", "RGBA", "progressive"],
 )
@@ -61,26 +61,26 @@ def test_every_kind_of_file_gives_the_same_rgb(data):
 def test_sixteen_bit_grey_keeps_its_brightness():
     levels = np.full((8, 8), 128 * 256, np.uint16)
     levels[:, :4] = 7 * 256
-    pixels = decode_image(encoded(Image.fromarray(levels), "PNG"), None)
+    pixels = decode_image(encode_image(Image.fromarray(levels), "PNG"), None)
     assert (pixels[:, :4] == 7).all()
     assert (pixels[:, 4:] == 128).all()
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "LA"])
 def test_grey_becomes_three_equal_channels(mode):
-    pixels = decode_image(encoded(Image.new("L", (4, 4), 255).convert(mode), "PNG"), None)
+    pixels = decode_image(encode_image(Image.new("L", (4, 4), 255).convert(mode), "PNG"), None)
     assert (pixels == 255).all()
 
 
 def test_transparent_pixels_are_white_in_rgba_and_palette():
-    image = halves().convert("RGBA")
+    image = two_coloured_image().convert("RGBA")
     image.putalpha(Image.fromarray(np.repeat([[0, 255]], 32, axis=1).repeat(128, 0).astype("u1")))
-    pixels = decode_image(encoded(image, "PNG"), None)
+    pixels = decode_image(encode_image(image, "PNG"), None)
     assert (pixels[:, :32] == 255).all()
     assert is_colour(pixels[64, 50], BLUE)
     palette = Image.new("P", (4, 4), 0)
     palette.putpalette([200, 0, 0])
-    assert (decode_image(encoded(palette, "PNG", transparency=0), None) == 255).all()
+    assert (decode_image(encode_image(palette, "PNG", transparency=0), None) == 255).all()
 
 
 @pytest.mark.parametrize("size", [None, (128, 64), (16, 8)], ids=["own", "same", "scaled"])
@@ -95,10 +95,14 @@ def test_an_image_is_upright_for_every_exif_orientation(orientation, size):
         7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_270,
     }
-    stored = halves() if orientation == 1 else halves().transpose(turn[orientation])
+    stored = (
+        two_coloured_image()
+        if orientation == 1
+        else two_coloured_image().transpose(turn[orientation])
+    )
     exif = Image.Exif()
     exif[0x0112] = orientation
-    pixels = decode_image(encoded(stored, exif=exif), size)
+    pixels = decode_image(encode_image(stored, exif=exif), size)
     height, width = size or (128, 64)
     assert pixels.shape == (height, width, 3)
     assert is_colour(pixels[height // 2, 1], RED, 25)
@@ -107,14 +111,14 @@ def test_an_image_is_upright_for_every_exif_orientation(orientation, size):
 
 def test_size_is_height_then_width_for_larger_and_smaller():
     for size in ((256, 128), (20, 50), (1, 1)):
-        assert decode_image(encoded(halves()), size).shape == (*size, 3)
+        assert decode_image(encode_image(two_coloured_image()), size).shape == (*size, 3)
 
 
 def test_a_scaled_decode_is_close_to_a_full_one():
     ramp = np.linspace(0, 255, 1024).astype(np.uint8)
-    picture = Image.fromarray(np.stack([np.tile(ramp, (512, 1))] * 3, axis=2))
-    from_jpeg = decode_image(encoded(picture, quality=95), (32, 64))
-    from_png = decode_image(encoded(picture, "PNG"), (32, 64))
+    pil_image = Image.fromarray(np.stack([np.tile(ramp, (512, 1))] * 3, axis=2))
+    from_jpeg = decode_image(encode_image(pil_image, quality=95), (32, 64))
+    from_png = decode_image(encode_image(pil_image, "PNG"), (32, 64))
     assert np.abs(from_jpeg.astype(int) - from_png).max() <= 3
 
 
@@ -123,13 +127,13 @@ def test_a_scaled_decode_is_close_to_a_full_one():
     [
         (b"", "empty"),
         (b"not an image at all", "not an image"),
-        (encoded(halves())[:-300], "broken"),
-        (encoded(halves())[:30], "not an image|broken"),
-        (encoded(halves(), "PNG")[:100], "broken"),
+        (encode_image(two_coloured_image())[:-300], "broken"),
+        (encode_image(two_coloured_image())[:30], "not an image|broken"),
+        (encode_image(two_coloured_image(), "PNG")[:100], "broken"),
         (huge_png(10_000, 8_000), "pixels"),
         (huge_png(30_000, 30_000), "pixels"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not an image"),
-        (encoded(Image.new("F", (4, 4)), "TIFF"), "floating-point"),
+        (encode_image(Image.new("F", (4, 4)), "TIFF"), "floating-point"),
     ],
     ids=["empty", "text", "cut", "header", "png", "big", "bomb", "postscript", "float"],
 )
@@ -155,7 +159,7 @@ def test_a_png_whose_stream_is_broken_is_refused_and_not_black(orientation, size
     buffer, note = io.BytesIO(), Image.Exif()
     if orientation is not None:
         note[ExifTags.Base.Orientation] = orientation
-    halves(16, 32).save(buffer, "PNG", exif=note)
+    two_coloured_image(16, 32).save(buffer, "PNG", exif=note)
     data = bytearray(buffer.getvalue())
     assert decode_image(bytes(data), size).any()
     data[data.index(b"IDAT") + 6] = 0xFF  # a kind of block that there is not
@@ -164,9 +168,11 @@ def test_a_png_whose_stream_is_broken_is_refused_and_not_black(orientation, size
 
 
 def test_bad_files_are_set_aside_and_the_others_keep_their_indices(tmp_path):
-    (tmp_path / "a, b.jpg").write_bytes(encoded(halves()))
+    (tmp_path / "a, b.jpg").write_bytes(encode_image(two_coloured_image()))
     (tmp_path / "empty.jpg").touch()
-    (tmp_path / "png named.jpg").write_bytes(encoded(halves(left=(0, 200, 0)), "PNG"))
+    (tmp_path / "png named.jpg").write_bytes(
+        encode_image(two_coloured_image(left=(0, 200, 0)), "PNG")
+    )
     (tmp_path / "folder.jpg").mkdir()
     paths = ["empty.jpg", "a, b.jpg", "gone.jpg", "png named.jpg", "folder.jpg"]
     decoded = decode_files(Location(str(tmp_path)), paths, (32, 16))

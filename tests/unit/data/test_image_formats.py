@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from support.tiny_images import encoded, halves, tiny_jpeg, write_images
+from support.tiny_images import encode_image, tiny_jpeg, two_coloured_image, write_images
 
 from reidray.data.images.decoding import decode_files, decode_image
 from reidray.data.images.image_formats import (
@@ -32,15 +32,15 @@ def test_the_suffixes_are_those_that_pillow_knows():
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_format_is_recognised_by_its_first_bytes(kind):
     for options in WRITTEN.get(kind, ({},)):
-        data = encoded(halves(), kind, **options)
+        data = encode_image(two_coloured_image(), kind, **options)
         assert is_image_head(data[:HEAD_BYTES])
         pixels = decode_image(data, None).astype(int)
-        assert np.abs(pixels - np.asarray(halves())).mean() < 6
+        assert np.abs(pixels - np.asarray(two_coloured_image())).mean() < 6
 
 
 def test_formats_that_run_programs_or_have_no_signature_are_not_read():
     for kind in ("EPS", "TGA", "PDF", "ICO"):
-        data = encoded(halves(), kind)
+        data = encode_image(two_coloured_image(), kind)
         assert not is_image_head(data[:HEAD_BYTES])
         with pytest.raises(ImageDecodeError, match="not an image"):
             decode_image(data, None)
@@ -58,7 +58,7 @@ def test_formats_that_run_programs_or_have_no_signature_are_not_read():
 def test_a_truncated_image_is_refused_unless_no_pixel_is_lost(kind):
     noise = np.random.default_rng(0).integers(0, 255, (48, 24, 3), dtype=np.uint8)
     for options in WRITTEN.get(kind, ({},)):
-        whole = encoded(Image.fromarray(noise), kind, **options)
+        whole = encode_image(Image.fromarray(noise), kind, **options)
         pixels = decode_image(whole, None)
         for length in (*range(300), *range(300, len(whole), 1 + len(whole) // 300)):
             try:
@@ -95,7 +95,7 @@ def test_images_of_any_name_are_found_and_other_files_are_counted(place):
     for name in NAMES:
         put(name, tiny_jpeg())
     for name, kind in (("f.ppm", "PPM"), ("g.jp2", "JPEG2000"), ("h.avif", "AVIF")):
-        put(name, encoded(halves(), kind))
+        put(name, encode_image(two_coloured_image(), kind))
     others = (
         "notes.txt",
         "deep/more.TXT",

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from support.tiny_images import encoded, halves
+from support.tiny_images import encode_image, two_coloured_image
 
 from reidray.data.images.jpeg import decode_plain_jpeg
 
@@ -33,7 +33,7 @@ encodings = st.fixed_dictionaries(
 
 @given(st.sampled_from(["RGB", "L"]), sides, sides, encodings, st.none() | st.tuples(sides, sides))
 def test_the_pixels_are_pillow_s(mode, height, width, encoding, size):
-    data = encoded(photograph(mode, height, width), **encoding)
+    data = encode_image(photograph(mode, height, width), **encoding)
     with Image.open(io.BytesIO(data)) as image:
         if size is not None:
             image.draft(None, size[::-1])
@@ -46,7 +46,7 @@ def test_the_pixels_are_pillow_s(mode, height, width, encoding, size):
 def with_exif():
     exif = Image.Exif()
     exif[0x0112] = 6
-    return encoded(halves(), exif=exif)
+    return encode_image(two_coloured_image(), exif=exif)
 
 
 @pytest.mark.parametrize(
@@ -54,11 +54,11 @@ def with_exif():
     [
         b"",
         b"\xff\xd8\xff",
-        encoded(halves(), "PNG"),
-        encoded(halves())[:-200],
-        encoded(halves().convert("CMYK")),
+        encode_image(two_coloured_image(), "PNG"),
+        encode_image(two_coloured_image())[:-200],
+        encode_image(two_coloured_image().convert("CMYK")),
         with_exif(),
-        encoded(Image.new("L", (1001, 1000))),
+        encode_image(Image.new("L", (1001, 1000))),
     ],
     ids=["empty", "bare", "png", "cut off", "cmyk", "turned", "too large"],
 )

@@ -227,9 +227,9 @@ def test_camera_folders_above_people_are_cameras(tmp_path):
 def test_folders_that_name_a_split_a_camera_or_a_kind_of_file_are_never_people(tmp_path, folder):
     fill(tmp_path, folder, ["1.jpg", "2.jpg"])
     (tmp_path / "labels.csv").write_text("file,id\n1.jpg,1\n")
-    said = refusal(tmp_path)
-    assert f"the people on the images in {folder}/" in said
-    assert f"`data={tmp_path}/labels.csv" in said
+    message = refusal(tmp_path)
+    assert f"the people on the images in {folder}/" in message
+    assert f"`data={tmp_path}/labels.csv" in message
     fill(tmp_path, "anna", ["1.jpg"])
     for layout in ("auto", "folders"):
         assert f"{folder}/ has the name of" in refusal(tmp_path, layout)
@@ -239,18 +239,18 @@ def test_folders_that_name_a_split_a_camera_or_a_kind_of_file_are_never_people(t
 def test_a_split_among_people_is_refused_with_both_readings(tmp_path, split):
     for folder in ("anna", "ben", split):
         fill(tmp_path, folder, ["1.jpg"])
-    said = refusal(tmp_path)
-    assert f"{split}/ has the name of a split" in said
-    assert f"if {split}/ is a person too, rename it" in said
+    message = refusal(tmp_path)
+    assert f"{split}/ has the name of a split" in message
+    assert f"if {split}/ is a person too, rename it" in message
 
 
 def test_a_table_with_the_columns_of_a_manifest_is_not_ignored(tmp_path):
     for person in PEOPLE:
         fill(tmp_path, f"{person}", ["1.jpg"])
     (tmp_path / "spring.csv").write_text('"path","split","person"\n1/1.jpg,train,7\n')
-    said = refusal(tmp_path)
-    assert f"`data={tmp_path}/spring.csv" in said
-    assert "`layout=folders`" in said
+    message = refusal(tmp_path)
+    assert f"`data={tmp_path}/spring.csv" in message
+    assert "`layout=folders`" in message
     assert counts(read(tmp_path, "folders"), "train") == (6, 6, 0)
     assert read(tmp_path / "spring.csv").table["person"].to_pylist() == [7]
 
@@ -258,8 +258,8 @@ def test_a_table_with_the_columns_of_a_manifest_is_not_ignored(tmp_path):
 def test_folders_whose_file_names_have_several_people_are_ambiguous(tmp_path):
     fill(tmp_path, "spring", market_names())
     fill(tmp_path, "autumn", market_names(range(7, 10)))
-    said = refusal(tmp_path)
-    assert "autumn/ may be one person of 2, or hold several" in said
+    message = refusal(tmp_path)
+    assert "autumn/ may be one person of 2, or hold several" in message
     assert counts(read(tmp_path, "folders"), "train") == (18, 2, 2)
     for person in PEOPLE:  # numbers of frames are no people
         fill(tmp_path / "frames", f"p{person}", [f"{n:06d}_c1.jpg" for n in range(5)])
@@ -270,10 +270,10 @@ def test_folders_in_people_that_may_be_people_are_ambiguous(tmp_path):
     for site in ("north", "south"):
         for person in ("anna", "ben"):
             fill(tmp_path, f"{site}/{person}", ["1.jpg"])
-    said = refusal(tmp_path)
-    assert "anna/ in north/ may be a camera or tracklet of person 'north'" in said
-    assert "`layout=folders`" in said
-    assert f"`data={tmp_path}/north" in said
+    message = refusal(tmp_path)
+    assert "anna/ in north/ may be a camera or tracklet of person 'north'" in message
+    assert "`layout=folders`" in message
+    assert f"`data={tmp_path}/north" in message
     assert counts(read(tmp_path, "folders"), "train") == (4, 2, 0)
     for camera in (1, 2, 3):
         for person in range(20):
@@ -402,9 +402,9 @@ def test_folders_above_the_people_of_one_split_are_ambiguous(tmp_path):
     for clothes in ("A", "B"):
         for person in (11, 12):
             fill(tmp_path, f"test/{clothes}/{person:03d}", ["rgb001.jpg"])
-    said = refusal(tmp_path)
-    assert "011/ in A/ may be a camera or tracklet" in said
-    assert f"`data={tmp_path}/test/A` " in said
+    message = refusal(tmp_path)
+    assert "011/ in A/ may be a camera or tracklet" in message
+    assert f"`data={tmp_path}/test/A` " in message
 
 
 def test_lists_of_msmt17_without_the_training_part_are_read(tmp_path):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 from support.paths import DATA
-from support.tiny_images import encoded, halves
+from support.tiny_images import encode_image, two_coloured_image
 
 from reidray.data.images.crops import CropGroup, CropTable
 from reidray.data.images.decoding import decode_files
@@ -20,21 +20,21 @@ ANIMAL = np.array([[1, 0, 1], [0, 0, 1]], np.uint8)
 
 
 def png(levels, mode=None, **options):
-    return encoded(Image.fromarray(levels).convert(mode or "L"), "PNG", **options)
+    return encode_image(Image.fromarray(levels).convert(mode or "L"), "PNG", **options)
 
 
 def coloured(indices):
     """Return an image with a palette of colours, as tools for drawing masks write them."""
-    picture = Image.fromarray(indices).convert("P")
-    picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0])
-    return encoded(picture, "PNG")
+    pil_image = Image.fromarray(indices).convert("P")
+    pil_image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0])
+    return encode_image(pil_image, "PNG")
 
 
 def greys(indices, first, second):
     """Return an image with a palette of two greys in any order, as optimisers of files write it."""
-    picture = Image.fromarray(indices).convert("P")
-    picture.putpalette([first] * 3 + [second] * 3)
-    return encoded(picture, "PNG")
+    pil_image = Image.fromarray(indices).convert("P")
+    pil_image.putpalette([first] * 3 + [second] * 3)
+    return encode_image(pil_image, "PNG")
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def greys(indices, first, second):
         png(ANIMAL * 255),
         png(ANIMAL * 255, "1"),
         png(ANIMAL * 255, "RGB"),
-        encoded(Image.fromarray(TRIMAP), "TIFF"),
-        encoded(Image.fromarray(TRIMAP.astype(np.uint16)), "PNG"),
+        encode_image(Image.fromarray(TRIMAP), "TIFF"),
+        encode_image(Image.fromarray(TRIMAP.astype(np.uint16)), "PNG"),
         coloured(TRIMAP),
         coloured(ANIMAL),
         greys(ANIMAL, 0, 255),
@@ -76,14 +76,17 @@ def test_trimaps_and_masks_of_two_values_give_the_same_foreground(data):
     ("data", "reason"),
     [
         (b"", "the file is empty"),
-        (b"no picture", "not an image of a known format"),
+        (b"no image", "not an image of a known format"),
         (png(TRIMAP)[:45], "broken image"),
         (png(np.array([[0, 1, 2]], np.uint8)), "values 0, 1, 2, expected 1, 2 and 3 of a trimap"),
         (png(np.array([[0, 1, 255]], np.uint8)), "values 0, 1, 255, expected"),
         (png(np.arange(9, dtype=np.uint8)[None]), r"values 0, 1, 2, 3, 4, \.\.\., expected"),
-        (encoded(halves(3, 2), "PNG"), "mode RGB, expected a mask of one grey channel"),
+        (
+            encode_image(two_coloured_image(3, 2), "PNG"),
+            "mode RGB, expected a mask of one grey channel",
+        ),
         (png(ANIMAL * 255, "RGBA"), "mode RGBA"),
-        (encoded(Image.fromarray(TRIMAP.astype(np.float32)), "TIFF"), "mode F"),
+        (encode_image(Image.fromarray(TRIMAP.astype(np.float32)), "TIFF"), "mode F"),
         (png(TRIMAP.T), "2 x 3 pixels, expected 3 x 2 as its image has"),
     ],
 )
@@ -100,14 +103,14 @@ def test_a_mask_is_resized_to_its_nearest_pixels(trimap, factor):
     assert np.array_equal(decode_mask(png(repeated), (12, 18), (4, 6)), trimap != 2)
 
 
-def turned(picture, orientation, kind, **options):
+def turned(pil_image, orientation, kind, **options):
     """Return a file that its EXIF orientation turns on its side or upside down."""
-    stored = picture.transpose(
+    stored = pil_image.transpose(
         {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}[orientation]
     )
     exif = Image.Exif()
     exif[0x0112] = orientation
-    return encoded(stored, kind, exif=exif, **options)
+    return encode_image(stored, kind, exif=exif, **options)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -115,10 +118,12 @@ def test_a_mask_must_be_as_large_as_its_upright_image(tmp_path, kind):
     trimap = np.full((30, 20), 2, np.uint8)
     trimap[:, :8] = 1
     mask = Image.fromarray(trimap)
-    (tmp_path / "sideways").write_bytes(turned(halves(20, 30), 6, kind))
-    (tmp_path / "upright.png").write_bytes(encoded(mask, "PNG"))
+    (tmp_path / "sideways").write_bytes(turned(two_coloured_image(20, 30), 6, kind))
+    (tmp_path / "upright.png").write_bytes(encode_image(mask, "PNG"))
     (tmp_path / "turned.png").write_bytes(turned(mask, 6, "PNG"))
-    (tmp_path / "lying.png").write_bytes(encoded(mask.transpose(Image.Transpose.ROTATE_90), "PNG"))
+    (tmp_path / "lying.png").write_bytes(
+        encode_image(mask.transpose(Image.Transpose.ROTATE_90), "PNG")
+    )
     masks = ["upright.png", "turned.png", "lying.png"]
     decoded = decode_files(Location(str(tmp_path)), ["sideways"] * 3, (15, 10), masks)
     assert decoded.kept == (0, 1)
@@ -131,11 +136,11 @@ def test_a_mask_must_be_as_large_as_its_upright_image(tmp_path, kind):
 
 
 def test_an_image_without_a_usable_mask_is_set_aside_and_the_others_keep_theirs(tmp_path):
-    (tmp_path / "a.jpg").write_bytes(encoded(halves(8, 6)))
-    (tmp_path / "b.jpg").write_bytes(b"no picture")
+    (tmp_path / "a.jpg").write_bytes(encode_image(two_coloured_image(8, 6)))
+    (tmp_path / "b.jpg").write_bytes(b"no image")
     for value in (1, 2):
         (tmp_path / f"{value}.png").write_bytes(png(np.full((6, 8), value, np.uint8)))
-    (tmp_path / "text.png").write_bytes(b"no picture")
+    (tmp_path / "text.png").write_bytes(b"no image")
     (tmp_path / "large.png").write_bytes(png(np.full((6, 9), 1, np.uint8)))
     pairs = [
         ("a.jpg", "1.png"),
@@ -206,7 +211,7 @@ def test_the_real_masks_of_the_pets():
 def test_a_mask_out_of_the_folder_is_refused_and_one_behind_a_link_is_not_read(tmp_path):
     root = tmp_path / "set"
     root.mkdir()
-    (root / "a.jpg").write_bytes(encoded(halves(8, 6)))
+    (root / "a.jpg").write_bytes(encode_image(two_coloured_image(8, 6)))
     (tmp_path / "secret.png").write_bytes(png(np.ones((6, 8), np.uint8)))
     (root / "out.png").symlink_to(tmp_path / "secret.png")
     (root / "above").symlink_to(tmp_path)
