@@ -36,7 +36,7 @@ def check_quickstart_folder(folder: Path) -> None:
     """Check that the quickstart can write its data, its run and its scores into a folder.
 
     Raises:
-        UserError: names the part that it cannot write, and why.
+        UserError: a part cannot be written; the message names the part and the reason.
     """
     check_demo_folder(folder / DATA_FOLDER)
     RunDirectory.from_uri(str(folder / RUN_FOLDER)).check_new("start again in a new `output`")

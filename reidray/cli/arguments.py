@@ -54,7 +54,7 @@ MESSAGE_FLAGS: dict[str, tuple[str | None, str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class SessionConfig:
-    """Hold how a job connects to Ray, and what it prints.
+    """Set the connection of a job to Ray, and its messages.
 
     Attributes:
         ray_address: `local` starts Ray in this process, `auto` or HOST:PORT joins a running
@@ -73,7 +73,7 @@ class JobArguments(Generic[Config]):
     Attributes:
         config: the configuration of the job.
         sources: the sources of its values.
-        session: how the job connects to Ray.
+        session: connection to Ray.
         resume: the run directory to go on with.
         s3_endpoint: the store that speaks S3, if a flag names one.
         command: the command that runs the job.
@@ -210,7 +210,7 @@ def check_endpoint(text: str) -> str:
     """Return an endpoint once it is checked to be an address without credentials.
 
     Raises:
-        UserError: it is not; the message does not repeat the text, which may be a secret.
+        UserError: the text is another one; the message does not repeat it, as it may be a secret.
     """
     try:
         parts = urlsplit(text)
@@ -240,7 +240,7 @@ def _config_of(run: str, folder: Path) -> Path:
 
     Args:
         run: the run directory.
-        folder: where a file from an object store goes.
+        folder: folder for files from an object store.
 
     Raises:
         UserError: the run does not exist, or has no configuration.

@@ -42,7 +42,7 @@ class HelpEntry:
     Attributes:
         flag: the flag, with its dashes.
         text: a phrase about it, which ends without a period.
-        metavar: what stands for its value; None for a flag without a value.
+        metavar: placeholder for its value; None for a flag without a value.
         group: heading that it stands below.
         required: whether the job needs it.
     """
@@ -116,7 +116,7 @@ def describe_fields(config_class: type[Any], group: str, prefix: str = "") -> It
 
 
 def attribute_docs(config_class: type[Any]) -> dict[str, str]:
-    """Return what the docstrings of a class and of its bases say of each attribute."""
+    """Return the texts about the attributes in the docstrings of a class and of its bases."""
     found: dict[str, str] = {}
     for each in reversed(config_class.__mro__):
         _, _, section = inspect.cleandoc(each.__dict__.get("__doc__") or "").partition(
@@ -130,7 +130,7 @@ def attribute_docs(config_class: type[Any]) -> dict[str, str]:
 
 
 def _describe(name: str, text: str, default: object) -> str:
-    """Return the text about a field, with its default where it has one that says something."""
+    """Return the text about a field, with its default where that is informative."""
     text = text.rstrip(".")
     if default is True:
         return f"do not {text}" if text else f"turn {name} off"
@@ -141,7 +141,7 @@ def _describe(name: str, text: str, default: object) -> str:
 
 
 def _metavar(name: str, kind: Any, *, repeats: bool) -> str:
-    """Return what stands for a value of a type, such as `N` or `{auto,yes,no}`."""
+    """Return the placeholder for a value of a type, such as `N` or `{auto,yes,no}`."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Literal:
         return f"{{{','.join(map(str, arguments))}}}"

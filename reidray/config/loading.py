@@ -233,7 +233,7 @@ def _check_complete(config_class: type[Any], settings: Settings) -> None:
     """Check that every value without a default is given.
 
     Raises:
-        MissingValueError: names all that are missing.
+        MissingValueError: values are missing; the message names all of them.
     """
     missing = [
         f"`{field.name}`"

@@ -1,4 +1,4 @@
-"""Configurations of the nightly run, of the evaluation and of the deletion of embeddings."""
+"""Configure the nightly run, the evaluation and the deletion of embeddings."""
 
 import math
 import re
@@ -224,10 +224,10 @@ class ForgetConfig:
 
 
 def _check_past_day(text: str) -> None:
-    """Check that a text is a day in the form 2026-11-21, and not yet to come.
+    """Check that a text is a day in the form 2026-11-21, and not in the future.
 
     Raises:
-        ValueError: it is not.
+        ValueError: the text is another one.
     """
     today = datetime.now(UTC).date()
     try:
@@ -280,7 +280,7 @@ def _check_embedding(max_bad: float, num_workers: int | None, stall_timeout: flo
     """Check the fields that every job that embeds has.
 
     Raises:
-        ValueError: one is out of its range.
+        ValueError: a field is out of its range.
     """
     if not 0 < stall_timeout < math.inf:
         raise ValueError("`stall_timeout` must be above 0 minutes")

@@ -123,7 +123,7 @@ def parse_override(kind: Any, value: object) -> Any:
     """Return a value of a type from a typed value, a text, or several of either.
 
     Raises:
-        ValueError: it is not of the type; the message names the type.
+        ValueError: the value is not of the type; the message names the type.
     """
     if isinstance(value, str):
         return parse_text(kind, value)

@@ -1,1 +1,1 @@
-"""From images on a disk or in an object store to a manifest and to batches of crops."""
+"""Read images from a disk or an object store: manifests, labels and batches of crops."""

@@ -1,4 +1,4 @@
-"""Labels of the crops that a network trains on, or is evaluated on."""
+"""Hold the labels of the crops for training and evaluation."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Self

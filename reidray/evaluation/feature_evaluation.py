@@ -34,7 +34,7 @@ def evaluate_feature_files(config: EvaluateConfig) -> EvaluationResult:
     """Evaluate a file of the queries' features against a file of the gallery's.
 
     Args:
-        config: with `query_features` and `gallery_features`.
+        config: evaluation with `query_features` and `gallery_features`.
 
     Raises:
         UserError: a file cannot be read, or the two do not fit each other or the protocol.

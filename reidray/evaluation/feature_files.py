@@ -97,7 +97,7 @@ def read_features(query_file: str, gallery_file: str) -> FeatureFiles:
 
     Args:
         query_file: name of a file that ends in .npz or .parquet.
-        gallery_file: name of such a file.
+        gallery_file: name of a file that ends in .npz or .parquet.
 
     Raises:
         UserError: a file cannot be read, or lacks these columns.

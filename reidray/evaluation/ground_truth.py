@@ -59,7 +59,7 @@ def parse_ground_truth(path: Path, data: bytes) -> list[ParseCandidate]:
         data: its bytes.
 
     Raises:
-        UserError: it cannot be parsed, or a query has no correct name.
+        UserError: the file cannot be parsed, or a query has no correct name.
     """
     text = data.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith(b"["):

@@ -36,7 +36,7 @@ def evaluate_model(
     """Embed the query and gallery images of a labelled set, and evaluate the embeddings.
 
     Args:
-        config: with `model` and `data`.
+        config: evaluation with `model` and `data`.
         session: connection to Ray, which is opened after all checks; by default Ray is connected
             already.
 

@@ -179,7 +179,7 @@ def evaluate_ranking_files(config: EvaluateConfig) -> EvaluationResult:
     """Evaluate a ranking file, an attribute file or both.
 
     Args:
-        config: with `ranking`, or with `attributes` and `attributes_truth`.
+        config: evaluation with `ranking`, or with `attributes` and `attributes_truth`.
 
     Raises:
         UserError: a file cannot be read or has another form, or it has nothing in common with the

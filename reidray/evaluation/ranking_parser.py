@@ -53,7 +53,7 @@ class ParseCandidate:
             name: name of the file, for the message of an error.
 
         Raises:
-            UserError: it is not clear which name is the best.
+            UserError: the scores rise and fall, so that the best name is unknown.
         """
         falls = rises = False
         for row in self.rows:

@@ -177,7 +177,7 @@ def _check_silence(slot: _Slot, start: StartActor, stall_seconds: float) -> None
     """Warn of an actor that gives no result, and replace it after `stall_seconds`.
 
     Raises:
-        MachineError: it was replaced `MAX_RESTARTS` times.
+        MachineError: the actor was replaced `MAX_RESTARTS` times.
     """
     if slot.silent_seconds < min(SLOW_SECONDS, stall_seconds):
         return
@@ -244,7 +244,7 @@ def _find_address(actor: Actor) -> ActorAddress | None:
 
 
 def _describe(slot: _Slot) -> str:
-    """Return which actor gives no result, and for which images."""
+    """Return a description of an actor that gives no result, and of its images."""
     address = _find_address(slot.actor)
     who = "a worker that has not started"
     if address is not None:

@@ -109,7 +109,7 @@ class BatchPredictions:
         batch: the B images.
         digests: B SHA-256 digests of the files; empty where a file cannot be read.
         positions: (M,) int64, positions in the batch of the images with predictions.
-        predictions: of these M images.
+        predictions: predictions for these M images.
         bad: the reason for each image that does not decode, by its position in the batch.
         num_retries: requests to an object store that were sent again.
     """

@@ -21,7 +21,7 @@ class SetPredictions:
 
     Attributes:
         indices: (M,) int64 ascending, indices of these images in the paths of the set.
-        predictions: for these M images.
+        predictions: predictions for these M images.
         bad: the images that do not decode, sorted by path.
     """
 

@@ -51,9 +51,9 @@ def predict_decoded(
     """Return the predictions for decoded batches; the caller computes in one thread.
 
     Args:
-        network: of `prepare_for_inference`, on `device`.
+        network: network that `prepare_for_inference` returned, on `device`.
         decoded: the batches, with crops of the network's height and width.
-        device: where the network computes.
+        device: device of the network.
     """
     crops: list[NDArray[np.uint8]] = [batch.crops for batch in decoded]
     predictions = predict(network, crops, device, pad_to=BATCH_SIZE)

@@ -51,7 +51,7 @@ def predict(
     Args:
         network: a person network in evaluation mode, on `device`.
         batches: each (N, H, W, 3) uint8 RGB, of the network's height and width.
-        device: where the network computes.
+        device: device of the network.
         pad_to: crops in every forward pass: a smaller batch is filled up with black crops. The
             predictions of a crop then depend neither on the number of crops beside it nor on its
             place among them. By default batches stay as they are.

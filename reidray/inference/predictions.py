@@ -42,7 +42,7 @@ class Predictions:
 
         Args:
             indices: (M,) int64, the images.
-            predictions: of these M images.
+            predictions: predictions for these M images.
         """
         self.embeddings[indices] = predictions.embeddings
         self.attribute_labels[indices] = predictions.attribute_labels
@@ -74,7 +74,7 @@ def concatenate(parts: Sequence[Predictions]) -> Predictions:
     """Return the predictions of several parts, one after the other.
 
     Args:
-        parts: at least one.
+        parts: one part or more.
     """
     columns: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])

@@ -1,4 +1,4 @@
-"""Cross-entropies over people, classes, attributes and pixels."""
+"""Compute cross-entropies over people, classes, attributes and pixels."""
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +32,8 @@ def attribute_loss(logits: tuple[Tensor, ...], labels: Tensor, *, smoothing: flo
     """Return the cross-entropy of each attribute, averaged over the attributes.
 
     Args:
-        logits: for each of A attributes (B, values) float32.
-        labels: (B, A) int64; -1 is unknown and counts nothing.
+        logits: logits of each of the A attributes, (B, values) float32.
+        labels: (B, A) int64; -1 is unknown and ignored.
         smoothing: share of the target spread over all values, in 0..1.
 
     Returns:

@@ -1,7 +1,7 @@
 """Score gallery images that show no person: false alarms of a detector, and parts of people.
 
-Every score rises with the likelihood that an image shows nobody. No score is a probability, and a
-threshold that suits one model does not suit another.
+Every score rises with the likelihood that an image shows no person. No score is a probability, and
+a threshold that suits one model does not suit another.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ NEIGHBOURS = 5
 
 
 def attribute_uncertainty(probabilities: Sequence[Tensor]) -> Tensor:
-    """Return how uncertain a network is of the attributes of images.
+    """Return the uncertainty of a network about the attributes of images.
 
     Over A attributes with probabilities p_a,v of their values:
 
@@ -87,7 +87,7 @@ def mean_neighbour_distance(
 
 @dataclass(frozen=True)
 class DistractorAUC:
-    """Hold how well a score separates distractors from people.
+    """Hold the accuracy of a score that separates distractors from people.
 
     Attributes:
         auc: Area under the ROC curve.
@@ -104,7 +104,7 @@ class DistractorAUC:
 
 
 def distractor_auc(scores: NDArray[np.floating], is_distractor: NDArray[np.bool_]) -> DistractorAUC:
-    """Compute how well a score separates distractors from people.
+    """Compute the accuracy of a score that separates distractors from people.
 
         AUC = P(s_distractor > s_person) + 1/2 P(s_distractor = s_person)
 

@@ -27,7 +27,7 @@ MAX_AMBIGUOUS_SHARE = 1 / 64
 
 @dataclass
 class MatchRanks:
-    """Hold how the matches of one query compare with the other images of its gallery.
+    """Hold the comparison of the matches of one query with the other images of its gallery.
 
     Attributes:
         query: Index of the query.
@@ -58,7 +58,7 @@ class MatchRanks:
     ambiguous_keys: Floats
 
     def counts_before(self) -> Integers:
-        """Return how many images other than matches come before each match (M,), ascending."""
+        """Return the number of other images before each match, (M,) ascending."""
         counts = self.certain.copy()
         if len(self.undecided):
             counts[self.undecided] += self._resolved().sum(axis=1)
@@ -184,7 +184,7 @@ def _rank_row(
 
 
 def _count_below(keys: Floats, limits: Floats, scratch: Flags) -> Integers:
-    """Return how many keys are below each limit."""
+    """Return the number of keys below each limit."""
     counts = np.empty(len(limits), np.int64)
     rising = limits.argsort()
     # Start from the highest limit, so that keys above most limits are dropped early.

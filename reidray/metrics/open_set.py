@@ -120,7 +120,7 @@ def evaluate_open_set(
     max_rate: float = 0.01,
     memory_mb: float = 512,
 ) -> OpenSetMetrics:
-    """Compute how well a distance threshold tells known persons from strangers.
+    """Compute the accuracy of a distance threshold that separates known persons from strangers.
 
     For a threshold t, over the genuine distances d+ and the impostor distances d-:
 
@@ -193,7 +193,7 @@ def evaluate_open_set(
 
 
 def _allowed(rate: float, impostors: int) -> int:
-    """Return how many impostors a false-accept rate allows, despite the rounding of the rate."""
+    """Return the number of impostors that a false-accept rate allows, tolerant of its rounding."""
     return min(impostors, int(rate * impostors * (1 + 1e-12)))
 
 

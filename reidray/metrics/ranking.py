@@ -93,7 +93,7 @@ def evaluate(
     reranking: Reranking | None = None,
     memory_mb: float = 512,
 ) -> RankingMetrics:
-    """Compute how well the ranking of the gallery finds the person of each query.
+    """Compute metrics of the ranking of the gallery for each query.
 
     For a query with M matches at the ranks r_1 < ... < r_M (from 1):
 

@@ -117,7 +117,7 @@ def field_names(name: str) -> list[str]:
 def choose_architecture(
     task: str, name: str, options: Mapping[str, Any], labels: Mapping[str, Any]
 ) -> Architecture[Any]:
-    """Return the architecture of a network that a task is to train.
+    """Return the architecture of a network for a task.
 
     Args:
         task: reid, pets or attributes.
@@ -127,7 +127,7 @@ def choose_architecture(
             it predicts.
 
     Raises:
-        UserError: as `Architecture.from_values`, or the network is for another task.
+        UserError: the network is for another task, or `Architecture.from_values` refuses a value.
     """
     if NETWORK_OPTIONS.get(name).task != task:
         others = [each for each, own in NETWORK_OPTIONS.registered.items() if own.task == task]
@@ -140,10 +140,10 @@ def choose_architecture(
 
 
 def _check_labels(name: str, labels: Mapping[str, Any]) -> None:
-    """Refuse labels that are missing, or that no data set has.
+    """Check that labels are present and possible.
 
     Raises:
-        UserError: names the first of them.
+        UserError: a label is missing or not possible; the message names the first one.
     """
     for key, value in labels.items():
         if value is None:

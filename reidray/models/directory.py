@@ -107,7 +107,7 @@ def load_model(directory: str | Path, *, plugins: Sequence[str] = ()) -> LoadedM
             never names modules to import.
 
     Raises:
-        UserError: it is missing, damaged, of another version, or holds a pickle.
+        UserError: the directory is missing, damaged, of another version, or holds a pickle.
     """
     import_plugins(plugins)
     folder = Location(str(directory))
@@ -143,7 +143,7 @@ def load_person_model(directory: str | Path) -> LoadedModel:
     """Read the model directory of a network that embeds crops.
 
     Raises:
-        UserError: as `load_model`, or the network gives no embedding.
+        UserError: `load_model` refuses the directory, or the network computes no embeddings.
     """
     model = load_model(directory)
     if not model.network.embedding_size:

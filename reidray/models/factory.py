@@ -70,7 +70,7 @@ def build_architecture(name: str, **values: Any) -> Architecture[Any]:
 
 
 def build_model(name: str, *, weights: str = "none", **values: Any) -> Network:
-    """Build a network by name; without values it is that of its paper or report.
+    """Build a network by name; the default values are those of its paper or report.
 
     Args:
         name: name of the network.
@@ -79,7 +79,7 @@ def build_model(name: str, *, weights: str = "none", **values: Any) -> Network:
             network predicts them.
 
     Raises:
-        UserError: as `build_architecture` and `build_network`.
+        UserError: the network does not exist, or a value or the weights are not valid.
     """
     return build_network(build_architecture(name, **values), weights=weights)
 

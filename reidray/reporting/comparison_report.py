@@ -75,7 +75,7 @@ class PersonRow:
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """Hold what the report shows.
+    """Hold the contents of the report.
 
     Attributes:
         data: folder or URI of the images.

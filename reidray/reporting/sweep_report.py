@@ -18,7 +18,7 @@ from reidray.reporting.rendering import render
 
 @dataclass(frozen=True)
 class ReportedTrial:
-    """Hold what the report shows of a trial, or of one configuration of a population's trial.
+    """Hold a trial of the report, or one configuration of a trial of a population.
 
     Attributes:
         name: the number of the trial; `2.1` is the second configuration of trial 2.

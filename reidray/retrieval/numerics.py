@@ -68,12 +68,12 @@ def dot_products(query: Tensor, gallery: Tensor, out: Tensor) -> None:
 
 
 def max_roundings(values: int) -> int:
-    """Return how often `dot_products` rounds any one term, for vectors of `values` values."""
+    """Return the number of roundings of a term in `dot_products`, for vectors of this length."""
     return _chunk(values) + values // _chunk(values)
 
 
 def _chunk(values: int) -> int:
-    """Return how many of the `values` of a vector are summed in one go."""
+    """Return the number of values of a vector that are summed in one step."""
     return CHUNK if values >= MIN_LENGTH_TO_SPLIT else values
 
 

@@ -71,7 +71,7 @@ class PartitionedSearch:
 
     @property
     def batch_size(self) -> int:
-        """Return how many images to search together: as float32, an eighth of the memory."""
+        """Return the number of images to search together: as float32, an eighth of the memory."""
         return max(1, int(self.memory_mb * 2**20 / 32 / self.query.shape[1]))
 
     def empty(self) -> Neighbours:

@@ -1,4 +1,4 @@
-"""Find gallery images that show no person, and measure how well their scores tell them apart."""
+"""Find gallery images that show no person, and evaluate the scores that identify them."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -117,7 +117,7 @@ def find_distractor_kinds(person_ids: NDArray[np.int64], source: str) -> list[st
 def evaluate_distractor_scores(
     person_ids: NDArray[np.int64], scores: Scores, source: str
 ) -> dict[str, Any]:
-    """Measure how well each score tells distractors, and junk, from people.
+    """Evaluate each score as a classifier of distractors, and of junk, against people.
 
     Args:
         person_ids: (N,) int64 labels.

@@ -40,7 +40,7 @@ class StoredImages:
 
 
 class KnownImages:
-    """Hold what is known of each image of a set: the digest of its file, or why it is bad.
+    """Hold the known facts of each image of a set: the digest of its file, or why it is bad.
 
     Attributes:
         images: the image set.
@@ -158,7 +158,7 @@ class IncrementalUpdate:
                 self.write()
 
     def write(self) -> None:
-        """Write what is not written yet."""
+        """Write the predictions that are not written yet."""
         rows = self._embedded + self._without_embedding
         if rows:
             images = pa.Table.from_pylist(rows, schema=IMAGES_SCHEMA)

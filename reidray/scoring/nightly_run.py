@@ -50,9 +50,9 @@ def run_nightly(
     """Rank the gallery for every query, predict its attributes and publish the files together.
 
     The run writes `reid_test.txt`, `classification_test.csv` where the model predicts the
-    pedestrian attributes, `distractors.csv` where the configuration asks for it, `quarantine.csv`
+    pedestrian attributes, `distractors.csv` where the configuration requests it, `quarantine.csv`
     and `scoring.json`. All but the last have the same bytes for the same model and images, for any
-    number of workers and whatever the store holds.
+    number of workers and any contents of the store.
 
     Args:
         config: the nightly run.
@@ -147,7 +147,7 @@ def run_nightly(
 
 
 def list_image_set(uri: str, name: str, follow_links: bool = False) -> ImageSet:
-    """Return the images of a folder, sorted by path, and log how many files are no images.
+    """Return the images of a folder, sorted by path, and log the number of other files.
 
     Args:
         uri: the folder.
@@ -155,7 +155,7 @@ def list_image_set(uri: str, name: str, follow_links: bool = False) -> ImageSet:
         follow_links: whether to read images that links out of the folder lead to.
 
     Raises:
-        UserError: the folder is missing or holds no images, or the output files cannot carry a
+        UserError: the folder is missing or holds no images, or the output files cannot hold a
             file name.
     """
     location = Location(uri, follow_links)

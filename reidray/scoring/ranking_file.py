@@ -30,13 +30,13 @@ class RankingRow:
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Check that the output files can carry file names.
+    """Check that the output files can hold file names.
 
     Commas separate the names, a colon and a space separates the query from them, and the attribute
     file is not quoted. The files are UTF-8.
 
     Raises:
-        UserError: they cannot carry a name; the message has the first such name.
+        UserError: a name cannot be written; the message holds the first such name.
     """
     for name in names:
         if (
@@ -58,7 +58,7 @@ def write_ranking(ranking: Mapping[str, Sequence[str]]) -> bytes:
         ranking: query name to gallery names, best first; a query without names has a line too.
 
     Raises:
-        UserError: the file cannot carry a name.
+        UserError: the file cannot hold a name.
     """
     lines = []
     for query in sorted(ranking):

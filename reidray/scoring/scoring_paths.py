@@ -25,7 +25,7 @@ def check_score_inputs(config: ScoreConfig) -> None:
     """Check that the model and the image folders of a nightly run exist.
 
     Raises:
-        UserError: one is missing; the message names its flag.
+        UserError: an input is missing; the message names its field.
     """
     check_folder("model", config.model, holds=MODEL_FILES)
     check_folder("queries", config.queries)

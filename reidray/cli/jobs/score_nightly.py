@@ -1,4 +1,4 @@
-"""Score the images of a night."""
+"""Rank a gallery for new query images, and predict its attributes."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -75,7 +75,7 @@ def check_options(options: Any, section: str) -> None:
         section: the section of a configuration that it belongs to, for messages.
 
     Raises:
-        ValueError: names the first field that does not.
+        ValueError: a value is not valid; the message names the first such field.
     """
     names = {each.name: f"`{section}.{each.name}`" for each in fields(options)}
     for mistake in find_mistakes(type(options), vars(options), names):

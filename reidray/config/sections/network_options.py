@@ -172,13 +172,13 @@ def check_network_name(name: str | None, task: str) -> None:
 def _check_network_options(
     name: str | None, options: Mapping[str, Any], known: Mapping[str, Setting]
 ) -> None:
-    """Refuse values that no network can have.
+    """Check that some network can have the values.
 
-    An option that the named network lacks is refused once the data is read, as a recipe's options
-    give way to a network that the user names.
+    Options that the named network lacks are checked after the data is read, because a network that
+    the user names drops the options of a recipe.
 
     Raises:
-        ValueError: names the first value that is not possible.
+        ValueError: a value is not possible; the message names the first one.
     """
     chosen = NETWORK_OPTIONS.registered.get(name or "")
     for key, value in options.items():

@@ -92,7 +92,7 @@ VALIDATION_METRICS.add(
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationConfig(ConfigSection):
-    """Set how a model is evaluated while it trains, on images it never sees.
+    """Set the validation of a model on images that it does not train on.
 
     Attributes:
         every: epochs from one validation to the next.
@@ -132,7 +132,7 @@ class ValidationConfig(ConfigSection):
 
 @dataclass(frozen=True, kw_only=True)
 class ReidValidationConfig(ValidationConfig):
-    """Set how a model is evaluated while it trains, on people it never sees.
+    """Set the validation of a model on people that it does not train on.
 
     Attributes:
         every: epochs from one validation to the next.
@@ -153,7 +153,7 @@ class ReidValidationConfig(ValidationConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class MultitaskValidationConfig(ValidationConfig):
-    """Set how a model is evaluated while it trains, on images it never sees.
+    """Set the validation of a model on images that it does not train on.
 
     Attributes:
         every: epochs from one validation to the next.

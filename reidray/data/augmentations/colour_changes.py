@@ -1,4 +1,4 @@
-"""Augmentations of colours, in the order contrast, brightness, saturation and hue."""
+"""Change the colours of images, in the order contrast, brightness, saturation and hue."""
 
 from typing import ClassVar
 

@@ -128,14 +128,14 @@ def _shift(images: Tensor, shift: Tensor, fill: float) -> Tensor:
     ).float()
     for image, (x, y) in zip(moved, moves.tolist(), strict=True):
         if x:
-            image[:, :, _came_in(x)] = fill
+            image[:, :, _moved_in(x)] = fill
         if y:
-            image[:, _came_in(y)] = fill
+            image[:, _moved_in(y)] = fill
     return moved
 
 
-def _came_in(move: int) -> slice:
-    """Return where pixels from outside lie after a move."""
+def _moved_in(move: int) -> slice:
+    """Return the slice of the pixels that a move brings in from outside."""
     return slice(0, move) if move > 0 else slice(move, None)
 
 
@@ -159,7 +159,7 @@ def _warp(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Te
 def _sources(plan: AugmentPlan, aspect: float) -> Tensor:
     """Return the affine maps, (B, 2, 3) float32, from augmented crops to the crops.
 
-    Places run from -1 to 1 along both sides, hence the aspect ratio, height by width.
+    Coordinates run from -1 to 1 along both sides. `aspect` is height divided by width.
     """
     cosine, sine, shear = torch.cos(plan["rotation"]), torch.sin(plan["rotation"]), plan["shear"]
     # The inverse of rotation times shear, [[cos, -sin], [sin, cos]] [[1, -shear], [0, 1]].

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ class CropGroup:
 
 
 class CropReader(Protocol):
-    """Read crops from memory, or from files that are decoded on the way."""
+    """Read crops from memory, or decode them from files."""
 
     def read(self, batches: Sequence[Indices]) -> Iterator[CropGroup]:
         """Yield the crops of each batch of indices, in the order of the batches.
@@ -40,7 +40,7 @@ class CropReader(Protocol):
 
 
 class CropTable:
-    """Read crops that lie in memory in groups, in any order, without a copy of the groups.
+    """Read crops in any order from groups in memory, without a copy of the groups.
 
     Args:
         groups: the groups of crops.
@@ -57,11 +57,6 @@ class CropTable:
         self._position = np.zeros_like(self._group)
         self._group[indices] = np.repeat(np.arange(len(sizes)), sizes)
         self._position[indices] = np.concatenate([np.zeros(0, np.int32), *map(np.arange, sizes)])
-
-    @classmethod
-    def from_array(cls, crops: NDArray[np.uint8]) -> Self:
-        """Return a table in which index i has the crop `crops[i]`, (N, H, W, 3) uint8."""
-        return cls([CropGroup(np.arange(len(crops), dtype=np.int64), crops)])
 
     def read(self, batches: Sequence[Indices]) -> Iterator[CropGroup]:
         """Yield a copy of the crops of each batch of indices, in the order of the batches.

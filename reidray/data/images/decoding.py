@@ -1,4 +1,4 @@
-"""Decode image files of any format and colour to RGB pixels, and set bad images aside."""
+"""Decode image files of any format and colour to RGB pixels, and collect bad images."""
 
 import errno
 from collections.abc import Callable, Sequence
@@ -111,7 +111,7 @@ def decode_files(
     masks: Sequence[str | None] | None = None,
     known: Callable[[bytes], bool] | None = None,
 ) -> DecodeResult:
-    """Decode the images at some paths to one size, and set bad images aside.
+    """Decode the images at some paths to one size, and collect bad images.
 
     A file that cannot be read while the disk works is a bad image too: one that is missing or
     forbidden, a folder, a pipe, a link out of the location, or a file of more than `MAX_BYTES`.
@@ -121,8 +121,8 @@ def decode_files(
         paths: the paths of the images.
         size: the (height, width) of the crops.
         masks: the path of the mask of each image. An image without a mask that decodes is bad.
-        known: returns for the SHA-256 of a file whether to skip it; such an image is neither kept
-            nor bad.
+        known: function that returns whether to skip a file, given its SHA-256. A skipped image is
+            neither kept nor bad.
 
     Raises:
         UserError: a path leaves the folder by its text.

@@ -22,13 +22,13 @@ BLOCKS_PER_CPU = 8
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Hold N images that are to be decoded to crops of one size.
+    """Hold N images to decode to crops of one size.
 
     Attributes:
         location: the root of the paths.
         paths: (N,) strings, relative paths; a crop is found by the index of its path.
         groups: (N,) int64, a number per image. Images of the same number lie together in memory:
-            those of a person, of a class, or of any division into some ten to some hundred images.
+            those of a person, of a class, or of another division into groups of 10 to 500 images.
         size: height and width of a crop in pixels.
         masks: (N,) strings or nulls, the relative paths of the masks. An image whose mask is null
             or does not decode counts as a bad image. None decodes no masks.
@@ -83,7 +83,7 @@ OUTCOME_FIELDS = (
     ("bad_paths", pa.list_(pa.string())),
     ("bad_reasons", pa.list_(pa.string())),
 )
-"""Columns of a task that tell which images of a group decode."""
+"""Columns of a task for the images of a group that decode, and for the bad ones."""
 
 
 def outcome_row(indices: NDArray[np.int64], result: DecodeResult) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def outcome_row(indices: NDArray[np.int64], result: DecodeResult) -> dict[str, A
 
 @dataclass(frozen=True)
 class DecodeOutcome:
-    """Hold which images decode.
+    """Hold the result of decoding: the images that decode, and the bad ones.
 
     Attributes:
         indices: (M,) int64, the indices of the images that decode, ascending.

@@ -1,4 +1,4 @@
-"""Choose how crops are ingested: in memory if they fit, else as a stream."""
+"""Choose the mode of the ingest: in memory if the crops fit, else as a stream."""
 
 import logging
 from typing import Literal

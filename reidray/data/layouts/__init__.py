@@ -40,7 +40,7 @@ def read_manifest(
         follow_links: whether to read images to which links out of the folder lead.
 
     Returns:
-        The manifest, the table of which has a row per image (see `Manifest`).
+        The manifest. Its table has a row per image (see `Manifest`).
 
     Raises:
         UserError: the folder is missing, empty or of no known layout, its layout is ambiguous, or a

@@ -57,7 +57,7 @@ def cmc_comparison_chart(curves: Mapping[str, Sequence[float]]) -> bytes:
     """Draw the CMC curves of several methods as one PNG image.
 
     Args:
-        curves: by the name of the method its curve, as in `cmc_chart`.
+        curves: curve of each method, as in `cmc_chart`, by its name.
     """
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, COMPARISON_HEIGHT), layout="constrained")

@@ -24,7 +24,7 @@ def embedding_maps(maps: Mapping[str, NDArray[np.float64]], person_ids: NDArray[
     """Draw maps of the same images by several methods as one PNG image, coloured by person.
 
     Args:
-        maps: by the name of the method the coordinates of the images, (N, 2).
+        maps: coordinates of the images, (N, 2), by the name of the method.
         person_ids: (N,) int64, the person in each image.
     """
     rows = ceil(len(maps) / MAPS_PER_ROW)

@@ -87,7 +87,7 @@ def attribute_bars(attributes: dict[str, dict[str, float]]) -> Chart:
     """Draw the accuracy of each attribute as a bar, with a tick at the majority guess.
 
     Args:
-        attributes: by the name of the attribute its `accuracy` and `majority`, shares in 0..1.
+        attributes: `accuracy` and `majority` of each attribute, in 0..1, by its name.
     """
     names = list(attributes)
     accuracy = [attributes[name]["accuracy"] for name in names]

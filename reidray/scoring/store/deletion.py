@@ -3,7 +3,7 @@
 A deletion has five steps. After a failure a later run can go on with each of them:
 
 1. It claims the next part number, so that no earlier writer can add a part.
-2. It adds a part that lists what is to be deleted, and records the beginning in the deletion log.
+2. It adds a part that lists the rows to delete, and records the beginning in the deletion log.
 3. It rewrites every part that holds some of it, and searches all parts.
 4. It empties the part of step 2, and removes old versions, temporary files and unfinished uploads.
 5. It records the completion in the deletion log.
@@ -123,7 +123,7 @@ def _delete(config: ForgetConfig, folder: PartFolder) -> dict[str, Any]:
 
 
 def _preview(config: ForgetConfig, location: Location) -> dict[str, Any]:
-    """Return what would be deleted, and change nothing.
+    """Return the counts of a deletion without deleting anything.
 
     Raises:
         UserError: the store holds nothing that the configuration names.
@@ -153,7 +153,7 @@ def _check_store(location: Location) -> None:
     """Check that a folder is a store, and that no unknown file lies among its parts.
 
     Raises:
-        UserError: it is no store, or an object store does not let old versions be listed.
+        UserError: the folder is no store, or the object store refuses to list old versions.
     """
     files = find_files(location)
     check_links(location, files.unknown)
@@ -212,10 +212,10 @@ def _rewrite_parts(
 
 
 def _check_deleted(folder: PartFolder, deletions: Sequence[Deletion]) -> int:
-    """Check that a store holds nothing of some deletions, and return the number of rows read.
+    """Check that a store holds no rows of some deletions, and return the number of rows read.
 
     Raises:
-        RuntimeError: it still holds something.
+        RuntimeError: the store still holds rows of a deletion.
     """
     num_rows = 0
     for rows in _image_rows(_read_parts(folder, PLANNED_COLUMNS)):

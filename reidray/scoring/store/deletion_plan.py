@@ -21,7 +21,7 @@ from reidray.scoring.store.person_images import find_images_of
 
 
 def plan_deletion(config: ForgetConfig, parts: Sequence[PartRows]) -> Deletion | None:
-    """Find what a configuration names in a store, and count it.
+    """Find the images and embeddings that a configuration names, and count them.
 
     Args:
         config: the deletion.

@@ -144,7 +144,7 @@ class EmbeddingStore:
         """Return the images of a folder that earlier runs have read, the latest first.
 
         Args:
-            folder: one of those that the store was opened with.
+            folder: a folder that the store was opened with.
 
         Returns:
             The columns `path`, `stamp`, `content` and `reason`.
@@ -161,7 +161,7 @@ class EmbeddingStore:
 
         Args:
             images: N rows of `IMAGES_SCHEMA`.
-            predictions: of the first M images, which have a content.
+            predictions: predictions for the first M images, which have a content.
 
         Raises:
             UserError: another run has begun to write the store.
@@ -238,7 +238,7 @@ class EmbeddingStore:
 
 @dataclass(frozen=True)
 class KnownFiles:
-    """Hold what a store knows of N files of a folder.
+    """Hold the known digests and reasons of N files of a folder.
 
     Attributes:
         digests: N digests; null where the file is new or has changed.
@@ -250,17 +250,17 @@ class KnownFiles:
 
 
 def find_known_files(known: pa.Table, paths: pa.Array, stamps: pa.Array) -> KnownFiles:
-    """Return what a store knows of the files of a folder, by their paths and stamps.
+    """Look up the files of a folder in a store by their paths and stamps.
 
     Args:
-        known: of `EmbeddingStore.images_in`.
+        known: images that `EmbeddingStore.images_in` returned.
         paths: N paths relative to the folder.
         stamps: N stamps of `Location.read_stamps`; a file with an empty stamp is not known.
     """
-    places = pc.index_in(paths, value_set=known["path"])  # the first, which is the latest
-    same = pc.fill_null(pc.equal(known["stamp"].take(places), stamps), False)
+    positions = pc.index_in(paths, value_set=known["path"])  # the first, which is the latest
+    same = pc.fill_null(pc.equal(known["stamp"].take(positions), stamps), False)
     digests, reasons = (
-        pc.if_else(same, known[name].take(places), pa.scalar(None, known[name].type))
+        pc.if_else(same, known[name].take(positions), pa.scalar(None, known[name].type))
         for name in ("content", "reason")
     )
     return KnownFiles(digests.combine_chunks(), reasons.combine_chunks())

@@ -112,7 +112,7 @@ class Deletion:
         return bool(pc.any(deleted).as_py())
 
     def apply(self, rows: PartRows) -> PartRows:
-        """Return what stays of a part."""
+        """Return the rows of a part that the deletion keeps."""
         left = rows.where(pc.invert(self.deletes_image(rows)))
         return left.without_embeddings() if self._is_old(rows) else left
 

@@ -57,7 +57,7 @@ class PartStorage(ABC):
 
     @abstractmethod
     def read(self, part: Part, reader: Callable[[pa.NativeFile], Content]) -> Content:
-        """Return what a function reads from the file of a part.
+        """Return the result of a function that reads the file of a part.
 
         Raises:
             UserError: the part is damaged, holds something else, or has become empty.
@@ -112,7 +112,7 @@ class PartFolder(PartStorage):
         return [part for part in parts if part.size]
 
     def read(self, part: Part, reader: Callable[[pa.NativeFile], Content]) -> Content:
-        """Return what a function reads from a part (see `PartStorage.read`)."""
+        """Return the result of a function that reads a part (see `PartStorage.read`)."""
         path = _path_of(part.number)
 
         def read(file: pa.NativeFile) -> Content:
@@ -186,7 +186,7 @@ class TemporaryPartStorage(PartStorage):
         return [Part(number, size) for number, (_, size) in enumerate(self._extents) if size]
 
     def read(self, part: Part, reader: Callable[[pa.NativeFile], Content]) -> Content:
-        """Return what a function reads from a part (see `PartStorage.read`)."""
+        """Return the result of a function that reads a part (see `PartStorage.read`)."""
         start, size = self._extents[part.number]
         self._file.seek(start)
         return reader(pa.BufferReader(self._file.read(size)))
