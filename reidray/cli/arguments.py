@@ -6,19 +6,16 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Generic, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
-from reidray.cli.flags import Flag, flags_of, parse_flags
+from reidray.cli.flags import Flag, flags_of, parse_flags, read_flag
 from reidray.cli.messages import naming_flags
-from reidray.config.loading import (
-    MissingValueError,
-    load_config,
-)
+from reidray.config.loading import MissingValueError, find_plugins, load_config
 from reidray.config.sections.open_section import config_to_dict, section_settings
+from reidray.config.settings_files import read_settings
 from reidray.config.sources import Sources
 from reidray.errors import UserError
 from reidray.registry import import_plugins
@@ -122,19 +119,23 @@ def job_flags(config_class: type[Any], words: Sequence[str] = ()) -> dict[str, F
     return flags_of(config_class, SessionConfig, keys=keys) | typed
 
 
-def _import_named_plugins(config_class: type[Any], words: Sequence[str]) -> None:
-    """Import the modules of `--plugins`, so that the flags of their networks are known.
+def import_named_plugins(
+    config_class: type[Any], words: Sequence[str], files: Sequence[Path] = ()
+) -> None:
+    """Import the plugins of a command line, so that the flags of their parts are known.
+
+    Args:
+        config_class: the configuration of the job.
+        words: the command line after the command.
+        files: YAML files that name the plugins where the flag `--plugins` is missing.
 
     Raises:
-        UserError: a module does not exist.
+        UserError: a module does not exist, or a file cannot be read.
     """
-    if "plugins" not in section_settings(config_class):
-        return
-    for position, word in enumerate(words):
-        if word.startswith("--plugins="):
-            import_plugins([word.removeprefix("--plugins=")])
-        elif word == "--plugins":
-            import_plugins(takewhile(lambda each: not each.startswith("-"), words[position + 1 :]))
+    if "plugins" in section_settings(config_class):
+        named = read_flag("plugins", words) or find_plugins(map(read_settings, files))
+        with naming_flags(job_flags(config_class)):
+            import_plugins(named)
 
 
 def has_recipes(config_class: type[Any]) -> bool:
@@ -161,31 +162,29 @@ def parse_arguments(
         UserError: a flag, a file or a value is wrong.
     """
     started = time.time()
-    with naming_flags(job_flags(config_class)):
-        _import_named_plugins(config_class, words)
-    flags = job_flags(config_class, words)
-    values = parse_flags(words, flags)
-    last = {name: given[-1] for name, given in values.items()}
-    own = {flag.key: last[name] for name, flag in flags_of(config_class).items() if name in last}
-    session_values = {
-        flag.key: last[name] for name, flag in flags_of(SessionConfig).items() if name in last
-    }
-    if last.get("s3-endpoint"):  # before a run is read from that store
-        os.environ["AWS_ENDPOINT_URL"] = check_endpoint(last["s3-endpoint"])
-    if "" in values.get("config", []):
-        raise UserError("--config '': expected the name of a YAML file")
-    recipe = last.get("recipe") if has_recipes(config_class) else None
-    resume = last.get("resume") if has_recipes(config_class) else None
-    with TemporaryDirectory() as folder, naming_flags(flags):
-        files = [] if resume is None else [_config_of(resume, Path(folder))]
-        files += [Path(file) for file in values.get("config", [])]
+    for endpoint in filter(None, read_flag("s3-endpoint", words)):  # a run may lie in that store
+        os.environ["AWS_ENDPOINT_URL"] = check_endpoint(endpoint)
+    with TemporaryDirectory() as folder:
+        files = _find_files(config_class, words, Path(folder))
+        import_named_plugins(config_class, words, files)
+        flags = job_flags(config_class, words)
+        values = parse_flags(words, flags)
+        last = {name: given[-1] for name, given in values.items()}
+        own = {
+            each.key: last[name] for name, each in flags_of(config_class).items() if name in last
+        }
+        recipe = last.get("recipe") if has_recipes(config_class) else None
         try:
-            loaded = load_config(config_class, recipe, own, files)
+            with naming_flags(flags):
+                loaded = load_config(config_class, recipe, own, files)
         except MissingValueError as error:
             shown = f", as in: {command} {example}" if example else ""
             raise UserError(f"{error}{shown}") from None
     if last.get("print-config"):
         print_and_exit(_as_yaml(loaded.config))
+    session_values = {
+        flag.key: last[name] for name, flag in flags_of(SessionConfig).items() if name in last
+    }
     session = SessionConfig(**session_values)
 
     from reidray.ray_runtime import (
@@ -193,13 +192,12 @@ def parse_arguments(
     )  # slow to import, and `--help` needs none of it
 
     bind_to_loopback(session.ray_address)
-    endpoint = last.get("s3-endpoint")
     return JobArguments(
         config=loaded.config,
         sources=loaded.sources,
         session=session,
-        resume=resume,
-        s3_endpoint=endpoint,
+        resume=last.get("resume") if has_recipes(config_class) else None,
+        s3_endpoint=last.get("s3-endpoint"),
         command=command,
         words=words,
         started=started,
@@ -233,6 +231,24 @@ def _as_yaml(config: Any) -> str:
     import yaml
 
     return yaml.safe_dump(config_to_dict(config), sort_keys=False).rstrip()
+
+
+def _find_files(config_class: type[Any], words: Sequence[str], folder: Path) -> list[Path]:
+    """Return the configuration files of a command line; the one of a run to resume is first.
+
+    Args:
+        config_class: the configuration of the job.
+        words: the command line after the command.
+        folder: where a file from an object store goes.
+
+    Raises:
+        UserError: a run has no configuration, or a file has no name.
+    """
+    runs = read_flag("resume", words)[-1:] if has_recipes(config_class) else []
+    named = read_flag("config", words)
+    if "" in named:
+        raise UserError("--config '': expected the name of a YAML file")
+    return [*(_config_of(run, folder) for run in runs), *map(Path, named)]
 
 
 def _config_of(run: str, folder: Path) -> Path:

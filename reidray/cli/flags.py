@@ -185,6 +185,17 @@ def parse_flags(arguments: Sequence[str], flags: Mapping[str, Flag]) -> dict[str
     return found
 
 
+def read_flag(name: str, arguments: Sequence[str]) -> list[str]:
+    """Return the texts that a command line gives one flag, before the other flags are known."""
+    found: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        typed, joined, text = waiting.pop(0).partition("=")
+        if typed == f"--{name}":
+            found += [text] if joined else _take_texts(waiting, several=True)
+    return found
+
+
 def describe_unknown_flag(typed: str, flags: Mapping[str, Flag]) -> str:
     """Return a message about a flag that does not exist, with the flags it may stand for."""
     name = typed.lstrip("-").replace("_", "-").lower()

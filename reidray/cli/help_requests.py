@@ -16,6 +16,7 @@ from reidray.cli.arguments import (
     RECIPE_FLAGS,
     SessionConfig,
     has_recipes,
+    import_named_plugins,
     job_flags,
     print_and_exit,
 )
@@ -53,6 +54,7 @@ def answer_help_request(
     if "--version" in words:
         print_and_exit(f"reidray {version('reidray')}")
     if {"-h", "--help"} & set(words):
+        import_named_plugins(config_class, words)
         flags = job_flags(config_class)
         entries = [
             replace(entry, text=name_flags(entry.text, flags))

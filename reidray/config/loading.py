@@ -84,7 +84,7 @@ def load_config(
     """
     recipes = [] if recipe is None else [_find_recipe(config_class, recipe)]
     contents = {str(file): read_settings(file) for file in (*recipes, *files)}
-    import_plugins(_find_plugins((*contents.values(), overrides or {})))
+    import_plugins(find_plugins((*contents.values(), overrides or {})))
     layers = {
         name: parse_settings(config_class, content, name) for name, content in contents.items()
     }
@@ -169,6 +169,14 @@ def merge_settings(lower: Settings, upper: Settings) -> dict[str, Any]:
     return merged
 
 
+def find_plugins(layers: Iterable[Settings]) -> list[str]:
+    """Return the plugins that the last of some layers names, so that their keys are known."""
+    named: Any = ()
+    for layer in layers:
+        named = layer.get("plugins", named)
+    return [each for each in named if isinstance(each, str)] if type(named) is not str else [named]
+
+
 def _yaml_files(folder: str) -> dict[str, Path]:
     found = Path(str(package_files("reidray.config"))) / folder
     return {path.stem: path for path in sorted(found.glob("*.yaml"))}
@@ -184,14 +192,6 @@ def _find_recipe(config_class: type[Any], name: str) -> Path:
     if name not in known:
         raise UserError(f"recipe {quoted(name)} does not exist: {suggest_name(name, known)}")
     return known[name]
-
-
-def _find_plugins(layers: Iterable[Settings]) -> list[str]:
-    """Return the plugins that the last of some layers names, so that their keys are known."""
-    named: Any = ()
-    for layer in layers:
-        named = layer.get("plugins", named)
-    return [each for each in named if isinstance(each, str)] if type(named) is not str else [named]
 
 
 def _parse_overrides(config_class: type[Any], overrides: Settings) -> dict[str, Any]:

@@ -93,6 +93,34 @@ def test_the_examples_register_parts_that_a_training_takes(folder):
     assert found["better"] == "max"
 
 
+NAMED = """
+import sys
+from pathlib import Path
+from reidray.cli.arguments import parse_arguments
+from reidray.cli.main import main
+from reidray.config import TrainReidConfig
+from reidray.config.sections.network_options import NETWORK_OPTIONS
+
+Path("run").mkdir()
+for file in ("tiny.yaml", "run/config.yaml"):
+    Path(file).write_text("plugins: [my_parts]\\nnetwork: {name: tiny}\\n")
+words = ["--data", "-", "--network.channels", "16"]
+for named in (["--config", "tiny.yaml"], ["--resume", "run"], ["--plugins=my_parts"]):
+    config = parse_arguments(TrainReidConfig, [*words, *named]).config
+    assert config.network.channels == 16
+    del sys.modules["my_parts"], NETWORK_OPTIONS._entries["tiny"]
+sys.argv = ["reidray", "train-reid", "--help", "--plugins", "my_parts"]
+main()
+"""
+
+
+def test_a_file_a_run_or_a_flag_names_plugins(folder):
+    done = run(folder, NAMED)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "--network.channels" in done.stdout
+    assert "--loss.contrastive.margin" in done.stdout
+
+
 LAYOUT = """
 import sys
 from pathlib import Path

@@ -52,7 +52,7 @@ class OpenSection(ConfigSection):
 
     def replace(self, **changes: Any) -> Self:
         """Return the section with other values of some settings."""
-        return type(self)(**{**self.to_settings(), **changes})
+        return self._keep_given(type(self)(**{**self.to_settings(), **changes}), changes)
 
     @classmethod
     def find_settings(cls, names: Iterable[str]) -> dict[str, Setting]:

@@ -1,7 +1,8 @@
 """Record the fields that a caller gives a section, so that a recipe fills in the others."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from dataclasses import fields
+from typing import Any, Self, cast
 
 
 class ConfigSection:
@@ -30,6 +31,19 @@ class ConfigSection:
             else:
                 keys.add(name)
         return frozenset(keys)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with other values of some fields.
+
+        Unlike with `dataclasses.replace`, fields that the caller never gave count as not given,
+        so that a training still adapts them to the data.
+        """
+        unchanged = {each.name: getattr(self, each.name) for each in fields(cast("Any", self))}
+        return self._keep_given(type(self)(**unchanged | changes), changes)
+
+    def _keep_given(self, copy: Self, changes: Mapping[str, Any]) -> Self:
+        object.__setattr__(copy, "given_fields", self.given_fields | changes.keys())
+        return copy
 
     def fill_in(self, settings: Mapping[str, Any]) -> None:
         """Set the fields that the caller did not give.

@@ -116,6 +116,16 @@ def test_a_configuration_of_a_recipe_can_be_replaced_and_written():
     assert pickle.loads(pickle.dumps(config)) == config
 
 
+def test_replace_keeps_what_the_caller_gave():
+    config = TrainReidConfig(data="x", recipe="market_small", network=NetworkConfig(height=96))
+    batch = config.batch.replace(crops=2)
+    again = config.replace(epochs=4, batch=batch, network=config.network.replace(width=48))
+    assert (again.epochs, again.batch.crops, again.network.width) == (4, 2, 48)
+    assert again.batch.people == config.batch.people
+    given = {"data", "recipe", "epochs", "batch.crops", "network.height", "network.width"}
+    assert again.given_keys() == given
+
+
 def test_a_wrong_recipe_in_python_is_named():
     with pytest.raises(UserError, match="recipe 'dmo' does not exist: did you mean 'demo'"):
         TrainReidConfig(data="x", recipe="dmo")
