@@ -28,11 +28,22 @@ class Registry(Generic[Entry]):
     Args:
         kind: the kind of the entries, for messages, such as `network`.
         package: name of the package whose modules register entries of this kind.
+        check: function that raises an error about an entry that cannot be used.
+        options: the options of the entries, which a module registers beside them.
     """
 
-    def __init__(self, kind: str, package: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        package: str | None = None,
+        *,
+        check: Callable[[Entry], None] | None = None,
+        options: "Registry[Any] | None" = None,
+    ) -> None:
         self.kind = kind
         self._package = package
+        self._check = check
+        self._options = options
         self._entries: dict[str, Entry] = {}
         self._origins: dict[str, str] = {}
 
@@ -44,12 +55,15 @@ class Registry(Generic[Entry]):
         Args:
             name: name of the entry.
             entry: the entry.
-            origin: the class or function that it was registered beside; by default the entry.
+            origin: the class or function that it was registered beside, or a text that identifies
+                it; by default the entry.
 
         Raises:
             ValueError: another module has registered the name.
         """
-        here = _full_name(entry if origin is None else origin)
+        if self._check is not None:
+            self._check(entry)
+        here = origin if isinstance(origin, str) else _full_name(origin or entry)
         earlier = self._origins.setdefault(name, here)
         if earlier != here:
             raise ValueError(
@@ -73,12 +87,16 @@ class Registry(Generic[Entry]):
         Raises:
             UserError: no entry has the name; the message suggests one.
         """
-        if name not in self:
-            message = (
-                f"{self.kind} {quoted(name)} does not exist: {suggest_name(name, self._entries)}"
+        if name in self:
+            return self._entries[name]
+        if self._options is not None and name in self._options.registered:
+            raise UserError(
+                f"{self.kind} {quoted(name)} has the options {self._options._origins[name]} but no "
+                f"code: register its code with register_{self.kind}({name!r})"
             )
-            raise UserError(message)
-        return self._entries[name]
+        raise UserError(
+            f"{self.kind} {quoted(name)} does not exist: {suggest_name(name, self._entries)}"
+        )
 
     def import_modules(self, name: str | None = None) -> None:
         """Import modules of the package, so that they register their entries.
@@ -125,18 +143,16 @@ def import_plugins(modules: Iterable[str]) -> None:
     """
     for name in modules:
         try:
+            if not all(part.isidentifier() for part in name.split(".")):
+                raise ModuleNotFoundError(name=name)
             importlib.import_module(name)
-        except (ModuleNotFoundError, TypeError, ValueError) as error:
-            if isinstance(error, ModuleNotFoundError) and not _is_part_of(name, error.name):
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
                 raise  # the module exists; a module that it imports does not
             raise UserError(
                 f"`plugins`: module {quoted(name)} is not on the Python path: "
                 "set PYTHONPATH to its folder, or install its package"
             ) from error
-
-
-def _is_part_of(name: str, missing: str | None) -> bool:
-    return missing is not None and (name == missing or name.startswith(f"{missing}."))
 
 
 def _full_name(entry: object) -> str:

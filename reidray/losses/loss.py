@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from reidray.config.sections.loss_options import LossOptions
+from reidray.config.sections.loss_options import LOSS_OPTIONS, LossOptions
 from reidray.registry import Registry
 
 
@@ -38,7 +38,7 @@ class LossSizes:
     embedding_size: int
 
 
-LOSSES: Registry[type[nn.Module]] = Registry("loss", "reidray.losses")
+LOSSES: Registry[type[nn.Module]] = Registry("loss", "reidray.losses", options=LOSS_OPTIONS)
 """The module of each loss by the loss's name."""
 
 register_loss = LOSSES.register

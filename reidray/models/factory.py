@@ -31,7 +31,9 @@ class NetworkBuilder(NamedTuple):
     published: dict[str, Any]
 
 
-NETWORKS: Registry[NetworkBuilder] = Registry("network", "reidray.models.networks")
+NETWORKS: Registry[NetworkBuilder] = Registry(
+    "network", "reidray.models.networks", options=NETWORK_OPTIONS
+)
 """The builder of each network by the network's name."""
 
 

@@ -4,17 +4,20 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import yaml
 
 from reidray.config import TrainingConfig, TrainMultitaskConfig, TrainReidConfig
 from reidray.config.sections.open_section import config_to_dict
 from reidray.config.sources import Sources
+from reidray.data.augmentations import AUGMENTATIONS
 from reidray.data.ids import id_name_files
 from reidray.data.images.decoding import check_bad_images
 from reidray.data.ingest import CropDataset, ImageFiles, IngestMode, choose_ingest_mode, ingest
 from reidray.data.layouts import read_manifest
 from reidray.errors import UserError
+from reidray.losses import LOSSES
 from reidray.models.directory import MODEL_FILES, save_model
 from reidray.progress import Activity
 from reidray.storage.staging import atomic_folder, atomic_write, check_replaceable
@@ -82,6 +85,7 @@ def build_experiment(
     manifest, labels = task.label_images(config, read)
     config, changes = task.adapt_config(config, labels, manifest, sources)
     config, architecture = task.resolve_network(config, labels, manifest)
+    _check_parts(config)
     notes = task.check_validation(config, labels, manifest, read)
     manifest = replace(manifest, notes=(*manifest.notes, *notes, *adaptation_notes(changes)))
     for note in manifest.notes[len(read.notes) :]:
@@ -188,6 +192,18 @@ def write_results(
             "dataset": experiment.manifest.summary,
         },
     )
+
+
+def _check_parts(config: Any) -> None:
+    """Check that each loss and augmentation has code, which a plugin may lack.
+
+    Raises:
+        UserError: names the first one that lacks it.
+    """
+    for name in config.loss.used:
+        LOSSES.get(name)
+    for name in config.augment.parts:
+        AUGMENTATIONS.get(name)
 
 
 def _check_checkpoint(experiment: Experiment) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -176,6 +177,71 @@ def test_a_registered_name_is_not_taken_twice():
     registry.register("red")(dict)
     with pytest.raises(ValueError, match="colour 'red' is registered by"):
         registry.register("red")(list)
+
+
+OPTIONS = """
+from dataclasses import dataclass
+from reidray.config import AugmentationOptions, LossOptions
+from reidray.config import register_augmentation_options, register_loss_options
+
+"""
+FROZEN = "@dataclass(frozen=True, kw_only=True)\n"
+LOSS = "class X(LossOptions):\n    "
+AUGMENTATION = "class X(AugmentationOptions):\n    "
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint"),
+    [
+        (f"@register_loss_options('x')\n{LOSS}a: int = 1", "wrong.X is not a dataclass"),
+        (f"@register_loss_options('x')\n{FROZEN}{LOSS}a: int", "wrong.X.a has no default"),
+        (
+            f"@register_loss_options('x')\n{FROZEN}{LOSS}a: list[int] = ()",
+            "wrong.X.a has the type list[int]: expected int, float",
+        ),
+        (
+            f"@register_loss_options('x')\n{FROZEN}{LOSS}a: float = 'b'",
+            "the default of wrong.X.a 'b': expected a number",
+        ),
+        (
+            f"@register_loss_options('triplet')\n{FROZEN}{LOSS}pass",
+            "loss 'triplet' is registered by reidray.config.sections.loss_options.Triplet",
+        ),
+        (
+            f"@register_augmentation_options('x')\n{FROZEN}{AUGMENTATION}pass",
+            "wrong.X has no field",
+        ),
+    ],
+)
+def test_wrong_options_of_a_plugin_are_named_when_it_is_imported(
+    tmp_path, monkeypatch, code, complaint
+):
+    from reidray.registry import import_plugins
+
+    (tmp_path / "wrong.py").write_text(OPTIONS + code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises((TypeError, ValueError), match=re.escape(complaint)):
+        import_plugins(["wrong"])
+
+
+def test_a_layout_cannot_take_the_name_of_another():
+    from reidray.data.layouts.layout import register_layout
+    from reidray.data.layouts.market1501 import MARKET1501, NamedFolders
+
+    own = NamedFolders(NAME="market1501", EXPECTED="x/", folders={}, marks=frozenset())
+    with pytest.raises(ValueError, match="layout 'market1501' is registered by NamedFolders"):
+        register_layout(own)
+    register_layout(MARKET1501, order=15)
+
+
+def test_options_without_code_are_named():
+    from reidray.errors import UserError
+    from reidray.registry import Registry
+
+    options = Registry("loss")
+    options.add("own", dict)
+    with pytest.raises(UserError, match=r"the options builtins.dict but no code"):
+        Registry("loss", options=options).get("own")
 
 
 PROTOTYPES = """

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from reidray.config.sections.limits import limited
+from reidray.config.sections.limits import check_options_class, limited
 from reidray.config.sections.open_section import PartOptions, PartsSection
 from reidray.registry import Registry
 
@@ -21,7 +21,7 @@ class _ListedOptions(AugmentationOptions):
 
 
 AUGMENTATION_OPTIONS: Registry[type[AugmentationOptions]] = Registry(
-    "augmentation", "reidray.data.augmentations"
+    "augmentation", "reidray.data.augmentations", check=check_options_class
 )
 """Hold the options of each augmentation by the augmentation's name."""
 

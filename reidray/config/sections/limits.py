@@ -1,9 +1,10 @@
 """Declare the limits of options, and refuse values beyond them."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from math import inf
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from reidray.suggestions import quoted
 
@@ -67,6 +68,32 @@ def limited(default: Any, minimum: float, maximum: float = inf, *, under: float 
     return field(default=default, metadata={"limits": Limits(minimum, maximum, under)})
 
 
+def check_options_class(options_class: type[Any]) -> None:
+    """Check that a class can hold the options of a part, when it is registered.
+
+    Raises:
+        TypeError: the class is not a dataclass of its own, or a field has no default, a default
+            that is not possible, or a type that flags and files cannot give.
+    """
+    name = f"{options_class.__module__}.{options_class.__qualname__}"
+    if "__dataclass_fields__" not in vars(options_class):
+        raise TypeError(f"{name} is not a dataclass: add @dataclass(frozen=True, kw_only=True)")
+    kinds = get_type_hints(options_class)
+    own = {each.name: each.default for each in fields(options_class)}
+    if not own:
+        raise TypeError(f"{name} has no field: add one for the strength, which 0 turns off")
+    for key, default in own.items():
+        if default is MISSING:
+            raise TypeError(f"{name}.{key} has no default: add one")
+        if not _is_supported(kinds[key]):
+            raise TypeError(
+                f"{name}.{key} has the type {kinds[key]}: expected int, float, bool, str, Literal, "
+                "tuple[..., ...] of one of them, or one of them or None"
+            )
+    for mistake in find_mistakes(options_class, own, {key: f"{name}.{key}" for key in own}):
+        raise TypeError(f"the default of {mistake}")
+
+
 def check_options(options: Any, section: str) -> None:
     """Check that the fields of a dataclass have values of their types, within their limits.
 
@@ -121,6 +148,15 @@ def require_seed(value: int, name: str) -> None:
         ValueError: the seed is negative or too large.
     """
     require(0 <= value <= MAX_SEED, f"{name} must lie in 0..{MAX_SEED}")
+
+
+def _is_supported(kind: Any) -> bool:
+    """Return whether the command line and YAML files can give values of a type."""
+    if get_origin(kind) in (Union, UnionType):
+        return all(each is NoneType or _is_supported(each) for each in get_args(kind))
+    if get_origin(kind) is tuple:
+        return get_args(kind)[1:] == (...,) and _is_supported(get_args(kind)[0])
+    return get_origin(kind) is Literal or kind in TYPE_NAMES
 
 
 def _is_of_type(kind: Any, value: object) -> bool:

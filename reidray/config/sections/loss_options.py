@@ -3,7 +3,12 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from reidray.config.sections.limits import MAX_WEIGHT, limited, require
+from reidray.config.sections.limits import (
+    MAX_WEIGHT,
+    check_options_class,
+    limited,
+    require,
+)
 from reidray.config.sections.open_section import PartOptions, PartsSection
 from reidray.registry import Registry
 
@@ -42,7 +47,9 @@ class LossOptions(PartOptions):
     weight: float = loss_weight(0.0)
 
 
-LOSS_OPTIONS: Registry[type[LossOptions]] = Registry("loss", "reidray.losses")
+LOSS_OPTIONS: Registry[type[LossOptions]] = Registry(
+    "loss", "reidray.losses", check=check_options_class
+)
 """Hold the options of each loss by the loss's name."""
 
 register_loss_options = LOSS_OPTIONS.register

@@ -9,6 +9,7 @@ from reidray.config.sections.limits import (
     MAX_PIXELS,
     MAX_PIXELS_A_SIDE,
     check_options,
+    check_options_class,
     find_mistakes,
     limited,
     require,
@@ -75,7 +76,9 @@ class NetworkOptions:
 
 Options = TypeVar("Options", bound=NetworkOptions)
 
-NETWORK_OPTIONS: Registry[type[NetworkOptions]] = Registry("network", "reidray.models.networks")
+NETWORK_OPTIONS: Registry[type[NetworkOptions]] = Registry(
+    "network", "reidray.models.networks", check=check_options_class
+)
 """Hold the options of each network by the network's name."""
 
 register_network_options = NETWORK_OPTIONS.register

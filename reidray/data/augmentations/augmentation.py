@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from reidray.config.sections.augmentation_options import AUGMENTATION_OPTIONS
 from reidray.registry import Registry
 
 
@@ -44,7 +45,9 @@ class Augmentation(ABC):
         return images
 
 
-AUGMENTATIONS: Registry[type[Augmentation]] = Registry("augmentation", "reidray.data.augmentations")
+AUGMENTATIONS: Registry[type[Augmentation]] = Registry(
+    "augmentation", "reidray.data.augmentations", options=AUGMENTATION_OPTIONS
+)
 """The class of each augmentation by the augmentation's name."""
 
 register_augmentation = AUGMENTATIONS.register

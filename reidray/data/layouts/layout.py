@@ -77,7 +77,9 @@ def register_layout(
         has_marks: whether names of its own mark the layout. Other data may resemble one without.
     """
     known: Any = layout
-    LAYOUTS.add(known.NAME, RegisteredLayout(known, order, has_marks), origin=type(layout))
+    kind = layout.__name__ if isinstance(layout, ModuleType) else type(layout).__qualname__
+    origin = f"{kind} ({known.EXPECTED})"
+    LAYOUTS.add(known.NAME, RegisteredLayout(known, order, has_marks), origin=origin)
 
 
 def layouts_in_order() -> list[RegisteredLayout]:
