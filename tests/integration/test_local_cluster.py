@@ -158,6 +158,7 @@ def check_exit_statuses_and_logs(machine):
         lines = run.stdout.splitlines()
         assert "code from the upload" in lines
         assert "a line on stderr" in lines
+        assert " INFO " not in run.stderr.replace("\t", " ")
         assert "job.py" in lines
         assert "ignored" not in lines
         assert "runs" not in lines

@@ -140,8 +140,7 @@ class ReidValidationConfig(ValidationConfig):
             registered one.
         patience: validations without a better value before training stops; 0 never stops.
         metric: distance between embeddings; scoring uses the same by default.
-        protocol: what a query does not see, as in jobs/evaluate.py; by default market1501 where
-            every image has a camera and somebody is seen by several, else all.
+        protocol: rules of the ranking, as in the job evaluate and with the same default.
     """
 
     TRAINING: ClassVar[TrainingKind] = "reid"
