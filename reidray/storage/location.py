@@ -17,11 +17,13 @@ from reidray.errors import UserError
 from reidray.storage import local_disk as disk
 from reidray.storage import object_store
 from reidray.storage.paths import (
+    check_address,
     hidden_folder,
     is_hidden,
     is_utf8,
     key_leaves_root,
     path_leaves_root,
+    split_address,
 )
 
 Answer = TypeVar("Answer")
@@ -57,7 +59,7 @@ class Location:
             raise UserError(f"the name {self.uri!r} is not UTF-8; rename the folder")
         scheme, separator, _ = self.uri.partition("://")
         if separator and scheme == "s3":
-            object_store.check_address(self.uri)
+            check_address(self.uri)
             return
         if separator and scheme != "file":
             raise UserError(
@@ -299,12 +301,12 @@ class Location:
         """Return the path for a file system: `bucket/prefix`, or the local path."""
         if not self.is_remote:
             return self.uri
-        return object_store.split_address(self.uri)[0].rstrip("/")
+        return split_address(self.uri)[0].rstrip("/")
 
     def _with_path(self, path: str) -> "Location":
         if not self.is_remote:
             return Location(path, self.follow_links)
-        options = object_store.split_address(self.uri)[1]
+        options = split_address(self.uri)[1]
         return Location(f"s3://{path}{f'?{options}' if options else ''}", self.follow_links)
 
     def _inside(self, path: str) -> str:

@@ -3,7 +3,6 @@
 import errno
 import functools
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
@@ -11,8 +10,8 @@ from urllib.parse import parse_qsl
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from reidray.errors import UserError
 from reidray.storage.local_disk import check_length
+from reidray.storage.paths import bucket_of, key_of, split_address
 from reidray.storage.retries import ATTEMPTS, with_retries
 
 if TYPE_CHECKING:
@@ -27,37 +26,11 @@ ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL"
 
 _FAILED_CONDITIONS = ("PreconditionFailed", "ConditionalRequestConflict", "412")
 
-_OPTIONS = ("endpoint_override", "region", "scheme")
-_OPTIONS_START = re.compile(rf"\?(?=(?:{'|'.join(_OPTIONS)})=)")
 _SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN")
 
 
 class ConditionFailedError(OSError):
     """Signal that an object was not written, as the condition of the request did not hold."""
-
-
-def check_address(uri: str) -> None:
-    """Check that an `s3://` address names a bucket, and holds known options and no credentials.
-
-    Raises:
-        UserError: the address is wrong; the message repeats nothing that may be a secret.
-    """
-    address, options = split_address(uri)
-    address, _, rest = address.partition("?")
-    query = f"{rest}&{options}" if "=" in rest else options
-    bucket = address.partition("/")[0]
-    if "@" in bucket or ":" in bucket or "@" in query:
-        raise UserError(
-            "an s3:// address must not hold credentials, for it ends up in logs; "
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead"
-        )
-    if not bucket:
-        raise UserError("an s3:// address names no bucket; expected s3://bucket/prefix")
-    unknown = [key for key, _ in parse_qsl(query) if key not in _OPTIONS]
-    if unknown:
-        raise UserError(
-            f"s3://{address}: option {unknown[0]!r} is not known, expected {', '.join(_OPTIONS)}"
-        )
 
 
 def read_object(uri: str, path: str, limit: int | None = None) -> bytes:
@@ -246,26 +219,6 @@ def iter_pages(
         if not page.get("IsTruncated"):
             return
         more = {name: page[f"Next{name}"] for name in markers if page.get(f"Next{name}")}
-
-
-def split_address(uri: str) -> tuple[str, str]:
-    """Split an `s3://` address into `bucket/prefix` and its options.
-
-    A question mark belongs to the prefix unless one of the known options follows it.
-    """
-    found = _OPTIONS_START.search(uri)
-    address = uri[: found.start()] if found else uri
-    return address.removeprefix("s3://"), uri[found.end() :] if found else ""
-
-
-def bucket_of(uri: str) -> str:
-    """Return the bucket of an `s3://` address."""
-    return split_address(uri)[0].partition("/")[0]
-
-
-def key_of(uri: str) -> str:
-    """Return the key of an `s3://` address: the part after the bucket, without options."""
-    return split_address(uri)[0].partition("/")[2]
 
 
 def _endpoint(uri: str) -> tuple[str | None, str | None, str | None]:

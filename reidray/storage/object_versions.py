@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from reidray.errors import UserError
 from reidray.storage.location import Location
-from reidray.storage.object_store import call_s3, iter_pages, key_of
+from reidray.storage.object_store import call_s3, iter_pages
+from reidray.storage.paths import key_of
 
 DELETED_AT_ONCE = 1000
 

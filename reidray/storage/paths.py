@@ -1,7 +1,58 @@
-"""Classify paths and keys by their text: hidden ones, and those that leave their root."""
+"""Parse `s3://` addresses, and classify paths and keys by their text."""
 
 import posixpath
+import re
 from pathlib import PureWindowsPath
+from urllib.parse import parse_qsl
+
+from reidray.errors import UserError
+
+_OPTIONS = ("endpoint_override", "region", "scheme")
+_OPTIONS_START = re.compile(rf"\?(?=(?:{'|'.join(_OPTIONS)})=)")
+
+
+def check_address(uri: str) -> None:
+    """Check that an `s3://` address names a bucket, and holds known options and no credentials.
+
+    Raises:
+        UserError: the address is wrong; the message repeats nothing that may be a secret.
+    """
+    address, options = split_address(uri)
+    address, _, rest = address.partition("?")
+    query = f"{rest}&{options}" if "=" in rest else options
+    bucket = address.partition("/")[0]
+    if "@" in bucket or ":" in bucket or "@" in query:
+        raise UserError(
+            "an s3:// address must not hold credentials, for it ends up in logs; "
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead"
+        )
+    if not bucket:
+        raise UserError("an s3:// address names no bucket; expected s3://bucket/prefix")
+    unknown = [key for key, _ in parse_qsl(query) if key not in _OPTIONS]
+    if unknown:
+        raise UserError(
+            f"s3://{address}: option {unknown[0]!r} is not known, expected {', '.join(_OPTIONS)}"
+        )
+
+
+def split_address(uri: str) -> tuple[str, str]:
+    """Split an `s3://` address into `bucket/prefix` and its options.
+
+    A question mark belongs to the prefix unless one of the known options follows it.
+    """
+    found = _OPTIONS_START.search(uri)
+    address = uri[: found.start()] if found else uri
+    return address.removeprefix("s3://"), uri[found.end() :] if found else ""
+
+
+def bucket_of(uri: str) -> str:
+    """Return the bucket of an `s3://` address."""
+    return split_address(uri)[0].partition("/")[0]
+
+
+def key_of(uri: str) -> str:
+    """Return the key of an `s3://` address: the part after the bucket, without options."""
+    return split_address(uri)[0].partition("/")[2]
 
 
 def path_leaves_root(path: str) -> bool:

@@ -128,7 +128,7 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def _remove_abandoned_folders() -> None:
-    """Remove the temporary folders of killed processes, on which nobody holds a lock."""
+    """Remove the temporary folders of killed processes, which no process has locked."""
     for folder in Path(tempfile.gettempdir()).iterdir():
         if not TEMPORARY_NAME.fullmatch(folder.name):
             continue

@@ -8,7 +8,8 @@ whose write succeeded.
 
 from dataclasses import dataclass
 
-from reidray.storage.object_store import ConditionFailedError, call_s3, key_of
+from reidray.storage.object_store import ConditionFailedError, call_s3
+from reidray.storage.paths import key_of
 
 
 @dataclass(frozen=True)

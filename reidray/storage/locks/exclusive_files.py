@@ -14,7 +14,8 @@ from uuid import uuid4
 
 from reidray.storage.location import Location
 from reidray.storage.locks.conditional_writes import create_object, object_state, replace_object
-from reidray.storage.object_store import iter_pages, key_of
+from reidray.storage.object_store import iter_pages
+from reidray.storage.paths import key_of
 
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
