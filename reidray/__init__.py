@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from reidray.metrics.ranking import evaluate
     from reidray.models.directory import load_model
     from reidray.retrieval.exact_search import top_k
-    from reidray.training.runs.training_run import TrainingRun
+    from reidray.training.runs.run_directory import TrainingRun
     from reidray.training.train import train
 
     __version__: str
@@ -43,7 +43,7 @@ _HOMES = {
     "Manifest": "reidray.data.manifest",
     "TrainMultitaskConfig": "reidray.config",
     "TrainReidConfig": "reidray.config",
-    "TrainingRun": "reidray.training.runs.training_run",
+    "TrainingRun": "reidray.training.runs.run_directory",
     "UserError": "reidray.errors",
     "embed": "reidray.inference.in_memory",
     "evaluate": "reidray.metrics.ranking",

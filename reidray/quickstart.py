@@ -24,7 +24,7 @@ from reidray.scoring.nightly_run import run_nightly
 from reidray.scoring.scoring_paths import ATTRIBUTE_FILE, RANKING_FILE
 from reidray.storage.location import Location
 from reidray.training.orchestration import build_experiment, train_experiment
-from reidray.training.runs.training_run import TrainingRun
+from reidray.training.runs.run_directory import TrainingRun
 
 log = logging.getLogger("reidray")
 

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from reidray.config import OptimizerConfig, ValidationConfig
+from reidray.data.prefetch import prefetch
 from reidray.errors import UserError
 from reidray.training.checkpoint import TrainingSnapshot, copy_weights
 from reidray.training.distributed_context import DistributedContext
+from reidray.training.epoch_progress import EpochStatistics, StepProgress
 from reidray.training.optimizers import build_optimizer, learning_rate
-from reidray.training.prefetch import prefetch
 from reidray.training.time_budget import TimeBudget, TimeLimit
 
 Metrics = dict[str, Any]
@@ -57,7 +58,7 @@ class Callback(Protocol):
     def on_train_start(self, records: list[Metrics]) -> None:
         """Receive the records of the epochs that a checkpoint holds. Called once, on rank 0."""
 
-    def on_progress(self, progress: "StepProgress") -> None:
+    def on_progress(self, progress: StepProgress) -> None:
         """Receive the progress within an epoch and before its validation. Called on rank 0."""
 
     def on_epoch_end(self, record: Metrics, save: Callable[[Path], None]) -> None:
@@ -65,29 +66,6 @@ class Callback(Protocol):
 
         Called on every rank; rank 0 keeps the checkpoint.
         """
-
-
-@dataclass(frozen=True)
-class StepProgress:
-    """Hold the progress within an epoch.
-
-    Attributes:
-        epoch: number of the epoch, from 1.
-        epoch_done: share of the epoch that is done, in 0..1.
-        done: share of the whole training that is done, in 0..1.
-        images_per_second: images of all processes per second.
-        seconds_left: estimated seconds until the end of the training.
-        loss: mean loss of the epoch so far.
-        validating: whether the steps of the epoch are done and its validation begins.
-    """
-
-    epoch: int
-    epoch_done: float
-    done: float
-    images_per_second: float
-    seconds_left: float
-    loss: float
-    validating: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,43 +123,6 @@ def fit(
     if checkpoint is not None:
         trainer.snapshot.restore(checkpoint)
     return trainer.run()
-
-
-class _EpochStatistics:
-    """Accumulate the images, the losses and the waiting time of one epoch."""
-
-    def __init__(self) -> None:
-        self.images = self.steps = 0
-        self.wait_seconds = 0.0
-        self._losses: dict[str, Tensor] = {}
-        self._start = time.perf_counter()
-
-    def add(self, losses: dict[str, Tensor], images: int, wait_seconds: float) -> None:
-        """Add a step."""
-        self.images += images
-        self.steps += 1
-        self.wait_seconds += wait_seconds
-        for name, value in losses.items():
-            self._losses[name] = self._losses.get(name, torch.zeros(())) + value.detach().cpu()
-
-    @property
-    def seconds(self) -> float:
-        """Return the seconds since the epoch began."""
-        return time.perf_counter() - self._start
-
-    def mean_losses(self) -> dict[str, float]:
-        """Return the mean of each loss so far, and their sum as `loss`."""
-        means = {f"loss_{name}": float(v) / self.steps for name, v in self._losses.items()}
-        return {"loss": sum(means.values()), **means}
-
-    def record(self) -> Metrics:
-        """Return the losses and timings of the epoch."""
-        return {
-            "seconds": self.seconds,
-            "images_per_second": self.images / self.seconds,
-            "input_wait": self.wait_seconds / self.seconds,
-            **self.mean_losses(),
-        }
 
 
 class _Trainer:
@@ -248,7 +189,7 @@ class _Trainer:
         self.parallel.train()
         state = self.snapshot.trainer_state
         torch.manual_seed(_derive_seed(self.config.seed, state.epoch, self.context.rank))
-        statistics, last_report = _EpochStatistics(), 0.0
+        statistics, last_report = EpochStatistics(), 0.0
         with closing(prefetch(self.task.batches(state.epoch))) as batches:
             while (done := self.budget.progress(state.step)) < 1 or not statistics.steps:
                 step_start = time.perf_counter()
@@ -296,7 +237,7 @@ class _Trainer:
             group["lr"] = rate
         return rate
 
-    def _report_progress(self, statistics: _EpochStatistics, done: float) -> None:
+    def _report_progress(self, statistics: EpochStatistics, done: float) -> None:
         state = self.snapshot.trainer_state
         seconds_by_steps = (
             statistics.seconds / statistics.steps * (self.budget.total_steps - state.step)

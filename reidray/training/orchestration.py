@@ -39,10 +39,10 @@ from reidray.training.runs.run_directory import (
     REPORT_FILE,
     RUN_FILES,
     RunDirectory,
+    TrainingRun,
     new_run,
 )
 from reidray.training.runs.run_logger import RunLogger
-from reidray.training.runs.training_run import TrainingRun
 from reidray.training.tasks.multitask.definition import MULTITASK
 from reidray.training.tasks.network_choice import adaptation_notes
 from reidray.training.tasks.reid.definition import REID

@@ -9,8 +9,7 @@ from reidray.config.sources import Sources
 from reidray.data.layouts import check_layout
 from reidray.progress import SHOW_AFTER_SECONDS, Activity
 from reidray.storage.input_checks import check_data, check_file
-from reidray.training.runs.run_directory import RunDirectory, lock_run
-from reidray.training.runs.training_run import TrainingRun
+from reidray.training.runs.run_directory import RunDirectory, TrainingRun, lock_run
 
 NAMED_WEIGHTS = ("none", "imagenet")
 

@@ -22,15 +22,9 @@ from reidray.models.architecture import Architecture
 from reidray.models.factory import build_network
 from reidray.registry import import_plugins
 from reidray.training.distributed_context import DistributedContext
+from reidray.training.epoch_progress import StepProgress
 from reidray.training.failures import to_bug_error
-from reidray.training.loop import (
-    Callback,
-    Metrics,
-    StepProgress,
-    Task,
-    TrainerConfig,
-    fit,
-)
+from reidray.training.loop import Callback, Metrics, Task, TrainerConfig, fit
 from reidray.training.time_budget import TimeLimit
 
 CHANGEABLE_ON_RESUME = (

@@ -13,8 +13,9 @@ from reidray.data.ingest import CropDataset
 from reidray.errors import UserError
 from reidray.storage.location import Location
 from reidray.training.distributed_context import DistributedContext
+from reidray.training.epoch_progress import StepProgress
 from reidray.training.experiment import Experiment
-from reidray.training.loop import Metrics, StepProgress
+from reidray.training.loop import Metrics
 from reidray.training.ray_trainer import (
     Resources,
     build_torch_trainer,

@@ -31,12 +31,12 @@ from reidray.config import (
 )
 from reidray.data.ingest import ImageFiles, ingest
 from reidray.data.layouts import read_manifest
+from reidray.data.prefetch import prefetch
 from reidray.demo import generate_demo_set
 from reidray.models import build_model
 from reidray.storage.location import Location
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.loop import TrainerConfig, fit
-from reidray.training.prefetch import prefetch
 from reidray.training.tasks.reid.task import ReidTask
 
 IMAGES, PEOPLE, BATCH, EPOCHS = 4096, 64, 64, 3

@@ -5,7 +5,7 @@ from itertools import count
 
 import pytest
 
-from reidray.training.prefetch import prefetch
+from reidray.data.prefetch import prefetch
 
 
 def test_items_come_in_order_from_another_thread():
