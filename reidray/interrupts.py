@@ -32,7 +32,7 @@ class _Interruption:
     """Hold the state of the interruption of this process.
 
     Attributes:
-        received: first signal that asked the job to end.
+        received: first signal that interrupted the job.
         raised: whether the main thread has been interrupted for it.
         ending: lock of the thread that ends the process.
         resume: function that returns the command that resumes the job, or None if nothing can be
@@ -71,7 +71,7 @@ def restore_interrupt_handler() -> None:
 
 
 def interrupted() -> bool:
-    """Return whether a signal has asked the job to end."""
+    """Return whether a signal has interrupted the job."""
     return _interruption.received is not None
 
 

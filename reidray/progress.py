@@ -75,7 +75,7 @@ _last_line = _LastLine()
 log.addFilter(_last_line)
 
 _active: list["Activity"] = []
-"""The activities that have begun and not ended; the last one is shown."""
+"""Activities that run; the last one is shown."""
 
 
 class Activity:

@@ -1,4 +1,4 @@
-"""Parse the flags of a job, each of which sets a field of its configuration."""
+"""Parse the flags of a job. Each flag sets a field of its configuration."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

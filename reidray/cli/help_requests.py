@@ -1,4 +1,4 @@
-"""Answer command lines that ask for a text: usage, help, version, recipes and search spaces."""
+"""Answer command lines that request a text: usage, help, version, recipes and search spaces."""
 
 import contextlib
 import sys
@@ -33,7 +33,7 @@ def answer_help_request(
     description: str,
     example: str | None,
 ) -> None:
-    """Answer a command line that is empty or asks for a text alone, and end the process.
+    """Answer a command line that is empty or only requests a text, and end the process.
 
     Args:
         config_class: the configuration of the job.
@@ -43,7 +43,7 @@ def answer_help_request(
         example: flags with which the job does something; None where it needs none.
     """
     if not words and example is not None:
-        with contextlib.suppress(OSError, ValueError):  # nobody reads it
+        with contextlib.suppress(OSError, ValueError):  # no process reads the output
             print(
                 f"{description}\n\nusage:   {command} FLAGS\n"
                 f"example: {command} {example}\n\n--help explains every flag.",

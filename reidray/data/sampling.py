@@ -42,11 +42,11 @@ def check_identity_batch(
         )
 
 
-def _fitting_batch(available: int, asked: int, workers: int) -> str:
+def _fitting_batch(available: int, requested: int, workers: int) -> str:
     """Return the advice on a number of people that the images have and the workers can share."""
     if available < 2:
         return "add people, as training needs 2 or more"
-    most = max(min(available, asked) // workers, 2) * workers
+    most = max(min(available, requested) // workers, 2) * workers
     if most <= available:
         return f"use `batch.people={most}`" + (" or fewer" if workers == 1 else "")
     fewer = available // 2

@@ -1,6 +1,6 @@
 """Hold sets of images, and batches of them from file names to predictions.
 
-The same image gives the same predictions, bit by bit, in whatever batch it comes: every forward
+The same image gives the same predictions, bit by bit, in any batch: every forward
 pass of a network runs over exactly `BATCH_SIZE` crops.
 """
 
@@ -145,7 +145,7 @@ def decode_batches(
     Args:
         batches: the images.
         size: height and width of a crop in pixels.
-        known: digests of files that need no crop, whatever their name.
+        known: digests of files that need no crop, under any name.
     """
     for batch in batches:
         retries = retry_count()

@@ -32,7 +32,7 @@ def embed_in_process(
     Args:
         model: the model.
         batches: the images.
-        known: digests of files that need no prediction, whatever their name.
+        known: digests of files that need no prediction, under any name.
     """
     device = torch.device("cpu")
     network = prepare_for_inference(model.network, device)

@@ -100,7 +100,7 @@ def embed_with_ray(
     Args:
         model: the model.
         batches: the images.
-        known: digests of files that need no prediction, whatever their name.
+        known: digests of files that need no prediction, under any name.
         pool: the actors.
         stall_minutes: minutes without an answer after which an actor is replaced, on another node
             where there is one, and embeds its images again.

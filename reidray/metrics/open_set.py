@@ -153,11 +153,11 @@ def evaluate_open_set(
         query_ids: (Q,) whole numbers, the person of each query.
         gallery_ids: (G,) whole numbers, the person of each gallery image.
         query_cameras: (Q,) whole numbers, where the protocol needs them.
-        gallery_cameras: (G,) whole numbers, likewise.
+        gallery_cameras: (G,) whole numbers of the gallery images.
         unit: "query" or "pair".
         metric: "euclidean", "cosine" or "l1".
         protocol: Protocol as in `reidray.metrics.evaluate`.
-        max_rate: Highest false-accept rate that `OpenSetMetrics.at` may be asked for, 0 to 1, for
+        max_rate: Highest false-accept rate that `OpenSetMetrics.at` accepts, 0 to 1, for
             the unit "pair": impostor distances beyond it are not kept.
         memory_mb: Working memory in megabytes, beyond inputs and result.
 

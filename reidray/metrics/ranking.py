@@ -140,7 +140,7 @@ def evaluate(
         gallery_ids: (G,) whole numbers, the person of each gallery image.
         query_cameras: (Q,) whole numbers; `market1501` and `cuhk03` need them, other protocols
             ignore them.
-        gallery_cameras: (G,) whole numbers, likewise.
+        gallery_cameras: (G,) whole numbers of the gallery images.
         metric: "euclidean", "cosine" or "l1".
         protocol: "market1501", "cuhk03", "single_shot" or "all".
         max_rank: Length of the curve; the gallery may be shorter.

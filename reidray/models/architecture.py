@@ -28,8 +28,8 @@ class Architecture(Generic[Options]):
     Attributes:
         name: name of the network.
         options: the network's own options.
-        num_people: people that the identity classifier tells apart; 0 without such a classifier.
-        num_classes: classes that the classifier tells apart; 0 without such a classifier.
+        num_people: number of people of the identity classifier; 0 without such a classifier.
+        num_classes: number of classes of the classifier; 0 without such a classifier.
         schema: attributes that the network predicts; empty where it predicts none.
     """
 

@@ -162,7 +162,7 @@ def load_person_model(directory: str | Path) -> LoadedModel:
 def _build(architecture: Architecture[Any], weights: bytes, uri: str) -> Network:
     """Build the network of an architecture with weights that were read from `uri`.
 
-    The network is built without memory first, as a damaged description may ask for any size.
+    The network is built without memory first, as a damaged description may have any size.
     """
     try:
         tensors = load(weights)

@@ -115,7 +115,7 @@ class DistanceMetric(ABC):
 
         Args:
             query: (Q, D) of any floating dtype; values count as float32.
-            gallery: (G, D), likewise.
+            gallery: (G, D), as `query`.
             rows: (N,) int64 indices into query.
             columns: (N,) int64 indices into gallery.
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 128
-"""Values of a long vector that `dot_products` sums in one go."""
+"""Values of a long vector that `dot_products` sums in one step."""
 NORM_CHUNK = 32
 """Values of a vector that `squared_norms` sums in its own dtype."""
 MIN_LENGTH_TO_SPLIT = 1024
@@ -32,7 +32,7 @@ def tree_sum(values: Tensor) -> Tensor:
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Compute float32 products in full float32, whatever precision the caller has set."""
+    """Compute float32 products in full float32, regardless of the precision that the caller set."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

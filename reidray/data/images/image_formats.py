@@ -20,9 +20,8 @@ FORMATS = MappingProxyType(
 )
 """The suffixes of each format that is read, by its name in Pillow.
 
-Pillow knows more formats. They are not read, as some start other programs (EPS), some open whatever
-a plugin supports (HDF5, GRIB), and some have no signature (TGA), so that any broken file might be
-one.
+Pillow knows more formats. They are not read: some start other programs (EPS), some depend on
+plugins (HDF5, GRIB), and some have no signature (TGA), so that any broken file might be one.
 """
 
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)

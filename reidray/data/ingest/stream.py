@@ -21,7 +21,7 @@ from reidray.errors import UserError
 from reidray.progress import Counter
 
 TASKS_PER_EPOCH = 1000
-"""Approximate number of tasks of an epoch, each of which decodes several batches."""
+"""Approximate number of tasks of an epoch. A task decodes several batches."""
 
 MAX_BATCHES_PER_TASK = 16
 """Batches that a task decodes at most, as finished tasks wait for it to keep the order."""

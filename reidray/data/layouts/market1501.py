@@ -21,7 +21,7 @@ class NamedFolders:
         NAME: the name of the layout.
         EXPECTED: a description of its folders, for messages.
         folders: the split of each folder. Folders that do not exist are skipped.
-        marks: folders any one of which identifies the layout.
+        marks: folders that identify the layout; one of them is sufficient.
         BESIDE: other files and folders that it reads; none.
     """
 

@@ -44,7 +44,7 @@ def check_people(location: Location, images: Sequence[FolderImage], *, chosen: b
     Args:
         location: the root, for the message of an error.
         images: the images with their folders.
-        chosen: whether the user named the layout, and thereby one of the readings.
+        chosen: whether the user named the layout, which selects one of the readings.
 
     Raises:
         UserError: a folder has the name of a split, a camera or a kind of file; or another reading

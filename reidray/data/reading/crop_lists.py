@@ -81,7 +81,7 @@ def build_crop_manifest(
     """Build the manifest of some crops, with the attributes of `annotations_train.csv`.
 
     If all people of `val` are in `train` too, `val` is left out, as it cannot measure how well a
-    network tells apart people whom it has not seen.
+    network distinguishes people that it was not trained on.
 
     Args:
         location: the root of the crops.

@@ -26,7 +26,7 @@ _JUNK_FOLDERS = frozenset(
 )
 _JUNK_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store", "icon\r"})
 _CONCURRENT_READS = 16
-_MAX_HEADS = 5  # files of a folder of which `holds_images` reads the first bytes
+_MAX_HEADS = 5  # number of files in a folder that `holds_images` reads the first bytes of
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ A deletion has five steps. After a failure a later run can go on with each of th
 4. It empties the part of step 2, and removes old versions, temporary files and unfinished uploads.
 5. It records the completion in the deletion log.
 
-The next deletion completes a deletion that was killed after step 2, whatever it deletes itself.
+The next deletion, of any kind, completes a deletion that was killed after step 2.
 """
 
 import logging

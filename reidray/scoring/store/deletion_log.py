@@ -40,7 +40,7 @@ def record_deletion(location: Location, record: DeletionRecord) -> None:
     """Add a record to the log, unless it is there already.
 
     Raises:
-        UserError: another run has begun to write the store.
+        UserError: another run writes the store.
     """
 
     def add(records: list[DeletionRecord]) -> list[DeletionRecord]:
@@ -54,7 +54,7 @@ def complete_records(location: Location) -> list[DeletionRecord]:
     """Complete all records that are not complete, and return them.
 
     Raises:
-        UserError: another run has begun to write the store.
+        UserError: another run writes the store.
     """
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     incomplete = [record for record in _read(location) if record.completed is None]

@@ -164,7 +164,7 @@ class EmbeddingStore:
             predictions: predictions for the first M images, which have a content.
 
         Raises:
-            UserError: another run has begun to write the store.
+            UserError: another run writes the store.
         """
         if not len(images):
             return

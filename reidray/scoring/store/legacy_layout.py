@@ -2,7 +2,7 @@
 
 Such a store has images in `images/day=DAY/*.parquet`, and embeddings in
 `embeddings/model=ID/day=DAY/*.parquet`. A killed run may have left embeddings without an image
-there. Nobody can say who is on them, so the conversion removes them.
+there. The people on them are unknown, so the conversion removes them.
 """
 
 import re
@@ -71,7 +71,7 @@ def convert_legacy(location: Location, parts: PartFolder) -> int:
         The number of embeddings without an image, which are removed.
 
     Raises:
-        UserError: a file is damaged, or another run has begun to write the store.
+        UserError: a file is damaged, or another run writes the store.
         OSError: the disk or the object store failed.
     """
     num_unnamed = 0

@@ -130,7 +130,7 @@ def read_rows(file: pa.NativeFile, columns: Sequence[str] | None = None) -> Part
 
     Args:
         file: the Parquet file.
-        columns: columns to read, of which a part may lack some; all by default.
+        columns: columns to read; a part may lack some. All by default.
 
     Raises:
         KeyError: the file is no part of a store.

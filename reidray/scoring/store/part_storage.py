@@ -69,7 +69,7 @@ class PartStorage(ABC):
         """Add a part in one step.
 
         Raises:
-            UserError: another run has begun to write the store.
+            UserError: another run writes the store.
             OSError: the disk or the object store failed.
         """
 
@@ -78,7 +78,7 @@ class PartStorage(ABC):
         """Replace the bytes of a part in one step; no bytes make it empty.
 
         Raises:
-            UserError: another run has begun to write the store.
+            UserError: another run writes the store.
             OSError: the disk or the object store failed.
         """
 

@@ -9,7 +9,7 @@ from reidray.data.reading.file_names import parse_crop_name
 from reidray.data.reading.folder_names import is_split_name, parse_camera_folder
 from reidray.errors import UserError
 
-NOBODY = {"distractors": 0, "junk": -1}
+NOT_A_PERSON = {"distractors": 0, "junk": -1}
 """Person ids of images that show no particular person, by the word that stands for them."""
 
 
@@ -19,16 +19,16 @@ def find_images_of(person: str, folders: Sequence[str], paths: Sequence[str]) ->
     An image shows a person if its file name begins with the number or the name of the person, or
     if it lies in a folder with that name. The folder may lie in folders of splits and cameras.
     Below any other folder it may be a camera or a day: then `person` has the folders above it too,
-    as `people/2`, or is a whole address. `*` stands for any one folder. Names are equal in whatever
-    Unicode form (NFC or NFD) they are written.
+    as `people/2`, or is a whole address. `*` matches any one folder. The Unicode form of names (NFC
+    or NFD) does not matter.
 
     Args:
-        person: a number, a name, a folder, or one of `NOBODY`.
+        person: a number, a name, a folder, or one of `NOT_A_PERSON`.
         folders: N scored folders.
         paths: N paths of images, relative to the folders.
 
     Raises:
-        UserError: a folder with this name may be the person's, and may be something else.
+        UserError: a folder with this name may be that of the person, or another one.
     """
     wanted = normalize("NFC", person.rstrip("/"))
     shows = _is_below if "/" in wanted else _shows
@@ -61,7 +61,7 @@ def _shows(person: str, folder: str, path: str) -> bool:
     if known is not None and _are_same(known.person, person):
         return True
     *parents, _ = path.split("/")
-    if person in NOBODY:
+    if person in NOT_A_PERSON:
         return person in parents
     found = next((at for at, name in enumerate(parents) if _are_same(name, person)), None)
     if found is None:
@@ -82,5 +82,5 @@ def _shows(person: str, folder: str, path: str) -> bool:
 
 
 def _are_same(name: str, person: str) -> bool:
-    number = NOBODY.get(person, parse_id_number(person))
+    number = NOT_A_PERSON.get(person, parse_id_number(person))
     return name == person or (number is not None and parse_id_number(name) == number)
