@@ -224,7 +224,11 @@ def test_weights_start_as_keras_draws_them(name):
         ("pets_autoencoder", {"backbone": "resnet50"}, "has no backbone"),
         ("baseline", {"feature_size": 16}, "has no feature_size"),
         ("vgg_triplet_rgb", {"embedding_size": 0}, "`network.embedding_size` must lie in 1..65536"),
-        ("pets_autoencoder", {"height": "tall"}, "`network.height` 'tall': expected a whole number"),
+        (
+            "pets_autoencoder",
+            {"height": "tall"},
+            "`network.height` 'tall': expected a whole number",
+        ),
         ("pets_autoencoder", {"num_classes": True}, "num_classes True: expected a whole number"),
         ("vgg_triplet_gray", {"dropout": 1}, "`network.dropout` must be 0 or more and under 1"),
         ("attributes_vgg", {"schema": ["gender"]}, "schema .*: expected attributes of at most"),
