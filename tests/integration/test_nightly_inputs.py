@@ -39,6 +39,13 @@ def test_a_nightly_run_ranks_images_of_any_suffix_and_counts_skipped_files(model
     assert f"{images / 'gallery'}: skipped: 2 .txt, 1 .csv" in caplog.messages
 
 
+def test_a_small_run_that_asks_for_a_gpu_is_not_embedded_on_the_cpu(model, tmp_path):
+    images = draw_images(tmp_path, people=2, variants=1)
+    with pytest.raises(AssertionError, match="Ray was started"):
+        run_without_ray(model, images, tmp_path / "out", use_gpu="yes")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_nightly_run_follows_links_out_of_its_folders_where_that_is_asked_for(model, tmp_path):
     images = draw_images(tmp_path / "plain", people=3, variants=1)
     for file in [path for path in images.rglob("*") if path.is_file()]:
