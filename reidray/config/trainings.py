@@ -1,11 +1,16 @@
 """Configure the trainings."""
 
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, fields
 from typing import ClassVar, Literal
 
 from reidray.config.loading import load_recipe
 from reidray.config.sections.augmentation_options import AugmentConfig
-from reidray.config.sections.limits import MAX_IMAGES_A_BATCH, require, require_seed
+from reidray.config.sections.limits import (
+    MAX_IMAGES_A_BATCH,
+    find_mistakes,
+    require,
+    require_seed,
+)
 from reidray.config.sections.loss_options import LossConfig, MultitaskLossConfig
 from reidray.config.sections.network_options import NetworkConfig, check_network_name
 from reidray.config.sections.optimization import BatchConfig, OptimizerConfig
@@ -85,6 +90,9 @@ class TrainingConfig(ConfigSection):
     recipe: InitVar[str | None] = None
 
     def __post_init__(self, recipe: str | None) -> None:
+        names = {each.name: f"`{each.name}`" for each in fields(self)}
+        for mistake in find_mistakes(type(self), vars(self), names):
+            raise ValueError(mistake)
         import_plugins(self.plugins)
         if recipe is not None:
             self.fill_in(load_recipe(type(self), recipe))

@@ -114,13 +114,8 @@ def load_model(directory: str | Path, *, plugins: Sequence[str] = ()) -> LoadedM
     files = _read_files(folder)
     description = _read_description(folder, files[DESCRIPTION_FILE])
     described, weights = folder.join(DESCRIPTION_FILE).uri, folder.join(WEIGHTS_FILE).uri
+    _check_network_name(description, described)
     try:
-        name = description["architecture"]["name"]
-        if isinstance(name, str) and name not in NETWORK_OPTIONS:
-            raise UserError(
-                f"network {quoted(name)} does not exist; `plugins` names modules with networks of "
-                "your own"
-            )
         architecture = Architecture.from_json(description["architecture"])
         card = ModelCard(**description["card"])
         expected_hash = description["weights_sha256"]
@@ -137,6 +132,21 @@ def load_model(directory: str | Path, *, plugins: Sequence[str] = ()) -> LoadedM
     network = _build(architecture, files[WEIGHTS_FILE], weights)
     model_id = sha256(files[DESCRIPTION_FILE] + files[WEIGHTS_FILE]).hexdigest()[:16]
     return LoadedModel(network.eval(), architecture, card, model_id)
+
+
+def _check_network_name(description: dict[str, Any], uri: str) -> None:
+    """Check that a module has registered the network that a description names.
+
+    Raises:
+        UserError: no module has.
+    """
+    architecture = description.get("architecture")
+    name = architecture.get("name") if isinstance(architecture, dict) else None
+    if isinstance(name, str) and name not in NETWORK_OPTIONS:
+        raise UserError(
+            f"model {uri} has the network {quoted(name)}, which does not exist here: name the "
+            "module that registers it in `plugins`, or update reidray"
+        )
 
 
 def load_person_model(directory: str | Path) -> LoadedModel:

@@ -162,13 +162,21 @@ def _is_supported(kind: Any) -> bool:
 def _is_of_type(kind: Any, value: object) -> bool:
     if get_origin(kind) is Literal:
         return value in get_args(kind)
+    if get_origin(kind) in (Union, UnionType):
+        return any(_is_of_type(each, value) for each in get_args(kind))
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_is_of_type(get_args(kind)[0], v) for v in value)
     if kind is float:
         return type(value) in (int, float)
-    return type(value) is kind if kind in TYPE_NAMES else True
+    return type(value) is kind if kind in TYPE_NAMES else isinstance(value, kind)
 
 
 def _describe_type(kind: Any) -> str:
     if get_origin(kind) is Literal:
         *names, last = get_args(kind)
         return f"{', '.join(names)} or {last}" if names else str(last)
-    return TYPE_NAMES[kind]
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(_describe_type(each) for each in get_args(kind))
+    if get_origin(kind) is tuple:
+        return f"a tuple, each value of which is {_describe_type(get_args(kind)[0])}"
+    return "None" if kind is NoneType else TYPE_NAMES.get(kind, f"a {kind.__name__}")

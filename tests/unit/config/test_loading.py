@@ -116,6 +116,20 @@ def test_a_configuration_of_a_recipe_can_be_replaced_and_written():
     assert pickle.loads(pickle.dumps(config)) == config
 
 
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"epochs": "3"}, "`epochs` '3': expected a whole number"),
+        ({"network": {"name": "apr"}}, r"`network` .*: expected a NetworkConfig"),
+        ({"plugins": "my_parts"}, "`plugins` 'my_parts': expected a tuple"),
+        ({"max_minutes": "9"}, "`max_minutes` '9': expected a number or None"),
+    ],
+)
+def test_a_value_of_another_type_is_named_in_python(values, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        TrainReidConfig(data="x", **values)
+
+
 def test_replace_keeps_what_the_caller_gave():
     config = TrainReidConfig(data="x", recipe="market_small", network=NetworkConfig(height=96))
     batch = config.batch.replace(crops=2)

@@ -178,7 +178,7 @@ def pickle_as_weights(folder):
             "x `network.width` must be 1,048,576 pixels",
         ),
         (claim(embedding_size=10**6), "has no embedding_size"),
-        (claim(name="x" * 10**6), "network 'x{77}...' does not exist"),
+        (claim(name="x" * 10**6), "network 'x{77}...', which does not exist"),
         (claim(feature_size=64), "not of the architecture"),
         (claim(feature_size=10**30), "`network.feature_size` must lie in 1..65536"),
         (claim(feature_size="64"), "`network.feature_size` '64': expected a whole number"),
