@@ -149,7 +149,9 @@ def test_a_killed_population_resumes_and_weak_trials_copy_weights(given, ray_add
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_address")  # which of two on a machine is theirs, they have to know
 def test_trials_of_several_workers_stop_early_too(given, tmp_path):
-    base = BASE | {"num_workers": 2, "validation": {"every": 2}, "optimizer": {"name": "sgd"}}
+    epochs = 3 * EPOCHS  # a trial of fewer epochs may end before Ray Tune stops it
+    base = BASE | {"num_workers": 2, "epochs": epochs, "validation": {"every": 2}}
+    base |= {"optimizer": {"name": "sgd"}}
     (given / "workers.yaml").write_text(yaml.safe_dump(base))
     space = {"optimizer.learning_rate": {"choice": [1e-6, 0.005, 100.0]}}
     (given / "rates.yaml").write_text(yaml.safe_dump(space))
@@ -159,9 +161,10 @@ def test_trials_of_several_workers_stop_early_too(given, tmp_path):
     assert code == 0, messages
     rows = list(csv.DictReader((output / "trials.csv").open()))
     ended = {(row["optimizer.learning_rate"], row["state"]): row["epochs"] for row in rows}
-    assert ended["0.005", "finished"] == str(EPOCHS)
-    assert int(ended["1e-06", "stopped early"]) < EPOCHS
-    assert ended["100.0", "failed"] == "0"
+    assert ended["0.005", "finished"] == str(epochs)
+    assert int(ended["1e-06", "stopped early"]) < epochs
+    # Its loss is NaN in epoch 2. Ray Train may not have recorded the checkpoint of epoch 1 by then.
+    assert int(ended["100.0", "failed"]) <= 1
     assert "lower --optimizer.learning-rate" in messages + (output / "trials.csv").read_text()
     best = json.loads(stdout.splitlines()[-1])
     assert best["best_values"] == {"optimizer.learning_rate": 0.005}
