@@ -16,9 +16,9 @@ def closest_name(name: str, known: Iterable[str]) -> str | None:
     The last part of a known name with dots also stands for the name.
     """
     names = list(known)
-    meant = {each.rpartition(".")[2]: each for each in names} | {each: each for each in names}
-    found = get_close_matches(name[:MAX_VALUE_LENGTH], meant, n=1, cutoff=MIN_SIMILARITY)
-    return meant[found[0]] if found else None
+    full_names = {each.rpartition(".")[2]: each for each in names} | {each: each for each in names}
+    found = get_close_matches(name[:MAX_VALUE_LENGTH], full_names, n=1, cutoff=MIN_SIMILARITY)
+    return full_names[found[0]] if found else None
 
 
 def suggest_name(name: str, known: Iterable[str]) -> str:

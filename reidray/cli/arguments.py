@@ -262,12 +262,12 @@ def _config_of(run: str, folder: Path) -> Path:
         UserError: the run does not exist, or has no configuration.
     """
     if not run.startswith("s3://"):
-        place = Path(run)
-        if not run or not place.is_dir():
+        run_folder = Path(run)
+        if not run or not run_folder.is_dir():
             raise UserError(f"--resume {quoted(run)}: no such folder; give a run directory")
-        if not (place / "config.yaml").is_file():
+        if not (run_folder / "config.yaml").is_file():
             raise UserError(f"--resume {run} has no config.yaml: give a run directory")
-        return place / "config.yaml"
+        return run_folder / "config.yaml"
     from reidray.storage.location import Location  # slow to import, and `--help` needs none of it
 
     try:

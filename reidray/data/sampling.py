@@ -95,13 +95,13 @@ def identity_batches(
 
     pieces = [cut(indices) for indices in _indices_by_person(person_ids)]
     left = np.array([len(parts) for parts in pieces])
-    spare = [cut(parts.reshape(-1)) for parts in pieces]
+    fillers = [cut(parts.reshape(-1)) for parts in pieces]
     batches_left = max(-(-int(left.sum()) // batch_people), int(left.max()))
     while batches_left > 0:
         chosen = _draw_people(left, batch_people, batches_left, random)
         yield np.stack(
             [
-                pieces[p][left[p] - 1] if left[p] else spare[p][batches_left % len(spare[p])]
+                pieces[p][left[p] - 1] if left[p] else fillers[p][batches_left % len(fillers[p])]
                 for p in chosen
             ]
         )

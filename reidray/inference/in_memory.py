@@ -121,8 +121,8 @@ def _decode(image: ImageLike, size: tuple[int, int]) -> NDArray[np.uint8]:
 def _resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     if pixels.shape[:2] == size:
         return pixels
-    picture = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR))
+    pil_image = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(pil_image.resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def _stack_batches(crops: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:

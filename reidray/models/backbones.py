@@ -95,17 +95,17 @@ def create_timm_body(name: str, weights: str) -> nn.Module:
 
 
 def _load_file(body: nn.Module, path: Path) -> None:
-    """Fill a backbone from a safetensors file, whose classifier is left out."""
+    """Load the weights of a backbone from a safetensors file, without those of a classifier."""
     if path.suffix != ".safetensors":
         raise UserError(f"weights {path}: expected `imagenet`, `none` or a .safetensors file")
     try:
         tensors = load_file(path)
     except Exception as error:
         raise UserError(f"weights {path} cannot be read as safetensors: {error}") from error
-    wanted = body.state_dict()
+    expected = body.state_dict()
     missing = [
         key
-        for key, value in wanted.items()
+        for key, value in expected.items()
         if key not in tensors or tensors[key].shape != value.shape
     ]
     if missing:
@@ -113,4 +113,4 @@ def _load_file(body: nn.Module, path: Path) -> None:
             f"weights {path} do not fit the backbone: {missing[0]} is missing or differs"
         )
     with torch.no_grad():
-        body.load_state_dict({key: tensors[key] for key in wanted})
+        body.load_state_dict({key: tensors[key] for key in expected})

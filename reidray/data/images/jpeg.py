@@ -39,8 +39,8 @@ def decode_plain_jpeg(
             return None
         scale = 1
         if size is not None:
-            spare = min(height // size[0], width // size[1])
-            scale = next((scale for scale in _SCALES if scale <= spare), 1)
+            max_scale = min(height // size[0], width // size[1])
+            scale = next((scale for scale in _SCALES if scale <= max_scale), 1)
         pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
             data, "RGB", min_height=-(-height // scale), min_width=-(-width // scale)
         )

@@ -213,7 +213,7 @@ def _known_values(attribute: str) -> tuple[str, ...] | None:
 def _read_categories(
     column: pa.ChunkedArray, file: str, name: str, values: tuple[str, ...] | None
 ) -> tuple[pa.ChunkedArray, tuple[str, ...]]:
-    """Return the codes of a column of numbers or texts, and the values that they stand for.
+    """Return the label of each row of a column of numbers or texts, and the value of each label.
 
     Without known values, the values of numbers are the numbers themselves, and those of texts are
     the sorted texts. Labels that are numbers are renumbered without gaps, from 0.
@@ -231,9 +231,9 @@ def _read_categories(
     texts = missing_as_null(column.cast(pa.string()))
     values = values or tuple(sorted(texts.drop_null().unique().to_pylist()))
     codes = pc.index_in(texts, value_set=pa.array(values, pa.string()))
-    strange = pc.and_(pc.is_null(codes), pc.is_valid(texts))
-    if pc.any(strange).as_py():
-        row = pc.index(strange, True).as_py()
+    unknown = pc.and_(pc.is_null(codes), pc.is_valid(texts))
+    if pc.any(unknown).as_py():
+        row = pc.index(unknown, True).as_py()
         raise UserError(
             f"{file}, row {row + 1}: {name} is {texts[row].as_py()!r}, "
             f"expected one of {', '.join(values)}"

@@ -47,11 +47,11 @@ def read_ids(
         encoded = pa.DictionaryArray.from_arrays(pa.array([], pa.int32()), pa.array([], pa.null()))
     bits = column.type.bit_width if pa.types.is_floating(column.type) else 64
     texts: list[str | None] = []
-    for place, value in enumerate(encoded.dictionary.to_pylist()):
+    for code, value in enumerate(encoded.dictionary.to_pylist()):
         try:
             texts.append(parse_id(value, bits))
         except ValueError as error:
-            row = pc.index(encoded.indices, place).as_py()
+            row = pc.index(encoded.indices, code).as_py()
             raise UserError(f"{file}, row {row + 1}: {name} is {error}") from None
     numbers = number({text for text in texts if text is not None}, file)
     values = pa.array([None if text is None else numbers[text] for text in texts], pa.int64())
@@ -85,7 +85,7 @@ def read_whole_numbers(column: pa.ChunkedArray, file: str, name: str) -> pa.Chun
 
 
 def missing_as_null(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return texts with null in place of each text that pandas reads as missing."""
+    """Return texts with null in code of each text that pandas reads as missing."""
     missing = pc.is_in(texts, value_set=pa.array(sorted(MISSING_VALUES), pa.string()))
     return pc.if_else(missing, pa.scalar(None, pa.string()), texts)
 

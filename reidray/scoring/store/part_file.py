@@ -144,10 +144,10 @@ def read_rows(file: pa.NativeFile, columns: Sequence[str] | None = None) -> Part
     present = opened.schema_arrow.names
     if missing := sorted(IMAGE_FIELDS.keys() - set(present)):
         raise KeyError(f"it has no column {missing[0]!r}")
-    wanted = present if columns is None else [name for name in columns if name in present]
-    table = opened.read(columns=wanted, use_threads=False).select(wanted)
+    selected = present if columns is None else [name for name in columns if name in present]
+    table = opened.read(columns=selected, use_threads=False).select(selected)
     fields = [
-        pa.field(name, IMAGE_FIELDS.get(name, table.schema.field(name).type)) for name in wanted
+        pa.field(name, IMAGE_FIELDS.get(name, table.schema.field(name).type)) for name in selected
     ]
     return PartRows(table.cast(pa.schema(fields)), described["model"], described["day"])
 
