@@ -133,7 +133,8 @@ def import_named_plugins(
         UserError: a module does not exist, or a file cannot be read.
     """
     if "plugins" in section_settings(config_class):
-        named = read_flag("plugins", words) or find_plugins(map(read_settings, files))
+        readable = (file for file in files if file.is_file())  # a pipe can be read once only
+        named = read_flag("plugins", words) or find_plugins(map(read_settings, readable))
         with naming_flags(job_flags(config_class)):
             import_plugins(named)
 
