@@ -15,6 +15,12 @@ from reidray.config.loading import describe_files, recipe_files, space_files
 MAIN = "from reidray.cli.main import main; main()"
 
 
+@pytest.fixture(autouse=True)
+def _outside_of_uv(monkeypatch):
+    """Run the command as in an environment of one's own; `uv run` has another name for it."""
+    monkeypatch.delenv("UV_RUN_RECURSION_DEPTH", raising=False)
+
+
 def run_reidray(*words, **settings):
     return subprocess.run(
         [sys.executable, "-c", MAIN, *words],
@@ -114,3 +120,8 @@ def test_an_empty_output_is_refused_and_not_taken_for_the_default(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: --output is empty: expected the name of a folder\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_messages_name_the_command_of_uv_where_it_runs_there(monkeypatch):
+    monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
+    assert run_reidray("forget").stderr.splitlines()[2] == "usage:   uv run reidray forget FLAGS"
