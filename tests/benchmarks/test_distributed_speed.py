@@ -1,4 +1,4 @@
-"""How long `top_k` takes over Arrow files on a Ray cluster, beside one machine and its arrays.
+"""Measure `top_k` over Arrow files on a Ray cluster, beside arrays on one machine.
 
 Run with `pytest -m benchmark -s tests/benchmarks/test_distributed_speed.py`. Prints a table and one
 JSON line. Times are the least of a few runs, after one that starts the workers.

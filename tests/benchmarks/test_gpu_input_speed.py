@@ -1,4 +1,4 @@
-"""How much of a step on a GPU goes to waiting for crops, beside the same step on one batch.
+"""Measure the share of a GPU step that waits for crops, beside the same step on one batch.
 
 Run with `pytest -m benchmark -s tests/benchmarks/test_gpu_input_speed.py` where there is a GPU; Ray
 is not needed. Prints a table and one JSON line.

@@ -1,4 +1,4 @@
-"""How fast crops come to a network: resident and streamed, beside PyTorch's DataLoader.
+"""Measure how fast a network gets crops: resident and streamed, beside PyTorch's DataLoader.
 
 Run with `pytest -m benchmark -s tests/benchmarks/test_ingest_speed.py`. Prints tables and one JSON
 line for each. All share two CPUs, and the ways take turns, an epoch each.

@@ -1,4 +1,4 @@
-"""What a night costs: the first, the one after, beside a bare loop, and with a million rows.
+"""Measure nightly runs: the first, the next, beside a bare loop, and with a million rows.
 
 Run with `pytest -m benchmark -s tests/benchmarks/test_nightly_speed.py`. Prints a table and a JSON
 line for each.
@@ -165,7 +165,7 @@ def test_steady_scoring_beside_a_bare_loop_over_decoded_crops(root):
 
 
 def rank_a_million(folder, results):
-    """What the driver of a night does with a million gallery rows that a store holds."""
+    """Rank a million gallery rows of a store, as the driver of a nightly run does."""
     Location.read_stamps = lambda _, paths: ["as it was"] * len(paths)
     location = Location(str(folder))
     gallery = ImageSet(

@@ -1,4 +1,4 @@
-"""How long ranking and evaluation take, each beside the matrix product it cannot do without.
+"""Measure ranking and evaluation, each beside the matrix product that it needs.
 
 Run with `pytest -m benchmark -s tests/benchmarks/test_retrieval_speed.py`. Prints a table and one
 JSON line. Times are the least of a few runs that alternate with what they are compared with.
@@ -36,7 +36,7 @@ def alternately(*actions, runs=3):
 
 
 def peak_megabytes(action):
-    """How much more resident memory there was during an action than before it."""
+    """Measure by how much an action raises the resident memory."""
 
     def resident(field):
         lines = Path("/proc/self/status").read_text().splitlines()

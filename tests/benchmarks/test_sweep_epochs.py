@@ -1,4 +1,4 @@
-"""What stopping weak trials early saves, and what Tune costs: one sweep twice, with the same draws.
+"""Measure what early stopping saves and what Tune costs: one sweep twice, with the same draws.
 
 Run with `pytest -m benchmark -s tests/benchmarks/test_sweep_epochs.py`. Prints a table and one JSON
 line.
@@ -47,7 +47,7 @@ def asked(tmp_path):
 
 
 def draws(made):
-    """What each trial drew."""
+    """Return the settings that each trial drew."""
     return [
         [row[key] for key in ("trial", *SPACE)]
         for row in csv.DictReader(Path(made["table"]).open())

@@ -1,4 +1,4 @@
-"""What training processes tell each other, between real ones."""
+"""Test how training processes communicate, with real processes."""
 
 from dataclasses import replace
 

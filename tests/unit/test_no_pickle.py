@@ -41,7 +41,7 @@ ONE_THAT_MUST = {
 
 
 class Uses(ast.NodeVisitor):
-    """What a module's code names, in full: `torch.load`, however torch was imported."""
+    """Collect the full names that a module uses, such as `torch.load`, for any form of import."""
 
     def __init__(self, source):
         self._names, self.found = {"eval": "builtins.eval", "exec": "builtins.exec"}, set()

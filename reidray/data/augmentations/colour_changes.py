@@ -14,7 +14,7 @@ from reidray.config.sections.augmentation_options import (
 from reidray.data.augmentations.augmentation import Augmentation, register_augmentation, uniform
 
 LUMA = (0.2989, 0.587, 0.114)
-"""How bright red, green and blue are to the eye (ITU-R BT.601), as torchvision rounds it."""
+"""Luma weights of red, green and blue (ITU-R BT.601), as torchvision rounds them."""
 
 
 @register_augmentation("brightness")

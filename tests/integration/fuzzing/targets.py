@@ -1,4 +1,4 @@
-"""What reads files of others, and damaged files for each.
+"""List the readers of files, and make damaged files for each.
 
 `python targets.py NAME ROUNDS` damages and reads in this process, and tells what came of it.
 """
@@ -58,7 +58,7 @@ def target(name, folder):
 
 
 def try_out(name, folder, rounds):
-    """How many damaged files were read, and how many refused; anything else is an error."""
+    """Count the damaged files that are read and those refused; anything else is an error."""
     tried, outcomes = target(name, folder), Counter()
     for number in range(rounds):
         data = tried.damage(Random(f"{name} {number}"))
