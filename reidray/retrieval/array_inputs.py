@@ -54,7 +54,7 @@ def check_features(query: Array, gallery: Array) -> tuple[Tensor, Tensor, float]
         ValueError: An argument is no array, has a wrong shape, is empty, or holds a value that is
             not finite.
     """
-    tensors = _as_tensor("query", query), _as_tensor("gallery", gallery)
+    tensors = as_features("query", query), as_features("gallery", gallery)
     if isinstance(query, Tensor) is not isinstance(gallery, Tensor):
         raise ValueError(
             f"`gallery` is a {type(gallery).__name__} and `query` a {type(query).__name__}: "
@@ -73,7 +73,12 @@ def check_features(query: Array, gallery: Array) -> tuple[Tensor, Tensor, float]
     return *tensors, _scale_for(peak)
 
 
-def _as_tensor(name: str, features: Array) -> Tensor:
+def as_features(name: str, features: Array) -> Tensor:
+    """Return features (N, D) as a float32, float16 or bfloat16 tensor, without a needless copy.
+
+    Raises:
+        ValueError: The features are no array of real numbers, have a wrong shape or are empty.
+    """
     if isinstance(features, Tensor):
         tensor = features.detach()
     elif isinstance(features, np.ndarray) and features.dtype.kind in "fiub":

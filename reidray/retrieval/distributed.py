@@ -193,8 +193,8 @@ def _run_search(arrays: Iterator[pa.Array], search: PartitionedSearch) -> pa.Tab
         reason = str(error)
     result = {
         "images": images,
-        "keys": best.keys.tobytes(),
-        "indices": best.indices.tobytes(),
+        "keys": best.keys.numpy().tobytes(),
+        "indices": best.indices.numpy().tobytes(),
         "error": reason,
         "bad_row": bad_row,
     }
@@ -214,4 +214,5 @@ def _read_result(result: dict[str, Any], search: PartitionedSearch, first: int) 
     shape = len(search.query), -1
     keys: NDArray[np.float64] = np.frombuffer(result["keys"]).reshape(shape)
     indices: NDArray[np.int64] = np.frombuffer(result["indices"], np.int64).reshape(shape)
-    return Neighbours(keys, indices).shift(first)
+    # Copies, as the bytes are read-only.
+    return Neighbours(torch.tensor(keys), torch.tensor(indices)).shift(first)

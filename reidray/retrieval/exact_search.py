@@ -104,18 +104,19 @@ def top_k(
         keys, indices = nearest(queries, images, min(k, len(images)), chosen, memory_mb)
         distances = chosen.distance(keys)
         if max_distance is not None:
-            drop_farther(distances, indices, max_distance)
+            distances, indices = without_farther(distances, indices, max_distance)
         distances = distances.float()
     if isinstance(query, Tensor):
         return distances, indices
     return distances.numpy(), indices.numpy()
 
 
-def drop_farther(distances: Tensor, indices: Tensor, max_distance: float) -> None:
-    """Write infinity and -1 over the distances and indices (Q, k) beyond `max_distance`."""
+def without_farther(
+    distances: Tensor, indices: Tensor, max_distance: float
+) -> tuple[Tensor, Tensor]:
+    """Return distances and indices (Q, k) with infinity and -1 in place of those beyond."""
     far = distances > max_distance
-    distances[far] = torch.inf
-    indices[far] = -1
+    return distances.masked_fill(far, torch.inf), indices.masked_fill(far, -1)
 
 
 def nearest(

@@ -1,20 +1,24 @@
 """Search a gallery that comes in parts, and merge the results of the parts.
 
-Keys are exact, so the result depends neither on the split into parts nor on their order.
+Keys are exact, so the result depends neither on the split into parts nor on their order. Parts come
+as NumPy arrays and are searched on one device, where their results stay until the end.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from reidray.retrieval.array_inputs import (
     Integers,
     InvalidRowError,
+    as_features,
     check_choice,
     check_count,
     check_distance,
@@ -22,8 +26,10 @@ from reidray.retrieval.array_inputs import (
 )
 from reidray.retrieval.arrow_features import to_matrix
 from reidray.retrieval.distances import DISTANCE_METRICS, build_distance_metric
-from reidray.retrieval.exact_search import drop_farther, nearest
+from reidray.retrieval.exact_search import nearest, without_farther
 from reidray.retrieval.numerics import full_precision
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,8 @@ class Neighbours:
         indices: (Q, N) int64 indices of the images, ascending where keys are equal.
     """
 
-    keys: NDArray[np.float64]
-    indices: Integers
+    keys: Tensor
+    indices: Tensor
 
     def shift(self, offset: int) -> "Neighbours":
         """Return the same images in a gallery that has `offset` more images before them."""
@@ -46,11 +52,11 @@ class Neighbours:
         self, metric: str, max_distance: float | None
     ) -> tuple[NDArray[np.float32], Integers]:
         """Return distances (Q, N) float32 and indices; infinity and -1 beyond `max_distance`."""
-        distances = build_distance_metric(metric).distance(torch.from_numpy(self.keys))
-        indices = torch.from_numpy(self.indices)
+        distances = build_distance_metric(metric).distance(self.keys)
+        indices = self.indices
         if max_distance is not None:
-            drop_farther(distances, indices, max_distance)
-        return distances.float().numpy(), indices.numpy()
+            distances, indices = without_farther(distances, indices, max_distance)
+        return distances.float().cpu().numpy(), indices.cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -62,12 +68,14 @@ class PartitionedSearch:
         k: Number of nearest images.
         metric: "euclidean", "cosine" or "l1".
         memory_mb: Working memory in megabytes.
+        device: Device that computes.
     """
 
     query: NDArray[np.float32]
     k: int
     metric: str
     memory_mb: float
+    device: torch.device = CPU
 
     @property
     def batch_size(self) -> int:
@@ -76,8 +84,8 @@ class PartitionedSearch:
 
     def empty(self) -> Neighbours:
         """Return the neighbours in an empty part."""
-        none = np.empty((len(self.query), 0))
-        return Neighbours(none, none.astype(np.int64))
+        none = torch.empty(len(self.query), 0, dtype=torch.float64, device=self.device)
+        return Neighbours(none, none.long())
 
     def search_matrix(self, gallery: NDArray[np.generic]) -> Neighbours:
         """Return the nearest of some images (N, D) of any real dtype.
@@ -85,11 +93,12 @@ class PartitionedSearch:
         Raises:
             InvalidRowError: A row holds a value that is not finite.
         """
-        query, images, scale = check_features(self.query, gallery)
+        on_device = to_device(as_features("gallery", gallery), self.device)
+        query, images, scale = check_features(self._query_on_device, on_device)
         metric, k = build_distance_metric(self.metric, scale), min(self.k, len(images))
-        with full_precision(query.device):
+        with full_precision(self.device):
             keys, indices = nearest(query, images.float(), k, metric, self.memory_mb / 2)
-        return Neighbours(metric.unscaled(keys).numpy(), indices.numpy())
+        return Neighbours(metric.unscaled(keys), indices)
 
     def search_arrays(self, arrays: Iterable[pa.Array]) -> tuple[Neighbours, int]:
         """Return the nearest of all images in arrays of lists, and the number of these images.
@@ -108,12 +117,17 @@ class PartitionedSearch:
 
     def merge(self, parts: Sequence[Neighbours]) -> Neighbours:
         """Return the nearest images of several parts of a gallery, in any order of the parts."""
-        keys = np.concatenate([part.keys for part in parts], axis=1)
-        indices = np.concatenate([part.indices for part in parts], axis=1)
-        order = np.lexsort((indices, keys))[:, : self.k]
+        indices, order = torch.cat([part.indices for part in parts], dim=1).sort(dim=1)
+        keys = torch.cat([part.keys for part in parts], dim=1).gather(1, order)
+        # A stable sort keeps equal keys in the order of the indices.
+        keys, order = keys.sort(dim=1, stable=True)
         return Neighbours(
-            np.take_along_axis(keys, order, axis=1), np.take_along_axis(indices, order, axis=1)
+            keys[:, : self.k].contiguous(), indices.gather(1, order[:, : self.k].contiguous())
         )
+
+    @cached_property
+    def _query_on_device(self) -> Tensor:
+        return to_device(as_features("query", self.query), self.device)
 
     def _batches(self, arrays: Iterable[pa.Array]) -> Iterator[NDArray[np.generic]]:
         """Yield features (N, D) of at most `batch_size` images, without a copy where possible."""
@@ -141,6 +155,7 @@ def top_k_from_parts(
     metric: str = "euclidean",
     max_distance: float | None = None,
     memory_mb: float = 512,
+    device: str | torch.device = CPU,
 ) -> tuple[NDArray[np.float32], Integers]:
     """Return the k nearest images of each query in a gallery that comes in parts.
 
@@ -164,6 +179,7 @@ def top_k_from_parts(
         max_distance: Largest distance of an image; infinity and the index -1 replace images beyond
             it.
         memory_mb: Working memory in megabytes, beyond query, part and result.
+        device: Device that searches, such as "cuda"; parts are copied to it one by one.
 
     Returns:
         Distances (Q, k) float32 and indices into the gallery (Q, k) int64.
@@ -174,14 +190,23 @@ def top_k_from_parts(
     check_count("k", k)
     check_choice("metric", metric, tuple(DISTANCE_METRICS))
     check_distance("max_distance", max_distance)
-    search = PartitionedSearch(query, k, metric, memory_mb)
+    search = PartitionedSearch(query, k, metric, memory_mb, torch.device(device))
     best = search.empty()
     for indices, features in parts:
         if not len(indices):
             continue
         found = search.search_matrix(features)
-        best = search.merge([best, Neighbours(found.keys, indices[found.indices])])
+        positions = to_device(torch.from_numpy(indices), search.device)
+        best = search.merge([best, Neighbours(found.keys, positions[found.indices])])
     return best.to_distances(metric, max_distance)
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the CPU on a device; a copy to a GPU runs while the host goes on."""
+    if device.type == "cpu":
+        return values
+    pinned = values.pin_memory() if device.type == "cuda" else values
+    return pinned.to(device, non_blocking=True)
 
 
 def _concatenate(parts: list[NDArray[np.generic]]) -> NDArray[np.generic]:

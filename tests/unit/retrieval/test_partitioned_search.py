@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reidray.retrieval import DISTANCE_METRICS, top_k
 from reidray.retrieval.array_inputs import InvalidRowError
 from reidray.retrieval.distances import build_distance_metric
-from reidray.retrieval.partitioned_search import Neighbours, PartitionedSearch
+from reidray.retrieval.partitioned_search import Neighbours, PartitionedSearch, top_k_from_parts
 
 
 def lists(features):
@@ -23,11 +23,9 @@ def lists(features):
 
 def assert_same(search, best, gallery):
     expected = top_k(search.query, gallery, search.k, metric=search.metric)
-    found = (
-        build_distance_metric(search.metric).distance(torch.from_numpy(best.keys)).float().numpy()
-    )
-    assert (best.indices == expected[1]).all()
-    assert (found == expected[0]).all()
+    found = build_distance_metric(search.metric).distance(best.keys).float()
+    assert (best.indices.numpy() == expected[1]).all()
+    assert (found.numpy() == expected[0]).all()
 
 
 @st.composite
@@ -95,12 +93,23 @@ def test_any_dtype_ranks_as_its_float32_values(dtype):
     assert_same(search, search.search_arrays([lists(gallery)])[0], gallery.astype(np.float32))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_ranks_parts_as_the_cpu_does():
+    random = np.random.default_rng(3)
+    query, gallery = (random.normal(size=(n, 64)).astype(np.float32) for n in (20, 900))
+    parts = [(np.arange(first, 900, 3), gallery[first::3]) for first in range(3)]
+    on_cpu, on_gpu = (top_k_from_parts(query, parts, 9, device=name) for name in ("cpu", "cuda"))
+    for one, other in zip(on_cpu, on_gpu, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_keys_with_equal_roots_are_not_ties():
     search = PartitionedSearch(np.zeros((1, 1), np.float32), 2, "euclidean", memory_mb=1)
     above = np.nextafter(1, 2)
     assert np.sqrt(above) == 1
     parts = [
-        Neighbours(np.array([[key]]), np.array([[index]])) for key, index in ((above, 0), (1.0, 5))
+        Neighbours(torch.tensor([[key]], dtype=torch.float64), torch.tensor([[index]]))
+        for key, index in ((above, 0), (1.0, 5))
     ]
     assert search.merge(parts).indices.tolist() == [[5, 0]]
 
