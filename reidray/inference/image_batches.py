@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidray.data.images.decoding import BadImage, check_bad_images, decode_files
-from reidray.inference.predictions import Predictions
+from reidray.inference.predictions import NO_TIME, LoopTiming, Predictions
 from reidray.storage.location import Location
 from reidray.storage.retries import retry_count
 
@@ -94,10 +94,16 @@ class DecodedBatch:
     bad: Mapping[int, str]
     num_retries: int
 
-    def with_predictions(self, predictions: Predictions) -> "BatchPredictions":
+    def with_predictions(self, predictions: Predictions, timing: LoopTiming) -> "BatchPredictions":
         """Return the batch with predictions in place of its M crops."""
         return BatchPredictions(
-            self.batch, self.digests, self.positions, predictions, self.bad, self.num_retries
+            self.batch,
+            self.digests,
+            self.positions,
+            predictions,
+            self.bad,
+            self.num_retries,
+            timing,
         )
 
 
@@ -112,6 +118,7 @@ class BatchPredictions:
         predictions: predictions for these M images.
         bad: the reason for each image that does not decode, by its position in the batch.
         num_retries: requests to an object store that were sent again.
+        timing: time of the forward pass; where it ran over several batches, the first has it all.
     """
 
     batch: ImageBatch
@@ -120,6 +127,7 @@ class BatchPredictions:
     predictions: Predictions
     bad: Mapping[int, str]
     num_retries: int
+    timing: LoopTiming = NO_TIME
 
 
 def plan_batches(images: ImageSet, indices: NDArray[np.int64]) -> list[ImageBatch]:

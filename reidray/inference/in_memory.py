@@ -4,7 +4,7 @@ import os
 import posixpath
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -14,9 +14,12 @@ from PIL import Image
 from reidray.data.images.decoding import decode_image
 from reidray.data.images.pil_images import MAX_BYTES, ImageDecodeError, turn_upright
 from reidray.errors import UserError
+from reidray.inference.device_buffers import download
 from reidray.inference.image_batches import BATCH_SIZE
-from reidray.inference.prediction_loop import predict, prepare_for_inference
+from reidray.inference.inference_settings import choose_settings
+from reidray.inference.prediction_loop import predict
 from reidray.models import LoadedModel
+from reidray.models.inference_network import prepare_for_inference
 from reidray.storage.location import Location
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8]"
@@ -26,7 +29,12 @@ _PLAIN_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCb
 
 
 def embed(
-    model: LoadedModel, images: Iterable[ImageLike], *, device: str = "auto"
+    model: LoadedModel,
+    images: Iterable[ImageLike],
+    *,
+    device: str = "auto",
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    flip: bool = False,
 ) -> NDArray[np.float32]:
     """Return the embeddings of images.
 
@@ -39,6 +47,9 @@ def embed(
         images: local paths, `s3://` URIs, PIL images, or uint8 arrays of shape (H, W, 3) in RGB or
             (H, W) in grey. An array (N, H, W, 3) is N images. Links are followed.
         device: "auto" for a GPU where PyTorch finds one, else the CPU; or a device of PyTorch.
+        precision: "bf16" runs the backbone in bfloat16, "fp32" everything in full float32; "auto"
+            is bf16 on a GPU, else fp32.
+        flip: average the embeddings of each image and of its mirror image.
 
     Returns:
         (N, D) float32, one row for each image, not normalised.
@@ -53,13 +64,12 @@ def embed(
     if one_array or isinstance(images, str | os.PathLike | Image.Image):
         raise TypeError("`images` is one image: give a list of images")
     torch_device = torch.device(_choose_device(device))
-    network = prepare_for_inference(model.network, torch_device)
+    settings = choose_settings(precision, flip, on_gpu=torch_device.type == "cuda")
+    network = prepare_for_inference(model.network, torch_device, settings.precision)
     size = (model.architecture.height, model.architecture.width)
-    batches = _stack_batches(_read_crops(images, size))
-    parts = [
-        tensors.embeddings.cpu().numpy()
-        for tensors in predict(network, batches, torch_device, pad_to=BATCH_SIZE)
-    ]
+    batches = _group_crops(_read_crops(images, size), BATCH_SIZE)
+    predictions = predict(network, batches, torch_device, pad_to=BATCH_SIZE, flip=flip)
+    parts = [each.predictions.embeddings for each in download(predictions)]
     return np.concatenate(parts or [np.empty((0, model.network.embedding_size), np.float32)])
 
 
@@ -125,6 +135,8 @@ def _resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uin
     return np.asarray(pil_image.resize(size[::-1], Image.Resampling.BILINEAR))
 
 
-def _stack_batches(crops: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
-    while batch := list(islice(crops, BATCH_SIZE)):
-        yield np.stack(batch)
+def _group_crops(
+    crops: Iterator[NDArray[np.uint8]], batch_size: int
+) -> Iterator[list[NDArray[np.uint8]]]:
+    while batch := list(islice(crops, batch_size)):
+        yield [crop[None] for crop in batch]

@@ -1,12 +1,15 @@
 """Run a model over image files in this process, on the CPU."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from reidray.inference.device_buffers import TimedPredictions, download
 from reidray.inference.image_batches import (
     BATCH_SIZE,
     BatchPredictions,
@@ -16,14 +19,21 @@ from reidray.inference.image_batches import (
     decode_batches,
     describe_images,
 )
-from reidray.inference.prediction_loop import predict, prepare_for_inference
+from reidray.inference.inference_settings import FULL_PRECISION, InferenceSettings
+from reidray.inference.prediction_loop import predict
+from reidray.inference.predictions import NO_TIME
 from reidray.models import LoadedModel
+from reidray.models.inference_network import prepare_for_inference
 from reidray.progress import warn_when_slow
 from reidray.retrieval.numerics import single_thread
 
 
 def embed_in_process(
-    model: LoadedModel, batches: Sequence[ImageBatch], known: Digests | None = None
+    model: LoadedModel,
+    batches: Sequence[ImageBatch],
+    known: Digests | None = None,
+    *,
+    settings: InferenceSettings = FULL_PRECISION,
 ) -> Iterator[list[BatchPredictions]]:
     """Yield the predictions for a few batches, one batch at a time.
 
@@ -33,31 +43,64 @@ def embed_in_process(
         model: the model.
         batches: the images.
         known: digests of files that need no prediction, under any name.
+        settings: precision, and use of mirror images.
     """
     device = torch.device("cpu")
-    network = prepare_for_inference(model.network, device)
+    network = prepare_for_inference(model.network, device, settings.precision)
     size = (model.architecture.height, model.architecture.width)
     with single_thread():
-        decoded = decode_batches(batches, size, known)
-        for batch in batches:
-            with warn_when_slow("reading %s", describe_images([batch])):
-                decoded_batch = next(decoded)
-            yield predict_decoded(network, [decoded_batch], device)
+        decoded = _decode_here(batches, size, known)
+        yield from predict_decoded(network, decoded, device, flip=settings.flip)
 
 
 def predict_decoded(
-    network: nn.Module, decoded: Sequence[DecodedBatch], device: torch.device
-) -> list[BatchPredictions]:
-    """Return the predictions for decoded batches; the caller computes in one thread.
+    network: nn.Module,
+    groups: Iterable[Sequence[DecodedBatch]],
+    device: torch.device,
+    *,
+    batch_size: int = BATCH_SIZE,
+    flip: bool = False,
+) -> Iterator[list[BatchPredictions]]:
+    """Yield the predictions for groups of decoded batches; the caller computes in one thread.
 
     Args:
         network: network that `prepare_for_inference` returned, on `device`.
-        decoded: the batches, with crops of the network's height and width.
+        groups: decoded batches of at most `batch_size` crops together, of the network's height and
+            width. The crops may change once the next group is taken.
         device: device of the network.
+        batch_size: crops in every forward pass.
+        flip: whether to average over mirror images.
     """
-    crops: list[NDArray[np.uint8]] = [batch.crops for batch in decoded]
-    predictions = predict(network, crops, device, pad_to=BATCH_SIZE)
-    return [
-        batch.with_predictions(tensors.numpy())
-        for batch, tensors in zip(decoded, predictions, strict=True)
-    ]
+    in_flight: deque[list[DecodedBatch]] = deque()
+
+    def crops() -> Iterator[list[NDArray[Any]]]:
+        for group in groups:
+            in_flight.append([replace(batch, crops=batch.crops[:0]) for batch in group])
+            yield [batch.crops for batch in group]
+
+    predictions = predict(network, crops(), device, pad_to=batch_size, flip=flip)
+    for predicted in download(predictions):
+        yield _split(in_flight.popleft(), predicted)
+
+
+def _decode_here(
+    batches: Sequence[ImageBatch], size: tuple[int, int], known: Digests | None
+) -> Iterator[list[DecodedBatch]]:
+    """Yield decoded batches, one in each group."""
+    decoded = decode_batches(batches, size, known)
+    for batch in batches:
+        with warn_when_slow("reading %s", describe_images([batch])):
+            group = [next(decoded)]
+        yield group
+
+
+def _split(group: Sequence[DecodedBatch], predicted: TimedPredictions) -> list[BatchPredictions]:
+    """Return the predictions of each batch of a group; the first has the time of the group."""
+    found, end, timing = [], 0, predicted.timing
+    for batch in group:
+        start, end = end, end + len(batch.positions)
+        found.append(
+            batch.with_predictions(predicted.predictions.select(slice(start, end)), timing)
+        )
+        timing = NO_TIME
+    return found

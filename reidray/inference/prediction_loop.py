@@ -3,9 +3,8 @@
 Validation, comparison, evaluation, `reidray.embed` and nightly runs all call `predict`.
 """
 
-import copy
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,69 +12,57 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reidray.data.augmentations import image_tensor
-from reidray.inference.predictions import Predictions, PredictionShape
+from reidray.inference.device_buffers import CropBuffers, PredictionTensors
+from reidray.inference.predictions import LoopTiming, PredictionShape
 from reidray.metrics.distractor_scores import attribute_uncertainty
 from reidray.models import LoadedModel
-from reidray.models.striped_resnet import StripedResNet
-
-
-class PredictionTensors(NamedTuple):
-    """Hold the predictions of a network for N crops, on the device of the network.
-
-    Attributes:
-        embeddings: (N, D) float32, not normalised.
-        attribute_labels: (N, A) int64, the most likely label of each attribute; A is 0 where the
-            network predicts none.
-        uncertainty: (N,) float32, `attribute_uncertainty`; NaN where the network predicts no
-            attributes.
-    """
-
-    embeddings: Tensor
-    attribute_labels: Tensor
-    uncertainty: Tensor
-
-    def numpy(self) -> Predictions:
-        """Return the predictions as arrays in main memory."""
-        return Predictions(*(values.cpu().numpy() for values in self))
 
 
 def predict(
     network: nn.Module,
-    batches: Iterable[NDArray[np.uint8]],
+    batches: Iterable[Sequence[NDArray[np.uint8]]],
     device: torch.device,
     *,
     pad_to: int | None = None,
+    flip: bool = False,
 ) -> Iterator[PredictionTensors]:
     """Yield the predictions of a network for each batch of crops.
 
+    On a GPU nothing waits for the network: the next crops are read and copied to the device while
+    it computes. `download` copies the predictions back in the same way.
+
     Args:
         network: a person network in evaluation mode, on `device`.
-        batches: each (N, H, W, 3) uint8 RGB, of the network's height and width.
+        batches: each one or more arrays (N, H, W, 3) uint8 RGB, of the network's height and width,
+            which may change once the next batch is taken.
         device: device of the network.
         pad_to: crops in every forward pass: a smaller batch is filled up with black crops. The
             predictions of a crop then depend neither on the number of crops beside it nor on its
             place among them. By default batches stay as they are.
+        flip: whether to average the embeddings, and the probabilities of the attributes, over
+            each crop and its mirror image.
     """
-    for crops in batches:
+    source, buffers = iter(batches), None
+    last = time.perf_counter()
+    while True:
+        asked = time.perf_counter()
+        crops = next(source, None)
+        received = time.perf_counter()
+        if crops is None:
+            return
         with torch.inference_mode():
-            outputs = network(image_tensor(_pad(crops, pad_to), device))
-            embeddings = outputs.embedding.float()
-            labels, uncertainty = _predict_attributes(outputs.attributes, embeddings)
-        count = len(crops)
-        yield PredictionTensors(embeddings[:count], labels[:count], uncertainty[:count])
-
-
-def prepare_for_inference(network: nn.Module, device: torch.device) -> nn.Module:
-    """Return a copy of a network on a device, in evaluation mode and with folded normalisation.
-
-    cuDNN then chooses deterministic algorithms in this process.
-    """
-    torch.backends.cudnn.deterministic = True
-    network = copy.deepcopy(network).eval()
-    for module in network.modules():
-        if isinstance(module, StripedResNet):
-            module.fold()
-    return network.to(device)
+            if pad_to is None:
+                images = image_tensor(np.concatenate(crops), device)
+            else:
+                buffers = buffers or CropBuffers(device, pad_to, crops[0].shape[1:])
+                images = buffers.upload(crops)
+            outputs = _predict_images(network, images, flip)
+        count = sum(map(len, crops))
+        now = time.perf_counter()
+        timing = LoopTiming(count, now - last, received - asked)
+        last = now
+        embeddings, labels, uncertainty = (each[:count] for each in outputs)
+        yield PredictionTensors(embeddings, labels, uncertainty, timing)
 
 
 def prediction_shape(model: LoadedModel) -> PredictionShape:
@@ -83,26 +70,22 @@ def prediction_shape(model: LoadedModel) -> PredictionShape:
     return PredictionShape(model.network.embedding_size, len(model.architecture.schema.names))
 
 
-def _pad(crops: NDArray[np.uint8], pad_to: int | None) -> NDArray[np.uint8]:
-    if pad_to is None:
-        return crops
-    padded = np.zeros((pad_to, *crops.shape[1:]), dtype=np.uint8)
-    padded[: len(crops)] = crops
-    return padded
+def _predict_images(network: nn.Module, images: Tensor, flip: bool) -> list[Tensor]:
+    """Return embeddings, attribute labels and uncertainty of images (B, 3, H, W)."""
+    views = [network(images), network(images.flip(3))] if flip else [network(images)]
+    embeddings = _mean([outputs.embedding.float() for outputs in views])
+    attributes = list(zip(*(outputs.attributes for outputs in views), strict=True))
+    if not attributes:
+        labels = embeddings.new_empty((len(embeddings), 0), dtype=torch.int64)
+        return [embeddings, labels, embeddings.new_full((len(embeddings),), torch.nan)]
+    probabilities = [
+        _mean([logits.float().softmax(dim=1) for logits in of_views]) for of_views in attributes
+    ]
+    # The probabilities of the images alone may tie where the logits do not.
+    ranked = probabilities if flip else [logits for (logits,) in attributes]
+    labels = torch.stack([values.argmax(dim=1) for values in ranked], dim=1)
+    return [embeddings, labels, attribute_uncertainty(probabilities)]
 
 
-def _predict_attributes(logits: Sequence[Tensor], embeddings: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the label of each attribute, (N, A) int64, and their uncertainty, (N,) float32.
-
-    Args:
-        logits: (N, V) of each attribute; V may differ.
-        embeddings: (N, D) of the same crops.
-    """
-    if not logits:
-        count = len(embeddings)
-        return (
-            embeddings.new_empty((count, 0), dtype=torch.int64),
-            embeddings.new_full((count,), torch.nan),
-        )
-    labels = torch.stack([values.argmax(dim=1) for values in logits], dim=1)
-    return labels, attribute_uncertainty([values.float().softmax(dim=1) for values in logits])
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(list(values)).mean(dim=0)

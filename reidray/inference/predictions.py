@@ -1,4 +1,4 @@
-"""Hold the predictions of a model for images, as NumPy arrays."""
+"""Hold the predictions of a model for images, as NumPy arrays, and the time that they took."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,36 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class LoopTiming:
+    """Hold the time that a loop over a network took. Timings of parts add up to that of the whole.
+
+    Attributes:
+        num_images: number of images.
+        seconds: seconds of the loop; those of several processes add up.
+        input_wait_seconds: seconds of them in which the loop waited for decoded images.
+    """
+
+    num_images: int = 0
+    seconds: float = 0.0
+    input_wait_seconds: float = 0.0
+
+    def __add__(self, other: "LoopTiming") -> "LoopTiming":
+        return LoopTiming(
+            self.num_images + other.num_images,
+            self.seconds + other.seconds,
+            self.input_wait_seconds + other.input_wait_seconds,
+        )
+
+    @property
+    def input_wait(self) -> float:
+        """Return the share of the seconds in which the loop waited for decoded images, 0 to 1."""
+        return self.input_wait_seconds / self.seconds if self.seconds else 0.0
+
+
+NO_TIME = LoopTiming()
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,9 @@ own processes and imports would take a nightly run on two CPUs eight seconds mor
 
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import ray
@@ -29,10 +30,11 @@ from reidray.inference.actor_pool import (
 )
 from reidray.inference.decode_tasks import ObjectRef, SharedInputs, decode_block, decode_planned
 from reidray.inference.image_batches import BatchPredictions, DecodedBatch, Digests, ImageBatch
+from reidray.inference.inference_settings import FULL_PRECISION, InferenceSettings
 from reidray.inference.local_engine import predict_decoded
-from reidray.inference.prediction_loop import prepare_for_inference
 from reidray.models import Architecture, LoadedModel
 from reidray.models.factory import build_network
+from reidray.models.inference_network import prepare_for_inference
 from reidray.progress import Counter
 
 CPUS_PER_ACTOR = 0.5
@@ -92,6 +94,7 @@ def embed_with_ray(
     batches: Sequence[ImageBatch],
     known: Digests | None = None,
     *,
+    settings: InferenceSettings = FULL_PRECISION,
     pool: EmbeddingPool,
     stall_minutes: float = STALL_MINUTES,
 ) -> Iterator[list[BatchPredictions]]:
@@ -101,6 +104,7 @@ def embed_with_ray(
         model: the model.
         batches: the images.
         known: digests of files that need no prediction, under any name.
+        settings: precision, and use of mirror images.
         pool: the actors.
         stall_minutes: minutes without an answer after which an actor is replaced, on another node
             where there is one, and embeds its images again.
@@ -115,7 +119,7 @@ def embed_with_ray(
     # On a GPU the CPUs decode ahead, so that each actor needs as many more blocks.
     decoding = cluster_cpus() // pool.num_actors if pool.use_gpu else 0
     results = run_on_actors(
-        _actor_starter(model.architecture, pool, shared),
+        _actor_starter(model.architecture, settings, pool, shared),
         num_actors=pool.num_actors,
         blocks=_split_into_blocks(batches, pool.num_actors * BLOCKS_PER_ACTOR),
         blocks_in_flight=BLOCKS_IN_FLIGHT + decoding,
@@ -129,7 +133,10 @@ def embed_with_ray(
 
 
 def _actor_starter(
-    architecture: Architecture[Any], pool: EmbeddingPool, shared: SharedInputs
+    architecture: Architecture[Any],
+    settings: InferenceSettings,
+    pool: EmbeddingPool,
+    shared: SharedInputs,
 ) -> StartActor:
     """Return a function that starts an actor of the pool.
 
@@ -146,7 +153,7 @@ def _actor_starter(
 
     def start(scheduling_strategy: Any) -> Actor:
         handle = actor_class.options(scheduling_strategy=scheduling_strategy).remote(
-            architecture, pool.device
+            architecture, settings, pool.device
         )
 
         def submit(block: Block) -> BlockTask:
@@ -163,9 +170,12 @@ def _actor_starter(
 class EmbeddingActor:
     """Embed crops in a process of its own, in one thread where it has only a CPU."""
 
-    def __init__(self, architecture: Architecture[Any], device: str) -> None:
+    def __init__(
+        self, architecture: Architecture[Any], settings: InferenceSettings, device: str
+    ) -> None:
         torch.set_num_threads(1)
-        self._architecture, self._device = architecture, torch.device(device)
+        self._architecture, self._settings = architecture, settings
+        self._device = torch.device(device)
         self._network: nn.Module | None = None
 
     def address(self) -> ActorAddress:
@@ -178,7 +188,8 @@ class EmbeddingActor:
         self, decoded: Sequence[DecodedBatch], shared: SharedInputs
     ) -> Iterator[list[BatchPredictions]]:
         """Yield the predictions of decoded batches, all at once."""
-        yield predict_decoded(self._load_network(shared), decoded, self._device)
+        groups = ([batch] for batch in decoded)
+        yield list(chain.from_iterable(self._predict(groups, shared)))
 
     @ray.method(num_returns="streaming")  # type: ignore[untyped-decorator]
     def decode_and_embed(
@@ -186,8 +197,13 @@ class EmbeddingActor:
     ) -> Iterator[list[BatchPredictions]]:
         """Decode batches and yield their predictions, one batch at a time."""
         size = (self._architecture.height, self._architecture.width)
-        for decoded in decode_planned(batches, size, shared):
-            yield predict_decoded(self._load_network(shared), [decoded], self._device)
+        yield from self._predict(([each] for each in decode_planned(batches, size, shared)), shared)
+
+    def _predict(
+        self, groups: Iterable[Sequence[DecodedBatch]], shared: SharedInputs
+    ) -> Iterator[list[BatchPredictions]]:
+        network = self._load_network(shared)
+        return predict_decoded(network, groups, self._device, flip=self._settings.flip)
 
     def _load_network(self, shared: SharedInputs) -> nn.Module:
         """Return the network, which the first call builds, so that `address` answers at once.
@@ -198,7 +214,8 @@ class EmbeddingActor:
         if self._network is None:
             network = build_network(self._architecture)
             network.load_state_dict(ray.get(shared.weights))
-            self._network = prepare_for_inference(network, self._device)
+            precision = self._settings.precision
+            self._network = prepare_for_inference(network, self._device, precision)
         return self._network
 
 

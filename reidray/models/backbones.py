@@ -37,7 +37,7 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return pooled features (B, F) float32 of images (B, 3, H, W) float32, normalised."""
         feature: Tensor = self.body(images)
-        return feature
+        return feature.float()
 
 
 def create_preset(name: str, weights: str) -> StripedResNet:

@@ -45,7 +45,8 @@ class StripedResNet(nn.Module):
         grid = functional.relu(self.bn1(self.conv1(images)), inplace=True)
         grid = functional.max_pool2d(grid, 3, stride=2, padding=1)
         grid = self.layer4(self.layer3(self.layer2(self.layer1(grid))))
-        return functional.adaptive_avg_pool2d(grid, (STRIPES, 1)).flatten(1)
+        # The mean of bfloat16 values has more than their 8 bits.
+        return functional.adaptive_avg_pool2d(grid.float(), (STRIPES, 1)).flatten(1)
 
     def fold(self) -> None:
         """Merge each normalisation into the convolution before it, after training.

@@ -37,7 +37,7 @@ def embed_crops(
         Embeddings (N, D) float32 and attribute labels (N, A) int64, on `device`.
     """
     batches = [indices[start : start + BATCH_SIZE] for start in range(0, len(indices), BATCH_SIZE)]
-    pixels = (group.crops for group in crops.read(batches))
+    pixels = ([group.crops] for group in crops.read(batches))
     predictions = list(predict(network, pixels, device))
     return (
         torch.cat([batch.embeddings for batch in predictions]),

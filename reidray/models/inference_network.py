@@ -1,0 +1,60 @@
+"""Prepare trained networks for inference on a device, in float32 or bfloat16."""
+
+import copy
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from reidray.models.networks.person import PersonNetwork
+from reidray.models.striped_resnet import StripedResNet
+
+
+class BFloat16(nn.Module):
+    """Run a module in bfloat16, except for its operations that autocast keeps in float32.
+
+    Autocast would convert the weights of convolutions and dense layers in each forward pass. They
+    are converted once instead, which gives the same values.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        for layer in module.modules():
+            if isinstance(layer, nn.modules.conv._ConvNd | nn.Linear):
+                layer.to(torch.bfloat16)
+
+    def forward(self, images: Tensor) -> Any:
+        """Return the outputs of the module for images (B, 3, H, W)."""
+        with torch.autocast(images.device.type, torch.bfloat16):
+            return self.module(images)
+
+
+def prepare_for_inference(
+    network: nn.Module, device: torch.device, precision: Literal["fp32", "bf16"] = "fp32"
+) -> nn.Module:
+    """Return a copy of a network on a device, in evaluation mode and with folded normalisation.
+
+    In `bf16` the backbone of a person network runs in bfloat16, and the layers after its pooling in
+    float32. Of another network all layers run under autocast.
+
+    cuDNN is set for the whole process, as its settings hold for all threads: it must choose the
+    same deterministic algorithm for a shape each time, without trying several, so that the same
+    image has the same embedding in every run; and `fp32` is full float32, as on a CPU, where
+    PyTorch would let convolutions use TF32.
+    """
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    network = copy.deepcopy(network).eval()
+    for module in network.modules():
+        if isinstance(module, StripedResNet):
+            module.fold()
+    if precision == "bf16":
+        if isinstance(network, PersonNetwork):
+            network.add_module("backbone", BFloat16(network.backbone))
+        else:
+            network = BFloat16(network)
+    if device.type == "cuda":
+        network = network.to(memory_format=torch.channels_last)
+    return network.to(device)
