@@ -42,6 +42,21 @@ ANNOTATION_COLUMNS: tuple[str, ...] = (*_ATTRIBUTE_OF, *_UPPER_COLUMNS, *_LOWER_
 
 _UNKNOWN_VALUES = (UNKNOWN,) * len(ANNOTATION_COLUMNS)
 
+_VALUES_OF_LABEL: dict[str, tuple[tuple[int, ...], ...]] = {
+    **{
+        attribute: tuple((label + 1,) for label in range(_SIZES[attribute]))
+        for attribute in _ATTRIBUTE_OF.values()
+    },
+    **{
+        attribute: tuple(
+            tuple(2 if label == colour else 1 for colour in range(len(columns)))
+            for label in range(_SIZES[attribute])
+        )
+        for attribute, columns in _COLOUR_COLUMNS.items()
+    },
+}
+"""For each attribute, in the order of the columns, the values of its columns for each label."""
+
 
 def decode_annotation_row(row: Mapping[str, str], where: str) -> dict[str, int]:
     """Return the attribute labels of one row of an annotation file.
@@ -71,12 +86,12 @@ def encode_annotation_row(labels: Mapping[str, int]) -> tuple[int, ...]:
     Raises:
         ValueError: a label is outside the schema.
     """
-    for name, size in _SIZES.items():
-        if not 0 <= labels[name] < size:
-            raise ValueError(f"{name} has label {labels[name]}, expected 0 to {size - 1}")
-    values = [labels[attribute] + 1 for attribute in _ATTRIBUTE_OF.values()]
-    for attribute, columns in _COLOUR_COLUMNS.items():
-        values += [2 if labels[attribute] == colour else 1 for colour in range(len(columns))]
+    values: list[int] = []
+    for name, values_of_label in _VALUES_OF_LABEL.items():
+        label = labels[name]
+        if not 0 <= label < len(values_of_label):
+            raise ValueError(f"{name} has label {label}, expected 0 to {len(values_of_label) - 1}")
+        values += values_of_label[label]
     return tuple(values)
 
 

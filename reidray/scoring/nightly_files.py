@@ -78,12 +78,12 @@ def attribute_rows(
         labels: (M, A) the pedestrian attributes of these images.
         keep_missing: whether an image that does not decode has a row, with None for labels.
     """
+    names = PEDESTRIAN_SCHEMA.names
     positions = np.full(len(paths), -1)
     positions[indices] = np.arange(len(indices))
-    for path, position in zip(paths, positions, strict=True):
+    for path, position in zip(paths, positions.tolist(), strict=True):
         if position >= 0:
-            values = map(int, labels[position])
-            yield path, dict(zip(PEDESTRIAN_SCHEMA.names, values, strict=True))
+            yield path, dict(zip(names, labels[position].tolist(), strict=True))
         elif keep_missing:
             yield path, None
 

@@ -5,6 +5,7 @@ from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from reidray.errors import UserError
 
@@ -60,9 +61,9 @@ def write_ranking(ranking: Mapping[str, Sequence[str]]) -> bytes:
     Raises:
         UserError: the file cannot hold a name.
     """
+    check_names(dict.fromkeys(chain(ranking, *ranking.values())))  # each name once
     lines = []
     for query in sorted(ranking):
-        check_names((query, *ranking[query]))
         names = f" {', '.join(ranking[query])}" if ranking[query] else ""
         lines.append(f"{query}:{names}\n")
     return "".join(lines).encode()
