@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from reidray.metrics.protocols import GroundTruth
 from reidray.retrieval.array_inputs import Integers
-from reidray.retrieval.distance_blocks import DistanceBlocks, Floats
+from reidray.retrieval.distance_blocks import DistanceBlocks
 from reidray.retrieval.reranking import RerankedDistances
 
 Flags = NDArray[np.bool_]
+Floats = NDArray[np.floating]
 
 EXACT_PAIRS_AT_ONCE = 1 << 20
 COMPARISONS_AT_ONCE = 1 << 14
@@ -98,21 +99,20 @@ def rank_matches(blocks: DistanceBlocks, truth: GroundTruth) -> Iterator[MatchRa
     """
     dtype = torch.float32
     for queries in blocks.query_blocks():
-        ranked = list(rank_rows(queries, *blocks.keys(queries, dtype), truth))
-        limit = MAX_AMBIGUOUS_SHARE * len(truth.gallery_ids)
-        ambiguous = {
-            each.query: len(each.ambiguous) for each in ranked if len(each.ambiguous) > limit
-        }
-        # The product reads the whole gallery, so there must be as many pairs as that is worth.
-        if dtype == torch.float32 and sum(ambiguous.values()) > len(truth.gallery_ids):
-            if len(ambiguous) > len(ranked) / 2:  # such a dense gallery is hard for all queries
-                dtype = torch.float64
-            ranked = [each for each in ranked if each.query not in ambiguous]
-            again = np.array(list(ambiguous))
-            ranked += rank_rows(again, *blocks.keys(again, torch.float64), truth)
-            ranked.sort(key=lambda ranks: ranks.query)
+        ranked = _rank_block(blocks, queries, dtype, truth)
+        limit = MAX_AMBIGUOUS_SHARE * len(truth.gallery_ids) * len(ranked)
+        if dtype == torch.float32 and sum(len(each.ambiguous) for each in ranked) > limit:
+            dtype = torch.float64  # such a dense gallery is hard for all queries
+            ranked = _rank_block(blocks, queries, dtype, truth)
         _resolve(ranked, blocks)
         yield from ranked
+
+
+def _rank_block(
+    blocks: DistanceBlocks, queries: slice, dtype: torch.dtype, truth: GroundTruth
+) -> list[MatchRanks]:
+    keys, margins = blocks.keys(queries, dtype)
+    return list(rank_rows(queries, keys.cpu().numpy(), margins.cpu().numpy(), truth))
 
 
 def rank_reranked_matches(blocks: RerankedDistances, truth: GroundTruth) -> Iterator[MatchRanks]:
@@ -121,23 +121,25 @@ def rank_reranked_matches(blocks: RerankedDistances, truth: GroundTruth) -> Iter
     The gallery of `truth` is that of `blocks`.
     """
     for queries in blocks.query_blocks():
-        yield from rank_rows(queries, blocks.keys(queries), np.zeros(len(queries)), truth)
+        keys = blocks.keys(queries)
+        yield from rank_rows(queries, keys, np.zeros(len(keys)), truth)
 
 
 def rank_rows(
-    queries: Integers, keys: Floats, margins: Floats, truth: GroundTruth
+    queries: slice, keys: Floats, margins: Floats, truth: GroundTruth
 ) -> Iterator[MatchRanks]:
     """Yield match ranks from rows of keys, without exact keys, and overwrite the rows.
 
     Args:
-        queries: (B,) indices of the queries.
+        queries: Range of B queries.
         keys: (B, G) float32 or float64; smaller means more similar.
         margins: (B,) largest possible error of each row; 0 where keys are exact.
         truth: Matches of each query.
     """
     keys[:, truth.junk] = np.inf
     scratch = np.empty(keys.shape[1], np.bool_)
-    for query, row, margin in zip(queries.tolist(), keys, margins.tolist(), strict=True):
+    indices = range(queries.start, queries.stop)
+    for query, row, margin in zip(indices, keys, margins.tolist(), strict=True):
         matches = truth.matches(query)
         if len(matches):
             found = row[matches]
@@ -221,7 +223,9 @@ def _set_exact_keys(ranked: list[MatchRanks], blocks: DistanceBlocks) -> None:
     ]
     lengths = [len(each.undecided) + len(each.ambiguous) for each in ranked]
     queries = np.repeat([each.query for each in ranked], lengths)
-    keys = blocks.exact(queries, np.concatenate(images))
+    columns = np.concatenate(images)
+    pairs = [torch.from_numpy(indices).to(blocks.device) for indices in (queries, columns)]
+    keys = blocks.exact(*pairs).cpu().numpy()
     ends = np.cumsum([len(part) for part in images])[:-1]
     parts = iter(np.split(keys, ends))
     for ranks, undecided_keys, ambiguous_keys in zip(ranked, parts, parts, strict=True):

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from reidray.metrics.protocols import JUNK, GroundTruth
 from reidray.retrieval.array_inputs import Integers
-from reidray.retrieval.distance_blocks import DistanceBlocks, Floats
+from reidray.retrieval.distance_blocks import DistanceBlocks
 from reidray.retrieval.distances import DistanceMetric
 
 Distances = NDArray[np.float64]
+Floats = NDArray[np.floating]
 
 MIN_PAIRS_BETWEEN_SELECTIONS = 1 << 20
 
@@ -101,10 +102,13 @@ class PairDistances:
         """Yield the rows of each block; the next block overwrites them."""
         for queries in self._source.query_blocks():
             keys, margins = self._source.keys(queries, torch.float32)
-            yield [
-                self._row(query, row, margin)
-                for query, row, margin in zip(queries.tolist(), keys, margins.tolist(), strict=True)
-            ]
+            rows = zip(
+                range(queries.start, queries.stop),
+                keys.cpu().numpy(),
+                margins.tolist(),
+                strict=True,
+            )
+            yield [self._row(query, row, margin) for query, row, margin in rows]
 
     def _row(self, query: int, keys: Floats, margin: float) -> _Row:
         matches = self._truth.matches(query)
@@ -124,8 +128,10 @@ class PairDistances:
         return np.asarray(np.minimum.reduceat(distances, lengths.cumsum() - lengths))
 
     def _distances(self, queries: Integers, columns: Integers) -> Distances:
-        keys = torch.from_numpy(self._source.exact(queries, columns))
-        return np.asarray(self._metric.distance(keys).numpy())
+        pairs = [
+            torch.from_numpy(indices).to(self._source.device) for indices in (queries, columns)
+        ]
+        return np.asarray(self._metric.distance(self._source.exact(*pairs)).cpu().numpy())
 
 
 class _NearestPairs:

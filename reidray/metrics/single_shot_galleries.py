@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from reidray.metrics.match_ranks import MatchRanks
+from reidray.metrics.match_ranks import Floats, MatchRanks
 from reidray.metrics.protocols import DISTRACTOR, JUNK, GroundTruth
 from reidray.retrieval.array_inputs import Integers
-from reidray.retrieval.distance_blocks import Floats
 
 
 class SingleShotGalleries:

@@ -2,15 +2,10 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from reidray.retrieval.array_inputs import Integers
 from reidray.retrieval.distances import DistanceMetric, FeatureBlock
-
-Floats = NDArray[np.floating]
 
 MAX_ROWS = 1024
 MAX_COLUMNS = 4096
@@ -31,6 +26,7 @@ class DistanceBlocks:
     def __init__(
         self, query: Tensor, gallery: Tensor, metric: DistanceMetric, memory_mb: float
     ) -> None:
+        self.device = query.device
         self._query = query
         self._gallery = gallery
         self._metric = metric
@@ -38,35 +34,34 @@ class DistanceBlocks:
         self._kept: dict[int, FeatureBlock] = {}
         self._keys = torch.empty(0, len(gallery))
 
-    def query_blocks(self) -> Iterator[Integers]:
-        """Yield the indices of the queries whose keys fit in the working memory together."""
+    def query_blocks(self) -> Iterator[slice]:
+        """Yield ranges of queries whose keys fit in the working memory together."""
         fitting = int(2 * self._budget / (BYTES_PER_KEY * len(self._gallery)))
         rows = min(len(self._query), MAX_ROWS, max(1, fitting))
         for top in range(0, len(self._query), rows):
-            yield np.arange(top, min(top + rows, len(self._query)))
+            yield slice(top, min(top + rows, len(self._query)))
 
-    def keys(self, queries: Integers, dtype: torch.dtype) -> tuple[Floats, Floats]:
-        """Return the fast keys of some queries, and the largest possible error of each row.
+    def keys(self, queries: slice, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return the fast keys of a range of queries, and the largest possible error of each row.
 
-        On a CPU the next call overwrites float32 keys: copy those that are to be kept.
+        The next call overwrites float32 keys: copy those that are to be kept.
 
         Args:
-            queries: (B,) indices.
+            queries: Range of B queries.
             dtype: float32 or float64.
 
         Returns:
-            Keys (B, G) of `dtype`, and errors (B,) float64.
+            Keys (B, G) of `dtype` and errors (B,) float64, on the device of the features.
         """
-        device = self._query.device
-        ready = self._metric.prepare(self._query[torch.from_numpy(queries).to(device)], dtype)
-        keys = self._buffer(len(queries), dtype)
+        ready = self._metric.prepare(self._query[queries], dtype)
+        keys = self._buffer(len(ready.vectors), dtype)
         margins = torch.zeros_like(ready.sizes)
         columns = self._columns()
         for left in range(0, len(self._gallery), columns):
             part = slice(left, left + columns)
             margin = self._metric.approximate(ready, self._prepare(part, dtype), keys[:, part])
             margins = torch.maximum(margins, margin)
-        return keys.cpu().numpy(), margins.cpu().numpy()
+        return keys, margins
 
     def _buffer(self, queries: int, dtype: torch.dtype) -> Tensor:
         """Return a buffer for keys (queries, G), the same each time: fresh memory costs time."""
@@ -88,11 +83,9 @@ class DistanceBlocks:
             self._kept[part.start] = prepared
         return prepared
 
-    def exact(self, queries: Integers, columns: Integers) -> Floats:
-        """Return the exact keys (N,) of N pairs of a query and a gallery index."""
-        device = self._query.device
-        pairs = torch.from_numpy(queries).to(device), torch.from_numpy(columns).to(device)
-        return self._metric.exact(self._query, self._gallery, *pairs).cpu().numpy()
+    def exact(self, queries: Tensor, columns: Tensor) -> Tensor:
+        """Return the exact keys (N,) float64 of N pairs of a query and a gallery index."""
+        return self._metric.exact(self._query, self._gallery, queries, columns)
 
     def _columns(self) -> int:
         fitting = int(self._budget / (16 * self._gallery.shape[1]))

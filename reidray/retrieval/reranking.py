@@ -210,16 +210,16 @@ class RerankedDistances:
         self._neighbourhoods = mean_of_rows(own, neighbours[:, : settings.k2])
         self._by_column = self._neighbourhoods.tocsc()
 
-    def query_blocks(self) -> Iterator[Integers]:
-        """Yield the indices of the queries whose distances fit in the working memory together."""
+    def query_blocks(self) -> Iterator[slice]:
+        """Yield ranges of queries whose distances fit in the working memory together."""
         return self._original.query_blocks()
 
-    def keys(self, queries: Integers) -> Floats:
-        """Return the re-ranked distances (B, G) of queries (B,)."""
+    def keys(self, queries: slice) -> Floats:
+        """Return the re-ranked distances (B, G) of a range of B queries."""
         keys, _ = self._original.keys(queries, torch.float32)
-        squared = self._squares(torch.from_numpy(keys) + self._offset[queries, None])
+        squared = self._squares(keys.cpu() + self._offset[queries, None])
         distances = squared.numpy() * (self._lambda / self._farthest[queries, None])
-        for row, query in zip(distances, queries.tolist(), strict=True):
+        for row, query in zip(distances, range(queries.start, queries.stop), strict=True):
             row += (1 - self._lambda) * self._jaccard(query)
         return np.asarray(distances)
 

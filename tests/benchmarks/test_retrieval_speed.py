@@ -109,7 +109,7 @@ def measure_ranking(problem, queries=512):
     copies = [block.copy() for _ in range(3)]  # counting marks them
 
     def count():
-        for ranks in rank_rows(np.arange(queries), copies.pop(), certain, truth):
+        for ranks in rank_rows(slice(0, queries), copies.pop(), certain, truth):
             ranks.counts_before()
 
     sort, counted = alternately(lambda: np.argsort(block, axis=1), count)
