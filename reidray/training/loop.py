@@ -17,7 +17,7 @@ from reidray.config import OptimizerConfig, ValidationConfig
 from reidray.data.prefetch import prefetch
 from reidray.errors import UserError
 from reidray.training.checkpoint import TrainingSnapshot, copy_weights
-from reidray.training.distributed_context import DistributedContext
+from reidray.training.distributed_context import DistributedContext, running_statistics
 from reidray.training.epoch_progress import EpochStatistics, StepProgress
 from reidray.training.optimizers import build_optimizer, learning_rate
 from reidray.training.time_budget import TimeBudget, TimeLimit
@@ -176,12 +176,23 @@ class _Trainer:
         return self.snapshot
 
     def _wrap_network(self) -> nn.Module:
-        """Return the network to train, wrapped for DDP where there are several processes."""
+        """Return the network to train, wrapped for DDP where there are several processes.
+
+        The losses are parts of the network, so that DDP averages the gradients of their weights
+        too. `static_graph` stays off: DDP finds no tensors in the dataclass that a network returns,
+        and would then average no gradient at all.
+        """
         if self.context.world_size == 1:
             return self.network
         is_gpu = self.context.device.type == "cuda"
+        # A step uses no running statistics: `broadcast_statistics` shares them once a validation.
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
+            self.network, running_statistics(self.network)
+        )
         return DistributedDataParallel(
-            self.network, device_ids=[self.context.device] if is_gpu else None
+            self.network,
+            device_ids=[self.context.device] if is_gpu else None,
+            gradient_as_bucket_view=True,
         )
 
     def _train_epoch(self) -> Metrics:
@@ -272,6 +283,7 @@ class _Trainer:
             self.callback.on_progress(replace(self.progress, validating=True))
         self.network.eval()
         self._check_weights()
+        self.context.broadcast_statistics(self.network)
         metrics = self.context.broadcast(self.task.validate(self.network))
         state, validation = self.snapshot.trainer_state, self.config.validation
         select_by = validation.select_by

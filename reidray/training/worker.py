@@ -41,6 +41,9 @@ CHANGEABLE_ON_RESUME = (
 )
 """Keys of the configuration that may change where a run is resumed."""
 
+UNUSED_WEIGHTS = "parameters that were not used in producing loss"
+"""Words of DDP's error about a weight without a gradient."""
+
 BuildTask: TypeAlias = (
     "Callable[[Any, Mapping[str, CropLabels], CropReader, DistributedContext], Task]"
 )
@@ -132,7 +135,8 @@ def run_train_job(job: TrainJob, events: Queue | None) -> None:
         events: queue for progress to the driver; without it only Ray Train receives reports.
 
     Raises:
-        UserError: the checkpoint belongs to another configuration, or the loss is not finite.
+        UserError: the checkpoint belongs to another configuration, the loss is not finite, the
+            batch does not fit in memory, or several workers train a network with unused weights.
         TrainingBugError: the program failed.
         Exception: a connection, a machine or the storage failed; Ray Train restarts the workers.
     """
@@ -142,6 +146,11 @@ def run_train_job(job: TrainJob, events: Queue | None) -> None:
         reason = str(error).partition(".")[0]
         raise UserError(f"{reason}: use smaller batches, or smaller crops") from error
     except Exception as error:
+        if UNUSED_WEIGHTS in str(error):
+            raise UserError(
+                "the network has weights that no loss reaches in a step, and several workers need "
+                "a gradient of every weight: give its head a loss, or use `num_workers=1`"
+            ) from error
         bug = to_bug_error(error)
         if bug is None:
             raise

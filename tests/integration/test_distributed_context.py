@@ -25,9 +25,7 @@ def loss_and_gradient(context, loss):
     weights, images = weights_and_images()
     weights.requires_grad_()
     mine = torch.arange(24).view(6, 4)[context.rank :: context.world_size].reshape(-1)
-    features, people = (
-        context.gather_batch(part) for part in (images[mine] @ weights.T, PEOPLE[mine])
-    )
+    features, people = context.gather_batch(images[mine] @ weights.T, PEOPLE[mine])
     value = loss(features, people, margin=0.3)
     value.backward()
     if context.world_size > 1:
@@ -91,3 +89,29 @@ def test_triplets_are_mined_in_the_whole_batch_where_that_is_asked_for(tmp_path)
     with np.load(tmp_path / "found.npz") as found:
         assert found["True"].tolist() == pytest.approx(whole, rel=1e-4)
         assert found["False"].tolist() != pytest.approx(whole, rel=1e-2)
+
+
+def exchange(rank, folder):
+    """Exchange numbers, metrics, a batch of several types, and the results of two images."""
+    meet(rank, 3, folder)
+    context = DistributedContext(rank, 3)
+    assert context.broadcast_values(0.1 + rank, 2**53 - rank) == (0.1, 2**53)
+    assert context.broadcast({"protocol": f"of rank {rank}"}) == {"protocol": "of rank 0"}
+    batch = context.gather_batch(
+        torch.tensor([rank, -rank]),
+        torch.full((2, 2, 1), rank / 3, dtype=torch.bfloat16),
+        torch.full((2, 3), rank / 3, dtype=torch.float64),
+    )
+    assert batch[0].tolist() == [0, 0, 1, -1, 2, -2]
+    assert torch.equal(batch[1][:, 1, 0], (torch.arange(6) // 2 / 3).bfloat16())
+    assert torch.equal(batch[2][:, 2], torch.arange(6).double() // 2 / 3)
+    images = np.array([7, 8])
+    own = context.own_share(images)
+    results = context.gather_for_metrics(torch.from_numpy(own)[:, None] * 10, len(images))
+    assert (results.tolist() if rank == 0 else results) == ([[70], [80]] if rank == 0 else None)
+    distributed.destroy_process_group()
+
+
+@pytest.mark.timeout(120)
+def test_ranks_exchange_values_of_any_type_though_one_has_no_image_to_validate(tmp_path):
+    multiprocessing.spawn(exchange, (str(tmp_path),), nprocs=3)

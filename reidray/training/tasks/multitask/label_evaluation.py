@@ -44,18 +44,24 @@ class MultitaskOutputs:
     masks: Tensor
     seconds: float
 
-    def gather(self, context: DistributedContext, total: int) -> "MultitaskOutputs":
-        """Return the outputs of all ranks on the CPU.
+    def gather(self, context: DistributedContext, total: int) -> "MultitaskOutputs | None":
+        """Return the outputs of all ranks on rank 0; None on the other ranks.
 
         Args:
-            context: this process; rank r has the images r, r + world size, ...
+            context: this process, with the images that `DistributedContext.own_share` gives it.
             total: number of images of all ranks.
         """
-        return replace(
-            self,
-            logits=tuple(context.gather_for_metrics(each, total).cpu() for each in self.logits),
-            masks=context.gather_for_metrics(self.masks, total).cpu(),
-        )
+        logits = [context.gather_for_metrics(each, total) for each in self.logits]
+        masks = context.gather_for_metrics(self.masks, total)
+        if masks is None:
+            return None
+        gathered = tuple(each for each in logits if each is not None)
+        return replace(self, logits=gathered, masks=masks)
+
+    def cpu(self) -> "MultitaskOutputs":
+        """Return the outputs on the CPU."""
+        logits = tuple(each.cpu() for each in self.logits)
+        return replace(self, logits=logits, masks=self.masks.cpu())
 
 
 @dataclass(frozen=True)
@@ -186,9 +192,8 @@ def evaluate_network(
         weights: weights of the losses.
         device: device of the network.
     """
-    outputs = run_network(network, crops, labels.indices, device)
-    gathered = outputs.gather(DistributedContext(device=device), len(labels))
-    return evaluate_outputs(gathered, labels, majority, weights)
+    outputs = run_network(network, crops, labels.indices, device).cpu()
+    return evaluate_outputs(outputs, labels, majority, weights)
 
 
 def _compare_masks(logits: Tensor, truth: Tensor) -> Tensor:

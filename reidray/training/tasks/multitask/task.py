@@ -106,10 +106,10 @@ class MultitaskTask:
     def validate(self, network: nn.Module) -> dict[str, Any]:
         """Return the metrics on the validation images; only rank 0 returns any."""
         context, validation = self._context, self._validation
-        share = validation.indices[context.rank :: context.world_size]
-        outputs = run_network(network, self._crops, share, context.device)
-        outputs = outputs.gather(context, len(validation))
-        if not context.is_main:
+        share = context.own_share(validation.indices)
+        own = run_network(network, self._crops, share, context.device)
+        outputs = own.gather(context, len(validation))
+        if outputs is None:
             return {}
         majority = majority_labels(self._train.attribute_labels, self._train.schema)
-        return evaluate_outputs(outputs, validation, majority, self._config.loss).summary
+        return evaluate_outputs(outputs.cpu(), validation, majority, self._config.loss).summary

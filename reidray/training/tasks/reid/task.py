@@ -112,8 +112,9 @@ class ReidTask:
 
     def _gather(self, outputs: Outputs, targets: Targets) -> tuple[Outputs, Targets]:
         """Return outputs and targets with the metric features and the people of all workers."""
-        features = self._context.gather_batch(outputs.metric_feature)
-        person_indices = self._context.gather_batch(targets.person_indices)
+        features, person_indices = self._context.gather_batch(
+            outputs.metric_feature, targets.person_indices
+        )
         return (
             replace(outputs, metric_feature=features),
             replace(targets, person_indices=person_indices),
@@ -126,17 +127,18 @@ class ReidTask:
             UserError: the embeddings are not finite.
         """
         validation, context = self._validation, self._context
-        share = validation.indices[context.rank :: context.world_size]
-        embeddings, predicted = embed_crops(network, self._crops, share, context.device)
-        embeddings = context.gather_for_metrics(embeddings, len(validation)).cpu()
-        predicted = context.gather_for_metrics(predicted, len(validation)).cpu()
+        share = context.own_share(validation.indices)
+        own_embeddings, own_labels = embed_crops(network, self._crops, share, context.device)
+        embeddings = context.gather_for_metrics(own_embeddings, len(validation))
+        predicted = context.gather_for_metrics(own_labels, len(validation))
+        if embeddings is None or predicted is None:
+            return {}
+        embeddings, predicted = embeddings.cpu(), predicted.cpu()
         if not torch.isfinite(embeddings).all():
             raise UserError(
                 "the embeddings of the validation images are not finite: "
                 "lower `optimizer.learning_rate` or use `precision=fp32`"
             )
-        if not context.is_main:
-            return {}
         return evaluate_embeddings(
             embeddings,
             predicted.numpy(),
