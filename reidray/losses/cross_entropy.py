@@ -39,13 +39,14 @@ def attribute_loss(logits: tuple[Tensor, ...], labels: Tensor, *, smoothing: flo
     Returns:
         () float32; 0 where no label is known.
     """
-    terms = []
-    for values, column in zip(logits, labels.unbind(dim=1), strict=True):
-        total = functional.cross_entropy(
+    totals = [
+        functional.cross_entropy(
             values.float(), column, ignore_index=-1, label_smoothing=smoothing, reduction="sum"
         )
-        terms.append(total / (column >= 0).sum().clamp(min=1))
-    return torch.stack(terms).mean()
+        for values, column in zip(logits, labels.unbind(dim=1), strict=True)
+    ]
+    known = (labels >= 0).sum(dim=0).clamp(min=1)
+    return (torch.stack(totals) / known).mean()
 
 
 def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:

@@ -21,17 +21,13 @@ def batch_hard_triplet_loss(features: Tensor, person_ids: Tensor, *, margin: flo
     Returns:
         () float32, the mean over the anchors that have a positive and a negative; 0 without any.
     """
-    features = features.float()
-    distances = euclidean_distances(features)
+    distances = euclidean_distances(features.float())
     same = person_ids[:, None] == person_ids[None, :]
     other_image = ~torch.eye(len(person_ids), dtype=torch.bool, device=person_ids.device)
     usable = (same & other_image).any(dim=1) & (~same).any(dim=1)
     hardest_positive = distances.masked_fill(~same, 0.0).amax(dim=1)
     hardest_negative = distances.masked_fill(same, torch.inf).amin(dim=1)
-    gap = (hardest_positive - hardest_negative)[usable]
-    if gap.numel() == 0:
-        return features.sum() * 0.0
-    return _hinge(gap, margin)
+    return _mean_hinge(hardest_positive - hardest_negative, usable, margin)
 
 
 def semi_hard_triplet_loss(features: Tensor, person_ids: Tensor, *, margin: float) -> Tensor:
@@ -50,20 +46,16 @@ def semi_hard_triplet_loss(features: Tensor, person_ids: Tensor, *, margin: floa
     Returns:
         () float32, the mean over the pairs of an anchor and a positive; 0 without any.
     """
-    features = features.float()
-    distances = euclidean_distances(features)
+    distances = euclidean_distances(features.float())
     same = person_ids[:, None] == person_ids[None, :]
-    anchor, positive = torch.nonzero(same.fill_diagonal_(False), as_tuple=True)
-    pulled = distances[anchor, positive]
-    own = person_ids[:, None] == person_ids[None, :]
-    candidates = distances.masked_fill(own, torch.inf)[anchor]
-    behind = candidates.masked_fill(candidates <= pulled[:, None], torch.inf).amin(dim=1)
-    farthest = candidates.masked_fill(candidates == torch.inf, -torch.inf).amax(dim=1)
-    pushed = torch.where(behind == torch.inf, farthest, behind)
-    gap = (pulled - pushed)[torch.isfinite(pushed)]
-    if gap.numel() == 0:
-        return features.sum() * 0.0
-    return _hinge(gap, margin)
+    values = distances.detach()
+    negatives, columns = values.masked_fill(same, torch.inf).sort(dim=1, stable=True)
+    count = (~same).sum(dim=1, keepdim=True)
+    nearest_behind = torch.searchsorted(negatives, values, right=True)
+    chosen = torch.minimum(nearest_behind, (count - 1).clamp(min=0))
+    pushed = distances.gather(1, columns.gather(1, chosen))
+    pairs = same.fill_diagonal_(False) & (count > 0)
+    return _mean_hinge(distances - pushed, pairs, margin)
 
 
 def euclidean_distances(features: Tensor) -> Tensor:
@@ -73,9 +65,32 @@ def euclidean_distances(features: Tensor) -> Tensor:
     return squared.clamp(min=1e-12).sqrt()
 
 
-def _hinge(gap: Tensor, margin: float) -> Tensor:
-    """Return the mean of `max(0, gap + margin)`; at margin 0 of `log(1 + exp(gap))`."""
-    return functional.softplus(gap).mean() if margin == 0 else functional.relu(gap + margin).mean()
+def _mean_hinge(gaps: Tensor, counted: Tensor, margin: float) -> Tensor:
+    """Return the mean hinge of the counted gaps; on a CPU the others take no part in the sum."""
+    if gaps.device.type == "cpu" and counted.any():
+        return _hinge(gaps[counted], margin).mean()
+    return mean_hinge_where(gaps, counted, margin)
+
+
+def mean_hinge_where(gaps: Tensor, counted: Tensor, margin: float) -> Tensor:
+    """Return the mean of `max(0, gap + margin)`; at margin 0 of `log(1 + exp(gap))`.
+
+    No shape depends on a value, so that the host does not wait for a GPU.
+
+    Args:
+        gaps: float32 differences of two distances.
+        counted: bool of the same shape, the gaps to average.
+        margin: margin of the triplet loss.
+
+    Returns:
+        () float32; 0 where no gap counts.
+    """
+    terms = _hinge(gaps.masked_fill(~counted, 0.0), margin).masked_fill(~counted, 0.0)
+    return terms.sum() / counted.sum().clamp(min=1)
+
+
+def _hinge(gaps: Tensor, margin: float) -> Tensor:
+    return functional.softplus(gaps) if margin == 0 else functional.relu(gaps + margin)
 
 
 MINING = {"hard": batch_hard_triplet_loss, "semihard": semi_hard_triplet_loss}

@@ -9,6 +9,7 @@ from reidray.losses import (
     mask_loss,
     semi_hard_triplet_loss,
 )
+from reidray.losses.triplet_loss import mean_hinge_where
 
 
 def triplet_by_hand(features, people, margin):
@@ -108,3 +109,36 @@ def test_smoothing_keeps_a_certain_network_from_a_loss_of_zero():
     people = torch.tensor([0])
     assert float(label_loss(logits, people, smoothing=0)) == pytest.approx(0, abs=1e-6)
     assert float(label_loss(logits, people, smoothing=0.1)) > 1
+
+
+@pytest.mark.parametrize("margin", [0, 0.3])
+def test_the_mean_of_fixed_shape_is_that_of_the_counted_gaps(margin):
+    """A GPU averages without a choice of values, and a CPU averages the chosen ones."""
+    torch.manual_seed(2)
+    gaps, counted = torch.randn(6, 6, requires_grad=True), torch.rand(6, 6) < 0.5
+    (gradient,) = torch.autograd.grad(mean_hinge_where(gaps, counted, margin), gaps)
+    chosen = gaps[counted]
+    terms = functional.softplus(chosen) if margin == 0 else functional.relu(chosen + margin)
+    (expected,) = torch.autograd.grad(terms.mean(), gaps)
+    assert mean_hinge_where(gaps, counted, margin).item() == pytest.approx(terms.mean().item())
+    assert torch.allclose(gradient, expected, atol=1e-7)
+    without = torch.where(counted, gaps, torch.inf).requires_grad_()
+    assert mean_hinge_where(without, counted, margin).isfinite()
+    assert mean_hinge_where(without, torch.zeros_like(counted), margin) == 0
+
+
+def test_losses_read_no_value_on_the_host():
+    """A read would make the host wait for a GPU. The meta device holds no values to read."""
+    features = torch.empty(8, 5, device="meta", requires_grad=True)
+    people = torch.empty(8, dtype=torch.int64, device="meta")
+    masks = torch.empty(8, 1, 4, 4, device="meta", requires_grad=True)
+    for loss in (
+        batch_hard_triplet_loss(features, people, margin=0.3),
+        batch_hard_triplet_loss(features, people, margin=0),
+        semi_hard_triplet_loss(features, people, margin=0.3),
+        label_loss(features, people, smoothing=0.1),
+        attribute_loss((features, features), torch.stack([people, people], dim=1), smoothing=0.1),
+        mask_loss(masks, masks[:, 0] > 0),
+    ):
+        loss.backward()
+        assert loss.shape == ()
