@@ -79,13 +79,15 @@ class TrainingSnapshot:
         network: network that trains.
         optimizer: optimiser of its parameters.
         settings: configuration of the training; a checkpoint of another one is refused.
+        default_settings: values of settings that a checkpoint of an earlier version lacks.
         trainer_state: progress of the training.
         best_weights: weights of the network at the best epoch.
     """
 
     network: nn.Module
     optimizer: Optimizer
-    settings: dict[str, Any]
+    settings: dict[str, Any] = field(default_factory=dict)
+    default_settings: dict[str, Any] = field(default_factory=dict)
     trainer_state: TrainerState = field(default_factory=TrainerState)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
 
@@ -117,7 +119,7 @@ class TrainingSnapshot:
         """
         check_checkpoint(Location(str(folder)))
         state = read_state(Location(str(folder)))
-        check_settings(state, self.settings, str(folder))
+        check_settings(state, self.settings, str(folder), defaults=self.default_settings)
         self.trainer_state = _parse_trainer_state(state, folder)
         weights = _read_tensors(folder / NETWORK_FILE)
         tensors = _read_tensors(folder / OPTIMIZER_FILE)
@@ -133,19 +135,27 @@ class TrainingSnapshot:
             ) from error
 
 
-def check_settings(state: dict[str, Any], settings: dict[str, Any], folder: str) -> None:
+def check_settings(
+    state: dict[str, Any],
+    settings: dict[str, Any],
+    folder: str,
+    *,
+    defaults: dict[str, Any] | None = None,
+) -> None:
     """Check that a checkpoint was written under the configuration that resumes it.
 
     Args:
         state: contents of the checkpoint's `state.json`.
         settings: configuration of the training that resumes.
         folder: folder of the checkpoint, for the message.
+        defaults: values of settings that a checkpoint of an earlier version lacks.
 
     Raises:
         UserError: a setting differs; the message names the first one.
     """
-    before = _without_unset(state["settings"])
-    now = _without_unset(json.loads(json.dumps(settings)))
+    known = _flatten(json.loads(json.dumps(defaults or {})))
+    before = known | _flatten(state["settings"])
+    now = known | _flatten(json.loads(json.dumps(settings)))
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key):
             raise UserError(
@@ -204,8 +214,12 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _without_unset(settings: Any) -> Any:
-    """Return settings without the values that are None, which an earlier version may lack."""
-    if not isinstance(settings, dict):
-        return settings
-    return {key: _without_unset(value) for key, value in settings.items() if value is not None}
+def _flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return settings by their keys with dots, without those that are None."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        elif value is not None:
+            flat[prefix + key] = value
+    return flat

@@ -98,6 +98,7 @@ def fit(
     *,
     context: DistributedContext = DistributedContext(),
     settings: Metrics | None = None,
+    default_settings: Metrics | None = None,
     checkpoint: Path | None = None,
 ) -> TrainingSnapshot:
     """Train a network until its epochs, its time or its patience end.
@@ -109,6 +110,7 @@ def fit(
         callback: receiver of the progress and of each epoch's checkpoint.
         context: this process; with several processes the default process group must exist.
         settings: configuration of the training, which a checkpoint keeps to refuse another one.
+        default_settings: values of settings that a checkpoint of an earlier version lacks.
         checkpoint: folder of the checkpoint to resume from.
 
     Returns:
@@ -119,7 +121,9 @@ def fit(
             validation metric are not finite, or the limit leaves no time for a step.
     """
     task.prepare(network)
-    trainer = _Trainer(task, network, config, callback, context, settings or {})
+    trainer = _Trainer(task, network, config, callback, context)
+    trainer.snapshot.settings = settings or {}
+    trainer.snapshot.default_settings = default_settings or {}
     if checkpoint is not None:
         trainer.snapshot.restore(checkpoint)
     return trainer.run()
@@ -135,12 +139,11 @@ class _Trainer:
         config: TrainerConfig,
         callback: Callback,
         context: DistributedContext,
-        settings: Metrics,
     ) -> None:
         self.task, self.config, self.callback, self.context = task, config, callback, context
         self.network = network.to(context.device)
         optimizer = build_optimizer(config.optimizer, network)
-        self.snapshot = TrainingSnapshot(network, optimizer, settings)
+        self.snapshot = TrainingSnapshot(network, optimizer)
         self.progress: StepProgress | None = None
 
     def run(self) -> TrainingSnapshot:

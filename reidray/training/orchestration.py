@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from reidray.config import TrainingConfig, TrainMultitaskConfig, TrainReidConfig
-from reidray.config.sections.open_section import config_to_dict
+from reidray.config.sections.open_section import config_to_dict, default_settings
 from reidray.config.sources import Sources
 from reidray.data.augmentations import AUGMENTATIONS
 from reidray.data.ids import id_name_files
@@ -214,8 +214,10 @@ def _check_checkpoint(experiment: Experiment) -> None:
     """
     checkpoint = newest_checkpoint(experiment.run.location)
     if checkpoint is not None:
-        settings = resume_settings(experiment.config, experiment.manifest.fingerprint)
-        check_settings(read_state(checkpoint), settings, checkpoint.uri)
+        config = experiment.config
+        settings = resume_settings(config, experiment.manifest.fingerprint)
+        defaults = default_settings(config)
+        check_settings(read_state(checkpoint), settings, checkpoint.uri, defaults=defaults)
 
 
 def _time_limit(experiment: Experiment, started: float) -> TimeLimit | None:

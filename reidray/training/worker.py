@@ -13,7 +13,7 @@ from ray.train.torch import get_device
 from ray.util.queue import Queue
 
 from reidray.config import TrainingConfig
-from reidray.config.sections.open_section import config_to_dict
+from reidray.config.sections.open_section import config_to_dict, default_settings
 from reidray.data.crop_labels import CropLabels
 from reidray.data.images.crops import CropReader
 from reidray.data.ingest import CropDataset
@@ -104,6 +104,7 @@ class TrainJob:
             callback,
             context=context,
             settings=resume_settings(config, self.training_data, changeable=self.changeable),
+            default_settings=default_settings(config),
             checkpoint=checkpoint,
         )
 

@@ -129,6 +129,11 @@ class NetworkConfig(OpenSection):
         """Return the settings that have a value as plain values."""
         return {"name": self.name, "weights": self.weights, **self.options}
 
+    def default_values(self) -> dict[str, Any]:
+        """Return the defaults of the settings, with those of the network's own options."""
+        chosen = self.REGISTRY.registered.get(self.name or "")
+        return super().default_values() | (vars(chosen()) if chosen else {})
+
     def __getattr__(self, name: str) -> Any:
         """Return the value of an option; None where it has none."""
         if not name.startswith("_") and "options" in vars(self) and name in self.settings():

@@ -50,6 +50,10 @@ class OpenSection(ConfigSection):
         """Return the settings as plain values; the constructor takes them again."""
         raise NotImplementedError
 
+    def default_values(self) -> dict[str, Any]:
+        """Return the defaults of the settings."""
+        return {name: setting.default for name, setting in self.settings().items()}
+
     def replace(self, **changes: Any) -> Self:
         """Return the section with other values of some settings."""
         return self._keep_given(type(self)(**{**self.to_settings(), **changes}), changes)
@@ -193,6 +197,26 @@ def config_to_dict(config: Any) -> dict[str, Any]:
     """Return a configuration as nested dictionaries and lists, for JSON and YAML files."""
     values: dict[str, Any] = _to_plain(config)
     return values
+
+
+def default_settings(config: Any) -> dict[str, Any]:
+    """Return the defaults of a configuration's fields as `config_to_dict` returns values.
+
+    Args:
+        config: a configuration or a section; the defaults of the network's options depend on its
+            network. Fields without a default are left out.
+    """
+    if isinstance(config, OpenSection):
+        defaults: dict[str, Any] = _to_plain(config.default_values())
+        return defaults
+    defaults = {}
+    for name, setting in section_settings(type(config)).items():
+        value = getattr(config, name)
+        if isinstance(value, ConfigSection):
+            defaults[name] = default_settings(value)
+        elif setting.default is not MISSING:
+            defaults[name] = _to_plain(setting.default)
+    return defaults
 
 
 def _to_plain(value: Any) -> Any:

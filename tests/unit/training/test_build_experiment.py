@@ -236,12 +236,14 @@ def test_junk_and_distractors_of_a_given_split_are_not_people(tmp_path):
 def test_a_run_of_an_earlier_version_resumes_and_one_of_other_settings_is_refused(
     annotated, tmp_path
 ):
-    """A run lacks settings that came later. The check starts no worker."""
+    """A setting that came later counts as its default. The check starts no worker."""
     flags = ("--data", str(annotated), "--output", str(tmp_path / "run"), "--layout", "trento")
     config = parse_arguments(TrainReidConfig, [*flags, "--batch.people", "4"]).config
     experiment = build_experiment(config)
     settings = resume_settings(experiment.config, experiment.manifest.fingerprint)
-    del settings["validation"]["protocol"]
+    del settings["validation"]["protocol"], settings["strict"], settings["max_bad"]
+    del settings["optimizer"]["schedule"], settings["loss"]["mining"]
+    del settings["network"]["dropout"]
     place = tmp_path / "run" / "checkpoints" / "checkpoint_2026-05-01_10-01-00.0"
     place.mkdir(parents=True)
     state = {"standing": {}, "settings": settings}
@@ -251,3 +253,9 @@ def test_a_run_of_an_earlier_version_resumes_and_one_of_other_settings_is_refuse
     longer = replace(config, epochs=config.epochs + 1)
     with pytest.raises(UserError, match=f"with epochs = {config.epochs}, not {longer.epochs}"):
         build_experiment(longer, run)
+    stepwise = replace(config, optimizer=replace(config.optimizer, schedule="step"))
+    with pytest.raises(UserError, match=r"with optimizer\.schedule = 'cosine', not 'step'"):
+        build_experiment(stepwise, run)
+    dropped = replace(config, network=config.network.replace(dropout=0.5))
+    with pytest.raises(UserError, match=r"with network\.dropout = 0\.0, not 0\.5"):
+        build_experiment(dropped, run)
