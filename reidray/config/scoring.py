@@ -43,6 +43,10 @@ class ScoreConfig:
         keep_missing: give a gallery image that does not decode a row of -1 among the attributes.
         num_workers: number of embedding processes; by default one for each GPU, or each CPU.
         use_gpu: auto takes GPUs where the cluster has them.
+        precision: fp32 embeds in float32, bf16 runs the backbone in bfloat16; auto is bf16 on a
+            GPU and fp32 on a CPU. A store keeps the embeddings of each precision apart.
+        flip: average the embeddings of each image and of its mirror image, which takes twice the
+            time; a store keeps them apart from others.
         stall_timeout: minutes without an answer after which an embedding process is replaced, on
             another machine where there is one; the fifth time ends the job.
         plugins: modules on the Python path that register the networks of the models, where the
@@ -65,6 +69,8 @@ class ScoreConfig:
     keep_missing: bool = False
     num_workers: int | None = None
     use_gpu: Literal["auto", "yes", "no"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    flip: bool = False
     stall_timeout: float = STALL_MINUTES
     plugins: tuple[str, ...] = ()
 

@@ -12,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reidray.retrieval.array_inputs import as_features
 from reidray.retrieval.exact_search import top_k
+from reidray.retrieval.partitioned_search import to_device
 
 NEIGHBOURS = 5
 
@@ -48,6 +50,7 @@ def mean_neighbour_distance(
     k: int = NEIGHBOURS,
     metric: str = "euclidean",
     memory_mb: float = 512,
+    device: str | torch.device = "cpu",
 ) -> NDArray[np.float32]:
     """Return the mean distance of gallery images to their nearest other images.
 
@@ -68,6 +71,7 @@ def mean_neighbour_distance(
         k: Number of nearest images; fewer where there are no more.
         metric: "euclidean", "cosine" or "l1".
         memory_mb: Working memory in megabytes, beyond inputs and result.
+        device: Device that searches, such as "cuda"; the result is the same on each.
 
     Returns:
         (G,) float32.
@@ -75,13 +79,20 @@ def mean_neighbour_distance(
     Raises:
         ValueError: An argument is not as described; the message names it.
     """
-    in_gallery, indices = top_k(gallery, gallery, k + 1, metric=metric, memory_mb=memory_mb)
+    queries, images = (
+        to_device(as_features(name, features), torch.device(device))
+        for name, features in (("query", query), ("gallery", gallery))
+    )
+    in_gallery, indices = (
+        each.cpu().numpy()
+        for each in top_k(images, images, k + 1, metric=metric, memory_mb=memory_mb)
+    )
     itself = indices == np.arange(len(gallery))[:, None]
     # An image with many copies of lower index is not among its own nearest.
     itself[~itself.any(axis=1), -1] = True
     others = in_gallery[~itself].reshape(len(gallery), -1)
-    queries, _ = top_k(gallery, query, k, metric=metric, memory_mb=memory_mb)
-    nearest = np.sort(np.concatenate([others, queries], axis=1), axis=1)[:, :k]
+    to_queries, _ = top_k(images, queries, k, metric=metric, memory_mb=memory_mb)
+    nearest = np.sort(np.concatenate([others, to_queries.cpu().numpy()], axis=1), axis=1)[:, :k]
     return np.asarray(nearest.mean(axis=1, dtype=np.float64), np.float32)
 
 

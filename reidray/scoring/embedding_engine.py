@@ -1,21 +1,23 @@
 """Choose the engine that embeds the images of a nightly run."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 import torch
 
 from reidray.config.scoring import ScoreConfig
 from reidray.inference.image_batches import BatchPredictions, Digests, ImageBatch
+from reidray.inference.inference_settings import InferenceSettings
 from reidray.inference.local_engine import embed_in_process
 from reidray.models import LoadedModel
 from reidray.scoring.run_timing import StageTimer
 
 MAX_IN_PROCESS = 512
-"""Largest number of images that this process embeds sooner than a cluster starts."""
+"""Largest number of images that the CPU of this process embeds sooner than a cluster starts."""
 
 
 class EmbedBatches(Protocol):
@@ -34,46 +36,108 @@ class EmbeddingEngine:
 
     Attributes:
         num_workers: number of Ray actors; 0 where this process embeds.
+        device: `cuda` or `cpu`.
         embed: yields the predictions for batches.
     """
 
     num_workers: int
+    device: str
     embed: EmbedBatches
 
 
-@contextmanager
-def open_engine(
+class RayConnection:
+    """Connect to Ray when it is needed first, and measure its start and stop.
+
+    Use it as a context manager, which closes the connection.
+
+    Args:
+        session: the connection, which has not been opened; None where Ray is connected already.
+        starts_ray: whether `session` starts Ray on this machine, with the GPUs of this machine.
+        timer: records the stages `ray start` and `ray stop`.
+    """
+
+    def __init__(
+        self, session: AbstractContextManager[None] | None, timer: StageTimer, *, starts_ray: bool
+    ) -> None:
+        self.starts_ray = starts_ray
+        self._session = session or nullcontext()
+        self._timer = timer
+        self._opened: ExitStack | None = None
+
+    def open(self) -> None:
+        """Connect to Ray, if that has not happened yet."""
+        if self._opened is None:
+            self._opened = ExitStack()
+            self._opened.enter_context(self._session)
+            self._timer.end_stage("ray start")
+
+    def close(self) -> None:
+        """Disconnect from Ray, or stop it, if it is connected."""
+        if self._opened is not None:
+            opened, self._opened = self._opened, None
+            opened.close()
+            self._timer.end_stage("ray stop")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._opened is not None:
+            self._opened.__exit__(kind, error, trace)
+
+
+def embeds_on_gpu(config: ScoreConfig, connection: RayConnection) -> bool:
+    """Return whether a GPU embeds what a nightly run has to embed.
+
+    Where `use_gpu` leaves it open, the GPUs of this machine decide if Ray would be started here,
+    and else those of the cluster, which is connected for that.
+    """
+    if config.use_gpu != "auto":
+        return config.use_gpu == "yes"
+    if connection.starts_ray:
+        return torch.cuda.is_available()
+    connection.open()
+    from reidray.cluster_resources import cluster_gpus  # imports Ray
+
+    return cluster_gpus() > 0
+
+
+def choose_engine(
     num_images: int,
     config: ScoreConfig,
-    session: AbstractContextManager[None],
-    timer: StageTimer,
+    settings: InferenceSettings,
+    connection: RayConnection,
     *,
-    starts_ray: bool,
-) -> Iterator[EmbeddingEngine]:
-    """Open the engine that embeds a number of images soonest: this process, or Ray actors.
+    on_gpu: bool,
+) -> EmbeddingEngine:
+    """Return the engine that embeds a number of images soonest: this process, or Ray actors.
 
-    A GPU gives other last digits than a CPU. So Ray embeds where there may be a GPU.
+    A GPU gives other last digits than a CPU. So the kind of device never depends on the number of
+    images.
 
     Args:
         num_images: number of images to embed.
         config: the nightly run.
-        session: connection to Ray, which is opened only where Ray embeds.
-        timer: records the start and the stop of Ray.
-        starts_ray: whether `session` starts Ray on this machine, with the GPUs of this machine.
+        settings: precision, and use of mirror images.
+        connection: connection to Ray, which is opened only where Ray embeds.
+        on_gpu: result of `embeds_on_gpu`.
 
     Raises:
         UserError: the cluster cannot place the actors.
     """
-    without_gpu = starts_ray and not torch.cuda.is_available()
-    on_cpu = config.use_gpu == "no" or (config.use_gpu == "auto" and without_gpu)
-    if num_images <= MAX_IN_PROCESS and on_cpu and config.num_workers is None:
-        yield EmbeddingEngine(0, embed_in_process)
-        return
+    alone = connection.starts_ray or config.use_gpu == "no"
+    if num_images <= MAX_IN_PROCESS and not on_gpu and alone and config.num_workers is None:
+        return EmbeddingEngine(0, "cpu", partial(embed_in_process, settings=settings))
+    connection.open()
     from reidray.inference.ray_engine import embed_with_ray, plan_pool  # imports Ray
 
-    with session:
-        pool = plan_pool(config.num_workers, config.use_gpu)
-        timer.end_stage("ray start")
-        embed = partial(embed_with_ray, pool=pool, stall_minutes=config.stall_timeout)
-        yield EmbeddingEngine(pool.num_actors, embed)
-    timer.end_stage("ray stop")
+    pool = plan_pool(config.num_workers, config.use_gpu)
+    embed = partial(
+        embed_with_ray, settings=settings, pool=pool, stall_minutes=config.stall_timeout
+    )
+    return EmbeddingEngine(pool.num_actors, pool.device, embed)

@@ -41,6 +41,8 @@ def score_distractors(
     gallery: NDArray[np.generic],
     uncertainty: NDArray[np.float32] | None,
     metric: str,
+    *,
+    device: str = "cpu",
 ) -> Scores:
     """Return the distractor scores of a gallery.
 
@@ -55,15 +57,21 @@ def score_distractors(
         uncertainty: (G,) uncertainty of the attributes; None, or NaN, where the model predicts
             none.
         metric: distance between embeddings.
+        device: device that searches, `cpu` or `cuda`; the scores do not depend on it.
     """
-    distance = mean_neighbour_distance(query, gallery, metric=metric)
+    distance = mean_neighbour_distance(query, gallery, metric=metric, device=device)
     if uncertainty is None or np.isnan(uncertainty).any():
         return {DISTRACTOR_SCORE: distance}
     return {DISTRACTOR_SCORE: distance * uncertainty, ATTRIBUTE_DOUBT: uncertainty}
 
 
 def filter_distractors(
-    query: Predictions, gallery: Predictions, metric: str, max_score: float | None
+    query: Predictions,
+    gallery: Predictions,
+    metric: str,
+    max_score: float | None,
+    *,
+    device: str = "cpu",
 ) -> GalleryFilter:
     """Score the distractors of a gallery and leave out the likeliest.
 
@@ -72,11 +80,14 @@ def filter_distractors(
         gallery: predictions for the N images of the gallery.
         metric: distance between embeddings.
         max_score: images with a higher `distractor_score` are left out; None leaves out none.
+        device: device that searches, `cpu` or `cuda`.
 
     Raises:
         UserError: no image is left.
     """
-    scores = score_distractors(query.embeddings, gallery.embeddings, gallery.uncertainty, metric)
+    scores = score_distractors(
+        query.embeddings, gallery.embeddings, gallery.uncertainty, metric, device=device
+    )
     decisive = scores[DISTRACTOR_SCORE]
     keep = decisive <= (np.inf if max_score is None else max_score)
     if not keep.any():

@@ -47,6 +47,8 @@ def rank_gallery(
     store: EmbeddingStore,
     config: ScoreConfig,
     metric: str,
+    *,
+    device: str = "cpu",
 ) -> GalleryRanking:
     """Return each query's nearest gallery images, and the attributes of the gallery.
 
@@ -59,6 +61,7 @@ def rank_gallery(
         store: has the embeddings of both.
         config: `top_k`, `max_distance`, `distractor_scores` and `max_distractor_score` apply.
         metric: distance between embeddings.
+        device: device that searches, `cpu` or `cuda`; the ranking does not depend on it.
 
     Raises:
         UserError: `max_distractor_score` leaves out the whole gallery.
@@ -67,7 +70,9 @@ def rank_gallery(
     parts, filtered = store.read_rows(gallery.rows), None
     if config.distractor_scores or config.max_distractor_score is not None:
         predictions = _read_all(gallery, store)
-        filtered = filter_distractors(query, predictions, metric, config.max_distractor_score)
+        filtered = filter_distractors(
+            query, predictions, metric, config.max_distractor_score, device=device
+        )
         parts = iter([(np.arange(len(predictions)), predictions)])
     labels = np.empty((len(gallery.rows), store.shape.num_attributes), dtype=np.int64)
 
@@ -83,6 +88,7 @@ def rank_gallery(
         config.top_k,
         metric=metric,
         max_distance=config.max_distance,
+        device=device,
     )
     gallery_paths = gallery.paths
     ranking: dict[str, list[str]] = {path: [] for path in queries.images.paths}

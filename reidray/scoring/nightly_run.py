@@ -2,18 +2,21 @@
 
 import json
 import logging
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from reidray.config.scoring import ScoreConfig
 from reidray.data.reading.image_folders import describe_skipped, find_images
 from reidray.inference.image_batches import ImageSet, plan_batches
+from reidray.inference.inference_settings import InferenceSettings, choose_settings
 from reidray.inference.prediction_loop import prediction_shape
 from reidray.models import load_person_model
 from reidray.progress import SHOW_AFTER_SECONDS, Stages, warn_when_slow
-from reidray.scoring.embedding_engine import open_engine
+from reidray.scoring.embedding_engine import RayConnection, choose_engine, embeds_on_gpu
 from reidray.scoring.gallery_ranking import GalleryRanking, rank_gallery
 from reidray.scoring.incremental_update import (
     IncrementalUpdate,
@@ -56,12 +59,13 @@ def run_nightly(
 
     Args:
         config: the nightly run.
-        session: connection to Ray, which the run opens after all checks and only where there is
-            much to embed; by default Ray is connected already.
+        session: connection to Ray, which the run opens after all checks, and only where a running
+            cluster decides whether a GPU embeds, or there is much to embed; by default Ray is
+            connected already.
         starts_ray: whether `session` starts Ray on this machine, with the GPUs of this machine.
 
     Returns:
-        The contents of `scoring.json`, with the output folder and the images per second.
+        The contents of `scoring.json`, with the output folder.
 
     Raises:
         UserError: the model, the images or the output are not usable, the cluster cannot place the
@@ -71,7 +75,9 @@ def run_nightly(
     check_score_outputs(config)
     timer, retries_before = StageTimer(), retry_count()
     workers, throughput = 0, Throughput()
-    with atomic_output(config.output, OUTPUT_FILES, SUMMARY_FILE) as staging, Stages() as stages:
+    connection = RayConnection(session, timer, starts_ray=starts_ray)
+    output = atomic_output(config.output, OUTPUT_FILES, SUMMARY_FILE)
+    with output as staging, Stages() as stages, connection:
         stages.begin("reading the model", delay=SHOW_AFTER_SECONDS)
         with warn_when_slow("reading the model %s", config.model):
             model = load_person_model(config.model)
@@ -82,6 +88,9 @@ def run_nightly(
             query_images = list_image_set(config.queries, "query", config.follow_links)
             gallery_images = list_image_set(config.gallery, "gallery", config.follow_links)
         timer.end_stage("check")
+        on_gpu = embeds_on_gpu(config, connection)
+        settings = choose_settings(config.precision, config.flip, on_gpu=on_gpu)
+        embedding_id = settings.embedding_id(model.model_id)
 
         stages.begin(
             f"looking up the images in the store {config.store}"
@@ -91,7 +100,7 @@ def run_nightly(
         with open_store_parts(config, staging) as parts:
             store = EmbeddingStore(
                 parts,
-                model.model_id,
+                embedding_id,
                 prediction_shape(model),
                 folders=[folder_of(query_images), folder_of(gallery_images)],
                 replace_existing=config.full,
@@ -107,22 +116,25 @@ def run_nightly(
 
             update = IncrementalUpdate(store, [known_queries, known_gallery])
             if batches:
+                if not config.full:
+                    warn_of_other_settings(store, model.model_id, settings)
                 num_images = sum(len(batch.paths) for batch in batches)
-                with open_engine(
-                    num_images, config, session or nullcontext(), timer, starts_ray=starts_ray
-                ) as engine:
-                    workers, throughput = engine.num_workers, Throughput()
-                    for results in engine.embed(model, batches, store.sorted_digests()):
-                        update.add(results)
-                        throughput.add(sum(len(result.batch.paths) for result in results))
-                    timer.end_stage("embed")
+                engine = choose_engine(num_images, config, settings, connection, on_gpu=on_gpu)
+                workers, throughput = engine.num_workers, Throughput()
+                for results in engine.embed(model, batches, store.sorted_digests()):
+                    update.add(results)
+                    throughput.add(results)
+                timer.end_stage("embed")
+            connection.close()
 
             stages.begin("ranking")
             update.write()
             queries, gallery = known_queries.locate(store), known_gallery.locate(store)
             for each in (queries, gallery):
                 each.images.check_bad_images(each.bad, config.max_bad)
-            ranked = rank_gallery(queries, gallery, store, config, metric)
+            ranked = rank_gallery(
+                queries, gallery, store, config, metric, device=ranking_device(config)
+            )
             store.remove_replaced()
             timer.end_stage("rank")
 
@@ -130,7 +142,9 @@ def run_nightly(
         write_nightly_files(staging, model, queries, gallery, ranked, config)
         timer.end_stage("write")
         summary = {
-            "model": model.model_id,
+            "model": embedding_id,
+            "precision": settings.precision,
+            "flip": settings.flip,
             **_counts(queries, gallery, ranked, config),
             "metric": metric,
             "attributes": (
@@ -139,11 +153,12 @@ def run_nightly(
             "embedded": update.num_embedded,
             "workers": workers,
             "retries": update.num_retries + retry_count() - retries_before,
+            **throughput.summary(),
             "stages": timer.seconds,
             "versions": {name: version(name) for name in ("reidray", "ray", "torch", "timm")},
         }
         (staging / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
-    return {"output": Location(config.output).uri, **summary, **throughput.summary()}
+    return {"output": Location(config.output).uri, **summary}
 
 
 def list_image_set(uri: str, name: str, follow_links: bool = False) -> ImageSet:
@@ -171,6 +186,25 @@ def open_store_parts(config: ScoreConfig, staging: Path) -> AbstractContextManag
     if config.store is not None:
         return open_parts(config.store)
     return open_temporary_parts(staging)
+
+
+def ranking_device(config: ScoreConfig) -> str:
+    """Return the device of this process that ranks: a GPU, if there is one and it may be used."""
+    return "cuda" if config.use_gpu != "no" and torch.cuda.is_available() else "cpu"
+
+
+def warn_of_other_settings(
+    store: EmbeddingStore, model_id: str, settings: InferenceSettings
+) -> None:
+    """Say why all is embedded again where a store has the model with other settings only."""
+    others = {other for other in store.other_ids if other.partition("-")[0] == model_id}
+    if others and not len(store):
+        log.warning(
+            "the store has this model only with another precision or flip (%s): all images are "
+            "embedded again as %s",
+            ", ".join(sorted(others)),
+            settings.embedding_id(model_id),
+        )
 
 
 def _counts(

@@ -1,6 +1,10 @@
 """Measure the seconds of the stages of a run, and its throughput."""
 
 import time
+from collections.abc import Sequence
+
+from reidray.inference.image_batches import BatchPredictions
+from reidray.inference.predictions import NO_TIME
 
 
 class StageTimer:
@@ -22,22 +26,26 @@ class StageTimer:
 
 
 class Throughput:
-    """Measure images per second."""
+    """Measure the images per second of an embedding, and how long its network waited for them."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
         self._num_images = [0]
         self._seconds = [0.0]
+        self._timing = NO_TIME
 
-    def add(self, num_images: int) -> None:
-        """Count images that are done now."""
+    def add(self, results: Sequence[BatchPredictions]) -> None:
+        """Count the images of some batches, which are done now."""
+        num_images = sum(len(result.batch.paths) for result in results)
         self._num_images.append(self._num_images[-1] + num_images)
         self._seconds.append(time.perf_counter() - self._start)
+        self._timing = sum((result.timing for result in results), self._timing)
 
     def summary(self) -> dict[str, float]:
         """Return the images per second of all the time, and of the second half of the counts.
 
-        In the second half every process has started. There are no rates before the first `add`.
+        In the second half every process has started. `input_wait` is the share of its time in which
+        the network waited for decoded images. Nothing is returned before the first `add`.
         """
         if len(self._num_images) == 1:
             return {}
@@ -47,4 +55,4 @@ class Throughput:
             images = self._num_images[-1] - self._num_images[half]
             seconds = self._seconds[-1] - self._seconds[half]
             rates["images_per_second_steady"] = round(images / seconds, 1)
-        return rates
+        return rates | {"input_wait": round(self._timing.input_wait, 3)}

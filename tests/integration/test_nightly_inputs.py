@@ -46,6 +46,41 @@ def test_a_small_run_that_asks_for_a_gpu_is_not_embedded_on_the_cpu(model, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_a_store_keeps_embeddings_of_each_precision_and_flip_apart(model, tmp_path, caplog):
+    images = draw_images(tmp_path, people=3, variants=1)
+    plain = {"store": str(tmp_path / "store")}
+    first = run_without_ray(model, images, tmp_path / "out", **plain)
+    assert (first["precision"], first["flip"], first["embedded"]) == ("fp32", False, 6)
+    ranking = (tmp_path / "out" / "reid_test.txt").read_bytes()
+    known = {first["model"]}
+    for changes, suffix in (({"flip": True}, "-flip"), ({"precision": "bf16"}, "-bf16")):
+        caplog.clear()
+        other = run_without_ray(model, images, tmp_path / "out", **plain, **changes)
+        assert (other["model"], other["embedded"]) == (first["model"] + suffix, 6)
+        (line,) = [each for each in caplog.messages if "another precision or flip" in each]
+        assert f"({', '.join(sorted(known))})" in line
+        assert line.endswith(f" embedded again as {other['model']}")
+        known.add(other["model"])
+        again = run_without_ray(model, images, tmp_path / "out", **plain, **changes)
+        assert (again["model"], again["embedded"]) == (other["model"], 0)
+    caplog.clear()
+    last = run_without_ray(model, images, tmp_path / "out", **plain, precision="fp32")
+    assert (last["model"], last["embedded"]) == (first["model"], 0)
+    assert (tmp_path / "out" / "reid_test.txt").read_bytes() == ranking
+    assert "another precision" not in caplog.text
+
+
+def test_the_summary_says_how_fast_images_were_embedded_and_how_long_the_network_waited(
+    model, tmp_path
+):
+    images = draw_images(tmp_path, people=3, variants=1)
+    summary = run_without_ray(model, images, tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "scoring.json").read_text())
+    assert {"output": str(tmp_path / "out"), **written} == summary
+    assert written["images_per_second"] > 0
+    assert 0 < written["input_wait"] < 1
+
+
 def test_a_nightly_run_follows_links_out_of_its_folders_where_that_is_asked_for(model, tmp_path):
     images = draw_images(tmp_path / "plain", people=3, variants=1)
     for file in [path for path in images.rglob("*") if path.is_file()]:

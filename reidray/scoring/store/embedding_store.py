@@ -79,12 +79,13 @@ class EmbeddingStore:
 
     Attributes:
         shape: sizes of the model's predictions.
+        other_ids: ids of the other embeddings that the store holds.
     """
 
     def __init__(
         self,
         parts: PartStorage,
-        model_id: str,
+        embedding_id: str,
         shape: PredictionShape,
         folders: Sequence[str] = (),
         *,
@@ -94,7 +95,8 @@ class EmbeddingStore:
 
         Args:
             parts: the parts of the store.
-            model_id: id of the model.
+            embedding_id: id of the model and of the settings it embeds with, as
+                `InferenceSettings.embedding_id` returns it.
             shape: sizes of the model's predictions.
             folders: folders whose images `images_in` returns.
             replace_existing: ignore the embeddings of the model that the store holds, and delete
@@ -104,7 +106,8 @@ class EmbeddingStore:
             UserError: a part is damaged.
         """
         self.shape = shape
-        self._storage, self._model = parts, model_id
+        self.other_ids: set[str] = set()
+        self._storage, self._embedding_id = parts, embedding_id
         self._parts: list[Part] = []
         self._replaced: list[Part] = []
         self._parts_of_others: list[Part] = []
@@ -120,8 +123,9 @@ class EmbeddingStore:
                     rows.begun,
                 )
                 continue
-            if rows.model != model_id:
+            if rows.model != embedding_id:
                 self._parts_of_others.append(part)
+                self.other_ids.add(rows.model)
             elif replace_existing:
                 self._replaced.append(part)
             else:
@@ -130,6 +134,10 @@ class EmbeddingStore:
                 self._add_images(rows.table)
         # In one piece, so that the memory of the images beside it can be given back.
         self._digests = [pa.concat_arrays([NO_DIGESTS, *self._digests])]
+
+    def __len__(self) -> int:
+        """Return the number of embeddings."""
+        return sum(self._lengths)
 
     def sorted_digests(self) -> Digests:
         """Return the digests of all images that have an embedding, sorted."""
@@ -168,7 +176,7 @@ class EmbeddingStore:
         """
         if not len(images):
             return
-        rows = build_part(images, predictions, self.shape, self._model)
+        rows = build_part(images, predictions, self.shape, self._embedding_id)
         part = self._storage.append(rows.to_parquet())
         self._add_part(part, images["content"][: len(predictions)].combine_chunks())
 
