@@ -21,6 +21,7 @@ GROUPS = {
     "split_seed": DATA,
     "num_workers": MACHINES,
     "use_gpu": MACHINES,
+    "sync_batchnorm": MACHINES,
     "precision": MACHINES,
     "ingest": MACHINES,
     "max_failures": MACHINES,

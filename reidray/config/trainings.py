@@ -44,6 +44,9 @@ class TrainingConfig(ConfigSection):
         seed: seed of the weights, the batches and the augmentation.
         num_workers: number of training processes, each with a GPU or a share of the CPUs.
         use_gpu: use GPUs; auto uses them where the cluster has some.
+        sync_batchnorm: compute the statistics of batch normalisation over the batches of all
+            workers instead of each worker's share, which needs GPUs; auto does so where several
+            workers have fewer than 16 images each.
         precision: precision of the computation; auto is bf16 on a GPU and fp32 on a CPU.
         max_failures: number of restarts from the last checkpoint after a crash.
         max_bad: share of the images that may fail to decode, in 0..1.
@@ -75,6 +78,7 @@ class TrainingConfig(ConfigSection):
     seed: int = 0
     num_workers: int = 1
     use_gpu: Literal["auto", "yes", "no"] = "auto"
+    sync_batchnorm: Literal["auto", "yes", "no"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     max_failures: int = 2
     max_bad: float = 0.01
@@ -99,6 +103,10 @@ class TrainingConfig(ConfigSection):
         require(0 < self.val_fraction < 1, "`val_fraction` must lie between 0 and 1")
         require(1 <= self.epochs <= MAX_EPOCHS, f"`epochs` must lie in 1..{MAX_EPOCHS}")
         require(self.num_workers >= 1, "`num_workers` must be 1 or more")
+        require(
+            self.sync_batchnorm != "yes" or self.use_gpu != "no",
+            "`sync_batchnorm` yes needs GPUs and `use_gpu` is no: leave it at auto",
+        )
         require(self.max_failures >= 0, "`max_failures` must be 0 or more")
         require(0 <= self.max_bad <= 1, "`max_bad` must lie in 0..1")
         require(
@@ -107,6 +115,11 @@ class TrainingConfig(ConfigSection):
         )
         require_seed(self.seed, "`seed`")
         require_seed(self.split_seed, "`split_seed`")
+
+    @property
+    def images_per_batch(self) -> int:
+        """Return the number of images in a global batch."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +148,11 @@ class TrainReidConfig(TrainingConfig):
             not comparing or self.batch.crops >= 2,
             f"the {' and '.join(comparing)} loss needs `batch.crops` of 2 or more",
         )
+
+    @property
+    def images_per_batch(self) -> int:
+        """Return P x K."""
+        return self.batch.people * self.batch.crops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,3 +185,8 @@ class TrainMultitaskConfig(TrainingConfig):
             self.batch_size >= 2 * self.num_workers,
             "`batch_size` must give each worker 2 images or more",
         )
+
+    @property
+    def images_per_batch(self) -> int:
+        """Return the number of images in a global batch."""
+        return self.batch_size

@@ -142,6 +142,17 @@ def running_statistics(network: nn.Module) -> list[str]:
     ]
 
 
+def synchronize_batch_norm(network: nn.Module) -> None:
+    """Replace the batch normalisations inside a network by ones over the batches of all ranks.
+
+    Weights and statistics stay the same tensors under the same names, so that the weights fit the
+    network of before. timm's function also keeps the activation that some of its layers include.
+    """
+    from timm.layers import convert_sync_batchnorm
+
+    convert_sync_batchnorm(network)
+
+
 def _to_bytes(part: Tensor) -> Tensor:
     """Return the bytes of each row of a tensor (b, ...) as (b, B) uint8."""
     return part.detach().reshape(len(part), -1).contiguous().view(torch.uint8)

@@ -19,7 +19,7 @@ from reidray.models.directory import ModelCard
 from reidray.models.factory import build_network
 from reidray.models.networks import Network
 from reidray.training.checkpoint import TrainerState, read_best_weights, read_trainer_state
-from reidray.training.ray_trainer import Resources
+from reidray.training.ray_trainer import Resources, syncs_batch_norm
 from reidray.training.runs.run_directory import RunDirectory
 from reidray.training.time_budget import TimeLimit
 from reidray.training.worker import BuildTask, TrainJob
@@ -127,6 +127,9 @@ class Experiment:
             crops: decoded images.
             resources: resources of each process.
             limit: time limit of the job.
+
+        Raises:
+            UserError: the workers have no GPUs, which a setting needs.
         """
         precision = self.config.precision
         return TrainJob(
@@ -139,6 +142,7 @@ class Experiment:
             limit=limit,
             bf16=precision == "bf16" or (precision == "auto" and resources.use_gpu),
             threads=resources.cpus,
+            sync_batchnorm=syncs_batch_norm(self.config, resources),
         )
 
 

@@ -17,7 +17,11 @@ from reidray.config import OptimizerConfig, ValidationConfig
 from reidray.data.prefetch import prefetch
 from reidray.errors import UserError
 from reidray.training.checkpoint import TrainingSnapshot, copy_weights
-from reidray.training.distributed_context import DistributedContext, running_statistics
+from reidray.training.distributed_context import (
+    DistributedContext,
+    running_statistics,
+    synchronize_batch_norm,
+)
 from reidray.training.epoch_progress import EpochStatistics, StepProgress
 from reidray.training.optimizers import build_optimizer, learning_rate
 from reidray.training.time_budget import TimeBudget, TimeLimit
@@ -80,6 +84,8 @@ class TrainerConfig:
         validation: interval of the validations, and the metric that selects the best epoch.
         limit: time limit of the job, or None. The learning rate falls with epochs and time.
         bf16: whether the forward pass runs in bfloat16.
+        sync_batchnorm: whether several processes compute the statistics of batch normalisation
+            together, on GPUs.
     """
 
     epochs: int
@@ -88,6 +94,7 @@ class TrainerConfig:
     validation: ValidationConfig
     limit: TimeLimit | None = None
     bf16: bool = False
+    sync_batchnorm: bool = False
 
 
 def fit(
@@ -187,6 +194,8 @@ class _Trainer:
         """
         if self.context.world_size == 1:
             return self.network
+        if self.config.sync_batchnorm:
+            synchronize_batch_norm(self.network)
         is_gpu = self.context.device.type == "cuda"
         # A step uses no running statistics: `broadcast_statistics` shares them once a validation.
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]

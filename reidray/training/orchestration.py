@@ -27,7 +27,12 @@ from reidray.training.experiment import (
     TaskDefinition,
     TrainingResult,
 )
-from reidray.training.ray_trainer import Resources, plan_workers, train_on_cluster
+from reidray.training.ray_trainer import (
+    Resources,
+    plan_workers,
+    syncs_batch_norm,
+    train_on_cluster,
+)
 from reidray.training.runs.checkpoint_files import (
     CHECKPOINTS,
     has_checkpoints,
@@ -120,6 +125,7 @@ def train_experiment(experiment: Experiment, *, started: float) -> TrainingRun:
     files = experiment.image_files()
     mode = choose_ingest_mode(files, config.ingest)
     resources = plan_workers(config.num_workers, config.use_gpu, streams=mode == "stream")
+    syncs_batch_norm(config, resources)  # a refusal comes before the images are decoded
     crops = ingest_images(files, mode, config.max_bad)
     experiment = experiment.keep_decoded(crops)
     log.info("%s; %s", experiment.describe_images(), resources.describe(config.num_workers))

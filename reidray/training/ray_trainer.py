@@ -13,6 +13,7 @@ from ray.train.torch import TorchTrainer
 from ray.util.queue import Queue
 
 from reidray.cluster_resources import cluster_gpus, node_resources
+from reidray.config import TrainingConfig
 from reidray.errors import MachineError, UserError
 from reidray.storage.location import Location
 from reidray.storage.object_store import open_s3_for_ray
@@ -26,6 +27,9 @@ Result = TypeVar("Result")
 SHARE_BESIDE_DECODING = 0.5
 """Share of its CPUs that training reserves while it streams crops. Ray Data would wait without end
 if training reserved all CPUs."""
+
+SMALL_SHARE = 16
+"""Images of a worker's share of a batch from which it estimates batch statistics well enough."""
 
 MAX_REASON_LENGTH = 300
 """Number of characters of a process's failure in a message."""
@@ -95,6 +99,23 @@ def plan_workers(num_workers: int, use_gpu: str, *, streams: bool = False) -> Re
         f"{num_workers} workers need a CPU each and the cluster has {sum(nodes)}: "
         "lower `num_workers`"
     )
+
+
+def syncs_batch_norm(config: TrainingConfig, resources: Resources) -> bool:
+    """Return whether workers compute the statistics of batch normalisation together.
+
+    Raises:
+        UserError: the configuration asks for it and the workers have no GPUs.
+    """
+    if config.sync_batchnorm == "yes" and not resources.use_gpu:
+        raise UserError(
+            "`sync_batchnorm=yes` needs GPUs and the workers train on CPUs: leave it at auto"
+        )
+    share = config.images_per_batch / config.num_workers
+    is_wanted = config.sync_batchnorm == "yes" or (
+        config.sync_batchnorm == "auto" and share < SMALL_SHARE
+    )
+    return is_wanted and resources.use_gpu and config.num_workers > 1
 
 
 def train_on_cluster(job: TrainJob, resources: Resources, run: Location, logger: RunLogger) -> Path:

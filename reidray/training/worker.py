@@ -36,6 +36,7 @@ CHANGEABLE_ON_RESUME = (
     "num_workers",
     "max_failures",
     "use_gpu",
+    "sync_batchnorm",
     "ingest",
     "plugins",
 )
@@ -64,6 +65,8 @@ class TrainJob:
         limit: time limit of the job; None for no limit.
         bf16: whether the forward pass runs in bfloat16.
         threads: CPU threads of the process.
+        sync_batchnorm: whether all processes compute the statistics of batch normalisation
+            together.
         changeable: keys of the configuration that may differ from the checkpoint's.
     """
 
@@ -76,6 +79,7 @@ class TrainJob:
     limit: TimeLimit | None
     bf16: bool
     threads: int
+    sync_batchnorm: bool = False
     changeable: tuple[str, ...] = CHANGEABLE_ON_RESUME
 
     def run(self, context: DistributedContext, callback: Callback, checkpoint: Path | None) -> None:
@@ -96,6 +100,7 @@ class TrainJob:
             validation=config.validation,
             limit=self.limit,
             bf16=self.bf16,
+            sync_batchnorm=self.sync_batchnorm,
         )
         fit(
             self.build_task(config, self.labels, self.crops.open(), context),

@@ -30,7 +30,16 @@ FIXED_KEYS = {
         "the sweep compares all trials by the same metric",
     ),
     **dict.fromkeys(
-        ("output", "num_workers", "use_gpu", "max_failures", "max_minutes", "ingest", "precision"),
+        (
+            "output",
+            "num_workers",
+            "use_gpu",
+            "sync_batchnorm",
+            "max_failures",
+            "max_minutes",
+            "ingest",
+            "precision",
+        ),
         "it selects where training runs, not what it learns",
     ),
     "plugins": "every process imports its modules once, before the trials",

@@ -24,6 +24,7 @@ REFUSED = {
     "seed": (-1, 2**32, 10**30),
     "split_seed": (-1, 2**32),
     "num_workers": (0, -1),
+    "sync_batchnorm": ("maybe", True),
     "max_failures": (-1,),
     "max_bad": (-0.1, 1.1, nan),
     "val_fraction": (0.0, 1.0, -1.0, nan),
