@@ -56,8 +56,8 @@ class _CropBuffer:
         self._on_device = host if device.type == "cpu" else torch.empty_like(host, device=device)
         self._stream = stream
         if stream is not None:
-            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._used = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+            self._used = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
 
     def upload(self, crops: Sequence[NDArray[np.uint8]]) -> Tensor:
         """Copy crops to the device (see `CropBuffers.upload`)."""
@@ -135,7 +135,7 @@ class _HostCopy:
                 torch.empty_like(each, device="cpu", pin_memory=True).copy_(each, non_blocking=True)
                 for each in columns
             ]
-            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             self._copied.record()
         else:
             self._columns = [each.cpu() for each in columns]

@@ -15,11 +15,9 @@ from reidray.data.images.decoding import decode_image
 from reidray.data.images.pil_images import MAX_BYTES, ImageDecodeError, turn_upright
 from reidray.errors import UserError
 from reidray.inference.device_buffers import download
-from reidray.inference.image_batches import BATCH_SIZE
 from reidray.inference.inference_settings import choose_settings
-from reidray.inference.prediction_loop import predict
+from reidray.inference.prediction_loop import prepare_network
 from reidray.models import LoadedModel
-from reidray.models.inference_network import prepare_for_inference
 from reidray.storage.location import Location
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8]"
@@ -65,11 +63,10 @@ def embed(
         raise TypeError("`images` is one image: give a list of images")
     torch_device = torch.device(_choose_device(device))
     settings = choose_settings(precision, flip, on_gpu=torch_device.type == "cuda")
-    network = prepare_for_inference(model.network, torch_device, settings.precision)
     size = (model.architecture.height, model.architecture.width)
-    batches = _group_crops(_read_crops(images, size), BATCH_SIZE)
-    predictions = predict(network, batches, torch_device, pad_to=BATCH_SIZE, flip=flip)
-    parts = [each.predictions.embeddings for each in download(predictions)]
+    network = prepare_network(model.network, size, settings, torch_device)
+    batches = _group_crops(_read_crops(images, size), network.batch_size)
+    parts = [each.predictions.embeddings for each in download(network.predict(batches))]
     return np.concatenate(parts or [np.empty((0, model.network.embedding_size), np.float32)])
 
 

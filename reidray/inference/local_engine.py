@@ -1,14 +1,17 @@
-"""Run a model over image files in this process, on the CPU."""
+"""Run a model over image files in this process, on the CPU or on a GPU."""
 
+import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from itertools import islice
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
+from reidray.inference.decoder_pool import start_decoders
 from reidray.inference.device_buffers import TimedPredictions, download
 from reidray.inference.image_batches import (
     BATCH_SIZE,
@@ -20,12 +23,14 @@ from reidray.inference.image_batches import (
     describe_images,
 )
 from reidray.inference.inference_settings import FULL_PRECISION, InferenceSettings
-from reidray.inference.prediction_loop import predict
+from reidray.inference.prediction_loop import PreparedNetwork, prepare_network
 from reidray.inference.predictions import NO_TIME
 from reidray.models import LoadedModel
-from reidray.models.inference_network import prepare_for_inference
 from reidray.progress import warn_when_slow
 from reidray.retrieval.numerics import single_thread
+
+DECODED_HERE = 16
+"""Most batches that this process decodes for a GPU sooner than others start."""
 
 
 def embed_in_process(
@@ -34,64 +39,79 @@ def embed_in_process(
     known: Digests | None = None,
     *,
     settings: InferenceSettings = FULL_PRECISION,
+    device: str = "cpu",
+    num_decoders: int | None = None,
 ) -> Iterator[list[BatchPredictions]]:
-    """Yield the predictions for a few batches, one batch at a time.
+    """Yield the predictions for a few batches, in the order of the forward passes.
 
-    The predictions are those that `embed_with_ray` gives on CPUs, bit by bit.
+    On a CPU the predictions are those that `embed_with_ray` gives on CPUs, bit by bit. On a GPU
+    other processes decode, and this one runs the network.
 
     Args:
         model: the model.
         batches: the images.
         known: digests of files that need no prediction, under any name.
         settings: precision, and use of mirror images.
+        device: `cpu`, or a GPU as `cuda`.
+        num_decoders: processes that decode; 0 where this process does. By default one for each
+            CPU but one, on a GPU and where there are many images.
+
+    Raises:
+        MachineError: a process that decodes died again and again, or the GPU has no room.
     """
-    device = torch.device("cpu")
-    network = prepare_for_inference(model.network, device, settings.precision)
     size = (model.architecture.height, model.architecture.width)
-    with single_thread():
-        decoded = _decode_here(batches, size, known)
-        yield from predict_decoded(network, decoded, device, flip=settings.flip)
+    torch_device = torch.device(device)
+    if num_decoders is None:
+        num_decoders = _count_decoders(len(batches)) if torch_device.type == "cuda" else 0
+    with ExitStack() as stack:
+        stack.enter_context(single_thread())
+        if num_decoders:
+            # The processes begin while CUDA starts and the network goes to the GPU.
+            pool = start_decoders(batches, size, known, num_processes=num_decoders)
+            decoded = stack.enter_context(pool)
+        else:
+            decoded = _decode_here(batches, size, known)
+        network = prepare_network(model.network, size, settings, torch_device)
+        yield from predict_decoded(network, decoded)
 
 
 def predict_decoded(
-    network: nn.Module,
-    groups: Iterable[Sequence[DecodedBatch]],
-    device: torch.device,
-    *,
-    batch_size: int = BATCH_SIZE,
-    flip: bool = False,
+    network: PreparedNetwork, decoded: Iterator[DecodedBatch]
 ) -> Iterator[list[BatchPredictions]]:
-    """Yield the predictions for groups of decoded batches; the caller computes in one thread.
+    """Yield the predictions for decoded batches; the caller computes in one thread.
 
     Args:
-        network: network that `prepare_for_inference` returned, on `device`.
-        groups: decoded batches of at most `batch_size` crops together, of the network's height and
-            width. The crops may change once the next group is taken.
-        device: device of the network.
-        batch_size: crops in every forward pass.
-        flip: whether to average over mirror images.
+        network: the network.
+        decoded: batches with crops of the network's height and width. The crops of a batch may
+            change once `batch_size` others are taken.
     """
     in_flight: deque[list[DecodedBatch]] = deque()
 
-    def crops() -> Iterator[list[NDArray[Any]]]:
-        for group in groups:
+    def crops() -> Iterator[list[NDArray[np.uint8]]]:
+        while group := list(islice(decoded, network.batch_size // BATCH_SIZE)):
             in_flight.append([replace(batch, crops=batch.crops[:0]) for batch in group])
             yield [batch.crops for batch in group]
 
-    predictions = predict(network, crops(), device, pad_to=batch_size, flip=flip)
-    for predicted in download(predictions):
+    for predicted in download(network.predict(crops())):
         yield _split(in_flight.popleft(), predicted)
+
+
+def _count_decoders(num_batches: int) -> int:
+    """Return the processes that decode for a GPU; 0 where they would start too late."""
+    if num_batches <= DECODED_HERE:
+        return 0
+    return max(1, min(num_batches, len(os.sched_getaffinity(0)) - 1))
 
 
 def _decode_here(
     batches: Sequence[ImageBatch], size: tuple[int, int], known: Digests | None
-) -> Iterator[list[DecodedBatch]]:
-    """Yield decoded batches, one in each group."""
+) -> Iterator[DecodedBatch]:
+    """Yield decoded batches, and warn where one takes long."""
     decoded = decode_batches(batches, size, known)
     for batch in batches:
         with warn_when_slow("reading %s", describe_images([batch])):
-            group = [next(decoded)]
-        yield group
+            decoded_batch = next(decoded)
+        yield decoded_batch
 
 
 def _split(group: Sequence[DecodedBatch], predicted: TimedPredictions) -> list[BatchPredictions]:

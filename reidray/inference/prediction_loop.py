@@ -5,6 +5,8 @@ Validation, comparison, evaluation, `reidray.embed` and nightly runs all call `p
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,10 +14,86 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reidray.data.augmentations import image_tensor
+from reidray.errors import MachineError
 from reidray.inference.device_buffers import CropBuffers, PredictionTensors
+from reidray.inference.image_batches import BATCH_SIZE
+from reidray.inference.inference_settings import InferenceSettings
 from reidray.inference.predictions import LoopTiming, PredictionShape
 from reidray.metrics.distractor_scores import attribute_uncertainty
 from reidray.models import LoadedModel
+from reidray.models.inference_network import largest_activation, prepare_for_inference
+
+BATCH_PIXELS = 2**24
+"""Pixels in a batch on a GPU that fill it: 512 crops of 256x128, which did on an H200."""
+
+MAX_BATCH_SIZE = 1024
+
+MEMORY_SHARE = 4
+"""A batch may take a fourth of the memory of a GPU, which other programs use too."""
+
+BYTES_PER_ACTIVATION = 16
+"""Memory for each number that the largest layer puts out: float32 of its input, its output, a
+shortcut beside it and what cuDNN works in."""
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedNetwork:
+    """Hold a network that embeds, and the form of its forward passes.
+
+    Attributes:
+        network: network that `prepare_for_inference` returned.
+        device: device of the network.
+        batch_size: crops in every forward pass.
+        flip: whether to average over mirror images.
+    """
+
+    network: nn.Module
+    device: torch.device
+    batch_size: int
+    flip: bool
+
+    def predict(
+        self, batches: Iterable[Sequence[NDArray[np.uint8]]]
+    ) -> Iterator[PredictionTensors]:
+        """Yield predictions for batches of at most `batch_size` crops (see `predict`)."""
+        return predict(self.network, batches, self.device, pad_to=self.batch_size, flip=self.flip)
+
+
+def prepare_network(
+    network: nn.Module, size: tuple[int, int], settings: InferenceSettings, device: torch.device
+) -> PreparedNetwork:
+    """Return a copy of a network for inference.
+
+    Args:
+        network: the trained network.
+        size: height and width of a crop in pixels.
+        settings: precision, and use of mirror images.
+        device: device of the copy.
+    """
+    prepared = prepare_for_inference(network, device, settings.precision)
+    batch_size = BATCH_SIZE
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
+        batch_size = choose_batch_size(prepared, size, memory)
+    return PreparedNetwork(prepared, device, batch_size, settings.flip)
+
+
+def choose_batch_size(network: nn.Module, size: tuple[int, int], memory: int) -> int:
+    """Return the number of crops in a forward pass on a GPU, a power of two from 64 to 1024.
+
+    Another number may give an embedding other last digits. So it depends on the network, on the
+    size of the crops and on the kind of the GPU, and not on the memory that is free.
+
+    Args:
+        network: network that `prepare_for_inference` returned.
+        size: height and width of a crop in pixels.
+        memory: bytes of memory of the GPU, free or not.
+    """
+    bytes_per_crop = BYTES_PER_ACTIVATION * largest_activation(network, *size)
+    fitting = memory // MEMORY_SHARE // bytes_per_crop
+    filling = BATCH_PIXELS // (size[0] * size[1])
+    batch_size = min(max(min(fitting, filling), BATCH_SIZE), MAX_BATCH_SIZE)
+    return 1 << batch_size.bit_length() - 1  # the power of two below
 
 
 def predict(
@@ -41,6 +119,9 @@ def predict(
             place among them. By default batches stay as they are.
         flip: whether to average the embeddings, and the probabilities of the attributes, over
             each crop and its mirror image.
+
+    Raises:
+        MachineError: the GPU has no room for a batch. Smaller ones might give other last digits.
     """
     source, buffers = iter(batches), None
     last = time.perf_counter()
@@ -50,7 +131,7 @@ def predict(
         received = time.perf_counter()
         if crops is None:
             return
-        with torch.inference_mode():
+        with torch.inference_mode(), _explain_lack_of_memory(sum(map(len, crops))):
             if pad_to is None:
                 images = image_tensor(np.concatenate(crops), device)
             else:
@@ -63,6 +144,18 @@ def predict(
         last = now
         embeddings, labels, uncertainty = (each[:count] for each in outputs)
         yield PredictionTensors(embeddings, labels, uncertainty, timing)
+
+
+@contextmanager
+def _explain_lack_of_memory(num_crops: int) -> Iterator[None]:
+    """Raise a lack of memory on a GPU as an error of one line."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MachineError(
+            f"embedding: the GPU has too little free memory for a batch of {num_crops} crops; end "
+            "other programs that use it, or embed on CPUs with `use_gpu=no`"
+        ) from error
 
 
 def prediction_shape(model: LoadedModel) -> PredictionShape:

@@ -7,14 +7,13 @@ own processes and imports would take a nightly run on two CPUs eight seconds mor
 
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
 
 import ray
 import torch
-from torch import nn
 
 from reidray.cluster_resources import cluster_cpus, cluster_gpus
 from reidray.config.scoring import STALL_MINUTES
@@ -32,9 +31,9 @@ from reidray.inference.decode_tasks import ObjectRef, SharedInputs, decode_block
 from reidray.inference.image_batches import BatchPredictions, DecodedBatch, Digests, ImageBatch
 from reidray.inference.inference_settings import FULL_PRECISION, InferenceSettings
 from reidray.inference.local_engine import predict_decoded
+from reidray.inference.prediction_loop import PreparedNetwork, prepare_network
 from reidray.models import Architecture, LoadedModel
 from reidray.models.factory import build_network
-from reidray.models.inference_network import prepare_for_inference
 from reidray.progress import Counter
 
 CPUS_PER_ACTOR = 0.5
@@ -176,7 +175,7 @@ class EmbeddingActor:
         torch.set_num_threads(1)
         self._architecture, self._settings = architecture, settings
         self._device = torch.device(device)
-        self._network: nn.Module | None = None
+        self._network: PreparedNetwork | None = None
 
     def address(self) -> ActorAddress:
         """Return the host, node and process of this actor."""
@@ -188,8 +187,7 @@ class EmbeddingActor:
         self, decoded: Sequence[DecodedBatch], shared: SharedInputs
     ) -> Iterator[list[BatchPredictions]]:
         """Yield the predictions of decoded batches, all at once."""
-        groups = ([batch] for batch in decoded)
-        yield list(chain.from_iterable(self._predict(groups, shared)))
+        yield list(chain.from_iterable(self._predict(iter(decoded), shared)))
 
     @ray.method(num_returns="streaming")  # type: ignore[untyped-decorator]
     def decode_and_embed(
@@ -197,15 +195,14 @@ class EmbeddingActor:
     ) -> Iterator[list[BatchPredictions]]:
         """Decode batches and yield their predictions, one batch at a time."""
         size = (self._architecture.height, self._architecture.width)
-        yield from self._predict(([each] for each in decode_planned(batches, size, shared)), shared)
+        yield from self._predict(decode_planned(batches, size, shared), shared)
 
     def _predict(
-        self, groups: Iterable[Sequence[DecodedBatch]], shared: SharedInputs
+        self, decoded: Iterator[DecodedBatch], shared: SharedInputs
     ) -> Iterator[list[BatchPredictions]]:
-        network = self._load_network(shared)
-        return predict_decoded(network, groups, self._device, flip=self._settings.flip)
+        return predict_decoded(self._load_network(shared), decoded)
 
-    def _load_network(self, shared: SharedInputs) -> nn.Module:
+    def _load_network(self, shared: SharedInputs) -> PreparedNetwork:
         """Return the network, which the first call builds, so that `address` answers at once.
 
         Ray cannot restart an actor whose constructor has arguments in the object store, where they
@@ -214,8 +211,8 @@ class EmbeddingActor:
         if self._network is None:
             network = build_network(self._architecture)
             network.load_state_dict(ray.get(shared.weights))
-            precision = self._settings.precision
-            self._network = prepare_for_inference(network, self._device, precision)
+            size = (self._architecture.height, self._architecture.width)
+            self._network = prepare_network(network, size, self._settings, self._device)
         return self._network
 
 

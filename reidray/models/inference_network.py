@@ -58,3 +58,26 @@ def prepare_for_inference(
     if device.type == "cuda":
         network = network.to(memory_format=torch.channels_last)
     return network.to(device)
+
+
+def largest_activation(network: nn.Module, height: int, width: int) -> int:
+    """Return the most numbers that a layer of a network puts out for one crop.
+
+    Args:
+        network: network in evaluation mode, which runs once.
+        height: rows of a crop.
+        width: columns of a crop.
+    """
+    sizes = [0]
+
+    def record(_: nn.Module, __: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            sizes.append(output.numel())
+
+    hooks = [module.register_forward_hook(record) for module in network.modules()]
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        network(torch.zeros(1, 3, height, width, dtype=torch.uint8, device=device))
+    for hook in hooks:
+        hook.remove()
+    return max(sizes)
