@@ -28,7 +28,9 @@ from reidray.retrieval.numerics import (
 )
 
 VALUES_AT_ONCE = 1 << 18
-"""Values of the pairs that `DistanceMetric.exact` computes together."""
+"""Values of the pairs that `DistanceMetric.exact` computes together in the cache of a CPU."""
+VALUES_AT_ONCE_ON_DEVICE = 1 << 23
+"""The same on another device, where large kernels hide the time to start them."""
 EXTRA_ROUNDINGS = 64
 """Roundings outside of the long sum: a few for each step, and those of two norms for the cosine."""
 UNDERFLOW = 2.0**-120
@@ -46,12 +48,13 @@ class FeatureBlock:
     Attributes:
         vectors: (N, D) float32 or float64.
         sizes: (N,) float64; squared lengths (euclidean), sums of magnitudes (L1), 1 (cosine).
-        integral: Whether every value is a whole number.
+        integral: () bool, whether every value is a whole number; on the device of the vectors,
+            where the host need not read it.
     """
 
     vectors: Tensor
     sizes: Tensor
-    integral: bool
+    integral: Tensor
 
 
 class DistanceMetric(ABC):
@@ -104,11 +107,12 @@ class DistanceMetric(ABC):
         vectors = features.to(dtype)
         return vectors if self._scale == 1 else vectors * self._scale
 
-    def _integral(self, vectors: Tensor) -> bool:
-        if self._scale != 1:  # scaling may have turned small values into zeros
-            return False
-        # In most cases the first vector decides.
-        return all(torch.equal(part, part.round()) for part in (vectors[:1], vectors))
+    def _integral(self, vectors: Tensor) -> Tensor:
+        # Scaling may have turned small values into zeros. On a CPU the first vector decides in most
+        # cases; on a GPU a look at it would wait for all work before.
+        if self._scale != 1 or (vectors.is_cpu and not torch.equal(vectors[0], vectors[0].round())):
+            return _false(vectors.device)
+        return (vectors == vectors.round()).all()
 
     def exact(self, query: Tensor, gallery: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Return the keys of the pairs `(rows[i], columns[i])`, the same bits in any block.
@@ -123,7 +127,8 @@ class DistanceMetric(ABC):
             (N,) float64.
         """
         keys = torch.empty(len(rows), dtype=torch.float64, device=query.device)
-        step = max(1, VALUES_AT_ONCE // query.shape[1])
+        at_once = VALUES_AT_ONCE if query.is_cpu else VALUES_AT_ONCE_ON_DEVICE
+        step = max(1, min(len(rows), at_once // query.shape[1]))
         # Buffers are reused: allocating them for each step costs more than the arithmetic.
         chosen = [side.new_empty(step, side.shape[1]) for side in (query, gallery)]
         vectors = torch.empty(2, *chosen[0].shape, dtype=torch.float64, device=query.device)
@@ -149,9 +154,12 @@ class Euclidean(DistanceMetric):
     def prepare(self, features: Tensor, dtype: torch.dtype) -> FeatureBlock:
         """Cast and measure vectors (see `DistanceMetric.prepare`)."""
         vectors = self._cast(features, dtype)
-        if self._integral(vectors):
-            return FeatureBlock(vectors, vectors.square().sum(dim=1).double(), integral=True)
-        return FeatureBlock(vectors, squared_norms(vectors), integral=False)
+        integral = self._integral(vectors)
+        if vectors.is_cpu and not integral:
+            return FeatureBlock(vectors, squared_norms(vectors), integral)
+        whole = vectors.square().sum(dim=1).double()
+        sizes = whole if vectors.is_cpu else torch.where(integral, whole, squared_norms(vectors))
+        return FeatureBlock(vectors, sizes, integral)
 
     def approximate(self, query: FeatureBlock, gallery: FeatureBlock, out: Tensor) -> Tensor:
         """Write |g|^2 - 2 q.g (see `DistanceMetric.approximate`)."""
@@ -189,12 +197,14 @@ class Cosine(DistanceMetric):
         vectors = self._cast(features, dtype)
         norms = squared_norms(vectors).sqrt()
         small = norms < SMALL_NORM
-        if small.any():  # float32 holds such a length with few digits, or as zero
+        if (
+            not small.is_cpu or small.any()
+        ):  # float32 holds such a length with few digits, or as zero
             vectors = torch.where(small[:, None], vectors / SMALL_NORM, vectors)
             norms = torch.where(small, norms / SMALL_NORM, norms)
             norms = torch.where(norms == 0, 1, norms)
         return FeatureBlock(
-            vectors / norms.to(dtype)[:, None], torch.ones_like(norms), integral=False
+            vectors / norms.to(dtype)[:, None], torch.ones_like(norms), _false(norms.device)
         )
 
     def approximate(self, query: FeatureBlock, gallery: FeatureBlock, out: Tensor) -> Tensor:
@@ -276,13 +286,17 @@ def _margin(
         magnitude: (Q,) the same, with the terms that are added in a few more steps.
     """
     unit = torch.finfo(query.vectors.dtype).eps / 2
-    if query.integral and gallery.integral and magnitude.max() < min(1 / unit, MAX_INTEGER):
-        return torch.zeros_like(magnitude)
+    is_exact = query.integral & gallery.integral & (magnitude.max() < min(1 / unit, MAX_INTEGER))
     values = query.vectors.shape[1]
     # Exact keys are rounded as well, which counts where fast keys are float64 too.
     roundings = rounded * unit + values * torch.finfo(torch.float64).eps
-    return (
+    margin = (
         summed * (roundings / (1 - 2 * roundings))
         + magnitude * (EXTRA_ROUNDINGS * unit)
         + values * UNDERFLOW
     )
+    return torch.where(is_exact, 0, margin)
+
+
+def _false(device: torch.device) -> Tensor:
+    return torch.zeros((), dtype=torch.bool, device=device)

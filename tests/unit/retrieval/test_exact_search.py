@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidray.retrieval import DISTANCE_METRICS, exact_search, top_k
+from reidray.retrieval import DISTANCE_METRICS, top_k
+from reidray.retrieval.search_algorithms import block_search
 
 
 def distances(query, gallery, metric):
@@ -63,8 +64,8 @@ def test_top_k_has_the_same_bits_for_any_blocks_and_threads(metric, monkeypatch)
     threads = torch.get_num_threads()
     try:
         for rows, columns, count in ((1, 300, 1), (5, 64, 2), (12, 130, 1), (12, 29, 2)):
-            monkeypatch.setattr(exact_search, "MAX_ROWS", rows)
-            monkeypatch.setattr(exact_search, "MAX_COLUMNS", columns)
+            monkeypatch.setattr(block_search, "MAX_ROWS", rows)
+            monkeypatch.setattr(block_search, "MAX_COLUMNS", columns)
             torch.set_num_threads(count)
             blocks = top_k(query, gallery, 50, metric=metric)
             assert (blocks[0] == whole[0]).all()
@@ -124,7 +125,7 @@ def test_values_that_scaling_turns_into_zeros_do_not_count_as_integers(metric, m
     query, gallery = (random.normal(size=(n, 4)) * 1e-33 for n in (3, 7))
     expected = sorted_indices(query * 1e33, gallery[:6] * 1e33, 6, metric)
     gallery[6] = 1e13
-    monkeypatch.setattr(exact_search, "MAX_COLUMNS", 6)
+    monkeypatch.setattr(block_search, "MAX_COLUMNS", 6)
     _, indices = top_k(query.astype(np.float32), gallery.astype(np.float32), 6, metric=metric)
     assert (indices == expected).all()
 
