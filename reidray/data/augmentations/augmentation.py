@@ -1,12 +1,14 @@
 """Define the interface of an augmentation, and register augmentations by name."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from reidray.config.sections.augmentation_options import AUGMENTATION_OPTIONS
+from reidray.data.device_copies import to_device_together
 from reidray.registry import Registry
 
 
@@ -17,10 +19,15 @@ class Augmentation(ABC):
         order: place among the augmentations that are applied: colours have 10 to 40, erasing 90.
         shares_draws: whether the parameters come from the random numbers that the built-in
             augmentations share, also where it is off. Others draw their own, and only where on.
+        parameters_on_device: whether `apply` receives the parameters on the device of the images,
+            as a GPU needs them; by default it receives them on the CPU.
+        neutral: value of the parameters that changes no image; None where there is none.
     """
 
     order: ClassVar[int] = 50
     shares_draws: ClassVar[bool] = False
+    parameters_on_device: ClassVar[bool] = False
+    neutral: ClassVar[float | None] = None
 
     @staticmethod
     @abstractmethod
@@ -33,13 +40,22 @@ class Augmentation(ABC):
             random: generator of random numbers on the CPU.
         """
 
+    @classmethod
+    def is_active(cls, parameters: Tensor) -> bool:
+        """Return whether some parameters, (B, ...) on the CPU, change any image.
+
+        Where they do not, `apply` is not called.
+        """
+        return cls.neutral is None or bool((parameters != cls.neutral).any())
+
     @staticmethod
     def apply(images: Tensor, parameters: Tensor, fill: float) -> Tensor:  # noqa: ARG004
         """Return the augmented images.
 
         Args:
             images: (B, 3, H, W) float32 in 0..255, the channels last in memory.
-            parameters: (B, ...) as `draw` returned them, on the CPU.
+            parameters: (B, ...) as `draw` returned them; on the CPU, or on the device of the images
+                with `parameters_on_device`.
             fill: value in 0..255 of pixels that come from outside the crop.
         """
         return images
@@ -58,15 +74,35 @@ register_augmentation = AUGMENTATIONS.register
 
 
 class AugmentPlan(dict[str, Tensor]):
-    """Hold the parameters of each augmentation for B crops by the augmentation's name."""
+    """Hold the parameters of each augmentation for B crops by the augmentation's name.
+
+    Args:
+        parameters: parameters by name.
+        on_host: the same parameters on the CPU, where `parameters` lie on another device.
+
+    Attributes:
+        on_host: the parameters on the CPU, which decide what is computed.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, Tensor], on_host: Mapping[str, Tensor] | None = None
+    ) -> None:
+        super().__init__(parameters)
+        self.on_host = self if on_host is None else on_host
 
     def take(self, positions: Tensor) -> "AugmentPlan":
-        """Return the plan of some of the crops."""
-        return AugmentPlan({name: values[positions] for name, values in self.items()})
+        """Return the plan of some of the crops, on the CPU."""
+        return AugmentPlan({name: values[positions] for name, values in self.on_host.items()})
 
     def to(self, device: torch.device) -> "AugmentPlan":
-        """Return the plan on a device."""
-        return AugmentPlan({name: values.to(device) for name, values in self.items()})
+        """Return the plan on a device, to which all parameters travel together."""
+        if all(values.device == device for values in self.values()):
+            return self
+        return AugmentPlan(to_device_together(self.on_host, device), self.on_host)
+
+    def is_active(self, name: str) -> bool:
+        """Return whether an augmentation of the plan changes any image."""
+        return AUGMENTATIONS.get(name).is_active(self.on_host[name])
 
 
 def uniform(limit: float, count: int, random: torch.Generator, *shape: int) -> Tensor:

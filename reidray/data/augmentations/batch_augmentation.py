@@ -14,11 +14,12 @@ from torch import Tensor
 from reidray.config import AugmentConfig
 from reidray.data.augmentations.augmentation import AUGMENTATIONS, AugmentPlan
 from reidray.data.augmentations.geometry import move
+from reidray.data.device_copies import to_device
 
 
 def image_tensor(crops: NDArray[np.uint8], device: torch.device) -> Tensor:
     """Return decoded crops, (B, H, W, 3) uint8, on a device as (B, 3, H, W)."""
-    return torch.from_numpy(crops).to(device).permute(0, 3, 1, 2)
+    return to_device(torch.from_numpy(crops), device).permute(0, 3, 1, 2)
 
 
 def plan_augmentation(
@@ -30,7 +31,7 @@ def plan_augmentation(
     of their registration. Any other draws from random numbers of its own, which depend on its name,
     so that it changes no other draw.
     """
-    plan = AugmentPlan()
+    plan: dict[str, Tensor] = {}
     shared = _random(seed, epoch, step)
     for name, options in config.parts.items():
         augmentation = AUGMENTATIONS.get(name)
@@ -39,25 +40,30 @@ def plan_augmentation(
         elif next(iter(vars(options).values())):
             own = _random(seed, epoch, step, crc32(name.encode()))
             plan[name] = augmentation.draw(options, count, own)
-    return plan
+    return AugmentPlan(plan)
 
 
 def augment(crops: Tensor, plan: AugmentPlan, *, fill: float) -> Tensor:
     """Apply a plan to a batch of crops; they are resampled bilinear.
 
-    Mirroring, shifting and erasing copy pixels, which is as much faster as memory is.
+    Mirroring, shifting and erasing copy pixels, which is as much faster as memory is. What to
+    compute is decided by the parameters on the CPU, so that the host never waits for a GPU.
 
     Args:
         crops: (B, 3, H, W) uint8, fastest where the channels come last in memory.
-        plan: parameters of these B crops, on any device.
+        plan: parameters of these B crops, best on the device of the crops.
         fill: value in 0..255 of what comes in from outside and of what is erased.
 
     Returns:
         (B, 3, H, W) float32 in 0..255, the channels last in memory.
     """
+    plan = plan.to(crops.device)
     images = move(crops, plan, fill, "bilinear")
     for name in sorted(plan, key=lambda each: AUGMENTATIONS.get(each).order):
-        images = AUGMENTATIONS.get(name).apply(images, plan[name], fill)
+        if plan.is_active(name):
+            augmentation = AUGMENTATIONS.get(name)
+            parameters = plan if augmentation.parameters_on_device else plan.on_host
+            images = augmentation.apply(images, parameters[name], fill)
     return images
 
 
@@ -66,12 +72,12 @@ def augment_masks(masks: Tensor, plan: AugmentPlan) -> Tensor:
 
     Args:
         masks: (B, H, W) uint8.
-        plan: parameters of these B masks, on any device.
+        plan: parameters of these B masks, best on the device of the masks.
 
     Returns:
         (B, H, W) uint8.
     """
-    moved = move(masks[:, None], plan, 0, "nearest")
+    moved = move(masks[:, None], plan.to(masks.device), 0, "nearest")
     return moved[:, 0].to(torch.uint8)
 
 

@@ -23,6 +23,8 @@ class Brightness(Augmentation):
 
     order: ClassVar[int] = 20
     shares_draws: ClassVar[bool] = True
+    parameters_on_device: ClassVar[bool] = True
+    neutral: ClassVar[float | None] = 1
 
     @staticmethod
     def draw(options: BrightnessOptions, count: int, random: torch.Generator) -> Tensor:
@@ -32,10 +34,7 @@ class Brightness(Augmentation):
     @staticmethod
     def apply(images: Tensor, parameters: Tensor, fill: float) -> Tensor:  # noqa: ARG004
         """Return the images with other colours."""
-        if not bool((parameters != 1).any()):
-            return images
-        factor = parameters.to(images.device).view(-1, 1, 1, 1)
-        return (images * factor).clamp(0, 255)
+        return (images * parameters.view(-1, 1, 1, 1)).clamp(0, 255)
 
 
 @register_augmentation("contrast")
@@ -44,6 +43,8 @@ class Contrast(Augmentation):
 
     order: ClassVar[int] = 10
     shares_draws: ClassVar[bool] = True
+    parameters_on_device: ClassVar[bool] = True
+    neutral: ClassVar[float | None] = 1
 
     @staticmethod
     def draw(options: ContrastOptions, count: int, random: torch.Generator) -> Tensor:
@@ -53,8 +54,6 @@ class Contrast(Augmentation):
     @staticmethod
     def apply(images: Tensor, parameters: Tensor, fill: float) -> Tensor:  # noqa: ARG004
         """Return the images with other colours."""
-        if not bool((parameters != 1).any()):
-            return images
         return _blend(images, _luma(images).mean(dim=(2, 3), keepdim=True), parameters)
 
 
@@ -64,6 +63,8 @@ class Saturation(Augmentation):
 
     order: ClassVar[int] = 30
     shares_draws: ClassVar[bool] = True
+    parameters_on_device: ClassVar[bool] = True
+    neutral: ClassVar[float | None] = 1
 
     @staticmethod
     def draw(options: SaturationOptions, count: int, random: torch.Generator) -> Tensor:
@@ -73,9 +74,7 @@ class Saturation(Augmentation):
     @staticmethod
     def apply(images: Tensor, parameters: Tensor, fill: float) -> Tensor:  # noqa: ARG004
         """Return the images with other colours."""
-        return (
-            _blend(images, _luma(images), parameters) if bool((parameters != 1).any()) else images
-        )
+        return _blend(images, _luma(images), parameters)
 
 
 @register_augmentation("hue")
@@ -84,6 +83,8 @@ class Hue(Augmentation):
 
     order: ClassVar[int] = 40
     shares_draws: ClassVar[bool] = True
+    parameters_on_device: ClassVar[bool] = True
+    neutral: ClassVar[float | None] = 0
 
     @staticmethod
     def draw(options: HueOptions, count: int, random: torch.Generator) -> Tensor:
@@ -93,7 +94,7 @@ class Hue(Augmentation):
     @staticmethod
     def apply(images: Tensor, parameters: Tensor, fill: float) -> Tensor:  # noqa: ARG004
         """Return the images with other colours."""
-        return _turn_hue(images, parameters) if bool(parameters.any()) else images
+        return _turn_hue(images, parameters)
 
 
 def _luma(images: Tensor) -> Tensor:
@@ -104,7 +105,7 @@ def _luma(images: Tensor) -> Tensor:
 
 def _blend(images: Tensor, others: Tensor, factor: Tensor) -> Tensor:
     """Return `factor * images + (1 - factor) * others`; a factor of 1 changes no bit."""
-    factor = factor.to(images.device).view(-1, 1, 1, 1)
+    factor = factor.view(-1, 1, 1, 1)
     return (images * factor + others * (1 - factor)).clamp(0, 255)
 
 
@@ -118,7 +119,7 @@ def _turn_hue(images: Tensor, turn: Tensor) -> Tensor:
         (green - blue) / spread,
         torch.where(value == green, 2 + (blue - red) / spread, 4 + (red - green) / spread),
     )
-    sextant = sextant + 6 * turn.to(images.device).view(-1, 1, 1)
+    sextant = sextant + 6 * turn.view(-1, 1, 1)
     channels = []
     for offset in (5, 3, 1):
         place = (sextant + offset) % 6

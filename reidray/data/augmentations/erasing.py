@@ -7,6 +7,7 @@ from torch import Tensor
 
 from reidray.config.sections.augmentation_options import ErasingOptions
 from reidray.data.augmentations.augmentation import Augmentation, register_augmentation
+from reidray.data.augmentations.pixel_copies import fill_rectangles
 
 
 @register_augmentation("erasing")
@@ -15,6 +16,7 @@ class Erasing(Augmentation):
 
     order: ClassVar[int] = 90
     shares_draws: ClassVar[bool] = True
+    parameters_on_device: ClassVar[bool] = True
 
     @staticmethod
     def draw(options: ErasingOptions, count: int, random: torch.Generator) -> Tensor:
@@ -26,16 +28,13 @@ class Erasing(Augmentation):
         width = (area / ratio).sqrt().clamp(max=1.0)
         return torch.stack([top * (1 - height), left * (1 - width), height, width], dim=1)
 
+    @classmethod
+    def is_active(cls, parameters: Tensor) -> bool:
+        """Return whether any rectangle has a height."""
+        return bool((parameters[:, 2] > 0).any())
+
     @staticmethod
     def apply(images: Tensor, parameters: Tensor, fill: float) -> Tensor:
         """Fill each crop's rectangle, in place: the pixels whose centres lie in it."""
-        height, width = images.shape[2:]
-        scale = torch.tensor([height, width, height, width])
-        sides = parameters.cpu() * scale
-        bounds = torch.cat([sides[:, :2], sides[:, :2] + sides[:, 2:]], dim=1) - 0.5
-        for image, (top, left, bottom, right) in zip(
-            images, bounds.ceil().int().tolist(), strict=True
-        ):
-            if bottom > top:
-                image[:, top:bottom, left:right] = fill
+        fill_rectangles(images, parameters, fill)
         return images

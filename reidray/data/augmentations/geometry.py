@@ -4,7 +4,6 @@ A crop is mirrored, sheared, zoomed, rotated and shifted, in this order, about i
 window is cut out of it and fills it again.
 """
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -25,6 +24,7 @@ from reidray.data.augmentations.augmentation import (
     register_augmentation,
     uniform,
 )
+from reidray.data.augmentations.pixel_copies import copy_pixels
 
 
 @register_augmentation("flip")
@@ -32,6 +32,7 @@ class Flip(Augmentation):
     """Mirror crops left and right: (B,) bool."""
 
     shares_draws: ClassVar[bool] = True
+    neutral: ClassVar[float | None] = 0
 
     @staticmethod
     def draw(options: FlipOptions, count: int, random: torch.Generator) -> Tensor:
@@ -44,6 +45,7 @@ class Rotation(Augmentation):
     """Rotate crops: (B,) radians, clockwise."""
 
     shares_draws: ClassVar[bool] = True
+    neutral: ClassVar[float | None] = 0
 
     @staticmethod
     def draw(options: RotationOptions, count: int, random: torch.Generator) -> Tensor:
@@ -56,6 +58,7 @@ class Shear(Augmentation):
     """Shear crops: (B,) tangents of the shear angle along x."""
 
     shares_draws: ClassVar[bool] = True
+    neutral: ClassVar[float | None] = 0
 
     @staticmethod
     def draw(options: ShearOptions, count: int, random: torch.Generator) -> Tensor:
@@ -68,6 +71,7 @@ class Zoom(Augmentation):
     """Zoom crops: (B,) factors; 1 keeps the size."""
 
     shares_draws: ClassVar[bool] = True
+    neutral: ClassVar[float | None] = 1
 
     @staticmethod
     def draw(options: ZoomOptions, count: int, random: torch.Generator) -> Tensor:
@@ -80,6 +84,7 @@ class Shift(Augmentation):
     """Shift crops: (B, 2) along x and y, as shares of the width and the height."""
 
     shares_draws: ClassVar[bool] = True
+    neutral: ClassVar[float | None] = 0
 
     @staticmethod
     def draw(options: ShiftOptions, count: int, random: torch.Generator) -> Tensor:
@@ -100,52 +105,37 @@ class Crop(Augmentation):
         height, width = 1 - options.share * lost_height, 1 - options.share * lost_width
         return torch.stack([top * (1 - height), left * (1 - width), height, width], dim=1)
 
+    @classmethod
+    def is_active(cls, parameters: Tensor) -> bool:
+        """Return whether any window is smaller than its crop."""
+        return bool((parameters[:, 2:] != 1).any())
+
+
+RESAMPLED = ("rotation", "shear", "zoom", "crop")
+"""Augmentations that resample a batch; without them flips and shifts copy whole pixels."""
+
 
 def move(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Tensor:
-    """Mirror and move each of (B, C, H, W) uint8; crops that only shift move by whole pixels."""
-    if bool(plan["flip"].any()):
-        mirrored = images.flip(3)
-        sides = zip(plan["flip"].tolist(), images, mirrored, strict=True)
-        images = _stacked([mirror if flip else image for flip, image, mirror in sides])
-    resampled = (plan["rotation"] != 0) | (plan["shear"] != 0) | (plan["zoom"] != 1)
-    resampled |= (plan["crop"][:, 2:] != 1).any(dim=1)
-    if bool(resampled.any()):
-        return _warp(images.float(), plan.to(images.device), fill, resampling)
-    return _shift(images, plan["shift"], fill) if bool(plan["shift"].any()) else images.float()
+    """Mirror and move each of (B, C, H, W) uint8; crops that only shift move by whole pixels.
 
+    Args:
+        images: images on the device of the plan.
+        plan: parameters of the images.
+        fill: value of pixels that come from outside an image.
+        resampling: `bilinear` or `nearest`.
 
-def _shift(images: Tensor, shift: Tensor, fill: float) -> Tensor:
-    """Shift each crop by whole pixels."""
-    height, width = images.shape[2:]
-    moves = (shift.cpu() * torch.tensor([width, height])).round().long()
-    pad_x, pad_y = moves.abs().amax(dim=0).tolist()
-    padded = functional.pad(images, (pad_x, pad_x, pad_y, pad_y))
-    moved = _stacked(
-        [
-            image[:, pad_y - y : pad_y - y + height, pad_x - x : pad_x - x + width]
-            for image, (x, y) in zip(padded, moves.tolist(), strict=True)
-        ]
-    ).float()
-    for image, (x, y) in zip(moved, moves.tolist(), strict=True):
-        if x:
-            image[:, :, _moved_in(x)] = fill
-        if y:
-            image[:, _moved_in(y)] = fill
-    return moved
-
-
-def _moved_in(move: int) -> slice:
-    """Return the slice of the pixels that a move brings in from outside."""
-    return slice(0, move) if move > 0 else slice(move, None)
-
-
-def _stacked(images: Sequence[Tensor]) -> Tensor:
-    """Return images (C, H, W) as one batch, the channels last in memory."""
-    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
+    Returns:
+        (B, C, H, W) float32, the channels last in memory; resampled on a CPU, they come first.
+    """
+    flip = plan["flip"] if plan.is_active("flip") else None
+    if any(plan.is_active(name) for name in RESAMPLED):
+        return _warp(copy_pixels(images, flip, None, fill), plan, fill, resampling)
+    shift = plan["shift"] if plan.is_active("shift") else None
+    return copy_pixels(images, flip, shift, fill)
 
 
 def _warp(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Tensor:
-    """Resample each image through its own affine map."""
+    """Resample each image through its own affine map. On a GPU the channels are last in memory."""
     height, width = images.shape[2:]
     grid = functional.affine_grid(
         _sources(plan, height / width), list(images.shape), align_corners=False
@@ -153,7 +143,10 @@ def _warp(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Te
     moved = functional.grid_sample(
         images - fill, grid, mode=resampling, padding_mode="zeros", align_corners=False
     )
-    return (moved + fill).clamp(0, 255)
+    moved = (moved + fill).clamp(0, 255)
+    if moved.device.type == "cpu":
+        return moved
+    return moved.contiguous(memory_format=torch.channels_last)
 
 
 def _sources(plan: AugmentPlan, aspect: float) -> Tensor:

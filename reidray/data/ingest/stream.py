@@ -13,7 +13,7 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from reidray.data.images.crops import CropGroup, Indices
+from reidray.data.images.crops import Allocate, CropGroup, Indices, allocate_array
 from reidray.data.images.decoding import BadImage
 from reidray.data.ingest.crop_columns import CROP_FIELDS, crop_row, iter_crop_groups
 from reidray.data.ingest.image_files import OUTCOME_FIELDS, ImageFiles, outcome_row, read_outcome
@@ -57,8 +57,10 @@ class CropStream:
         self._files = files
         self._size = ray.get(files).size
 
-    def read(self, batches: Sequence[Indices]) -> Iterator[CropGroup]:
-        """Yield the crops of each batch of indices, in the order of the batches.
+    def read(
+        self, batches: Sequence[Indices], allocate: Allocate = allocate_array
+    ) -> Iterator[CropGroup]:
+        """Yield a copy of the crops of each batch of indices, in the order of the batches.
 
         Raises:
             UserError: an image does not decode, though it did in the check.
@@ -81,8 +83,8 @@ class CropStream:
         blocks = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
         for block in blocks:
             for group in iter_crop_groups(block, self._size):
-                masks = None if group.masks is None else group.masks.copy()
-                yield CropGroup(group.indices, group.crops.copy(), masks)
+                masks = None if group.masks is None else _copy_into(allocate, group.masks)
+                yield CropGroup(group.indices, _copy_into(allocate, group.crops), masks)
 
 
 def check_stream(files: ImageFiles) -> StreamingCrops:
@@ -98,6 +100,13 @@ def check_stream(files: ImageFiles) -> StreamingCrops:
     with Counter("checking", total=len(files.paths), unit="images") as counter:
         outcome = read_outcome(dataset, counter)
     return StreamingCrops(reference, outcome.indices, outcome.bad)
+
+
+def _copy_into(allocate: Allocate, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Copy images out of shared memory, which their block then leaves."""
+    copied = allocate(images.shape)
+    np.copyto(copied, images)
+    return copied
 
 
 def _plan(batches: Sequence[Indices]) -> pa.Table:

@@ -1,0 +1,131 @@
+"""Mirror and shift images by whole pixels, and erase rectangles.
+
+Both ways of each give the same bits. Slices are copied image by image, which is fastest on a CPU. A
+GPU computes the source of every pixel of a batch, and gathers the pixels at once.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def copy_pixels(images: Tensor, flip: Tensor | None, shift: Tensor | None, fill: float) -> Tensor:
+    """Mirror images left and right, then shift them by whole pixels.
+
+    Args:
+        images: (B, C, H, W) uint8.
+        flip: (B,) bool on the device of the images; None mirrors no image.
+        shift: (B, 2) along x and y, as shares of the width and the height; None shifts no image.
+        fill: value of pixels that come from outside an image.
+
+    Returns:
+        (B, C, H, W) float32, the channels last in memory.
+    """
+    if flip is None and shift is None:
+        return images.float()
+    if images.device.type == "cpu":
+        return copy_slices(images, flip, shift, fill)
+    return gather_pixels(images, flip, shift, fill)
+
+
+def fill_rectangles(images: Tensor, rectangles: Tensor, fill: float) -> None:
+    """Fill a rectangle of each image, in place: the pixels whose centres lie in it.
+
+    Args:
+        images: (B, C, H, W) float32.
+        rectangles: (B, 4) top, left, height and width as shares of the image, on its device.
+        fill: value of the filled pixels.
+    """
+    if images.device.type == "cpu":
+        fill_slices(images, rectangles, fill)
+    else:
+        fill_masked(images, rectangles, fill)
+
+
+def copy_slices(images: Tensor, flip: Tensor | None, shift: Tensor | None, fill: float) -> Tensor:
+    """Mirror and shift images one by one, as `copy_pixels` does."""
+    if flip is not None:
+        sides = zip(flip.tolist(), images, images.flip(3), strict=True)
+        images = _stacked([mirrored if flips else image for flips, image, mirrored in sides])
+    return images.float() if shift is None else _shift_slices(images, shift, fill)
+
+
+def gather_pixels(images: Tensor, flip: Tensor | None, shift: Tensor | None, fill: float) -> Tensor:
+    """Mirror and shift all images in one gather, as `copy_pixels` does."""
+    count, _, height, width = images.shape
+    rows = torch.arange(height, device=images.device)[None]
+    columns = torch.arange(width, device=images.device)[None]
+    outside = None
+    if shift is not None:
+        moved_columns = columns - (shift[:, :1] * width).round().long()
+        moved_rows = rows - (shift[:, 1:] * height).round().long()
+        columns, rows = moved_columns.clamp(0, width - 1), moved_rows.clamp(0, height - 1)
+        outside = (columns != moved_columns)[:, None] | (rows != moved_rows)[:, :, None]
+    if flip is not None:
+        columns = torch.where(flip[:, None], width - 1 - columns, columns)
+    numbers = torch.arange(count, device=images.device)
+    pixels = images.permute(0, 2, 3, 1)[
+        numbers[:, None, None], rows[:, :, None], columns[:, None, :]
+    ]
+    copied = pixels.permute(0, 3, 1, 2).float()
+    return copied if outside is None else copied.masked_fill_(outside[:, None], fill)
+
+
+def fill_slices(images: Tensor, rectangles: Tensor, fill: float) -> None:
+    """Fill the rectangle of one image after the other, as `fill_rectangles` does."""
+    for image, (top, left, bottom, right) in zip(
+        images, _bounds(rectangles, images).ceil().int().tolist(), strict=True
+    ):
+        if bottom > top:
+            image[:, top:bottom, left:right] = fill
+
+
+def fill_masked(images: Tensor, rectangles: Tensor, fill: float) -> None:
+    """Fill the rectangles of all images at once, as `fill_rectangles` does."""
+    height, width = images.shape[2:]
+    rows = torch.arange(height, device=images.device)
+    columns = torch.arange(width, device=images.device)
+    top, left, bottom, right = _bounds(rectangles, images).unbind(dim=1)
+    inside_rows = (rows >= top[:, None]) & (rows < bottom[:, None])
+    inside_columns = (columns >= left[:, None]) & (columns < right[:, None])
+    images.masked_fill_((inside_rows[:, :, None] & inside_columns[:, None])[:, None], fill)
+
+
+def _bounds(rectangles: Tensor, images: Tensor) -> Tensor:
+    """Return top, left, bottom and right, (B, 4): a pixel is inside from one to the other."""
+    height, width = images.shape[2:]
+    top, left = rectangles[:, 0] * height, rectangles[:, 1] * width
+    bottom, right = top + rectangles[:, 2] * height, left + rectangles[:, 3] * width
+    return torch.stack([top, left, bottom, right], dim=1) - 0.5
+
+
+def _shift_slices(images: Tensor, shift: Tensor, fill: float) -> Tensor:
+    """Shift images one by one."""
+    height, width = images.shape[2:]
+    moves = (shift * torch.tensor([width, height])).round().long()
+    pad_x, pad_y = moves.abs().amax(dim=0).tolist()
+    padded = functional.pad(images, (pad_x, pad_x, pad_y, pad_y))
+    moved = _stacked(
+        [
+            image[:, pad_y - y : pad_y - y + height, pad_x - x : pad_x - x + width]
+            for image, (x, y) in zip(padded, moves.tolist(), strict=True)
+        ]
+    ).float()
+    for image, (x, y) in zip(moved, moves.tolist(), strict=True):
+        if x:
+            image[:, :, _moved_in(x)] = fill
+        if y:
+            image[:, _moved_in(y)] = fill
+    return moved
+
+
+def _moved_in(move: int) -> slice:
+    """Return the slice of the pixels that a move brings in from outside."""
+    return slice(0, move) if move > 0 else slice(move, None)
+
+
+def _stacked(images: Sequence[Tensor]) -> Tensor:
+    """Return images (C, H, W) as one batch, the channels last in memory."""
+    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)

@@ -1,0 +1,45 @@
+"""Copy arrays and tensors from main memory to a GPU while the host goes on.
+
+A GPU copies from pinned memory alone without the host. PyTorch's host allocator keeps the pinned
+blocks that are freed, and gives one out again only when the copies from it are done. Batches thus
+share a few blocks, nothing is pinned anew at each step, and nothing that is still copied is
+overwritten. On other devices these functions copy as usual.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def host_array(shape: tuple[int, ...], device: torch.device) -> NDArray[np.uint8]:
+    """Return an uninitialised uint8 array in main memory, pinned where `device` is a GPU."""
+    if device.type != "cuda":
+        return np.empty(shape, dtype=np.uint8)
+    array: NDArray[np.uint8] = torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
+    return array
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the CPU on a device. The host does not wait for the copy to a GPU."""
+    source = values.pin_memory() if device.type == "cuda" else values
+    return source.to(device, non_blocking=True)
+
+
+def to_device_together(values: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Return tensors of the CPU on a device, in one copy.
+
+    Args:
+        values: tensors by name, of any shapes and types.
+        device: device of the results, which are views of one block of memory.
+    """
+    # The widest type first, so that each tensor begins at a multiple of its element's size.
+    names = sorted(values, key=lambda name: -values[name].element_size())
+    parts = [values[name].reshape(-1).view(torch.uint8) for name in names]
+    copied = to_device(torch.cat(parts), device).split_with_sizes([len(part) for part in parts])
+    return {
+        name: part.view(values[name].dtype).view(values[name].shape)
+        for name, part in zip(names, copied, strict=True)
+    }
