@@ -6,7 +6,8 @@ share a few blocks, nothing is pinned anew at each step, and nothing that is sti
 overwritten. On other devices these functions copy as usual.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,20 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
     """Return a tensor of the CPU on a device. The host does not wait for the copy to a GPU."""
     source = values.pin_memory() if device.type == "cuda" else values
     return source.to(device, non_blocking=True)
+
+
+def rows_to_device(
+    values: NDArray[Any], batches: Sequence[NDArray[np.int64]], device: torch.device
+) -> Sequence[Tensor]:
+    """Return the rows of an array that each batch needs on a device, in one copy for all batches.
+
+    Args:
+        values: (N, ...) labels of N crops.
+        batches: (B,) positions of the crops of each batch.
+        device: device of the results, (B, ...) each, which are views of one block of memory.
+    """
+    rows = to_device(torch.from_numpy(values[np.concatenate(batches)]), device)
+    return rows.split_with_sizes([len(batch) for batch in batches])
 
 
 def to_device_together(values: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:

@@ -213,7 +213,8 @@ class _Trainer:
         state = self.snapshot.trainer_state
         torch.manual_seed(_derive_seed(self.config.seed, state.epoch, self.context.rank))
         statistics, last_report = EpochStatistics(), 0.0
-        with closing(prefetch(self.task.batches(state.epoch))) as batches:
+        upcoming = prefetch(self.task.batches(state.epoch), device=self.context.device)
+        with closing(upcoming) as batches:
             while (done := self.budget.progress(state.step)) < 1 or not statistics.steps:
                 step_start = time.perf_counter()
                 batch = next(batches, None)

@@ -1,11 +1,13 @@
 import threading
 import time
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import count
 
 import pytest
+import torch
 
-from reidray.data.prefetch import prefetch
+from reidray.data.prefetch import iter_tensors, prefetch
 
 
 def test_items_come_in_order_from_another_thread():
@@ -33,3 +35,16 @@ def test_an_error_is_raised_at_the_item_that_caused_it():
     assert next(ahead) == 1
     with pytest.raises(OSError, match="disk gone"):
         next(ahead)
+
+
+def test_all_tensors_of_a_batch_are_found():
+    @dataclass(frozen=True)
+    class Batch:
+        images: torch.Tensor
+        masks: torch.Tensor | None
+        targets: dict[str, list[torch.Tensor]]
+        name: str
+
+    one, two, three = (torch.tensor(number) for number in (1, 2, 3))
+    batch = Batch(one, None, {"a": [two], "b": [three]}, "train")
+    assert [int(tensor) for tensor in iter_tensors((batch, one))] == [1, 2, 3, 1]

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from reidray.config import MultitaskLossConfig
 from reidray.config.sections.validation_options import compute_registered_metrics
-from reidray.data.augmentations import image_tensor
 from reidray.data.crop_labels import CropLabels
+from reidray.data.device_crops import CopiedCrops, DeviceCrops
 from reidray.data.images.crops import CropReader, Indices
 from reidray.losses import attribute_loss
 from reidray.metrics.attribute_metrics import attribute_accuracy
@@ -100,34 +100,34 @@ def target_logits(outputs: Outputs | PetOutputs) -> tuple[Tensor, ...]:
 
 
 def run_network(
-    network: nn.Module, crops: CropReader, indices: Indices, device: torch.device
+    network: nn.Module, crops: DeviceCrops, indices: Indices, device: torch.device
 ) -> MultitaskOutputs:
     """Run a network on images, batch by batch.
 
     Args:
         network: network in evaluation mode, on `device`.
-        crops: decoded images, with their true masks where the network predicts masks.
+        crops: decoded images on `device`, with their true masks where the network predicts masks.
         indices: (N,) int64, rows of the manifest.
         device: device of the network.
     """
     logits: list[tuple[Tensor, ...]] = []
     masks: list[Tensor] = []
-    seconds = 0.0
+    timer = _Timer(device)
     batches = [indices[start : start + BATCH_SIZE] for start in range(0, len(indices), BATCH_SIZE)]
     with torch.inference_mode():
-        for group in crops.read(batches):
-            images = image_tensor(group.crops, device)
-            start_time = time.perf_counter()
-            outputs = network(images)
+        for batch in crops.read(batches):
+            timer.mark()
+            outputs = network(batch.images)
             logits.append(tuple(values.float() for values in target_logits(outputs)))
-            counts = torch.zeros((len(images), 0), dtype=torch.float64, device=device)
-            if group.masks is not None:
-                truth = torch.from_numpy(group.masks).to(device)
-                counts = _compare_masks(outputs.masks[:, 0].float(), truth)
+            counts = torch.zeros((len(batch.images), 0), dtype=torch.float64, device=device)
+            if batch.masks is not None:
+                counts = _compare_masks(outputs.masks[:, 0].float(), batch.masks)
             masks.append(counts)
-            seconds += time.perf_counter() - start_time
+            timer.mark()
     return MultitaskOutputs(
-        tuple(torch.cat(parts) for parts in zip(*logits, strict=True)), torch.cat(masks), seconds
+        tuple(torch.cat(parts) for parts in zip(*logits, strict=True)),
+        torch.cat(masks),
+        timer.seconds(),
     )
 
 
@@ -192,8 +192,34 @@ def evaluate_network(
         weights: weights of the losses.
         device: device of the network.
     """
-    outputs = run_network(network, crops, labels.indices, device).cpu()
+    outputs = run_network(network, CopiedCrops(crops, device), labels.indices, device).cpu()
     return evaluate_outputs(outputs, labels, majority, weights)
+
+
+class _Timer:
+    """Measure the time of some work on a device. On a GPU no step waits for its end."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._is_gpu = device.type == "cuda"
+        self._marks: list[Any] = []
+
+    def seconds(self) -> float:
+        """Return the seconds of all work, and wait for its end on a GPU."""
+        spans = zip(self._marks[::2], self._marks[1::2], strict=True)
+        if not self._is_gpu:
+            return float(sum(end - start for start, end in spans))
+        if self._marks:
+            self._marks[-1].synchronize()
+        return float(sum(start.elapsed_time(end) for start, end in spans)) / 1000
+
+    def mark(self) -> None:
+        """Mark the begin of some work, or its end."""
+        if not self._is_gpu:
+            self._marks.append(time.perf_counter())
+            return
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        self._marks.append(event)
 
 
 def _compare_masks(logits: Tensor, truth: Tensor) -> Tensor:

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from reidray.config import TrainMultitaskConfig
-from reidray.data.augmentations import augment, augment_masks, image_tensor, plan_augmentation
+from reidray.data.augmentations import augment, augment_masks, plan_augmentation
 from reidray.data.crop_labels import CropLabels
+from reidray.data.device_copies import rows_to_device
+from reidray.data.device_crops import place_crops
 from reidray.data.images.crops import CropReader
 from reidray.data.sampling import shuffled_batches
 from reidray.losses import LossSizes, Targets, attach_losses, loss_modules
@@ -57,7 +59,8 @@ class MultitaskTask:
         crops: CropReader,
         context: DistributedContext,
     ) -> None:
-        self._config, self._crops, self._context = config, crops, context
+        self._config, self._context = config, context
+        self._crops = place_crops(crops, context.device)
         self._train, self._validation = labels["train"], labels["val"]
         self.steps_per_epoch = -(-len(self._train) // config.batch_size)
         self.validation_images = len(self._validation)
@@ -67,22 +70,16 @@ class MultitaskTask:
         context, config, train = self._context, self._config, self._train
         plan = list(shuffled_batches(len(train), config.batch_size, seed=config.seed, epoch=epoch))
         share = np.arange(context.rank, config.batch_size, context.world_size)
-        groups = self._crops.read([train.indices[positions[share]] for positions in plan])
-        targets = train.targets
-        for step, (positions, group) in enumerate(zip(plan, groups, strict=True)):
+        chosen = [positions[share] for positions in plan]
+        targets = rows_to_device(train.targets, chosen, context.device)
+        batches = self._crops.read([train.indices[positions] for positions in chosen])
+        for step, batch in enumerate(batches):
             augmentation = plan_augmentation(
-                config.augment, len(positions), seed=config.seed, epoch=epoch, step=step
+                config.augment, len(plan[step]), seed=config.seed, epoch=epoch, step=step
             ).take(torch.from_numpy(share))
-            images = image_tensor(group.crops, context.device)
-            masks = None
-            if group.masks is not None:
-                masks = torch.from_numpy(group.masks).to(context.device)
-                masks = augment_masks(masks, augmentation)
-            yield ImageBatch(
-                augment(images, augmentation, fill=FILL),
-                torch.from_numpy(targets[positions[share]]).to(context.device),
-                masks,
-            )
+            augmentation = augmentation.to(context.device)
+            masks = None if batch.masks is None else augment_masks(batch.masks, augmentation)
+            yield ImageBatch(augment(batch.images, augmentation, fill=FILL), targets[step], masks)
 
     def batch_size(self, batch: ImageBatch) -> int:
         """Return the number of images in this process's share of a batch."""

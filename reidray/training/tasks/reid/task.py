@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reidray.config import TrainReidConfig
-from reidray.data.augmentations import augment, image_tensor, plan_augmentation
+from reidray.data.augmentations import augment, plan_augmentation
 from reidray.data.crop_labels import CropLabels
+from reidray.data.device_copies import rows_to_device
+from reidray.data.device_crops import place_crops
 from reidray.data.images.crops import CropReader
 from reidray.data.sampling import identity_batches
 from reidray.errors import UserError
@@ -57,7 +59,8 @@ class ReidTask:
         crops: CropReader,
         context: DistributedContext,
     ) -> None:
-        self._config, self._crops, self._context = config, crops, context
+        self._config, self._context = config, context
+        self._reader, self._crops = crops, place_crops(crops, context.device)
         self._train, self._validation = labels["train"], labels["val"]
         _, self._person_indices = np.unique(self._train.person_ids, return_inverse=True)
         self.steps_per_epoch = sum(1 for _ in self._plan_batches(0))
@@ -70,17 +73,17 @@ class ReidTask:
         positions = np.arange(math.prod(shape)).reshape(shape)
         share = positions[context.rank :: context.world_size].reshape(-1)
         chosen = [batch.reshape(-1)[share] for batch in self._plan_batches(epoch)]
-        groups = self._crops.read([self._train.indices[batch] for batch in chosen])
-        for step, (batch, group) in enumerate(zip(chosen, groups, strict=True)):
+        person_indices = rows_to_device(self._person_indices, chosen, context.device)
+        attribute_labels = rows_to_device(self._train.attribute_labels, chosen, context.device)
+        batches = self._crops.read([self._train.indices[batch] for batch in chosen])
+        for step, batch in enumerate(batches):
             augmentation = plan_augmentation(
                 config.augment, positions.size, seed=config.seed, epoch=epoch, step=step
-            )
-            crops = image_tensor(group.crops, context.device)
-            attribute_labels = torch.from_numpy(self._train.attribute_labels[batch])
+            ).take(torch.from_numpy(share))
             yield ReidBatch(
-                augment(crops, augmentation.take(torch.from_numpy(share)), fill=FILL),
-                torch.from_numpy(self._person_indices[batch]).to(context.device),
-                attribute_labels.to(context.device, torch.int64),
+                augment(batch.images, augmentation, fill=FILL),
+                person_indices[step],
+                attribute_labels[step].to(torch.int64),
             )
 
     def batch_size(self, batch: ReidBatch) -> int:
@@ -128,7 +131,7 @@ class ReidTask:
         """
         validation, context = self._validation, self._context
         share = context.own_share(validation.indices)
-        own_embeddings, own_labels = embed_crops(network, self._crops, share, context.device)
+        own_embeddings, own_labels = embed_crops(network, self._reader, share, context.device)
         embeddings = context.gather_for_metrics(own_embeddings, len(validation))
         predicted = context.gather_for_metrics(own_labels, len(validation))
         if embeddings is None or predicted is None:

@@ -1,0 +1,116 @@
+"""Batches for a GPU are made without waiting for it.
+
+The device `meta` stands for the GPU: whoever reads a value there raises, and so do the operators
+whose output size depends on values.
+"""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from support.labels import make_labels
+from support.synthetic_people import CONFIG, build_task
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from reidray.config import AugmentConfig, TrainMultitaskConfig
+from reidray.data.augmentations import (
+    AUGMENTATIONS,
+    Augmentation,
+    AugmentPlan,
+    augment,
+    plan_augmentation,
+)
+from reidray.data.device_crops import GatheredCrops
+from reidray.data.images.crops import CropGroup, CropTable
+from reidray.training.distributed_context import DistributedContext
+from reidray.training.tasks.multitask.task import MultitaskTask
+
+META = torch.device("meta")
+COPYING = AugmentConfig(flip=0.5, shift=0.1, erasing=0.8)
+COLOURS = COPYING.replace(brightness=0.2, contrast=0.2, saturation=0.3, hue=0.1)
+WARPING = COLOURS.replace(rotation=5, shear=5, zoom=0.1, crop=0.2)
+
+
+class WaitCounter(TorchDispatchMode):
+    """Count the copies to a device, and those that the host waits for."""
+
+    def __init__(self):
+        super().__init__()
+        self.copies = Counter()
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        result = function(*arguments, **(named or {}))
+        name = function.overloadpacket.__name__
+        if name in ("_to_copy", "copy_") and result.device == META:
+            source = arguments[1] if name == "copy_" else arguments[0]
+            if source.device != META:
+                waits = not (named or {}).get("non_blocking", len(arguments) > 2 and arguments[2])
+                self.copies["waiting" if waits else "free"] += 1
+        return result
+
+
+def build_multitask_task(augmentation, context):
+    random = np.random.default_rng(0)
+    crops = random.integers(0, 256, (24, 16, 16, 3), dtype=np.uint8)
+    table = CropTable([CropGroup(np.arange(24), crops, crops[..., 0] % 2)])
+    labels = make_labels(np.full(24, -1), class_labels=np.arange(24) % 3, classes=("a", "b", "c"))
+    config = TrainMultitaskConfig(data="-", task="pets", batch_size=8, augment=augmentation)
+    return MultitaskTask(config, {"train": labels, "val": labels}, table, context)
+
+
+def build_reid_task(augmentation, context):
+    return build_task(replace(CONFIG, augment=augmentation), context)
+
+
+@pytest.mark.parametrize("augmentation", [COPYING, COLOURS, WARPING])
+@pytest.mark.parametrize("build", [build_reid_task, build_multitask_task])
+def test_the_batches_of_a_task_do_not_wait_for_the_device(build, augmentation):
+    on_cpu = list(build(augmentation, DistributedContext()).batches(1))
+    task = build(augmentation, DistributedContext(device=META))
+    with WaitCounter() as counter:
+        on_device = list(task.batches(1))
+    assert counter.copies["waiting"] == 0
+    # The crops, the masks and the parameters of each batch, and the labels of the epoch.
+    assert counter.copies["free"] <= 3 * len(on_device) + 2
+    for expected, batch in zip(on_cpu, on_device, strict=True):
+        for name, values in vars(expected).items():
+            found = getattr(batch, name)
+            assert found.device == META
+            assert (found.shape, found.dtype) == (values.shape, values.dtype)
+        images = next(iter(vars(batch).values()))
+        assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_crops_on_the_device_are_gathered_by_one_copy_of_an_epoch_s_positions():
+    crops = np.zeros((9, 4, 2, 3), dtype=np.uint8)
+    table = CropTable([CropGroup(np.arange(9), crops, crops[..., 0])])
+    resident = GatheredCrops(table, META)
+    with WaitCounter() as counter:
+        batches = list(resident.read([np.array([3, 1]), np.array([8])]))
+    assert [tuple(batch.images.shape) for batch in batches] == [(2, 3, 4, 2), (1, 3, 4, 2)]
+    assert [tuple(batch.masks.shape) for batch in batches] == [(2, 4, 2), (1, 4, 2)]
+    assert counter.copies == {"free": 1}
+
+
+def test_only_an_augmentation_that_asks_for_it_gets_its_parameters_on_the_device(monkeypatch):
+    class Own(Augmentation):
+        seen: torch.device | None = None
+
+        @staticmethod
+        def draw(_options, count, random):
+            return torch.rand(count, generator=random)
+
+        @staticmethod
+        def apply(images, parameters, _fill):
+            Own.seen = parameters.device
+            return images
+
+    monkeypatch.setitem(AUGMENTATIONS._entries, "own", Own)
+    plan = plan_augmentation(COPYING, 4, seed=0, epoch=0, step=0)
+    crops = torch.empty((4, 3, 8, 4), dtype=torch.uint8, device=META)
+    for on_device, device in ((False, "cpu"), (True, "meta")):
+        monkeypatch.setattr(Own, "parameters_on_device", on_device)
+        augment(crops, AugmentPlan(plan | {"own": torch.ones(4)}), fill=0)
+        assert Own.seen == torch.device(device)
