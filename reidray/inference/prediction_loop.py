@@ -137,7 +137,7 @@ def predict(
             else:
                 buffers = buffers or CropBuffers(device, pad_to, crops[0].shape[1:])
                 images = buffers.upload(crops)
-            outputs = _predict_images(network, images, flip)
+            outputs = predict_images(network, images, flip)
         count = sum(map(len, crops))
         now = time.perf_counter()
         timing = LoopTiming(count, now - last, received - asked)
@@ -163,8 +163,14 @@ def prediction_shape(model: LoadedModel) -> PredictionShape:
     return PredictionShape(model.network.embedding_size, len(model.architecture.schema.names))
 
 
-def _predict_images(network: nn.Module, images: Tensor, flip: bool) -> list[Tensor]:
-    """Return embeddings, attribute labels and uncertainty of images (B, 3, H, W)."""
+def predict_images(network: nn.Module, images: Tensor, flip: bool = False) -> list[Tensor]:
+    """Return embeddings, attribute labels and uncertainty of images, as in `PredictionTensors`.
+
+    Args:
+        network: a person network in evaluation mode.
+        images: (B, 3, H, W) uint8 on the network's device.
+        flip: whether to average the results over each image and its mirror image.
+    """
     views = [network(images), network(images.flip(3))] if flip else [network(images)]
     embeddings = _mean([outputs.embedding.float() for outputs in views])
     attributes = list(zip(*(outputs.attributes for outputs in views), strict=True))

@@ -1,8 +1,9 @@
 """Run a training process, and report its progress to the driver and to Ray Train."""
 
+import logging
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,6 +27,8 @@ from reidray.training.epoch_progress import StepProgress
 from reidray.training.failures import to_bug_error
 from reidray.training.loop import Callback, Metrics, Task, TrainerConfig, fit
 from reidray.training.time_budget import TimeLimit
+
+log = logging.getLogger("reidray")
 
 CHANGEABLE_ON_RESUME = (
     "data",
@@ -172,8 +175,33 @@ def _run_train_job(job: TrainJob, events: Queue | None) -> None:
     )
     checkpoint = ray.train.get_checkpoint()
     callback = RayCallback(events, context)
-    with checkpoint.as_directory() if checkpoint else nullcontext() as folder:
+    lines = send_log_lines(events) if events and context.is_main else nullcontext()
+    with lines, checkpoint.as_directory() if checkpoint else nullcontext() as folder:
         job.run(context, callback, Path(folder) if folder else None)
+
+
+@contextmanager
+def send_log_lines(events: Queue) -> Iterator[None]:
+    """Send the log lines of this process to the driver while a block runs."""
+    handler = _QueueHandler(events)
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+class _QueueHandler(logging.Handler):
+    """Put the text of each log line into a queue."""
+
+    def __init__(self, events: Queue) -> None:
+        super().__init__(logging.INFO)
+        self._events = events
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Put one line into the queue."""
+        self._events.put(record.getMessage())
 
 
 class RayCallback:

@@ -103,7 +103,7 @@ class RunLogger:
         """Write the events that arrive in a queue until the block ends.
 
         Args:
-            queue: queue of the records and the progress of a training process.
+            queue: queue of the records, the progress and the log lines of a training process.
             workers: description of the workers, such as `2 workers x 1 GPU`.
         """
         ended = threading.Event()
@@ -127,6 +127,8 @@ class RunLogger:
                 continue
             if isinstance(event, StepProgress):
                 shown.show_step(event)
+            elif isinstance(event, str):
+                log.info("%s", event)
             elif isinstance(event, list):
                 self._begin(event)
             else:

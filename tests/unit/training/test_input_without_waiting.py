@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from support.labels import make_labels
-from support.synthetic_people import CONFIG, build_task
+from support.synthetic_people import CONFIG, build_network, build_task
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reidray.config import AugmentConfig, TrainMultitaskConfig
@@ -24,8 +24,11 @@ from reidray.data.augmentations import (
 )
 from reidray.data.device_crops import GatheredCrops
 from reidray.data.images.crops import CropGroup, CropTable
+from reidray.models import build_model
 from reidray.training.distributed_context import DistributedContext
+from reidray.training.tasks.multitask.label_evaluation import run_network
 from reidray.training.tasks.multitask.task import MultitaskTask
+from reidray.training.tasks.reid.validation import embed_crops
 
 META = torch.device("meta")
 COPYING = AugmentConfig(flip=0.5, shift=0.1, erasing=0.8)
@@ -92,6 +95,21 @@ def test_crops_on_the_device_are_gathered_by_one_copy_of_an_epoch_s_positions():
     assert [tuple(batch.images.shape) for batch in batches] == [(2, 3, 4, 2), (1, 3, 4, 2)]
     assert [tuple(batch.masks.shape) for batch in batches] == [(2, 4, 2), (1, 4, 2)]
     assert counter.copies == {"free": 1}
+
+
+def build_resident(side):
+    crops = np.zeros((9, side, side, 3), dtype=np.uint8)
+    return GatheredCrops(CropTable([CropGroup(np.arange(9), crops, crops[..., 0])]), META)
+
+
+def test_validation_does_not_wait_for_the_device():
+    indices, network = np.arange(9), build_network().eval().to(META)
+    embeddings, attribute_labels = embed_crops(network, build_resident(32), indices)
+    assert embeddings.shape == (9, network.embedding_size)
+    assert attribute_labels.shape == (9, 1)
+    pets = build_model("pets_scratch_transpose", height=32, width=32, num_classes=3)
+    outputs = run_network(pets.eval().to(META), build_resident(32), indices, META)
+    assert outputs.masks.shape == (9, 4)
 
 
 def test_only_an_augmentation_that_asks_for_it_gets_its_parameters_on_the_device(monkeypatch):

@@ -60,7 +60,7 @@ class ReidTask:
         context: DistributedContext,
     ) -> None:
         self._config, self._context = config, context
-        self._reader, self._crops = crops, place_crops(crops, context.device)
+        self._crops = place_crops(crops, context.device)
         self._train, self._validation = labels["train"], labels["val"]
         _, self._person_indices = np.unique(self._train.person_ids, return_inverse=True)
         self.steps_per_epoch = sum(1 for _ in self._plan_batches(0))
@@ -131,7 +131,7 @@ class ReidTask:
         """
         validation, context = self._validation, self._context
         share = context.own_share(validation.indices)
-        own_embeddings, own_labels = embed_crops(network, self._reader, share, context.device)
+        own_embeddings, own_labels = embed_crops(network, self._crops, share)
         embeddings = context.gather_for_metrics(own_embeddings, len(validation))
         predicted = context.gather_for_metrics(own_labels, len(validation))
         if embeddings is None or predicted is None:

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from reidray.config.sections.validation_options import compute_registered_metrics
 from reidray.data.crop_labels import CropLabels
-from reidray.data.images.crops import CropReader, Indices
-from reidray.inference.prediction_loop import predict
+from reidray.data.device_crops import DeviceCrops
+from reidray.data.images.crops import Indices
+from reidray.inference.prediction_loop import predict_images
 from reidray.metrics import evaluate
 from reidray.metrics.attribute_metrics import attribute_accuracy
 from reidray.metrics.protocols import ProtocolName
@@ -22,27 +23,22 @@ RANKS = (1, 5, 10)
 DistanceMetric = Literal["cosine", "euclidean"]
 
 
-def embed_crops(
-    network: nn.Module, crops: CropReader, indices: Indices, device: torch.device
-) -> tuple[Tensor, Tensor]:
+def embed_crops(network: nn.Module, crops: DeviceCrops, indices: Indices) -> tuple[Tensor, Tensor]:
     """Return the embeddings of crops, and the attributes that the network predicts for them.
 
     Args:
-        network: network in evaluation mode, on `device`.
-        crops: decoded images.
+        network: network in evaluation mode.
+        crops: decoded images on the device of the network.
         indices: (N,) int64, rows of the manifest.
-        device: device of the network.
 
     Returns:
-        Embeddings (N, D) float32 and attribute labels (N, A) int64, on `device`.
+        Embeddings (N, D) float32 and attribute labels (N, A) int64, on that device.
     """
     batches = [indices[start : start + BATCH_SIZE] for start in range(0, len(indices), BATCH_SIZE)]
-    pixels = ([group.crops] for group in crops.read(batches))
-    predictions = list(predict(network, pixels, device))
-    return (
-        torch.cat([batch.embeddings for batch in predictions]),
-        torch.cat([batch.attribute_labels for batch in predictions]),
-    )
+    with torch.inference_mode():
+        predictions = [predict_images(network, batch.images) for batch in crops.read(batches)]
+    embeddings, attribute_labels, _ = map(torch.cat, zip(*predictions, strict=True))
+    return embeddings, attribute_labels
 
 
 def evaluate_embeddings(
