@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -78,14 +79,14 @@ class AugmentPlan(dict[str, Tensor]):
 
     Args:
         parameters: parameters by name.
-        on_host: the same parameters on the CPU, where `parameters` lie on another device.
+        on_host: the plan on the CPU, where `parameters` are its copies on another device.
 
     Attributes:
-        on_host: the parameters on the CPU, which decide what is computed.
+        on_host: the plan on the CPU.
     """
 
     def __init__(
-        self, parameters: Mapping[str, Tensor], on_host: Mapping[str, Tensor] | None = None
+        self, parameters: Mapping[str, Tensor], on_host: "AugmentPlan | None" = None
     ) -> None:
         super().__init__(parameters)
         self.on_host = self if on_host is None else on_host
@@ -100,9 +101,17 @@ class AugmentPlan(dict[str, Tensor]):
             return self
         return AugmentPlan(to_device_together(self.on_host, device), self.on_host)
 
-    def is_active(self, name: str) -> bool:
-        """Return whether an augmentation of the plan changes any image."""
-        return AUGMENTATIONS.get(name).is_active(self.on_host[name])
+    @cached_property
+    def active(self) -> tuple[str, ...]:
+        """Return the augmentations that change any image, in the order in which they apply.
+
+        The parameters on the CPU decide, so that the host never waits for a GPU.
+        """
+        if self.on_host is not self:
+            return self.on_host.active
+        classes = {name: AUGMENTATIONS.get(name) for name in self}
+        active = [name for name in self if classes[name].is_active(self[name])]
+        return tuple(sorted(active, key=lambda name: classes[name].order))
 
 
 def uniform(limit: float, count: int, random: torch.Generator, *shape: int) -> Tensor:

@@ -59,11 +59,10 @@ def augment(crops: Tensor, plan: AugmentPlan, *, fill: float) -> Tensor:
     """
     plan = plan.to(crops.device)
     images = move(crops, plan, fill, "bilinear")
-    for name in sorted(plan, key=lambda each: AUGMENTATIONS.get(each).order):
-        if plan.is_active(name):
-            augmentation = AUGMENTATIONS.get(name)
-            parameters = plan if augmentation.parameters_on_device else plan.on_host
-            images = augmentation.apply(images, parameters[name], fill)
+    for name in plan.active:
+        augmentation = AUGMENTATIONS.get(name)
+        parameters = plan if augmentation.parameters_on_device else plan.on_host
+        images = augmentation.apply(images, parameters[name], fill)
     return images
 
 

@@ -111,7 +111,7 @@ class Crop(Augmentation):
         return bool((parameters[:, 2:] != 1).any())
 
 
-RESAMPLED = ("rotation", "shear", "zoom", "crop")
+RESAMPLED = frozenset(("rotation", "shear", "zoom", "crop"))
 """Augmentations that resample a batch; without them flips and shifts copy whole pixels."""
 
 
@@ -127,10 +127,10 @@ def move(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Ten
     Returns:
         (B, C, H, W) float32, the channels last in memory; resampled on a CPU, they come first.
     """
-    flip = plan["flip"] if plan.is_active("flip") else None
-    if any(plan.is_active(name) for name in RESAMPLED):
+    flip = plan["flip"] if "flip" in plan.active else None
+    if RESAMPLED & set(plan.active):
         return _warp(copy_pixels(images, flip, None, fill), plan, fill, resampling)
-    shift = plan["shift"] if plan.is_active("shift") else None
+    shift = plan["shift"] if "shift" in plan.active else None
     return copy_pixels(images, flip, shift, fill)
 
 
