@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reidray.retrieval.array_inputs import Integers, Labels, check_labels
 
@@ -12,6 +13,21 @@ PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
 CAMERA_PROTOCOLS = ("market1501", "cuhk03")
 JUNK, DISTRACTOR = -1, 0
 """Person ids of junk images, which are left out, and of distractors, which match no query."""
+
+
+@dataclass(frozen=True)
+class PersonPairs:
+    """Hold all pairs of a query, of a range of queries, and a gallery image of its person.
+
+    Attributes:
+        rows: (N,) positions of the queries in the range, ascending.
+        columns: (N,) gallery indices, ascending in each row.
+        is_match: (N,) whether the image matches the query; the query does not see the others.
+    """
+
+    rows: Integers
+    columns: Integers
+    is_match: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -51,6 +67,18 @@ class GroundTruth:
             return same[:0]
         other_camera = self.gallery_cameras[same] != self.query_cameras[query]
         return np.asarray(same[other_camera])
+
+    def person_pairs(self, queries: slice) -> PersonPairs:
+        """Return the pairs of a range of queries with all images of their persons."""
+        starts, lengths = self.starts[queries], (self.stops - self.starts)[queries]
+        rows = np.repeat(np.arange(len(starts)), lengths)
+        skipped = lengths.cumsum() - lengths - starts
+        columns = self.by_person[np.arange(len(rows)) - skipped[rows]]
+        is_match = np.ones(len(rows), np.bool_)
+        if self.query_cameras is not None and self.gallery_cameras is not None:
+            is_match = self.gallery_cameras[columns] != self.query_cameras[queries][rows]
+            is_match &= ~np.isin(self.query_ids[queries], (JUNK, DISTRACTOR))[rows]
+        return PersonPairs(rows, columns, is_match)
 
     def without_junk(self) -> "tuple[GroundTruth, Integers]":
         """Return the ground truth of a gallery without junk, and the indices (K,) that it keeps."""

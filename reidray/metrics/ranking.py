@@ -4,12 +4,18 @@ mAP and CMC are those of Zheng et al. (2015, "Scalable Person Re-identification:
 mINP that of Ye et al. (2021, "Deep Learning for Person Re-identification: A Survey and Outlook").
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from reidray.metrics.block_counts import (
+    BlockCounts,
+    count_before_matches,
+    count_before_reranked_matches,
+)
 from reidray.metrics.match_ranks import MatchRanks, rank_matches, rank_reranked_matches
 from reidray.metrics.protocols import PROTOCOLS, build_ground_truth
 from reidray.metrics.single_shot_galleries import SingleShotGalleries
@@ -174,13 +180,19 @@ def evaluate(
     with full_precision(queries.device):
         galleries = SingleShotGalleries(truth, rounds, seed) if protocol == "cuhk03" else None
         collected = _CollectedRanks(len(queries), max_rank)
-        if reranking is None:
-            ranked = rank_matches(DistanceBlocks(queries, images, chosen, memory_mb), truth)
-        else:
+        on_host = queries.is_cpu or galleries is not None
+        if reranking is not None:
             distances = RerankedDistances(queries, images, chosen, reranking, memory_mb)
-            ranked = rank_reranked_matches(distances, truth)
-        for ranks in ranked:
-            collected.add(ranks, galleries)
+            if on_host:
+                collected.add(rank_reranked_matches(distances, truth), galleries)
+            else:
+                collected.add_blocks(count_before_reranked_matches(distances, truth))
+        else:
+            blocks = DistanceBlocks(queries, images, chosen, memory_mb)
+            if on_host:
+                collected.add(rank_matches(blocks, truth), galleries)
+            else:
+                collected.add_blocks(count_before_matches(blocks, truth))
     return collected.metrics(protocol, metric, ap_rule, unmatched, reranking)
 
 
@@ -190,17 +202,26 @@ class _CollectedRanks:
     def __init__(self, queries: int, max_rank: int) -> None:
         self._queries = queries
         self._ranked: list[int] = []
+        self._matches: list[int] = []
         self._counts: list[Integers] = []
         self._drawn_curve = np.zeros(max_rank)
 
-    def add(self, ranks: MatchRanks, galleries: SingleShotGalleries | None) -> None:
-        self._ranked.append(ranks.query)
-        self._counts.append(ranks.counts_before())
-        if galleries is not None:
-            drawn = galleries.ranks(ranks)
-            within = drawn[drawn < len(self._drawn_curve)]
-            counts = np.bincount(within, minlength=len(self._drawn_curve))
-            self._drawn_curve += counts / len(drawn)
+    def add(self, ranked: Iterable[MatchRanks], galleries: SingleShotGalleries | None) -> None:
+        for ranks in ranked:
+            self._ranked.append(ranks.query)
+            self._matches.append(len(ranks.matches))
+            self._counts.append(ranks.counts_before())
+            if galleries is not None:
+                drawn = galleries.ranks(ranks)
+                within = drawn[drawn < len(self._drawn_curve)]
+                counts = np.bincount(within, minlength=len(self._drawn_curve))
+                self._drawn_curve += counts / len(drawn)
+
+    def add_blocks(self, blocks: Iterable[BlockCounts]) -> None:
+        for block in blocks:
+            self._ranked += block.queries.tolist()
+            self._matches += block.matches.tolist()
+            self._counts.append(block.counts)
 
     def metrics(
         self,
@@ -210,7 +231,7 @@ class _CollectedRanks:
         unmatched: str,
         reranking: Reranking | None,
     ) -> RankingMetrics:
-        matches = np.array([len(counts) for counts in self._counts])
+        matches = np.array(self._matches)
         starts = matches.cumsum() - matches
         position = np.arange(matches.sum()) - np.repeat(starts, matches)
         rank = np.concatenate(self._counts) + position
