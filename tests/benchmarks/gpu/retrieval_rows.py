@@ -86,13 +86,16 @@ def measure_evaluation(sizes, device, limits):
     """
     problems = (
         ("separable", lambda: people_problem(sizes, 0.5, device)),
-        ("made", lambda: people_problem(sizes, 1.0, device)),
+        ("made", lambda: people_problem(sizes, 0.9, device)),
         ("random", lambda: random_problem(sizes, device)),
     )
     for (name, build), limit in zip(problems, limits, strict=True):
         problem = build()
         product, seconds = least_seconds(
-            device, lambda p=problem: p.query @ p.gallery.T, problem.evaluate
+            device,
+            lambda problem=problem: problem.query @ problem.gallery.T,
+            problem.evaluate,
+            runs=_runs(device),
         )
         yield Row(
             name=f"evaluate on {device.type}, {name} features",
@@ -122,9 +125,8 @@ def measure_top_k(sizes, device, limit):
         for part in gallery.split(block):
             query @ part.T
 
-    runs = 5 if device.type == "cuda" else 2
     alone, beside, seconds = least_seconds(
-        device, product, bare, lambda: top_k(query, gallery, sizes.k), runs=runs
+        device, product, bare, lambda: top_k(query, gallery, sizes.k), runs=_runs(device)
     )
     on_gpu = device.type == "cuda"
     return Row(
@@ -137,9 +139,13 @@ def measure_top_k(sizes, device, limit):
     )
 
 
+def _runs(device):
+    return 5 if device.type == "cuda" else 2
+
+
 def measure_reranking(sizes, device):
     """Return the row of `rerank`, beside the product of the gallery with itself."""
-    problem = people_problem(sizes, 1.0, device)
+    problem = people_problem(sizes, 0.9, device)
     product, seconds = least_seconds(
         device,
         lambda: problem.gallery @ problem.gallery.T,

@@ -47,9 +47,11 @@ def run(device, *, tiny=False, limit_seconds=LIMIT_SECONDS, processes=True):
     with tempfile.TemporaryDirectory() as folder:
         _check_equality(suite, device, Path(folder))
         _check_waiting(suite, device, Path(folder))
-        _measure_retrieval(suite, device, tiny=tiny)
+        if device.type == "cuda":
+            _measure_retrieval(suite, device, (8, 8, None), top_k_limit=2, tiny=tiny)
         _measure_training(suite, device, tiny=tiny)
         _measure_inference(suite, device, Path(folder), tiny=tiny, processes=processes)
+        _measure_retrieval(suite, CPU, (1.25, 1.3, 3), top_k_limit=1.3, tiny=tiny)
         if processes:
             suite.check("two processes", 20, lambda: check_two_processes(device))
     return suite
@@ -91,14 +93,16 @@ def _check_waiting(suite, device, folder):
     )
 
 
-def _measure_retrieval(suite, device, *, tiny):
+def _measure_retrieval(suite, device, evaluate_limits, *, top_k_limit, tiny):
     sizes = RetrievalSizes(60, 300, 20, 64, 20, 2000, 32, 10) if tiny else RetrievalSizes()
+    suite.measure(
+        f"evaluate on {device.type}",
+        15,
+        lambda: measure_evaluation(sizes, device, evaluate_limits),
+    )
+    suite.measure(f"top_k on {device.type}", 15, lambda: measure_top_k(sizes, device, top_k_limit))
     if device.type == "cuda":
-        suite.measure("evaluate", 10, lambda: measure_evaluation(sizes, device, (8, 8, None)))
-        suite.measure("top_k", 10, lambda: measure_top_k(sizes, device, 2))
         suite.measure("rerank", 10, lambda: measure_reranking(sizes, device))
-    suite.measure("evaluate on the CPU", 20, lambda: measure_evaluation(sizes, CPU, (1.25, 1.3, 3)))
-    suite.measure("top_k on the CPU", 20, lambda: measure_top_k(sizes, CPU, 1.3))
 
 
 def _measure_training(suite, device, *, tiny):

@@ -35,7 +35,11 @@ def _train(rank, device, folder):
     context = DistributedContext(rank=rank, world_size=WORLD_SIZE, device=torch.device(device))
     network = build_network()
     config = TrainerConfig(
-        epochs=2, seed=0, optimizer=OptimizerConfig(), validation=CONFIG.validation
+        epochs=2,
+        seed=0,
+        optimizer=OptimizerConfig(),
+        validation=CONFIG.validation,
+        sync_batchnorm=context.device.type == "cuda",
     )
     fit(build_task(context=context), network, config, EpochRecorder(), context=context)
     learned = torch.cat([p.detach().flatten().cpu() for p in network.parameters()])
