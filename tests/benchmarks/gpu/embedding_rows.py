@@ -12,13 +12,13 @@ from measuring import Reach, Row, default_cudnn, least_seconds
 
 from reidray.data.reading.image_folders import list_images
 from reidray.inference.device_buffers import download
-from reidray.inference.image_batches import BATCH_SIZE, ImageSet, plan_batches
+from reidray.inference.image_batches import ImageSet, plan_batches
 from reidray.inference.inference_settings import choose_settings
 from reidray.inference.local_engine import embed_in_process
-from reidray.inference.prediction_loop import predict
+from reidray.inference.prediction_loop import prepare_network
+from reidray.inference.predictions import LoopTiming
 from reidray.models import ModelCard, build_architecture, load_model, save_model
 from reidray.models.factory import build_network
-from reidray.models.inference_network import prepare_for_inference
 from reidray.storage.location import Location
 
 
@@ -77,13 +77,16 @@ def measure_embedding(embedding, model, folder, device):
     if embedding.most_wanted is not None:
         reach = Reach("at least", min(embedding.most_wanted, limit), "images/s")
         details["reach is"] = "the wish" if embedding.most_wanted <= limit else "the decode limit"
+    from_files, timing = files_per_second(model, folder, device, embedding.count)
+    details["decode limit of the cores"] = limit
+    details["waited for input"] = timing.input_wait_seconds / timing.seconds
     yield Row(
         name=f"{name}, JPEG files",
         unit="images/s",
-        ours=files_per_second(model, folder, embedding.count),
+        ours=from_files,
         bare=best,
         reach=reach,
-        details={**details, "decode limit of the cores": limit},
+        details=details,
     )
     yield Row(
         name=f"{name}, decoded crops",
@@ -93,30 +96,32 @@ def measure_embedding(embedding, model, folder, device):
     )
 
 
-def files_per_second(model, folder, count):
-    """Return the steady pace of the local engine over files: that of the second half."""
+def files_per_second(model, folder, device, count):
+    """Return the steady pace of the local engine over files, that of the second half, and times."""
     location = Location(str(folder))
     images = ImageSet("images", location, tuple(list_images(location)))
     batches = plan_batches(images, np.resize(np.arange(len(images.paths)), count))
-    done, marks = 0, []
-    for results in embed_in_process(model, batches):
+    settings = choose_settings("auto", flip=False, on_gpu=device.type == "cuda")
+    done, marks, timing = 0, [], LoopTiming()
+    for results in embed_in_process(model, batches, settings=settings, device=str(device)):
         done += sum(len(result.positions) for result in results)
+        timing = sum((result.timing for result in results), timing)
         marks.append((done, time.perf_counter()))
     assert done == count, f"{count - done} of {count} images have no embedding"
-    return _second_half(marks)
+    return _second_half(marks), timing
 
 
 def crops_per_second(model, device, count):
     """Return the steady pace of the embedding loop over crops in main memory."""
     options = model.architecture
     random = np.random.default_rng(0)
-    shape = (BATCH_SIZE, options.height, options.width, 3)
-    crops = random.integers(0, 256, shape, dtype=np.uint8)
+    size = options.height, options.width
     settings = choose_settings("auto", flip=False, on_gpu=device.type == "cuda")
-    network = prepare_for_inference(model.network, device, settings.precision)
-    batches = ([crops] for _ in range(-(-count // BATCH_SIZE)))
+    network = prepare_network(model.network, size, settings, device)
+    crops = random.integers(0, 256, (network.batch_size, *size, 3), dtype=np.uint8)
+    batches = ([crops] for _ in range(-(-count // network.batch_size)))
     done, marks = 0, []
-    for found in download(predict(network, batches, device, pad_to=BATCH_SIZE)):
+    for found in download(network.predict(batches)):
         done += len(found.predictions)
         marks.append((done, time.perf_counter()))
     return _second_half(marks)

@@ -18,10 +18,9 @@ from reidray.config import (
 from reidray.data.augmentations import augment, image_tensor, plan_augmentation
 from reidray.data.images.crops import CropGroup, CropTable
 from reidray.inference.device_buffers import download
-from reidray.inference.image_batches import BATCH_SIZE
-from reidray.inference.prediction_loop import predict
+from reidray.inference.inference_settings import InferenceSettings
+from reidray.inference.prediction_loop import prepare_network
 from reidray.models import build_model
-from reidray.models.inference_network import prepare_for_inference
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.loop import TrainerConfig, fit
 from reidray.training.tasks.multitask.task import MultitaskTask
@@ -133,10 +132,11 @@ def check_augmentation(device):
 def check_embedding_loop(model, device):
     """Embed several batches, and copy the predictions back."""
     options = model.architecture
-    shape = (BATCH_SIZE, options.height, options.width, 3)
+    size = options.height, options.width
+    network = prepare_network(model.network, size, InferenceSettings("bf16"), device)
+    shape = (network.batch_size, *size, 3)
     crops = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    network = prepare_for_inference(model.network, device, "bf16")
-    batches = download(predict(network, iter([[crops]] * 8), device, pad_to=BATCH_SIZE))
+    batches = download(network.predict(iter([[crops]] * 8)))
     for _ in range(2):
         next(batches)
     with waiting_is_an_error(device):
