@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from reidray.errors import MachineError
+from reidray.errors import MachineError, UserError
 from reidray.inference.decode_tasks import ObjectRef
 from reidray.inference.image_batches import BatchPredictions, ImageBatch, describe_images
 from reidray.progress import SLOW_SECONDS, describe_seconds
@@ -52,13 +52,13 @@ class BlockTask:
     Attributes:
         block: the images.
         results: `ray.ObjectRefGenerator` of lists of `BatchPredictions`, in the order of the block.
-        decoded: another task that the results wait for; None where the actor decodes itself.
+        decoded: other tasks that the results wait for; none where the actor decodes itself.
         num_received: number of batches whose predictions have arrived.
     """
 
     block: Block
     results: Any
-    decoded: ObjectRef | None = None
+    decoded: Sequence[ObjectRef] = ()
     num_received: int = 0
 
     @property
@@ -114,7 +114,8 @@ class _Slot:
         """Return the next result of a task; None where the task has ended.
 
         Raises:
-            RayError: the actor died too often, or its task failed.
+            UserError, MachineError: the task raised it.
+            RayError: the actor died too often, or its task failed in another way.
         """
         self.silent_seconds, self.warned = 0.0, False
         try:
@@ -122,6 +123,10 @@ class _Slot:
         except StopIteration:
             del self.tasks[results]
             return None
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, UserError | MachineError):
+                raise error.cause from None  # its message is one line
+            raise
         self.tasks[results].num_received += len(result)
         return result
 
@@ -206,8 +211,8 @@ def _replace_actor(slot: _Slot, start: StartActor, stall_seconds: float) -> None
     silence = f"no answer for {describe_seconds(stall_seconds)} from {_describe(slot)}"
     ray.kill(slot.actor.handle, no_restart=True)
     for task in tasks:
-        if task.decoded is not None:
-            ray.cancel(task.decoded, force=True)
+        for decoded in task.decoded:
+            ray.cancel(decoded, force=True)
     if slot.restarts == MAX_RESTARTS:
         raise MachineError(
             f"embedding: {silence}, though it was started again {MAX_RESTARTS} times; look for a "

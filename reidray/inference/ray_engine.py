@@ -5,10 +5,13 @@ size: an actor runs over batches of fixed size and computes in one thread. Ray D
 own processes and imports would take a nightly run on two CPUs eight seconds more.
 """
 
+import math
 import os
 import socket
+import threading
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Literal
 
@@ -28,10 +31,21 @@ from reidray.inference.actor_pool import (
     run_on_actors,
 )
 from reidray.inference.decode_tasks import ObjectRef, SharedInputs, decode_block, decode_planned
-from reidray.inference.image_batches import BatchPredictions, DecodedBatch, Digests, ImageBatch
+from reidray.inference.image_batches import (
+    BATCH_SIZE,
+    BatchPredictions,
+    DecodedBatch,
+    Digests,
+    ImageBatch,
+)
 from reidray.inference.inference_settings import FULL_PRECISION, InferenceSettings
 from reidray.inference.local_engine import predict_decoded
-from reidray.inference.prediction_loop import PreparedNetwork, prepare_network
+from reidray.inference.prediction_loop import (
+    MAX_BATCH_SIZE,
+    PreparedNetwork,
+    prepare_network,
+)
+from reidray.inference.predictions import NO_TIME, LoopTiming
 from reidray.models import Architecture, LoadedModel
 from reidray.models.factory import build_network
 from reidray.progress import Counter
@@ -41,9 +55,17 @@ CPUS_PER_ACTOR = 0.5
 that goes away fit on another."""
 
 BLOCKS_PER_ACTOR = 8
-MAX_BLOCK_LENGTH = 8
 BLOCKS_IN_FLIGHT = 2
 """Blocks that an actor has at a time, so that it never waits for the next."""
+
+MAX_BLOCK_LENGTH = 8
+GPU_BLOCK_LENGTH = MAX_BATCH_SIZE // BATCH_SIZE
+"""Batches in a block for a GPU, which fill the largest forward pass."""
+
+BATCHES_PER_DECODE_TASK = 4
+GPU_CALLS = 2
+"""Blocks that an actor with a GPU works on at a time, so that it copies one while it computes on
+the other."""
 
 
 @dataclass(frozen=True)
@@ -115,13 +137,19 @@ def embed_with_ray(
         weights=ray.put(model.network.state_dict()),
         known=None if known is None else ray.put(known),
     )
-    # On a GPU the CPUs decode ahead, so that each actor needs as many more blocks.
-    decoding = cluster_cpus() // pool.num_actors if pool.use_gpu else 0
+    blocks_per_actor, max_length = BLOCKS_PER_ACTOR, MAX_BLOCK_LENGTH
+    in_flight = BLOCKS_IN_FLIGHT
+    if pool.use_gpu:
+        blocks_per_actor, max_length = GPU_CALLS, GPU_BLOCK_LENGTH
+        # Beside the blocks of the actor itself, each CPU has two tasks that decode.
+        tasks = 2 * cluster_cpus() / pool.num_actors
+        in_flight = GPU_CALLS + math.ceil(tasks * BATCHES_PER_DECODE_TASK / max_length)
+    num_blocks = pool.num_actors * blocks_per_actor
     results = run_on_actors(
         _actor_starter(model.architecture, settings, pool, shared),
         num_actors=pool.num_actors,
-        blocks=_split_into_blocks(batches, pool.num_actors * BLOCKS_PER_ACTOR),
-        blocks_in_flight=BLOCKS_IN_FLIGHT + decoding,
+        blocks=iter(_split(batches, min(max_length, -(-len(batches) // num_blocks)))),
+        blocks_in_flight=in_flight,
         stall_seconds=stall_minutes * 60,
     )
     total = sum(len(batch.paths) for batch in batches)
@@ -139,7 +167,8 @@ def _actor_starter(
 ) -> StartActor:
     """Return a function that starts an actor of the pool.
 
-    Where the actors have GPUs, Ray tasks decode each block on CPUs; else an actor decodes itself.
+    Where the actors have GPUs, Ray tasks decode the parts of a block on CPUs; else an actor decodes
+    itself.
     """
     size = (architecture.height, architecture.width)
     decode = ray.remote(num_cpus=1, max_retries=MAX_RESTARTS)(decode_block)
@@ -148,6 +177,7 @@ def _actor_starter(
         num_gpus=1 if pool.use_gpu else 0,
         max_restarts=MAX_RESTARTS,
         max_task_retries=MAX_RESTARTS,
+        max_concurrency=GPU_CALLS if pool.use_gpu else 1,
     )(EmbeddingActor)
 
     def start(scheduling_strategy: Any) -> Actor:
@@ -158,8 +188,10 @@ def _actor_starter(
         def submit(block: Block) -> BlockTask:
             if not pool.use_gpu:
                 return BlockTask(block, handle.decode_and_embed.remote(block, shared))
-            decoded: ObjectRef = decode.remote(block, size, shared)
-            return BlockTask(block, handle.embed.remote(decoded, shared), decoded)
+            decoded: list[ObjectRef] = [
+                decode.remote(part, size, shared) for part in _split(block, BATCHES_PER_DECODE_TASK)
+            ]
+            return BlockTask(block, handle.embed.remote(shared, *decoded), decoded)
 
         return Actor(handle, submit, handle.address.remote())
 
@@ -176,6 +208,8 @@ class EmbeddingActor:
         self._architecture, self._settings = architecture, settings
         self._device = torch.device(device)
         self._network: PreparedNetwork | None = None
+        self._loading = threading.Lock()
+        self._clock = CallClock()
 
     def address(self) -> ActorAddress:
         """Return the host, node and process of this actor."""
@@ -184,10 +218,15 @@ class EmbeddingActor:
 
     @ray.method(num_returns="streaming")  # type: ignore[untyped-decorator]
     def embed(
-        self, decoded: Sequence[DecodedBatch], shared: SharedInputs
+        self, shared: SharedInputs, *decoded: Sequence[DecodedBatch]
     ) -> Iterator[list[BatchPredictions]]:
         """Yield the predictions of decoded batches, all at once."""
-        yield list(chain.from_iterable(self._predict(iter(decoded), shared)))
+        self._clock.begin_call()
+        batches = chain.from_iterable(decoded)
+        first, *others = chain.from_iterable(self._predict(batches, shared))
+        num_images = sum(len(each.positions) for each in (first, *others))
+        timing = self._clock.end_call(num_images)
+        yield [replace(first, timing=timing), *(replace(each, timing=NO_TIME) for each in others)]
 
     @ray.method(num_returns="streaming")  # type: ignore[untyped-decorator]
     def decode_and_embed(
@@ -208,17 +247,39 @@ class EmbeddingActor:
         Ray cannot restart an actor whose constructor has arguments in the object store, where they
         are lost. So each task has the reference to the weights.
         """
-        if self._network is None:
-            network = build_network(self._architecture)
-            network.load_state_dict(ray.get(shared.weights))
-            size = (self._architecture.height, self._architecture.width)
-            self._network = prepare_network(network, size, self._settings, self._device)
+        with self._loading:
+            if self._network is None:
+                network = build_network(self._architecture)
+                network.load_state_dict(ray.get(shared.weights))
+                size = (self._architecture.height, self._architecture.width)
+                self._network = prepare_network(network, size, self._settings, self._device)
         return self._network
 
 
-def _split_into_blocks(
-    batches: Sequence[ImageBatch], num_blocks: int
-) -> Iterator[Sequence[ImageBatch]]:
-    """Yield the batches in `num_blocks` blocks, or in more that are not too long."""
-    length = min(MAX_BLOCK_LENGTH, -(-len(batches) // num_blocks))
-    return (batches[start : start + length] for start in range(0, len(batches), length))
+class CallClock:
+    """Measure the time of an actor that works on several calls at a time, and between calls."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls, self._waited = 0, 0.0
+        self._ended = time.perf_counter()
+
+    def begin_call(self) -> None:
+        """Count as waiting the time since the last call, where no other call is under way."""
+        with self._lock:
+            if not self._calls:
+                self._waited = time.perf_counter() - self._ended
+            self._calls += 1
+
+    def end_call(self, num_images: int) -> LoopTiming:
+        """Return the time since the end of the call that ended before."""
+        with self._lock:
+            self._calls -= 1
+            waited, self._waited = self._waited, 0.0
+            before, self._ended = self._ended, time.perf_counter()
+            return LoopTiming(num_images, self._ended - before, waited)
+
+
+def _split(batches: Sequence[ImageBatch], length: int) -> list[Sequence[ImageBatch]]:
+    """Return batches in parts of a length; the last may be shorter."""
+    return [batches[start : start + length] for start in range(0, len(batches), length)]
