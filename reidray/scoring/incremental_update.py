@@ -1,7 +1,9 @@
 """Find the images of a nightly run that a store does not know, and add them to the store."""
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -55,7 +57,10 @@ class KnownImages:
         """
         self.images = images
         self._folder = folder_of(images)
-        self._stamps = images.location.read_stamps(images.paths)
+        # Only a later run compares stamps. In a bucket they take one more listing.
+        self._stamps = [""] * len(images.paths)
+        if not store.is_temporary:
+            self._stamps = images.location.read_stamps(images.paths)
         known = find_known_files(
             store.images_in(self._folder),
             pa.array(images.paths),
@@ -122,6 +127,9 @@ class KnownImages:
 class IncrementalUpdate:
     """Add new embeddings to a store, in parts of at least `PART_ROWS` images.
 
+    A thread writes a part, to a disk or a bucket, while the next images are embedded. Use the
+    update as a context manager, which waits for that thread.
+
     Attributes:
         num_embedded: number of images embedded so far.
         num_retries: requests to an object store that were sent again so far.
@@ -141,9 +149,15 @@ class IncrementalUpdate:
         self._predictions: list[Predictions] = []
         self._embedded: list[dict[str, object]] = []
         self._without_embedding: list[dict[str, object]] = []
+        self._writer = ThreadPoolExecutor(1, "parts")
+        self._writing: Future[None] | None = None
 
     def add(self, results: Sequence[BatchPredictions]) -> None:
-        """Add the predictions of some batches, and write a part once there are enough."""
+        """Add the predictions of some batches, and begin to write a part once there are enough.
+
+        Raises:
+            UserError: another run writes the store.
+        """
         for result in results:
             self.num_retries += result.num_retries
             self.num_embedded += len(result.positions)
@@ -155,15 +169,38 @@ class IncrementalUpdate:
             others = sorted(set(range(len(rows))) - set(embedded))
             self._without_embedding += [rows[each] for each in others if rows[each]["content"]]
             if len(self._embedded) + len(self._without_embedding) >= PART_ROWS:
-                self.write()
+                self._begin_part()
 
-    def write(self) -> None:
-        """Write the predictions that are not written yet."""
+    def finish(self) -> None:
+        """Write the predictions that are not written yet, and wait until all are.
+
+        Raises:
+            UserError: another run writes the store.
+        """
+        self._begin_part()
+        self._wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._writer.shutdown()
+
+    def _begin_part(self) -> None:
+        """Begin to write a part, once the part before is written."""
+        self._wait()
         rows = self._embedded + self._without_embedding
         if rows:
             images = pa.Table.from_pylist(rows, schema=IMAGES_SCHEMA)
-            self._store.append(images, concatenate(self._predictions))
+            predictions = concatenate(self._predictions)
+            self._writing = self._writer.submit(self._store.append, images, predictions)
         self._predictions, self._embedded, self._without_embedding = [], [], []
+
+    def _wait(self) -> None:
+        """Wait until the last part is written, and raise what went wrong."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
 
 def folder_of(images: ImageSet) -> str:

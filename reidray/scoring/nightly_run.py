@@ -114,21 +114,21 @@ def run_nightly(
             timer.end_stage("look up")
             stages.end()
 
-            update = IncrementalUpdate(store, [known_queries, known_gallery])
-            if batches:
-                if not config.full:
-                    warn_of_other_settings(store, model.model_id, settings)
-                num_images = sum(len(batch.paths) for batch in batches)
-                engine = choose_engine(num_images, config, settings, connection, on_gpu=on_gpu)
-                workers, throughput = engine.num_workers, Throughput()
-                for results in engine.embed(model, batches, store.sorted_digests()):
-                    update.add(results)
-                    throughput.add(results)
-                timer.end_stage("embed")
-            connection.close()
+            with IncrementalUpdate(store, [known_queries, known_gallery]) as update:
+                if batches:
+                    if not config.full:
+                        warn_of_other_settings(store, model.model_id, settings)
+                    num_images = sum(len(batch.paths) for batch in batches)
+                    engine = choose_engine(num_images, config, settings, connection, on_gpu=on_gpu)
+                    workers, throughput = engine.num_workers, Throughput()
+                    for results in engine.embed(model, batches, store.sorted_digests()):
+                        update.add(results)
+                        throughput.add(results)
+                    timer.end_stage("embed")
+                connection.close()
+                stages.begin("ranking")
+                update.finish()
 
-            stages.begin("ranking")
-            update.write()
             queries, gallery = known_queries.locate(store), known_gallery.locate(store)
             for each in (queries, gallery):
                 each.images.check_bad_images(each.bad, config.max_bad)

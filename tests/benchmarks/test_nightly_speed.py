@@ -96,14 +96,14 @@ def test_a_second_run_with_one_image_in_a_hundred_new(root, model):
     assert (told["embedded"], again["embedded"]) == (GALLERY + QUERIES, CHANGED)
     figures = {
         "model": model,
-        "first_night_s": round(first, 1),
-        "second_night_s": round(second, 1),
+        "first_run_s": round(first, 1),
+        "second_run_s": round(second, 1),
         "share": round(second / first, 3),
         "nothing_new_s": round(unchanged, 1),
         "first_stages": told["stages"],
         "second_stages": again["stages"],
     }
-    print(f"\n{model}: first night {first:.1f} s, nothing new {unchanged:.1f} s")
+    print(f"\n{model}: first nightly run {first:.1f} s, nothing new {unchanged:.1f} s")
     print(f"one in a hundred new {second:.1f} s = {second / first:.1%}")
     print(json.dumps(figures))
 

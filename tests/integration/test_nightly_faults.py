@@ -112,7 +112,7 @@ def test_an_actor_that_dies_again_and_again_ends_the_nightly_run(quiet, model, i
     assert published(tmp_path / "out") == before
 
 
-def start_night(model, images, output, ray_settings, **changes):
+def start_run(model, images, output, ray_settings, **changes):
     settings = {"model": str(model), "queries": str(images / "queries"), "num_workers": 1}
     settings |= {"gallery": str(images / "gallery"), "output": str(output), **changes}
     return subprocess.Popen(
@@ -130,7 +130,7 @@ def test_a_driver_that_is_killed_loses_nothing_that_was_stored(quiet, model, ima
     yesterday = tmp_path / "yesterday"
     run_with_ray(model, images, yesterday, top_k=3)
     shutil.copytree(yesterday, out)
-    first = start_night(model, images, out, {"num_cpus": 2}, store=str(store))
+    first = start_run(model, images, out, {"num_cpus": 2}, store=str(store))
     while first.poll() is None and len(list(store.rglob("parts/*.parquet"))) < 3:
         time.sleep(0.02)
     os.killpg(first.pid, signal.SIGKILL)
@@ -149,7 +149,7 @@ def test_a_driver_that_is_killed_loses_nothing_that_was_stored(quiet, model, ima
     or subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode != 0,
     reason="this machine lets nobody mount a small disk",
 )
-def test_a_full_disk_ends_the_night_with_what_failed_and_leaves_the_one_before(
+def test_a_full_disk_ends_a_nightly_run_with_what_failed_and_leaves_the_one_before(
     quiet, model, images, tmp_path, ray_address
 ):
     disk = tmp_path / "disk"
@@ -179,7 +179,7 @@ def test_a_full_disk_ends_the_night_with_what_failed_and_leaves_the_one_before(
 @pytest.mark.slow
 def test_an_object_store_that_is_too_small_changes_nothing(quiet, model, images, tmp_path):
     small = {"num_cpus": 2, "object_store_memory": 80 * 2**20}
-    done = start_night(model, images, tmp_path / "out", small)
+    done = start_run(model, images, tmp_path / "out", small)
     _, errors = done.communicate(timeout=200)
     assert done.returncode == 0, errors
     assert published(tmp_path / "out") == quiet
@@ -192,7 +192,7 @@ def test_a_machine_that_goes_away_changes_nothing(quiet, model, images, tmp_path
         node = cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
         address = {"address": cluster.address}
-        run = start_night(model, images, tmp_path / "out", address, num_workers=2)
+        run = start_run(model, images, tmp_path / "out", address, num_workers=2)
         while len(embedders()) < 2 and run.poll() is None:
             time.sleep(0.02)
         assert run.poll() is None, "it ended before anything went wrong"

@@ -108,7 +108,7 @@ def test_too_many_bad_images_leave_the_previous_run_as_it_was(first_run, model, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "queries"]
 
 
-def test_a_model_without_attributes_replaces_the_night_and_says_that_it_predicts_none(
+def test_a_model_without_attributes_replaces_the_output_and_says_that_it_predicts_none(
     first_run, images, tmp_path
 ):
     shutil.copytree(first_run, tmp_path / "out")

@@ -135,6 +135,11 @@ class EmbeddingStore:
         # In one piece, so that the memory of the images beside it can be given back.
         self._digests = [pa.concat_arrays([NO_DIGESTS, *self._digests])]
 
+    @property
+    def is_temporary(self) -> bool:
+        """Return whether no later run reads the store."""
+        return self._storage.is_temporary
+
     def __len__(self) -> int:
         """Return the number of embeddings."""
         return sum(self._lengths)

@@ -47,9 +47,11 @@ class PartStorage(ABC):
 
     Attributes:
         uri: address of the parts, for messages.
+        is_temporary: whether the parts disappear at the end of the run.
     """
 
     uri: str
+    is_temporary = False
 
     @abstractmethod
     def find(self) -> list[Part]:
@@ -170,6 +172,8 @@ class PartFolder(PartStorage):
 
 class TemporaryPartStorage(PartStorage):
     """Store the parts of one run in a temporary file."""
+
+    is_temporary = True
 
     def __init__(self, file: BinaryIO) -> None:
         """Begin without a part.
