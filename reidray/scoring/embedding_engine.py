@@ -14,10 +14,15 @@ from reidray.inference.image_batches import BatchPredictions, Digests, ImageBatc
 from reidray.inference.inference_settings import InferenceSettings
 from reidray.inference.local_engine import embed_in_process
 from reidray.models import LoadedModel
+from reidray.progress import Counter
 from reidray.scoring.run_timing import StageTimer
 
-MAX_IN_PROCESS = 512
-"""Largest number of images that the CPU of this process embeds sooner than a cluster starts."""
+MAX_ON_CPU = 512
+"""Most images that the CPU of this process embeds sooner than Ray starts."""
+
+MAX_ON_GPU = 100_000
+"""Most images that a GPU of this process embeds: in the 12 seconds that Ray takes to start and stop
+beside a GPU, it embeds about as many. A larger run is worth several GPUs, and Ray's supervision."""
 
 
 class EmbedBatches(Protocol):
@@ -36,12 +41,10 @@ class EmbeddingEngine:
 
     Attributes:
         num_workers: number of Ray actors; 0 where this process embeds.
-        device: `cuda` or `cpu`.
         embed: yields the predictions for batches.
     """
 
     num_workers: int
-    device: str
     embed: EmbedBatches
 
 
@@ -118,7 +121,7 @@ def choose_engine(
     """Return the engine that embeds a number of images soonest: this process, or Ray actors.
 
     A GPU gives other last digits than a CPU. So the kind of device never depends on the number of
-    images.
+    images. Ray is started for many images, or where the number of actors is given.
 
     Args:
         num_images: number of images to embed.
@@ -130,9 +133,9 @@ def choose_engine(
     Raises:
         UserError: the cluster cannot place the actors.
     """
-    alone = connection.starts_ray or config.use_gpu == "no"
-    if num_images <= MAX_IN_PROCESS and not on_gpu and alone and config.num_workers is None:
-        return EmbeddingEngine(0, "cpu", partial(embed_in_process, settings=settings))
+    device = _device_here(num_images, config, connection, on_gpu=on_gpu)
+    if device is not None:
+        return EmbeddingEngine(0, partial(_embed_here, settings=settings, device=device))
     connection.open()
     from reidray.inference.ray_engine import embed_with_ray, plan_pool  # imports Ray
 
@@ -140,4 +143,33 @@ def choose_engine(
     embed = partial(
         embed_with_ray, settings=settings, pool=pool, stall_minutes=config.stall_timeout
     )
-    return EmbeddingEngine(pool.num_actors, pool.device, embed)
+    return EmbeddingEngine(pool.num_actors, embed)
+
+
+def _device_here(
+    num_images: int, config: ScoreConfig, connection: RayConnection, *, on_gpu: bool
+) -> str | None:
+    """Return the device of this process that embeds sooner than Ray does; None if there is none."""
+    if config.num_workers is not None:
+        return None
+    if on_gpu:
+        has_gpu = connection.starts_ray and torch.cuda.is_available()
+        return "cuda" if has_gpu and num_images <= MAX_ON_GPU else None
+    is_here = connection.starts_ray or config.use_gpu == "no"
+    return "cpu" if is_here and num_images <= MAX_ON_CPU else None
+
+
+def _embed_here(
+    model: LoadedModel,
+    batches: Sequence[ImageBatch],
+    known: Digests | None,
+    *,
+    settings: InferenceSettings,
+    device: str,
+) -> Iterator[list[BatchPredictions]]:
+    """Yield the predictions for batches from this process, and show the progress."""
+    total = sum(len(batch.paths) for batch in batches)
+    with Counter("embedding", total=total, unit="images") as counter:
+        for results in embed_in_process(model, batches, known, settings=settings, device=device):
+            counter.advance(sum(len(result.batch.paths) for result in results))
+            yield results
