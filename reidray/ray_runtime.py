@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from reidray.errors import UserError
+from reidray.errors import MachineError, UserError
 from reidray.interrupts import interrupted
 from reidray.progress import SHOW_AFTER_SECONDS, Activity
 from reidray.storage.object_store import ENDPOINT_VARIABLE
@@ -54,6 +54,7 @@ def ray_session(
 
     Raises:
         UserError: no cluster answers at the address, or the cluster has no dashboard and needs one.
+        MachineError: Ray did not start in time.
     """
     bind_to_loopback(address)
     address = _resolve_address(address)
@@ -103,6 +104,15 @@ def _connect(address: str, folder: str | None, *, verbose: bool, dashboard: bool
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise _unreachable(address, str(error).strip().splitlines()[0]) from error
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        # The type that Ray raises where its processes do not start in time.
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise MachineError(
+            f"Ray did not start at {address!r} ({reason}): the machine may be busy, or short of "
+            "memory; run the job again, with `verbose=True` for Ray's own messages"
+        ) from error
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = verbose
     context.print_on_execution_start = verbose
