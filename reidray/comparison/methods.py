@@ -17,6 +17,7 @@ from reidray.config.comparison import LDA_NAME, CompareConfig
 from reidray.data.images.decoding import BadImage, check_bad_images
 from reidray.inference.image_batches import ImageSet
 from reidray.inference.image_sets import embed_image_sets
+from reidray.inference.inference_settings import choose_settings
 from reidray.inference.ray_engine import EmbeddingPool
 from reidray.models import LoadedModel, load_person_model
 from reidray.progress import Activity
@@ -37,7 +38,7 @@ class Method:
         training_seconds: training time; None where it is unknown.
         inference_seconds: time for decoding and embedding the sets, including the start of the
             processes.
-        model_id: the id of a trained model; empty for a baseline.
+        model_id: the id of the embeddings of a trained model; empty for a baseline.
     """
 
     name: str
@@ -173,7 +174,8 @@ def embed_model(
         ImageSet(set_name, data.location, image_names(labels))
         for set_name, labels in data.sets.items()
     ]
-    embedded = embed_image_sets(model, sets, pool)
+    settings = choose_settings(config.precision, config.flip, on_gpu=pool.use_gpu)
+    embedded = embed_image_sets(model, sets, pool, settings=settings)
     seconds = time.perf_counter() - start
     for each in sets:
         each.check_bad_images(embedded[each.name].bad, max_bad=0)
@@ -183,7 +185,7 @@ def embed_model(
         embeddings={each.name: embedded[each.name].predictions.embeddings for each in sets},
         training_seconds=model.card.metrics.get("training_seconds"),
         inference_seconds=seconds,
-        model_id=model.model_id,
+        model_id=settings.embedding_id(model.model_id),
     )
 
 

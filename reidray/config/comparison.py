@@ -41,6 +41,10 @@ class CompareConfig:
         max_bad: share of the images that may fail to decode, in 0..1.
         num_workers: number of embedding processes; by default one for each GPU, or each CPU.
         use_gpu: use GPUs; auto uses them where the cluster has some.
+        precision: fp32 runs models in float32, bf16 their backbones in bfloat16; auto is bf16 on a
+            GPU and fp32 on a CPU.
+        flip: average the embeddings of each image and of its mirror image, for models only;
+            takes twice the time.
         plugins: modules on the Python path that register the networks of the models, where the
             networks are your own.
     """
@@ -64,6 +68,8 @@ class CompareConfig:
     max_bad: float = 0.01
     num_workers: int | None = None
     use_gpu: Literal["auto", "yes", "no"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    flip: bool = False
     plugins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

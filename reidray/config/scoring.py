@@ -126,6 +126,10 @@ class EvaluateConfig:
         use_gpu: auto takes GPUs where the cluster has them.
         stall_timeout: minutes without an answer after which an embedding process is replaced, on
             another machine where there is one; the fifth time ends the job.
+        precision: fp32 embeds in float32, bf16 runs the backbone in bfloat16; auto is bf16 on a
+            GPU and fp32 on a CPU.
+        flip: average the embeddings of each image and of its mirror image, which takes twice the
+            time.
         plugins: modules on the Python path that register the networks of the models, where the
             networks are your own.
     """
@@ -155,6 +159,8 @@ class EvaluateConfig:
     num_workers: int | None = None
     use_gpu: Literal["auto", "yes", "no"] = "auto"
     stall_timeout: float = STALL_MINUTES
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    flip: bool = False
     plugins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -272,7 +278,11 @@ _COMPANIONS: dict[str, tuple[str, ...]] = {
     ),
     "follow_links": ("model", "gallery"),
     **dict.fromkeys(
-        ("layout", "root", "max_bad", "num_workers", "use_gpu", "stall_timeout"), ("model",)
+        (
+            *("layout", "root", "max_bad", "num_workers", "use_gpu", "stall_timeout"),
+            *("precision", "flip"),
+        ),
+        ("model",),
     ),
 }
 """Fields that make sense only with one of others."""

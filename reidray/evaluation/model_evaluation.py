@@ -23,6 +23,7 @@ from reidray.evaluation.image_labels import (
 )
 from reidray.inference.image_batches import ImageSet
 from reidray.inference.image_sets import embed_image_sets
+from reidray.inference.inference_settings import choose_settings
 from reidray.inference.ray_engine import plan_pool
 from reidray.metrics.attribute_metrics import attribute_accuracy, majority_labels
 from reidray.metrics.subgroups import subgroup_metrics
@@ -61,7 +62,8 @@ def evaluate_model(
     ]
     with session or nullcontext():
         pool = plan_pool(config.num_workers, config.use_gpu)
-        embedded = embed_image_sets(model, image_sets, pool, config.stall_timeout)
+        settings = choose_settings(config.precision, config.flip, on_gpu=pool.use_gpu)
+        embedded = embed_image_sets(model, image_sets, pool, config.stall_timeout, settings)
     for images in image_sets:
         images.check_bad_images(embedded[images.name].bad, config.max_bad)
     query_images, gallery_images = embedded["query"], embedded["gallery"]
@@ -80,7 +82,11 @@ def evaluate_model(
         metric=config.metric or model.card.metric,
         source=manifest.root,
     )
-    metrics = {"model": model.model_id, "dataset": manifest.summary, **result.metrics}
+    metrics = {
+        "model": settings.embedding_id(model.model_id),
+        "dataset": manifest.summary,
+        **result.metrics,
+    }
     metrics["quarantined"] = len(query_images.bad) + len(gallery_images.bad)
     query_attributes = CropLabels.from_manifest(manifest, "query").attribute_labels
     gallery_attributes = CropLabels.from_manifest(manifest, "gallery").attribute_labels

@@ -26,7 +26,7 @@ from reidray.inference.inference_settings import FULL_PRECISION, InferenceSettin
 from reidray.inference.prediction_loop import PreparedNetwork, prepare_network
 from reidray.inference.predictions import NO_TIME
 from reidray.models import LoadedModel
-from reidray.progress import warn_when_slow
+from reidray.progress import Counter, warn_when_slow
 from reidray.retrieval.numerics import single_thread
 
 DECODED_HERE = 16
@@ -72,7 +72,14 @@ def embed_in_process(
         else:
             decoded = _decode_here(batches, size, known)
         network = prepare_network(model.network, size, settings, torch_device)
-        yield from predict_decoded(network, decoded)
+        if not num_decoders:
+            yield from predict_decoded(network, decoded)
+            return
+        total = sum(len(batch.paths) for batch in batches)
+        counter = stack.enter_context(Counter("embedding", total=total, unit="images"))
+        for result in predict_decoded(network, decoded):
+            counter.advance(sum(len(each.batch.paths) for each in result))
+            yield result
 
 
 def predict_decoded(

@@ -33,10 +33,7 @@ class BFloat16(nn.Module):
 def prepare_for_inference(
     network: nn.Module, device: torch.device, precision: Literal["fp32", "bf16"] = "fp32"
 ) -> nn.Module:
-    """Return a copy of a network on a device, in evaluation mode and with folded normalisation.
-
-    In `bf16` the backbone of a person network runs in bfloat16, and the layers after its pooling in
-    float32. Of another network all layers run under autocast.
+    """Return a copy of a network for inference (see `copy_for_inference`), and set cuDNN for it.
 
     cuDNN is set for the whole process, as its settings hold for all threads: it must choose the
     same deterministic algorithm for a shape each time, without trying several, so that the same
@@ -46,6 +43,18 @@ def prepare_for_inference(
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
+    return copy_for_inference(network, device, precision)
+
+
+def copy_for_inference(
+    network: nn.Module, device: torch.device, precision: Literal["fp32", "bf16"]
+) -> nn.Module:
+    """Return a copy of a network on a device, in evaluation mode and with folded normalisation.
+
+    In `bf16` the backbone of a person network runs in bfloat16, and the layers after its pooling in
+    float32. Of another network all layers run under autocast. On a GPU the weights are channels
+    last.
+    """
     network = copy.deepcopy(network).eval()
     for module in network.modules():
         if isinstance(module, StripedResNet):

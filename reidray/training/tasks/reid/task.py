@@ -17,6 +17,7 @@ from reidray.data.device_crops import place_crops
 from reidray.data.images.crops import CropReader
 from reidray.data.sampling import identity_batches
 from reidray.errors import UserError
+from reidray.inference.inference_settings import Precision
 from reidray.losses import LossSizes, Targets, attach_losses, loss_modules
 from reidray.metrics.attribute_metrics import majority_labels
 from reidray.models.networks import IMAGENET_MEAN, Outputs
@@ -131,7 +132,8 @@ class ReidTask:
         """
         validation, context = self._validation, self._context
         share = context.own_share(validation.indices)
-        own_embeddings, own_labels = embed_crops(network, self._crops, share)
+        precision: Precision = "fp32" if self._config.precision == "fp32" else "bf16"
+        own_embeddings, own_labels = embed_crops(network, self._crops, share, precision)
         embeddings = context.gather_for_metrics(own_embeddings, len(validation))
         predicted = context.gather_for_metrics(own_labels, len(validation))
         if embeddings is None or predicted is None:

@@ -11,11 +11,13 @@ from reidray.config.sections.validation_options import compute_registered_metric
 from reidray.data.crop_labels import CropLabels
 from reidray.data.device_crops import DeviceCrops
 from reidray.data.images.crops import Indices
+from reidray.inference.inference_settings import Precision
 from reidray.inference.prediction_loop import predict_images
 from reidray.metrics import evaluate
 from reidray.metrics.attribute_metrics import attribute_accuracy
 from reidray.metrics.protocols import ProtocolName
 from reidray.metrics.subgroups import subgroup_metrics
+from reidray.models.inference_network import copy_for_inference
 from reidray.training.tasks.reid.validation_queries import plan_ranking
 
 BATCH_SIZE = 256
@@ -23,18 +25,27 @@ RANKS = (1, 5, 10)
 DistanceMetric = Literal["cosine", "euclidean"]
 
 
-def embed_crops(network: nn.Module, crops: DeviceCrops, indices: Indices) -> tuple[Tensor, Tensor]:
+def embed_crops(
+    network: nn.Module, crops: DeviceCrops, indices: Indices, precision: Precision = "fp32"
+) -> tuple[Tensor, Tensor]:
     """Return the embeddings of crops, and the attributes that the network predicts for them.
+
+    On a GPU the network computes as in scoring with this precision, but for the size of the batches
+    and for the settings of cuDNN, which are those of the training.
 
     Args:
         network: network in evaluation mode.
         crops: decoded images on the device of the network.
         indices: (N,) int64, rows of the manifest.
+        precision: precision on a GPU. A CPU computes in float32.
 
     Returns:
         Embeddings (N, D) float32 and attribute labels (N, A) int64, on that device.
     """
     batches = [indices[start : start + BATCH_SIZE] for start in range(0, len(indices), BATCH_SIZE)]
+    device = next(network.parameters()).device
+    if device.type == "cuda":
+        network = copy_for_inference(network, device, precision)
     with torch.inference_mode():
         predictions = [predict_images(network, batch.images) for batch in crops.read(batches)]
     embeddings, attribute_labels, _ = map(torch.cat, zip(*predictions, strict=True))
