@@ -121,7 +121,7 @@ def rank_reranked_matches(blocks: RerankedDistances, truth: GroundTruth) -> Iter
     The gallery of `truth` is that of `blocks`.
     """
     for queries in blocks.query_blocks():
-        keys = torch.as_tensor(blocks.keys(queries)).cpu().numpy()
+        keys = blocks.keys(queries).cpu().numpy()
         yield from rank_rows(queries, keys, np.zeros(len(keys)), truth)
 
 

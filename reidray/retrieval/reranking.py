@@ -15,7 +15,6 @@ from torch import Tensor
 
 from reidray.retrieval.array_inputs import (
     Array,
-    Integers,
     check_at_least,
     check_choice,
     check_count,
@@ -24,15 +23,10 @@ from reidray.retrieval.array_inputs import (
 from reidray.retrieval.distance_blocks import DistanceBlocks
 from reidray.retrieval.distances import DISTANCE_METRICS, DistanceMetric, build_distance_metric
 from reidray.retrieval.exact_search import nearest
+from reidray.retrieval.neighbourhoods.jaccard_distances import JaccardDistances
+from reidray.retrieval.neighbourhoods.padded_rows import padded_neighbourhoods
+from reidray.retrieval.neighbourhoods.sparse_rows import sparse_neighbourhoods
 from reidray.retrieval.numerics import full_precision
-from reidray.retrieval.reciprocal_neighbours import (
-    mean_of_rows,
-    normalised_rows,
-    reciprocal_neighbours,
-    row_indices,
-)
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -149,21 +143,25 @@ def rerank(
         parts = [
             _smallest(blocks.keys(rows), min(k, len(images))) for rows in blocks.query_blocks()
         ]
-    distances, indices = (np.concatenate(part) for part in zip(*parts, strict=True))
+    distances, indices = (torch.cat(part) for part in zip(*parts, strict=True))
     if isinstance(query, Tensor):
-        device = query.device
-        return torch.from_numpy(distances).to(device), torch.from_numpy(indices).to(device)
-    return distances, indices
+        return distances, indices
+    return distances.numpy(), indices.numpy()
 
 
-def _smallest(distances: Floats, k: int) -> tuple[NDArray[np.float32], Integers]:
-    """Return the k smallest of each row (B, G) and their columns; the lower column wins a tie."""
-    limits = np.partition(distances, k - 1, axis=1)[:, k - 1]
-    indices = np.empty((len(distances), k), np.int64)
-    for index, (row, limit) in enumerate(zip(distances, limits, strict=True)):
-        candidates = np.flatnonzero(row <= limit)
-        indices[index] = candidates[row[candidates].argsort(kind="stable")[:k]]
-    return np.take_along_axis(distances, indices, axis=1).astype(np.float32), indices
+def _smallest(distances: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k smallest of each row (B, G), float32, and their columns, in order.
+
+    The lower column wins a tie.
+    """
+    limit = distances.topk(k, dim=1, largest=False, sorted=False).values.amax(dim=1, keepdim=True)
+    below, tied = distances < limit, distances == limit
+    missing = k - below.sum(dim=1, keepdim=True)
+    chosen = below | (tied & (tied.cumsum(dim=1) <= missing))
+    candidates = distances.where(chosen, torch.inf)
+    columns = candidates.topk(k, dim=1, largest=False, sorted=False).indices.sort(dim=1).values
+    values, order = distances.gather(1, columns).sort(dim=1, stable=True)
+    return values.float(), columns.gather(1, order)
 
 
 class RerankedDistances:
@@ -198,49 +196,42 @@ class RerankedDistances:
         joint = torch.cat([query, gallery])
         largest = torch.full((images,), -torch.inf, device=joint.device)
         _, found = nearest(joint, joint, k1 + 1, metric, memory_mb, farthest=largest)
-        neighbours = found.cpu().numpy()
         offset = metric.offset(joint)
-        self._offset = offset[: len(query)].cpu()
-        self._farthest = self._squares(largest + offset).cpu().numpy()
+        self._offset = offset[: len(query)]
+        farthest = self._squares(largest + offset)
         # If all images are equal, the farthest is at distance 0: avoid a division by it.
-        self._farthest[self._farthest == 0] = 1
-        pattern = reciprocal_neighbours(neighbours, k1)
-        weights = np.exp(-self._relative_distances(joint, row_indices(pattern), pattern.indices))
-        own = normalised_rows(pattern, weights)
-        self._neighbourhoods = mean_of_rows(own, neighbours[:, : settings.k2])
-        self._by_column = self._neighbourhoods.tocsc()
+        self._farthest = farthest.masked_fill(farthest == 0, 1)
+
+        def relative_distances(rows: Tensor, columns: Tensor) -> Tensor:
+            squares = self._squares(metric.exact(joint, joint, rows, columns))
+            return squares / self._farthest[rows]
+
+        if joint.is_cpu:
+            neighbourhoods = sparse_neighbourhoods(found, k1, settings.k2, relative_distances)
+        else:
+            neighbourhoods = padded_neighbourhoods(
+                found, k1, settings.k2, relative_distances, memory_mb
+            )
+        self._jaccard = JaccardDistances(
+            neighbourhoods,
+            len(query),
+            len(gallery),
+            memory_mb,
+            fixed_point=not joint.is_cpu,
+        )
 
     def query_blocks(self) -> Iterator[slice]:
         """Yield ranges of queries whose distances fit in the working memory together."""
         return self._original.query_blocks()
 
-    def keys(self, queries: slice) -> Floats:
-        """Return the re-ranked distances (B, G) of a range of B queries."""
+    def keys(self, queries: slice) -> Tensor:
+        """Return the re-ranked distances (B, G) float64 of a range of B queries."""
         keys, _ = self._original.keys(queries, torch.float32)
-        squared = self._squares(keys.cpu() + self._offset[queries, None])
-        distances = squared.numpy() * (self._lambda / self._farthest[queries, None])
-        for row, query in zip(distances, range(queries.start, queries.stop), strict=True):
-            row += (1 - self._lambda) * self._jaccard(query)
-        return np.asarray(distances)
+        distances = self._squares(keys + self._offset[queries, None])
+        distances *= (self._lambda / self._farthest[queries])[:, None]
+        distances += (1 - self._lambda) * self._jaccard.of(queries)
+        return distances
 
     def _squares(self, keys: Tensor) -> Tensor:
         """Return the squared distances that keys stand for."""
         return self._metric.distance(keys.clamp(min=0)).square()
-
-    def _relative_distances(self, joint: Tensor, rows: Integers, columns: Integers) -> Floats:
-        """Return the squared distances (P,) of pairs, divided by the farthest of each row."""
-        pairs = [
-            torch.from_numpy(indices.astype(np.int64, copy=False)).to(joint.device)
-            for indices in (rows, columns)
-        ]
-        squared = self._squares(self._metric.exact(joint, joint, *pairs))
-        return np.asarray(squared.cpu().numpy() / self._farthest[rows])
-
-    def _jaccard(self, query: int) -> Floats:
-        """Return the Jaccard distances (G,) of a query to the gallery."""
-        own = self._neighbourhoods[[query]]
-        others = self._by_column[:, own.indices]
-        shared = np.minimum(np.repeat(own.data, np.diff(others.indptr)), others.data)
-        overlap = np.bincount(others.indices, weights=shared, minlength=others.shape[0])
-        overlap = overlap[len(self._offset) :]
-        return 1 - overlap / (2 - overlap)

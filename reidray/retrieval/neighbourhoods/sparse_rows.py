@@ -1,4 +1,4 @@
-"""Find k-reciprocal neighbours and hold them in sparse matrices (Zhong et al. 2017).
+"""Find k-reciprocal neighbourhoods on a CPU, in sparse matrices (Zhong et al. 2017).
 
 The N images are those of the query followed by those of the gallery. A row of a matrix holds the
 neighbourhood of an image. A neighbourhood has some tens of entries, so memory and time grow
@@ -6,16 +6,45 @@ linearly with N.
 """
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
+from torch import Tensor
 
 from reidray.retrieval.array_inputs import Integers
+from reidray.retrieval.neighbourhoods.weighted_neighbourhoods import (
+    Neighbourhoods,
+    RelativeDistances,
+)
 
 ROWS_AT_ONCE = 1 << 14
 """Neighbourhoods that are expanded together: about 30 MB at k1 = 20."""
 
 
-def reciprocal_neighbours(nearest: Integers, k1: int) -> csr_array:
+def sparse_neighbourhoods(
+    nearest: Tensor, k1: int, k2: int, relative_distances: RelativeDistances
+) -> Neighbourhoods:
+    """Return the neighbourhoods of all images.
+
+    Args:
+        nearest: (N, k1 + 1) int64, the nearest images of each image, itself included, best first.
+        k1: Size of a neighbourhood.
+        k2: Number of nearest images whose neighbourhoods are averaged.
+        relative_distances: Computes the distances that decide the weights.
+    """
+    members = nearest.numpy()
+    pattern = _reciprocal_neighbours(members, k1)
+    pairs = torch.from_numpy(_row_indices(pattern)), torch.from_numpy(pattern.indices).long()
+    weights = np.exp(-relative_distances(*pairs).numpy())
+    mean = _mean_of_rows(_normalised_rows(pattern, weights), members[:, :k2])
+    return Neighbourhoods(
+        torch.from_numpy(_row_indices(mean)),
+        torch.from_numpy(mean.indices).long(),
+        torch.from_numpy(mean.data),
+    )
+
+
+def _reciprocal_neighbours(nearest: Integers, k1: int) -> csr_array:
     """Return the expanded k-reciprocal neighbours of every image.
 
     The k-reciprocal neighbours R(i, k) of image i are the images among the k nearest of i that
@@ -46,25 +75,25 @@ def reciprocal_neighbours(nearest: Integers, k1: int) -> csr_array:
     return neighbours
 
 
-def row_indices(matrix: csr_array) -> Integers:
+def _row_indices(matrix: csr_array) -> Integers:
     """Return the row (E,) of each of the E entries of a matrix."""
     return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 
 
-def normalised_rows(pattern: csr_array, weights: NDArray[np.float64]) -> csr_array:
+def _normalised_rows(pattern: csr_array, weights: NDArray[np.float64]) -> csr_array:
     """Return a matrix with the entries of `pattern` and with rows that sum to 1.
 
     Args:
         pattern: (N, N) with E entries.
         weights: (E,) float64, the weight of each entry.
     """
-    rows = row_indices(pattern)
+    rows = _row_indices(pattern)
     # Not `matrix.sum(axis=1)`: it adds in another order, which changes the last bits.
     sums = np.bincount(rows, weights=weights, minlength=pattern.shape[0])
     return csr_array((weights / sums[rows], pattern.indices, pattern.indptr), shape=pattern.shape)
 
 
-def mean_of_rows(matrix: csr_array, members: Integers) -> csr_array:
+def _mean_of_rows(matrix: csr_array, members: Integers) -> csr_array:
     """Return a matrix whose row i is the mean of the rows `members[i]` of `matrix`.
 
     Args:
