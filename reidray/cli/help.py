@@ -23,6 +23,7 @@ GROUPS = {
     "use_gpu": MACHINES,
     "sync_batchnorm": MACHINES,
     "precision": MACHINES,
+    "compile": MACHINES,
     "ingest": MACHINES,
     "max_failures": MACHINES,
     "stall_timeout": MACHINES,

@@ -47,7 +47,10 @@ class TrainingConfig(ConfigSection):
         sync_batchnorm: compute the statistics of batch normalisation over the batches of all
             workers instead of each worker's share, which needs GPUs; auto does so where several
             workers have fewer than 16 images each.
-        precision: precision of the computation; auto is bf16 on a GPU and fp32 on a CPU.
+        precision: precision of the network; auto is bf16 on a GPU and fp32 on a CPU. On a GPU fp32
+            multiplies in TF32, with 10 bits of mantissa. Losses and weights are always float32.
+        compile: compile the network with torch.compile, which takes a minute or more and pays in
+            long trainings; `max_minutes` counts it, and the learning rate does not.
         max_failures: number of restarts from the last checkpoint after a crash.
         max_bad: share of the images that may fail to decode, in 0..1.
         ingest: resident decodes the images once and keeps the crops in memory, stream decodes them
@@ -80,6 +83,7 @@ class TrainingConfig(ConfigSection):
     use_gpu: Literal["auto", "yes", "no"] = "auto"
     sync_batchnorm: Literal["auto", "yes", "no"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
     max_failures: int = 2
     max_bad: float = 0.01
     ingest: Literal["auto", "resident", "stream"] = "auto"

@@ -83,10 +83,13 @@ def loss_modules(network: nn.Module) -> Mapping[str, nn.Module]:
     """Return the losses that `attach_losses` gave a network, by name.
 
     Args:
-        network: the network, or DDP around it.
+        network: the network, or modules around it such as DDP, each of which holds the next one
+            as `module`.
     """
-    losses: Any = getattr(network, "module", network).losses
-    return dict(losses.items())
+    holder: Any = network
+    while not hasattr(holder, "losses"):
+        holder = holder.module
+    return dict(holder.losses.items())
 
 
 def without_losses(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

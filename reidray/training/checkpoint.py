@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -128,6 +129,7 @@ class TrainingSnapshot:
             self.network.load_state_dict(weights)
             optimizer = self.optimizer.state_dict() | {"state": _group_by_parameter(tensors)}
             self.optimizer.load_state_dict(optimizer)
+            _match_layouts(self.optimizer)
         except (RuntimeError, KeyError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise UserError(
@@ -166,8 +168,11 @@ def check_settings(
 
 
 def copy_weights(network: nn.Module) -> dict[str, Tensor]:
-    """Return a copy of a network's weights and buffers on the CPU."""
-    return {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
+    """Return a contiguous copy of a network's weights and buffers on the CPU."""
+    return {
+        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, value in network.state_dict().items()
+    }
 
 
 def read_trainer_state(folder: Path) -> TrainerState:
@@ -194,6 +199,14 @@ def _parse_trainer_state(state: dict[str, Any], folder: Path) -> TrainerState:
         return TrainerState.from_json(state["standing"])
     except ValueError as error:
         raise UserError(f"checkpoint file {folder / STATE_FILE} is damaged: train again") from error
+
+
+def _match_layouts(optimizer: Optimizer) -> None:
+    """Lay out the optimiser's tensors as their parameters, as fused kernels expect them."""
+    for parameter, entry in optimizer.state.items():
+        for name, value in entry.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                entry[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _group_by_parameter(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:

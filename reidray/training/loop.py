@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import get_total_norm
 
 from reidray.config import OptimizerConfig, ValidationConfig
 from reidray.data.prefetch import prefetch
@@ -22,8 +23,10 @@ from reidray.training.distributed_context import (
     running_statistics,
     synchronize_batch_norm,
 )
-from reidray.training.epoch_progress import EpochStatistics, StepProgress
-from reidray.training.optimizers import build_optimizer, learning_rate
+from reidray.training.steps.epoch_progress import EpochStatistics, StepProgress
+from reidray.training.steps.forward_pass import ForwardPass, one_line_compile_errors
+from reidray.training.steps.optimizers import build_optimizer, learning_rate
+from reidray.training.steps.training_step import StepResult, run_step
 from reidray.training.time_budget import TimeBudget, TimeLimit
 
 Metrics = dict[str, Any]
@@ -83,7 +86,9 @@ class TrainerConfig:
         optimizer: optimiser and learning rate.
         validation: interval of the validations, and the metric that selects the best epoch.
         limit: time limit of the job, or None. The learning rate falls with epochs and time.
-        bf16: whether the forward pass runs in bfloat16.
+        bf16: whether the network computes in bfloat16. Otherwise it computes in float32, whose
+            products are TF32 on a GPU. Losses, weights and the optimiser are float32.
+        compile: whether `torch.compile` compiles the network.
         sync_batchnorm: whether several processes compute the statistics of batch normalisation
             together, on GPUs.
     """
@@ -94,6 +99,7 @@ class TrainerConfig:
     validation: ValidationConfig
     limit: TimeLimit | None = None
     bf16: bool = False
+    compile: bool = False
     sync_batchnorm: bool = False
 
 
@@ -149,13 +155,21 @@ class _Trainer:
     ) -> None:
         self.task, self.config, self.callback, self.context = task, config, callback, context
         self.network = network.to(context.device)
+        if context.device.type == "cuda":  # where convolutions of 16 bits take no other layout
+            self.network = network.to(memory_format=torch.channels_last)
         optimizer = build_optimizer(config.optimizer, network)
         self.snapshot = TrainingSnapshot(network, optimizer)
         self.progress: StepProgress | None = None
+        self.is_warm = False
 
     def run(self) -> TrainingSnapshot:
         """Train until the epochs, the time or the patience end."""
-        self.parallel = self._wrap_network()
+        self.forward_pass = ForwardPass(
+            self._wrap_network(),
+            self.context.device,
+            bf16=self.config.bf16,
+            compiled=self.config.compile,
+        )
         state = self.snapshot.trainer_state
         self.budget = TimeBudget(
             self.config.epochs * self.task.steps_per_epoch,
@@ -209,26 +223,27 @@ class _Trainer:
 
     def _train_epoch(self) -> Metrics:
         """Train one epoch, or the part of it that the time limit allows, at least one step."""
-        self.parallel.train()
-        state = self.snapshot.trainer_state
-        torch.manual_seed(_derive_seed(self.config.seed, state.epoch, self.context.rank))
-        statistics, last_report = EpochStatistics(), 0.0
-        upcoming = prefetch(self.task.batches(state.epoch), device=self.context.device)
+        self.forward_pass.train()
+        state, context = self.snapshot.trainer_state, self.context
+        torch.manual_seed(_derive_seed(self.config.seed, state.epoch, context.rank))
+        statistics = EpochStatistics(
+            context.device, first_step=state.step, world_size=context.world_size
+        )
+        self.last_report = time.perf_counter()
+        upcoming = prefetch(self.task.batches(state.epoch), device=context.device)
         with closing(upcoming) as batches:
-            while (done := self.budget.progress(state.step)) < 1 or not statistics.steps:
-                step_start = time.perf_counter()
+            while (done := self.budget.step_progress(state.step)) < 1 or not statistics.steps:
+                wait_start = time.perf_counter()
                 batch = next(batches, None)
                 if batch is None:
                     break
-                wait_seconds = time.perf_counter() - step_start
-                losses = self._train_step(batch, done)
-                images = self.task.batch_size(batch)
-                statistics.add(losses, images * self.context.world_size, wait_seconds)
-                self.budget.count_step(time.perf_counter() - step_start, images)
+                wait_seconds = time.perf_counter() - wait_start
+                result = self._train_step(batch, done)
                 state.step += 1
-                if self.context.is_main and statistics.seconds - last_report > 1:
-                    last_report = statistics.seconds
-                    self._report_progress(statistics, done)
+                statistics.add(result, self.task.batch_size(batch), wait_seconds)
+                if statistics.is_read_due or not self.is_warm:
+                    self._measure(statistics, done)
+        statistics.read()
         share = statistics.steps / self.task.steps_per_epoch
         partial_epoch = {"epoch_share": share} if share < 1 else {}
         return {
@@ -237,22 +252,29 @@ class _Trainer:
             **statistics.record(),
         }
 
-    def _train_step(self, batch: Any, done: float) -> dict[str, Tensor]:
-        """Run the forward pass, the backward pass and a step of the optimiser."""
+    def _train_step(self, batch: Any, done: float) -> StepResult:
+        """Run a step, without a wait for the device."""
         self._set_learning_rate(done)
-        self.snapshot.optimizer.zero_grad(set_to_none=True)
-        autocast = torch.autocast(self.context.device.type, torch.bfloat16)
-        with autocast if self.config.bf16 else nullcontext():
-            losses = self.task.losses(self.parallel, batch)
-        total = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total):
-            raise UserError(
-                f"the loss is {total.item()} at step {self.snapshot.trainer_state.step + 1}: "
-                "lower `optimizer.learning_rate` or use `precision=fp32`"
+        compiles = self.config.compile and not self.is_warm
+        with one_line_compile_errors() if compiles else nullcontext():
+            return run_step(
+                self.task,
+                self.forward_pass,
+                self.snapshot.optimizer,
+                batch,
+                max_grad_norm=self.config.optimizer.max_grad_norm,
             )
-        total.backward()  # type: ignore[no-untyped-call]
-        self.snapshot.optimizer.step()
-        return losses
+
+    def _measure(self, statistics: EpochStatistics, done: float) -> None:
+        """Wait for the steps so far, check their losses, and report them once a second."""
+        self.budget.count_steps(statistics.read())
+        if not self.is_warm and self.config.compile:
+            statistics.exclude_warm_up()
+            self.budget.exclude_warm_up()
+        self.is_warm = True
+        if self.context.is_main and time.perf_counter() - self.last_report > 1:
+            self.last_report = time.perf_counter()
+            self._report_progress(statistics, done)
 
     def _set_learning_rate(self, done: float) -> float:
         """Set the learning rate for the share of the training that is done, and return it."""
@@ -270,7 +292,7 @@ class _Trainer:
             epoch=state.epoch + 1,
             epoch_done=statistics.steps / self.task.steps_per_epoch,
             done=done,
-            images_per_second=statistics.images / statistics.seconds,
+            images_per_second=statistics.images_per_second(),
             seconds_left=min(seconds_by_steps, self.budget.seconds_left()),
             loss=statistics.mean_losses()["loss"],
         )
@@ -279,6 +301,7 @@ class _Trainer:
     def _end_epoch(self, record: Metrics) -> None:
         """Validate the network where a validation is due, and report the epoch."""
         state, validation = self.snapshot.trainer_state, self.config.validation
+        self._check_weights()
         is_last = self.budget.progress(state.step) >= 1 or "epoch_share" in record
         is_validated = validation.select_by in record
         if not is_validated and (is_last or state.epoch % validation.every == 0):
@@ -295,7 +318,6 @@ class _Trainer:
         if self.progress is not None:
             self.callback.on_progress(replace(self.progress, validating=True))
         self.network.eval()
-        self._check_weights()
         self.context.broadcast_statistics(self.network)
         metrics = self.context.broadcast(self.task.validate(self.network))
         state, validation = self.snapshot.trainer_state, self.config.validation
@@ -313,7 +335,15 @@ class _Trainer:
 
     def _check_weights(self) -> None:
         """Check that the weights are finite: the last step may break them after a finite loss."""
-        for name, values in self.network.state_dict().items():
+        weights = {
+            name: values
+            for name, values in self.network.state_dict().items()
+            if values.is_floating_point()
+        }
+        # The largest absolute value, which the host reads once, is NaN where any value is.
+        if isfinite(get_total_norm(weights.values(), norm_type=inf)):
+            return
+        for name, values in weights.items():
             if not torch.isfinite(values).all():
                 raise UserError(
                     f"weights {name} are not finite after step {self.snapshot.trainer_state.step}: "

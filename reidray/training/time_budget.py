@@ -7,6 +7,7 @@ from math import inf
 
 from reidray.errors import UserError
 from reidray.training.distributed_context import DistributedContext
+from reidray.training.steps.epoch_progress import StepWindow
 
 VALIDATION_SHARE = 0.5
 """Cost of an image in validation, as a share of its cost in a training step. The first validation
@@ -14,6 +15,10 @@ is estimated by it; later ones by the measured cost."""
 
 VALIDATION_MARGIN = 1.2
 """Factor by which a validation may be slower than the one before."""
+
+EXCHANGE_SECONDS = 1.0
+"""Interval at which the ranks agree on the progress within an epoch. Each exchange waits for the
+device."""
 
 MIN_WRAP_UP_SECONDS, MAX_WRAP_UP_SECONDS = 8.0, 60.0
 USEFUL_SECONDS = 30.0
@@ -108,25 +113,34 @@ class TimeBudget:
         self._limit, self._context = limit, context
         self._own_validation_images = validation_images / context.world_size
         self._initial_progress = first_step / total_steps
-        self._start = time.time()
-        self._steps = 0
+        self._ready = self._start = time.time()
+        self._windows = 0
         self._step_seconds = self._image_seconds = 0.0
+        self._agreed_progress, self._next_exchange = 0.0, first_step
 
     def seconds_left(self) -> float:
         """Return the seconds left to train; infinity without a limit."""
         return inf if self._limit is None else self._limit.end - self._reserve() - time.time()
 
-    def count_step(self, seconds: float, images: int) -> None:
-        """Record the duration of a step on this process's `images`."""
-        self._steps += 1
-        if self._steps == 1:  # the first step of a process is slow and not typical
+    def count_steps(self, window: StepWindow) -> None:
+        """Record the duration of steps of this process."""
+        self._windows += 1
+        if self._windows == 1:  # the first step of a process is slow and not typical
             return
-        share = max(1 / (self._steps - 1), 0.1)  # a moving average
-        self._step_seconds += share * (seconds - self._step_seconds)
-        self._image_seconds += share * (seconds / max(images, 1) - self._image_seconds)
+        share = max(1 / (self._windows - 1), 0.1)  # a moving average
+        seconds = window.seconds
+        self._step_seconds += share * (seconds / window.steps - self._step_seconds)
+        self._image_seconds += share * (seconds / max(window.images, 1) - self._image_seconds)
+
+    def exclude_warm_up(self) -> None:
+        """Let the progress by time begin now, after a first step that compiled the network."""
+        self._start = time.time()
 
     def progress(self, step: int) -> float:
-        """Return the share of the training that is done after `step` steps; 1 or more ends it."""
+        """Return the share of the training that is done after `step` steps; 1 or more ends it.
+
+        All ranks call it at the same steps, and get the progress of rank 0.
+        """
         by_steps = step / self.total_steps
         if self._limit is None:
             return by_steps
@@ -137,13 +151,32 @@ class TimeBudget:
             if budget <= 0
             else self._initial_progress + (1 - self._initial_progress) * elapsed / budget
         )
-        return self._context.broadcast(max(by_steps, by_time))
+        self._agreed_progress, steps = self._context.broadcast_values(
+            max(by_steps, by_time), self._steps_to_exchange()
+        )
+        self._next_exchange = step + int(steps)
+        return self._agreed_progress
+
+    def step_progress(self, step: int) -> float:
+        """Return `progress` within an epoch, which several ranks exchange once a second.
+
+        Rank 0 decides the step of the next exchange, so that all ranks exchange at the same steps.
+        """
+        if self._context.world_size == 1 or step >= self._next_exchange:
+            return self.progress(step)
+        return max(step / self.total_steps, self._agreed_progress)
+
+    def _steps_to_exchange(self) -> int:
+        """Return the number of steps until the next exchange: those of a second, or fewer."""
+        if not self._step_seconds:
+            return 1
+        return max(1, int(min(EXCHANGE_SECONDS, self.seconds_left()) / self._step_seconds))
 
     def too_short_error(self) -> UserError:
         """Return the error of a limit that leaves no time for a step."""
         if self._limit is None:
             raise ValueError("there is no limit")
-        return self._limit.too_short_error(self._start, self._reserve())
+        return self._limit.too_short_error(self._ready, self._reserve())
 
     def _reserve(self) -> float:
         """Return the seconds for one more step, a validation, and what follows the training."""
@@ -154,4 +187,4 @@ class TimeBudget:
         validation = VALIDATION_MARGIN * self.validation_seconds or estimated
         seconds_per_image = validation / max(self._own_validation_images, 1)
         evaluation = seconds_per_image * limit.images_after_training
-        return limit.wrap_up_seconds(self._start) + self._step_seconds + validation + evaluation
+        return limit.wrap_up_seconds(self._ready) + self._step_seconds + validation + evaluation

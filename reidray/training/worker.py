@@ -23,9 +23,9 @@ from reidray.models.architecture import Architecture
 from reidray.models.factory import build_network
 from reidray.registry import import_plugins
 from reidray.training.distributed_context import DistributedContext
-from reidray.training.epoch_progress import StepProgress
 from reidray.training.failures import to_bug_error
 from reidray.training.loop import Callback, Metrics, Task, TrainerConfig, fit
+from reidray.training.steps.epoch_progress import StepProgress
 from reidray.training.time_budget import TimeLimit
 
 log = logging.getLogger("reidray")
@@ -39,6 +39,7 @@ CHANGEABLE_ON_RESUME = (
     "num_workers",
     "max_failures",
     "use_gpu",
+    "compile",
     "sync_batchnorm",
     "ingest",
     "plugins",
@@ -66,7 +67,7 @@ class TrainJob:
         crops: decoded images.
         build_task: function that builds the task in each process.
         limit: time limit of the job; None for no limit.
-        bf16: whether the forward pass runs in bfloat16.
+        bf16: whether the network computes in bfloat16.
         threads: CPU threads of the process.
         sync_batchnorm: whether all processes compute the statistics of batch normalisation
             together.
@@ -103,6 +104,7 @@ class TrainJob:
             validation=config.validation,
             limit=self.limit,
             bf16=self.bf16,
+            compile=config.compile,
             sync_batchnorm=self.sync_batchnorm,
         )
         fit(

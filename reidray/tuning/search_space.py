@@ -39,6 +39,7 @@ FIXED_KEYS = {
             "max_minutes",
             "ingest",
             "precision",
+            "compile",
         ),
         "it selects where training runs, not what it learns",
     ),

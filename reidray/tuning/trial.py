@@ -13,7 +13,6 @@ from reidray.data.ingest import CropDataset
 from reidray.errors import UserError
 from reidray.storage.location import Location
 from reidray.training.distributed_context import DistributedContext
-from reidray.training.epoch_progress import StepProgress
 from reidray.training.experiment import Experiment
 from reidray.training.loop import Metrics
 from reidray.training.ray_trainer import (
@@ -23,6 +22,7 @@ from reidray.training.ray_trainer import (
     to_local_folder,
 )
 from reidray.training.runs.checkpoint_files import repair_checkpoint_list
+from reidray.training.steps.epoch_progress import StepProgress
 from reidray.training.worker import CHANGEABLE_ON_RESUME
 from reidray.tuning.search_space import with_values
 from reidray.tuning.train_callback import EvaluatedEpochCallback

@@ -1,6 +1,7 @@
 """Configure the batches and the optimiser of a training."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from reidray.config.sections.limits import MAX_IMAGES_A_BATCH, MAX_RATE, require
@@ -43,6 +44,7 @@ class OptimizerConfig(ConfigSection):
             milestone.
         warmup: share of the training over which the learning rate rises from 0.
         milestones: milestones of step, as shares of the training.
+        max_grad_norm: norm to which a longer gradient of all weights is shortened.
     """
 
     name: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
@@ -52,6 +54,7 @@ class OptimizerConfig(ConfigSection):
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     warmup: float = 0.05
     milestones: tuple[float, ...] = (0.5, 0.8)
+    max_grad_norm: float | None = None
 
     def __post_init__(self) -> None:
         require(
@@ -65,3 +68,7 @@ class OptimizerConfig(ConfigSection):
         require(0 <= self.momentum < 1, "`optimizer.momentum` must be 0 or more and under 1")
         require(0 <= self.warmup < 1, "`optimizer.warmup` must be 0 or more and under 1")
         require(all(0 < m < 1 for m in self.milestones), "`optimizer.milestones` must lie in 0..1")
+        require(
+            self.max_grad_norm is None or 0 < self.max_grad_norm < inf,
+            "`optimizer.max_grad_norm` must be finite and above 0",
+        )

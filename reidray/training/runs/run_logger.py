@@ -12,9 +12,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from reidray.progress import Activity, format_duration
 from reidray.storage.staging import atomic_write
-from reidray.training.epoch_progress import StepProgress
 from reidray.training.loop import Metrics
 from reidray.training.runs.run_directory import METRICS_FILE, RunDirectory
+from reidray.training.steps.epoch_progress import StepProgress
 
 log = logging.getLogger("reidray")
 

@@ -11,7 +11,7 @@ from reidray.errors import UserError
 from reidray.training.checkpoint import read_best_weights, read_trainer_state
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.loop import TrainerConfig, fit
-from reidray.training.optimizers import build_optimizer
+from reidray.training.steps.optimizers import build_optimizer
 from reidray.training.tasks.reid.task import ReidTask
 from reidray.training.time_budget import TimeLimit
 
