@@ -1,5 +1,6 @@
 """Test how training processes communicate, with real processes."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,8 @@ from torch import distributed, multiprocessing
 
 from reidray.losses import batch_hard_triplet_loss, semi_hard_triplet_loss
 from reidray.training.distributed_context import DistributedContext
+from reidray.training.steps.epoch_progress import StepWindow
+from reidray.training.time_budget import TimeBudget, TimeLimit
 
 PEOPLE = torch.arange(6).repeat_interleave(4)
 LOSSES = (batch_hard_triplet_loss, semi_hard_triplet_loss)
@@ -115,3 +118,42 @@ def exchange(rank, folder):
 @pytest.mark.timeout(120)
 def test_ranks_exchange_values_of_any_type_though_one_has_no_image_to_validate(tmp_path):
     multiprocessing.spawn(exchange, (str(tmp_path),), nprocs=3)
+
+
+class CountingContext(DistributedContext):
+    """Count the exchanges of numbers."""
+
+    exchanges = 0
+
+    def broadcast_values(self, *values):
+        CountingContext.exchanges += 1
+        return super().broadcast_values(*values)
+
+
+def train_against_time(rank, folder):
+    """Take steps of 5 ms on rank 0 and of 1 ms on rank 1 until 4 seconds are over."""
+    meet(rank, 2, folder)
+    limit = TimeLimit(started=time.time() - rank, seconds=4)
+    budget = TimeBudget(
+        100_000, first_step=0, limit=limit, validation_images=0, context=CountingContext(rank, 2)
+    )
+    shares = []
+    while (done := budget.step_progress(len(shares))) < 1:
+        shares.append(done)
+        time.sleep(0.001 if rank else 0.005)
+        budget.count_steps(StepWindow(steps=1, images=8, seconds=0.001 if rank else 0.005))
+    late = time.time() - limit.end - rank
+    assert len(shares) > 100
+    assert CountingContext.exchanges <= 12
+    np.savez(f"{folder}/{rank}.npz", shares=shares, late=late)
+    distributed.destroy_process_group()
+
+
+@pytest.mark.timeout(120)
+def test_ranks_agree_on_the_progress_by_time_once_a_second(tmp_path):
+    multiprocessing.spawn(train_against_time, (str(tmp_path),), nprocs=2)
+    with np.load(tmp_path / "0.npz") as first, np.load(tmp_path / "1.npz") as second:
+        assert np.array_equal(first["shares"], second["shares"])
+        assert (np.diff(first["shares"]) >= 0).all()
+        assert len(np.unique(first["shares"].round(2))) >= 4
+        assert abs(float(first["late"])) < 1

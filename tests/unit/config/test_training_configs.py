@@ -39,6 +39,7 @@ REFUSED = {
     "optimizer.weight_decay": (-1.0, nan, inf, 1e30),
     "optimizer.momentum": (-0.1, 1.0, nan),
     "optimizer.warmup": (-0.1, 1.0, nan),
+    "optimizer.max_grad_norm": (0.0, -1.0, nan, inf),
     "optimizer.milestones": ((0.0,), (1.5,), (nan,)),
     "validation.every": (0, -1),
     "validation.patience": (-1,),
