@@ -18,7 +18,7 @@ class Augmentation(ABC):
 
     Attributes:
         order: place among the augmentations that are applied: colours have 10 to 40, erasing 90.
-        shares_draws: whether the parameters come from the random numbers that the built-in
+        shared_draws: random numbers of a crop that the parameters take from those that the built-in
             augmentations share, also where it is off. Others draw their own, and only where on.
         parameters_on_device: whether `apply` receives the parameters on the device of the images,
             as a GPU needs them; by default it receives them on the CPU.
@@ -26,7 +26,7 @@ class Augmentation(ABC):
     """
 
     order: ClassVar[int] = 50
-    shares_draws: ClassVar[bool] = False
+    shared_draws: ClassVar[int] = 0
     parameters_on_device: ClassVar[bool] = False
     neutral: ClassVar[float | None] = None
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reidray.config import AugmentConfig
 from reidray.data.augmentations.augmentation import AUGMENTATIONS, AugmentPlan
-from reidray.data.augmentations.geometry import move
+from reidray.data.augmentations.geometry import AFFINE, RESAMPLED, move
 from reidray.data.device_copies import to_device
 
 
@@ -28,16 +28,25 @@ def plan_augmentation(
     """Draw the parameters for a global batch of `count` crops.
 
     The built-in augmentations draw one after the other from the same random numbers, in the order
-    of their registration. Any other draws from random numbers of its own, which depend on its name,
-    so that it changes no other draw.
+    of their registration; the numbers of those that are off are skipped. Any other draws from
+    random numbers of its own, which depend on its name, so that it changes no other draw.
+
+    Returns:
+        The parameters of the augmentations that are on; beside one of `RESAMPLED` of all `AFFINE`.
     """
+    drawn = {name for name, options in config.parts.items() if next(iter(vars(options).values()))}
+    if drawn & RESAMPLED:
+        drawn |= AFFINE
     plan: dict[str, Tensor] = {}
-    shared = _random(seed, epoch, step)
+    shared, skipped = _random(seed, epoch, step), 0
     for name, options in config.parts.items():
         augmentation = AUGMENTATIONS.get(name)
-        if augmentation.shares_draws:
-            plan[name] = augmentation.draw(options, count, shared)
-        elif next(iter(vars(options).values())):
+        if name not in drawn:
+            skipped += augmentation.shared_draws * count
+        elif augmentation.shared_draws:
+            torch.rand(skipped, generator=shared)
+            plan[name], skipped = augmentation.draw(options, count, shared), 0
+        else:
             own = _random(seed, epoch, step, crc32(name.encode()))
             plan[name] = augmentation.draw(options, count, own)
     return AugmentPlan(plan)

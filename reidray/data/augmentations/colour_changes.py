@@ -22,7 +22,7 @@ class Brightness(Augmentation):
     """Change the brightness: (B,) factors."""
 
     order: ClassVar[int] = 20
-    shares_draws: ClassVar[bool] = True
+    shared_draws: ClassVar[int] = 1
     parameters_on_device: ClassVar[bool] = True
     neutral: ClassVar[float | None] = 1
 
@@ -42,7 +42,7 @@ class Contrast(Augmentation):
     """Change the contrast: (B,) factors."""
 
     order: ClassVar[int] = 10
-    shares_draws: ClassVar[bool] = True
+    shared_draws: ClassVar[int] = 1
     parameters_on_device: ClassVar[bool] = True
     neutral: ClassVar[float | None] = 1
 
@@ -62,7 +62,7 @@ class Saturation(Augmentation):
     """Change the saturation: (B,) factors; 0 leaves grey."""
 
     order: ClassVar[int] = 30
-    shares_draws: ClassVar[bool] = True
+    shared_draws: ClassVar[int] = 1
     parameters_on_device: ClassVar[bool] = True
     neutral: ClassVar[float | None] = 1
 
@@ -82,7 +82,7 @@ class Hue(Augmentation):
     """Turn the hue: (B,) shares of the colour circle, from red to green to blue."""
 
     order: ClassVar[int] = 40
-    shares_draws: ClassVar[bool] = True
+    shared_draws: ClassVar[int] = 1
     parameters_on_device: ClassVar[bool] = True
     neutral: ClassVar[float | None] = 0
 

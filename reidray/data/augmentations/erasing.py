@@ -15,7 +15,7 @@ class Erasing(Augmentation):
     """Erase rectangles: (B, 4) top, left, height and width as shares; height 0 erases nothing."""
 
     order: ClassVar[int] = 90
-    shares_draws: ClassVar[bool] = True
+    shared_draws: ClassVar[int] = 5
     parameters_on_device: ClassVar[bool] = True
 
     @staticmethod

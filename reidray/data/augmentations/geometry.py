@@ -31,7 +31,7 @@ from reidray.data.augmentations.pixel_copies import copy_pixels
 class Flip(Augmentation):
     """Mirror crops left and right: (B,) bool."""
 
-    shares_draws: ClassVar[bool] = True
+    shared_draws: ClassVar[int] = 1
     neutral: ClassVar[float | None] = 0
 
     @staticmethod
@@ -44,7 +44,7 @@ class Flip(Augmentation):
 class Rotation(Augmentation):
     """Rotate crops: (B,) radians, clockwise."""
 
-    shares_draws: ClassVar[bool] = True
+    shared_draws: ClassVar[int] = 1
     neutral: ClassVar[float | None] = 0
 
     @staticmethod
@@ -57,7 +57,7 @@ class Rotation(Augmentation):
 class Shear(Augmentation):
     """Shear crops: (B,) tangents of the shear angle along x."""
 
-    shares_draws: ClassVar[bool] = True
+    shared_draws: ClassVar[int] = 1
     neutral: ClassVar[float | None] = 0
 
     @staticmethod
@@ -70,7 +70,7 @@ class Shear(Augmentation):
 class Zoom(Augmentation):
     """Zoom crops: (B,) factors; 1 keeps the size."""
 
-    shares_draws: ClassVar[bool] = True
+    shared_draws: ClassVar[int] = 1
     neutral: ClassVar[float | None] = 1
 
     @staticmethod
@@ -83,7 +83,7 @@ class Zoom(Augmentation):
 class Shift(Augmentation):
     """Shift crops: (B, 2) along x and y, as shares of the width and the height."""
 
-    shares_draws: ClassVar[bool] = True
+    shared_draws: ClassVar[int] = 2
     neutral: ClassVar[float | None] = 0
 
     @staticmethod
@@ -96,7 +96,7 @@ class Shift(Augmentation):
 class Crop(Augmentation):
     """Cut windows out of crops: (B, 4) top, left, height and width as shares of the crop."""
 
-    shares_draws: ClassVar[bool] = True
+    shared_draws: ClassVar[int] = 4
 
     @staticmethod
     def draw(options: CropOptions, count: int, random: torch.Generator) -> Tensor:
@@ -114,13 +114,16 @@ class Crop(Augmentation):
 RESAMPLED = frozenset(("rotation", "shear", "zoom", "crop"))
 """Augmentations that resample a batch; without them flips and shifts copy whole pixels."""
 
+AFFINE = RESAMPLED | {"shift"}
+"""Augmentations that make up the affine map of a crop."""
+
 
 def move(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Tensor:
     """Mirror and move each of (B, C, H, W) uint8; crops that only shift move by whole pixels.
 
     Args:
         images: images on the device of the plan.
-        plan: parameters of the images.
+        plan: parameters of the images, with all of `AFFINE` if one of `RESAMPLED` is among them.
         fill: value of pixels that come from outside an image.
         resampling: `bilinear` or `nearest`.
 
