@@ -23,7 +23,7 @@ def test_all_rows_and_checks_run_on_a_cpu():
     lines, summary = run_tiny("--seconds", "1000")
     assert summary["failed"] == {}
     assert summary["dropped"] == []
-    assert len(summary["checks"]) == 12
+    assert len(summary["checks"]) == 13
     works = {row["name"].split()[0] for row in summary["rows"]}
     assert works == {"evaluate", "top_k", "train", "embed"}
     for row in summary["rows"]:

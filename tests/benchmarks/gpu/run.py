@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import equality_checks
+import input_checks
 import synchronisation_checks
 import torch
 from embedding_rows import Embedding, measure_embedding, save_untrained_model
@@ -62,6 +63,7 @@ def _check_equality(suite, device, folder):
     suite.check("top_k as on the CPU", 5, lambda: equality_checks.check_top_k(device))
     suite.check("rerank as on the CPU", 5, lambda: equality_checks.check_rerank(device))
     suite.check("augmentation as on the CPU", 5, lambda: equality_checks.check_augmentation(device))
+    suite.check("batches as on the CPU", 5, lambda: input_checks.check_input(device))
     suite.check("losses as on the CPU", 5, lambda: equality_checks.check_losses(device))
     suite.check("resumed training", 10, lambda: equality_checks.check_resumed_training(device))
     model = save_untrained_model(folder / "small model", "resnet_tiny", (64, 32))
