@@ -12,6 +12,7 @@ import pytest
 import torch
 from support.labels import make_labels
 from support.synthetic_people import CONFIG, build_network, build_task
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reidray.config import AugmentConfig, TrainMultitaskConfig
@@ -20,6 +21,7 @@ from reidray.data.augmentations import (
     Augmentation,
     AugmentPlan,
     augment,
+    augment_masks,
     plan_augmentation,
 )
 from reidray.data.device_crops import GatheredCrops
@@ -65,6 +67,21 @@ def build_multitask_task(augmentation, context):
 
 def build_reid_task(augmentation, context):
     return build_task(replace(CONFIG, augment=augmentation), context)
+
+
+@pytest.mark.parametrize("augmentation", [COPYING, COLOURS, WARPING])
+def test_augmentation_on_a_gpu_uses_no_tensor_of_the_cpu(augmentation):
+    plan = plan_augmentation(augmentation, 8, seed=0, epoch=0, step=0)
+    assert plan.active
+    with FakeTensorMode():
+        parameters = {
+            name: torch.empty(values.shape, dtype=values.dtype, device="cuda:0")
+            for name, values in plan.items()
+        }
+        on_gpu = AugmentPlan(parameters, plan)
+        crops = torch.empty((8, 3, 16, 8), dtype=torch.uint8, device="cuda:0")
+        assert augment(crops, on_gpu, fill=3).is_cuda
+        assert augment_masks(crops[:, 0], on_gpu).is_cuda
 
 
 @pytest.mark.parametrize("augmentation", [COPYING, COLOURS, WARPING])
