@@ -37,7 +37,7 @@ class MatchRanks:
         keys: (N,) fast keys of these images.
         low: (M,) limits; an image with a smaller key certainly comes before the match.
         high: (M,) limits; an image with this key or a larger one certainly comes after the match.
-        exact: Whether the keys are exact; then no match is undecided.
+        margin: Largest possible error of the keys; 0 where they are exact, and no match undecided.
         certain: (M,) numbers of images that certainly come before each match.
         undecided: Positions in `matches` of those with an image between `low` and `high`.
         ambiguous: Positions in `columns` of these images.
@@ -51,12 +51,34 @@ class MatchRanks:
     keys: Floats
     low: Floats
     high: Floats
-    exact: bool
+    margin: float
     certain: Integers
     undecided: Integers
     ambiguous: Integers
     undecided_keys: Floats
     ambiguous_keys: Floats
+
+    def narrow(self, exact_keys: Floats, offset: float) -> None:
+        """Set the exact keys of the undecided matches, and drop the images that these decide.
+
+        Without an error of the match, the error of the image alone leaves it ambiguous.
+
+        Args:
+            exact_keys: Exact keys of the undecided matches.
+            offset: Difference between exact and fast keys.
+        """
+        self.undecided_keys = exact_keys
+        fast_keys, dtype = exact_keys - offset, self.keys.dtype
+        low = np.nextafter((fast_keys - self.margin).astype(dtype), -np.inf)
+        high = np.nextafter((fast_keys + self.margin).astype(dtype), np.inf)
+        before = self.low[self.undecided], self.high[self.undecided]
+        low, high = np.maximum(low, before[0]), np.minimum(high, before[1])
+        keys = self.keys[self.ambiguous]
+        passed = (keys >= before[0][:, None]) & (keys < low[:, None])
+        self.certain[self.undecided] += passed.sum(axis=1)
+        self.low[self.undecided], self.high[self.undecided] = low, high
+        between = (keys >= low[:, None]) & (keys < high[:, None])
+        self.ambiguous = self.ambiguous[between.any(axis=0)]
 
     def counts_before(self) -> Integers:
         """Return the number of other images before each match, (M,) ascending."""
@@ -69,7 +91,7 @@ class MatchRanks:
     def is_before(self, images: int) -> Flags:
         """Return (M, images) bool: which gallery images, except matches, come before each match."""
         below = self.keys < self.low[:, None]
-        if self.exact:
+        if self.margin == 0:
             below |= (self.keys == self.low[:, None]) & (self.columns < self.matches[:, None])
         if len(self.undecided):
             below[np.ix_(self.undecided, self.ambiguous)] |= self._resolved()
@@ -104,7 +126,7 @@ def rank_matches(blocks: DistanceBlocks, truth: GroundTruth) -> Iterator[MatchRa
         if dtype == torch.float32 and sum(len(each.ambiguous) for each in ranked) > limit:
             dtype = torch.float64  # such a dense gallery is hard for all queries
             ranked = _rank_block(blocks, queries, dtype, truth)
-        _resolve(ranked, blocks)
+        _resolve([each for each in ranked if len(each.undecided)], blocks, queries)
         yield from ranked
 
 
@@ -176,7 +198,7 @@ def _rank_row(
         keys=keys,
         low=low,
         high=high,
-        exact=not reach,
+        margin=margin,
         certain=certain,
         undecided=undecided,
         ambiguous=ambiguous,
@@ -200,33 +222,39 @@ def _count_below(keys: Floats, limits: Floats, scratch: Flags) -> Integers:
     return counts
 
 
-def _resolve(ranked: list[MatchRanks], blocks: DistanceBlocks) -> None:
-    """Compute the exact keys of all ambiguous images and undecided matches."""
-    waiting: list[MatchRanks] = []
+def _resolve(ranked: list[MatchRanks], blocks: DistanceBlocks, queries: slice) -> None:
+    """Compute the exact keys of all undecided matches, and then those of ambiguous images."""
+    if not ranked:
+        return
+    offset = blocks.offset(queries).cpu().numpy()
+    undecided = _exact_keys(blocks, ranked, [each.matches[each.undecided] for each in ranked])
+    for ranks, keys in zip(ranked, undecided, strict=True):
+        ranks.narrow(keys, offset[ranks.query - queries.start])
+    for group in _groups(ranked):
+        ambiguous = _exact_keys(blocks, group, [each.columns[each.ambiguous] for each in group])
+        for ranks, keys in zip(group, ambiguous, strict=True):
+            ranks.ambiguous_keys = keys
+
+
+def _groups(ranked: list[MatchRanks]) -> Iterator[list[MatchRanks]]:
+    """Divide queries into groups with few enough ambiguous images to compute together."""
+    group: list[MatchRanks] = []
     pairs = 0
     for ranks in ranked:
-        if len(ranks.undecided):
-            waiting.append(ranks)
-            pairs += len(ranks.undecided) + len(ranks.ambiguous)
+        group.append(ranks)
+        pairs += len(ranks.ambiguous)
         if pairs > EXACT_PAIRS_AT_ONCE:
-            _set_exact_keys(waiting, blocks)
-            waiting, pairs = [], 0
-    if waiting:
-        _set_exact_keys(waiting, blocks)
+            yield group
+            group, pairs = [], 0
+    if pairs:
+        yield group
 
 
-def _set_exact_keys(ranked: list[MatchRanks], blocks: DistanceBlocks) -> None:
-    images = [
-        part
-        for each in ranked
-        for part in (each.matches[each.undecided], each.columns[each.ambiguous])
-    ]
-    lengths = [len(each.undecided) + len(each.ambiguous) for each in ranked]
-    queries = np.repeat([each.query for each in ranked], lengths)
-    columns = np.concatenate(images)
+def _exact_keys(
+    blocks: DistanceBlocks, ranked: list[MatchRanks], images: list[Integers]
+) -> list[Floats]:
+    """Return the exact keys of the images of each query."""
+    lengths = [len(each) for each in images]
+    queries, columns = np.repeat([each.query for each in ranked], lengths), np.concatenate(images)
     pairs = [torch.from_numpy(indices).to(blocks.device) for indices in (queries, columns)]
-    keys = blocks.exact(*pairs).cpu().numpy()
-    ends = np.cumsum([len(part) for part in images])[:-1]
-    parts = iter(np.split(keys, ends))
-    for ranks, undecided_keys, ambiguous_keys in zip(ranked, parts, parts, strict=True):
-        ranks.undecided_keys, ranks.ambiguous_keys = undecided_keys, ambiguous_keys
+    return np.split(blocks.exact(*pairs).cpu().numpy(), np.cumsum(lengths)[:-1])

@@ -83,6 +83,10 @@ class DistanceBlocks:
             self._kept[part.start] = prepared
         return prepared
 
+    def offset(self, queries: slice) -> Tensor:
+        """Return the differences (B,) float64 between exact and fast keys of a range of queries."""
+        return self._metric.offset(self._query[queries])
+
     def exact(self, queries: Tensor, columns: Tensor) -> Tensor:
         """Return the exact keys (N,) float64 of N pairs of a query and a gallery index."""
         return self._metric.exact(self._query, self._gallery, queries, columns)
