@@ -21,6 +21,8 @@ Flags = NDArray[np.bool_]
 Floats = NDArray[np.floating]
 
 EXACT_PAIRS_AT_ONCE = 1 << 20
+MIN_AMBIGUOUS_TO_NARROW = 64
+"""Number of images from which on it costs less to narrow them down than to compute half of them."""
 COMPARISONS_AT_ONCE = 1 << 14
 MAX_AMBIGUOUS_SHARE = 1 / 64
 """Share of a row beyond which a float64 product costs less than exact keys pair by pair."""
@@ -58,17 +60,15 @@ class MatchRanks:
     undecided_keys: Floats
     ambiguous_keys: Floats
 
-    def narrow(self, exact_keys: Floats, offset: float) -> None:
-        """Set the exact keys of the undecided matches, and drop the images that these decide.
+    def narrow(self, offset: float) -> None:
+        """Drop the ambiguous images that the exact keys of the undecided matches decide.
 
         Without an error of the match, the error of the image alone leaves it ambiguous.
 
         Args:
-            exact_keys: Exact keys of the undecided matches.
             offset: Difference between exact and fast keys.
         """
-        self.undecided_keys = exact_keys
-        fast_keys, dtype = exact_keys - offset, self.keys.dtype
+        fast_keys, dtype = self.undecided_keys - offset, self.keys.dtype
         low = np.nextafter((fast_keys - self.margin).astype(dtype), -np.inf)
         high = np.nextafter((fast_keys + self.margin).astype(dtype), np.inf)
         before = self.low[self.undecided], self.high[self.undecided]
@@ -229,7 +229,9 @@ def _resolve(ranked: list[MatchRanks], blocks: DistanceBlocks, queries: slice) -
     offset = blocks.offset(queries).cpu().numpy()
     undecided = _exact_keys(blocks, ranked, [each.matches[each.undecided] for each in ranked])
     for ranks, keys in zip(ranked, undecided, strict=True):
-        ranks.narrow(keys, offset[ranks.query - queries.start])
+        ranks.undecided_keys = keys
+        if len(ranks.ambiguous) >= MIN_AMBIGUOUS_TO_NARROW:
+            ranks.narrow(offset[ranks.query - queries.start])
     for group in _groups(ranked):
         ambiguous = _exact_keys(blocks, group, [each.columns[each.ambiguous] for each in group])
         for ranks, keys in zip(group, ambiguous, strict=True):

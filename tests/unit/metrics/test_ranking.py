@@ -108,6 +108,7 @@ def test_metrics_have_the_same_bits_for_any_blocks_threads_and_first_precision(
             monkeypatch.setattr(distance_blocks, "MAX_ROWS", rows)
             monkeypatch.setattr(distance_blocks, "MAX_COLUMNS", columns)
             monkeypatch.setattr(match_ranks, "MAX_AMBIGUOUS_SHARE", too_many)
+            monkeypatch.setattr(match_ranks, "MIN_AMBIGUOUS_TO_NARROW", rows)
             torch.set_num_threads(count)
             assert same_metrics(evaluate(**problem, metric=metric), expected)
     finally:
