@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from reidray.retrieval.distances import DistanceMetric, FeatureBlock
+from reidray.retrieval.numerics import COLUMNS, MIN_LENGTH_TO_SPLIT
 
 MAX_ROWS = 1024
 MAX_COLUMNS = 4096
@@ -92,5 +93,9 @@ class DistanceBlocks:
         return self._metric.exact(self._query, self._gallery, queries, columns)
 
     def _columns(self) -> int:
-        fitting = int(self._budget / (16 * self._gallery.shape[1]))
-        return min(MAX_COLUMNS, max(1, fitting))
+        values = self._gallery.shape[1]
+        fitting = max(1, int(self._budget / (16 * values)))
+        if not self._gallery.is_cpu:
+            return fitting
+        # A processor's cache holds a narrow block; long products divide a wide one themselves.
+        return min(fitting, MAX_COLUMNS, COLUMNS if values < MIN_LENGTH_TO_SPLIT else MAX_COLUMNS)
