@@ -86,9 +86,7 @@ def count_before_reranked_matches(
     The gallery of `truth` is that of `distances`.
     """
     for queries in distances.query_blocks():
-        yield from count_before_exact_matches(
-            torch.as_tensor(distances.keys(queries)), truth, queries
-        )
+        yield from count_before_exact_matches(distances.keys(queries), truth, queries)
 
 
 def count_before_exact_matches(
