@@ -1,6 +1,7 @@
 """Run a training process, and report its progress to the driver and to Ray Train."""
 
 import logging
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -10,6 +11,7 @@ from typing import Any, TypeAlias
 
 import ray.train
 import torch
+from ray.train import CheckpointConsistencyMode, CheckpointUploadMode
 from ray.train.torch import get_device
 from ray.util.queue import Queue
 
@@ -207,10 +209,15 @@ class _QueueHandler(logging.Handler):
 
 
 class RayCallback:
-    """Report progress to the driver, and metrics and checkpoints to Ray Train."""
+    """Report progress to the driver, and metrics and checkpoints to Ray Train.
+
+    A checkpoint is uploaded while the next epoch trains. At most one upload is under way, so that
+    a slow store does not fill the disk, and Ray Train ends the training after the last one.
+    """
 
     def __init__(self, events: Queue | None, context: DistributedContext) -> None:
         self._events, self._context = events, context
+        self._is_uploading = False
 
     def on_train_start(self, records: list[Metrics]) -> None:
         """Report the epochs that the checkpoint holds."""
@@ -221,14 +228,29 @@ class RayCallback:
         self._put(progress)
 
     def on_epoch_end(self, record: Metrics, save: Callable[[Path], None]) -> None:
-        """Report the epoch with its checkpoint; ranks other than 0 report nothing."""
+        """Report the epoch with its checkpoint; ranks other than 0 report nothing.
+
+        An upload that fails ends the training with its error, though a later epoch trains.
+        """
         if not self._context.is_main:
             ray.train.report({})
             return
         self._put(record)
-        with tempfile.TemporaryDirectory() as folder:
+        if self._is_uploading:
+            ray.train.get_all_reported_checkpoints(CheckpointConsistencyMode.COMMITTED)
+        folder = tempfile.mkdtemp()
+        try:
             save(Path(folder))
-            ray.train.report(record, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+        ray.train.report(
+            record,
+            checkpoint=ray.train.Checkpoint.from_directory(folder),
+            checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
+            delete_local_checkpoint_after_upload=True,
+        )
+        self._is_uploading = True
 
     def _put(self, event: list[Metrics] | StepProgress | Metrics) -> None:
         if self._events is not None:
