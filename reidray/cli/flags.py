@@ -99,6 +99,10 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 """The flags that correspond to the names in other tools, the likeliest first."""
 
 
+AUTO_BATCH_FLAGS = ("--batch", "--batch-size", "--batch.people")
+"""Flags whose value `auto` means `--auto-batch`."""
+
+
 @dataclass(frozen=True)
 class Flag:
     """Describe a flag of a job.
@@ -156,7 +160,7 @@ def parse_flags(arguments: Sequence[str], flags: Mapping[str, Flag]) -> dict[str
             as it was typed, and the expected type.
     """
     found: dict[str, list[Any]] = {}
-    waiting = list(arguments)
+    waiting = _expand_auto_batch(arguments) if "auto-batch" in flags else list(arguments)
     while waiting:
         argument = waiting.pop(0)
         typed, joined, value = argument.partition("=")
@@ -218,6 +222,20 @@ def describe_unknown_flag(typed: str, flags: Mapping[str, Flag]) -> str:
     else:
         advice = "--help explains every flag"
     return f"flag {shown} does not exist: {advice}"
+
+
+def _expand_auto_batch(arguments: Sequence[str]) -> list[str]:
+    """Return a command line with `--auto-batch` in place of `--batch auto` or `--batch=auto`."""
+    expanded: list[str] = []
+    for argument in arguments:
+        typed, _, value = argument.partition("=")
+        if value == "auto" and typed in AUTO_BATCH_FLAGS:
+            expanded.append("--auto-batch")
+        elif argument == "auto" and expanded and expanded[-1] in AUTO_BATCH_FLAGS:
+            expanded[-1] = "--auto-batch"
+        else:
+            expanded.append(argument)
+    return expanded
 
 
 def _take_texts(waiting: list[str], *, several: bool) -> list[str]:

@@ -1,7 +1,7 @@
 """Configure the trainings."""
 
-from dataclasses import InitVar, dataclass, field, fields
-from typing import ClassVar, Literal
+from dataclasses import InitVar, dataclass, field, fields, replace
+from typing import ClassVar, Literal, Self
 
 from reidray.config.loading import load_recipe
 from reidray.config.sections.augmentation_options import AugmentConfig
@@ -41,6 +41,9 @@ class TrainingConfig(ConfigSection):
         epochs: number of passes over the training images.
         max_minutes: time limit of the whole job, from its start to the report, in minutes; the
             learning rate follows it.
+        auto_batch: find the largest batch that fits into the memory of a GPU, before the training;
+            the batch that is given then only sets the learning rate's scale; --batch auto means
+            the same.
         seed: seed of the weights, the batches and the augmentation.
         num_workers: number of training processes, each with a GPU or a share of the CPUs.
         use_gpu: use GPUs; auto uses them where the cluster has some.
@@ -70,6 +73,7 @@ class TrainingConfig(ConfigSection):
     """
 
     RECIPES: ClassVar[str]
+    BATCH_FIELD: ClassVar[str]
 
     data: str
     output: str | None = None
@@ -78,6 +82,7 @@ class TrainingConfig(ConfigSection):
     follow_links: bool = False
     epochs: int = 60
     max_minutes: float | None = None
+    auto_batch: bool = False
     seed: int = 0
     num_workers: int = 1
     use_gpu: Literal["auto", "yes", "no"] = "auto"
@@ -111,6 +116,11 @@ class TrainingConfig(ConfigSection):
             self.sync_batchnorm != "yes" or self.use_gpu != "no",
             "`sync_batchnorm` yes needs GPUs and `use_gpu` is no: leave it at auto",
         )
+        require(
+            not self.auto_batch or self.use_gpu != "no",
+            "`auto_batch` fills the memory of a GPU and `use_gpu` is no: "
+            f"give a number in `{self.BATCH_FIELD}`",
+        )
         require(self.max_failures >= 0, "`max_failures` must be 0 or more")
         require(0 <= self.max_bad <= 1, "`max_bad` must lie in 0..1")
         require(
@@ -125,6 +135,19 @@ class TrainingConfig(ConfigSection):
         """Return the number of images in a global batch."""
         raise NotImplementedError
 
+    @property
+    def batch_step(self) -> int:
+        """Return the number of images by which a batch grows."""
+        raise NotImplementedError
+
+    def with_images_per_batch(self, images: int) -> Self:
+        """Return the configuration with another size of a global batch."""
+        raise NotImplementedError
+
+    def describe_batch(self) -> str:
+        """Return the size of a global batch, such as `64 images`."""
+        return f"{self.images_per_batch} images"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainReidConfig(TrainingConfig):
@@ -138,6 +161,7 @@ class TrainReidConfig(TrainingConfig):
     """
 
     RECIPES: ClassVar = "reid"
+    BATCH_FIELD: ClassVar = "batch.people"
 
     batch: BatchConfig = field(default_factory=BatchConfig)
     gather_embeddings: bool = False
@@ -158,6 +182,19 @@ class TrainReidConfig(TrainingConfig):
         """Return P x K."""
         return self.batch.people * self.batch.crops
 
+    @property
+    def batch_step(self) -> int:
+        """Return K, the crops of one person."""
+        return self.batch.crops
+
+    def with_images_per_batch(self, images: int) -> Self:
+        """Return the configuration with other people in a batch."""
+        return replace(self, batch=replace(self.batch, people=images // self.batch.crops))
+
+    def describe_batch(self) -> str:
+        """Return the size of a global batch, such as `16 people x 4 crops`."""
+        return f"{self.batch.people} people x {self.batch.crops} crops"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainMultitaskConfig(TrainingConfig):
@@ -172,6 +209,7 @@ class TrainMultitaskConfig(TrainingConfig):
     """
 
     RECIPES: ClassVar = "multitask"
+    BATCH_FIELD: ClassVar = "batch_size"
 
     task: Literal["pets", "attributes"]
     batch_size: int = 64
@@ -194,3 +232,12 @@ class TrainMultitaskConfig(TrainingConfig):
     def images_per_batch(self) -> int:
         """Return the number of images in a global batch."""
         return self.batch_size
+
+    @property
+    def batch_step(self) -> int:
+        """Return 1: a batch may have any number of images."""
+        return 1
+
+    def with_images_per_batch(self, images: int) -> Self:
+        """Return the configuration with another size of a global batch."""
+        return replace(self, batch_size=images)

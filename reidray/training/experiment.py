@@ -45,6 +45,7 @@ class TaskDefinition:
             after the decoding.
         group_images: return (N,) int64; images of one group are decoded and stored together.
         build_task: build the `Task` in a training process.
+        largest_batch: return the most images that the labels can fill a batch with.
         describe_images: return the numbers of images, for the log.
         describe_validation: return the images that select the best epoch, such as `8 queries of 2
             validation people`.
@@ -60,6 +61,7 @@ class TaskDefinition:
     check_decoded: Callable[[Any, Labels, Labels], None]
     group_images: Callable[[Manifest], NDArray[np.int64]]
     build_task: BuildTask
+    largest_batch: Callable[[Any, Labels], int]
     describe_images: Callable[[Any, Labels], str]
     describe_validation: Callable[[Any, Labels], str]
     build_report: "Callable[[Experiment, TrainingResult, CropDataset, Resources], TrainingReport]"
@@ -109,6 +111,10 @@ class Experiment:
         decoded = {split: part.take_decoded(crops.indices) for split, part in self.labels.items()}
         self.task.check_decoded(self.config, self.labels, decoded)
         return replace(self, labels={split: part for split, part in decoded.items() if len(part)})
+
+    def largest_batch(self) -> int:
+        """Return the most images that the data can fill a batch with."""
+        return self.task.largest_batch(self.config, self.labels)
 
     def describe_images(self) -> str:
         """Return the numbers of training and validation images, for the log."""

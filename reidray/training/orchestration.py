@@ -48,6 +48,7 @@ from reidray.training.runs.run_directory import (
     new_run,
 )
 from reidray.training.runs.run_logger import RunLogger
+from reidray.training.tasks.batch_search import check_auto_batch, with_largest_batch
 from reidray.training.tasks.multitask.definition import MULTITASK
 from reidray.training.tasks.network_choice import adaptation_notes
 from reidray.training.tasks.reid.definition import REID
@@ -125,10 +126,14 @@ def train_experiment(experiment: Experiment, *, started: float) -> TrainingRun:
     files = experiment.image_files()
     mode = choose_ingest_mode(files, config.ingest)
     resources = plan_workers(config.num_workers, config.use_gpu, streams=mode == "stream")
+    check_auto_batch(config, resources)
     syncs_batch_norm(config, resources)  # a refusal comes before the images are decoded
     crops = ingest_images(files, mode, config.max_bad)
     experiment = experiment.keep_decoded(crops)
     log.info("%s; %s", experiment.describe_images(), resources.describe(config.num_workers))
+    if config.auto_batch:
+        job = experiment.train_job(crops, resources, None)
+        experiment = with_largest_batch(experiment, job, resources)
     limit = _time_limit(experiment, started)
     with _removed_without_checkpoint(run):
         logger = start_run(experiment)

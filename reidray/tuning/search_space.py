@@ -43,6 +43,8 @@ FIXED_KEYS = {
         ),
         "it selects where training runs, not what it learns",
     ),
+    "auto_batch": "the largest batch is found for one training",
+    "optimizer.scale_learning_rate": "it belongs to auto_batch",
     "plugins": "every process imports its modules once, before the trials",
 }
 """The keys that cannot vary, with the reason."""

@@ -30,7 +30,13 @@ def load_base(config: TuneConfig) -> LoadedConfig[TrainingConfig]:
         UserError: the recipe does not exist, or the base is no valid configuration.
     """
     files = [] if config.base is None else [Path(config.base)]
-    return load_config(CONFIGS[config.task], config.recipe, {"data": config.data}, files)
+    loaded = load_config(CONFIGS[config.task], config.recipe, {"data": config.data}, files)
+    if loaded.config.auto_batch:
+        raise UserError(
+            "auto_batch finds the largest batch for one training, and a sweep has many: give a "
+            "number in the base"
+        )
+    return loaded
 
 
 def check_tune_inputs(config: TuneConfig) -> None:

@@ -38,6 +38,9 @@ class OptimizerConfig(ConfigSection):
     Attributes:
         name: optimiser.
         learning_rate: highest learning rate.
+        scale_learning_rate: learning rate where auto_batch changes the batch: linear multiplies it
+            by the ratio of the sizes (Goyal et al. 2017), sqrt by its square root (Krizhevsky
+            2014), none keeps it.
         weight_decay: weight decay.
         momentum: momentum of sgd and rmsprop.
         schedule: learning rate over time: cosine falls to 0 at the end, step divides by ten at each
@@ -49,6 +52,7 @@ class OptimizerConfig(ConfigSection):
 
     name: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
     learning_rate: float = 1e-3
+    scale_learning_rate: Literal["none", "linear", "sqrt"] = "none"
     weight_decay: float = 0.01
     momentum: float = 0.9
     schedule: Literal["cosine", "step", "constant"] = "cosine"

@@ -170,6 +170,7 @@ MULTITASK = TaskDefinition(
     check_decoded=check_decoded_images,
     group_images=group_by_row,
     build_task=MultitaskTask,
+    largest_batch=lambda _, labels: len(labels["train"]),
     describe_images=describe_images,
     describe_validation=describe_validation,
     build_report=build_multitask_report,

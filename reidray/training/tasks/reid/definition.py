@@ -189,6 +189,7 @@ REID = TaskDefinition(
     check_decoded=check_decoded_people,
     group_images=group_by_person,
     build_task=ReidTask,
+    largest_batch=lambda config, labels: labels["train"].num_people * config.batch.crops,
     describe_images=describe_people,
     describe_validation=describe_selection,
     build_report=build_reid_report,
