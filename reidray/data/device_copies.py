@@ -1,4 +1,4 @@
-"""Copy arrays and tensors from main memory to a GPU while the host goes on.
+"""Copy tensors from main memory to a GPU while the host goes on, and back with one wait.
 
 A GPU copies from pinned memory alone without the host. PyTorch's host allocator keeps the pinned
 blocks that are freed, and gives one out again only when the copies from it are done. Batches thus
@@ -27,6 +27,25 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
     """Return a tensor of the CPU on a device. The host does not wait for the copy to a GPU."""
     source = values.pin_memory() if device.type == "cuda" else values
     return source.to(device, non_blocking=True)
+
+
+def copy_to_host(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return contiguous copies of tensors in main memory.
+
+    The host waits once for a GPU, when all copies are on their way.
+
+    Args:
+        values: tensors by name, of any shapes and types.
+    """
+    copies = {
+        name: torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda).copy_(
+            value.detach(), non_blocking=value.is_cuda
+        )
+        for name, value in values.items()
+    }
+    for device in {value.device for value in values.values() if value.is_cuda}:
+        torch.cuda.current_stream(device).synchronize()
+    return copies
 
 
 def rows_to_device(

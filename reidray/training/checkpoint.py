@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from reidray.data.device_copies import copy_to_host
 from reidray.errors import UserError
 from reidray.storage.location import Location
 from reidray.training.runs.checkpoint_files import (
@@ -97,12 +98,12 @@ class TrainingSnapshot:
         (folder / NETWORK_FILE).write_bytes(save(copy_weights(self.network)))
         (folder / BEST_FILE).write_bytes(save(self.best_weights))
         tensors = {
-            f"{index}.{name}": value.detach().cpu().contiguous()
+            f"{index}.{name}": value
             for index, entry in self.optimizer.state_dict()["state"].items()
             for name, value in entry.items()
             if isinstance(value, Tensor)
         }
-        (folder / OPTIMIZER_FILE).write_bytes(save(tensors))
+        (folder / OPTIMIZER_FILE).write_bytes(save(copy_to_host(tensors)))
         state = {
             "format": FORMAT,
             "standing": self.trainer_state.to_json(),
@@ -169,10 +170,7 @@ def check_settings(
 
 def copy_weights(network: nn.Module) -> dict[str, Tensor]:
     """Return a contiguous copy of a network's weights and buffers on the CPU."""
-    return {
-        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for key, value in network.state_dict().items()
-    }
+    return copy_to_host(network.state_dict())
 
 
 def read_trainer_state(folder: Path) -> TrainerState:
