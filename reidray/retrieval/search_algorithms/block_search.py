@@ -23,6 +23,8 @@ GROUP = 32
 MAX_ROWS = 1024
 MAX_COLUMNS = 4096
 """Width of a block that stays in a processor's cache."""
+MAX_COLUMNS_ON_DEVICE = 1 << 16
+"""The same where the host waits for each block, so that there are few."""
 BYTES_PER_CANDIDATE = 96
 """Memory for the position of a candidate, its keys and their sorting."""
 
@@ -55,7 +57,8 @@ def _search(
     budget: int,
     farthest: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    columns = min(len(gallery), MAX_COLUMNS, max(GROUP, budget // (8 * query.shape[1])))
+    widest = MAX_COLUMNS if query.is_cpu else MAX_COLUMNS_ON_DEVICE
+    columns = min(len(gallery), widest, max(GROUP, budget // (8 * query.shape[1])))
     rows = min(len(query), MAX_ROWS, max(1, budget // (4 * columns)))
     buffer = torch.empty(rows * (columns + GROUP), dtype=torch.float32, device=query.device)
     blocks = [
