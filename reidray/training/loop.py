@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
-from math import inf, isfinite
+from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import get_total_norm
 
 from reidray.config import OptimizerConfig, ValidationConfig
 from reidray.data.prefetch import prefetch
@@ -26,7 +25,7 @@ from reidray.training.distributed_context import (
 from reidray.training.steps.epoch_progress import EpochStatistics, StepProgress
 from reidray.training.steps.forward_pass import ForwardPass, one_line_compile_errors
 from reidray.training.steps.optimizers import build_optimizer, learning_rate
-from reidray.training.steps.training_step import StepResult, run_step
+from reidray.training.steps.training_step import StepResult, check_weights, run_step
 from reidray.training.time_budget import TimeBudget, TimeLimit
 
 Metrics = dict[str, Any]
@@ -301,7 +300,7 @@ class _Trainer:
     def _end_epoch(self, record: Metrics) -> None:
         """Validate the network where a validation is due, and report the epoch."""
         state, validation = self.snapshot.trainer_state, self.config.validation
-        self._check_weights()
+        check_weights(self.network, state.step)
         is_last = self.budget.progress(state.step) >= 1 or "epoch_share" in record
         is_validated = validation.select_by in record
         if not is_validated and (is_last or state.epoch % validation.every == 0):
@@ -332,23 +331,6 @@ class _Trainer:
             state.evals_without_improvement += 1
         self.budget.validation_seconds = self.context.broadcast(time.perf_counter() - start)
         return metrics | {"validation_seconds": self.budget.validation_seconds}
-
-    def _check_weights(self) -> None:
-        """Check that the weights are finite: the last step may break them after a finite loss."""
-        weights = {
-            name: values
-            for name, values in self.network.state_dict().items()
-            if values.is_floating_point()
-        }
-        # The largest absolute value, which the host reads once, is NaN where any value is.
-        if isfinite(get_total_norm(weights.values(), norm_type=inf)):
-            return
-        for name, values in weights.items():
-            if not torch.isfinite(values).all():
-                raise UserError(
-                    f"weights {name} are not finite after step {self.snapshot.trainer_state.step}: "
-                    "lower `optimizer.learning_rate` or use `precision=fp32`"
-                )
 
 
 def _derive_seed(*numbers: int) -> int:

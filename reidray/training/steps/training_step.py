@@ -1,13 +1,15 @@
-"""Run one step of a training without a wait for the device."""
+"""Run one step of a training without a wait for the device, and check the weights after many."""
 
 from dataclasses import dataclass
+from math import inf, isfinite
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim import Optimizer
 
+from reidray.errors import UserError
 from reidray.training.steps.forward_pass import ForwardPass
 
 
@@ -62,3 +64,29 @@ def run_step(
         norm = clip_grad_norm_(weights, max_grad_norm).detach()
     optimizer.step()
     return StepResult(tuple(losses), values.detach().float(), norm)
+
+
+def check_weights(network: nn.Module, step: int) -> None:
+    """Check that the weights are finite: the last step may break them after a finite loss.
+
+    The host reads one number from the device.
+
+    Args:
+        network: the network.
+        step: number of the last step, for the message.
+
+    Raises:
+        UserError: a weight is not finite; the message names the first tensor.
+    """
+    weights = {
+        name: values for name, values in network.state_dict().items() if values.is_floating_point()
+    }
+    # The largest absolute value is NaN where any value is.
+    if isfinite(get_total_norm(weights.values(), norm_type=inf)):
+        return
+    for name, values in weights.items():
+        if not torch.isfinite(values).all():
+            raise UserError(
+                f"weights {name} are not finite after step {step}: "
+                "lower `optimizer.learning_rate` or use `precision=fp32`"
+            )
