@@ -50,7 +50,7 @@ def _reciprocal_neighbours(nearest: Tensor, k1: int, budget: int) -> Tensor:
     wide, narrow = (_mutual(nearest[:, :size]) for size in (width, narrow_width))
     # Two different values stand for no image, so that they are never equal.
     own, theirs = nearest.where(wide, count), nearest[:, :narrow_width].where(narrow, -1)
-    required = 2 / 3 * narrow.sum(dim=1)
+    required = 2 / 3 * narrow.sum(dim=1).double()
     parts = []
     for rows in _row_blocks(count, budget // (width * narrow_width)):
         members = theirs[nearest[rows]]  # (R, k1 + 1, k1 / 2 + 1)
