@@ -41,9 +41,8 @@ class TrainingConfig(ConfigSection):
         epochs: number of passes over the training images.
         max_minutes: time limit of the whole job, from its start to the report, in minutes; the
             learning rate follows it.
-        auto_batch: find the largest batch that fits into the memory of a GPU, before the training;
-            the batch that is given then only sets the learning rate's scale; --batch auto means
-            the same.
+        auto_batch: find the largest batch that fits into the memory of a GPU, before the training,
+            and use it in place of the batch that is given; --batch auto means the same.
         seed: seed of the weights, the batches and the augmentation.
         num_workers: number of training processes, each with a GPU or a share of the CPUs.
         use_gpu: use GPUs; auto uses them where the cluster has some.

@@ -38,9 +38,9 @@ class OptimizerConfig(ConfigSection):
     Attributes:
         name: optimiser.
         learning_rate: highest learning rate.
-        scale_learning_rate: learning rate where auto_batch changes the batch: linear multiplies it
-            by the ratio of the sizes (Goyal et al. 2017), sqrt by its square root (Krizhevsky
-            2014), none keeps it.
+        scale_learning_rate: learning rate for the batch that --batch auto finds: linear multiplies
+            it by the ratio of that batch to the one that is given (Goyal et al. 2017), sqrt by its
+            square root (Krizhevsky 2014), none keeps it.
         weight_decay: weight decay.
         momentum: momentum of sgd and rmsprop.
         schedule: learning rate over time: cosine falls to 0 at the end, step divides by ten at each
