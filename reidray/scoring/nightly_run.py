@@ -3,7 +3,7 @@
 import json
 import logging
 from contextlib import AbstractContextManager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,7 @@ def run_nightly(
             "retries": update.num_retries + retry_count() - retries_before,
             **throughput.summary(),
             "stages": timer.seconds,
-            "versions": {name: version(name) for name in ("reidray", "ray", "torch", "timm")},
+            "versions": {name: _version(name) for name in ("reidray", "ray", "torch", "timm")},
         }
         (staging / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
     return {"output": Location(config.output).uri, **summary}
@@ -225,3 +225,11 @@ def _counts(
         "distractors_left_out": ranked.num_distractors,
         "queries_without_names": ranked.num_empty,
     }
+
+
+def _version(package: str) -> str | None:
+    """Return the version of a package, None where it is not installed: a small run needs no Ray."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
