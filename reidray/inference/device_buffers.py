@@ -53,8 +53,10 @@ class _CropBuffer:
     ) -> None:
         host = torch.empty(shape, dtype=torch.uint8, pin_memory=stream is not None)
         self._host, self._array = host, host.numpy()
-        self._on_device = host if device.type == "cpu" else torch.empty_like(host, device=device)
-        self._stream = stream
+        self._on_device = (
+            host if device.type == "cpu" else torch.empty(shape, dtype=torch.uint8, device=device)
+        )
+        self._device, self._stream = device, stream
         if stream is not None:
             self._copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             self._used = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
@@ -73,7 +75,7 @@ class _CropBuffer:
                 self._used.wait()
                 self._on_device.copy_(self._host, non_blocking=True)
                 self._copied.record()
-            self._copied.wait()
+            self._copied.wait(torch.cuda.current_stream(self._device))
         elif self._on_device is not self._host:
             self._on_device.copy_(self._host)
         return self._on_device.permute(0, 3, 1, 2)
@@ -81,7 +83,7 @@ class _CropBuffer:
     def mark_used(self) -> None:
         """Let the next copy to the device wait for all that was launched before this call."""
         if self._stream is not None:
-            self._used.record()
+            self._used.record(torch.cuda.current_stream(self._device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +138,7 @@ class _HostCopy:
                 for each in columns
             ]
             self._copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-            self._copied.record()
+            self._copied.record(torch.cuda.current_stream(tensors.embeddings.device))
         else:
             self._columns = [each.cpu() for each in columns]
 

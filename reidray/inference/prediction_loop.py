@@ -131,7 +131,7 @@ def predict(
         received = time.perf_counter()
         if crops is None:
             return
-        with torch.inference_mode(), _explain_lack_of_memory(sum(map(len, crops))):
+        with torch.inference_mode(), _explain_lack_of_memory(pad_to):
             if pad_to is None:
                 images = image_tensor(np.concatenate(crops), device)
             else:
@@ -147,14 +147,15 @@ def predict(
 
 
 @contextmanager
-def _explain_lack_of_memory(num_crops: int) -> Iterator[None]:
+def _explain_lack_of_memory(batch_size: int | None) -> Iterator[None]:
     """Raise a lack of memory on a GPU as an error of one line."""
     try:
         yield
     except torch.OutOfMemoryError as error:
+        size = "" if batch_size is None else f" of {batch_size} crops"
         raise MachineError(
-            f"embedding: the GPU has too little free memory for a batch of {num_crops} crops; end "
-            "other programs that use it, or embed on CPUs with `use_gpu=no`"
+            f"embedding: the GPU has too little free memory for a batch{size}; end other programs "
+            "that use it, or embed on CPUs with `use_gpu=no`"
         ) from error
 
 

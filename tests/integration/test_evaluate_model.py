@@ -51,8 +51,10 @@ def test_a_gallery_of_one_image_per_person_is_evaluated_whole_and_leaves_a_folde
     people = {int(Path(row["query"]).name[:4]): row for row in rows}
     assert sorted(people) == [1, 2, 4, 5, 6, 7, 8]
     assert all(int(row["person"]) == person for person, row in people.items())
+    asked |= {"precision": "bf16", "flip": True}
     by_camera = evaluate_model(EvaluateConfig(**asked, protocol="market1501")).metrics
     assert (by_camera["queries_used"], by_camera["queries_without_match"]) == (3, 4)
+    assert by_camera["model"] == f"{metrics['model']}-bf16-flip"
 
 
 def test_labels_that_do_not_fit_the_protocol_are_found_before_ray_starts(model, tmp_path):

@@ -51,9 +51,28 @@ def hanging_actor():
     return HangingActor
 
 
-def run(folder, stops, stall_seconds=6.0):
+def failing_actor():
+    """Return the class of an actor that has no memory on its GPU."""
+
+    class FailingActor:
+        def __init__(self, *_):
+            pass
+
+        def address(self):
+            node = ray.get_runtime_context().get_node_id()
+            return ActorAddress(socket.gethostname(), node, os.getpid())
+
+        @ray.method(num_returns="streaming")
+        def embed(self, _):
+            raise MachineError("embedding: the GPU has too little memory")
+            yield
+
+    return FailingActor
+
+
+def run(folder, stops, stall_seconds=6.0, actor_class=hanging_actor):
     """Return the indices that come back where an actor stops `stops` times."""
-    actor = ray.remote(num_cpus=0.5, max_restarts=4, max_task_retries=4)(hanging_actor())
+    actor = ray.remote(num_cpus=0.5, max_restarts=4, max_task_retries=4)(actor_class())
 
     def start(strategy):
         worker = actor.options(scheduling_strategy=strategy).remote(folder, stops)
@@ -70,6 +89,12 @@ def run(folder, stops, stall_seconds=6.0):
         start, num_actors=2, blocks=blocks, blocks_in_flight=2, stall_seconds=stall_seconds
     )
     return [each.batch.indices[0] for result in results for each in result]
+
+
+def test_the_error_of_a_worker_keeps_its_one_line(tmp_path):
+    with pytest.raises(MachineError) as caught:
+        run(tmp_path, stops=0, actor_class=failing_actor)
+    assert str(caught.value) == "embedding: the GPU has too little memory"
 
 
 def test_a_worker_that_hangs_is_told_of_and_its_images_are_done_by_another(

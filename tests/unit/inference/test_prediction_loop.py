@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA, AttributeSchema
+from reidray.errors import MachineError
 from reidray.inference.device_buffers import download
 from reidray.inference.inference_settings import InferenceSettings, choose_settings
 from reidray.inference.prediction_loop import predict
@@ -128,6 +129,17 @@ def test_flip_averages_the_probabilities_of_attributes():
     for number, logits in enumerate(zip(*(each.attributes for each in views), strict=True)):
         mean = sum(each.softmax(1) for each in logits) / 2
         np.testing.assert_array_equal(found.attribute_labels[:, number], mean.argmax(1).numpy())
+
+
+def test_a_lack_of_memory_on_the_gpu_is_told_in_one_line():
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nSee also ...")
+
+    network = prepared()
+    network.register_forward_pre_hook(fail)
+    expected = r"too little free memory for a batch of 4 crops; .* `use_gpu=no`$"
+    with pytest.raises(MachineError, match=expected):
+        run(network, [[draw_crops(3)]], pad_to=4)
 
 
 def test_the_loop_measures_how_long_it_waits_for_crops(monkeypatch):
