@@ -1,6 +1,7 @@
 """Measure a nightly run from the start of its process to its files."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -19,9 +20,16 @@ def measure_nightly_run(model, queries, gallery, output, *, seconds_allowed, use
     command = [sys.executable, str(PROJECT / "jobs" / "score_nightly.py"), "--model", str(model)]
     command += ["--queries", str(queries), "--gallery", str(gallery), "--output", str(output)]
     command += ["--use-gpu", "yes" if use_gpu else "no"]
+    packages = [str(PROJECT), os.environ.get("PYTHONPATH", "")]  # it may be installed nowhere
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, packages))}
     start = time.perf_counter()
     done = subprocess.run(
-        command, cwd=PROJECT, capture_output=True, text=True, timeout=seconds_allowed
+        command,
+        cwd=PROJECT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=seconds_allowed,
     )
     seconds = time.perf_counter() - start
     if done.returncode:
