@@ -12,7 +12,6 @@ import numpy.typing as npt
 from PIL import Image
 
 from reidray.data.images.bit_depth import read_level_format
-from reidray.data.images.doubling import double
 from reidray.data.images.jpeg import decode_plain_jpeg
 from reidray.data.images.masks import decode_mask
 from reidray.data.images.pil_images import (
@@ -217,8 +216,6 @@ def _decode(
     pixels, shape = plain if plain is not None else _decode_any(data, size)
     if size is None or pixels.shape[:2] == size:
         return pixels, shape
-    if size == (2 * pixels.shape[0], 2 * pixels.shape[1]):
-        return double(np.ascontiguousarray(pixels)), shape
     resized = Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR)
     return np.array(resized), shape
 
