@@ -46,7 +46,7 @@ def embed_in_process(
     device: str = "cpu",
     num_decoders: int | None = None,
 ) -> Iterator[list[BatchPredictions]]:
-    """Yield the predictions for a few batches, in the order of the forward passes.
+    """Yield the predictions for batches, in the order of the forward passes; show the progress.
 
     On a CPU the predictions are those that `embed_with_ray` gives on CPUs, bit by bit. On a GPU
     other processes decode, and this one runs the network.
@@ -67,7 +67,9 @@ def embed_in_process(
     torch_device = torch.device(device)
     if num_decoders is None:
         num_decoders = _count_decoders(len(batches)) if torch_device.type == "cuda" else 0
+    num_images = sum(len(batch.paths) for batch in batches)
     with ExitStack() as stack:
+        counter = stack.enter_context(Counter("embedding", total=num_images, unit="images"))
         stack.enter_context(single_thread())
         if num_decoders:
             # The processes begin while CUDA starts and the network goes to the GPU.
@@ -76,14 +78,9 @@ def embed_in_process(
         else:
             decoded = _decode_here(batches, size, known)
         network = prepare_network(model.network, size, settings, torch_device)
-        if not num_decoders:
-            yield from predict_decoded(network, decoded)
-            return
-        total = sum(len(batch.paths) for batch in batches)
-        counter = stack.enter_context(Counter("embedding", total=total, unit="images"))
-        for result in predict_decoded(network, decoded):
-            counter.advance(sum(len(each.batch.paths) for each in result))
-            yield result
+        for results in predict_decoded(network, decoded):
+            counter.advance(sum(len(each.batch.paths) for each in results))
+            yield results
 
 
 def predict_decoded(

@@ -14,7 +14,6 @@ from reidray.inference.image_batches import BatchPredictions, Digests, ImageBatc
 from reidray.inference.inference_settings import InferenceSettings
 from reidray.inference.local_engine import embed_in_process
 from reidray.models import LoadedModel
-from reidray.progress import Counter
 from reidray.scoring.run_timing import StageTimer
 
 MAX_ON_CPU = 512
@@ -111,20 +110,20 @@ def embeds_on_gpu(config: ScoreConfig, connection: RayConnection) -> bool:
 
 
 def choose_engine(
-    num_images: int,
+    batches: Sequence[ImageBatch],
     config: ScoreConfig,
     settings: InferenceSettings,
     connection: RayConnection,
     *,
     on_gpu: bool,
 ) -> EmbeddingEngine:
-    """Return the engine that embeds a number of images soonest: this process, or Ray actors.
+    """Return the engine that embeds some images soonest: this process, or Ray actors.
 
     A GPU gives other last digits than a CPU. So the kind of device never depends on the number of
     images. Ray is started for many images, or where the number of actors is given.
 
     Args:
-        num_images: number of images to embed.
+        batches: the images to embed.
         config: the nightly run.
         settings: precision, and use of mirror images.
         connection: connection to Ray, which is opened only where Ray embeds.
@@ -133,9 +132,10 @@ def choose_engine(
     Raises:
         UserError: the cluster cannot place the actors.
     """
+    num_images = sum(len(batch.paths) for batch in batches)
     device = _device_here(num_images, config, connection, on_gpu=on_gpu)
     if device is not None:
-        return EmbeddingEngine(0, partial(_embed_here, settings=settings, device=device))
+        return EmbeddingEngine(0, partial(embed_in_process, settings=settings, device=device))
     connection.open()
     from reidray.inference.ray_engine import embed_with_ray, plan_pool  # imports Ray
 
@@ -157,19 +157,3 @@ def _device_here(
         return "cuda" if has_gpu and num_images <= MAX_ON_GPU else None
     is_here = connection.starts_ray or config.use_gpu == "no"
     return "cpu" if is_here and num_images <= MAX_ON_CPU else None
-
-
-def _embed_here(
-    model: LoadedModel,
-    batches: Sequence[ImageBatch],
-    known: Digests | None,
-    *,
-    settings: InferenceSettings,
-    device: str,
-) -> Iterator[list[BatchPredictions]]:
-    """Yield the predictions for batches from this process, and show the progress."""
-    total = sum(len(batch.paths) for batch in batches)
-    with Counter("embedding", total=total, unit="images") as counter:
-        for results in embed_in_process(model, batches, known, settings=settings, device=device):
-            counter.advance(sum(len(result.batch.paths) for result in results))
-            yield results

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,8 +12,8 @@ import torch
 
 from reidray.config.scoring import ScoreConfig
 from reidray.data.reading.image_folders import describe_skipped, find_images
-from reidray.inference.image_batches import ImageSet, plan_batches
-from reidray.inference.inference_settings import InferenceSettings, choose_settings
+from reidray.inference.image_batches import ImageBatch, ImageSet, plan_batches
+from reidray.inference.inference_settings import choose_settings
 from reidray.inference.prediction_loop import prediction_shape
 from reidray.models import load_person_model
 from reidray.progress import SHOW_AFTER_SECONDS, Stages, warn_when_slow
@@ -74,7 +75,6 @@ def run_nightly(
     """
     check_score_outputs(config)
     timer, retries_before = StageTimer(), retry_count()
-    workers, throughput = 0, Throughput()
     connection = RayConnection(session, timer, starts_ray=starts_ray)
     output = atomic_output(config.output, OUTPUT_FILES, SUMMARY_FILE)
     with output as staging, Stages() as stages, connection:
@@ -84,42 +84,33 @@ def run_nightly(
         metric = config.metric or model.card.metric
 
         stages.begin(f"listing {config.queries} and {config.gallery}", delay=SHOW_AFTER_SECONDS)
-        with warn_when_slow("listing %s and %s", config.queries, config.gallery):
-            query_images = list_image_set(config.queries, "query", config.follow_links)
-            gallery_images = list_image_set(config.gallery, "gallery", config.follow_links)
+        image_sets = _list_image_sets(config)
         timer.end_stage("check")
+
         on_gpu = embeds_on_gpu(config, connection)
         settings = choose_settings(config.precision, config.flip, on_gpu=on_gpu)
         embedding_id = settings.embedding_id(model.model_id)
-
-        stages.begin(
-            f"looking up the images in the store {config.store}"
-            if config.store
-            else "looking up the images"
-        )
-        with open_store_parts(config, staging) as parts:
+        in_store = f" in the store {config.store}" if config.store else ""
+        stages.begin(f"looking up the images{in_store}")
+        with _open_parts(config, staging) as parts:
             store = EmbeddingStore(
                 parts,
                 embedding_id,
                 prediction_shape(model),
-                folders=[folder_of(query_images), folder_of(gallery_images)],
+                folders=[folder_of(images) for images in image_sets],
                 replace_existing=config.full,
             )
-            with warn_when_slow("looking up what the store knows of the images"):
-                known_queries = KnownImages(query_images, store)
-                known_gallery = KnownImages(gallery_images, store)
-                store.release_images()
-            batches = plan_batches(query_images, known_queries.missing(store))
-            batches += plan_batches(gallery_images, known_gallery.missing(store))
+            known_images = _look_up(image_sets, store)
+            batches = _plan_missing(known_images, store)
             timer.end_stage("look up")
             stages.end()
 
-            with IncrementalUpdate(store, [known_queries, known_gallery]) as update:
+            workers, throughput = 0, Throughput()
+            with IncrementalUpdate(store, known_images) as update:
                 if batches:
                     if not config.full:
-                        warn_of_other_settings(store, model.model_id, settings)
-                    num_images = sum(len(batch.paths) for batch in batches)
-                    engine = choose_engine(num_images, config, settings, connection, on_gpu=on_gpu)
+                        _warn_of_other_settings(store, model.model_id, embedding_id)
+                    engine = choose_engine(batches, config, settings, connection, on_gpu=on_gpu)
                     workers, throughput = engine.num_workers, Throughput()
                     for results in engine.embed(model, batches, store.sorted_digests()):
                         update.add(results)
@@ -129,12 +120,11 @@ def run_nightly(
                 stages.begin("ranking")
                 update.finish()
 
-            queries, gallery = known_queries.locate(store), known_gallery.locate(store)
+            queries, gallery = (known.locate(store) for known in known_images)
             for each in (queries, gallery):
                 each.images.check_bad_images(each.bad, config.max_bad)
-            ranked = rank_gallery(
-                queries, gallery, store, config, metric, device=ranking_device(config)
-            )
+            device = _ranking_device(config)
+            ranked = rank_gallery(queries, gallery, store, config, metric, device=device)
             store.remove_replaced()
             timer.end_stage("rank")
 
@@ -161,50 +151,73 @@ def run_nightly(
     return {"output": Location(config.output).uri, **summary}
 
 
-def list_image_set(uri: str, name: str, follow_links: bool = False) -> ImageSet:
-    """Return the images of a folder, sorted by path, and log the number of other files.
+def _list_image_sets(config: ScoreConfig) -> list[ImageSet]:
+    """Return the queries and the gallery.
 
-    Args:
-        uri: the folder.
-        name: name of the image set.
-        follow_links: whether to read images that links out of the folder lead to.
+    Raises:
+        UserError: a folder is missing or holds no images, or the output files cannot hold a file
+            name.
+    """
+    with warn_when_slow("listing %s and %s", config.queries, config.gallery):
+        return [
+            _list_image_set("query", Location(config.queries, config.follow_links)),
+            _list_image_set("gallery", Location(config.gallery, config.follow_links)),
+        ]
+
+
+def _list_image_set(name: str, folder: Location) -> ImageSet:
+    """Return the images of a folder, sorted by path, and log the number of other files.
 
     Raises:
         UserError: the folder is missing or holds no images, or the output files cannot hold a
             file name.
     """
-    location = Location(uri, follow_links)
-    found = find_images(location)
+    found = find_images(folder)
     check_names(found.paths)
     if found.skipped:
-        log.info("%s: %s", location.uri, describe_skipped(found.skipped))
-    return ImageSet(name, location, found.paths, found.skipped)
+        log.info("%s: %s", folder.uri, describe_skipped(found.skipped))
+    return ImageSet(name, folder, found.paths, found.skipped)
 
 
-def open_store_parts(config: ScoreConfig, staging: Path) -> AbstractContextManager[PartStorage]:
+def _open_parts(config: ScoreConfig, staging: Path) -> AbstractContextManager[PartStorage]:
     """Open the parts of the configured store, or temporary parts where there is no store."""
     if config.store is not None:
         return open_parts(config.store)
     return open_temporary_parts(staging)
 
 
-def ranking_device(config: ScoreConfig) -> str:
-    """Return the device of this process that ranks: a GPU, if there is one and it may be used."""
-    return "cuda" if config.use_gpu != "no" and torch.cuda.is_available() else "cpu"
+def _look_up(image_sets: Sequence[ImageSet], store: EmbeddingStore) -> list[KnownImages]:
+    """Return what a store knows of each image set."""
+    with warn_when_slow("looking up what the store knows of the images"):
+        known_images = [KnownImages(images, store) for images in image_sets]
+    store.release_images()
+    return known_images
 
 
-def warn_of_other_settings(
-    store: EmbeddingStore, model_id: str, settings: InferenceSettings
-) -> None:
-    """Say why all is embedded again where a store has the model with other settings only."""
+def _plan_missing(known_images: Sequence[KnownImages], store: EmbeddingStore) -> list[ImageBatch]:
+    """Return batches of the images that have no embedding in a store."""
+    return [
+        batch
+        for known in known_images
+        for batch in plan_batches(known.images, known.missing(store))
+    ]
+
+
+def _warn_of_other_settings(store: EmbeddingStore, model_id: str, embedding_id: str) -> None:
+    """Warn where a store has the embeddings of a model with other settings only."""
     others = {other for other in store.other_ids if other.partition("-")[0] == model_id}
     if others and not len(store):
         log.warning(
             "the store has this model only with another precision or flip (%s): all images are "
             "embedded again as %s",
             ", ".join(sorted(others)),
-            settings.embedding_id(model_id),
+            embedding_id,
         )
+
+
+def _ranking_device(config: ScoreConfig) -> str:
+    """Return the device of this process that ranks: a GPU, if there is one and it may be used."""
+    return "cuda" if config.use_gpu != "no" and torch.cuda.is_available() else "cpu"
 
 
 def _counts(
