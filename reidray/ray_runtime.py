@@ -39,7 +39,11 @@ WORKER_SETTINGS = {
 
 @contextmanager
 def ray_session(
-    address: str | None = None, *, verbose: bool = False, dashboard: bool = False
+    address: str | None = None,
+    *,
+    verbose: bool = False,
+    dashboard: bool = False,
+    needs_gpu: str | None = None,
 ) -> Iterator[None]:
     """Connect to Ray while the block runs, and disconnect or stop it afterwards.
 
@@ -51,14 +55,19 @@ def ray_session(
         dashboard: whether to require Ray's dashboard, which a local Ray starts on loopback. Ray
             Tune needs it to stop a trial that Ray Train trains: without it, the trial keeps its
             resources for ever.
+        needs_gpu: setting of the user that needs a GPU, for the message where Ray would start on a
+            machine without one; None where a CPU does too.
 
     Raises:
-        UserError: no cluster answers at the address, or the cluster has no dashboard and needs one.
+        UserError: no cluster answers at the address, the cluster has no dashboard and needs one, or
+            this machine has no GPU and needs one.
         MachineError: Ray did not start in time.
     """
     bind_to_loopback(address)
     address = _resolve_address(address)
     is_local = address == "local"
+    if is_local and needs_gpu is not None:
+        _check_gpu_here(needs_gpu)
     doing = "starting Ray" if is_local else f"joining Ray at {address}"
     with _folder_for_sockets(address) as folder:
         with Activity(doing, delay=0.0 if is_local else SHOW_AFTER_SECONDS):
@@ -78,6 +87,21 @@ def ray_session(
                     ray.shutdown()
             if is_local and dashboard:
                 del os.environ[DASHBOARD_VARIABLE]
+
+
+def gpu_setting(use_gpu: str) -> str | None:
+    """Return `use_gpu=yes` for a message, or None for another value, with which a CPU serves."""
+    return "`use_gpu=yes`" if use_gpu == "yes" else None
+
+
+def _check_gpu_here(setting: str) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError(
+            f"{setting} needs a GPU, and this machine has none that PyTorch can use: leave it out, "
+            "or join a cluster that has GPUs with `ray_address`"
+        )
 
 
 def _connect(address: str, folder: str | None, *, verbose: bool, dashboard: bool) -> Any:

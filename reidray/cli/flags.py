@@ -215,6 +215,8 @@ def describe_unknown_flag(typed: str, flags: Mapping[str, Flag]) -> str:
         advice = f"did you mean {' and '.join(f'--{each}' for each in together)}?"
     elif parts:
         advice = f"its settings are {', '.join(f'--{each}' for each in parts)}"
+        if typed in AUTO_BATCH_FLAGS and "auto-batch" in flags:
+            advice += f", and {typed} auto finds the largest"
     elif ending:
         advice = f"did you mean {' or '.join(f'--{each}' for each in ending)}?"
     elif near is not None:

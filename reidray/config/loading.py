@@ -149,14 +149,23 @@ def parse_settings(
             if not isinstance(value, dict):
                 raise UserError(
                     f"{file}: key {name!r} is {quoted(value)}: expected keys of its own below it"
+                    f"{_auto_batch_advice(value, known)}"
                 )
             parsed[key] = parse_settings(kind, value, file, f"{name}.")
             continue
         try:
             parsed[key] = parse_value(kind, value)
         except ValueError as error:
-            raise UserError(f"{file}: key {name!r} is {describe_value(value)}: {error}") from None
+            raise UserError(
+                f"{file}: key {name!r} is {describe_value(value)}: {error}"
+                f"{_auto_batch_advice(value, known)}"
+            ) from None
     return parsed
+
+
+def _auto_batch_advice(value: object, known: Mapping[str, Any]) -> str:
+    """Return the end of a message about a value of `auto`, which `--batch auto` suggests."""
+    return ", or the key auto_batch" if value == "auto" and "auto_batch" in known else ""
 
 
 def merge_settings(lower: Settings, upper: Settings) -> dict[str, Any]:

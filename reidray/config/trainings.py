@@ -120,6 +120,11 @@ class TrainingConfig(ConfigSection):
             "`auto_batch` fills the memory of a GPU and `use_gpu` is no: "
             f"give a number in `{self.BATCH_FIELD}`",
         )
+        require(
+            self.auto_batch or self.optimizer.scale_learning_rate == "none",
+            "`optimizer.scale_learning_rate` scales for the batch that `auto_batch` finds: give "
+            "`auto_batch=True` too",
+        )
         require(self.max_failures >= 0, "`max_failures` must be 0 or more")
         require(0 <= self.max_bad <= 1, "`max_bad` must lie in 0..1")
         require(
@@ -128,6 +133,15 @@ class TrainingConfig(ConfigSection):
         )
         require_seed(self.seed, "`seed`")
         require_seed(self.split_seed, "`split_seed`")
+
+    @property
+    def gpu_setting(self) -> str | None:
+        """Return the setting that needs GPUs, for a message; None where CPUs do too."""
+        if self.use_gpu == "yes":
+            return "`use_gpu=yes`"
+        if self.auto_batch:
+            return "`auto_batch`"
+        return "`sync_batchnorm=yes`" if self.sync_batchnorm == "yes" else None
 
     @property
     def images_per_batch(self) -> int:

@@ -56,7 +56,8 @@ def parse_value(kind: Any, value: object) -> Any:
     """Return a value of a YAML file or of Python as a value of a type.
 
     A list becomes a tuple and a whole number a float where the type is one. YAML reads 1e-3,
-    without a point, as text; this is a number too.
+    without a point, as text; this is a number too. It reads yes and no as true and false, which
+    stand for the words where the type has them.
 
     Raises:
         ValueError: the value is not of the type; the message names the type.
@@ -69,6 +70,8 @@ def parse_value(kind: Any, value: object) -> Any:
             except ValueError:
                 continue
     elif origin is Literal:
+        if isinstance(value, bool) and "yes" in arguments:  # as YAML reads a plain yes or no
+            return "yes" if value else "no"
         if isinstance(value, str) and value in arguments:
             return value
     elif origin is tuple:

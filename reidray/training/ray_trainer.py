@@ -86,8 +86,10 @@ def plan_workers(num_workers: int, use_gpu: str, *, streams: bool = False) -> Re
     nodes = [int(node.get("CPU", 0)) for node in node_resources()]
     if use_gpu == "yes" or (use_gpu == "auto" and gpus > 0):
         if num_workers > gpus:
+            count = f"{num_workers} workers need a GPU each"
+            need = "1 worker needs a GPU" if num_workers == 1 else count
             raise UserError(
-                f"{num_workers} workers need a GPU each and the cluster has {gpus}: "
+                f"{need} and the cluster has {gpus}: "
                 "lower `num_workers`, or train on CPUs with `use_gpu=no`"
             )
         cpus = max(1, min(sum(nodes) // num_workers, 8))

@@ -68,7 +68,8 @@ def train(
         if on_start is not None:
             on_start(run)
         is_connected = ray.is_initialized()
-        with nullcontext() if is_connected else ray_session(ray_address, verbose=verbose):
+        session = ray_session(ray_address, verbose=verbose, needs_gpu=config.gpu_setting)
+        with nullcontext() if is_connected else session:
             return train_experiment(experiment, started=started)
 
 

@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from reidray.errors import UserError
 from reidray.ray_runtime import ray_session
@@ -10,3 +11,11 @@ def test_an_address_where_nobody_listens_is_told_at_once(address):
     with refused as caught, ray_session(address):
         pytest.fail("joined")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_setting_that_needs_a_gpu_is_refused_before_ray_starts_on_a_machine_without_one(caplog):
+    refused = pytest.raises(UserError, match="`auto_batch` needs a GPU, and this")
+    with caplog.at_level("INFO"), refused, ray_session("local", needs_gpu="`auto_batch`"):
+        pytest.fail("started")
+    assert "starting Ray" not in caplog.text

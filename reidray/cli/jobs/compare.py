@@ -20,10 +20,14 @@ def compare(arguments: "JobArguments[CompareConfig]") -> dict[str, Any]:
 
     with Activity("loading PyTorch and Ray", delay=SHOW_AFTER_SECONDS):
         from reidray.comparison.reid_comparison import compare_reid
-        from reidray.ray_runtime import ray_session
+        from reidray.ray_runtime import gpu_setting, ray_session
         from reidray.studies.pets_comparison import compare_pets
 
-    session = ray_session(arguments.session.ray_address, verbose=arguments.session.verbose)
+    session = ray_session(
+        arguments.session.ray_address,
+        verbose=arguments.session.verbose,
+        needs_gpu=gpu_setting(config.use_gpu),
+    )
     if config.task == "pets":
         return compare_pets(config, session)
     return compare_reid(config, session)

@@ -19,11 +19,13 @@ def score_nightly(arguments: "JobArguments[ScoreConfig]") -> dict[str, Any]:
     check_score_outputs(config)  # before PyTorch loads
 
     with Activity("loading PyTorch", delay=SHOW_AFTER_SECONDS):
-        from reidray.ray_runtime import ray_session, starts_local_ray
+        from reidray.ray_runtime import gpu_setting, ray_session, starts_local_ray
         from reidray.scoring.nightly_run import run_nightly
 
     address = arguments.session.ray_address
-    session = ray_session(address, verbose=arguments.session.verbose)
+    session = ray_session(
+        address, verbose=arguments.session.verbose, needs_gpu=gpu_setting(config.use_gpu)
+    )
     return run_nightly(config, session, starts_ray=starts_local_ray(address))
 
 

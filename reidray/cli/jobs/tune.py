@@ -29,6 +29,7 @@ def tune(arguments: "JobArguments[TuneConfig]") -> dict[str, Any]:
             arguments.session.ray_address,
             verbose=arguments.session.verbose,
             dashboard=sweep.experiment.config.num_workers > 1,
+            needs_gpu=sweep.experiment.config.gpu_setting,
         )
         with session:
             return run_sweep(sweep, started=arguments.started)

@@ -175,9 +175,7 @@ def find_largest(fits: Callable[[int], bool], smallest: int, largest: int) -> in
 def batch_fits(job: TrainJob, images: int, device: torch.device) -> bool:
     """Return whether one worker trains a few steps with so many images in memory."""
     network = job.config.network.replace(weights="none")  # of the same size, and made sooner
-    config = replace(
-        job.config, network=network, num_workers=1, epochs=1, auto_batch=False, compile=False
-    )
+    config = replace(job.config, network=network, num_workers=1, epochs=1, compile=False)
     short = replace(
         job,
         config=config.with_images_per_batch(images),

@@ -67,6 +67,25 @@ def test_a_refused_value_of_a_file_is_named_with_the_file(file):
     assert load_config(TrainReidConfig, None, {"data": "x", "batch.people": 2}, [file]).config
 
 
+def test_a_plain_yes_or_no_of_yaml_is_the_word_and_no_boolean(file):
+    file.write_text("use_gpu: no\nsync_batchnorm: auto\n")
+    assert load_config(TrainReidConfig, None, {"data": "x"}, [file]).config.use_gpu == "no"
+    file.write_text("sync_batchnorm: yes\n")
+    assert load_config(TrainReidConfig, None, {"data": "x"}, [file]).config.sync_batchnorm == "yes"
+    file.write_text("precision: yes\n")
+    with pytest.raises(UserError, match="is True: expected auto, fp32 or bf16"):
+        load_config(TrainReidConfig, None, {"data": "x"}, [file])
+
+
+@pytest.mark.parametrize(
+    ("config", "key"), [(TrainReidConfig, "batch"), (TrainMultitaskConfig, "batch_size")]
+)
+def test_a_batch_of_auto_in_a_file_is_answered_with_the_key_to_set(file, config, key):
+    file.write_text(f"{key}: auto\n")
+    with pytest.raises(UserError, match=f"'{key}' is 'auto': .*, or the key auto_batch$"):
+        load_config(config, None, {"data": "x", "task": "pets"}, [file])
+
+
 def test_a_key_with_a_dot_in_a_file_is_refused_with_its_nested_form(file):
     file.write_text("batch.people: 3\n")
     with pytest.raises(UserError, match=r"'batch.people' does not exist: write batch: \{people:"):

@@ -75,7 +75,12 @@ def test_the_training_itself_tries_each_batch(images, people):
         "apr", backbone="resnet_tiny", num_people=8, schema=SCHEMA, height=32, width=16
     )
     job = TrainJob(
-        config=replace(CONFIG, auto_batch=True, num_workers=2),
+        config=replace(
+            CONFIG,
+            auto_batch=True,
+            num_workers=2,
+            optimizer=replace(CONFIG.optimizer, scale_learning_rate="linear"),
+        ),
         architecture=architecture,
         training_data="-",
         labels={"train": label_crops(range(1, 9), 0)},
@@ -102,6 +107,12 @@ def test_the_resolved_configuration_repeats_the_run_without_a_search(config, rul
     assert with_batch(found, 256) == found
 
 
+def test_a_learning_rate_is_scaled_only_for_a_batch_that_is_searched():
+    scaled = OptimizerConfig(scale_learning_rate="sqrt")
+    with pytest.raises(ValueError, match="give `auto_batch=True` too"):
+        replace(PETS, auto_batch=False, optimizer=scaled)
+
+
 def test_cpus_are_refused_with_the_field_to_set():
     cpus = Resources(use_gpu=False, cpus=2)
     for config, field in ((REID, "batch.people"), (PETS, "batch_size")):
@@ -120,6 +131,11 @@ def test_a_batch_of_auto_asks_for_the_search(words):
     if words[0] != "--batch.people":
         pets = ["--task", "pets", "--data", "-", *words]
         assert parse_arguments(TrainMultitaskConfig, pets).config.auto_batch
+
+
+def test_a_number_for_the_batch_is_answered_with_the_flags_that_exist():
+    with pytest.raises(UserError, match=r"--batch\.people, .*, and --batch auto finds the largest"):
+        parse_arguments(TrainReidConfig, ["--data", "-", "--batch", "64"])
 
 
 @pytest.mark.parametrize("words", [["--batch", "8"], ["--recipe", "auto"], ["--batch", "--auto"]])
