@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from reidray.retrieval.distances import DistanceMetric, FeatureBlock
-from reidray.retrieval.numerics import single_thread
 from reidray.retrieval.search_algorithms.candidates import (
     EXTRA_CANDIDATES,
     best_positions,
@@ -21,8 +20,8 @@ from reidray.retrieval.search_algorithms.candidates import (
 GROUP = 32
 """Adjacent images, a power of two, whose least key decides whether any of them is looked at."""
 MAX_ROWS = 1024
-MAX_COLUMNS = 4096
-"""Width of a block that stays in a processor's cache."""
+MAX_COLUMNS = 8192
+"""Width of a block: the keys of MAX_ROWS queries take 32 MB, about a processor's last cache."""
 MAX_COLUMNS_ON_DEVICE = 1 << 16
 """The same where the host waits for each block, so that there are few."""
 BYTES_PER_CANDIDATE = 96
@@ -146,12 +145,11 @@ class _BlockSearch:
         while len(least) > len(groups):  # whole rows at a time: faster than `amin`
             least = torch.minimum(least[::2], least[1::2])
         limit = self._limit(block, least)
-        with single_thread():
-            group, rows = (least <= limit).nonzero(as_tuple=True)
-            step = max(1, self._fitting // GROUP)
-            for start in range(0, len(rows), step):
-                part = slice(start, start + step)
-                self._collect(groups, group[part], rows[part], limit, left)
+        group, rows = (least <= limit).nonzero(as_tuple=True)
+        step = max(1, self._fitting // GROUP)
+        for start in range(0, len(rows), step):
+            part = slice(start, start + step)
+            self._collect(groups, group[part], rows[part], limit, left)
         if self._images_sorted < self._k or self._num_collected() > queries * self._k // 2:
             self._sort()
             self._images_sorted = left + images
