@@ -1,7 +1,6 @@
 """Define the interface of an augmentation, and register augmentations by name."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -75,40 +74,29 @@ register_augmentation = AUGMENTATIONS.register
 
 
 class AugmentPlan(dict[str, Tensor]):
-    """Hold the parameters of each augmentation for B crops by the augmentation's name.
+    """Hold the parameters of each augmentation for B crops by its name, on the CPU.
 
-    Args:
-        parameters: parameters by name.
-        on_host: the plan on the CPU, where `parameters` are its copies on another device.
-
-    Attributes:
-        on_host: the plan on the CPU.
+    What to compute is decided there, so that the host never waits for a GPU.
     """
 
-    def __init__(
-        self, parameters: Mapping[str, Tensor], on_host: "AugmentPlan | None" = None
-    ) -> None:
-        super().__init__(parameters)
-        self.on_host = self if on_host is None else on_host
-
     def take(self, positions: Tensor) -> "AugmentPlan":
-        """Return the plan of some of the crops, on the CPU."""
-        return AugmentPlan({name: values[positions] for name, values in self.on_host.items()})
+        """Return the plan of some of the crops."""
+        return AugmentPlan({name: values[positions] for name, values in self.items()})
 
-    def to(self, device: torch.device) -> "AugmentPlan":
-        """Return the plan on a device, to which all parameters travel together."""
-        if all(values.device == device for values in self.values()):
+    def on_device(self, device: torch.device) -> dict[str, Tensor]:
+        """Return what augmentations ask for with `parameters_on_device`, in one copy for all."""
+        if device.type == "cpu":
             return self
-        return AugmentPlan(to_device_together(self.on_host, device), self.on_host)
+        asked = {
+            name: values
+            for name, values in self.items()
+            if AUGMENTATIONS.get(name).parameters_on_device
+        }
+        return to_device_together(asked, device)
 
     @cached_property
     def active(self) -> tuple[str, ...]:
-        """Return the augmentations that change any image, in the order in which they apply.
-
-        The parameters on the CPU decide, so that the host never waits for a GPU.
-        """
-        if self.on_host is not self:
-            return self.on_host.active
+        """Return the augmentations that change any image, in the order in which they apply."""
         classes = {name: AUGMENTATIONS.get(name) for name in self}
         active = [name for name in self if classes[name].is_active(self[name])]
         return tuple(sorted(active, key=lambda name: classes[name].order))

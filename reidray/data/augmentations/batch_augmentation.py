@@ -55,22 +55,24 @@ def plan_augmentation(
 def augment(crops: Tensor, plan: AugmentPlan, *, fill: float) -> Tensor:
     """Apply a plan to a batch of crops; they are resampled bilinear.
 
-    Mirroring, shifting and erasing copy pixels, which is as much faster as memory is. What to
-    compute is decided by the parameters on the CPU, so that the host never waits for a GPU.
+    Mirroring, shifting and erasing copy pixels, which is as much faster as memory is. The
+    coordinates of a move and of an erased rectangle are computed on the CPU, with the same bits for
+    every device; a GPU would launch a kernel for each of many small steps.
 
     Args:
         crops: (B, 3, H, W) uint8, fastest where the channels come last in memory.
-        plan: parameters of these B crops, best on the device of the crops.
+        plan: parameters of these B crops.
         fill: value in 0..255 of what comes in from outside and of what is erased.
 
     Returns:
         (B, 3, H, W) float32 in 0..255, the channels last in memory.
     """
-    plan = plan.to(crops.device)
     images = move(crops, plan, fill, "bilinear")
-    for name in plan.active:
-        augmentation = AUGMENTATIONS.get(name)
-        parameters = plan if augmentation.parameters_on_device else plan.on_host
+    active = {name: AUGMENTATIONS.get(name) for name in plan.active}
+    parameters: dict[str, Tensor] = plan
+    if any(each.parameters_on_device for each in active.values()):
+        parameters = plan | plan.on_device(crops.device)
+    for name, augmentation in active.items():
         images = augmentation.apply(images, parameters[name], fill)
     return images
 
@@ -80,12 +82,12 @@ def augment_masks(masks: Tensor, plan: AugmentPlan) -> Tensor:
 
     Args:
         masks: (B, H, W) uint8.
-        plan: parameters of these B masks, best on the device of the masks.
+        plan: parameters of these B masks.
 
     Returns:
         (B, H, W) uint8.
     """
-    moved = move(masks[:, None], plan.to(masks.device), 0, "nearest")
+    moved = move(masks[:, None], plan, 0, "nearest")
     return moved[:, 0].to(torch.uint8)
 
 

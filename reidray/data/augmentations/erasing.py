@@ -16,7 +16,6 @@ class Erasing(Augmentation):
 
     order: ClassVar[int] = 90
     shared_draws: ClassVar[int] = 5
-    parameters_on_device: ClassVar[bool] = True
 
     @staticmethod
     def draw(options: ErasingOptions, count: int, random: torch.Generator) -> Tensor:

@@ -25,6 +25,7 @@ from reidray.data.augmentations.augmentation import (
     uniform,
 )
 from reidray.data.augmentations.pixel_copies import copy_pixels
+from reidray.data.device_copies import to_device_together
 
 
 @register_augmentation("flip")
@@ -122,7 +123,7 @@ def move(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Ten
     """Mirror and move each of (B, C, H, W) uint8; crops that only shift move by whole pixels.
 
     Args:
-        images: images on the device of the plan.
+        images: images on any device.
         plan: parameters of the images, with all of `AFFINE` if one of `RESAMPLED` is among them.
         fill: value of pixels that come from outside an image.
         resampling: `bilinear` or `nearest`.
@@ -140,9 +141,11 @@ def move(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Ten
 def _warp(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Tensor:
     """Resample each image through its own affine map. On a GPU the channels are last in memory."""
     height, width = images.shape[2:]
-    grid = functional.affine_grid(
-        _sources(plan, height / width), list(images.shape), align_corners=False
-    )
+    maps = _sources(plan, height / width)
+    if images.device.type == "cpu":
+        grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
+    else:
+        grid = affine_points(maps, height, width, images.device)
     moved = functional.grid_sample(
         images - fill, grid, mode=resampling, padding_mode="zeros", align_corners=False
     )
@@ -150,6 +153,28 @@ def _warp(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Te
     if moved.device.type == "cpu":
         return moved
     return moved.contiguous(memory_format=torch.channels_last)
+
+
+def affine_points(maps: Tensor, height: int, width: int, device: torch.device) -> Tensor:
+    """Return what `affine_grid` returns, by a sum on the device in place of a matrix product.
+
+    The products of a GPU may be those of TF32 while a network trains in float32 in another thread,
+    as the setting is one of the process. They would move each pixel by up to a share of 2**-11 of
+    the image, and not alike in each run.
+
+    Args:
+        maps: (B, 2, 3) float32 affine maps, on the CPU.
+        height: rows of an image.
+        width: columns of an image.
+        device: device of the result.
+
+    Returns:
+        (B, height, width, 2) float32 points, x and y from -1 to 1.
+    """
+    x, y = ((2 * torch.arange(size)[:, None] + 1) / size - 1 for size in (width, height))
+    of_x, of_y, offset = maps[:, None].unbind(dim=3)
+    parts = to_device_together({"rows": of_y * y + offset, "columns": of_x * x}, device)
+    return parts["rows"][:, :, None] + parts["columns"][:, None]
 
 
 def _sources(plan: AugmentPlan, aspect: float) -> Tensor:

@@ -1,7 +1,7 @@
 """Mirror and shift images by whole pixels, and erase rectangles.
 
-Both ways of each give the same bits. Slices are copied image by image, which is fastest on a CPU. A
-GPU computes the source of every pixel of a batch, and gathers the pixels at once.
+Both ways of each give the same bits. Slices are copied image by image, which is fastest on a CPU.
+For a GPU the CPU computes the source of each row and column, and a few kernels gather all pixels.
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from reidray.data.device_copies import to_device_together
+
 
 def copy_pixels(images: Tensor, flip: Tensor | None, shift: Tensor | None, fill: float) -> Tensor:
     """Mirror images left and right, then shift them by whole pixels.
 
     Args:
         images: (B, C, H, W) uint8.
-        flip: (B,) bool on the device of the images; None mirrors no image.
-        shift: (B, 2) along x and y, as shares of the width and the height; None shifts no image.
+        flip: (B,) bool on the CPU; None mirrors no image.
+        shift: (B, 2) on the CPU, along x and y, as shares of the width and the height; None shifts
+            no image.
         fill: value of pixels that come from outside an image.
 
     Returns:
@@ -35,7 +38,7 @@ def fill_rectangles(images: Tensor, rectangles: Tensor, fill: float) -> None:
 
     Args:
         images: (B, C, H, W) float32.
-        rectangles: (B, 4) top, left, height and width as shares of the image, on its device.
+        rectangles: (B, 4) top, left, height and width as shares of the image, on the CPU.
         fill: value of the filled pixels.
     """
     if images.device.type == "cpu":
@@ -54,23 +57,26 @@ def copy_slices(images: Tensor, flip: Tensor | None, shift: Tensor | None, fill:
 
 def gather_pixels(images: Tensor, flip: Tensor | None, shift: Tensor | None, fill: float) -> Tensor:
     """Mirror and shift all images in one gather, as `copy_pixels` does."""
-    count, _, height, width = images.shape
-    rows = torch.arange(height, device=images.device)[None]
-    columns = torch.arange(width, device=images.device)[None]
-    outside = None
+    count, channels, height, width = images.shape
+    rows, columns = torch.arange(height)[None], torch.arange(width)[None]
+    outside = {}
     if shift is not None:
         moved_columns = columns - (shift[:, :1] * width).round().long()
         moved_rows = rows - (shift[:, 1:] * height).round().long()
         columns, rows = moved_columns.clamp(0, width - 1), moved_rows.clamp(0, height - 1)
-        outside = (columns != moved_columns)[:, None] | (rows != moved_rows)[:, :, None]
+        outside = {"outside_rows": rows != moved_rows, "outside_columns": columns != moved_columns}
     if flip is not None:
         columns = torch.where(flip[:, None], width - 1 - columns, columns)
-    numbers = torch.arange(count, device=images.device)
-    pixels = images.permute(0, 2, 3, 1)[
-        numbers[:, None, None], rows[:, :, None], columns[:, None, :]
-    ]
-    copied = pixels.permute(0, 3, 1, 2).float()
-    return copied if outside is None else copied.masked_fill_(outside[:, None], fill)
+    # The number of a pixel in the batch is the sum of what its row and its column add.
+    rows = (torch.arange(count)[:, None] * height + rows) * width
+    sources = to_device_together({"rows": rows, "columns": columns, **outside}, images.device)
+    numbers = sources["rows"][:, :, None] + sources["columns"][:, None]
+    pixels = images.permute(0, 2, 3, 1).reshape(-1, channels).index_select(0, numbers.flatten())
+    copied = pixels.view(count, height, width, channels).permute(0, 3, 1, 2).float()
+    if shift is None:
+        return copied
+    is_outside = sources["outside_rows"][:, :, None] | sources["outside_columns"][:, None]
+    return copied.masked_fill_(is_outside[:, None], fill)
 
 
 def fill_slices(images: Tensor, rectangles: Tensor, fill: float) -> None:
@@ -85,12 +91,15 @@ def fill_slices(images: Tensor, rectangles: Tensor, fill: float) -> None:
 def fill_masked(images: Tensor, rectangles: Tensor, fill: float) -> None:
     """Fill the rectangles of all images at once, as `fill_rectangles` does."""
     height, width = images.shape[2:]
-    rows = torch.arange(height, device=images.device)
-    columns = torch.arange(width, device=images.device)
-    top, left, bottom, right = _bounds(rectangles, images).unbind(dim=1)
-    inside_rows = (rows >= top[:, None]) & (rows < bottom[:, None])
-    inside_columns = (columns >= left[:, None]) & (columns < right[:, None])
-    images.masked_fill_((inside_rows[:, :, None] & inside_columns[:, None])[:, None], fill)
+    rows, columns = torch.arange(height), torch.arange(width)
+    top, left, bottom, right = _bounds(rectangles, images)[:, :, None].unbind(dim=1)
+    on_host = {
+        "rows": (rows >= top) & (rows < bottom),
+        "columns": (columns >= left) & (columns < right),
+    }
+    inside = to_device_together(on_host, images.device)
+    is_inside = inside["rows"][:, :, None] & inside["columns"][:, None]
+    images.masked_fill_(is_inside[:, None], fill)
 
 
 def _bounds(rectangles: Tensor, images: Tensor) -> Tensor:

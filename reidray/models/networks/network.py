@@ -92,7 +92,10 @@ class Network(nn.Module):
             red, green, blue = images.unbind(dim=1)
             images = (0.299 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
         pixels = images.permute(0, 2, 3, 1).contiguous()
+        mean, deviation = self.mean.flatten(), self.deviation.flatten()
+        if pixels.device.type != "cpu":
+            return (pixels - mean).div_(deviation).permute(0, 3, 1, 2)
         # On a CPU, scaling row by row is three times as fast as channel by channel.
         rows, width = pixels.flatten(2), images.shape[3]
-        mean, deviation = (of.flatten().repeat(width) for of in (self.mean, self.deviation))
-        return (rows - mean).div_(deviation).view(pixels.shape).permute(0, 3, 1, 2)
+        scaled = (rows - mean.repeat(width)).div_(deviation.repeat(width))
+        return scaled.view(pixels.shape).permute(0, 3, 1, 2)

@@ -8,6 +8,7 @@ from torchvision.transforms.v2 import functional as reference
 
 from reidray.config import AugmentConfig
 from reidray.data.augmentations import AugmentPlan, augment, augment_masks, plan_augmentation
+from reidray.data.augmentations.geometry import affine_points
 
 NONE = AugmentConfig(flip=0, shift=0)
 
@@ -256,3 +257,11 @@ def test_the_next_step_draws_other_parameters():
     assert not torch.equal(
         first["shift"], plan_augmentation(config, 8, seed=3, epoch=1, step=6)["shift"]
     )
+
+
+def test_the_points_of_a_gpu_are_those_of_affine_grid():
+    maps = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(0))
+    points = affine_points(maps, 7, 4, torch.device("cpu"))
+    expected = torch.nn.functional.affine_grid(maps, [5, 3, 7, 4], align_corners=False)
+    assert points.shape == expected.shape
+    torch.testing.assert_close(points, expected)

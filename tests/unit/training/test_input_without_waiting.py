@@ -56,6 +56,33 @@ class WaitCounter(TorchDispatchMode):
         return result
 
 
+class KernelCounter(TorchDispatchMode):
+    """Count the operators that launch a kernel on the device, by name."""
+
+    VIEWS = frozenset(("detach", "expand", "permute", "select", "slice", "unsqueeze", "view"))
+
+    def __init__(self):
+        super().__init__()
+        self.kernels = Counter()
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        result = function(*arguments, **(named or {}))
+        name = function.overloadpacket.__name__
+        is_view = name in self.VIEWS or name.startswith(("split", "empty"))
+        if isinstance(result, torch.Tensor) and result.device == META and not is_view:
+            self.kernels[name] += 1
+        return result
+
+
+class PinningNothing(TorchDispatchMode):
+    """Leave tensors of the CPU as they are where they would be pinned, which needs a GPU."""
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        if function is torch.ops.aten._pin_memory.default:
+            return arguments[0]
+        return function(*arguments, **(named or {}))
+
+
 def build_multitask_task(augmentation, context):
     random = np.random.default_rng(0)
     crops = random.integers(0, 256, (24, 16, 16, 3), dtype=np.uint8)
@@ -73,15 +100,28 @@ def build_reid_task(augmentation, context):
 def test_augmentation_on_a_gpu_uses_no_tensor_of_the_cpu(augmentation):
     plan = plan_augmentation(augmentation, 8, seed=0, epoch=0, step=0)
     assert plan.active
-    with FakeTensorMode():
-        parameters = {
-            name: torch.empty(values.shape, dtype=values.dtype, device="cuda:0")
-            for name, values in plan.items()
-        }
-        on_gpu = AugmentPlan(parameters, plan)
+    with FakeTensorMode(allow_non_fake_inputs=True), PinningNothing():
         crops = torch.empty((8, 3, 16, 8), dtype=torch.uint8, device="cuda:0")
-        assert augment(crops, on_gpu, fill=3).is_cuda
-        assert augment_masks(crops[:, 0], on_gpu).is_cuda
+        assert augment(crops, plan, fill=3).is_cuda
+        assert augment_masks(crops[:, 0], plan).is_cuda
+
+
+def test_mirrors_shifts_and_rectangles_cost_a_gpu_few_kernels():
+    plan = plan_augmentation(COPYING, 8, seed=0, epoch=0, step=0)
+    crops = torch.empty((8, 16, 8, 3), dtype=torch.uint8, device=META).permute(0, 3, 1, 2)
+    with KernelCounter() as counter:
+        augment(crops, plan, fill=3)
+    # Two copies; gather, convert and fill the pixels; and the numbers and masks to do so.
+    assert sum(counter.kernels.values()) <= 9, counter.kernels
+
+
+def test_no_matrix_product_of_the_device_moves_pixels():
+    # The network of another thread may have set the products of the process to TF32.
+    plan = plan_augmentation(WARPING, 8, seed=0, epoch=0, step=0)
+    crops = torch.empty((8, 3, 16, 8), dtype=torch.uint8, device=META)
+    with KernelCounter() as counter:
+        augment(crops, plan, fill=3)
+    assert not {"mm", "bmm", "addmm", "baddbmm"} & set(counter.kernels)
 
 
 @pytest.mark.parametrize("augmentation", [COPYING, COLOURS, WARPING])
@@ -92,8 +132,9 @@ def test_the_batches_of_a_task_do_not_wait_for_the_device(build, augmentation):
     with WaitCounter() as counter:
         on_device = list(task.batches(1))
     assert counter.copies["waiting"] == 0
-    # The crops, the masks and the parameters of each batch, and the labels of the epoch.
-    assert counter.copies["free"] <= 3 * len(on_device) + 2
+    # Of each batch the crops and the masks, each with the sources of its pixels and its map, the
+    # parameters and the rectangles; and the labels of the epoch.
+    assert counter.copies["free"] <= 8 * len(on_device) + 2
     for expected, batch in zip(on_cpu, on_device, strict=True):
         for name, values in vars(expected).items():
             found = getattr(batch, name)

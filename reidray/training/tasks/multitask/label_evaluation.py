@@ -200,7 +200,7 @@ class _Timer:
     """Measure the time of some work on a device. On a GPU no step waits for its end."""
 
     def __init__(self, device: torch.device) -> None:
-        self._is_gpu = device.type == "cuda"
+        self._device, self._is_gpu = device, device.type == "cuda"
         self._marks: list[Any] = []
 
     def seconds(self) -> float:
@@ -218,7 +218,7 @@ class _Timer:
             self._marks.append(time.perf_counter())
             return
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record()
+        event.record(torch.cuda.current_stream(self._device))
         self._marks.append(event)
 
 

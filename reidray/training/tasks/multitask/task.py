@@ -77,7 +77,6 @@ class MultitaskTask:
             augmentation = plan_augmentation(
                 config.augment, len(plan[step]), seed=config.seed, epoch=epoch, step=step
             ).take(torch.from_numpy(share))
-            augmentation = augmentation.to(context.device)
             masks = None if batch.masks is None else augment_masks(batch.masks, augmentation)
             yield ImageBatch(augment(batch.images, augmentation, fill=FILL), targets[step], masks)
 

@@ -75,7 +75,8 @@ class ReidTask:
         share = positions[context.rank :: context.world_size].reshape(-1)
         chosen = [batch.reshape(-1)[share] for batch in self._plan_batches(epoch)]
         person_indices = rows_to_device(self._person_indices, chosen, context.device)
-        attribute_labels = rows_to_device(self._train.attribute_labels, chosen, context.device)
+        attributes = self._train.attribute_labels.astype(np.int64)
+        attribute_labels = rows_to_device(attributes, chosen, context.device)
         batches = self._crops.read([self._train.indices[batch] for batch in chosen])
         for step, batch in enumerate(batches):
             augmentation = plan_augmentation(
@@ -84,7 +85,7 @@ class ReidTask:
             yield ReidBatch(
                 augment(batch.images, augmentation, fill=FILL),
                 person_indices[step],
-                attribute_labels[step].to(torch.int64),
+                attribute_labels[step],
             )
 
     def batch_size(self, batch: ReidBatch) -> int:
