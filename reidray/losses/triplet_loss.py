@@ -23,9 +23,9 @@ def batch_hard_triplet_loss(features: Tensor, person_ids: Tensor, *, margin: flo
     """
     distances = euclidean_distances(features.float())
     same = person_ids[:, None] == person_ids[None, :]
-    other_image = ~torch.eye(len(person_ids), dtype=torch.bool, device=person_ids.device)
-    usable = (same & other_image).any(dim=1) & (~same).any(dim=1)
-    hardest_positive = distances.masked_fill(~same, 0.0).amax(dim=1)
+    different = ~same
+    usable = (same.sum(dim=1) > 1) & different.any(dim=1)  # each image is the same as itself
+    hardest_positive = distances.masked_fill(different, 0.0).amax(dim=1)
     hardest_negative = distances.masked_fill(same, torch.inf).amin(dim=1)
     return _mean_hinge(hardest_positive - hardest_negative, usable, margin)
 
@@ -85,7 +85,8 @@ def mean_hinge_where(gaps: Tensor, counted: Tensor, margin: float) -> Tensor:
     Returns:
         () float32; 0 where no gap counts.
     """
-    terms = _hinge(gaps.masked_fill(~counted, 0.0), margin).masked_fill(~counted, 0.0)
+    others = ~counted
+    terms = _hinge(gaps.masked_fill(others, 0.0), margin).masked_fill(others, 0.0)
     return terms.sum() / counted.sum().clamp(min=1)
 
 

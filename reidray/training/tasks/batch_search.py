@@ -33,6 +33,10 @@ STEPS = 3
 """Steps of a try: from the second on, the state of the optimiser lies beside the activations."""
 
 
+NO_ALGORITHM = "unable to find an engine"
+"""Words of cuDNN's error where the memory is too small for what each of its algorithms works in."""
+
+
 def check_auto_batch(config: TrainingConfig, resources: Resources) -> None:
     """Refuse to search for a batch on CPUs, whose memory is no sensible limit.
 
@@ -185,8 +189,10 @@ def batch_fits(job: TrainJob, images: int, device: torch.device) -> bool:
     )
     try:
         short.run(DistributedContext(device=device), _Silent(), None)
-    except torch.OutOfMemoryError:
-        return False
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or NO_ALGORITHM in str(error):
+            return False
+        raise
     return True
 
 

@@ -51,8 +51,8 @@ def test_the_number_found_fits_and_one_an_eighth_larger_does_not(limit, largest)
 class LimitedMemory:
     """Build tasks on a device that holds a number of images."""
 
-    def __init__(self, images):
-        self.images, self.steps = images, []
+    def __init__(self, images, error):
+        self.images, self.error, self.steps = images, error, []
 
     def __call__(self, config, _, __, context):
         task = build_task(config, context)
@@ -61,7 +61,7 @@ class LimitedMemory:
         def losses(network, batch):
             self.steps.append(len(batch.crops))
             if len(batch.crops) > self.images:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+                raise self.error
             return compute_losses(network, batch)
 
         task.losses = losses
@@ -70,11 +70,25 @@ class LimitedMemory:
 
 @pytest.mark.parametrize(("images", "people"), [(3, None), (4, 2), (11, 5), (1000, 8)])
 def test_the_training_itself_tries_each_batch(images, people):
-    memory = LimitedMemory(images)
+    memory, job = build_job(images, torch.OutOfMemoryError("CUDA out of memory."))
+    found = find_largest(lambda number: batch_fits(job, number * 2, CPU), 2, 8)
+    assert found == people
+    assert all(memory.steps.count(size) == 3 for size in memory.steps if size <= images)
+
+
+def test_a_batch_for_which_cudnn_finds_no_memory_to_work_in_does_not_fit():
+    words = "FIND was unable to find an engine to execute this computation"
+    assert not batch_fits(build_job(3, RuntimeError(words))[1], 4, CPU)
+    with pytest.raises(RuntimeError, match="another"):
+        batch_fits(build_job(3, RuntimeError("another"))[1], 4, CPU)
+
+
+def build_job(images, error):
+    memory = LimitedMemory(images, error)
     architecture = build_architecture(
         "apr", backbone="resnet_tiny", num_people=8, schema=SCHEMA, height=32, width=16
     )
-    job = TrainJob(
+    return memory, TrainJob(
         config=replace(
             CONFIG,
             auto_batch=True,
@@ -90,9 +104,6 @@ def test_the_training_itself_tries_each_batch(images, people):
         bf16=False,
         threads=1,
     )
-    found = find_largest(lambda number: batch_fits(job, number * 2, CPU), 2, 8)
-    assert found == people
-    assert all(memory.steps.count(size) == 3 for size in memory.steps if size <= images)
 
 
 @pytest.mark.parametrize(("rule", "rate"), [("none", 0.001), ("linear", 0.004), ("sqrt", 0.002)])
