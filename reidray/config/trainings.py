@@ -48,7 +48,7 @@ class TrainingConfig(ConfigSection):
         use_gpu: use GPUs; auto uses them where the cluster has some.
         sync_batchnorm: compute the statistics of batch normalisation over the batches of all
             workers instead of each worker's share, which needs GPUs; auto does so where several
-            workers have fewer than 16 images each.
+            workers have fewer than 16 images each. PyTorch waits for the GPU in each such layer.
         precision: precision of the network; auto is bf16 on a GPU and fp32 on a CPU. On a GPU fp32
             multiplies in TF32, with 10 bits of mantissa. Losses and weights are always float32.
         compile: compile the network with torch.compile, which takes a minute or more and pays in

@@ -147,6 +147,7 @@ def synchronize_batch_norm(network: nn.Module) -> None:
 
     Weights and statistics stay the same tensors under the same names, so that the weights fit the
     network of before. timm's function also keeps the activation that some of its layers include.
+    In each such layer PyTorch leaves out ranks without images, for which the host waits for a GPU.
     """
     from timm.layers import convert_sync_batchnorm
 
