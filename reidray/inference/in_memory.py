@@ -38,7 +38,8 @@ def embed(
 
     Images are decoded, resized and embedded in batches, so that `images` may be a generator of
     more than memory holds. The embeddings of a file are those of a nightly run, up to the rounding
-    of float32.
+    of float32. On a GPU the process then keeps deterministic algorithms of cuDNN, without TF32,
+    which may slow down a training in that process.
 
     Args:
         model: a model of `reidray.load_model` whose network embeds.

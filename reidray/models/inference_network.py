@@ -53,7 +53,8 @@ def copy_for_inference(
 
     In `bf16` the backbone of a person network runs in bfloat16, and the layers after its pooling in
     float32. Of another network all layers run under autocast. On a GPU the weights are channels
-    last.
+    last. The settings of cuDNN stay, so that the steps of a training after a validation are as fast
+    as before, with the same results.
     """
     network = copy.deepcopy(network).eval()
     for module in network.modules():

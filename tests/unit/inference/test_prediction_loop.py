@@ -10,7 +10,7 @@ from reidray.inference.prediction_loop import predict
 from reidray.inference.predictions import concatenate
 from reidray.models.architecture import Architecture, field_names
 from reidray.models.factory import build_network
-from reidray.models.inference_network import prepare_for_inference
+from reidray.models.inference_network import copy_for_inference, prepare_for_inference
 from reidray.retrieval.numerics import single_thread
 
 CPU = torch.device("cpu")
@@ -108,6 +108,15 @@ def test_bfloat16_embeds_in_float32_and_close_to_full_precision(name):
     # Numbers with more bits than bfloat16 has show that the last layers compute in float32.
     rounded = torch.from_numpy(found).bfloat16().float().numpy()
     assert (found != rounded)[found != 0].mean() > 0.9
+
+
+def test_a_copy_for_a_validation_leaves_cudnn_as_the_training_needs_it():
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=True):
+        copy_for_inference(make_network("apr"), CPU, "bf16")
+        assert (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32) == (True, False, True)
+        prepared()
+        assert (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32) == (False, True, False)
 
 
 def test_flip_averages_a_crop_and_its_mirror_image():
