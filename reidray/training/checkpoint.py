@@ -200,7 +200,7 @@ def _parse_trainer_state(state: dict[str, Any], folder: Path) -> TrainerState:
 
 
 def _match_layouts(optimizer: Optimizer) -> None:
-    """Lay out the optimiser's tensors as their parameters, as fused kernels expect them."""
+    """Give the optimiser's tensors the memory format of their parameters, for fused kernels."""
     for parameter, entry in optimizer.state.items():
         for name, value in entry.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:

@@ -33,14 +33,13 @@ class DistributedContext:
 
     @property
     def exchange_device(self) -> torch.device:
-        """Return the device of the tensors that ranks exchange: NCCL takes none on the CPU."""
+        """Return the device of the tensors that ranks exchange; NCCL refuses tensors on the CPU."""
         return self.device if distributed.get_backend() == "nccl" else torch.device("cpu")
 
     def broadcast(self, value: Value) -> Value:
         """Return rank 0's value, on every rank.
 
-        Any value will do, but it is pickled and every rank waits for it: `broadcast_values` is for
-        numbers within an epoch.
+        The value is pickled, and every rank waits for it. Within an epoch, use `broadcast_values`.
         """
         if self.world_size == 1:
             return value
@@ -49,9 +48,9 @@ class DistributedContext:
         return values[0]
 
     def broadcast_values(self, *values: float) -> tuple[float, ...]:
-        """Return rank 0's numbers on every rank, through one tensor of float64.
+        """Return rank 0's numbers on every rank, through one float64 tensor.
 
-        Every rank gives equally many numbers. Reading the result waits for a GPU.
+        Every rank gives the same number of values. Reading the result waits for a GPU.
         """
         if self.world_size == 1:
             return values
@@ -145,9 +144,9 @@ def running_statistics(network: nn.Module) -> list[str]:
 def synchronize_batch_norm(network: nn.Module) -> None:
     """Replace the batch normalisations inside a network by ones over the batches of all ranks.
 
-    Weights and statistics stay the same tensors under the same names, so that the weights fit the
-    network of before. timm's function also keeps the activation that some of its layers include.
-    In each such layer PyTorch leaves out ranks without images, for which the host waits for a GPU.
+    Weights and statistics stay the same tensors under the same names, so that checkpoints fit both
+    networks. PyTorch's own function would drop the activation that some layers of timm include. In
+    each layer PyTorch leaves out the ranks without images, for which the host waits for the GPU.
     """
     from timm.layers import convert_sync_batchnorm
 

@@ -133,9 +133,6 @@ class Experiment:
             crops: decoded images.
             resources: resources of each process.
             limit: time limit of the job.
-
-        Raises:
-            UserError: the workers have no GPUs, which a setting needs.
         """
         precision = self.config.precision
         return TrainJob(

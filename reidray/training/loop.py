@@ -154,7 +154,7 @@ class _Trainer:
     ) -> None:
         self.task, self.config, self.callback, self.context = task, config, callback, context
         self.network = network.to(context.device)
-        if context.device.type == "cuda":  # where convolutions of 16 bits take no other layout
+        if context.device.type == "cuda":  # 16-bit convolutions would convert other layouts
             self.network = network.to(memory_format=torch.channels_last)
         optimizer = build_optimizer(config.optimizer, network)
         self.snapshot = TrainingSnapshot(network, optimizer)
@@ -180,7 +180,7 @@ class _Trainer:
         out_of_time = not state.finished and self.budget.progress(state.step) >= 1
         if out_of_time and not state.step:
             raise self.budget.too_short_error()
-        # A training that is resumed without time for a step ends with the epochs that it has.
+        # A training that is resumed without time for a step ends with the epochs it has.
         last_record = state.records.pop() if out_of_time else None
         if self.context.is_main:
             self.callback.on_train_start(state.records)
@@ -252,7 +252,7 @@ class _Trainer:
         }
 
     def _train_step(self, batch: Any, done: float) -> StepResult:
-        """Run a step, without a wait for the device."""
+        """Run a step without waiting for the device."""
         self._set_learning_rate(done)
         compiles = self.config.compile and not self.is_warm
         with one_line_compile_errors() if compiles else nullcontext():

@@ -22,15 +22,11 @@ from reidray.models.directory import MODEL_FILES, save_model
 from reidray.progress import Activity
 from reidray.storage.staging import atomic_folder, atomic_write, check_replaceable
 from reidray.training.checkpoint import check_settings
-from reidray.training.experiment import (
-    Experiment,
-    TaskDefinition,
-    TrainingResult,
-)
+from reidray.training.experiment import Experiment, TaskDefinition, TrainingResult
 from reidray.training.ray_trainer import (
     Resources,
+    check_gpu_settings,
     plan_workers,
-    syncs_batch_norm,
     train_on_cluster,
 )
 from reidray.training.runs.checkpoint_files import (
@@ -48,7 +44,7 @@ from reidray.training.runs.run_directory import (
     new_run,
 )
 from reidray.training.runs.run_logger import RunLogger
-from reidray.training.tasks.batch_search import check_auto_batch, with_largest_batch
+from reidray.training.tasks.batch_search import with_largest_batch
 from reidray.training.tasks.multitask.definition import MULTITASK
 from reidray.training.tasks.network_choice import adaptation_notes
 from reidray.training.tasks.reid.definition import REID
@@ -126,8 +122,7 @@ def train_experiment(experiment: Experiment, *, started: float) -> TrainingRun:
     files = experiment.image_files()
     mode = choose_ingest_mode(files, config.ingest)
     resources = plan_workers(config.num_workers, config.use_gpu, streams=mode == "stream")
-    check_auto_batch(config, resources)
-    syncs_batch_norm(config, resources)  # a refusal comes before the images are decoded
+    check_gpu_settings(config, resources)
     crops = ingest_images(files, mode, config.max_bad)
     experiment = experiment.keep_decoded(crops)
     log.info("%s; %s", experiment.describe_images(), resources.describe(config.num_workers))

@@ -103,16 +103,27 @@ def plan_workers(num_workers: int, use_gpu: str, *, streams: bool = False) -> Re
     )
 
 
-def syncs_batch_norm(config: TrainingConfig, resources: Resources) -> bool:
-    """Return whether workers compute the statistics of batch normalisation together.
+def check_gpu_settings(config: TrainingConfig, resources: Resources) -> None:
+    """Check that the workers have GPUs where a setting needs them.
 
     Raises:
-        UserError: the configuration asks for it and the workers have no GPUs.
+        UserError: `auto_batch` or `sync_batchnorm=yes` is set, and the workers train on CPUs.
     """
-    if config.sync_batchnorm == "yes" and not resources.use_gpu:
+    if resources.use_gpu:
+        return
+    if config.auto_batch:
+        raise UserError(
+            "`auto_batch` fills the memory of a GPU and the workers train on CPUs: give a number "
+            f"in `{config.BATCH_FIELD}`"
+        )
+    if config.sync_batchnorm == "yes":
         raise UserError(
             "`sync_batchnorm=yes` needs GPUs and the workers train on CPUs: leave it at auto"
         )
+
+
+def syncs_batch_norm(config: TrainingConfig, resources: Resources) -> bool:
+    """Return whether workers compute the statistics of batch normalisation together."""
     share = config.images_per_batch / config.num_workers
     is_wanted = config.sync_batchnorm == "yes" or (
         config.sync_batchnorm == "auto" and share < SMALL_SHARE

@@ -21,7 +21,7 @@ from reidray.training.orchestration import (
     start_run,
     write_results,
 )
-from reidray.training.ray_trainer import SHARE_BESIDE_DECODING, Resources
+from reidray.training.ray_trainer import SHARE_BESIDE_DECODING, Resources, check_gpu_settings
 from reidray.training.runs.run_directory import RunDirectory
 from reidray.tuning.search_space import SearchParameter, load_space, with_values
 from reidray.tuning.sweep_files import describe_best, write_sweep_files, write_trial_table
@@ -123,6 +123,7 @@ def run_sweep(sweep: Sweep, *, started: float | None = None) -> dict[str, Any]:
     """
     config, base = sweep.config, sweep.experiment.config
     plan = plan_trials(config, base.num_workers)
+    check_gpu_settings(base, plan.resources)
     context = _ingest(sweep, plan.resources)
     log.info("%s", context.experiment.describe_images())
     described = context.resources.describe(base.num_workers)

@@ -14,7 +14,8 @@ READ_SECONDS = 1.0
 """Interval at which the losses are read from a GPU."""
 
 READ_STEPS = 100
-"""The most steps between two reads, so that a loss that is not finite stops a training soon."""
+"""Largest number of steps between two reads, so that a loss that is not finite soon stops a
+training."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,13 @@ class StepWindow:
 class EpochStatistics:
     """Accumulate the images, the losses and the waiting time of one epoch.
 
-    The losses stay on the device until `read`. A time that is measured between two reads is that
-    of the device too, which the host runs ahead of.
+    The losses stay on the device until `read`. The host runs ahead of a GPU, so only the time from
+    one read to the next measures the speed of the GPU.
 
     Args:
         device: device of the losses. A read from a CPU costs nothing and is due after each step.
         first_step: number of steps of the training before the epoch.
-        world_size: number of processes, each of which has as many images in a step.
+        world_size: number of processes; all have the same number of images in a step.
     """
 
     def __init__(self, device: torch.device, *, first_step: int = 0, world_size: int = 1) -> None:
@@ -122,7 +123,7 @@ class EpochStatistics:
         return window
 
     def exclude_warm_up(self) -> None:
-        """Leave the images and the seconds so far out of the images per second."""
+        """Leave the images and the seconds so far out of `images_per_second`."""
         self._warm_up_seconds, self._warm_up_images = self.seconds, self.images
 
     def images_per_second(self) -> float:
@@ -135,7 +136,7 @@ class EpochStatistics:
     def mean_losses(self) -> dict[str, float]:
         """Return the mean of each loss that was read, and their sum as `loss`.
 
-        Where gradients are clipped, `gradient_norm` is the mean of their norms before.
+        Where gradients are clipped, `gradient_norm` is the mean of their norms before clipping.
         """
         means = {name: float(total) / self.steps for name, total in self._sums.items()}
         losses = [value for name, value in means.items() if name.startswith("loss_")]

@@ -1,4 +1,4 @@
-"""Run the forward pass of a training in a precision, and compile it where that is asked for."""
+"""Run the forward pass of a training in float32 or bfloat16, compiled or not."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,16 +14,16 @@ from reidray.errors import UserError
 class ForwardPass(nn.Module):
     """Run a network in the precision of a training, and return its outputs in float32.
 
-    A task calls it in place of the network. bfloat16 covers the network and not the losses, and
-    so does TF32 on a GPU where the training asks for float32.
+    A task calls it in place of the network. bfloat16 covers the network but not the losses. Where
+    the training uses float32 on a GPU, the same holds for TF32.
 
     Args:
         module: the network, or DDP around it.
         device: device of the network.
         bf16: whether the network computes in bfloat16.
         compiled: whether `torch.compile` compiles the network, for batches as large as the first
-            one. Other batches run as without it, so that the last batch of an epoch compiles
-            nothing.
+            one. Batches of another size run uncompiled, so that the last batch of an epoch does
+            not cause another compilation.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class ForwardPass(nn.Module):
         return to_float32(outputs) if self._bf16 else outputs
 
     def products(self) -> AbstractContextManager[None]:
-        """Return the context in which the products of the network and its gradients run."""
+        """Return the context that sets the precision of the matrix products of both passes."""
         return nullcontext() if self._bf16 else tf32_products(self._device)
 
 
@@ -76,7 +76,7 @@ def tf32_products(device: torch.device) -> Iterator[None]:
 
 
 def to_float32(outputs: Any) -> Any:
-    """Return the outputs of a network with float32 tensors in place of those of fewer bits."""
+    """Return the outputs of a network with its floating-point tensors cast to float32."""
     if isinstance(outputs, Tensor):
         return outputs.float() if outputs.is_floating_point() else outputs
     if isinstance(outputs, tuple):

@@ -1,4 +1,4 @@
-"""Run one step of a training without a wait for the device, and check the weights after many."""
+"""Run a training step without waiting for the device, and check the weights after an epoch."""
 
 from dataclasses import dataclass
 from math import inf, isfinite

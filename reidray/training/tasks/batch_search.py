@@ -30,24 +30,10 @@ MEMORY_SHARE = 0.9
 and fragmentation."""
 
 STEPS = 3
-"""Steps of a try: from the second on, the state of the optimiser lies beside the activations."""
-
+"""Steps of a try. From the second step on, memory also holds the state of the optimiser."""
 
 NO_ALGORITHM = "unable to find an engine"
-"""Words of cuDNN's error where the memory is too small for what each of its algorithms works in."""
-
-
-def check_auto_batch(config: TrainingConfig, resources: Resources) -> None:
-    """Refuse to search for a batch on CPUs, whose memory is no sensible limit.
-
-    Raises:
-        UserError: the configuration asks for the search and the workers have no GPUs.
-    """
-    if config.auto_batch and not resources.use_gpu:
-        raise UserError(
-            "`auto_batch` fills the memory of a GPU and the workers train on CPUs: give a number "
-            f"in `{config.BATCH_FIELD}`"
-        )
+"""Words of cuDNN's error where the memory is too small for the workspace of every algorithm."""
 
 
 def with_largest_batch(experiment: Experiment, job: TrainJob, resources: Resources) -> Experiment:
@@ -65,7 +51,7 @@ def with_largest_batch(experiment: Experiment, job: TrainJob, resources: Resourc
     """
     config, workers = experiment.config, experiment.config.num_workers
     largest = min(experiment.largest_batch(), MAX_IMAGES_A_BATCH) // (config.batch_step * workers)
-    found = resources.run(find_share, job, largest)
+    found = resources.run(find_worker_share, job, largest)
     if found is None:
         raise UserError(
             f"a batch of {2 * config.batch_step * workers} images does not fit into "
@@ -119,24 +105,25 @@ def scaled_rate(rate: float, ratio: float, rule: Literal["none", "linear", "sqrt
             return rate * math.sqrt(ratio)
 
 
-def find_share(job: TrainJob, largest: int) -> int | None:
-    """Return the steps of `batch_step` images in the largest share of one worker that fits.
+def find_worker_share(job: TrainJob, largest: int) -> int | None:
+    """Find the largest share of a batch that fits into the memory of one worker.
 
     The process may use `MEMORY_SHARE` of the memory that is free on its GPU.
 
     Args:
         job: the training.
-        largest: most steps that the data or the limits of a batch allow.
+        largest: largest share that the data and the limits of a batch allow.
 
     Returns:
-        The number; None where the smallest share does not fit.
+        The share, in units of `batch_step` images; None where the smallest one, of 2 units, does
+        not fit.
     """
     device = torch.device("cuda", torch.cuda.current_device())
     free, total = torch.cuda.mem_get_info(device)
     torch.cuda.set_per_process_memory_fraction(MEMORY_SHARE * free / total, device)
 
-    def fits(steps: int) -> bool:
-        fitting = batch_fits(job, steps * job.config.batch_step, device)
+    def fits(units: int) -> bool:
+        fitting = batch_fits(job, units * job.config.batch_step, device)
         gc.collect()  # of the networks and tensors that the error of a failed try held
         torch.cuda.empty_cache()
         return fitting
@@ -177,8 +164,8 @@ def find_largest(fits: Callable[[int], bool], smallest: int, largest: int) -> in
 
 
 def batch_fits(job: TrainJob, images: int, device: torch.device) -> bool:
-    """Return whether one worker trains a few steps with so many images in memory."""
-    network = job.config.network.replace(weights="none")  # of the same size, and made sooner
+    """Return whether memory suffices for a few steps of one worker with this number of images."""
+    network = job.config.network.replace(weights="none")  # as large, and not downloaded
     config = replace(job.config, network=network, num_workers=1, epochs=1, compile=False)
     short = replace(
         job,
@@ -188,7 +175,7 @@ def batch_fits(job: TrainJob, images: int, device: torch.device) -> bool:
         sync_batchnorm=False,
     )
     try:
-        short.run(DistributedContext(device=device), _Silent(), None)
+        short.run(DistributedContext(device=device), _NoCallback(), None)
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or NO_ALGORITHM in str(error):
             return False
@@ -233,17 +220,17 @@ class _ShortTask:
         self.batch_size, self.prepare, self.losses = task.batch_size, task.prepare, task.losses
 
     def batches(self, epoch: int) -> Iterator[Any]:
-        """Yield the first batches, those of later epochs where an epoch has too few."""
+        """Yield the first batches, and those of later epochs where an epoch has too few."""
         epochs = range(epoch, epoch + STEPS)
         return islice(chain.from_iterable(map(self._task.batches, epochs)), STEPS)
 
     def validate(self, _: nn.Module) -> Metrics:
-        """Return a metric that ends the training."""
+        """Return a finite metric, which a training needs at its end."""
         return {self._select_by: 0.0}
 
 
-class _Silent:
-    """Receive the progress of a try, and drop it."""
+class _NoCallback:
+    """Ignore the progress of a try."""
 
     def on_train_start(self, records: list[Metrics]) -> None:
         """Do nothing."""

@@ -10,7 +10,7 @@ from reidray.config import BatchConfig, TrainMultitaskConfig, TrainReidConfig
 from reidray.errors import UserError
 from reidray.models import build_model
 from reidray.training.distributed_context import synchronize_batch_norm
-from reidray.training.ray_trainer import Resources, syncs_batch_norm
+from reidray.training.ray_trainer import Resources, check_gpu_settings, syncs_batch_norm
 
 GPU, CPU = Resources(use_gpu=True, cpus=4), Resources(use_gpu=False, cpus=4)
 REID = TrainReidConfig(data="-", batch=BatchConfig(people=16, crops=4))
@@ -31,7 +31,7 @@ def test_workers_share_statistics_where_each_has_few_images_on_gpus(config):
 
 def test_shared_statistics_are_refused_on_cpus():
     with pytest.raises(UserError, match="`sync_batchnorm=yes` needs GPUs"):
-        syncs_batch_norm(replace(REID, sync_batchnorm="yes"), CPU)
+        check_gpu_settings(replace(REID, sync_batchnorm="yes"), CPU)
     with pytest.raises(ValueError, match="`sync_batchnorm` yes needs GPUs and `use_gpu` is no"):
         replace(REID, sync_batchnorm="yes", use_gpu="no")
 

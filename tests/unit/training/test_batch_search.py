@@ -16,10 +16,9 @@ from reidray.cli.arguments import parse_arguments
 from reidray.config import BatchConfig, OptimizerConfig, TrainMultitaskConfig, TrainReidConfig
 from reidray.errors import UserError
 from reidray.models.factory import build_architecture
-from reidray.training.ray_trainer import Resources
+from reidray.training.ray_trainer import Resources, check_gpu_settings
 from reidray.training.tasks.batch_search import (
     batch_fits,
-    check_auto_batch,
     find_largest,
     with_batch,
 )
@@ -128,10 +127,10 @@ def test_cpus_are_refused_with_the_field_to_set():
     cpus = Resources(use_gpu=False, cpus=2)
     for config, field in ((REID, "batch.people"), (PETS, "batch_size")):
         with pytest.raises(UserError, match=f"on CPUs: give a number in `{field}`"):
-            check_auto_batch(config, cpus)
+            check_gpu_settings(config, cpus)
         with pytest.raises(ValueError, match=f"`use_gpu` is no: give a number in `{field}`"):
             replace(config, use_gpu="no")
-        check_auto_batch(config, Resources(use_gpu=True, cpus=2))
+        check_gpu_settings(config, Resources(use_gpu=True, cpus=2))
 
 
 @pytest.mark.parametrize(
