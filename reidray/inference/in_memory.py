@@ -54,8 +54,8 @@ def embed(
         (N, D) float32, one row for each image, not normalised.
 
     Raises:
-        UserError: the network gives no embedding, the device is not available, or an image cannot
-            be decoded; the message names the image.
+        UserError: the network gives no embedding, the device is not available, the precision does
+            not exist, or an image cannot be decoded; the message names the image.
     """
     if not model.network.embedding_size:
         raise UserError(f"network {model.architecture.name!r} gives no embedding")

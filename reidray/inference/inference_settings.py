@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from reidray.errors import UserError
+
 Precision = Literal["fp32", "bf16"]
 
 
@@ -40,7 +42,13 @@ FULL_PRECISION = InferenceSettings()
 def choose_settings(
     precision: Literal["auto", "fp32", "bf16"], flip: bool, *, on_gpu: bool
 ) -> InferenceSettings:
-    """Return the settings for a kind of device: `auto` is `bf16` on a GPU and `fp32` on a CPU."""
+    """Return the settings for a kind of device: `auto` is `bf16` on a GPU and `fp32` on a CPU.
+
+    Raises:
+        UserError: the precision is none of the three.
+    """
+    if precision not in ("auto", "fp32", "bf16"):
+        raise UserError(f"`precision` is {precision!r}: expected auto, fp32 or bf16")
     if precision == "auto":
         precision = "bf16" if on_gpu else "fp32"
     return InferenceSettings(precision, flip)

@@ -143,7 +143,7 @@ def run_nightly(
             "embedded": update.num_embedded,
             "workers": workers,
             "retries": update.num_retries + retry_count() - retries_before,
-            **throughput.summary(),
+            **(throughput.summary() if update.num_embedded else {}),
             "stages": timer.seconds,
             "versions": {name: _version(name) for name in ("reidray", "ray", "torch", "timm")},
         }

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from reidray.inference.image_batches import BatchPredictions
 from reidray.inference.predictions import NO_TIME
 
+MIN_STEADY_SECONDS = 0.1
+"""Least seconds over which a steady pace is measured; images within less come together."""
+
 
 class StageTimer:
     """Measure the seconds of stages that follow each other.
@@ -45,14 +48,15 @@ class Throughput:
         """Return the images per second of all the time, and of the second half of the counts.
 
         In the second half every process has started. `input_wait` is the share of its time in which
-        the network waited for decoded images. Nothing is returned before the first `add`.
+        the network waited for decoded images. Nothing is returned before the first `add`, and no
+        steady pace where that half takes less than `MIN_STEADY_SECONDS`.
         """
         if len(self._num_images) == 1:
             return {}
         rates = {"images_per_second": round(self._num_images[-1] / self._seconds[-1], 1)}
         half = len(self._num_images) // 2
-        if half < len(self._num_images) - 1:
+        seconds = self._seconds[-1] - self._seconds[half]
+        if seconds >= MIN_STEADY_SECONDS:
             images = self._num_images[-1] - self._num_images[half]
-            seconds = self._seconds[-1] - self._seconds[half]
             rates["images_per_second_steady"] = round(images / seconds, 1)
         return rates | {"input_wait": round(self._timing.input_wait, 3)}

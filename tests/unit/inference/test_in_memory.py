@@ -5,6 +5,7 @@ import pytest
 from support.nightly_runs import make_model
 
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
+from reidray.errors import UserError
 from reidray.inference.in_memory import embed
 from reidray.models import load_person_model
 
@@ -29,3 +30,8 @@ def test_a_cpu_embeds_in_float32_unless_asked_for_bfloat16(model):
     assert rounded.dtype == np.float32
     assert (rounded != exact).any()
     np.testing.assert_allclose(rounded, exact, atol=0.02)
+
+
+def test_a_precision_that_does_not_exist_is_refused(model):
+    with pytest.raises(UserError, match="`precision` is 'fp16': expected auto, fp32 or bf16"):
+        embed(model, CROPS, precision="fp16")
