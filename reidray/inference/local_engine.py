@@ -30,7 +30,7 @@ from reidray.progress import Counter, warn_when_slow
 from reidray.retrieval.numerics import single_thread
 
 DECODED_HERE = 16
-"""Most batches that this process decodes for a GPU sooner than others start."""
+"""Largest number of batches that this process decodes before other processes would have started."""
 
 MOST_DECODERS = 32
 """Processes that decode 128x64 crops faster than a GPU embeds them. A container may not use as many

@@ -28,12 +28,12 @@ BATCH_PIXELS = 2**24
 
 MAX_BATCH_SIZE = 1024
 
-MEMORY_SHARE = 4
-"""A batch may take a fourth of the memory of a GPU, which other programs use too."""
+MEMORY_SHARE = 0.25
+"""Share of the memory of a GPU that a batch may take, as other programs use the GPU too."""
 
 BYTES_PER_ACTIVATION = 16
-"""Memory for each number that the largest layer puts out: float32 of its input, its output, a
-shortcut beside it and what cuDNN works in."""
+"""Bytes for each number in the output of the largest layer: the float32 values of its input, its
+output, a shortcut beside it and the workspace of cuDNN."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ def choose_batch_size(network: nn.Module, size: tuple[int, int], memory: int) ->
         memory: bytes of memory of the GPU, free or not.
     """
     bytes_per_crop = BYTES_PER_ACTIVATION * largest_activation(network, *size)
-    fitting = memory // MEMORY_SHARE // bytes_per_crop
+    fitting = int(MEMORY_SHARE * memory) // bytes_per_crop
     filling = BATCH_PIXELS // (size[0] * size[1])
     batch_size = min(max(min(fitting, filling), BATCH_SIZE), MAX_BATCH_SIZE)
     return 1 << batch_size.bit_length() - 1  # the power of two below

@@ -71,7 +71,7 @@ def copy_for_inference(
 
 
 def largest_activation(network: nn.Module, height: int, width: int) -> int:
-    """Return the most numbers that a layer of a network puts out for one crop.
+    """Return the size of the largest output of a layer of a network for one crop, in numbers.
 
     Args:
         network: network in evaluation mode, which runs once.

@@ -18,10 +18,7 @@ from reidray.data.sampling import shuffled_batches
 from reidray.losses import LossSizes, Targets, attach_losses, loss_modules
 from reidray.metrics.attribute_metrics import majority_labels
 from reidray.training.distributed_context import DistributedContext
-from reidray.training.tasks.multitask.label_evaluation import (
-    evaluate_outputs,
-    run_network,
-)
+from reidray.training.tasks.multitask.label_evaluation import evaluate_outputs, run_network
 
 FILL = 127.5
 """Grey value of pixels that augmentation erases or moves in from outside an image."""
@@ -90,13 +87,13 @@ class MultitaskTask:
 
     def losses(self, network: nn.Module, batch: ImageBatch) -> dict[str, Tensor]:
         """Return the weighted losses of targets and masks, () float32 each."""
-        outputs, own = network(batch.images), self._config.loss.parts
+        outputs, parts = network(batch.images), self._config.loss.parts
         targets = Targets(batch.targets.new_empty(0), batch.targets, batch.masks)
         losses = {}
         for name, loss in loss_modules(network).items():
             value = loss(outputs, targets)
             if value is not None:
-                losses[name] = own[name].weight * value
+                losses[name] = parts[name].weight * value
         return losses
 
     def validate(self, network: nn.Module) -> dict[str, Any]:

@@ -102,17 +102,17 @@ class ReidTask:
         """Return the weighted losses by name, () float32 each."""
         outputs: Outputs = network(batch.crops)
         targets = Targets(batch.person_indices, batch.attribute_labels)
-        own = self._config.loss.parts
-        gathered = any(each.compares_images and each.weight for each in own.values())
-        if gathered and self._config.gather_embeddings:
+        parts = self._config.loss.parts
+        compares_images = any(each.compares_images and each.weight for each in parts.values())
+        if compares_images and self._config.gather_embeddings:
             whole = self._gather(outputs, targets)
         else:
             whole = outputs, targets
         losses = {}
         for name, loss in loss_modules(network).items():
-            value = loss(*(whole if own[name].compares_images else (outputs, targets)))
+            value = loss(*(whole if parts[name].compares_images else (outputs, targets)))
             if value is not None:
-                losses[name] = own[name].weight * value
+                losses[name] = parts[name].weight * value
         return losses
 
     def _gather(self, outputs: Outputs, targets: Targets) -> tuple[Outputs, Targets]:
