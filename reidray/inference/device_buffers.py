@@ -60,6 +60,7 @@ class _CropBuffer:
         if stream is not None:
             self._copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             self._used = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        self.mark_used()  # what had this memory of the device before may not have ended
 
     def upload(self, crops: Sequence[NDArray[np.uint8]]) -> Tensor:
         """Copy crops to the device (see `CropBuffers.upload`)."""

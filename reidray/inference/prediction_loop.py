@@ -22,6 +22,7 @@ from reidray.inference.predictions import LoopTiming, PredictionShape
 from reidray.metrics.distractor_scores import attribute_uncertainty
 from reidray.models import LoadedModel
 from reidray.models.inference_network import largest_activation, prepare_for_inference
+from reidray.retrieval.numerics import full_precision
 
 BATCH_PIXELS = 2**24
 """Pixels in a batch on a GPU that fill it: 512 crops of 256x128, which did on an H200."""
@@ -69,12 +70,16 @@ def prepare_network(
         size: height and width of a crop in pixels.
         settings: precision, and use of mirror images.
         device: device of the copy.
+
+    Raises:
+        MachineError: the GPU has no room for the network.
     """
-    prepared = prepare_for_inference(network, device, settings.precision)
     batch_size = BATCH_SIZE
-    if device.type == "cuda":
-        memory = torch.cuda.get_device_properties(device).total_memory
-        batch_size = choose_batch_size(prepared, size, memory)
+    with _explain_lack_of_memory("the network"):
+        prepared = prepare_for_inference(network, device, settings.precision)
+        if device.type == "cuda":
+            memory = torch.cuda.get_device_properties(device).total_memory
+            batch_size = choose_batch_size(prepared, size, memory)
     return PreparedNetwork(prepared, device, batch_size, settings.flip)
 
 
@@ -107,7 +112,8 @@ def predict(
     """Yield the predictions of a network for each batch of crops.
 
     On a GPU nothing waits for the network: the next crops are read and copied to the device while
-    it computes. `download` copies the predictions back in the same way.
+    it computes. `download` copies the predictions back in the same way. Autocast and the precision
+    of matrix products that the caller set do not matter.
 
     Args:
         network: a person network in evaluation mode, on `device`.
@@ -124,6 +130,7 @@ def predict(
         MachineError: the GPU has no room for a batch. Smaller ones might give other last digits.
     """
     source, buffers = iter(batches), None
+    needs = "a batch" if pad_to is None else f"a batch of {pad_to} crops"
     last = time.perf_counter()
     while True:
         asked = time.perf_counter()
@@ -131,7 +138,7 @@ def predict(
         received = time.perf_counter()
         if crops is None:
             return
-        with torch.inference_mode(), _explain_lack_of_memory(pad_to):
+        with torch.inference_mode(), full_precision(device), _explain_lack_of_memory(needs):
             if pad_to is None:
                 images = image_tensor(np.concatenate(crops), device)
             else:
@@ -147,16 +154,33 @@ def predict(
 
 
 @contextmanager
-def _explain_lack_of_memory(batch_size: int | None) -> Iterator[None]:
-    """Raise a lack of memory on a GPU as an error of one line."""
+def _explain_lack_of_memory(needs: str) -> Iterator[None]:
+    """Raise a lack of memory on a GPU as an error of one line.
+
+    Args:
+        needs: what the memory is for.
+    """
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        size = "" if batch_size is None else f" of {batch_size} crops"
+    except RuntimeError as error:
+        if not lacks_memory(error):
+            raise
         raise MachineError(
-            f"embedding: the GPU has too little free memory for a batch{size}; end other programs "
+            f"embedding: the GPU has too little free memory for {needs}; end other programs "
             "that use it, or embed on CPUs with `use_gpu=no`"
         ) from error
+
+
+def lacks_memory(error: RuntimeError) -> bool:
+    """Return whether an error of PyTorch is a lack of memory on a GPU.
+
+    Where the GPU is full before this process uses it, CUDA and its libraries fail to start, with
+    errors of other types than that of PyTorch's allocator.
+    """
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        sign in text for sign in ("CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+    )
 
 
 def prediction_shape(model: LoadedModel) -> PredictionShape:

@@ -9,6 +9,10 @@ from torch import Tensor, nn
 from reidray.models.networks.person import PersonNetwork
 from reidray.models.striped_resnet import StripedResNet
 
+CONVERTED_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+"""Layers that only multiply by their weights. Others derive theirs, such as a convolution that
+standardises its weights in float32."""
+
 
 class BFloat16(nn.Module):
     """Run a module in bfloat16, except for its operations that autocast keeps in float32.
@@ -21,7 +25,7 @@ class BFloat16(nn.Module):
         super().__init__()
         self.module = module
         for layer in module.modules():
-            if isinstance(layer, nn.modules.conv._ConvNd | nn.Linear):
+            if type(layer) in CONVERTED_LAYERS:
                 layer.to(torch.bfloat16)
 
     def forward(self, images: Tensor) -> Any:
@@ -43,6 +47,9 @@ def prepare_for_inference(
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
+    cudnn: Any = torch.backends.cudnn
+    for operations in (cudnn.conv, cudnn.rnn):
+        operations.fp32_precision = "ieee"  # else that of `torch.backends` holds
     return copy_for_inference(network, device, precision)
 
 

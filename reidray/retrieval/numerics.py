@@ -1,7 +1,8 @@
 """Sum products: quickly with a bounded error, or exactly in one fixed order."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -33,13 +34,32 @@ def tree_sum(values: Tensor) -> Tensor:
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Compute float32 products in full float32, regardless of the precision that the caller set."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    with matmul_precision("highest"), torch.no_grad(), torch.autocast(device.type, enabled=False):
+        yield
+
+
+@contextmanager
+def matmul_precision(precision: Literal["highest", "high"]) -> Iterator[None]:
+    """Set `torch.set_float32_matmul_precision`, and restore what the caller set in either way.
+
+    Where the caller set `fp32_precision` of a backend, PyTorch refuses to read the older setting.
+    """
+    all_backends: Any = torch.backends
+    backends = all_backends.cuda.matmul, all_backends.mkldnn.matmul
+    of_backends = [backend.fp32_precision for backend in backends]
+    before = None
+    with suppress(RuntimeError):
+        before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
     try:
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            yield
+        yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        if before is not None:
+            torch.set_float32_matmul_precision(before)
+        for backend, found in zip(backends, of_backends, strict=True):
+            backend.fp32_precision = "none"  # that of all backends
+            if backend.fp32_precision != found:
+                backend.fp32_precision = found
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from reidray.config.scoring import ScoreConfig
 from reidray.data.reading.image_folders import describe_skipped, find_images
 from reidray.inference.image_batches import ImageBatch, ImageSet, plan_batches
 from reidray.inference.inference_settings import choose_settings
-from reidray.inference.prediction_loop import prediction_shape
+from reidray.inference.prediction_loop import lacks_memory, prediction_shape
 from reidray.models import load_person_model
 from reidray.progress import SHOW_AFTER_SECONDS, Stages, warn_when_slow
 from reidray.scoring.embedding_engine import RayConnection, choose_engine, embeds_on_gpu
@@ -123,8 +123,7 @@ def run_nightly(
             queries, gallery = (known.locate(store) for known in known_images)
             for each in (queries, gallery):
                 each.images.check_bad_images(each.bad, config.max_bad)
-            device = _ranking_device(config)
-            ranked = rank_gallery(queries, gallery, store, config, metric, device=device)
+            ranked = _rank(queries, gallery, store, config, metric)
             store.remove_replaced()
             timer.end_stage("rank")
 
@@ -213,6 +212,24 @@ def _warn_of_other_settings(store: EmbeddingStore, model_id: str, embedding_id: 
             ", ".join(sorted(others)),
             embedding_id,
         )
+
+
+def _rank(
+    queries: StoredImages,
+    gallery: StoredImages,
+    store: EmbeddingStore,
+    config: ScoreConfig,
+    metric: str,
+) -> GalleryRanking:
+    """Return `rank_gallery`, which the CPU computes where a GPU has no room for it."""
+    device = _ranking_device(config)
+    try:
+        return rank_gallery(queries, gallery, store, config, metric, device=device)
+    except RuntimeError as error:
+        if device == "cpu" or not lacks_memory(error):
+            raise
+    log.warning("ranking: the GPU has too little free memory; the CPU ranks instead")
+    return rank_gallery(queries, gallery, store, config, metric)
 
 
 def _ranking_device(config: ScoreConfig) -> str:

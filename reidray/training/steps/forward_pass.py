@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from reidray.errors import UserError
+from reidray.retrieval.numerics import matmul_precision
 
 
 class ForwardPass(nn.Module):
@@ -67,12 +68,8 @@ def tf32_products(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
-    try:
+    with matmul_precision("high"):
         yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def to_float32(outputs: Any) -> Any:

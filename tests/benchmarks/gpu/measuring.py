@@ -4,6 +4,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -129,7 +130,8 @@ class Suite:
             print(f"FAILED {name}: {self.failed[name]}", flush=True)
             return None
         finally:
-            if torch.cuda.is_available():
+            # After some errors of a kernel every use of CUDA fails in this process.
+            with suppress(RuntimeError):
                 torch.cuda.empty_cache()
         return time.perf_counter() - start
 

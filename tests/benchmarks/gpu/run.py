@@ -32,19 +32,15 @@ QUERIES, GALLERY = 2248, 19679
 """Images of the nightly run."""
 
 
-def run(device, *, tiny=False, limit_seconds=LIMIT_SECONDS, processes=True):
+def run(suite, device, *, tiny=False, processes=True):
     """Run all checks and measurements.
 
     Args:
+        suite: collects the results.
         device: device to measure.
         tiny: whether to run on small sizes, whose figures mean nothing.
-        limit_seconds: seconds after which nothing more begins.
         processes: whether to measure what starts processes: the nightly run, and two trainings.
-
-    Returns:
-        The suite with its results.
     """
-    suite = Suite(limit_seconds)
     with tempfile.TemporaryDirectory() as folder:
         _check_equality(suite, device, Path(folder))
         _check_waiting(suite, device, Path(folder))
@@ -55,7 +51,6 @@ def run(device, *, tiny=False, limit_seconds=LIMIT_SECONDS, processes=True):
         _measure_retrieval(suite, CPU, (1.25, 1.3, 3), top_k_limit=1.3, tiny=tiny)
         if processes:
             suite.check("two processes", 20, lambda: check_two_processes(device))
-    return suite
 
 
 def _check_equality(suite, device, folder):
@@ -194,13 +189,11 @@ def main():
     device = torch.device(options.device)
     facts = describe_machine(device)
     print(facts)
-    suite = run(
-        device,
-        tiny=options.tiny,
-        limit_seconds=options.seconds,
-        processes=not options.no_processes,
-    )
-    suite.print_summary(facts | {"tiny": options.tiny})
+    suite = Suite(options.seconds)
+    try:
+        run(suite, device, tiny=options.tiny, processes=not options.no_processes)
+    finally:
+        suite.print_summary(facts | {"tiny": options.tiny})
     sys.exit(bool(suite.failed))
 
 

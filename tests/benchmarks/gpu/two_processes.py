@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,11 @@ def check_two_processes(device):
 
 def _train(rank, device, folder):
     distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD_SIZE
+        "gloo",
+        init_method=f"file://{folder}/meeting",
+        rank=rank,
+        world_size=WORLD_SIZE,
+        timeout=timedelta(seconds=60),
     )
     context = DistributedContext(rank=rank, world_size=WORLD_SIZE, device=torch.device(device))
     network = build_network()

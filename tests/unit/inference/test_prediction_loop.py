@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA, AttributeSchema
 from reidray.errors import MachineError
@@ -10,7 +11,11 @@ from reidray.inference.prediction_loop import predict
 from reidray.inference.predictions import concatenate
 from reidray.models.architecture import Architecture, field_names
 from reidray.models.factory import build_network
-from reidray.models.inference_network import copy_for_inference, prepare_for_inference
+from reidray.models.inference_network import (
+    BFloat16,
+    copy_for_inference,
+    prepare_for_inference,
+)
 from reidray.retrieval.numerics import single_thread
 
 CPU = torch.device("cpu")
@@ -140,15 +145,81 @@ def test_flip_averages_the_probabilities_of_attributes():
         np.testing.assert_array_equal(found.attribute_labels[:, number], mean.argmax(1).numpy())
 
 
-def test_a_lack_of_memory_on_the_gpu_is_told_in_one_line():
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nSee also ..."),
+        torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be ..."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    ],
+)
+def test_a_lack_of_memory_on_the_gpu_is_told_in_one_line(error):
     def fail(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nSee also ...")
+        raise error
 
     network = prepared()
     network.register_forward_pre_hook(fail)
     expected = r"too little free memory for a batch of 4 crops; .* `use_gpu=no`$"
     with pytest.raises(MachineError, match=expected):
         run(network, [[draw_crops(3)]], pad_to=4)
+
+
+def test_full_precision_holds_against_the_precision_that_all_backends_were_given():
+    before = torch.backends.fp32_precision
+    torch.backends.fp32_precision = "tf32"
+    try:
+        network, crops = prepared(), draw_crops(3)
+        assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+        assert not torch.backends.cudnn.allow_tf32
+        run(network, [[crops]])
+    finally:
+        torch.backends.fp32_precision = before
+
+
+class StandardisedConvolution(nn.Conv2d):
+    """A convolution that standardises its weights, as those of some timm models do."""
+
+    def forward(self, grid):
+        mean = self.weight.mean(dim=(1, 2, 3), keepdim=True)
+        return self._conv_forward(grid, self.weight - mean, None)
+
+
+def test_a_convolution_that_derives_its_weights_computes_as_under_autocast():
+    torch.manual_seed(0)
+    layer, images = StandardisedConvolution(3, 8, 3), torch.randn(2, 3, 9, 9)
+    layer.weight.data += 1  # bfloat16 would lose what is left after the mean
+    with torch.inference_mode():
+        with torch.autocast("cpu", torch.bfloat16):
+            expected = layer(images)
+        assert torch.equal(BFloat16(nn.Sequential(layer))(images), expected)
+
+
+def test_other_errors_of_the_network_are_not_called_a_lack_of_memory():
+    def fail(*_):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    network = prepared()
+    network.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        run(network, [[draw_crops(3)]], pad_to=4)
+
+
+def test_autocast_and_the_precision_of_the_caller_do_not_matter():
+    network, crops, seen = prepared(), draw_crops(6), []
+    expected = run(network, [[crops]])
+    network.register_forward_pre_hook(
+        lambda *_: seen.append(torch.backends.cuda.matmul.fp32_precision)
+    )
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            found = run(network, [[crops]])
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert seen == ["ieee"]
+    np.testing.assert_array_equal(found.embeddings, expected.embeddings)
 
 
 def test_the_loop_measures_how_long_it_waits_for_crops(monkeypatch):

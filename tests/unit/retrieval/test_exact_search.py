@@ -163,6 +163,22 @@ def test_the_reduced_precision_of_the_caller_is_ignored_and_stays_set():
     assert torch.equal(found[1], expected[1])
 
 
+@pytest.mark.parametrize("name", ["cuda", "mkldnn"])
+def test_the_precision_that_the_caller_set_for_a_backend_is_ignored_and_stays_set(name):
+    backend = getattr(torch.backends, name).matmul
+    query, gallery = torch.randn(20, 256), torch.randn(500, 256)
+    expected = top_k(query, gallery, 30)
+    before = backend.fp32_precision
+    backend.fp32_precision = "tf32" if name == "cuda" else "bf16"
+    try:
+        found = top_k(query, gallery, 30)
+        assert backend.fp32_precision == ("tf32" if name == "cuda" else "bf16")
+    finally:
+        backend.fp32_precision = before
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("metric", sorted(DISTANCE_METRICS))
 def test_cuda_gives_the_same_bits(metric):
