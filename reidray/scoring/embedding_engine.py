@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 
@@ -17,11 +16,12 @@ from reidray.models import LoadedModel
 from reidray.scoring.run_timing import StageTimer
 
 MAX_ON_CPU = 512
-"""Most images that the CPU of this process embeds sooner than Ray starts."""
+"""Largest number of images that the CPU of this process embeds before Ray would have started."""
 
 MAX_ON_GPU = 100_000
-"""Most images that a GPU of this process embeds: in the 12 seconds that Ray takes to start and stop
-beside a GPU, it embeds about as many. A larger run is worth several GPUs, and Ray's supervision."""
+"""Largest number of images that a GPU of this process embeds. In the 12 seconds that Ray takes to
+start and stop on a machine with a GPU, the GPU embeds about this number. A larger run gains from
+several GPUs, and from actors that Ray starts again."""
 
 
 class EmbedBatches(Protocol):
@@ -48,7 +48,7 @@ class EmbeddingEngine:
 
 
 class RayConnection:
-    """Connect to Ray when it is needed first, and measure its start and stop.
+    """Connect to Ray on the first use, and measure its start and stop.
 
     Use it as a context manager, which closes the connection.
 
@@ -83,21 +83,16 @@ class RayConnection:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         if self._opened is not None:
-            self._opened.__exit__(kind, error, trace)
+            self._opened.__exit__(*error)
 
 
 def embeds_on_gpu(config: ScoreConfig, connection: RayConnection) -> bool:
-    """Return whether a GPU embeds what a nightly run has to embed.
+    """Return whether GPUs embed the images of a nightly run.
 
-    Where `use_gpu` leaves it open, the GPUs of this machine decide if Ray would be started here,
-    and else those of the cluster, which is connected for that.
+    With `use_gpu=auto`, the GPUs of this machine decide where Ray would be started here. Otherwise
+    those of the cluster decide, and the function connects to it.
     """
     if config.use_gpu != "auto":
         return config.use_gpu == "yes"
