@@ -122,8 +122,10 @@ def test_a_slow_disk_is_told_of(batches, monkeypatch, caplog):
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
 def test_no_process_outlives_the_one_that_started_it(batches, ending):
     folder, names = batches[0].location.uri, batches[0].paths
+    # A shell that starts the tests in the background lets them ignore SIGINT.
     program = f"""
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from reidray.inference.decoder_pool import start_decoders
 from reidray.inference.image_batches import ImageBatch
 from reidray.storage.location import Location
