@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reidray.data.device_copies import to_device
 from reidray.retrieval.array_inputs import as_features
 from reidray.retrieval.exact_search import top_k
-from reidray.retrieval.partitioned_search import to_device
 
 NEIGHBOURS = 5
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reidray.data.device_copies import to_device
 from reidray.retrieval.array_inputs import (
     Integers,
     InvalidRowError,
@@ -199,14 +200,6 @@ def top_k_from_parts(
         positions = to_device(torch.from_numpy(indices), search.device)
         best = search.merge([best, Neighbours(found.keys, positions[found.indices])])
     return best.to_distances(metric, max_distance)
-
-
-def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor of the CPU on a device; a copy to a GPU runs while the host goes on."""
-    if device.type == "cpu":
-        return values
-    pinned = values.pin_memory() if device.type == "cuda" else values
-    return pinned.to(device, non_blocking=True)
 
 
 def _concatenate(parts: list[NDArray[np.generic]]) -> NDArray[np.generic]:

@@ -216,11 +216,17 @@ def _check_checkpoint(experiment: Experiment) -> None:
     """Check that a run to resume began with the same configuration and images.
 
     Raises:
-        UserError: a setting or the images differ, or a file is damaged.
+        UserError: a setting or the images differ, a batch is to be searched again, or a file is
+            damaged.
     """
     checkpoint = newest_checkpoint(experiment.run.location)
     if checkpoint is not None:
         config = experiment.config
+        if config.auto_batch:
+            raise UserError(
+                "the configuration of a run holds the batch that `auto_batch` found: resume the "
+                "run without `auto_batch`"
+            )
         settings = resume_settings(config, experiment.manifest.fingerprint)
         defaults = default_settings(config)
         check_settings(read_state(checkpoint), settings, checkpoint.uri, defaults=defaults)

@@ -181,7 +181,11 @@ def _run_train_job(job: TrainJob, events: Queue | None) -> None:
     callback = RayCallback(events, context)
     lines = send_log_lines(events) if events and context.is_main else nullcontext()
     with lines, checkpoint.as_directory() if checkpoint else nullcontext() as folder:
-        job.run(context, callback, Path(folder) if folder else None)
+        try:
+            job.run(context, callback, Path(folder) if folder else None)
+        except UserError:
+            callback.wait_for_upload()  # `resume` continues from the last checkpoint
+            raise
 
 
 @contextmanager
@@ -236,8 +240,7 @@ class RayCallback:
             ray.train.report({})
             return
         self._put(record)
-        if self._is_uploading:
-            ray.train.get_all_reported_checkpoints(CheckpointConsistencyMode.COMMITTED)
+        self.wait_for_upload()
         folder = tempfile.mkdtemp()
         try:
             save(Path(folder))
@@ -251,6 +254,12 @@ class RayCallback:
             delete_local_checkpoint_after_upload=True,
         )
         self._is_uploading = True
+
+    def wait_for_upload(self) -> None:
+        """Wait until the last checkpoint that this rank reported is in the run directory."""
+        if self._is_uploading:
+            ray.train.get_all_reported_checkpoints(CheckpointConsistencyMode.COMMITTED)
+            self._is_uploading = False
 
     def _put(self, event: list[Metrics] | StepProgress | Metrics) -> None:
         if self._events is not None:

@@ -259,3 +259,5 @@ def test_a_run_of_an_earlier_version_resumes_and_one_of_other_settings_is_refuse
     dropped = replace(config, network=config.network.replace(dropout=0.5))
     with pytest.raises(UserError, match=r"with network\.dropout = 0\.0, not 0\.5"):
         build_experiment(dropped, run)
+    with pytest.raises(UserError, match="resume the run without `auto_batch`"):
+        build_experiment(replace(config, auto_batch=True), run)
