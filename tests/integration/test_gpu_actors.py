@@ -9,7 +9,7 @@ from support.nightly_runs import draw_images, make_model
 
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 PROGRAM = """
 import json, sys

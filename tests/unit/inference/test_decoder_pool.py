@@ -81,9 +81,8 @@ def test_the_crops_of_a_whole_batch_of_the_network_stay(batches):
 
 def test_a_process_that_dies_is_replaced(batches, caplog):
     with start_decoders(batches, SIZE, None, num_processes=2) as decoded:
-        found = [copied(next(decoded))]
-        os.kill(children()[-1].pid, signal.SIGKILL)
-        found += map(copied, decoded)
+        os.kill(children()[-1].pid, signal.SIGKILL)  # before it has done any of its batches
+        found = list(map(copied, decoded))
     assert_same(found, list(decode_batches(batches, SIZE, None)))
     (warning,) = (each.getMessage() for each in caplog.records)
     assert "64 images" in warning or "59 images" in warning
