@@ -1,5 +1,6 @@
 """Configure jobs by frozen dataclasses, which check their values. Recipes hold the same keys."""
 
+from reidray.config import options  # noqa: F401
 from reidray.config.quickstart import QuickstartConfig
 from reidray.config.sections.augmentation_options import (
     AugmentationOptions,

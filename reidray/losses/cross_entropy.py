@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reidray.config.sections.loss_options import (
+from reidray.config.options.built_in_losses import (
     AttributeLossOptions,
     IdentityLossOptions,
     LabelLossOptions,

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reidray.config.sections.loss_options import TripletLossOptions
+from reidray.config.options.built_in_losses import TripletLossOptions
 from reidray.losses.loss import LossSizes, Targets, register_loss
 from reidray.models.networks.network import Outputs
 

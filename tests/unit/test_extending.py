@@ -205,7 +205,7 @@ AUGMENTATION = "class X(AugmentationOptions):\n    "
         ),
         (
             f"@register_loss_options('triplet')\n{FROZEN}{LOSS}pass",
-            "loss 'triplet' is registered by reidray.config.sections.loss_options.Triplet",
+            "loss 'triplet' is registered by reidray.config.options.built_in_losses.Triplet",
         ),
         (
             f"@register_augmentation_options('x')\n{FROZEN}{AUGMENTATION}pass",

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from reidray.config.sections.augmentation_options import (
+from reidray.config.options.built_in_augmentations import (
     BrightnessOptions,
     ContrastOptions,
     HueOptions,

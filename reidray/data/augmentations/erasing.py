@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from reidray.config.sections.augmentation_options import ErasingOptions
+from reidray.config.options.built_in_augmentations import ErasingOptions
 from reidray.data.augmentations.augmentation import Augmentation, register_augmentation
 from reidray.data.augmentations.pixel_copies import fill_rectangles
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reidray.config.sections.augmentation_options import (
+from reidray.config.options.built_in_augmentations import (
     CropOptions,
     FlipOptions,
     RotationOptions,

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from reidray.config.sections.network_options import AttributesVggOptions
+from reidray.config.options.report_networks import AttributesVggOptions
 from reidray.data.attribute_schema import NO_YES, Attribute, AttributeSchema
 from reidray.errors import UserError
 from reidray.models.architecture import Architecture

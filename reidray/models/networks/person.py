@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reidray.config.sections.network_options import AprOptions, BaselineOptions, SmallReidOptions
+from reidray.config.options.person_networks import AprOptions, BaselineOptions, SmallReidOptions
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.errors import UserError
 from reidray.models.architecture import Architecture

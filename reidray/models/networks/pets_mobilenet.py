@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from reidray.config.sections.network_options import (
+from reidray.config.options.report_networks import (
     PetsMobilenetDenseOptions,
     PetsMobilenetOptions,
 )

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from reidray.config.sections.network_options import PetsAutoencoderOptions, PetsOptions
+from reidray.config.options.report_networks import PetsAutoencoderOptions, PetsOptions
 from reidray.models.architecture import Architecture
 from reidray.models.factory import register_network
 from reidray.models.networks.layers import (

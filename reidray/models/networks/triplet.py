@@ -5,7 +5,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reidray.config.sections.network_options import GrayTripletOptions, RgbTripletOptions
+from reidray.config.options.report_networks import GrayTripletOptions, RgbTripletOptions
 from reidray.models.architecture import Architecture
 from reidray.models.factory import register_network
 from reidray.models.networks.layers import convolution, init_like_keras, pooled_size, vgg_blocks
