@@ -6,8 +6,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from reidray.models.backbones.striped_resnet import StripedResNet
 from reidray.models.networks.person import PersonNetwork
-from reidray.models.striped_resnet import StripedResNet
 
 CONVERTED_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 """Layers that only multiply by their weights. Others derive theirs, such as a convolution that

@@ -53,7 +53,8 @@ class BaselineNetwork(PersonNetwork):
 @register_network("baseline", backbone="resnet50", num_people=MARKET_PEOPLE)
 def build_baseline(architecture: Architecture[BaselineOptions], weights: str) -> BaselineNetwork:
     """Build `baseline`."""
-    backbone = Backbone(architecture.options.backbone, weights)
+    options = architecture.options
+    backbone = Backbone(options.backbone, (options.height, options.width), weights)
     return BaselineNetwork(backbone, architecture.num_people)
 
 
@@ -81,7 +82,8 @@ class SmallPersonNetwork(PersonNetwork):
 @register_network("reid_small", num_people=300)
 def build_reid_small(architecture: Architecture[SmallReidOptions], _: str) -> SmallPersonNetwork:
     """Build `reid_small`."""
-    return SmallPersonNetwork(Backbone("resnet_tiny", "none"), architecture.num_people)
+    backbone = Backbone("resnet_tiny", (architecture.height, architecture.width), "none")
+    return SmallPersonNetwork(backbone, architecture.num_people)
 
 
 class AttributePersonNetwork(PersonNetwork):
@@ -137,7 +139,7 @@ def build_apr(architecture: Architecture[AprOptions], weights: str) -> Attribute
         )
     options = architecture.options
     return AttributePersonNetwork(
-        Backbone(options.backbone, weights),
+        Backbone(options.backbone, (options.height, options.width), weights),
         architecture.num_people,
         architecture.schema.sizes,
         options.feature_size,

@@ -10,7 +10,7 @@ from reidray.config.options.report_networks import (
     PetsMobilenetOptions,
 )
 from reidray.models.architecture import Architecture
-from reidray.models.backbones import create_timm_body
+from reidray.models.backbones import create_body
 from reidray.models.factory import register_network
 from reidray.models.networks.layers import pooled_size, require_multiples
 from reidray.models.networks.network import IMAGENET_SCALING
@@ -84,7 +84,7 @@ def _mobilenet(weights: str) -> nn.Sequential:
     which is 4 x 576 = 2,304 fewer: the last convolution has no batch normalisation. The report of
     `pets_mobilenet_transpose` gives this total. The other two networks use the same layers.
     """
-    body: Any = create_timm_body("mobilenetv3_small_100", weights)
+    body: Any = create_body("mobilenetv3_small_100", weights)
     *blocks, last = body.blocks
     return nn.Sequential(body.conv_stem, body.bn1, *blocks, last[0].conv)
 

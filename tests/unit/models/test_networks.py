@@ -7,7 +7,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.errors import UserError
 from reidray.models import build_model
-from reidray.models.striped_resnet import STRIPES, StripedResNet
+from reidray.models.backbones.striped_resnet import STRIPES, StripedResNet
 
 CROPS = torch.randint(0, 256, (4, 3, 64, 32), dtype=torch.uint8)
 
@@ -89,8 +89,10 @@ def test_a_folded_network_computes_the_same_without_normalisations():
     assert torch.allclose(network(crops), features, atol=1e-4)
 
 
-def test_any_timm_model_serves_as_backbone():
-    assert build_model("baseline", backbone="mobilenetv3_small_050", num_people=3)(CROPS)
+@pytest.mark.parametrize("backbone", ["mobilenetv3_small_050", "test_vit"])
+def test_any_timm_model_serves_as_backbone(backbone):
+    network = build_model("baseline", backbone=backbone, num_people=3, height=64, width=32)
+    assert network(CROPS).identity.shape == (4, 3)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from reidray.models.backbones.own_backbones import register_backbone
+
 STEM_CHANNELS = 64
 STRIPES = 4
 
@@ -42,11 +44,17 @@ class StripedResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return pooled features (B, F) float32 of images (B, 3, H, W) float32, normalised."""
-        grid = functional.relu(self.bn1(self.conv1(images)), inplace=True)
-        grid = functional.max_pool2d(grid, 3, stride=2, padding=1)
-        grid = self.layer4(self.layer3(self.layer2(self.layer1(grid))))
+        grid = self.forward_features(images)
         # The mean of bfloat16 values has more than their 8 bits.
         return functional.adaptive_avg_pool2d(grid.float(), (STRIPES, 1)).flatten(1)
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Return the grid (B, C, H / 16, W / 16) of images (B, 3, H, W) float32, normalised."""
+        grid = functional.relu(self.bn1(self.conv1(images)), inplace=True)
+        grid = functional.max_pool2d(grid, 3, stride=2, padding=1)
+        grid = self.layer3(self.layer2(self.layer1(grid)))
+        last: Tensor = self.layer4(grid)
+        return last
 
     def fold(self) -> None:
         """Merge each normalisation into the convolution before it, after training.
@@ -58,6 +66,18 @@ class StripedResNet(nn.Module):
             if isinstance(part, ResidualBlock):
                 part.fold()
         self.to(memory_format=torch.channels_last)
+
+
+@register_backbone("resnet_tiny")
+def build_resnet_tiny() -> StripedResNet:
+    """Build `resnet_tiny`."""
+    return StripedResNet((24, 48, 96, 192))
+
+
+@register_backbone("resnet_small")
+def build_resnet_small() -> StripedResNet:
+    """Build `resnet_small`."""
+    return StripedResNet((32, 64, 128, 256))
 
 
 class ResidualBlock(nn.Module):
