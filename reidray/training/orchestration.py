@@ -21,6 +21,7 @@ from reidray.losses import LOSSES
 from reidray.models.directory import MODEL_FILES, save_model
 from reidray.progress import Activity
 from reidray.storage.staging import atomic_folder, atomic_write, check_replaceable
+from reidray.training.batch_search import with_largest_batch
 from reidray.training.checkpoint import check_settings
 from reidray.training.experiment import Experiment, TaskDefinition, TrainingResult
 from reidray.training.ray_trainer import (
@@ -44,7 +45,6 @@ from reidray.training.runs.run_directory import (
     new_run,
 )
 from reidray.training.runs.run_logger import RunLogger
-from reidray.training.tasks.batch_search import with_largest_batch
 from reidray.training.tasks.multitask.definition import MULTITASK
 from reidray.training.tasks.network_choice import adaptation_notes
 from reidray.training.tasks.reid.definition import REID

@@ -16,12 +16,12 @@ from reidray.cli.arguments import parse_arguments
 from reidray.config import BatchConfig, OptimizerConfig, TrainMultitaskConfig, TrainReidConfig
 from reidray.errors import UserError
 from reidray.models.factory import build_architecture
-from reidray.training.ray_trainer import Resources, check_gpu_settings
-from reidray.training.tasks.batch_search import (
+from reidray.training.batch_search import (
     batch_fits,
     find_largest,
     with_batch,
 )
+from reidray.training.ray_trainer import Resources, check_gpu_settings
 from reidray.training.worker import TrainJob
 
 REID = TrainReidConfig(data="-", auto_batch=True, batch=BatchConfig(people=16, crops=4))
