@@ -19,7 +19,8 @@ class AprOptions(NetworkOptions):
     """Hold the options of `apr`, which learns identity and attributes together.
 
     Attributes:
-        backbone: resnet_tiny, resnet_small or any timm model.
+        backbone: resnet_tiny, resnet_small, an OSNet such as osnet_x1_0 or osnet_ain_x0_25, or any
+            timm model.
         feature_size: width of the dense layer.
         dropout: share of the dense layer's outputs that training drops.
         height: rows of an image.
@@ -40,7 +41,8 @@ class BaselineOptions(NetworkOptions):
     """Hold the options of `baseline`, which learns identity behind a batch normalisation.
 
     Attributes:
-        backbone: resnet_tiny, resnet_small or any timm model.
+        backbone: resnet_tiny, resnet_small, an OSNet such as osnet_x1_0 or osnet_ain_x0_25, or any
+            timm model.
         height: rows of an image.
         width: columns of an image.
     """
