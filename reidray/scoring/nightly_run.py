@@ -15,9 +15,10 @@ from reidray.data.reading.image_folders import describe_skipped, find_images
 from reidray.inference.image_batches import ImageBatch, ImageSet, plan_batches
 from reidray.inference.inference_settings import choose_settings
 from reidray.inference.prediction_loop import lacks_memory, prediction_shape
+from reidray.inference.runs.embedding_engine import RayConnection, choose_engine, embeds_on_gpu
+from reidray.inference.runs.run_timing import StageTimer, Throughput
 from reidray.models import load_person_model
 from reidray.progress import SHOW_AFTER_SECONDS, Stages, warn_when_slow
-from reidray.scoring.embedding_engine import RayConnection, choose_engine, embeds_on_gpu
 from reidray.scoring.gallery_ranking import GalleryRanking, rank_gallery
 from reidray.scoring.incremental_update import (
     IncrementalUpdate,
@@ -27,7 +28,6 @@ from reidray.scoring.incremental_update import (
 )
 from reidray.scoring.nightly_files import predicts_pedestrian_attributes, write_nightly_files
 from reidray.scoring.ranking_file import check_names
-from reidray.scoring.run_timing import StageTimer, Throughput
 from reidray.scoring.scoring_paths import (
     ATTRIBUTE_FILE,
     OUTPUT_FILES,

@@ -1,19 +1,18 @@
-"""Choose the engine that embeds the images of a nightly run."""
+"""Choose the engine that embeds the images of a job: this process, or Ray actors."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import torch
 
-from reidray.config.scoring import ScoreConfig
 from reidray.inference.image_batches import BatchPredictions, Digests, ImageBatch
 from reidray.inference.inference_settings import InferenceSettings
 from reidray.inference.local_engine import embed_in_process
+from reidray.inference.runs.run_timing import StageTimer
 from reidray.models import LoadedModel
-from reidray.scoring.run_timing import StageTimer
 
 MAX_ON_CPU = 512
 """Largest number of images that the CPU of this process embeds before Ray would have started."""
@@ -22,6 +21,22 @@ MAX_ON_GPU = 100_000
 """Largest number of images that a GPU of this process embeds. In the 12 seconds that Ray takes to
 start and stop on a machine with a GPU, the GPU embeds about this number. A larger run gains from
 several GPUs, and from actors that Ray starts again."""
+
+
+class EngineOptions(Protocol):
+    """Describe the fields of a job's configuration that decide where it embeds."""
+
+    @property
+    def num_workers(self) -> int | None:
+        """Return the number of embedding processes; None for as many as suit the machine."""
+
+    @property
+    def use_gpu(self) -> Literal["auto", "yes", "no"]:
+        """Return whether GPUs embed; "auto" where the cluster has them."""
+
+    @property
+    def stall_timeout(self) -> float:
+        """Return the minutes without an answer after which a process is replaced."""
 
 
 class EmbedBatches(Protocol):
@@ -88,8 +103,8 @@ class RayConnection:
             self._opened.__exit__(*error)
 
 
-def embeds_on_gpu(config: ScoreConfig, connection: RayConnection) -> bool:
-    """Return whether GPUs embed the images of a nightly run.
+def embeds_on_gpu(config: EngineOptions, connection: RayConnection) -> bool:
+    """Return whether GPUs embed the images of a job.
 
     With `use_gpu=auto`, the GPUs of this machine decide where Ray would be started here. Otherwise
     those of the cluster decide, and the function connects to it.
@@ -106,7 +121,7 @@ def embeds_on_gpu(config: ScoreConfig, connection: RayConnection) -> bool:
 
 def choose_engine(
     batches: Sequence[ImageBatch],
-    config: ScoreConfig,
+    config: EngineOptions,
     settings: InferenceSettings,
     connection: RayConnection,
     *,
@@ -119,7 +134,7 @@ def choose_engine(
 
     Args:
         batches: the images to embed.
-        config: the nightly run.
+        config: the configuration of the job.
         settings: precision, and use of mirror images.
         connection: connection to Ray, which is opened only where Ray embeds.
         on_gpu: result of `embeds_on_gpu`.
@@ -142,7 +157,7 @@ def choose_engine(
 
 
 def _device_here(
-    num_images: int, config: ScoreConfig, connection: RayConnection, *, on_gpu: bool
+    num_images: int, config: EngineOptions, connection: RayConnection, *, on_gpu: bool
 ) -> str | None:
     """Return the device of this process that embeds sooner than Ray does; None if there is none."""
     if config.num_workers is not None:

@@ -4,7 +4,7 @@ import time
 from types import SimpleNamespace
 
 from reidray.inference.predictions import NO_TIME
-from reidray.scoring.run_timing import Throughput
+from reidray.inference.runs.run_timing import Throughput
 
 
 def batch_of(images):

@@ -1,0 +1,1 @@
+"""Run the embedding of a job: choose its engine, and measure its time."""
