@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
-from reidray.config.value_types import NUMBER, describe_type, parse_text, value_types
+from reidray.config.value_types import NUMBER, alternatives, describe_type, parse_text, value_types
 from reidray.errors import UserError
 from reidray.suggestions import closest_name, quoted
 
@@ -144,9 +144,10 @@ def flags_of(*classes: type[Any], keys: Iterable[str] = ()) -> dict[str, Flag]:
     found = {}
     for each in classes:
         for key, kind in value_types(each, keys).items():
-            several = get_origin(kind) is tuple and "." not in key
+            values = next((each for each in alternatives(kind) if get_origin(each) is tuple), None)
+            several = values is not None and "." not in key
             name = key.replace("_", "-")
-            found[name] = Flag(name, get_args(kind)[0] if several else kind, several)
+            found[name] = Flag(name, get_args(values)[0] if several else kind, several)
     return found
 
 

@@ -8,6 +8,7 @@ from dataclasses import MISSING, dataclass
 from typing import Any, Literal, get_args, get_origin
 
 from reidray.config.sections.open_section import is_section, section_settings
+from reidray.config.value_types import alternatives
 
 DATA, MACHINES, MESSAGES = "data", "machines", "messages"
 GROUPS = {
@@ -144,6 +145,8 @@ def _describe(name: str, text: str, default: object) -> str:
 
 def _metavar(name: str, kind: Any, *, repeats: bool) -> str:
     """Return the placeholder for a value of a type, such as `N` or `{auto,yes,no}`."""
+    several = [each for each in alternatives(kind) if get_origin(each) is tuple]
+    kind = several[0] if several else kind
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Literal:
         return f"{{{','.join(map(str, arguments))}}}"

@@ -3,6 +3,7 @@
 from dataclasses import InitVar, dataclass, field, fields, replace
 from typing import ClassVar, Literal, Self
 
+from reidray.config.data_sources import OneOrMore, as_tuple, check_sources
 from reidray.config.loading import load_recipe
 from reidray.config.sections.augmentation_options import AugmentConfig
 from reidray.config.sections.limits import (
@@ -32,9 +33,10 @@ class TrainingConfig(ConfigSection):
     """Hold the settings that all trainings have.
 
     Attributes:
-        data: folder or s3:// URI of the images, or a CSV or Parquet manifest.
+        data: folder or s3:// URI of the images, or a CSV or Parquet manifest; several are trained
+            on together, as data sets that share no person.
         output: run directory, new; by default one under runs/.
-        layout: layout of the data; auto recognises it.
+        layout: layout of the data, or one for each of several sets; auto recognises it.
         root: folder or s3:// URI to which the paths of a manifest are relative; by default the one
             that its metadata names, or its own folder.
         follow_links: read images behind links that lead out of the data.
@@ -74,9 +76,9 @@ class TrainingConfig(ConfigSection):
     RECIPES: ClassVar[str]
     BATCH_FIELD: ClassVar[str]
 
-    data: str
+    data: OneOrMore
     output: str | None = None
-    layout: str = "auto"
+    layout: OneOrMore = "auto"
     root: str | None = None
     follow_links: bool = False
     epochs: int = 60
@@ -105,6 +107,7 @@ class TrainingConfig(ConfigSection):
         names = {each.name: f"`{each.name}`" for each in fields(self)}
         for mistake in find_mistakes(type(self), vars(self), names):
             raise ValueError(mistake)
+        check_sources(self)
         import_plugins(self.plugins)
         if recipe is not None:
             self.fill_in(load_recipe(type(self), recipe))
@@ -231,6 +234,11 @@ class TrainMultitaskConfig(TrainingConfig):
 
     def __post_init__(self, recipe: str | None) -> None:
         super().__post_init__(recipe)
+        require(
+            len(as_tuple(self.data)) == 1,
+            f"`data` names {len(as_tuple(self.data))} sets, and a multi-task training takes one: "
+            "give one, or join them in a manifest",
+        )
         check_network_name(self.network.name, self.task)
         require(
             2 <= self.batch_size <= MAX_IMAGES_A_BATCH,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from reidray.config.data_sources import OneOrMore, check_sources
 from reidray.config.sections.limits import require, require_seed
 from reidray.config.trainings import MAX_MINUTES
 
@@ -14,10 +15,12 @@ class TuneConfig:
     """Hold the options of a sweep, which trains one recipe many times and keeps the best.
 
     Attributes:
-        data: folder or s3:// URI of the images, or a CSV or Parquet manifest.
+        data: folder or s3:// URI of the images, or a CSV or Parquet manifest; several are trained
+            on together.
         output: folder or s3:// URI of the sweep, new or empty: trials.csv, trials.parquet,
             best.yaml, report.html and best/, the run directory of the best trial.
-        layout: layout of the data; by default that of the recipe, or the one recognised.
+        layout: layout of the data, or one for each of several sets; by default that of the recipe,
+            or the one recognised.
         root: folder or s3:// URI to which the paths of a manifest are relative; by default the one
             that its metadata names, or its own folder.
         follow_links: read images behind links that lead out of the data.
@@ -41,12 +44,12 @@ class TuneConfig:
             when they are read: resume only sweeps that you started.
     """
 
-    data: str
+    data: OneOrMore
     output: str
     recipe: str
     space: tuple[str, ...]
     base: str | None = None
-    layout: str | None = None
+    layout: OneOrMore | None = None
     root: str | None = None
     follow_links: bool = False
     task: Literal["reid", "multitask"] = "reid"
@@ -61,6 +64,7 @@ class TuneConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
+        check_sources(self)
         require(bool(self.space), "`space` must name a search space")
         for name in ("num_samples", "first_rung", "cpus_per_trial"):
             require(getattr(self, name) >= 1, f"`{name}` must be 1 or more")

@@ -40,6 +40,12 @@ def value_types(
     return found
 
 
+def alternatives(kind: Any) -> tuple[Any, ...]:
+    """Return the types of a union, or the type itself."""
+    is_union = get_origin(kind) in (Union, types.UnionType)
+    return get_args(kind) if is_union else (kind,)
+
+
 def describe_type(kind: Any) -> str:
     """Return the name of a type for a message, such as `a whole number`."""
     origin, arguments = get_origin(kind), get_args(kind)

@@ -2,9 +2,8 @@
 
 import hashlib
 import io
-import posixpath
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,25 +11,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from reidray.data.attribute_schema import UNKNOWN, AttributeSchema
-from reidray.data.ids import NO_NAMES, describe_names
-from reidray.errors import UserError
+from reidray.data.attribute_schema import AttributeSchema
+from reidray.data.joined_folders import JoinedFolders
 from reidray.storage.location import Location
-from reidray.storage.paths import key_leaves_root, path_leaves_root
 
 NO_ATTRIBUTES = AttributeSchema()
 SPLITS = ("train", "val", "query", "gallery")
 
-_TYPES = {
-    "path": pa.string(),
-    "split": pa.string(),
-    "person": pa.int64(),
-    "camera": pa.int16(),
-    "label": pa.int16(),
-    "mask_path": pa.string(),
-}
-# Paths that are absolute, empty, or have empty, `.` or `..` parts.
-_UNUSUAL_PATH = r"^$|^/|//|/$|(^|/)\.{1,2}(/|$)|\x00|^[A-Za-z]:|\\"
+
+@dataclass(frozen=True)
+class JoinedSet:
+    """Hold the origin of a data set that is joined with others.
+
+    Attributes:
+        root: the folder of its images, a local path or `s3://` address.
+        layout: the name of the layout from which it was read.
+    """
+
+    root: str
+    layout: str
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,7 @@ class Manifest:
     | `attr_<name>` | int8 | index of the value of an attribute of `schema`; -1: unknown |
     | `label` | int16 | index of the class in `classes`; in labelled sets only |
     | `mask_path` | string | the mask, relative to `root`; in sets with masks only |
+    | `dataset` | string | name of the data set; where several are joined only |
 
     Attributes:
         root: the folder to which the paths are relative, a local path or `s3://` address.
@@ -59,6 +59,8 @@ class Manifest:
         person_ids: the number of each person's name, if people have names; else empty.
         camera_ids: the number of each camera's name, if cameras have names; else empty.
         follow_links: whether images are read to which links out of the root lead.
+        datasets: the data sets by name, where several are joined (see `join_manifests`); their
+            paths then begin with the name. Empty for one set.
     """
 
     root: str
@@ -70,45 +72,55 @@ class Manifest:
     person_ids: Mapping[str, int] = field(default_factory=dict)
     camera_ids: Mapping[str, int] = field(default_factory=dict)
     follow_links: bool = False
+    datasets: Mapping[str, JoinedSet] = field(default_factory=dict)
 
     @property
     def location(self) -> Location:
-        """Return the folder from which the images are read."""
+        """Return the folder from which the images are read.
+
+        Raises:
+            ValueError: several data sets are joined, which have a folder each (see `files`).
+        """
+        if self.datasets:
+            raise ValueError(f"the images of {', '.join(self.datasets)} lie in several folders")
         return Location(self.root, self.follow_links)
 
     @property
+    def files(self) -> Location | JoinedFolders:
+        """Return the folder, or the joined folders, in which each path of the table is read."""
+        if not self.datasets:
+            return self.location
+        return JoinedFolders(
+            {name: Location(each.root, self.follow_links) for name, each in self.datasets.items()}
+        )
+
+    @property
     def summary(self) -> dict[str, Any]:
-        """Return the root, the layout, the counts of each split that has images, and the notes."""
-        splits = {name: self._counts(name) for name in SPLITS}
-        splits = {name: counts for name, counts in splits.items() if counts["images"]}
-        return {"root": self.root, "layout": self.layout, **splits, "notes": list(self.notes)}
+        """Return the root, the layout, the counts of each split that has images, and the notes.
+
+        Where several data sets are joined, `datasets` holds these of each set by its name.
+        """
+        summary = {"root": self.root, "layout": self.layout, **_count_splits(self.table)}
+        if self.datasets:
+            summary["datasets"] = {
+                name: {
+                    "root": each.root,
+                    "layout": each.layout,
+                    **_count_splits(self.rows_of(name)),
+                }
+                for name, each in self.datasets.items()
+            }
+        return summary | {"notes": list(self.notes)}
 
     @property
     def description(self) -> str:
         """Return the layout and the counts of each split in one line."""
         parts = []
-        for split in SPLITS:
-            counts = self._counts(split)
+        for split, counts in _count_splits(self.table).items():
             images = counts.pop("images")
             more = ", ".join(_count(count, name) for name, count in counts.items() if count)
-            if images:
-                parts.append(f"{split} {_count(images, 'images')}{f' ({more})' if more else ''}")
+            parts.append(f"{split} {_count(images, 'images')}{f' ({more})' if more else ''}")
         return f"layout {self.layout}: {'; '.join(parts)}"
-
-    def _counts(self, split: str) -> dict[str, int]:
-        table = self.split(split)
-        person, camera = table["person"], table["camera"]
-        people = pc.count_distinct(person.filter(pc.greater(person, 0)), mode="only_valid")
-        counts = {
-            "images": table.num_rows,
-            "people": people.as_py(),
-            "cameras": pc.count_distinct(camera, mode="only_valid").as_py(),
-            "distractors": pc.sum(pc.equal(person, 0)).as_py() or 0,
-            "junk": pc.sum(pc.equal(person, -1)).as_py() or 0,
-        }
-        if "label" in table.column_names:
-            counts["classes"] = pc.count_distinct(table["label"], mode="only_valid").as_py()
-        return counts
 
     def split(self, name: str) -> pa.Table:
         """Return the rows of one split, sorted by path.
@@ -121,7 +133,11 @@ class Manifest:
         """
         if name not in SPLITS:
             raise ValueError(f"split {name!r} is none of {', '.join(SPLITS)}")
-        return self.table.filter(pc.equal(self.table["split"], name))
+        return _rows_in(self.table, name)
+
+    def rows_of(self, dataset: str) -> pa.Table:
+        """Return the rows of one of several data sets that are joined, sorted by path."""
+        return self.table.filter(pc.equal(self.table["dataset"], dataset))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -135,86 +151,29 @@ class Manifest:
         return digest.hexdigest()[:16]
 
 
-def build_manifest(
-    root: str,
-    columns: Mapping[str, object],
-    *,
-    layout: str,
-    schema: AttributeSchema = NO_ATTRIBUTES,
-    classes: tuple[str, ...] = (),
-    notes: Iterable[str] = (),
-    person_ids: Mapping[str, int] = NO_NAMES,
-    camera_ids: Mapping[str, int] = NO_NAMES,
-) -> Manifest:
-    """Build a manifest of some columns: check them, convert their types and sort the rows by path.
-
-    Args:
-        root: the folder to which the paths are relative, a local path or `s3://` address.
-        columns: one value per image by the name of the column, as a list or an Arrow array.
-            `path` and `split` are required; `person`, `camera`, `label`, `mask_path` and an
-            `attr_<name>` for each attribute of the schema are optional (see `Manifest`).
-        layout: the name of the layout.
-        schema: the attributes of the `attr_` columns.
-        classes: the names of the labels.
-        notes: findings for the notes of the manifest.
-        person_ids: the numbers of people who have names.
-        camera_ids: the numbers of cameras that have names.
-
-    Raises:
-        UserError: there are no images; a path occurs twice, is absolute or leaves the root; a split
-            is unknown; a value lies outside its attribute; a person is in both train and val; a
-            name is not UTF-8.
-    """
-    try:
-        table = _typed_table(columns, schema)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{root}: a column does not hold what it should ({error})") from None
-    except UnicodeEncodeError as error:
-        raise UserError(f"{root}: the name {error.object!r} is not UTF-8; rename it") from None
-    if not table.num_rows:
-        raise UserError(f"{root}: no images found for the layout {layout}")
-    for column in ("path", "mask_path"):
-        if column in table.column_names:
-            paths = _plain_paths(table[column], column, is_remote=root.startswith("s3://"))
-            table = table.set_column(table.column_names.index(column), column, paths)
-    _check_known_splits(table)
-    _check_duplicates(table)
-    _check_codes(table, schema, classes)
-    _check_train_against_val(table)
-    table = table.sort_by("path").combine_chunks()
-    notes = (*notes, *describe_names(person_ids, camera_ids), *_overlap_notes(table))
-    return Manifest(root, table, layout, schema, classes, notes, person_ids, camera_ids)
+def _rows_in(table: pa.Table, split: str) -> pa.Table:
+    return table.filter(pc.equal(table["split"], split))
 
 
-def keep_existing(manifest: Manifest, files: Iterable[str], *, strict: bool) -> Manifest:
-    """Return a manifest of the rows whose image exists; count the other rows in its notes.
+def _count_splits(table: pa.Table) -> dict[str, Any]:
+    """Return the counts of images, people and others in each split that has images."""
+    counts = {split: _count_rows(_rows_in(table, split)) for split in SPLITS}
+    return {split: each for split, each in counts.items() if each["images"]}
 
-    Args:
-        manifest: the manifest.
-        files: the paths of the files that exist.
-        strict: whether a missing image is an error.
 
-    Raises:
-        UserError: no image exists; or one is missing, and `strict` is on.
-    """
-    # Compare bytes, as other files may have names that are not UTF-8.
-    names = sorted(file.encode(errors="surrogateescape") for file in set(files))
-    exists = pc.is_in(
-        manifest.table["path"].cast(pa.binary()), value_set=pa.array(names, pa.binary())
-    )
-    table = manifest.table.filter(exists)
-    missing = manifest.table.num_rows - table.num_rows
-    if not missing:
-        return manifest
-    first = manifest.table.filter(pc.invert(exists))["path"][0].as_py()
-    note = f"listed images that are not there: {missing} (the first is {first!r})"
-    if strict or not table.num_rows:
-        root = ", or name the folder where the paths begin by `root`"
-        raise UserError(
-            f"{manifest.root}: {note}; mend the list, or bring the images"
-            f"{root if manifest.layout == 'manifest' else ''}"
-        )
-    return replace(manifest, table=table.combine_chunks(), notes=(*manifest.notes, note))
+def _count_rows(table: pa.Table) -> dict[str, int]:
+    person, camera = table["person"], table["camera"]
+    people = pc.count_distinct(person.filter(pc.greater(person, 0)), mode="only_valid")
+    counts = {
+        "images": table.num_rows,
+        "people": people.as_py(),
+        "cameras": pc.count_distinct(camera, mode="only_valid").as_py(),
+        "distractors": pc.sum(pc.equal(person, 0)).as_py() or 0,
+        "junk": pc.sum(pc.equal(person, -1)).as_py() or 0,
+    }
+    if "label" in table.column_names:
+        counts["classes"] = pc.count_distinct(table["label"], mode="only_valid").as_py()
+    return counts
 
 
 def _count(count: int, what: str) -> str:
@@ -226,127 +185,3 @@ def _count(count: int, what: str) -> str:
     if count != 1:
         return f"{count:,} {what}"
     return f"1 {({'people': 'person', 'classes': 'class'}).get(what, what.removesuffix('s'))}"
-
-
-def _typed_table(columns: Mapping[str, object], schema: AttributeSchema) -> pa.Table:
-    types = _TYPES | dict.fromkeys(schema.columns, pa.int8())
-    unknown = [name for name in columns if name not in types]
-    if unknown:
-        raise ValueError(f"a manifest has no column {unknown[0]!r}")
-    given = {name: _typed_column(values, types[name]) for name, values in columns.items()}
-    rows = len(given["path"])
-    arrays = {}
-    for name in ("path", "split", "person", "camera", *schema.columns, "label", "mask_path"):
-        if name in given:
-            filled = name in schema.columns
-            arrays[name] = pc.fill_null(given[name], UNKNOWN) if filled else given[name]
-        elif name in ("person", "camera"):
-            arrays[name] = pa.nulls(rows, types[name])
-    return pa.table(arrays)
-
-
-def _typed_column(values: object, kind: pa.DataType) -> pa.ChunkedArray:
-    if isinstance(values, pa.Array | pa.ChunkedArray):
-        return values.cast(kind)
-    return pa.array(values, kind)
-
-
-def _plain_paths(paths: pa.ChunkedArray, column: str, *, is_remote: bool) -> pa.ChunkedArray:
-    """Return the paths without `.` parts and doubled slashes; keep keys of an object store.
-
-    Raises:
-        UserError: a path leaves the root, or a row has no path.
-    """
-    unusual = pc.match_substring_regex(paths, _UNUSUAL_PATH)
-    if column == "path" and paths.null_count:
-        raise UserError(f"row {_first(pc.is_null(paths)) + 1} has no path; give every row one")
-    if not pc.any(unusual).as_py():
-        return paths
-    plain = paths.to_pylist()
-    for row, path in enumerate(plain):
-        if path is None:
-            continue
-        if key_leaves_root(path) if is_remote else path_leaves_root(path) or "\\" in path:
-            raise UserError(
-                f"row {row + 1}: {column} {path!r} is not a path within the root; "
-                "expected one such as train/0002_c1_000451.jpg"
-                f"{', with / in place of each backslash' if chr(92) in path else ''}"
-            )
-        plain[row] = path if is_remote else posixpath.normpath(path)
-    return pa.chunked_array([pa.array(plain, pa.string())])
-
-
-def _check_known_splits(table: pa.Table) -> None:
-    known = pc.is_in(table["split"], value_set=pa.array(SPLITS))
-    if not pc.all(known).as_py():
-        row = _first(pc.invert(known))
-        raise UserError(
-            f"{_name(table, row)}: split is {table['split'][row].as_py()!r}, "
-            f"expected one of {', '.join(SPLITS)}"
-        )
-
-
-def _check_duplicates(table: pa.Table) -> None:
-    if pc.count_distinct(table["path"]).as_py() == table.num_rows:
-        return
-    seen: dict[str, int] = {}
-    for row, path in enumerate(table["path"].to_pylist()):
-        if path in seen:
-            raise UserError(
-                f"{_name(table, row)}: the path is in row {seen[path] + 1} already; keep one"
-            )
-        seen[path] = row
-
-
-def _check_codes(table: pa.Table, schema: AttributeSchema, classes: tuple[str, ...]) -> None:
-    ranges = {
-        name: (UNKNOWN, size - 1) for name, size in zip(schema.columns, schema.sizes, strict=True)
-    }
-    if "label" in table.column_names:
-        ranges["label"] = (0, len(classes) - 1)
-    for column, (least, most) in ranges.items():
-        if column not in table.column_names:
-            raise UserError(f"column {column!r} is missing, expected codes {least} to {most}")
-        values = table[column]
-        wrong = pc.or_(pc.less(values, least), pc.greater(values, most))
-        if pc.any(wrong).as_py():
-            row = _first(wrong)
-            raise UserError(
-                f"{_name(table, row)}: {column} is {values[row].as_py()}, "
-                f"expected a code from {least} to {most}"
-            )
-
-
-def _check_train_against_val(table: pa.Table) -> None:
-    both = _people(table, "train") & _people(table, "val")
-    if both:
-        in_val = pc.equal(table["split"], "val")
-        row = _first(pc.and_(pc.equal(table["person"], min(both)), in_val))
-        raise UserError(
-            f"{_name(table, row)}: person {min(both)} is in both train and val, and so are "
-            f"{len(both) - 1} others; put each person into one of them"
-        )
-
-
-def _overlap_notes(table: pa.Table) -> tuple[str, ...]:
-    both = _people(table, "train") & (_people(table, "query") | _people(table, "gallery"))
-    if not both:
-        return ()
-    return (
-        f"people in train who are also in query or gallery: {len(both)} "
-        f"(the first is person {min(both)}); the metrics will be too good",
-    )
-
-
-def _people(table: pa.Table, split: str) -> set[int]:
-    chosen = pc.and_(pc.equal(table["split"], split), pc.greater(table["person"], 0))
-    return set(table["person"].filter(chosen).unique().to_pylist())
-
-
-def _first(mask: pa.ChunkedArray) -> int:
-    row: int = pc.index(mask, True).as_py()
-    return row
-
-
-def _name(table: pa.Table, row: int) -> str:
-    return f"row {row + 1} ({table['path'][row].as_py()!r})"

@@ -19,29 +19,33 @@ def split_by_person(manifest: Manifest, val_fraction: float = 0.3, seed: int = 0
     Junk (-1), distractors (0) and images of unknown people are left out of both splits and counted
     in the notes. A manifest that has `val` rows is returned unchanged.
 
+    Where several data sets are joined, each without `val` rows is split as it would be alone.
+
     Args:
         manifest: the manifest.
         val_fraction: the share of the training images for val, above 0 and below 1.
         seed: the seed of the order.
 
     Raises:
-        UserError: `val_fraction` is not between 0 and 1, or there are fewer than two people.
+        UserError: `val_fraction` is not between 0 and 1, or a set has fewer than two people.
     """
     _check_fraction(val_fraction)
     table = manifest.table
-    if _has_val(table):
+    parts = {name: rows for name, rows in _dataset_rows(manifest).items() if not _has_val(rows)}
+    if not parts:
         return manifest
+    val_people = [
+        _people_of_val(_known_people(rows), val_fraction, seed, name)
+        for name, rows in parts.items()
+    ]
     in_train = pc.equal(table["split"], "train")
     known = pc.fill_null(pc.greater(table["person"], 0), False)
+    if manifest.datasets:
+        known = pc.or_(known, pc.invert(pc.is_in(table["dataset"], value_set=pa.array([*parts]))))
     kept = table.filter(pc.or_(pc.invert(in_train), known))
     in_train = pc.equal(kept["split"], "train")
-    in_val = pc.is_in(
-        kept["person"],
-        value_set=pa.array(
-            _people_of_val(kept.filter(in_train)["person"].to_numpy(), val_fraction, seed),
-            pa.int64(),
-        ),
-    )
+    value_set = pa.array(np.concatenate(val_people), pa.int64())
+    in_val = pc.is_in(kept["person"], value_set=value_set)
     note = "training images of junk, distractors or unknown people, left out"
     return _resplit(manifest, kept, pc.and_(in_train, in_val), note)
 
@@ -82,6 +86,20 @@ def _check_fraction(val_fraction: float) -> None:
 
 def _has_val(table: pa.Table) -> bool:
     return bool(pc.any(pc.equal(table["split"], "val")).as_py())
+
+
+def _dataset_rows(manifest: Manifest) -> dict[str, pa.Table]:
+    """Return the rows of each data set that is joined, by its name; of one set, by an empty one."""
+    if not manifest.datasets:
+        return {"": manifest.table}
+    return {name: manifest.rows_of(name) for name in manifest.datasets}
+
+
+def _known_people(table: pa.Table) -> NDArray[np.int64]:
+    """Return the person of each training image that shows a known person, (N,) int64."""
+    in_train = pc.equal(table["split"], "train")
+    people = table.filter(pc.and_(in_train, pc.fill_null(pc.greater(table["person"], 0), False)))
+    return np.asarray(people["person"].to_numpy())
 
 
 def _resplit(manifest: Manifest, kept: pa.Table, in_val: pa.Array, note: str) -> Manifest:
@@ -131,11 +149,18 @@ def _images_of_val(table: pa.Table, val_fraction: float, seed: int) -> NDArray[n
     return in_val
 
 
-def _people_of_val(persons: NDArray[np.int64], val_fraction: float, seed: int) -> NDArray[np.int64]:
+def _people_of_val(
+    persons: NDArray[np.int64], val_fraction: float, seed: int, dataset: str
+) -> NDArray[np.int64]:
+    """Return the people of a set's training images, (N,) int64, who go to val.
+
+    The name of the set, which the message of an error contains, is empty for one set alone.
+    """
     people, images = np.unique(persons, return_counts=True)
     if len(people) < 2:
         raise UserError(
-            f"train holds {len(people)} people, expected at least 2 to set some apart for val"
+            f"{f'{dataset}: ' if dataset else ''}train holds {len(people)} people, expected at "
+            "least 2 to set some apart for val"
         )
     order = np.random.default_rng(seed).permutation(len(people))
     reached = np.cumsum(images[order])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reidray.data.annotations import write_annotations
+from reidray.data.reading.annotations import write_annotations
 from reidray.demo.people import Person, generate_people
 from reidray.demo.scene import Camera, place_cameras, render_crop
 from reidray.errors import UserError

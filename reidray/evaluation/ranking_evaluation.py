@@ -10,8 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidray.config.scoring import EvaluateConfig
-from reidray.data.annotations import ANNOTATION_COLUMNS, encode_annotation_row, read_annotations
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA, UNKNOWN
+from reidray.data.reading.annotations import (
+    ANNOTATION_COLUMNS,
+    encode_annotation_row,
+    read_annotations,
+)
 from reidray.data.reading.image_folders import list_images
 from reidray.errors import UserError
 from reidray.evaluation.evaluation_result import (

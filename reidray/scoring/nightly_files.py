@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidray.config.scoring import ScoreConfig
-from reidray.data.annotations import write_annotations
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.images.decoding import BadImage
+from reidray.data.reading.annotations import write_annotations
 from reidray.models import LoadedModel
 from reidray.scoring.gallery_distractors import distractor_table
 from reidray.scoring.gallery_ranking import GalleryRanking

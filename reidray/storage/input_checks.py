@@ -39,23 +39,30 @@ def check_folder(field: str, uri: str | None, *, holds: Sequence[str] = ()) -> N
             )
 
 
-def check_data(field: str, uri: str | None) -> None:
+def check_data(field: str, uri: str | Sequence[str] | None) -> None:
     """Check that a folder of images, or a manifest file, exists and is not empty.
 
     Args:
         field: the field that names the data.
-        uri: a local path or `s3://` address; None is not checked.
+        uri: a local path or `s3://` address, or several; None is not checked.
 
     Raises:
-        UserError: the folder or file is missing, or the folder is empty.
+        UserError: a folder or file is missing or named twice, or a folder is empty.
     """
     if uri is None:
         return
-    location = _locate(field, uri)
-    if location.is_dir():
-        check_folder(field, uri)
-    elif not location.is_file():
-        raise _missing(field, location, "folder or manifest")
+    seen: dict[str, str] = {}
+    for each in [uri] if isinstance(uri, str) else uri:
+        location = _locate(field, each)
+        if location.is_dir():
+            check_folder(field, each)
+        elif not location.is_file():
+            raise _missing(field, location, "folder or manifest")
+        place = location.uri.rstrip("/") if location.is_remote else os.path.realpath(location.uri)
+        if place in seen:
+            written = each if each == seen[place] else f"{seen[place]} and {each}"
+            raise UserError(f"`{field}` holds one set twice ({written}): give each set once")
+        seen[place] = each
 
 
 def check_file(field: str, uri: str | None) -> None:

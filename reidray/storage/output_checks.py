@@ -3,7 +3,7 @@
 import errno
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -89,21 +89,24 @@ def check_object_key(location: Location) -> None:
         )
 
 
-def check_disjoint(field: str, uri: str, others: Mapping[str, str | None]) -> None:
+def check_disjoint(field: str, uri: str, others: Mapping[str, str | Sequence[str] | None]) -> None:
     """Check that an output neither lies in another folder of a job nor holds one.
 
     Args:
         field: the field that names the output.
         uri: the address of the output.
-        others: the other addresses by their fields; None is not checked.
+        others: the other addresses by their fields, one or more for each; None is not checked.
 
     Raises:
         UserError: two of the folders overlap; the message names both.
     """
     parts = _parts(uri)
-    for other_field, other in others.items():
-        if other is None:
-            continue
+    named = [
+        (other_field, other)
+        for other_field, given in others.items()
+        for other in ([given] if isinstance(given, str) else given or ())
+    ]
+    for other_field, other in named:
         other_parts = _parts(other)
         if parts == other_parts:
             relation = "is the same as"

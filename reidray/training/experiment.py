@@ -213,7 +213,7 @@ def image_files(
     """
     predicts_masks = "mask" in architecture.options.predicts
     return ImageFiles(
-        location=manifest.location,
+        location=manifest.files,
         paths=manifest.table["path"].combine_chunks(),
         groups=groups,
         size=(architecture.height, architecture.width),

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 from reidray.config import TrainingConfig
+from reidray.config.data_sources import join_values
 from reidray.config.sources import Sources
 from reidray.data.layouts import check_layout
 from reidray.progress import SHOW_AFTER_SECONDS, Activity
@@ -63,7 +64,7 @@ def train(
             from reidray.ray_runtime import ray_session
             from reidray.training.orchestration import build_experiment, train_experiment
 
-        with Activity(f"reading {config.data}", delay=SHOW_AFTER_SECONDS):
+        with Activity(f"reading {join_values(config.data)}", delay=SHOW_AFTER_SECONDS):
             experiment = build_experiment(config, run, sources)
         if on_start is not None:
             on_start(run)

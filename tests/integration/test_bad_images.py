@@ -16,8 +16,8 @@ from support.nightly_runs import Unreachable, draw, published, run_job, run_with
 
 from reidray.cli import job
 from reidray.config.scoring import ScoreConfig
-from reidray.data.annotations import ANNOTATION_COLUMNS, read_annotations
 from reidray.data.ingest import ImageFiles, ingest
+from reidray.data.reading.annotations import ANNOTATION_COLUMNS, read_annotations
 from reidray.data.reading.image_folders import list_images
 from reidray.scoring.nightly_run import run_nightly
 from reidray.scoring.ranking_file import read_ranking

@@ -8,8 +8,8 @@ from support.paths import ROOT
 
 from reidray.cli.arguments import parse_arguments
 from reidray.config.scoring import EvaluateConfig
-from reidray.data.annotations import write_annotations
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
+from reidray.data.reading.annotations import write_annotations
 from reidray.errors import UserError
 
 RANKING = ("--ranking", "r.txt", "--truth", "t.json")

@@ -15,8 +15,8 @@ from support.nightly_runs import (
 )
 
 from reidray.config.scoring import ScoreConfig
-from reidray.data.annotations import read_annotations
 from reidray.data.attribute_schema import AttributeSchema
+from reidray.data.reading.annotations import read_annotations
 from reidray.errors import UserError
 from reidray.scoring.nightly_run import run_nightly
 from reidray.scoring.ranking_file import read_ranking

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 def tune(arguments: "JobArguments[TuneConfig]") -> dict[str, Any]:
     """Run a new sweep, or go on with one."""
+    from reidray.config.data_sources import join_values
     from reidray.interrupts import set_resume_command
     from reidray.progress import SHOW_AFTER_SECONDS, Activity
     from reidray.tuning.sweep_inputs import SWEEP_FILE, check_tune_inputs, claim_sweep_folder
@@ -22,7 +23,7 @@ def tune(arguments: "JobArguments[TuneConfig]") -> dict[str, Any]:
             from reidray.ray_runtime import ray_session
             from reidray.tuning.sweep import prepare_sweep, run_sweep
 
-        with Activity(f"reading {config.data}", delay=SHOW_AFTER_SECONDS):
+        with Activity(f"reading {join_values(config.data)}", delay=SHOW_AFTER_SECONDS):
             sweep = prepare_sweep(config, output)
         set_resume_command(arguments.command_to_resume(), once=output.folder / SWEEP_FILE)
         session = ray_session(

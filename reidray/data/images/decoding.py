@@ -23,6 +23,7 @@ from reidray.data.images.pil_images import (
     to_rgb,
     turn_upright,
 )
+from reidray.data.joined_folders import JoinedFolders
 from reidray.errors import UserError
 from reidray.storage.local_disk import OutsideLinkError
 from reidray.storage.location import Location
@@ -105,7 +106,7 @@ def decode_image(data: bytes, size: tuple[int, int] | None) -> npt.NDArray[np.ui
 
 
 def decode_files(
-    location: Location,
+    location: Location | JoinedFolders,
     paths: Sequence[str],
     size: tuple[int, int],
     masks: Sequence[str | None] | None = None,
@@ -117,7 +118,7 @@ def decode_files(
     forbidden, a folder, a pipe, a link out of the location, or a file of more than `MAX_BYTES`.
 
     Args:
-        location: the folder to which the paths are relative.
+        location: the folder, or the joined folders, to which the paths are relative.
         paths: the paths of the images.
         size: the (height, width) of the crops.
         masks: the path of the mask of each image. An image without a mask that decodes is bad.
@@ -183,7 +184,7 @@ def check_bad_images(bad: Sequence[BadImage], total: int, max_bad: float) -> Non
     )
 
 
-def _read(location: Location, path: str) -> bytes:
+def _read(location: Location | JoinedFolders, path: str) -> bytes:
     try:
         return location.read_bytes(path, MAX_BYTES)
     except OutsideLinkError:
@@ -195,7 +196,10 @@ def _read(location: Location, path: str) -> bytes:
 
 
 def _decode_mask_at(
-    location: Location, path: str | None, shape: tuple[int, int], size: tuple[int, int]
+    location: Location | JoinedFolders,
+    path: str | None,
+    shape: tuple[int, int],
+    size: tuple[int, int],
 ) -> npt.NDArray[np.uint8]:
     """Decode the mask of an image with this height and width."""
     if path is None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from reidray.cluster_resources import cluster_cpus
 from reidray.data.images.decoding import BadImage, DecodeResult, decode_files
+from reidray.data.joined_folders import JoinedFolders
 from reidray.progress import Counter
 from reidray.storage.location import Location
 
@@ -25,7 +26,7 @@ class ImageFiles:
     """Hold N images to decode to crops of one size.
 
     Attributes:
-        location: the root of the paths.
+        location: the root of the paths, or the joined folders in which they are read.
         paths: (N,) strings, relative paths; a crop is found by the index of its path.
         groups: (N,) int64, a number per image. Images of the same number lie together in memory:
             those of a person, of a class, or of another division into groups of 10 to 500 images.
@@ -34,7 +35,7 @@ class ImageFiles:
             or does not decode counts as a bad image. None decodes no masks.
     """
 
-    location: Location
+    location: Location | JoinedFolders
     paths: pa.StringArray
     groups: NDArray[np.int64]
     size: tuple[int, int]

@@ -4,6 +4,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+from reidray.config.data_sources import pair_sources
+from reidray.data.joined_manifests import join_manifests, name_datasets
 from reidray.data.layouts import flat_splits, folders, manifest_file
 from reidray.data.layouts.layout import LAYOUTS, Layout, ReadOptions, layouts_in_order
 from reidray.data.manifest import Manifest
@@ -11,6 +13,7 @@ from reidray.data.reading.crop_lists import ANNOTATIONS
 from reidray.data.reading.folder_names import folder_names
 from reidray.data.reading.image_folders import count_skipped, describe_skipped, holds_images
 from reidray.errors import UserError
+from reidray.storage.input_checks import check_data
 from reidray.storage.location import Location
 
 log = logging.getLogger("reidray")
@@ -21,8 +24,8 @@ _MAX_SEARCHED = 20  # folders within a folder of no layout that are searched for
 
 
 def read_manifest(
-    uri: str,
-    layout: str = "auto",
+    uri: str | Sequence[str],
+    layout: str | Sequence[str] = "auto",
     *,
     strict: bool = False,
     root: str | None = None,
@@ -32,8 +35,9 @@ def read_manifest(
 
     Args:
         uri: a local path or `s3://` address of a folder in a known layout, or of a CSV or Parquet
-            file with the columns of a manifest.
-        layout: the name of the layout, one of `LAYOUTS`; `auto` recognises it.
+            file with the columns of a manifest. Several are joined (see `join_manifests`).
+        layout: the name of the layout, one of `LAYOUTS`; `auto` recognises it. Of several sets,
+            one for all or one for each.
         strict: whether a finding that the notes of the manifest would count is an error.
         root: the root of the relative paths of a manifest file; by default the root that its
             metadata name, or else its own folder.
@@ -44,8 +48,28 @@ def read_manifest(
 
     Raises:
         UserError: the folder is missing, empty or of no known layout, its layout is ambiguous, or a
-            file in it is wrong; the message names the folder or file.
+            file in it is wrong; the message names the folder or file. Or sets cannot be joined.
+        ValueError: there are more or fewer layouts than sets.
     """
+    sources = pair_sources(uri, layout)
+    if len(sources) > 1:
+        check_data("data", [source.data for source in sources])
+    manifests = [
+        _read_one(each.data, each.layout, strict=strict, root=root, follow_links=follow_links)
+        for each in sources
+    ]
+    if len(manifests) == 1:
+        return manifests[0]
+    names = name_datasets([source.data for source in sources])
+    joined = join_manifests(dict(zip(names, manifests, strict=True)))
+    log.info("joined %s: %s", ", ".join(names), joined.description)
+    return joined
+
+
+def _read_one(
+    uri: str, layout: str, *, strict: bool, root: str | None, follow_links: bool
+) -> Manifest:
+    """Read one data set, as `read_manifest` does."""
     location = Location(uri, follow_links)
     reader, names = _choose(location, layout)
     if root is not None and reader is not manifest_file:
@@ -61,12 +85,19 @@ def read_manifest(
     return found
 
 
-def check_layout(uri: str | None, layout: str = "auto", *, follow_links: bool = False) -> None:
+def check_layout(
+    uri: str | Sequence[str] | None,
+    layout: str | Sequence[str] = "auto",
+    *,
+    follow_links: bool = False,
+) -> None:
     """Check that a folder on a disk is of a known layout, without reading its images.
 
     Args:
-        uri: a local path or `s3://` address; None, and an address in a bucket, is not checked.
-        layout: the name of the layout, one of `LAYOUTS`; `auto` recognises it.
+        uri: a local path or `s3://` address, or several; None, and an address in a bucket, is not
+            checked.
+        layout: the name of the layout, one of `LAYOUTS`, or one for each address; `auto` recognises
+            it.
         follow_links: whether to follow links out of the folder.
 
     Raises:
@@ -74,9 +105,10 @@ def check_layout(uri: str | None, layout: str = "auto", *, follow_links: bool = 
     """
     if uri is None:
         return
-    location = Location(uri, follow_links)
-    if not location.is_remote:
-        _choose(location, layout)
+    for source in pair_sources(uri, layout):
+        location = Location(source.data, follow_links)
+        if not location.is_remote:
+            _choose(location, source.layout)
 
 
 def _choose(location: Location, layout: str) -> tuple[Layout, list[str]]:

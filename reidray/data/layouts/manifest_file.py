@@ -18,7 +18,8 @@ from reidray.data.ids import (
     number_person_ids,
 )
 from reidray.data.layouts.layout import ReadOptions, register_layout
-from reidray.data.manifest import Manifest, build_manifest, keep_existing
+from reidray.data.manifest import Manifest
+from reidray.data.manifest_builder import build_manifest, keep_existing
 from reidray.data.reading.columns import (
     missing_as_null,
     missing_note,

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from reidray.data.ids import parse_id_number
 from reidray.data.layouts.layout import ReadOptions, register_layout
-from reidray.data.manifest import Manifest, keep_existing
+from reidray.data.manifest import Manifest
+from reidray.data.manifest_builder import keep_existing
 from reidray.data.reading.crop_lists import Crop, build_crop_manifest
 from reidray.data.reading.image_folders import describe_skipped, find_images
 from reidray.errors import UserError

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from reidray.data.ids import parse_id_number
 from reidray.data.layouts.layout import ReadOptions, register_layout
-from reidray.data.manifest import Manifest, build_manifest
+from reidray.data.manifest import Manifest
+from reidray.data.manifest_builder import build_manifest
 from reidray.data.reading.image_folders import describe_skipped, find_images, list_images
 from reidray.errors import UserError
 from reidray.storage.location import Location

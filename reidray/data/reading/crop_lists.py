@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from reidray.data.annotations import attribute_columns, read_annotations
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.ids import nontrivial_names, number_camera_ids, number_person_ids
-from reidray.data.manifest import NO_ATTRIBUTES, Manifest, build_manifest
+from reidray.data.manifest import NO_ATTRIBUTES, Manifest
+from reidray.data.manifest_builder import build_manifest
+from reidray.data.reading.annotations import attribute_columns, read_annotations
 from reidray.data.reading.file_names import parse_crop_name
 from reidray.data.reading.image_folders import describe_skipped, find_images
 from reidray.errors import UserError

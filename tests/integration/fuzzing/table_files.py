@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as papq
 
-from reidray.data.annotations import write_annotations
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
+from reidray.data.reading.annotations import write_annotations
 
 TOKENS = (
     *(b"99999999999999999999", b"9" * 5000, b"-1", b"2.0", b"1e999", b"nan", b"null", b"true"),

@@ -19,11 +19,11 @@ import model_files
 import table_files
 from mutations import mutate, with_right_checksums
 
-from reidray.data.annotations import read_annotations
 from reidray.data.images.decoding import decode_image
 from reidray.data.images.masks import decode_mask
 from reidray.data.images.pil_images import ImageDecodeError
 from reidray.data.layouts import read_manifest
+from reidray.data.reading.annotations import read_annotations
 from reidray.errors import UserError
 from reidray.evaluation.feature_files import read_features
 from reidray.evaluation.ground_truth import parse_ground_truth, ranking_ground_truth

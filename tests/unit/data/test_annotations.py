@@ -5,14 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.paths import DATA
 
-from reidray.data.annotations import (
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
+from reidray.data.reading.annotations import (
     ANNOTATION_COLUMNS,
     decode_annotation_row,
     encode_annotation_row,
     read_annotations,
     write_annotations,
 )
-from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.errors import UserError
 
 HEADER = (

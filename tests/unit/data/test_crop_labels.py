@@ -5,7 +5,7 @@ import pytest
 
 from reidray.data.attribute_schema import Attribute, AttributeSchema
 from reidray.data.crop_labels import CropLabels
-from reidray.data.manifest import build_manifest
+from reidray.data.manifest_builder import build_manifest
 
 COLUMNS = {
     "path": ["a.jpg", "b.jpg", "c.jpg", "d.jpg"],

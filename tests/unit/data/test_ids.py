@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.tiny_images import write_images
 
-from reidray.data.annotations import write_annotations
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.ids import (
     id_name_files,
@@ -19,6 +18,7 @@ from reidray.data.ids import (
     parse_id_number,
 )
 from reidray.data.layouts import read_manifest
+from reidray.data.reading.annotations import write_annotations
 from reidray.errors import UserError
 
 LONG = "2023110512345678901"

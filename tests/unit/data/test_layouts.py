@@ -8,10 +8,10 @@ import pytest
 from support.paths import DATA
 from support.tiny_images import tiny_jpeg, write_images
 
-from reidray.data.annotations import write_annotations
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.images.decoding import decode_files
 from reidray.data.layouts import LAYOUTS, read_manifest
+from reidray.data.reading.annotations import write_annotations
 from reidray.errors import UserError
 from reidray.storage.location import Location
 

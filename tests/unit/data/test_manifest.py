@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.tiny_images import write_images
 
 from reidray.data.attribute_schema import Attribute, AttributeSchema
-from reidray.data.manifest import build_manifest
+from reidray.data.manifest_builder import build_manifest
 from reidray.data.split import split_by_image, split_by_person
 from reidray.errors import UserError
 

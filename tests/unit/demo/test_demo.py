@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from reidray.baselines.pca import PCABaseline
-from reidray.data.annotations import read_annotations
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.layouts import read_manifest
+from reidray.data.reading.annotations import read_annotations
 from reidray.demo import check_demo_folder, generate_demo_set
 from reidray.errors import UserError
 

@@ -1,7 +1,7 @@
 import pytest
 
-from reidray.data.annotations import read_annotations, write_annotations
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
+from reidray.data.reading.annotations import read_annotations, write_annotations
 from reidray.errors import UserError
 from reidray.evaluation.ground_truth import RankingGroundTruth, parse_ground_truth
 from reidray.evaluation.ground_truth_names import ground_truth_from_names

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reidray.data.annotations import read_annotations, write_annotations
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.images.decoding import BadImage
+from reidray.data.reading.annotations import read_annotations, write_annotations
 from reidray.evaluation.evaluation_result import QueryResult, query_table
 from reidray.scoring.gallery_distractors import distractor_table
 from reidray.scoring.nightly_files import write_quarantine

@@ -17,7 +17,7 @@ from reidray.config import (
     ReidValidationConfig,
     TrainReidConfig,
 )
-from reidray.data.annotations import ANNOTATION_COLUMNS
+from reidray.data.reading.annotations import ANNOTATION_COLUMNS
 from reidray.errors import UserError
 from reidray.training.orchestration import build_experiment, start_run
 from reidray.training.runs.run_directory import RunDirectory

@@ -1,0 +1,179 @@
+"""Join the manifests of several data sets, and keep their people and cameras apart."""
+
+import posixpath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reidray.data.attribute_schema import UNKNOWN, Attribute, AttributeSchema
+from reidray.data.ids import MAX_CAMERA_ID
+from reidray.data.manifest import JoinedSet, Manifest
+from reidray.errors import UserError
+from reidray.storage.location import Location
+
+
+@dataclass(frozen=True)
+class _RenumberedIds:
+    """Hold a column of renumbered ids, and the number of each id that was renumbered.
+
+    Attributes:
+        column: the column.
+        numbers: the new number of each id, in the order of the ids.
+    """
+
+    column: pa.ChunkedArray
+    numbers: Mapping[int, int]
+
+
+def name_datasets(uris: Sequence[str]) -> tuple[str, ...]:
+    """Return a name for each data set: that of its folder, or of its manifest without suffix.
+
+    A name that an earlier set has gets a number.
+
+    >>> name_datasets(["sets/market", "s3://crops/duke", "b/people.csv", "old/market"])
+    ('market', 'duke', 'people', 'market-2')
+
+    Args:
+        uris: the folders and manifest files.
+    """
+    names: list[str] = []
+    for uri in uris:
+        location = Location(uri)
+        name = location.name or "data"
+        if name.endswith((".csv", ".parquet")):
+            name = posixpath.splitext(name)[0]
+        number, unique = 1, name
+        while unique in names:
+            number += 1
+            unique = f"{name}-{number}"
+        names.append(unique)
+    return tuple(names)
+
+
+def join_manifests(manifests: Mapping[str, Manifest]) -> Manifest:
+    """Join the manifests of several data sets into one.
+
+    The path of an image begins with the name of its set, which the column `dataset` holds too. The
+    people of all sets are numbered from 1 in the order of the sets and of their ids, and so are the
+    cameras, so that no person and no camera is in two sets; `person_ids` and `camera_ids` map names
+    such as `market/2` to the numbers. Junk stays -1 and a distractor 0. An attribute that a set
+    lacks is unknown in it. Columns of classes and masks are left out.
+
+    Args:
+        manifests: two or more manifests by the names of their sets.
+
+    Raises:
+        UserError: two sets give an attribute different values, or there are too many cameras.
+    """
+    schema = _join_schemas({name: each.schema for name, each in manifests.items()})
+    tables: list[pa.Table] = []
+    person_ids: dict[str, int] = {}
+    camera_ids: dict[str, int] = {}
+    for name, manifest in manifests.items():
+        table = manifest.table
+        people = _renumber(table["person"], least=1, first=len(person_ids) + 1)
+        cameras = _renumber(table["camera"], least=0, first=len(camera_ids) + 1)
+        person_ids |= _name_numbers(name, people.numbers, manifest.person_ids)
+        camera_ids |= _name_numbers(name, cameras.numbers, manifest.camera_ids)
+        columns = {
+            "path": pc.binary_join_element_wise(name, table["path"], "/"),
+            "split": table["split"],
+            "person": people.column,
+            "camera": cameras.column,
+            "dataset": pa.repeat(name, table.num_rows),
+        }
+        tables.append(pa.table(columns | _attribute_columns(manifest, schema)))
+    if len(camera_ids) > MAX_CAMERA_ID:
+        raise UserError(
+            f"{', '.join(manifests)}: name {len(camera_ids)} cameras together, expected "
+            f"{MAX_CAMERA_ID} at most"
+        )
+    joined = pa.concat_tables(tables)
+    camera = joined["camera"].cast(pa.int16())
+    joined = joined.set_column(joined.column_names.index("camera"), "camera", camera)
+    return Manifest(
+        root=", ".join(each.root for each in manifests.values()),
+        table=joined.sort_by("path").combine_chunks(),
+        layout=", ".join(each.layout for each in manifests.values()),
+        schema=schema,
+        notes=tuple(f"{name}: {note}" for name, each in manifests.items() for note in each.notes),
+        person_ids=person_ids,
+        camera_ids=camera_ids,
+        follow_links=any(each.follow_links for each in manifests.values()),
+        datasets={name: JoinedSet(each.root, each.layout) for name, each in manifests.items()},
+    )
+
+
+def _renumber(column: pa.ChunkedArray, *, least: int, first: int) -> _RenumberedIds:
+    """Number the ids of a column without gaps; keep nulls, and ids below `least`.
+
+    Args:
+        column: the ids.
+        least: the smallest id to renumber.
+        first: the first new number.
+    """
+    is_known = pc.greater_equal(column, least)
+    ids = pc.unique(column.filter(is_known)).sort()
+    numbers = pc.add(pc.index_in(column, value_set=ids).cast(pa.int64()), first)
+    renumbered = pc.if_else(is_known, numbers, column.cast(pa.int64()))
+    return _RenumberedIds(renumbered, {old: first + n for n, old in enumerate(ids.to_pylist())})
+
+
+def _name_numbers(
+    dataset: str, numbers: Mapping[int, int], names: Mapping[str, int]
+) -> dict[str, int]:
+    """Return the new number of each person or camera by its name within its data set.
+
+    Args:
+        dataset: name of the data set.
+        numbers: the new number of each old one.
+        names: the old numbers of those that have names.
+    """
+    name_of = {number: name for name, number in names.items()}
+    return {f"{dataset}/{name_of.get(old, old)}": new for old, new in numbers.items()}
+
+
+def _join_schemas(schemas: Mapping[str, AttributeSchema]) -> AttributeSchema:
+    """Return a schema with the attributes of all sets.
+
+    Where sets differ in the values of an attribute, it has those of the set that holds all of them.
+
+    Raises:
+        UserError: of two sets, each gives an attribute a value that the other lacks.
+    """
+    joined: dict[str, Attribute] = {}
+    origin: dict[str, str] = {}
+    for dataset, schema in schemas.items():
+        for attribute in schema.attributes:
+            known = joined.setdefault(attribute.name, attribute)
+            other = origin.setdefault(attribute.name, dataset)
+            if set(attribute.values) <= set(known.values):
+                continue
+            if not set(known.values) < set(attribute.values):
+                raise UserError(
+                    f"attribute {attribute.name!r} is {' or '.join(known.values)} in {other}, and "
+                    f"{' or '.join(attribute.values)} in {dataset}: write the same values in both, "
+                    "or give the attribute another name in one of them"
+                )
+            joined[attribute.name], origin[attribute.name] = attribute, dataset
+    return AttributeSchema(tuple(joined.values()))
+
+
+def _attribute_columns(manifest: Manifest, schema: AttributeSchema) -> dict[str, pa.ChunkedArray]:
+    """Return the labels of a manifest's images for the attributes of a schema that holds its own.
+
+    The label of an attribute that the manifest lacks is unknown.
+    """
+    own = dict(zip(manifest.schema.names, manifest.schema.attributes, strict=True))
+    columns = {}
+    for attribute, column in zip(schema.attributes, schema.columns, strict=True):
+        if attribute.name not in own:
+            columns[column] = pa.repeat(pa.scalar(UNKNOWN, pa.int8()), manifest.table.num_rows)
+            continue
+        labels = [attribute.values.index(value) for value in own[attribute.name].values]
+        # Label -1, which means unknown, is the first entry and stays.
+        new = pa.array([UNKNOWN, *labels], pa.int8())
+        columns[column] = new.take(pc.add(manifest.table[column].cast(pa.int64()), 1))
+    return columns
