@@ -171,7 +171,8 @@ class TrainReidConfig(TrainingConfig):
 
     Attributes:
         batch: a global batch.
-        gather_embeddings: mine triplets in the whole batch instead of each worker's share of it.
+        gather_embeddings: compare the images of the whole batch with each other, instead of those
+            in each worker's share of it, in the losses over pairs and triplets.
         loss: the losses.
         validation: validation.
     """
@@ -188,9 +189,10 @@ class TrainReidConfig(TrainingConfig):
         super().__post_init__(recipe)
         check_network_name(self.network.name, "reid")
         comparing = [name for name, each in self.loss.used.items() if each.compares_images]
+        verb = "losses need" if len(comparing) > 1 else "loss needs"
         require(
             not comparing or self.batch.crops >= 2,
-            f"the {' and '.join(comparing)} loss needs `batch.crops` of 2 or more",
+            f"the {' and '.join(comparing)} {verb} `batch.crops` of 2 or more",
         )
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from reidray.config.sections.loss_options import LOSS_OPTIONS, LossOptions
+from reidray.errors import UserError
 from reidray.registry import Registry
 
 
@@ -30,12 +31,26 @@ class LossSizes:
     """Hold the sizes that the weights of a loss depend on.
 
     Attributes:
-        num_people: training people; 0 where the network has no identity classifier.
+        num_people: training people; 0 in a multi-task training.
         embedding_size: length of the embedding; 0 where the network gives none.
     """
 
     num_people: int
     embedding_size: int
+
+    @property
+    def known_embedding_size(self) -> int:
+        """Return the length of the embedding, for a loss with weights or a state of that length.
+
+        Raises:
+            UserError: the network does not state it.
+        """
+        if not self.embedding_size:
+            raise UserError(
+                "the network states no `embedding_size`, which a loss with weights of its own "
+                "needs: give it to `Network.__init__`"
+            )
+        return self.embedding_size
 
 
 LOSSES: Registry[type[nn.Module]] = Registry("loss", "reidray.losses", options=LOSS_OPTIONS)

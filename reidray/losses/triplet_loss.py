@@ -99,7 +99,10 @@ MINING = {"hard": batch_hard_triplet_loss, "semihard": semi_hard_triplet_loss}
 
 @register_loss("triplet")
 class TripletLoss(nn.Module):
-    """Triplet loss over the metric features of a batch."""
+    """Triplet loss over the metric features of a batch.
+
+    Hard negatives follow Hermans et al. 2017, and semi-hard ones Schroff et al. 2015.
+    """
 
     def __init__(self, options: TripletLossOptions, _: LossSizes) -> None:
         super().__init__()

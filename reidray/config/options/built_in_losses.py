@@ -12,6 +12,9 @@ from reidray.config.sections.loss_options import (
     smoothing_share,
 )
 
+MAX_SCALE = 10_000
+"""The largest factor of the cosines of a loss: the softmax is a maximum long before."""
+
 
 @register_loss_options("identity")
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,115 @@ class AttributeLossOptions(LossOptions):
 
     weight: float = loss_weight(1.0)
     smoothing: float = smoothing_share(0.1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarginSoftmaxLossOptions(LossOptions):
+    """Hold the options of a cross-entropy over people with a margin.
+
+    Attributes:
+        weight: weight of the cross-entropy.
+        margin: margin of the right person.
+        scale: factor of the cosines before the softmax.
+        smoothing: label smoothing.
+    """
+
+    margin: float = limited(0.0, 0, 1)
+    scale: float = limited(64.0, 1, MAX_SCALE)
+    smoothing: float = smoothing_share(0.0)
+
+
+@register_loss_options("arcface")
+@dataclass(frozen=True, kw_only=True)
+class ArcFaceLossOptions(MarginSoftmaxLossOptions):
+    """Hold the options of ArcFace, with the defaults of Deng et al. 2019.
+
+    Attributes:
+        weight: weight of ArcFace, a cross-entropy over people with a margin of the angle.
+        margin: angle in radians that the right person is turned away by.
+        scale: factor of the cosines before the softmax.
+        smoothing: label smoothing.
+    """
+
+    margin: float = limited(0.5, 0, 1.5)
+
+
+@register_loss_options("cosface")
+@dataclass(frozen=True, kw_only=True)
+class CosFaceLossOptions(MarginSoftmaxLossOptions):
+    """Hold the options of CosFace, with the defaults of Wang et al. 2018.
+
+    Attributes:
+        weight: weight of CosFace, a cross-entropy over people with a margin of the cosine.
+        margin: number that the cosine of the right person is lowered by.
+        scale: factor of the cosines before the softmax.
+        smoothing: label smoothing.
+    """
+
+    margin: float = limited(0.35, 0, 1)
+
+
+@register_loss_options("circle_softmax")
+@dataclass(frozen=True, kw_only=True)
+class CircleSoftmaxLossOptions(MarginSoftmaxLossOptions):
+    """Hold the options of the circle loss over a classifier of people (Sun et al. 2020).
+
+    Attributes:
+        weight: weight of the circle loss over a classifier of people.
+        margin: margin of the cosines.
+        scale: factor of the weighted cosines before the softmax.
+        smoothing: label smoothing.
+    """
+
+    margin: float = limited(0.25, 0, 1)
+    scale: float = limited(128.0, 1, MAX_SCALE)
+
+
+@register_loss_options("circle")
+@dataclass(frozen=True, kw_only=True)
+class CircleLossOptions(LossOptions):
+    """Hold the options of the circle loss over pairs of images (Sun et al. 2020).
+
+    Attributes:
+        weight: weight of the circle loss over pairs of images.
+        margin: margin of the cosines.
+        scale: factor of the weighted cosines.
+    """
+
+    compares_images: ClassVar[bool] = True
+
+    margin: float = limited(0.25, 0, 1)
+    scale: float = limited(128.0, 1, MAX_SCALE)
+
+
+@register_loss_options("supervised_contrastive")
+@dataclass(frozen=True, kw_only=True)
+class SupervisedContrastiveLossOptions(LossOptions):
+    """Hold the options of the supervised contrastive loss (Khosla et al. 2020).
+
+    Attributes:
+        weight: weight of the supervised contrastive loss.
+        temperature: divisor of the cosines before the softmax over the images of a batch.
+    """
+
+    compares_images: ClassVar[bool] = True
+
+    temperature: float = limited(0.1, 0.01, 100)
+
+
+@register_loss_options("center")
+@dataclass(frozen=True, kw_only=True)
+class CenterLossOptions(LossOptions):
+    """Hold the options of the centre loss (Wen et al. 2016).
+
+    Attributes:
+        weight: weight of the centre loss; Luo et al. 2019 use 0.0005 beside other losses.
+        rate: learning rate of the centres, whatever the weight and the optimiser's rate.
+    """
+
+    needs_whole_batch: ClassVar[bool] = True
+
+    rate: float = limited(0.5, 0, 1)
 
 
 @register_loss_options("labels")

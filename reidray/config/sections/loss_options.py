@@ -35,6 +35,8 @@ class LossOptions(PartOptions):
         training: the kind of training that the loss belongs to.
         compares_images: whether the loss compares images of a person with each other, so that a
             batch needs several of each person.
+        needs_whole_batch: whether the loss gets the features of all workers in any case, because it
+            keeps a state that follows them.
         trains_head: whether a head of the network learns from this loss, so that it is computed at
             weight 0 too.
         weight: weight of the loss; 0 leaves it out.
@@ -42,6 +44,7 @@ class LossOptions(PartOptions):
 
     training: ClassVar[TrainingKind] = "reid"
     compares_images: ClassVar[bool] = False
+    needs_whole_batch: ClassVar[bool] = False
     trains_head: ClassVar[bool] = False
 
     weight: float = loss_weight(0.0)

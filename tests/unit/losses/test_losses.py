@@ -3,11 +3,18 @@ import torch
 from torch.nn import functional
 
 from reidray.losses import (
+    arcface_logits,
     attribute_loss,
     batch_hard_triplet_loss,
+    center_loss,
+    circle_loss,
+    circle_softmax_logits,
+    cosface_logits,
     label_loss,
     mask_loss,
+    move_centers,
     semi_hard_triplet_loss,
+    supervised_contrastive_loss,
 )
 from reidray.losses.triplet_loss import mean_hinge_where
 
@@ -136,6 +143,12 @@ def test_losses_read_no_value_on_the_host():
         batch_hard_triplet_loss(features, people, margin=0.3),
         batch_hard_triplet_loss(features, people, margin=0),
         semi_hard_triplet_loss(features, people, margin=0.3),
+        circle_loss(features, people, margin=0.25, scale=128.0),
+        supervised_contrastive_loss(features, people, temperature=0.1),
+        arcface_logits(features, people, margin=0.5, scale=64.0).mean(),
+        cosface_logits(features, people, margin=0.35, scale=64.0).mean(),
+        circle_softmax_logits(features, people, margin=0.25, scale=128.0).mean(),
+        center_loss(features, move_centers(features.detach(), features, people, rate=0.5)),
         label_loss(features, people, smoothing=0.1),
         attribute_loss((features, features), torch.stack([people, people], dim=1), smoothing=0.1),
         mask_loss(masks, masks[:, 0] > 0),

@@ -89,7 +89,7 @@ def test_unset_settings_of_a_network_have_the_values_of_its_report(annotated, tm
         ({"network": {"name": "vgg_triplet_rgb", "backbone": "resnet18"}}, "has no backbone"),
         (
             {"network": {"name": "vgg_triplet_rgb"}, "loss": LossConfig(triplet=0)},
-            "learns nothing",
+            "learns nothing.*raise `loss.triplet`, or .* such as `loss.arcface.weight`",
         ),
         (
             {

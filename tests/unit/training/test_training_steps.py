@@ -32,6 +32,14 @@ from reidray.training.tasks.multitask.task import MultitaskTask
 from reidray.training.tasks.reid.task import ReidTask
 
 CPU, GPU, META = torch.device("cpu"), torch.device("cuda"), torch.device("meta")
+ADDED_LOSSES = (
+    "arcface",
+    "cosface",
+    "circle_softmax",
+    "circle",
+    "supervised_contrastive",
+    "center",
+)
 OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop")
 
 
@@ -44,6 +52,12 @@ def trainer_config(epochs=2, **settings):
 
 def reid_with(mining):
     config = replace(CONFIG, loss=LossConfig(mining=mining, attributes=1.0))
+    return build_task(config), build_network()
+
+
+def reid_with_every_loss(mining):
+    weights = {name: {"weight": 0.5} for name in ADDED_LOSSES}
+    config = replace(CONFIG, loss=LossConfig(mining=mining, **weights), gather_embeddings=True)
     return build_task(config), build_network()
 
 
@@ -78,6 +92,7 @@ def to_device(batch, device):
     [
         (reid_with, "hard", "adamw"),
         (reid_with, "semihard", "adam"),
+        (reid_with_every_loss, "hard", "sgd"),
         (multitask, "pets", "sgd"),
         (multitask, "attributes", "rmsprop"),
     ],

@@ -249,7 +249,8 @@ def _check_losses(
     if not any(of_heads.get(name, True) for name in used):
         raise UserError(
             f"network {architecture.name!r} learns nothing: every loss over what it predicts has "
-            "weight 0: raise `loss.triplet`"
+            "weight 0: raise `loss.triplet`, or the weight of another loss over its embedding, "
+            "such as `loss.arcface.weight`"
         )
     if config.validation.select_by == "attribute_accuracy" and not predicts:
         other = "use `network.name=apr`, or " if has_attributes else ""

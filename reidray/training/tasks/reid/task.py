@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from reidray.config import TrainReidConfig
+from reidray.config import LossOptions, TrainReidConfig
 from reidray.data.augmentations import augment, plan_augmentation
 from reidray.data.crop_labels import CropLabels
 from reidray.data.device_copies import rows_to_device
@@ -102,18 +102,20 @@ class ReidTask:
         """Return the weighted losses by name, () float32 each."""
         outputs: Outputs = network(batch.crops)
         targets = Targets(batch.person_indices, batch.attribute_labels)
-        parts = self._config.loss.parts
-        compares_images = any(each.compares_images and each.weight for each in parts.values())
-        if compares_images and self._config.gather_embeddings:
-            whole = self._gather(outputs, targets)
-        else:
-            whole = outputs, targets
+        parts, modules = self._config.loss.parts, loss_modules(network)
+        gathering = {name for name in modules if self._needs_whole_batch(parts[name])}
+        whole = self._gather(outputs, targets) if gathering else (outputs, targets)
         losses = {}
-        for name, loss in loss_modules(network).items():
-            value = loss(*(whole if parts[name].compares_images else (outputs, targets)))
+        for name, loss in modules.items():
+            value = loss(*(whole if name in gathering else (outputs, targets)))
             if value is not None:
                 losses[name] = parts[name].weight * value
         return losses
+
+    def _needs_whole_batch(self, options: LossOptions) -> bool:
+        """Return whether a loss gets the features of all workers."""
+        compares_all = options.compares_images and self._config.gather_embeddings
+        return options.needs_whole_batch or compares_all
 
     def _gather(self, outputs: Outputs, targets: Targets) -> tuple[Outputs, Targets]:
         """Return outputs and targets with the metric features and the people of all workers."""
