@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from reidray.models.backbones.osnet import OSNet
 from reidray.models.backbones.striped_resnet import StripedResNet
 from reidray.models.networks.person import PersonNetwork
 
@@ -65,7 +66,7 @@ def copy_for_inference(
     """
     network = copy.deepcopy(network).eval()
     for module in network.modules():
-        if isinstance(module, StripedResNet):
+        if isinstance(module, StripedResNet | OSNet):
             module.fold()
     if precision == "bf16":
         if isinstance(network, PersonNetwork):

@@ -4,13 +4,11 @@ The network equals timm's resnet18 with one block a stage and fewer channels, wh
 This module does not use timm, whose import takes longer than to embed a thousand crops.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from reidray.models.backbones.folding import fold
 from reidray.models.backbones.own_backbones import register_backbone
 
 STEM_CHANNELS = 64
@@ -61,7 +59,7 @@ class StripedResNet(nn.Module):
 
         The results stay the same but for rounding; a CPU takes three quarters of the time.
         """
-        self.conv1, self.bn1 = _folded(self.conv1, self.bn1)
+        self.conv1, self.bn1 = fold(self.conv1, self.bn1)
         for part in self.modules():
             if isinstance(part, ResidualBlock):
                 part.fold()
@@ -105,11 +103,6 @@ class ResidualBlock(nn.Module):
 
     def fold(self) -> None:
         """Merge each normalisation into the convolution before it."""
-        self.conv1, self.bn1 = _folded(self.conv1, self.bn1)
-        self.conv2, self.bn2 = _folded(self.conv2, self.bn2)
-        self.downsample = nn.Sequential(*_folded(*self.downsample))
-
-
-def _folded(convolution: Any, normalisation: Any) -> tuple[nn.Module, nn.Module]:
-    """Return a convolution that computes both layers, and an identity for the normalisation."""
-    return fuse_conv_bn_eval(convolution, normalisation), nn.Identity()
+        self.conv1, self.bn1 = fold(self.conv1, self.bn1)
+        self.conv2, self.bn2 = fold(self.conv2, self.bn2)
+        self.downsample = nn.Sequential(*fold(*self.downsample))

@@ -9,6 +9,7 @@ from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.models import build_architecture, build_model
 from reidray.models.backbones import BACKBONES
 from reidray.models.factory import build_without_memory
+from reidray.models.inference_network import copy_for_inference
 
 PARAMETERS = {"x1_0": 2_169_508, "x0_75": 1_285_754, "x0_5": 630_034, "x0_25": 201_864}
 NAMES = ("osnet_x0_25", "osnet_ain_x0_25")
@@ -65,3 +66,38 @@ def test_the_images_beside_a_crop_do_not_change_its_embedding(name, sides):
         alone = torch.cat([model(image[None]).embedding for image in images])
     assert together.shape == (5, 512)
     assert torch.allclose(together, alone, rtol=1e-4, atol=1e-5 * float(together.abs().max()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_network_for_inference_computes_the_same_without_batch_normalisations(name):
+    model = build_model("baseline", backbone=name, num_people=3)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(std=0.1)
+                module.running_var.uniform_(0.5, 1.5)
+    model.eval()
+    images = crops(4, 64, 32)
+    with torch.inference_mode():
+        expected = model(images).embedding
+        folded = copy_for_inference(model, torch.device("cpu"), "fp32")
+        assert not any(isinstance(each, torch.nn.BatchNorm2d) for each in folded.modules())
+        assert torch.allclose(folded(images).embedding, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_features_under_bfloat16_have_the_bits_of_float32():
+    model = build_model("baseline", backbone="osnet_x0_25", num_people=3).eval()
+    network = copy_for_inference(model, torch.device("cpu"), "bf16")
+    with torch.inference_mode():
+        feature = network(crops(4, 64, 32)).metric_feature
+    assert feature.dtype == torch.float32
+    assert not torch.equal(feature, feature.bfloat16().float())
+
+
+@pytest.mark.slow
+def test_the_compiler_takes_the_whole_network_as_one_graph():
+    model = build_model("baseline", backbone="osnet_ain_x0_25", num_people=3).eval()
+    images = crops(2, 64, 32)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    with torch.inference_mode():
+        assert torch.equal(compiled(images).embedding, model(images).embedding)
