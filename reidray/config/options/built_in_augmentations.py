@@ -1,12 +1,14 @@
 """Declare the options of the augmentations."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from reidray.config.sections.augmentation_options import (
+    AugmentationOptions,
     ListedOptions,
     register_augmentation_options,
 )
-from reidray.config.sections.limits import limited
+from reidray.config.sections.limits import MAX_PIXELS_A_SIDE, limited
 
 
 @register_augmentation_options("flip")
@@ -141,3 +143,79 @@ class HueOptions(ListedOptions):
     """
 
     share: float = limited(0.0, 0, 0.5)
+
+
+@register_augmentation_options("pad_crop")
+@dataclass(frozen=True, kw_only=True)
+class PadCropOptions(AugmentationOptions):
+    """Hold the options of padding a crop and cutting its own size out at random.
+
+    Attributes:
+        pixels: pixels by which each side is padded, as papers state them: 10 for 256 x 128.
+    """
+
+    pixels: int = limited(0, 0, MAX_PIXELS_A_SIDE)
+
+
+@register_augmentation_options("grayscale")
+@dataclass(frozen=True, kw_only=True)
+class GrayscaleOptions(AugmentationOptions):
+    """Hold the options of the loss of all colours.
+
+    Attributes:
+        probability: probability that a crop turns grey; 0.05 in the paper.
+    """
+
+    probability: float = limited(0.0, 0, 1)
+
+
+@register_augmentation_options("local_grayscale")
+@dataclass(frozen=True, kw_only=True)
+class LocalGrayscaleOptions(AugmentationOptions):
+    """Hold the options of the loss of colours in a rectangle.
+
+    Attributes:
+        probability: probability that a rectangle of a crop turns grey; 0.4 in the paper.
+    """
+
+    probability: float = limited(0.0, 0, 1)
+
+
+@register_augmentation_options("random_patch")
+@dataclass(frozen=True, kw_only=True)
+class RandomPatchOptions(AugmentationOptions):
+    """Hold the options of patches of other crops.
+
+    Attributes:
+        probability: probability that a patch of another crop covers a part; 0.5 in the paper.
+    """
+
+    probability: float = limited(0.0, 0, 1)
+
+
+@register_augmentation_options("rand_augment")
+@dataclass(frozen=True, kw_only=True)
+class RandAugmentOptions(AugmentationOptions):
+    """Hold the options of RandAugment.
+
+    Attributes:
+        operations: operations that each crop draws; 2 in the paper.
+        magnitude: strength of the operations, 0 to 30; 9 in the paper.
+    """
+
+    flat: ClassVar[bool] = False
+
+    operations: int = limited(0, 0, 14)
+    magnitude: float = limited(9.0, 0, 30)
+
+
+@register_augmentation_options("auto_augment")
+@dataclass(frozen=True, kw_only=True)
+class AutoAugmentOptions(AugmentationOptions):
+    """Hold the options of AutoAugment.
+
+    Attributes:
+        probability: probability that a crop goes through a sub-policy; 0.1 is usual for people.
+    """
+
+    probability: float = limited(0.0, 0, 1)

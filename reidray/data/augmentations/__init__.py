@@ -4,12 +4,14 @@ from reidray.data.augmentations.augmentation import (
     AUGMENTATIONS,
     Augmentation,
     AugmentPlan,
+    PastingAugmentation,
     register_augmentation,
     uniform,
 )
 from reidray.data.augmentations.batch_augmentation import (
     augment,
     augment_masks,
+    draw_donors,
     image_tensor,
     plan_augmentation,
 )
@@ -18,8 +20,10 @@ __all__ = [
     "AUGMENTATIONS",
     "AugmentPlan",
     "Augmentation",
+    "PastingAugmentation",
     "augment",
     "augment_masks",
+    "draw_donors",
     "image_tensor",
     "plan_augmentation",
     "register_augmentation",

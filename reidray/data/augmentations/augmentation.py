@@ -61,6 +61,25 @@ class Augmentation(ABC):
         return images
 
 
+class PastingAugmentation(Augmentation):
+    """Paste parts of other training crops into crops.
+
+    The crops that give them are the donors. They are the same for all batches of an epoch and for
+    each of several workers, which would otherwise have only the crops of their own share.
+    """
+
+    @staticmethod
+    @abstractmethod
+    def paste(images: Tensor, parameters: Tensor, donors: Tensor) -> Tensor:
+        """Return the images with parts of donors; it is called in place of `apply`.
+
+        Args:
+            images: (B, 3, H, W) float32 in 0..255, the channels last in memory.
+            parameters: (B, ...) as `draw` returned them, on the CPU.
+            donors: (D, 3, H, W) uint8 crops, not augmented.
+        """
+
+
 AUGMENTATIONS: Registry[type[Augmentation]] = Registry(
     "augmentation", "reidray.data.augmentations", options=AUGMENTATION_OPTIONS
 )

@@ -12,9 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reidray.config import AugmentConfig
-from reidray.data.augmentations.augmentation import AUGMENTATIONS, AugmentPlan
-from reidray.data.augmentations.geometry import AFFINE, RESAMPLED, move
+from reidray.data.augmentations.augmentation import (
+    AUGMENTATIONS,
+    AugmentPlan,
+    PastingAugmentation,
+)
+from reidray.data.augmentations.geometry import AFFINE, POLICIES, RESAMPLED, move
 from reidray.data.device_copies import to_device
+
+DONORS = 256
+"""Training crops of which the patches of an epoch come, if there are as many."""
 
 
 def image_tensor(crops: NDArray[np.uint8], device: torch.device) -> Tensor:
@@ -32,10 +39,11 @@ def plan_augmentation(
     random numbers of its own, which depend on its name, so that it changes no other draw.
 
     Returns:
-        The parameters of the augmentations that are on; beside one of `RESAMPLED` of all `AFFINE`.
+        The parameters of the augmentations that are on; beside one of `RESAMPLED` or `POLICIES`
+        of all `AFFINE`.
     """
-    drawn = {name for name, options in config.parts.items() if next(iter(vars(options).values()))}
-    if drawn & RESAMPLED:
+    drawn = _names_on(config)
+    if drawn & (RESAMPLED | POLICIES):
         drawn |= AFFINE
     plan: dict[str, Tensor] = {}
     shared, skipped = _random(seed, epoch, step), 0
@@ -52,7 +60,28 @@ def plan_augmentation(
     return AugmentPlan(plan)
 
 
-def augment(crops: Tensor, plan: AugmentPlan, *, fill: float) -> Tensor:
+def draw_donors(config: AugmentConfig, count: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Draw the training crops that give patches to the batches of an epoch.
+
+    Args:
+        config: the augmentations.
+        count: training crops.
+        seed: seed of the training.
+        epoch: number of the epoch.
+
+    Returns:
+        (D,) int64 positions from 0 to `count`, ascending; none where no augmentation needs any.
+    """
+    classes = (AUGMENTATIONS.get(name) for name in _names_on(config))
+    if not any(issubclass(each, PastingAugmentation) for each in classes):
+        return np.zeros(0, dtype=np.int64)
+    random = np.random.default_rng((seed, epoch, crc32(b"donors")))
+    return np.sort(random.choice(count, min(count, DONORS), replace=False))
+
+
+def augment(
+    crops: Tensor, plan: AugmentPlan, *, fill: float, donors: Tensor | None = None
+) -> Tensor:
     """Apply a plan to a batch of crops; they are resampled bilinear.
 
     Mirroring, shifting and erasing copy pixels, which is as much faster as memory is. The
@@ -63,6 +92,8 @@ def augment(crops: Tensor, plan: AugmentPlan, *, fill: float) -> Tensor:
         crops: (B, 3, H, W) uint8, fastest where the channels come last in memory.
         plan: parameters of these B crops.
         fill: value in 0..255 of what comes in from outside and of what is erased.
+        donors: (D, 3, H, W) uint8 crops that give patches, on the device of the crops; None takes
+            the crops themselves.
 
     Returns:
         (B, 3, H, W) float32 in 0..255, the channels last in memory.
@@ -73,7 +104,10 @@ def augment(crops: Tensor, plan: AugmentPlan, *, fill: float) -> Tensor:
     if any(each.parameters_on_device for each in active.values()):
         parameters = plan | plan.on_device(crops.device)
     for name, augmentation in active.items():
-        images = augmentation.apply(images, parameters[name], fill)
+        if issubclass(augmentation, PastingAugmentation):
+            images = augmentation.paste(images, plan[name], crops if donors is None else donors)
+        else:
+            images = augmentation.apply(images, parameters[name], fill)
     return images
 
 
@@ -89,6 +123,11 @@ def augment_masks(masks: Tensor, plan: AugmentPlan) -> Tensor:
     """
     moved = move(masks[:, None], plan, 0, "nearest")
     return moved[:, 0].to(torch.uint8)
+
+
+def _names_on(config: AugmentConfig) -> set[str]:
+    """Return the names of the augmentations whose first option is not 0."""
+    return {name for name, options in config.parts.items() if next(iter(vars(options).values()))}
 
 
 def _random(*numbers: int) -> torch.Generator:

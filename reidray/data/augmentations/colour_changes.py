@@ -34,7 +34,7 @@ class Brightness(Augmentation):
     @staticmethod
     def apply(images: Tensor, parameters: Tensor, fill: float) -> Tensor:  # noqa: ARG004
         """Return the images with other colours."""
-        return (images * parameters.view(-1, 1, 1, 1)).clamp(0, 255)
+        return adjust_brightness(images, parameters)
 
 
 @register_augmentation("contrast")
@@ -54,7 +54,7 @@ class Contrast(Augmentation):
     @staticmethod
     def apply(images: Tensor, parameters: Tensor, fill: float) -> Tensor:  # noqa: ARG004
         """Return the images with other colours."""
-        return _blend(images, _luma(images).mean(dim=(2, 3), keepdim=True), parameters)
+        return adjust_contrast(images, parameters)
 
 
 @register_augmentation("saturation")
@@ -74,7 +74,7 @@ class Saturation(Augmentation):
     @staticmethod
     def apply(images: Tensor, parameters: Tensor, fill: float) -> Tensor:  # noqa: ARG004
         """Return the images with other colours."""
-        return _blend(images, _luma(images), parameters)
+        return adjust_saturation(images, parameters)
 
 
 @register_augmentation("hue")
@@ -97,7 +97,22 @@ class Hue(Augmentation):
         return _turn_hue(images, parameters)
 
 
-def _luma(images: Tensor) -> Tensor:
+def adjust_brightness(images: Tensor, factors: Tensor) -> Tensor:
+    """Return images (B, 3, H, W) that are brighter by (B,) factors."""
+    return (images * factors.view(-1, 1, 1, 1)).clamp(0, 255)
+
+
+def adjust_contrast(images: Tensor, factors: Tensor) -> Tensor:
+    """Return images (B, 3, H, W) whose contrast has grown by (B,) factors."""
+    return _blend(images, luminance(images).mean(dim=(2, 3), keepdim=True), factors)
+
+
+def adjust_saturation(images: Tensor, factors: Tensor) -> Tensor:
+    """Return images (B, 3, H, W) whose saturation has grown by (B,) factors."""
+    return _blend(images, luminance(images), factors)
+
+
+def luminance(images: Tensor) -> Tensor:
     """Return the luminance of each pixel, (B, 1, H, W)."""
     red, green, blue = (weight * images[:, c : c + 1] for c, weight in enumerate(LUMA))
     return red + green + blue

@@ -1,7 +1,8 @@
 """Augmentations that move pixels: all of them in one resampling.
 
 A crop is mirrored, sheared, zoomed, rotated and shifted, in this order, about its centre; then a
-window is cut out of it and fills it again.
+window is cut out of it and fills it again. Padding a crop and cutting its own size out shifts it.
+What RandAugment and AutoAugment move, they move first after the mirror.
 """
 
 from typing import ClassVar
@@ -13,6 +14,7 @@ from torch.nn import functional
 from reidray.config.options.built_in_augmentations import (
     CropOptions,
     FlipOptions,
+    PadCropOptions,
     RotationOptions,
     ShearOptions,
     ShiftOptions,
@@ -24,6 +26,7 @@ from reidray.data.augmentations.augmentation import (
     register_augmentation,
     uniform,
 )
+from reidray.data.augmentations.operations import chain_maps, moves_pixels, operation_maps
 from reidray.data.augmentations.pixel_copies import copy_pixels
 from reidray.data.device_copies import to_device_together
 
@@ -112,8 +115,27 @@ class Crop(Augmentation):
         return bool((parameters[:, 2:] != 1).any())
 
 
+@register_augmentation("pad_crop")
+class PadCrop(Augmentation):
+    """Pad crops, and cut out their own size (Luo et al. 2019): (B, 2) pixels along x and y.
+
+    A crop moves by as many pixels as a window of its size has moved off the middle.
+    """
+
+    neutral: ClassVar[float | None] = 0
+
+    @staticmethod
+    def draw(options: PadCropOptions, count: int, random: torch.Generator) -> Tensor:
+        """Draw whole numbers of pixels."""
+        places = torch.rand(count, 2, generator=random) * (2 * options.pixels + 1)
+        return places.floor() - options.pixels
+
+
 RESAMPLED = frozenset(("rotation", "shear", "zoom", "crop"))
 """Augmentations that resample a batch; without them flips and shifts copy whole pixels."""
+
+POLICIES = frozenset(("rand_augment", "auto_augment"))
+"""Augmentations that resample a batch where an operation that they draw moves pixels."""
 
 AFFINE = RESAMPLED | {"shift"}
 """Augmentations that make up the affine map of a crop."""
@@ -124,7 +146,8 @@ def move(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Ten
 
     Args:
         images: images on any device.
-        plan: parameters of the images, with all of `AFFINE` if one of `RESAMPLED` is among them.
+        plan: parameters of the images, with all of `AFFINE` if one of `RESAMPLED` or `POLICIES` is
+            among them.
         fill: value of pixels that come from outside an image.
         resampling: `bilinear` or `nearest`.
 
@@ -132,16 +155,24 @@ def move(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Ten
         (B, C, H, W) float32, the channels last in memory; resampled on a CPU, they come first.
     """
     flip = plan["flip"] if "flip" in plan.active else None
-    if RESAMPLED & set(plan.active):
+    moved = any(moves_pixels(plan[name]) for name in POLICIES.intersection(plan.active))
+    if moved or RESAMPLED & set(plan.active):
         return _warp(copy_pixels(images, flip, None, fill), plan, fill, resampling)
-    shift = plan["shift"] if "shift" in plan.active else None
-    return copy_pixels(images, flip, shift, fill)
+    return copy_pixels(images, flip, _shift(plan, *images.shape[2:]), fill)
+
+
+def _shift(plan: AugmentPlan, height: int, width: int) -> Tensor | None:
+    """Return the shift of each image, (B, 2) shares along x and y; None where none is shifted."""
+    shifts = [plan[name] for name in plan.active if name == "shift"]
+    if "pad_crop" in plan.active:
+        shifts.append(plan["pad_crop"] / torch.tensor([width, height]))
+    return sum(shifts[1:], shifts[0]) if shifts else None
 
 
 def _warp(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Tensor:
     """Resample each image through its own affine map. On a GPU the channels are last in memory."""
     height, width = images.shape[2:]
-    maps = _sources(plan, height / width)
+    maps = _sources(plan, _shift(plan, height, width), height / width)
     if images.device.type == "cpu":
         grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
     else:
@@ -177,7 +208,7 @@ def affine_points(maps: Tensor, height: int, width: int, device: torch.device) -
     return parts["rows"][:, :, None] + parts["columns"][:, None]
 
 
-def _sources(plan: AugmentPlan, aspect: float) -> Tensor:
+def _sources(plan: AugmentPlan, shift: Tensor | None, aspect: float) -> Tensor:
     """Return the affine maps, (B, 2, 3) float32, from augmented crops to the crops.
 
     Coordinates run from -1 to 1 along both sides. `aspect` is height divided by width.
@@ -189,6 +220,14 @@ def _sources(plan: AugmentPlan, aspect: float) -> Tensor:
     turn = torch.stack([torch.stack(row_x, dim=1), torch.stack(row_y, dim=1)], dim=1)
     turn = turn / plan["zoom"].view(-1, 1, 1)
     top, left, height, width = plan["crop"].unbind(dim=1)
-    centre = torch.stack([2 * left + width - 1, 2 * top + height - 1], dim=1) - 2 * plan["shift"]
+    centre = torch.stack([2 * left + width - 1, 2 * top + height - 1], dim=1)
+    if shift is not None:
+        centre = centre - 2 * shift
     share = torch.stack([width, height], dim=1)
-    return torch.cat([turn * share[:, None, :], turn @ centre[:, :, None]], dim=2)
+    maps = torch.cat([turn * share[:, None, :], turn @ centre[:, :, None]], dim=2)
+    operations = [plan[name] for name in plan.active if name in POLICIES]
+    return (
+        chain_maps(operation_maps(torch.cat(operations, dim=1), aspect), maps)
+        if operations
+        else maps
+    )

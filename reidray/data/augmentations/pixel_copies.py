@@ -57,7 +57,7 @@ def copy_slices(images: Tensor, flip: Tensor | None, shift: Tensor | None, fill:
 
 def gather_pixels(images: Tensor, flip: Tensor | None, shift: Tensor | None, fill: float) -> Tensor:
     """Mirror and shift all images in one gather, as `copy_pixels` does."""
-    count, channels, height, width = images.shape
+    count, _, height, width = images.shape
     rows, columns = torch.arange(height)[None], torch.arange(width)[None]
     outside = {}
     if shift is not None:
@@ -70,13 +70,29 @@ def gather_pixels(images: Tensor, flip: Tensor | None, shift: Tensor | None, fil
     # The number of a pixel in the batch is the sum of what its row and its column add.
     rows = (torch.arange(count)[:, None] * height + rows) * width
     sources = to_device_together({"rows": rows, "columns": columns, **outside}, images.device)
-    numbers = sources["rows"][:, :, None] + sources["columns"][:, None]
-    pixels = images.permute(0, 2, 3, 1).reshape(-1, channels).index_select(0, numbers.flatten())
-    copied = pixels.view(count, height, width, channels).permute(0, 3, 1, 2).float()
+    copied = take_pixels(images, sources["rows"], sources["columns"])
     if shift is None:
         return copied
     is_outside = sources["outside_rows"][:, :, None] | sources["outside_columns"][:, None]
     return copied.masked_fill_(is_outside[:, None], fill)
+
+
+def take_pixels(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Take the pixels at some places of images.
+
+    Args:
+        images: (N, C, H, W), fastest where the channels come last in memory.
+        rows: (B, H) int64 on the device of the images: the number of the first pixel of a row among
+            the pixels of all images.
+        columns: (B, W) or (1, W) int64 on that device.
+
+    Returns:
+        (B, C, H, W) float32, the channels last in memory.
+    """
+    numbers = rows[:, :, None] + columns[:, None]
+    pixels = images.permute(0, 2, 3, 1).reshape(-1, images.shape[1])
+    taken = pixels.index_select(0, numbers.flatten())
+    return taken.view(*numbers.shape, images.shape[1]).permute(0, 3, 1, 2).float()
 
 
 def fill_slices(images: Tensor, rectangles: Tensor, fill: float) -> None:
@@ -90,6 +106,16 @@ def fill_slices(images: Tensor, rectangles: Tensor, fill: float) -> None:
 
 def fill_masked(images: Tensor, rectangles: Tensor, fill: float) -> None:
     """Fill the rectangles of all images at once, as `fill_rectangles` does."""
+    images.masked_fill_(inside_rectangles(images, rectangles), fill)
+
+
+def inside_rectangles(images: Tensor, rectangles: Tensor) -> Tensor:
+    """Return which pixels lie in the rectangle of their image, (B, 1, H, W) bool on its device.
+
+    Args:
+        images: (B, C, H, W).
+        rectangles: (B, 4) top, left, height and width as shares of the image, on the CPU.
+    """
     height, width = images.shape[2:]
     rows, columns = torch.arange(height), torch.arange(width)
     top, left, bottom, right = _bounds(rectangles, images)[:, :, None].unbind(dim=1)
@@ -98,8 +124,7 @@ def fill_masked(images: Tensor, rectangles: Tensor, fill: float) -> None:
         "columns": (columns >= left) & (columns < right),
     }
     inside = to_device_together(on_host, images.device)
-    is_inside = inside["rows"][:, :, None] & inside["columns"][:, None]
-    images.masked_fill_(is_inside[:, None], fill)
+    return (inside["rows"][:, :, None] & inside["columns"][:, None])[:, None]
 
 
 def _bounds(rectangles: Tensor, images: Tensor) -> Tensor:

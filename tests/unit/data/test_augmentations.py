@@ -265,3 +265,77 @@ def test_the_points_of_a_gpu_are_those_of_affine_grid():
     expected = torch.nn.functional.affine_grid(maps, [5, 3, 7, 4], align_corners=False)
     assert points.shape == expected.shape
     torch.testing.assert_close(points, expected)
+
+
+def test_pad_crop_moves_whole_pixels_up_to_the_padding_each_way():
+    images, config = crops(1).repeat(400, 1, 1, 1), NONE.replace(pad_crop=2)
+    plan = plan_augmentation(config, 400, seed=0, epoch=0, step=0)
+    result = augment(images, plan, fill=7)
+    padded = functional.pad(images.float(), (2, 2, 2, 2), value=7)
+    windows = {(y, x): padded[0, :, y : y + 32, x : x + 16] for y in range(5) for x in range(5)}
+    found = [
+        next(place for place, window in windows.items() if torch.equal(window, crop))
+        for crop in result
+    ]
+    counts = {place: found.count(place) for place in windows}
+    assert min(counts.values()) > 4  # of 16 on average
+
+
+@pytest.mark.parametrize("more", [{}, {"zoom": 0.2}])
+def test_pad_crop_adds_to_a_shift(more):
+    plan = plan_augmentation(
+        NONE.replace(shift=0.2, pad_crop=3, **more), 8, seed=0, epoch=0, step=0
+    )
+    images, side = crops(8), torch.tensor([16, 32])
+    together = {name: values for name, values in plan.items() if name != "pad_crop"}
+    together["shift"] = plan["shift"] + plan["pad_crop"] / side
+    expected = augment(images, AugmentPlan(together), fill=5)
+    assert torch.allclose(augment(images, plan, fill=5), expected, atol=1e-3)
+    assert torch.equal(
+        augment_masks(images[:, 0], plan), augment_masks(images[:, 0], AugmentPlan(together))
+    )
+
+
+def test_grayscale_gives_torchvision_s_pixels_in_the_drawn_share_of_crops():
+    images = crops(200)
+    plan = plan_augmentation(NONE.replace(grayscale=0.3), 200, seed=0, epoch=0, step=0)
+    result = augment(images, plan, fill=0)
+    gray = reference.rgb_to_grayscale(images.float(), num_output_channels=3)
+    chosen = plan["grayscale"]
+    assert 0.2 < chosen.float().mean() < 0.4
+    assert torch.allclose(result[chosen], gray[chosen], atol=1e-3)
+    assert torch.equal(result[~chosen], images[~chosen].float())
+
+
+def test_local_grayscale_turns_a_rectangle_grey_and_leaves_the_rest():
+    images = crops(1, 20, 10)
+    plan = AugmentPlan({"local_grayscale": torch.tensor([[0.5, 0.2, 0.25, 0.4]])})
+    result = augment(images, plan, fill=0)
+    gray = reference.rgb_to_grayscale(images.float(), num_output_channels=3)
+    inside = (0, slice(None), slice(10, 15), slice(2, 6))
+    assert torch.allclose(result[inside], gray[inside], atol=1e-3)
+    result[inside] = images[inside].float()
+    assert torch.equal(result, images.float())
+
+
+def test_drawn_rectangles_turn_grey_with_the_requested_probability_and_area():
+    plan = plan_augmentation(NONE.replace(local_grayscale=0.4), 1000, seed=0, epoch=0, step=0)
+    top, left, height, width = plan["local_grayscale"].unbind(dim=1)
+    chosen = height > 0
+    assert 0.35 < chosen.float().mean() < 0.45
+    areas = (height * width)[chosen]
+    assert 0.02 <= areas.min() < 0.05
+    assert 0.35 < areas.max() <= 0.4 + 1e-6
+    assert (top + height).max() <= 1 + 1e-6
+    assert (left + width).max() <= 1 + 1e-6
+
+
+def test_what_is_off_is_not_saved_and_changes_no_draw():
+    saved = AugmentConfig().to_settings()
+    assert not {"pad_crop", "grayscale", "local_grayscale", "random_patch"} & set(saved)
+    assert not {"rand_augment", "auto_augment"} & set(saved)
+    more = {"pad_crop": 3, "grayscale": 0.5, "local_grayscale": 0.5, "random_patch": 0.5}
+    some = AugmentConfig(rotation=5, erasing=0.5)
+    for config in (some.replace(**more), some.replace(rand_augment={"operations": 2})):
+        first, second = (plan_augmentation(c, 8, seed=3, epoch=1, step=5) for c in (some, config))
+        assert all(torch.equal(values, second[name]) for name, values in first.items())

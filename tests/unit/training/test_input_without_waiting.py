@@ -36,6 +36,9 @@ META = torch.device("meta")
 COPYING = AugmentConfig(flip=0.5, shift=0.1, erasing=0.8)
 COLOURS = COPYING.replace(brightness=0.2, contrast=0.2, saturation=0.3, hue=0.1)
 WARPING = COLOURS.replace(rotation=5, shear=5, zoom=0.1, crop=0.2)
+PATCHING = COPYING.replace(pad_crop=2, grayscale=0.5, local_grayscale=0.5, random_patch=0.8)
+POLICIES = COPYING.replace(rand_augment={"operations": 4, "magnitude": 9}, auto_augment=0.9)
+ALL = [COPYING, COLOURS, WARPING, PATCHING, POLICIES]
 
 
 class WaitCounter(TorchDispatchMode):
@@ -96,7 +99,7 @@ def build_reid_task(augmentation, context):
     return build_task(replace(CONFIG, augment=augmentation), context)
 
 
-@pytest.mark.parametrize("augmentation", [COPYING, COLOURS, WARPING])
+@pytest.mark.parametrize("augmentation", ALL)
 def test_augmentation_on_a_gpu_uses_no_tensor_of_the_cpu(augmentation):
     plan = plan_augmentation(augmentation, 8, seed=0, epoch=0, step=0)
     assert plan.active
@@ -115,6 +118,23 @@ def test_mirrors_shifts_and_rectangles_cost_a_gpu_few_kernels():
     assert sum(counter.kernels.values()) <= 9, counter.kernels
 
 
+def test_rand_augment_costs_a_gpu_the_same_kernels_for_any_number_of_crops():
+    counts = []
+    for count in (256, 512):
+        plan = plan_augmentation(
+            AugmentConfig(flip=0, shift=0, rand_augment={"operations": 2, "magnitude": 9}),
+            count,
+            seed=0,
+            epoch=0,
+            step=0,
+        )
+        crops = torch.empty((count, 16, 8, 3), dtype=torch.uint8, device=META).permute(0, 3, 1, 2)
+        with KernelCounter() as counter:
+            augment(crops, plan, fill=3)
+        counts.append(sum(counter.kernels.values()))
+    assert counts[0] == counts[1] <= 180, counter.kernels
+
+
 def test_no_matrix_product_of_the_device_moves_pixels():
     # The network of another thread may have set the products of the process to TF32.
     plan = plan_augmentation(WARPING, 8, seed=0, epoch=0, step=0)
@@ -124,7 +144,7 @@ def test_no_matrix_product_of_the_device_moves_pixels():
     assert not {"mm", "bmm", "addmm", "baddbmm"} & set(counter.kernels)
 
 
-@pytest.mark.parametrize("augmentation", [COPYING, COLOURS, WARPING])
+@pytest.mark.parametrize("augmentation", ALL)
 @pytest.mark.parametrize("build", [build_reid_task, build_multitask_task])
 def test_the_batches_of_a_task_do_not_wait_for_the_device(build, augmentation):
     on_cpu = list(build(augmentation, DistributedContext()).batches(1))
@@ -133,8 +153,8 @@ def test_the_batches_of_a_task_do_not_wait_for_the_device(build, augmentation):
         on_device = list(task.batches(1))
     assert counter.copies["waiting"] == 0
     # Of each batch the crops and the masks, each with the sources of its pixels and its map, the
-    # parameters and the rectangles; and the labels of the epoch.
-    assert counter.copies["free"] <= 8 * len(on_device) + 2
+    # parameters, the rectangles and the patches; and the labels and the donors of the epoch.
+    assert counter.copies["free"] <= 10 * len(on_device) + 4
     for expected, batch in zip(on_cpu, on_device, strict=True):
         for name, values in vars(expected).items():
             found = getattr(batch, name)

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from reidray.config import TrainMultitaskConfig
-from reidray.data.augmentations import augment, augment_masks, plan_augmentation
 from reidray.data.crop_labels import CropLabels
 from reidray.data.device_copies import rows_to_device
 from reidray.data.device_crops import place_crops
@@ -18,6 +16,7 @@ from reidray.data.sampling import shuffled_batches
 from reidray.losses import LossSizes, Targets, attach_losses, loss_modules
 from reidray.metrics.attribute_metrics import majority_labels
 from reidray.training.distributed_context import DistributedContext
+from reidray.training.tasks.augmented_batches import augmented_batches
 from reidray.training.tasks.multitask.label_evaluation import evaluate_outputs, run_network
 
 FILL = 127.5
@@ -67,15 +66,12 @@ class MultitaskTask:
         context, config, train = self._context, self._config, self._train
         plan = list(shuffled_batches(len(train), config.batch_size, seed=config.seed, epoch=epoch))
         share = np.arange(context.rank, config.batch_size, context.world_size)
-        chosen = [positions[share] for positions in plan]
-        targets = rows_to_device(train.targets, chosen, context.device)
-        batches = self._crops.read([train.indices[positions] for positions in chosen])
+        targets = rows_to_device(train.targets, [batch[share] for batch in plan], context.device)
+        batches = augmented_batches(
+            self._crops, train.indices, plan, share, config, epoch=epoch, fill=FILL
+        )
         for step, batch in enumerate(batches):
-            augmentation = plan_augmentation(
-                config.augment, len(plan[step]), seed=config.seed, epoch=epoch, step=step
-            ).take(torch.from_numpy(share))
-            masks = None if batch.masks is None else augment_masks(batch.masks, augmentation)
-            yield ImageBatch(augment(batch.images, augmentation, fill=FILL), targets[step], masks)
+            yield ImageBatch(batch.images, targets[step], batch.masks)
 
     def batch_size(self, batch: ImageBatch) -> int:
         """Return the number of images in this process's share of a batch."""

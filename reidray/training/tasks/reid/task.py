@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reidray.config import LossOptions, TrainReidConfig
-from reidray.data.augmentations import augment, plan_augmentation
 from reidray.data.crop_labels import CropLabels
 from reidray.data.device_copies import rows_to_device
 from reidray.data.device_crops import place_crops
@@ -22,6 +21,7 @@ from reidray.losses import LossSizes, Targets, attach_losses, loss_modules
 from reidray.metrics.attribute_metrics import majority_labels
 from reidray.models.networks import IMAGENET_MEAN, Outputs
 from reidray.training.distributed_context import DistributedContext
+from reidray.training.tasks.augmented_batches import augmented_batches
 from reidray.training.tasks.reid.validation import embed_crops, evaluate_embeddings
 
 FILL = 255 * sum(IMAGENET_MEAN) / 3
@@ -71,22 +71,18 @@ class ReidTask:
         """Yield this rank's people of each global batch of an epoch."""
         context, config = self._context, self._config
         shape = config.batch.people, config.batch.crops
-        positions = np.arange(math.prod(shape)).reshape(shape)
-        share = positions[context.rank :: context.world_size].reshape(-1)
-        chosen = [batch.reshape(-1)[share] for batch in self._plan_batches(epoch)]
+        share = np.arange(math.prod(shape)).reshape(shape)[context.rank :: context.world_size]
+        share = share.reshape(-1)
+        plan = [batch.reshape(-1) for batch in self._plan_batches(epoch)]
+        chosen = [batch[share] for batch in plan]
         person_indices = rows_to_device(self._person_indices, chosen, context.device)
         attributes = self._train.attribute_labels.astype(np.int64)
         attribute_labels = rows_to_device(attributes, chosen, context.device)
-        batches = self._crops.read([self._train.indices[batch] for batch in chosen])
+        batches = augmented_batches(
+            self._crops, self._train.indices, plan, share, config, epoch=epoch, fill=FILL
+        )
         for step, batch in enumerate(batches):
-            augmentation = plan_augmentation(
-                config.augment, positions.size, seed=config.seed, epoch=epoch, step=step
-            ).take(torch.from_numpy(share))
-            yield ReidBatch(
-                augment(batch.images, augmentation, fill=FILL),
-                person_indices[step],
-                attribute_labels[step],
-            )
+            yield ReidBatch(batch.images, person_indices[step], attribute_labels[step])
 
     def batch_size(self, batch: ReidBatch) -> int:
         """Return the number of crops in this process's share of a batch."""
