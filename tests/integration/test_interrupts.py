@@ -25,7 +25,16 @@ def job():
 """
 
 
-def start(body, **settings):
+def set_signals(ignored=()):
+    """Let this process ignore some signals, and heed the others that end jobs.
+
+    A shell that starts the tests in the background lets them ignore SIGINT, and `nohup` SIGHUP.
+    """
+    for number in STATUS:
+        signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+
+
+def start(body, ignored=()):
     """A job in a process of its own, once it has printed `ready`."""
     script = f"{HEAD}{textwrap.indent(textwrap.dedent(body), '    ')}\nrun_job(job)\n"
     job = subprocess.Popen(
@@ -33,7 +42,7 @@ def start(body, **settings):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **settings,
+        preexec_fn=lambda: set_signals(ignored),
     )
     assert job.stdout is not None
     line = job.stdout.readline()
@@ -45,7 +54,10 @@ def send(job, number):
     """Send a signal; returns the exit status, stderr and the seconds it took."""
     began = time.monotonic()
     job.send_signal(number)
-    out, messages = job.communicate(timeout=30)
+    try:
+        out, messages = job.communicate(timeout=30)
+    finally:
+        job.kill()  # or it would run beside the tests that follow
     assert out == ""
     return job.returncode, messages, time.monotonic() - began
 
@@ -154,10 +166,7 @@ def test_the_line_gives_the_command_that_goes_on_once_there_is_something_to_go_o
 
 
 def test_a_job_under_nohup_outlives_its_terminal():
-    job, _ = start(
-        "ready()\ntime.sleep(60)",
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
-    )
+    job, _ = start("ready()\ntime.sleep(60)", ignored={signal.SIGHUP})
     job.send_signal(signal.SIGHUP)
     time.sleep(0.5)
     assert job.poll() is None
@@ -191,6 +200,7 @@ def test_a_job_is_interrupted_while_it_imports():
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=set_signals,
     )
     assert job.stderr is not None
     while "reidray.cli.arguments" not in job.stderr.readline():

@@ -57,8 +57,6 @@ IMAGENET_MAGNITUDES = 9
 class OperationPolicy(Augmentation):
     """Apply operations to crops: (B, N, 2) float32 numbers and values of the operations."""
 
-    neutral: ClassVar[float | None] = None
-
     @classmethod
     def is_active(cls, parameters: Tensor) -> bool:
         """Return whether any operation changes a crop."""

@@ -21,6 +21,9 @@ SMALL = RetrievalSizes(queries=120, gallery=900, people=30, values=96)
 COPIES = AugmentConfig(flip=0.5, shift=0.2, erasing=0.5)
 WARPS = AugmentConfig(flip=0.5, rotation=10, shear=10, zoom=0.2, crop=0.2, erasing=0.5)
 COLOURS = AugmentConfig(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1)
+PATCHES = AugmentConfig(pad_crop=4, random_patch=0.5)
+GRAY = AugmentConfig(grayscale=0.2, local_grayscale=0.5)
+POLICIES = AugmentConfig(auto_augment=0.5, rand_augment={"operations": 2})
 METRICS = ("euclidean", "cosine", "l1")
 EPOCHS = 4
 
@@ -77,19 +80,27 @@ def check_rerank(device):
 
 
 def check_augmentation(device):
-    """Compare augmented crops: copies exactly, warps and colours to 1e-3 of the range."""
+    """Compare augmented crops: copies exactly, warps and colours to 1e-3 of the range.
+
+    Of the pixels of policies nearly all: a last bit may round to another level.
+    """
     crops = np.random.default_rng(0).integers(0, 256, (32, 64, 32, 3), dtype=np.uint8)
     largest = {}
     for name, config, tolerance in (
         ("copies", COPIES, 0.0),
         ("warps", WARPS, 0.255),
         ("colours", COLOURS, 0.255),
+        ("patches", PATCHES, 0.0),
+        ("grey", GRAY, 0.255),
+        ("policies", POLICIES, 0.255),
     ):
         plan = plan_augmentation(config, len(crops), seed=0, epoch=0, step=0)
         expected, found = (
             augment(image_tensor(crops, each), plan, fill=117.0).cpu() for each in (CPU, device)
         )
-        largest[name] = float((expected - found).abs().max())
+        differences = (expected - found).abs().flatten()
+        kept = len(differences) - (len(differences) // 100 if name == "policies" else 0)
+        largest[name] = float(differences.kthvalue(kept).values)
         assert largest[name] <= tolerance, f"{name} differ by {largest[name]}"
     return "largest differences " + ", ".join(f"{n} {v:.2g}" for n, v in largest.items())
 

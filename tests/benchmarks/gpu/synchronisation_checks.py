@@ -28,6 +28,14 @@ from reidray.training.tasks.multitask.task import MultitaskTask
 ALL = AugmentConfig(
     flip=0.5, shift=0.1, rotation=5, zoom=0.1, erasing=0.5, brightness=0.2, contrast=0.2
 )
+PUBLISHED = AugmentConfig(
+    pad_crop=4,
+    grayscale=0.1,
+    local_grayscale=0.4,
+    random_patch=0.5,
+    auto_augment=0.3,
+    rand_augment={"operations": 2},
+)
 
 
 @contextmanager
@@ -121,12 +129,12 @@ def check_augmentation(device):
     """Augment a batch that is on the device."""
     crops = np.random.default_rng(0).integers(0, 256, (32, 64, 32, 3), dtype=np.uint8)
     on_device = image_tensor(crops, device)
-    for config in (AugmentConfig(flip=0.5, shift=0.1, erasing=0.5), ALL):
+    for config in (AugmentConfig(flip=0.5, shift=0.1, erasing=0.5), ALL, PUBLISHED):
         plan = plan_augmentation(config, len(crops), seed=0, epoch=0, step=0)
         augment(on_device, plan, fill=117.0)
         with waiting_is_an_error(device):
             augment(on_device, plan, fill=117.0)
-    return "copies and warps without waiting"
+    return "copies, warps, patches and policies without waiting"
 
 
 def check_embedding_loop(model, device):
