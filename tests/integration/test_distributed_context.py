@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,13 +10,24 @@ import torch
 from support.synthetic_people import CONFIG, build_network, build_task
 from torch import distributed, multiprocessing
 
-from reidray.losses import batch_hard_triplet_loss, semi_hard_triplet_loss
+from reidray.config import LossConfig
+from reidray.losses import (
+    batch_hard_triplet_loss,
+    circle_loss,
+    semi_hard_triplet_loss,
+    supervised_contrastive_loss,
+)
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.steps.epoch_progress import StepWindow
 from reidray.training.time_budget import TimeBudget, TimeLimit
 
 PEOPLE = torch.arange(6).repeat_interleave(4)
-LOSSES = (batch_hard_triplet_loss, semi_hard_triplet_loss)
+LOSSES = (
+    partial(batch_hard_triplet_loss, margin=0.3),
+    partial(semi_hard_triplet_loss, margin=0.3),
+    partial(circle_loss, margin=0.25, scale=8.0),
+    partial(supervised_contrastive_loss, temperature=0.1),
+)
 
 
 def weights_and_images():
@@ -29,7 +41,7 @@ def loss_and_gradient(context, loss):
     weights.requires_grad_()
     mine = torch.arange(24).view(6, 4)[context.rank :: context.world_size].reshape(-1)
     features, people = context.gather_batch(images[mine] @ weights.T, PEOPLE[mine])
-    value = loss(features, people, margin=0.3)
+    value = loss(features, people)
     value.backward()
     if context.world_size > 1:
         distributed.all_reduce(weights.grad)
@@ -66,32 +78,40 @@ def test_a_loss_over_gathered_embeddings_has_the_gradient_it_has_in_one_process(
             assert np.allclose(found["gradients"][index], gradient, atol=1e-5)
 
 
-def triplet_losses(context, gathered):
+def losses_and_centres(context, gathered):
     """Of the batches of an epoch, by a network that does not learn."""
-    task = build_task(replace(CONFIG, gather_embeddings=gathered), context)
+    loss = LossConfig(center={"weight": 1.0})
+    task = build_task(replace(CONFIG, loss=loss, gather_embeddings=gathered), context)
     network = build_network().eval()
     task.prepare(network)
-    return [task.losses(network, batch)["triplet"].item() for batch in task.batches(0)]
+    found = [task.losses(network, batch) for batch in task.batches(0)]
+    triplet, center = ([each[name].item() for each in found] for name in ("triplet", "center"))
+    return triplet, center, network.losses["center"].centers.numpy()
 
 
 def one_of_two(rank, folder):
     meet(rank, 2, folder)
-    found = {
-        f"{gathered}": triplet_losses(DistributedContext(rank, 2), gathered)
-        for gathered in (True, False)
-    }
-    if rank == 0:
-        np.savez(f"{folder}/found.npz", **found)
+    for gathered in (True, False):
+        triplet, center, centers = losses_and_centres(DistributedContext(rank, 2), gathered)
+        np.savez(f"{folder}/{gathered}{rank}.npz", triplet=triplet, center=center, centers=centers)
     distributed.destroy_process_group()
 
 
 @pytest.mark.timeout(120)
-def test_triplets_are_mined_in_the_whole_batch_where_that_is_asked_for(tmp_path):
+def test_triplets_compare_the_whole_batch_where_that_is_asked_for_and_centres_follow_it_always(
+    tmp_path,
+):
     multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=2)
-    whole = triplet_losses(DistributedContext(), gathered=False)
-    with np.load(tmp_path / "found.npz") as found:
-        assert found["True"].tolist() == pytest.approx(whole, rel=1e-4)
-        assert found["False"].tolist() != pytest.approx(whole, rel=1e-2)
+    triplet, center, centers = losses_and_centres(DistributedContext(), gathered=False)
+    assert np.abs(centers).max() > 0.1
+    for gathered in (True, False):
+        with np.load(tmp_path / f"{gathered}0.npz") as found:
+            is_whole = found["triplet"].tolist() == pytest.approx(triplet, rel=1e-4)
+            assert is_whole == gathered
+        for rank in (0, 1):  # centres follow all images in any case
+            with np.load(tmp_path / f"{gathered}{rank}.npz") as found:
+                assert found["center"].tolist() == pytest.approx(center, rel=1e-4)
+                assert np.allclose(found["centers"], centers, atol=1e-5)
 
 
 def exchange(rank, folder):

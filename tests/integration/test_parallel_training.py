@@ -38,7 +38,14 @@ def train_one_of_two(rank, folder):
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
     )
     register_centre_loss()
-    config = replace(CONFIG, loss=LossConfig(centres={"weight": 2.0}), gather_embeddings=True)
+    losses = LossConfig(
+        identity=0.0,  # a head without a loss gets a gradient of 0
+        centres={"weight": 2.0},
+        arcface={"weight": 1.0},
+        circle={"weight": 0.1},
+        center={"weight": 0.1},
+    )
+    config = replace(CONFIG, loss=losses, gather_embeddings=True)
     network, context = build_network(), DistributedContext(rank, 2)
     trainer = TrainerConfig(
         epochs=1, seed=0, optimizer=OptimizerConfig(warmup=0), validation=config.validation
@@ -52,5 +59,6 @@ def train_one_of_two(rank, folder):
 def test_ranks_keep_the_same_weights_those_of_a_loss_included(tmp_path):
     multiprocessing.spawn(train_one_of_two, (str(tmp_path),), nprocs=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
-    assert first["losses.centres.centres"].abs().max() > 0
+    for name in ("centres.centres", "arcface.weight", "center.centers"):
+        assert first[f"losses.{name}"].abs().max() > 1e-3
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
