@@ -16,6 +16,7 @@ JOB_NAMES = (
     "score-nightly",
     "evaluate",
     "compare",
+    "export",
     "recommend",
     "forget",
 )

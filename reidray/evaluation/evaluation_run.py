@@ -14,8 +14,7 @@ from reidray.evaluation.evaluation_result import (
     EvaluationResult,
     write_evaluation,
 )
-from reidray.scoring.scoring_paths import MODEL_FILES
-from reidray.storage.input_checks import check_data, check_file, check_folder
+from reidray.storage.input_checks import MODEL_FILES, check_data, check_file, check_folder
 from reidray.storage.location import Location
 from reidray.storage.output_checks import check_disjoint
 from reidray.storage.publishing import atomic_output, check_output

@@ -4,12 +4,9 @@ This module loads neither PyTorch nor Ray, so that a job refuses a wrong path at
 """
 
 from reidray.config.scoring import ForgetConfig, ScoreConfig
-from reidray.storage.input_checks import check_folder
+from reidray.storage.input_checks import MODEL_FILES, check_folder
 from reidray.storage.output_checks import check_disjoint
 from reidray.storage.publishing import check_output, check_store
-
-MODEL_FILES = ("model.json",)
-"""Files that every model directory has."""
 
 RANKING_FILE = "reid_test.txt"
 ATTRIBUTE_FILE = "classification_test.csv"

@@ -10,6 +10,9 @@ from pathlib import Path
 from reidray.errors import UserError
 from reidray.storage.location import Location
 
+MODEL_FILES = ("model.json",)
+"""Files that every model directory has."""
+
 
 def check_folder(field: str, uri: str | None, *, holds: Sequence[str] = ()) -> None:
     """Check that a folder exists and is not empty.

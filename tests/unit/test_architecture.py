@@ -15,7 +15,7 @@ LAYERS = (
     ("cli",),
     ("tuning", "comparison", "studies", "quickstart", "quickstart_folder"),
     ("training", "scoring", "evaluation"),
-    ("inference", "reporting", "baselines"),
+    ("inference", "reporting", "baselines", "export"),
     ("retrieval", "metrics", "models", "losses"),
     ("data", "demo"),
     ("storage", "config", "ray_runtime", "cluster_resources"),

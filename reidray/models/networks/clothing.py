@@ -63,7 +63,7 @@ class ClothingNetwork(Network):
     def forward(self, crops: Tensor) -> Outputs:
         """Return the attributes of crops (B, 3, H, W), uint8 or float32 in 0..255."""
         features = self.blocks(self.scale(crops))
-        nothing = features.new_empty((len(features), 0))
+        nothing = features.new_empty((features.shape[0], 0))
         return Outputs(nothing, nothing, nothing, tuple(head(features) for head in self.attributes))
 
 

@@ -91,6 +91,8 @@ class Network(nn.Module):
         if self.pixels.colour == "grey":
             red, green, blue = images.unbind(dim=1)
             images = (0.299 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
+        if torch.compiler.is_exporting():
+            return (images - self.mean) / self.deviation  # two operations of the exported graph
         pixels = images.permute(0, 2, 3, 1).contiguous()
         mean, deviation = self.mean.flatten(), self.deviation.flatten()
         if pixels.device.type != "cpu":

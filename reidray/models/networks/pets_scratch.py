@@ -48,7 +48,7 @@ class PetNetwork(Network):
         features = self.backbone(self.scale(images))
         classes = self.classifier(features)
         if self.decoder is None:
-            empty = classes.new_empty((len(images), 0, *images.shape[2:]))
+            empty = classes.new_empty((images.shape[0], 0, *images.shape[2:]))
             return PetOutputs(classes, empty)
         return PetOutputs(classes, self.decoder(features))
 

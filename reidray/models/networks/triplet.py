@@ -23,7 +23,7 @@ class TripletNetwork(Network):
     def forward(self, crops: Tensor) -> Outputs:
         """Return the outputs for crops (B, 3, H, W), uint8 or float32 in 0..255."""
         embedding = functional.normalize(self.layers(self.scale(crops)))
-        return Outputs(embedding, embedding, embedding.new_empty((len(embedding), 0)), ())
+        return Outputs(embedding, embedding, embedding.new_empty((embedding.shape[0], 0)), ())
 
 
 @register_network("vgg_triplet_rgb")

@@ -1,0 +1,1 @@
+"""Write the outputs of jobs that are single files."""
