@@ -189,11 +189,9 @@ class TrainReidConfig(TrainingConfig):
         super().__post_init__(recipe)
         check_network_name(self.network.name, "reid")
         comparing = [name for name, each in self.loss.used.items() if each.compares_images]
-        verb = "losses need" if len(comparing) > 1 else "loss needs"
-        require(
-            not comparing or self.batch.crops >= 2,
-            f"the {' and '.join(comparing)} {verb} `batch.crops` of 2 or more",
-        )
+        names = ", ".join(comparing)
+        subject = f"the losses {names} need" if len(comparing) > 1 else f"the {names} loss needs"
+        require(not comparing or self.batch.crops >= 2, f"{subject} `batch.crops` of 2 or more")
 
     @property
     def images_per_batch(self) -> int:

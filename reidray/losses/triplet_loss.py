@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from reidray.config.options.built_in_losses import TripletLossOptions
 from reidray.losses.loss import LossSizes, Targets, register_loss
+from reidray.losses.pairs import mean_where
 from reidray.models.networks.network import Outputs
 
 
@@ -85,9 +86,7 @@ def mean_hinge_where(gaps: Tensor, counted: Tensor, margin: float) -> Tensor:
     Returns:
         () float32; 0 where no gap counts.
     """
-    others = ~counted
-    terms = _hinge(gaps.masked_fill(others, 0.0), margin).masked_fill(others, 0.0)
-    return terms.sum() / counted.sum().clamp(min=1)
+    return mean_where(_hinge(gaps.masked_fill(~counted, 0.0), margin), counted)
 
 
 def _hinge(gaps: Tensor, margin: float) -> Tensor:

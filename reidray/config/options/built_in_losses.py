@@ -95,8 +95,9 @@ class ArcFaceLossOptions(MarginSoftmaxLossOptions):
     """Hold the options of ArcFace, with the defaults of Deng et al. 2019.
 
     Attributes:
-        weight: weight of ArcFace, a cross-entropy over people with a margin of the angle.
-        margin: angle in radians that the right person is turned away by.
+        weight: weight of ArcFace, a cross-entropy over people with a margin of the angle; its
+            classifier replaces the network's where `loss.identity` is 0.
+        margin: radians added to the angle to the right person.
         scale: factor of the cosines before the softmax.
         smoothing: label smoothing.
     """
@@ -110,8 +111,9 @@ class CosFaceLossOptions(MarginSoftmaxLossOptions):
     """Hold the options of CosFace, with the defaults of Wang et al. 2018.
 
     Attributes:
-        weight: weight of CosFace, a cross-entropy over people with a margin of the cosine.
-        margin: number that the cosine of the right person is lowered by.
+        weight: weight of CosFace, a cross-entropy over people with a margin of the cosine; its
+            classifier replaces the network's where `loss.identity` is 0.
+        margin: difference by which the cosine of the right person is lowered.
         scale: factor of the cosines before the softmax.
         smoothing: label smoothing.
     """

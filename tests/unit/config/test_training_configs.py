@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reidray.config import QuickstartConfig, TrainMultitaskConfig, TrainReidConfig
+from reidray.config import (
+    BatchConfig,
+    LossConfig,
+    QuickstartConfig,
+    TrainMultitaskConfig,
+    TrainReidConfig,
+)
 from reidray.config.comparison import CompareConfig
 from reidray.config.films import RecommendConfig
 from reidray.config.tuning import TuneConfig
@@ -52,6 +58,12 @@ OF_PEOPLE = {
     "loss.attributes": (-1.0, nan, inf, 1e30),
     "loss.smoothing": (-0.1, 1.0, nan),
     "loss.margin": (-1.0, nan, inf),
+    "loss.arcface.weight": (-1.0, nan, inf, 1e30),
+    "loss.arcface.margin": (-0.1, 1.6, nan),
+    "loss.cosface.scale": (0.0, nan, inf),
+    "loss.circle.margin": (-0.1, 1.1, nan),
+    "loss.supervised_contrastive.temperature": (0.0, -1.0, nan, inf),
+    "loss.center.rate": (-0.1, 1.1, nan),
 }
 OF_PETS = {
     "batch_size": (0, 1, -4),
@@ -79,6 +91,16 @@ def test_a_value_that_would_fail_late_is_refused_by_its_name(base, key, value):
     shown = key.rpartition(".")[2]
     with pytest.raises(ValueError, match=shown.replace("_", "[-_]")):
         with_values(base, {key: value})
+
+
+def test_losses_that_compare_images_need_several_of_a_person():
+    one = {"data": "-", "batch": BatchConfig(people=4, crops=1)}
+    centres = {"arcface": {"weight": 1.0}, "center": {"weight": 0.1}}
+    assert TrainReidConfig(loss=LossConfig(triplet=0.0, **centres), **one).batch.crops == 1
+    compared = LossConfig(circle={"weight": 1.0}, supervised_contrastive={"weight": 1.0})
+    names = "losses triplet, circle, supervised_contrastive need `batch.crops` of 2 or more"
+    with pytest.raises(ValueError, match=names):
+        TrainReidConfig(loss=compared, **one)
 
 
 def numbers(config):
