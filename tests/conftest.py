@@ -11,8 +11,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Before anything imports Ray: under `uv run` it would install the environment anew for its workers.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
-# Hypothesis must not fail a test because the machine is slow.
-settings.register_profile("unhurried", deadline=None)
+# Hypothesis must not fail a test because the machine is slow. Each run tries other examples.
+settings.register_profile("unhurried", deadline=None, max_examples=40)
+settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile("unhurried")
 
 SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"

@@ -73,17 +73,56 @@ def folder(tmp_path_factory):
 
 
 def run(folder, code, *words):
-    environment = os.environ | {"PYTHONPATH": str(folder)}
+    environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT / 'tests'}"}
     command = [sys.executable, "-c", code, *words]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
 
 
-def test_the_examples_register_parts_that_a_training_takes(folder):
-    done = run(folder, CHECK, *FLAGS)
+RUN_PROGRAMS = """
+import contextlib, io, json, sys, traceback
+
+results = {}
+for name, (program, *words) in json.loads(sys.argv[1]).items():
+    sys.argv[1:], told = words, io.StringIO()
+    with contextlib.redirect_stdout(told):
+        try:
+            exec(program, {"__name__": "__main__"})
+        except SystemExit as exit:
+            error = exit.code and f"exit {exit.code}"
+        except BaseException:
+            error = traceback.format_exc()
+        else:
+            error = None
+    results[name] = told.getvalue(), error
+print(json.dumps(results))
+"""
+
+
+@pytest.fixture(scope="module")
+def outputs(folder):
+    """What each program printed, and its error: all run in one process, which imports once."""
+    programs = {
+        "check": (CHECK, *FLAGS),
+        "prototypes": (PROTOTYPES,),
+        "ray": (IMPORTS,),
+        "layout": (LAYOUT,),
+        "named": (NAMED,),
+    }
+    done = run(folder, RUN_PROGRAMS, json.dumps(programs))
     assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def printed(outputs, name):
+    text, error = outputs[name]
+    assert not error, error
+    return text
+
+
+def test_the_examples_register_parts_that_a_training_takes(outputs):
+    found = json.loads(printed(outputs, "check").splitlines()[-1])
     assert found["settings"]["network"] == {"name": "tiny", "weights": "none", "channels": 16}
     assert found["settings"]["loss"]["contrastive"] == {"weight": 0.5, "margin": 2.0}
     assert found["settings"]["augment"]["greyscale"] == 1.0
@@ -115,11 +154,10 @@ main()
 """
 
 
-def test_a_file_a_run_or_a_flag_names_plugins(folder):
-    done = run(folder, NAMED)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "--network.channels" in done.stdout
-    assert "--loss.contrastive.margin" in done.stdout
+def test_a_file_a_run_or_a_flag_names_plugins(outputs):
+    text = printed(outputs, "named")
+    assert "--network.channels" in text
+    assert "--loss.contrastive.margin" in text
 
 
 LAYOUT = """
@@ -132,12 +170,12 @@ for name in ("learn", "search", "wanted"):
     Path("station", name, "0001_c1s1_000001_00.jpg").touch()
 check_layout("station", "station")
 check_layout("station")
+print("recognised")
 """
 
 
-def test_the_layout_of_the_examples_is_recognised(folder):
-    done = run(folder, LAYOUT)
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_the_layout_of_the_examples_is_recognised(outputs):
+    assert printed(outputs, "layout") == "recognised\n"
 
 
 @pytest.mark.parametrize(
@@ -291,8 +329,17 @@ print(list(state.trainer_state.records[0]))
 """
 
 
-def test_the_weights_of_a_loss_train_and_stay_out_of_the_model(folder):
-    code = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n{PROTOTYPES}"
-    done = run(folder, code)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "loss_prototypes" in done.stdout
+def test_the_weights_of_a_loss_train_and_stay_out_of_the_model(outputs):
+    assert "loss_prototypes" in printed(outputs, "prototypes")
+
+
+IMPORTS = """
+import sys
+import reidray.retrieval.partitioned_search
+from reidray.metrics import *
+print("torch" in sys.modules, "ray" in sys.modules)
+"""
+
+
+def test_a_training_a_search_and_metrics_import_no_ray(outputs):
+    assert printed(outputs, "ray") == "True False\n"

@@ -79,7 +79,7 @@ def by_sorting(query, gallery, truth):
 
 
 @given(problems(), st.sampled_from(["market1501", "all"]), st.integers(1, 5), st.integers(1, 50))
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_counts_equal_those_of_sorted_float64_distances(problem, protocol, rows, at_once):
     query, gallery, labels = problem
     with pytest.MonkeyPatch.context() as patch:

@@ -76,13 +76,15 @@ def reranked(name):
 
 @pytest.mark.parametrize("name", SETS[:3])
 def test_reranked_metrics_equal_those_of_the_reference_code(name):
-    for arrays, expected in reranked(name):
+    for number, (arrays, expected) in enumerate(reranked(name)):
         settings = Reranking(expected["k1"], expected["k2"], expected["lambda_value"])
         found = evaluate(**arrays, reranking=settings)
         assert found.mean_ap == pytest.approx(expected["mean_ap"], abs=1e-5)
         assert found.mean_inp == pytest.approx(expected["mean_inp"], abs=1e-5)
         for rank, share in expected["cmc"].items():
             assert found.cmc[int(rank) - 1] == pytest.approx(share, abs=1e-5)
+        if number:
+            continue
         kept = np.flatnonzero(arrays["gallery_ids"] != -1)
         _, indices = rerank(
             arrays["query"][:],

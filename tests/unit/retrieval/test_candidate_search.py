@@ -53,7 +53,7 @@ def features(draw):
 
 
 @given(features(), st.integers(1, 60), st.sampled_from(METRICS), st.integers(5, 500))
-@settings(max_examples=200)
+@settings(max_examples=70)
 def test_the_result_has_the_bits_of_the_search_in_blocks(both, k, metric, columns):
     query, gallery = both
     if not (query.isfinite().all() and gallery.isfinite().all()):  # too large for float16

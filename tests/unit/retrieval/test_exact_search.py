@@ -40,7 +40,7 @@ def features(draw):
 
 
 @given(features(), st.integers(1, 400), st.sampled_from(sorted(DISTANCE_METRICS)))
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_top_k_equals_sorting_float64_distances(both, k, metric):
     query, gallery = both
     found, indices = top_k(query, gallery, k, metric=metric)

@@ -32,6 +32,12 @@ def plain(tmp_path_factory):
     return write_person_folders(tmp_path_factory.mktemp("plain") / "data", 30)
 
 
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory):
+    """Images of five kinds of pets, without masks."""
+    return write_class_manifest(tmp_path_factory.mktemp("classes") / "data", 5)
+
+
 @pytest.mark.parametrize("recipe", [None, *recipe_files("reid")])
 @pytest.mark.parametrize("cameras", [0, 1, 2])
 def test_every_recipe_trains_on_few_people_without_attributes(tmp_path, recipe, cameras):
@@ -133,15 +139,18 @@ def test_data_without_people_is_refused_with_advice(tmp_path):
 
 
 @pytest.mark.parametrize("recipe", [name for name in recipe_files("multitask") if "pets" in name])
-def test_classes_alone_are_trained_without_masks(tmp_path, recipe):
-    data = write_class_manifest(tmp_path / "data", 5)
-    experiment = multitask_experiment(data, "--recipe", recipe)
+def test_classes_alone_are_trained_without_masks(classes, recipe):
+    experiment = multitask_experiment(classes, "--recipe", recipe)
     assert experiment.architecture.name == "pets_mobilenet_dense"
     assert "mask" not in experiment.architecture.options.predicts
     assert "batches of 12 images instead of 32" in adapted(experiment)
     network = ("--network.name", "pets_autoencoder")
     with pytest.raises(UserError, match=r"or use --network\.name pets_mobilenet_dense"):
-        multitask_experiment(data, "--recipe", recipe, *network)
+        multitask_experiment(classes, "--recipe", recipe, *network)
+
+
+def test_the_advice_on_a_batch_of_classes_works(classes):
+    data, recipe = classes, "pets_scratch_transpose"
     with pytest.raises(UserError, match="use --batch-size 12, or less"):
         multitask_experiment(data, "--recipe", recipe, "--batch-size", "13")
     with pytest.raises(UserError, match="use --num-workers 6 and --batch-size 12"):

@@ -113,8 +113,8 @@ def limit(seconds, **settings):
 def test_training_ends_by_its_limit_with_the_learning_rate_at_its_end():
     start = time.time()
     recorder = Recorder()
-    fit(build_task(), build_network(), trainer_config(100_000, limit=limit(4)), recorder)
-    assert time.time() - start < 6
+    fit(build_task(), build_network(), trainer_config(100_000, limit=limit(2.5)), recorder)
+    assert time.time() - start < 4.5
     assert "mean_ap" in recorder.records[-1]
     assert recorder.records[-1]["learning_rate"] < 0.0003
 
@@ -217,9 +217,9 @@ def test_weights_that_are_not_finite_are_refused(weight, complaint, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("undefined", [float("nan"), float("inf"), float("-inf")])
-def test_a_metric_that_is_not_finite_is_never_the_best(undefined):
-    figures = [undefined, 0.2, undefined, 0.1]
+def test_a_metric_that_is_not_finite_is_never_the_best():
+    nan, infinity = float("nan"), float("inf")
+    figures = [nan, infinity, 0.2, nan, infinity, -infinity, 0.1]
 
     class UndefinedMetricTask(ReidTask):
         def validate(self, network):
@@ -227,8 +227,8 @@ def test_a_metric_that_is_not_finite_is_never_the_best(undefined):
 
     task = build_task()
     task.__class__ = UndefinedMetricTask
-    state = fit(task, build_network(), trainer_config(4), Recorder())
-    assert (state.trainer_state.best_epoch, state.trainer_state.best["mean_ap"]) == (2, 0.2)
+    state = fit(task, build_network(), trainer_config(len(figures)), Recorder())
+    assert (state.trainer_state.best_epoch, state.trainer_state.best["mean_ap"]) == (3, 0.2)
 
 
 def test_a_training_without_a_finite_metric_is_refused_and_so_is_its_resume(tmp_path):

@@ -82,7 +82,7 @@ def pets_network():
 
 def test_classes_and_masks_are_trained_together():
     listener, network = EpochRecorder(), pets_network()
-    state = fit(made_task(class_labels()), network, trainer_config(26, "validation_loss"), listener)
+    state = fit(made_task(class_labels()), network, trainer_config(18, "validation_loss"), listener)
     best = min(listener.records, key=lambda record: record["validation_loss"])
     assert state.trainer_state.best_epoch == best["epoch"]
     assert best["accuracy"] > 0.9
@@ -111,7 +111,7 @@ def test_attributes_are_trained_and_unknown_ones_are_ignored():
     torch.manual_seed(0)
     network = build_model("attributes_vgg", height=32, width=32, schema=SCHEMA, dropout=0.0)
     listener = EpochRecorder()
-    fit(made_task(labels), network, trainer_config(16, "attribute_accuracy"), listener)
+    fit(made_task(labels), network, trainer_config(12, "attribute_accuracy"), listener)
     best = max(record["attribute_accuracy"] for record in listener.records)
     assert best > 0.85
     validation = splits(labels)["val"]
