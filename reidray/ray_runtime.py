@@ -14,6 +14,9 @@ from reidray.interrupts import interrupted
 from reidray.progress import SHOW_AFTER_SECONDS, Activity
 from reidray.storage.object_store import ENDPOINT_VARIABLE
 
+WITHOUT_RAY = "none"
+"""Address that names no Ray: a training then runs in this process."""
+
 CONNECT_SECONDS = 10
 LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 DASHBOARD_VARIABLE = "RAY_API_SERVER_ADDRESS"
@@ -59,10 +62,14 @@ def ray_session(
             machine without one; None where a CPU does too.
 
     Raises:
-        UserError: no cluster answers at the address, the cluster has no dashboard and needs one, or
-            this machine has no GPU and needs one.
+        UserError: the address is `none`, no cluster answers at it, the cluster has no dashboard
+            and needs one, or this machine has no GPU and needs one.
         MachineError: Ray did not start in time.
     """
+    if address == WITHOUT_RAY:
+        raise UserError(
+            "`ray_address=none` is for trainings without Ray and this job needs Ray: leave it out"
+        )
     bind_to_loopback(address)
     address = _resolve_address(address)
     is_local = address == "local"

@@ -55,7 +55,8 @@ class SessionConfig:
 
     Attributes:
         ray_address: `local` starts Ray in this process, `auto` or HOST:PORT joins a running
-            cluster; by default the one in RAY_ADDRESS, else local.
+            cluster, `none` trains in this process without Ray; by default the one in RAY_ADDRESS,
+            else local.
         verbose: show Ray's own messages too.
     """
 

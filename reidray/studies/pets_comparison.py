@@ -17,7 +17,8 @@ from reidray.config import MultitaskLossConfig
 from reidray.config.comparison import CompareConfig
 from reidray.data.augmentations import image_tensor
 from reidray.data.crop_labels import CropLabels
-from reidray.data.ingest import CropDataset, choose_ingest_mode
+from reidray.data.ingest.crop_dataset import CropDataset
+from reidray.data.ingest.mode import choose_ingest_mode, ingest
 from reidray.data.layouts import read_manifest
 from reidray.data.manifest import Manifest
 from reidray.errors import UserError
@@ -29,9 +30,10 @@ from reidray.reporting.rendering import render
 from reidray.storage.csv_files import write_csv_records
 from reidray.storage.location import Location
 from reidray.storage.publishing import atomic_output
+from reidray.training.execution.ray_trainer import plan_workers
+from reidray.training.execution.resources import Resources
 from reidray.training.experiment import image_files
-from reidray.training.orchestration import ingest_images
-from reidray.training.ray_trainer import Resources, plan_workers
+from reidray.training.orchestration import report_bad_images
 from reidray.training.tasks.multitask.definition import group_by_row
 from reidray.training.tasks.multitask.label_evaluation import LabelEvaluation, evaluate_network
 
@@ -210,7 +212,8 @@ def _evaluate_on_cluster(
     files = image_files(test, model.architecture, group_by_row(test))
     mode = choose_ingest_mode(files, "auto")
     resources = plan_workers(1, config.use_gpu, streams=mode == "stream")
-    crops = ingest_images(files, mode, config.max_bad)
+    crops = ingest(files, mode)
+    report_bad_images(crops, len(files.paths), config.max_bad)
     labels = CropLabels.from_manifest(test, "gallery").take_decoded(crops.indices)
     return resources.run(_evaluate, model, crops, labels, resources)
 

@@ -18,10 +18,10 @@ from reidray.data.crop_labels import CropLabels
 from reidray.data.images.crops import CropReader
 from reidray.errors import UserError
 from reidray.training.distributed_context import DistributedContext
+from reidray.training.execution.resources import Resources
+from reidray.training.execution.train_job import BuildTask, TrainJob
 from reidray.training.experiment import Experiment
 from reidray.training.loop import Metrics, Task
-from reidray.training.ray_trainer import Resources
-from reidray.training.worker import BuildTask, TrainJob
 
 log = logging.getLogger("reidray")
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from reidray.config import TrainingConfig
 from reidray.config.sources import Sources
 from reidray.data.crop_labels import CropLabels
-from reidray.data.ingest import CropDataset, ImageFiles
+from reidray.data.ingest.crop_dataset import CropDataset
+from reidray.data.ingest.image_files import ImageFiles
 from reidray.data.manifest import Manifest
 from reidray.losses import without_losses
 from reidray.models.architecture import Architecture
@@ -19,10 +20,10 @@ from reidray.models.directory import ModelCard
 from reidray.models.factory import build_network
 from reidray.models.networks import Network
 from reidray.training.checkpoint import TrainerState, read_best_weights, read_trainer_state
-from reidray.training.ray_trainer import Resources, syncs_batch_norm
+from reidray.training.execution.resources import Resources, syncs_batch_norm
+from reidray.training.execution.train_job import BuildTask, TrainJob
 from reidray.training.runs.run_directory import RunDirectory
 from reidray.training.time_budget import TimeLimit
-from reidray.training.worker import BuildTask, TrainJob
 
 Labels = Mapping[str, CropLabels]
 """The labels of the crops of each split that has any: `train`, `val`, `gallery`."""

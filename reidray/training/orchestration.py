@@ -14,7 +14,7 @@ from reidray.config.sources import Sources
 from reidray.data.augmentations import AUGMENTATIONS
 from reidray.data.ids import id_name_files
 from reidray.data.images.decoding import check_bad_images
-from reidray.data.ingest import CropDataset, ImageFiles, IngestMode, choose_ingest_mode, ingest
+from reidray.data.ingest.crop_dataset import CropDataset
 from reidray.data.layouts import read_manifest
 from reidray.errors import UserError
 from reidray.losses import LOSSES
@@ -23,13 +23,10 @@ from reidray.progress import Activity
 from reidray.storage.staging import atomic_folder, atomic_write, check_replaceable
 from reidray.training.batch_search import with_largest_batch
 from reidray.training.checkpoint import check_settings
+from reidray.training.execution.engine import TrainingEngine
+from reidray.training.execution.resources import Resources, check_gpu_settings
+from reidray.training.execution.train_job import resume_settings
 from reidray.training.experiment import Experiment, TaskDefinition, TrainingResult
-from reidray.training.ray_trainer import (
-    Resources,
-    check_gpu_settings,
-    plan_workers,
-    train_on_cluster,
-)
 from reidray.training.runs.checkpoint_files import (
     CHECKPOINTS,
     has_checkpoints,
@@ -49,7 +46,6 @@ from reidray.training.tasks.multitask.definition import MULTITASK
 from reidray.training.tasks.network_choice import adaptation_notes
 from reidray.training.tasks.reid.definition import REID
 from reidray.training.time_budget import TimeLimit
-from reidray.training.worker import resume_settings
 
 log = logging.getLogger("reidray")
 
@@ -106,24 +102,28 @@ def build_experiment(
     return experiment
 
 
-def train_experiment(experiment: Experiment, *, started: float) -> TrainingRun:
-    """Train on the Ray cluster that is connected, and write the run directory.
+def train_experiment(
+    experiment: Experiment, engine: TrainingEngine, *, started: float
+) -> TrainingRun:
+    """Decode the images, train, and write the run directory.
 
     Args:
         experiment: training that passed its checks.
+        engine: decodes and trains.
         started: seconds since 1970 at which the job began, for `max_minutes`.
 
     Raises:
-        UserError: the cluster has no room for the images or the workers, too many images do not
+        UserError: the machines have no room for the images or the workers, too many images do not
             decode, the time limit leaves no time to train, or the loss is not finite. A new run
             directory without a checkpoint is then removed.
     """
     config, run = experiment.config, experiment.run
     files = experiment.image_files()
-    mode = choose_ingest_mode(files, config.ingest)
-    resources = plan_workers(config.num_workers, config.use_gpu, streams=mode == "stream")
+    plan = engine.plan(config, files)
+    resources = plan.resources
     check_gpu_settings(config, resources)
-    crops = ingest_images(files, mode, config.max_bad)
+    crops = engine.decode(files, plan.mode)
+    report_bad_images(crops, len(files.paths), config.max_bad)
     experiment = experiment.keep_decoded(crops)
     log.info("%s; %s", experiment.describe_images(), resources.describe(config.num_workers))
     if config.auto_batch:
@@ -133,22 +133,25 @@ def train_experiment(experiment: Experiment, *, started: float) -> TrainingRun:
     with _removed_without_checkpoint(run):
         logger = start_run(experiment)
         job = experiment.train_job(crops, resources, limit)
-        checkpoint = train_on_cluster(job, resources, run.location, logger)
+        checkpoint = engine.train(job, resources, run.location, logger)
     result = TrainingResult.from_checkpoint(experiment.architecture, checkpoint)
     return write_results(experiment, result, crops, resources)
 
 
-def ingest_images(files: ImageFiles, mode: IngestMode, max_bad: float) -> CropDataset:
-    """Decode the images of a training, or check that they decode, and log the bad ones.
+def report_bad_images(crops: CropDataset, count: int, max_bad: float) -> None:
+    """Log the images that do not decode.
+
+    Args:
+        crops: decoded images.
+        count: number of images that were to decode.
+        max_bad: share of them that may fail, in 0..1.
 
     Raises:
-        UserError: more than the share `max_bad` of the images does not decode.
+        UserError: a larger share failed.
     """
-    crops = ingest(files, mode)
-    check_bad_images(crops.bad, len(files.paths), max_bad)
+    check_bad_images(crops.bad, count, max_bad)
     for image in crops.bad:
         log.warning("set aside: %s (%s)", image.path, image.reason)
-    return crops
 
 
 def start_run(experiment: Experiment) -> RunLogger:

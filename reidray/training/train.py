@@ -1,16 +1,22 @@
 """Train a network with one call. This module imports neither PyTorch nor Ray at its top."""
 
+import os
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 from reidray.config import TrainingConfig
 from reidray.config.data_sources import join_values
 from reidray.config.sources import Sources
 from reidray.data.layouts import check_layout
 from reidray.progress import SHOW_AFTER_SECONDS, Activity
+from reidray.ray_runtime import WITHOUT_RAY, WORKER_SETTINGS, ray_session
 from reidray.storage.input_checks import check_data, check_file
 from reidray.training.runs.run_directory import RunDirectory, TrainingRun, lock_run
+
+if TYPE_CHECKING:
+    from reidray.training.execution.engine import TrainingEngine
 
 NAMED_WEIGHTS = ("none", "imagenet")
 
@@ -25,7 +31,7 @@ def train(
     started: float | None = None,
     on_start: Callable[[RunDirectory], None] | None = None,
 ) -> TrainingRun:
-    """Train a network on a Ray cluster, and write a run directory.
+    """Train a network on a Ray cluster or in this process, and write a run directory.
 
     The function uses the Ray cluster that the process is connected to. Without a connection it
     connects to one, and disconnects at the end.
@@ -38,7 +44,8 @@ def train(
             user's. Values that the user did not set, such as those of a recipe, are adapted to the
             data.
         ray_address: `local` starts Ray in this process, and `auto` or HOST:PORT joins a cluster;
-            by default the address in RAY_ADDRESS, or else `local`.
+            `none` trains in this process, which needs no Ray. By default the address in
+            RAY_ADDRESS, or else `local`.
         verbose: whether Ray's own messages are shown.
         started: seconds since 1970 from which `max_minutes` counts; by default now.
         on_start: function that is called with the run directory once all checks passed, before
@@ -58,20 +65,41 @@ def train(
     sources = sources or Sources(overrides=config.given_keys())
     check_training_inputs(config)
     with lock_run(config, resume) as run:  # before PyTorch and Ray load
-        with Activity("loading PyTorch and Ray", delay=SHOW_AFTER_SECONDS):
-            import ray
-
-            from reidray.ray_runtime import ray_session
+        uses_ray = ray_address != WITHOUT_RAY
+        if not uses_ray:  # PyTorch reads the settings when it loads
+            os.environ.update(WORKER_SETTINGS | os.environ)
+        with Activity(f"loading PyTorch{' and Ray' * uses_ray}", delay=SHOW_AFTER_SECONDS):
             from reidray.training.orchestration import build_experiment, train_experiment
 
+            engine = _load_engine(uses_ray=uses_ray)
         with Activity(f"reading {join_values(config.data)}", delay=SHOW_AFTER_SECONDS):
             experiment = build_experiment(config, run, sources)
         if on_start is not None:
             on_start(run)
-        is_connected = ray.is_initialized()
-        session = ray_session(ray_address, verbose=verbose, needs_gpu=config.gpu_setting)
-        with nullcontext() if is_connected else session:
-            return train_experiment(experiment, started=started)
+        with _session(config, ray_address, verbose=verbose) if uses_ray else nullcontext():
+            return train_experiment(experiment, engine, started=started)
+
+
+def _load_engine(*, uses_ray: bool) -> "TrainingEngine":
+    """Return the engine that decodes and trains; only that of Ray imports Ray."""
+    if uses_ray:
+        from reidray.training.execution.ray_trainer import RayEngine
+
+        return RayEngine()
+    from reidray.training.execution.single_process import SingleProcess
+
+    return SingleProcess()
+
+
+def _session(
+    config: TrainingConfig, ray_address: str | None, *, verbose: bool
+) -> AbstractContextManager[None]:
+    """Return the connection to Ray, which stays as it is where the process is connected."""
+    import ray
+
+    if ray.is_initialized():
+        return nullcontext()
+    return ray_session(ray_address, verbose=verbose, needs_gpu=config.gpu_setting)
 
 
 def check_training_inputs(config: TrainingConfig) -> None:

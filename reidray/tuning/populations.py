@@ -17,7 +17,7 @@ import ray.train
 from reidray.errors import UserError
 from reidray.storage.object_store import open_s3_for_ray
 from reidray.training.checkpoint import TrainerState, read_trainer_state
-from reidray.training.ray_trainer import to_local_folder
+from reidray.training.execution.ray_trainer import to_local_folder
 from reidray.tuning.sweep_progress import RESULTS_FILE
 from reidray.tuning.trial import TRIAL_KEY, TrialContext
 

@@ -10,18 +10,19 @@ import yaml
 
 from reidray.config.sections.open_section import config_to_dict
 from reidray.config.tuning import TuneConfig
-from reidray.data.ingest import choose_ingest_mode
+from reidray.data.ingest.mode import choose_ingest_mode, ingest
 from reidray.errors import UserError
 from reidray.interrupts import interrupted, restore_interrupt_handler
 from reidray.storage.staging import atomic_write
+from reidray.training.execution.ray_trainer import SHARE_BESIDE_DECODING
+from reidray.training.execution.resources import Resources, check_gpu_settings
 from reidray.training.experiment import Experiment, TrainingResult
 from reidray.training.orchestration import (
     build_experiment,
-    ingest_images,
+    report_bad_images,
     start_run,
     write_results,
 )
-from reidray.training.ray_trainer import SHARE_BESIDE_DECODING, Resources, check_gpu_settings
 from reidray.training.runs.run_directory import RunDirectory
 from reidray.tuning.search_space import SearchParameter, load_space, with_values
 from reidray.tuning.sweep_files import describe_best, write_sweep_files, write_trial_table
@@ -193,7 +194,8 @@ def _ingest(sweep: Sweep, resources: Resources) -> TrialContext:
     mode = choose_ingest_mode(files, experiment.config.ingest)
     if mode == "stream":
         resources = replace(resources, share=SHARE_BESIDE_DECODING)
-    crops = ingest_images(files, mode, experiment.config.max_bad)
+    crops = ingest(files, mode)
+    report_bad_images(crops, len(files.paths), experiment.config.max_bad)
     return TrialContext(
         experiment=experiment.keep_decoded(crops),
         crops=crops,

@@ -9,21 +9,17 @@ from typing import Any
 import torch
 from ray import tune
 
-from reidray.data.ingest import CropDataset
+from reidray.data.ingest.crop_dataset import CropDataset
 from reidray.errors import UserError
 from reidray.storage.location import Location
 from reidray.training.distributed_context import DistributedContext
+from reidray.training.execution.ray_trainer import build_torch_trainer, run_trainer, to_local_folder
+from reidray.training.execution.resources import Resources
+from reidray.training.execution.train_job import CHANGEABLE_ON_RESUME
 from reidray.training.experiment import Experiment
 from reidray.training.loop import Metrics
-from reidray.training.ray_trainer import (
-    Resources,
-    build_torch_trainer,
-    run_trainer,
-    to_local_folder,
-)
 from reidray.training.runs.checkpoint_files import repair_checkpoint_list
 from reidray.training.steps.epoch_progress import StepProgress
-from reidray.training.worker import CHANGEABLE_ON_RESUME
 from reidray.tuning.search_space import with_values
 from reidray.tuning.train_callback import EvaluatedEpochCallback
 

@@ -15,8 +15,8 @@ from reidray.errors import UserError
 from reidray.storage.location import Location
 from reidray.storage.object_store import open_s3_for_ray
 from reidray.training.checkpoint import TrainerState, read_trainer_state
+from reidray.training.execution.ray_trainer import to_local_folder
 from reidray.training.experiment import training_seconds
-from reidray.training.ray_trainer import to_local_folder
 from reidray.training.runs.checkpoint_files import CHECKPOINTS
 from reidray.tuning.populations import Population, TrialPart
 from reidray.tuning.search_space import SearchParameter

@@ -21,7 +21,8 @@ from reidray.config import TrainingConfig
 from reidray.config.tuning import TuneConfig
 from reidray.errors import UserError
 from reidray.storage.object_store import open_s3_for_ray
-from reidray.training.ray_trainer import Resources
+from reidray.training.execution.ray_trainer import RayResources
+from reidray.training.execution.resources import Resources
 from reidray.tuning.search_space import SearchParameter
 from reidray.tuning.sweep_progress import SweepProgress
 from reidray.tuning.trial import MUTABLE_SECTIONS, TrialContext, run_trial
@@ -75,7 +76,7 @@ def plan_trials(config: TuneConfig, num_workers: int) -> TrialPlan:
     share = 1.0 if num_workers == 1 else SHARE_BESIDE_TRIAL_DRIVER
     concurrent = processes // num_workers
     return TrialPlan(
-        Resources(gpus > 0, cpus, share), min(concurrent, config.concurrent or concurrent)
+        RayResources(gpus > 0, cpus, share), min(concurrent, config.concurrent or concurrent)
     )
 
 

@@ -29,7 +29,8 @@ from reidray.config import (
     TrainReidConfig,
     ValidationConfig,
 )
-from reidray.data.ingest import ImageFiles, ingest
+from reidray.data.ingest.image_files import ImageFiles
+from reidray.data.ingest.mode import ingest
 from reidray.data.layouts import read_manifest
 from reidray.data.prefetch import prefetch
 from reidray.demo import generate_demo_set

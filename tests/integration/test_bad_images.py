@@ -16,7 +16,8 @@ from support.nightly_runs import Unreachable, draw, published, run_job, run_with
 
 from reidray.cli import job
 from reidray.config.scoring import ScoreConfig
-from reidray.data.ingest import ImageFiles, ingest
+from reidray.data.ingest.image_files import ImageFiles
+from reidray.data.ingest.mode import ingest
 from reidray.data.reading.annotations import ANNOTATION_COLUMNS, read_annotations
 from reidray.data.reading.image_folders import list_images
 from reidray.scoring.nightly_run import run_nightly

@@ -6,7 +6,7 @@ import pytest
 import ray
 from support.gray_images import SIZE, draw_gray_images, image_files
 
-from reidray.data.ingest import choose_ingest_mode, ingest
+from reidray.data.ingest.mode import choose_ingest_mode, ingest
 from reidray.errors import UserError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_address")]

@@ -22,8 +22,8 @@ from reidray.demo import generate_demo_set
 from reidray.errors import UserError
 from reidray.models import load_model
 from reidray.storage.location import Location
+from reidray.training.execution.ray_trainer import plan_workers
 from reidray.training.orchestration import build_experiment
-from reidray.training.ray_trainer import plan_workers
 
 pytestmark = pytest.mark.cluster
 EPOCHS = 6

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from reidray.data.ingest import ImageFiles
+from reidray.data.ingest.image_files import ImageFiles
 from reidray.storage.location import Location
 
 SIZE = (8, 6)

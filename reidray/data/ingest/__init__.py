@@ -7,19 +7,5 @@ Both give the same pixels:
     files = ImageFiles(location, paths, groups, size)
     crops = ingest(files, choose_ingest_mode(files, "auto"))   # in the driver
     for group in crops.open().read(batches): ...               # in each training process
+
 """
-
-from reidray.data.ingest.image_files import ImageFiles
-from reidray.data.ingest.mode import CropDataset, IngestMode, choose_ingest_mode, ingest
-from reidray.data.ingest.resident import ResidentCrops
-from reidray.data.ingest.stream import StreamingCrops
-
-__all__ = [
-    "CropDataset",
-    "ImageFiles",
-    "IngestMode",
-    "ResidentCrops",
-    "StreamingCrops",
-    "choose_ingest_mode",
-    "ingest",
-]

@@ -4,9 +4,10 @@ import logging
 from typing import Literal
 
 from reidray.cluster_resources import object_store_bytes
+from reidray.data.ingest.crop_dataset import CropDataset
 from reidray.data.ingest.image_files import ImageFiles
-from reidray.data.ingest.resident import ResidentCrops, decode_resident
-from reidray.data.ingest.stream import StreamingCrops, check_stream
+from reidray.data.ingest.resident import decode_resident
+from reidray.data.ingest.stream import check_stream
 from reidray.errors import UserError
 
 log = logging.getLogger("reidray")
@@ -15,7 +16,6 @@ USABLE_SHARE = 0.8
 """Share of the object store of a node that crops may fill."""
 
 IngestMode = Literal["resident", "stream"]
-CropDataset = ResidentCrops | StreamingCrops
 
 
 def choose_ingest_mode(

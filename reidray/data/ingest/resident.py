@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from reidray.data.images.crops import CropGroup, CropTable
 from reidray.data.images.decoding import BadImage
 from reidray.data.ingest.crop_columns import CROP_FIELDS, crop_row, iter_crop_groups
-from reidray.data.ingest.image_files import (
+from reidray.data.ingest.group_tasks import (
     OUTCOME_FIELDS,
-    ImageFiles,
+    group_dataset,
     outcome_row,
     read_outcome,
 )
+from reidray.data.ingest.image_files import ImageFiles
 from reidray.progress import Counter
 
 GROUP_SCHEMA = pa.schema(dict([*CROP_FIELDS, *OUTCOME_FIELDS]))
@@ -61,7 +62,7 @@ def decode_resident(files: ImageFiles) -> ResidentCrops:
         OSError: the disk or the object store failed.
     """
     with Counter("decoding", total=len(files.paths), unit="images") as counter:
-        dataset = files.to_dataset().map_batches(
+        dataset = group_dataset(files).map_batches(
             _decode_groups,
             fn_kwargs={"files": ray.put(files)},
             batch_size=None,

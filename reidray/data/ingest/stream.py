@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from reidray.data.images.crops import Allocate, CropGroup, Indices, allocate_array
 from reidray.data.images.decoding import BadImage
 from reidray.data.ingest.crop_columns import CROP_FIELDS, crop_row, iter_crop_groups
-from reidray.data.ingest.image_files import OUTCOME_FIELDS, ImageFiles, outcome_row, read_outcome
+from reidray.data.ingest.group_tasks import (
+    OUTCOME_FIELDS,
+    group_dataset,
+    outcome_row,
+    read_outcome,
+)
+from reidray.data.ingest.image_files import ImageFiles
 from reidray.errors import UserError
 from reidray.progress import Counter
 
@@ -94,7 +100,7 @@ def check_stream(files: ImageFiles) -> StreamingCrops:
         OSError: the disk or the object store failed.
     """
     reference = ray.put(files)
-    dataset = files.to_dataset().map_batches(
+    dataset = group_dataset(files).map_batches(
         _check_groups, fn_kwargs={"files": reference}, batch_size=None, batch_format="pyarrow"
     )
     with Counter("checking", total=len(files.paths), unit="images") as counter:

@@ -5,8 +5,10 @@ This module imports neither PyTorch nor Ray, so that a run is checked before the
 
 import json
 import logging
+import shutil
+from datetime import datetime
 from hashlib import file_digest, sha256
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
@@ -126,6 +128,33 @@ def repair_checkpoint_list(run: Location) -> None:
         folder.write_bytes(SNAPSHOT_FILE, json.dumps(_list_of(newest)).encode())
 
 
+def keep_checkpoint(run: Location, checkpoint: Path) -> Location:
+    """Copy a checkpoint into a run, list it as the newest one, and remove those before the last.
+
+    The list names whole checkpoints only, so that a run which is killed resumes from one.
+
+    Args:
+        run: run directory.
+        checkpoint: folder of a whole checkpoint.
+
+    Returns:
+        The checkpoint in the run.
+
+    Raises:
+        OSError: the disk or the object store failed.
+    """
+    folder = run.join(CHECKPOINTS)
+    listed = _read_list(folder) or []
+    name = f"checkpoint_{datetime.now():%Y-%m-%d_%H-%M-%S.%f}"  # as Ray Train names it
+    for file in sorted(checkpoint.iterdir()):
+        folder.join(name).write_bytes(file.name, file.read_bytes())
+    kept = [*listed[-1:], name]
+    folder.write_bytes(SNAPSHOT_FILE, json.dumps(_list_of(*kept)).encode())
+    for old in set(_folders_in(folder)) - set(kept):
+        _remove(folder.join(old))
+    return folder.join(name)
+
+
 def has_checkpoints(run: Location) -> bool:
     """Return whether a run directory holds a checkpoint."""
     return bool(_folders_in(run.join(CHECKPOINTS)))
@@ -202,24 +231,40 @@ def _read_list(folder: Location) -> list[str] | None:
     return [*(name for name in names if name != newest), newest]
 
 
+def _remove(checkpoint: Location) -> None:
+    if not checkpoint.is_remote:
+        shutil.rmtree(checkpoint.path)
+        return
+    for file in checkpoint.list_files():
+        checkpoint.delete_file(file)
+
+
 def _is_beside(folder: Location, name: object) -> bool:
     """Return whether a name is that of a present or past folder in `folder`, and no link."""
     plain = isinstance(name, str) and name not in ("", ".", "..") and "/" not in name
     return plain and not Path(folder.path, str(name)).is_symlink()
 
 
-def _list_of(name: str) -> dict[str, Any]:
-    """Return a list of checkpoints, as Ray Train writes it, that holds one checkpoint."""
-    entry = {"version": 0, "checkpoint_dir_name": name, "metrics": {}}
+def _list_of(*names: str) -> dict[str, Any]:
+    """Return a list of checkpoints, as Ray Train writes it, the newest last."""
+    entries = [{"version": 0, "checkpoint_dir_name": name, "metrics": {}} for name in names]
     return {
-        "ray_version": version("ray"),
-        "checkpoint_results": [entry],
-        "checkpoint_report_indices": [0],
-        "latest_checkpoint_result": entry,
+        "ray_version": _ray_version(),
+        "checkpoint_results": entries,
+        "checkpoint_report_indices": list(range(len(entries))),
+        "latest_checkpoint_result": entries[-1],
         "pending_training_results": [],
         "pending_validation_specs": [],
-        "current_report_index": 1,
+        "current_report_index": len(entries),
         "validated_checkpoint_dir_names": [],
         "timed_out_validation_checkpoint_dir_names": [],
         "failed_validation_checkpoint_dir_names": [],
     }
+
+
+def _ray_version() -> str:
+    """Return the version of Ray; empty on a machine without it."""
+    try:
+        return version("ray")
+    except PackageNotFoundError:
+        return ""

@@ -2,12 +2,10 @@
 
 import json
 import logging
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
-from ray.util.queue import Empty, Queue
 from torch.utils.tensorboard import SummaryWriter
 
 from reidray.progress import Activity, format_duration
@@ -17,6 +15,9 @@ from reidray.training.runs.run_directory import METRICS_FILE, RunDirectory
 from reidray.training.steps.epoch_progress import StepProgress
 
 log = logging.getLogger("reidray")
+
+Event = list[Metrics] | StepProgress | Metrics | str
+"""The records of the epochs before a resume, progress, the record of an epoch, or a log line."""
 
 LOGGED_METRICS = (
     ("validation_loss", "validation loss"),
@@ -99,46 +100,34 @@ class RunLogger:
         self._board.close()
 
     @contextmanager
-    def follow(self, queue: Queue, workers: str) -> Iterator[None]:
-        """Write the events that arrive in a queue until the block ends.
+    def receiving(self, workers: str) -> Iterator[Callable[[Event], None]]:
+        """Yield a function that writes the events of a training, and show the progress.
 
         Args:
-            queue: queue of the records, the progress and the log lines of a training process.
             workers: description of the workers, such as `2 workers x 1 GPU`.
         """
-        ended = threading.Event()
         shown = TrainingProgress(workers, self._epochs)
-        with shown, ThreadPoolExecutor(1) as thread:
-            reading = thread.submit(self._read, queue, ended, shown)
-            try:
-                yield
-            finally:
-                ended.set()
-            reading.result()
+        try:
+            with shown:
+                yield partial(self._receive, shown)
+        finally:
             self._board.close()
 
-    def _read(self, queue: Queue, ended: threading.Event, shown: TrainingProgress) -> None:
-        while True:
-            try:
-                event = queue.get(timeout=0.5)
-            except Empty:
-                if ended.is_set():
-                    return
-                continue
-            if isinstance(event, StepProgress):
-                shown.show_step(event)
-            elif isinstance(event, str):
-                log.info("%s", event)
-            elif isinstance(event, list):
-                self._begin(event)
-            else:
-                shown.show_epoch(event["epoch"])
-                self._write([*self.records, event])
-                log.info("%s", _epoch_line(event, self._epochs))
+    def _receive(self, shown: TrainingProgress, event: Event) -> None:
+        if isinstance(event, StepProgress):
+            shown.show_step(event)
+        elif isinstance(event, str):
+            log.info("%s", event)
+        elif isinstance(event, list):
+            self._begin(event)
+        else:
+            shown.show_epoch(event["epoch"])
+            self._write([*self.records, event])
+            log.info("%s", _epoch_line(event, self._epochs))
 
     def _begin(self, records: list[Metrics]) -> None:
         """Replace the records by those of the checkpoint that the training resumes from."""
-        self._write(records)
+        self._write(list(records))
         if records:
             log.info("going on after epoch %d", records[-1]["epoch"])
 

@@ -10,7 +10,7 @@ from reidray.config import BatchConfig, TrainMultitaskConfig, TrainReidConfig
 from reidray.errors import UserError
 from reidray.models import build_model
 from reidray.training.distributed_context import synchronize_batch_norm
-from reidray.training.ray_trainer import Resources, check_gpu_settings, syncs_batch_norm
+from reidray.training.execution.resources import Resources, check_gpu_settings, syncs_batch_norm
 
 GPU, CPU = Resources(use_gpu=True, cpus=4), Resources(use_gpu=False, cpus=4)
 REID = TrainReidConfig(data="-", batch=BatchConfig(people=16, crops=4))

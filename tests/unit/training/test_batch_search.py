@@ -21,8 +21,8 @@ from reidray.training.batch_search import (
     find_largest,
     with_batch,
 )
-from reidray.training.ray_trainer import Resources, check_gpu_settings
-from reidray.training.worker import TrainJob
+from reidray.training.execution.resources import Resources, check_gpu_settings
+from reidray.training.execution.train_job import TrainJob
 
 REID = TrainReidConfig(data="-", auto_batch=True, batch=BatchConfig(people=16, crops=4))
 PETS = TrainMultitaskConfig(data="-", task="pets", auto_batch=True, batch_size=64)

@@ -19,10 +19,10 @@ from reidray.config import (
 )
 from reidray.data.reading.annotations import ANNOTATION_COLUMNS
 from reidray.errors import UserError
+from reidray.training.execution.train_job import resume_settings
 from reidray.training.orchestration import build_experiment, start_run
 from reidray.training.runs.run_directory import RunDirectory
 from reidray.training.tasks.reid.validation_queries import plan_ranking
-from reidray.training.worker import resume_settings
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import ray.exceptions
 import torch
 
 from reidray.errors import UserError
-from reidray.training.failures import StopOnBug, TrainingBugError, to_bug_error
+from reidray.training.execution.failures import StopOnBug, TrainingBugError, to_bug_error
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import logging
 from queue import Queue
 
-from reidray.training.worker import send_log_lines
+from reidray.training.execution.worker import send_log_lines
 
 
 def test_the_driver_receives_the_log_lines_of_a_training_process():

@@ -15,7 +15,7 @@ from support.training_folders import reid_experiment, write_person_folders
 from reidray.config import OptimizerConfig, ReidValidationConfig
 from reidray.storage.location import Location
 from reidray.training.checkpoint import TrainerState, TrainingSnapshot
-from reidray.training.ray_trainer import Resources
+from reidray.training.execution.resources import Resources
 from reidray.training.runs.run_directory import RunDirectory
 from reidray.training.steps.optimizers import build_optimizer
 from reidray.tuning.populations import split_results

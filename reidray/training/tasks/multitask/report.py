@@ -6,7 +6,7 @@ import torch
 
 from reidray.config import MultitaskLossConfig, TrainMultitaskConfig
 from reidray.config.sections.open_section import config_to_dict
-from reidray.data.ingest import CropDataset
+from reidray.data.ingest.crop_dataset import CropDataset
 from reidray.metrics.attribute_metrics import majority_labels
 from reidray.models.directory import ModelCard
 from reidray.models.networks import Network
@@ -17,13 +17,13 @@ from reidray.reporting.multitask_report import (
     render_multitask_card,
     write_multitask_report,
 )
+from reidray.training.execution.resources import Resources
 from reidray.training.experiment import (
     Experiment,
     Labels,
     TrainingReport,
     TrainingResult,
 )
-from reidray.training.ray_trainer import Resources
 from reidray.training.tasks.multitask.label_evaluation import LabelEvaluation, evaluate_network
 
 SPLIT_NAMES = {"train": "training", "val": "validation", "gallery": "test"}

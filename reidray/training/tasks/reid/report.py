@@ -5,17 +5,17 @@ from functools import partial
 import numpy as np
 
 from reidray.config.sections.open_section import config_to_dict
-from reidray.data.ingest import CropDataset
+from reidray.data.ingest.crop_dataset import CropDataset
 from reidray.models.directory import ModelCard
 from reidray.reporting.model_card import render_model_card
 from reidray.reporting.run_report import write_run_report
 from reidray.reporting.run_summary import DataSummary
+from reidray.training.execution.resources import Resources
 from reidray.training.experiment import (
     Experiment,
     TrainingReport,
     TrainingResult,
 )
-from reidray.training.ray_trainer import Resources
 
 METRICS = (
     "mean_ap",

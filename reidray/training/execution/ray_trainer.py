@@ -1,35 +1,38 @@
 """Run the training loop on a Ray cluster: one process for each GPU or share of the CPUs."""
 
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow.fs as pafs
 import ray
 import ray.train
 from ray.train.torch import TorchTrainer
-from ray.util.queue import Queue
+from ray.util.queue import Empty, Queue
 
 from reidray.cluster_resources import cluster_gpus, node_resources
 from reidray.config import TrainingConfig
+from reidray.data.ingest.crop_dataset import CropDataset
+from reidray.data.ingest.image_files import ImageFiles
+from reidray.data.ingest.mode import IngestMode, choose_ingest_mode, ingest
 from reidray.errors import MachineError, UserError
 from reidray.storage.location import Location
 from reidray.storage.object_store import open_s3_for_ray
-from reidray.training.failures import StopOnBug, TrainingBugError
+from reidray.training.execution.engine import TrainingPlan
+from reidray.training.execution.failures import StopOnBug, TrainingBugError
+from reidray.training.execution.resources import Resources, Result
+from reidray.training.execution.train_job import TrainJob
 from reidray.training.runs.checkpoint_files import CHECKPOINTS
-from reidray.training.runs.run_logger import RunLogger
-from reidray.training.worker import TrainJob
-
-Result = TypeVar("Result")
+from reidray.training.runs.run_logger import Event, RunLogger
 
 SHARE_BESIDE_DECODING = 0.5
 """Share of its CPUs that training reserves while it streams crops. Ray Data would wait without end
 if training reserved all CPUs."""
-
-SMALL_SHARE = 16
-"""Images of a worker's share of a batch from which it estimates batch statistics well enough."""
 
 MAX_REASON_LENGTH = 300
 """Number of characters of a process's failure in a message."""
@@ -39,28 +42,8 @@ POLL_SECONDS = "0.2"
 
 
 @dataclass(frozen=True)
-class Resources:
-    """Hold the resources of each training process.
-
-    Attributes:
-        use_gpu: whether the process has a GPU.
-        cpus: number of CPUs that the process computes on.
-        share: share of these CPUs that Ray reserves for the process; other tasks may use the rest.
-    """
-
-    use_gpu: bool
-    cpus: int
-    share: float = 1.0
-
-    @property
-    def reserved(self) -> dict[str, float]:
-        """Return the resources that Ray reserves for the process."""
-        return {"CPU": self.cpus * self.share} | ({"GPU": 1} if self.use_gpu else {})
-
-    def describe(self, count: int) -> str:
-        """Return the resources of `count` workers, such as `2 workers x 1 GPU`."""
-        each = "1 GPU" if self.use_gpu else f"{self.cpus} CPU"
-        return f"{count} worker{'s' if count != 1 else ''} x {each}"
+class RayResources(Resources):
+    """Hold the resources that Ray reserves for each training process."""
 
     def run(self, function: Callable[..., Result], *arguments: object) -> Result:
         """Run a function in a Ray task with these resources, and return its result."""
@@ -93,42 +76,32 @@ def plan_workers(num_workers: int, use_gpu: str, *, streams: bool = False) -> Re
                 "lower `num_workers`, or train on CPUs with `use_gpu=no`"
             )
         cpus = max(1, min(sum(nodes) // num_workers, 8))
-        return Resources(use_gpu=True, cpus=cpus, share=share)
+        return RayResources(use_gpu=True, cpus=cpus, share=share)
     for cpus in range(max(nodes, default=0), 0, -1):
         if sum(node // cpus for node in nodes) >= num_workers:
-            return Resources(use_gpu=False, cpus=cpus, share=share)
+            return RayResources(use_gpu=False, cpus=cpus, share=share)
     raise UserError(
         f"{num_workers} workers need a CPU each and the cluster has {sum(nodes)}: "
         "lower `num_workers`"
     )
 
 
-def check_gpu_settings(config: TrainingConfig, resources: Resources) -> None:
-    """Check that the workers have GPUs where a setting needs them.
+class RayEngine:
+    """Decode and train on the Ray cluster to which this process is connected."""
 
-    Raises:
-        UserError: `auto_batch` or `sync_batchnorm=yes` is set, and the workers train on CPUs.
-    """
-    if resources.use_gpu:
-        return
-    if config.auto_batch:
-        raise UserError(
-            "`auto_batch` fills the memory of a GPU and the workers train on CPUs: give a number "
-            f"in `{config.BATCH_FIELD}`"
-        )
-    if config.sync_batchnorm == "yes":
-        raise UserError(
-            "`sync_batchnorm=yes` needs GPUs and the workers train on CPUs: leave it at auto"
-        )
+    def plan(self, config: TrainingConfig, files: ImageFiles) -> TrainingPlan:
+        """Return the ingest mode and the resources of each worker (see `TrainingEngine`)."""
+        mode = choose_ingest_mode(files, config.ingest)
+        resources = plan_workers(config.num_workers, config.use_gpu, streams=mode == "stream")
+        return TrainingPlan(mode, resources)
 
+    def decode(self, files: ImageFiles, mode: IngestMode) -> CropDataset:
+        """Decode the images across the cluster."""
+        return ingest(files, mode)
 
-def syncs_batch_norm(config: TrainingConfig, resources: Resources) -> bool:
-    """Return whether workers compute the statistics of batch normalisation together."""
-    share = config.images_per_batch / config.num_workers
-    is_wanted = config.sync_batchnorm == "yes" or (
-        config.sync_batchnorm == "auto" and share < SMALL_SHARE
-    )
-    return is_wanted and resources.use_gpu and config.num_workers > 1
+    def train(self, job: TrainJob, resources: Resources, run: Location, logger: RunLogger) -> Path:
+        """Train in the workers, and return the folder of the last checkpoint."""
+        return train_on_cluster(job, resources, run, logger)
 
 
 def train_on_cluster(job: TrainJob, resources: Resources, run: Location, logger: RunLogger) -> Path:
@@ -150,8 +123,31 @@ def train_on_cluster(job: TrainJob, resources: Resources, run: Location, logger:
     """
     events = Queue(actor_options={"num_cpus": 0})
     trainer = build_torch_trainer(job, resources, run, events=events)
-    with logger.follow(events, resources.describe(job.config.num_workers)):
+    with _writing(events, logger, resources.describe(job.config.num_workers)):
         return run_trainer(trainer)
+
+
+@contextmanager
+def _writing(events: Queue, logger: RunLogger, workers: str) -> Iterator[None]:
+    """Write the events that arrive in a queue while a block runs."""
+    ended = threading.Event()
+    with logger.receiving(workers) as receive, ThreadPoolExecutor(1) as thread:
+        reading = thread.submit(_read, events, receive, ended)
+        try:
+            yield
+        finally:
+            ended.set()
+        reading.result()
+
+
+def _read(events: Queue, receive: Callable[[Event], None], ended: threading.Event) -> None:
+    """Hand over the events of a queue until it is empty and the training has ended."""
+    while True:
+        try:
+            receive(events.get(timeout=0.5))
+        except Empty:
+            if ended.is_set():
+                return
 
 
 def build_torch_trainer(
@@ -235,7 +231,7 @@ def _worker_function() -> Callable[[dict[str, Any]], None]:
     """
 
     def train(settings: dict[str, Any]) -> None:
-        from reidray.training.worker import run_train_job
+        from reidray.training.execution.worker import run_train_job
 
         run_train_job(ray.get(settings["job"]), settings["events"])
 

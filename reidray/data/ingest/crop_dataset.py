@@ -1,0 +1,24 @@
+"""Define the interface of the decoded images of a training."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reidray.data.images.crops import CropReader
+from reidray.data.images.decoding import BadImage
+
+
+class CropDataset(Protocol):
+    """Refer to the crops of a training, which each of its processes opens."""
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """Indices of the images that have a crop, (M,) int64, ascending."""
+
+    @property
+    def bad(self) -> tuple[BadImage, ...]:
+        """The images that do not decode, or whose masks do not."""
+
+    def open(self) -> CropReader:
+        """Return a reader of the crops for this process."""

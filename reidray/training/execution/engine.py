@@ -1,0 +1,50 @@
+"""Define the interface of the engines that decode and train: Ray, or this process alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from reidray.config import TrainingConfig
+from reidray.data.ingest.crop_dataset import CropDataset
+from reidray.data.ingest.image_files import ImageFiles
+from reidray.storage.location import Location
+from reidray.training.execution.resources import Resources
+from reidray.training.execution.train_job import TrainJob
+from reidray.training.runs.run_logger import RunLogger
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Hold how a training uses its machines.
+
+    Attributes:
+        mode: `resident` keeps the crops in memory; `stream` decodes them in each epoch.
+        resources: resources of each training process.
+    """
+
+    mode: Literal["resident", "stream"]
+    resources: Resources
+
+
+class TrainingEngine(Protocol):
+    """Decode the images of a training, and train."""
+
+    def plan(self, config: TrainingConfig, files: ImageFiles) -> TrainingPlan:
+        """Return the ingest mode and the resources of each training process.
+
+        Raises:
+            UserError: the machines have no room for the images or the training processes.
+        """
+
+    def decode(self, files: ImageFiles, mode: Literal["resident", "stream"]) -> CropDataset:
+        """Decode images, or check that they decode."""
+
+    def train(self, job: TrainJob, resources: Resources, run: Location, logger: RunLogger) -> Path:
+        """Train to the end, from the last checkpoint of the run if it has one.
+
+        Returns:
+            The folder of the last checkpoint.
+
+        Raises:
+            UserError: the loss is not finite, or the batch does not fit in memory.
+        """

@@ -1,0 +1,125 @@
+"""A training with `--ray-address none` needs no Ray, and gives the weights of one with Ray."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+from safetensors.numpy import load_file
+from support.paths import ROOT
+
+from reidray.demo import generate_demo_set
+
+WITHOUT_RAY = """
+import sys
+sys.modules["ray"] = None  # as on a machine that lacks it: an import of Ray raises ImportError
+from reidray.cli.main import load_job
+load_job("train-reid").main(sys.argv[1:], command="train")
+"""
+SHORT = [
+    "--recipe",
+    "demo",
+    "--batch.people",
+    "6",
+    "--network.height",
+    "32",
+    "--network.width",
+    "16",
+    "--network.feature-size",
+    "32",
+    "--validation.every",
+    "1",
+    "--use-gpu",
+    "no",
+]
+
+
+def train(*arguments, program=("-c", WITHOUT_RAY), address="none"):
+    command = [sys.executable, *program, *map(str, arguments), "--ray-address", address]
+    return subprocess.run(command, capture_output=True, text=True, timeout=250, cwd=ROOT)
+
+
+def train_whole(*arguments, **options):
+    done = train(*arguments, **options)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "data"
+    generate_demo_set(folder, people=40, images=480)
+    (folder / "train" / "0001_c1_000000999.jpg").write_bytes(b"broken")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(crops, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("without_ray") / "run"
+    result = train_whole("--data", crops, "--output", folder, *SHORT, "--epochs", 3)
+    assert result["bad_images"] == 1
+    return folder
+
+
+def weights(run):
+    return load_file(run / "model" / "model.safetensors")
+
+
+def assert_same_weights(one, other):
+    assert one.keys() == other.keys()
+    assert all((one[name] == other[name]).all() for name in one)
+
+
+def test_the_run_directory_is_whole(run):
+    files = {path.relative_to(run).parts[0] for path in run.rglob("*") if path.is_file()}
+    assert files == {
+        "checkpoints",
+        "config.yaml",
+        "metrics.jsonl",
+        "model",
+        "report.html",
+        "tensorboard",
+    }
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 3
+    assert len([path for path in (run / "checkpoints").iterdir() if path.is_dir()]) == 2
+    assert "ray_address" not in yaml.safe_load((run / "config.yaml").read_text())
+
+
+@pytest.mark.cluster
+def test_ray_gives_the_same_weights(run, crops, ray_address, tmp_path):
+    job = (str(ROOT / "jobs" / "train_reid.py"),)
+    settings = ("--data", crops, *SHORT, "--epochs", 3, "--output", tmp_path / "run")
+    train_whole(*settings, program=job, address=ray_address)
+    assert_same_weights(weights(tmp_path / "run"), weights(run))
+
+
+def test_a_run_goes_on_from_its_last_checkpoint(run, crops, tmp_path):
+    """Two epochs of three in a run that is then interrupted: its last checkpoint is removed."""
+    folder = tmp_path / "run"
+    train_whole("--data", crops, "--output", folder, *SHORT, "--epochs", 3)
+    names = sorted(path.name for path in (folder / "checkpoints").iterdir() if path.is_dir())
+    for path in (folder / "checkpoints" / names[-1]).iterdir():
+        path.write_bytes(b"")
+    for path in (folder / "model").iterdir():
+        path.unlink()
+    done = train("--resume", folder)
+    assert done.returncode == 0, done.stderr
+    assert "going on after epoch 2" in done.stderr
+    assert_same_weights(weights(folder), weights(run))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--num-workers", "2"), "--num-workers 2 needs Ray, and --ray-address is none"),
+        (("--ingest", "stream"), "--ingest stream needs Ray, and --ray-address is none"),
+        (("--use-gpu", "yes"), "--use-gpu yes"),
+    ],
+)
+def test_a_setting_that_needs_ray_is_refused(crops, tmp_path, flags, message):
+    done = train("--data", crops, "--output", tmp_path / "run", *SHORT, *flags)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert message in line
+    assert not (tmp_path / "run").exists()
