@@ -189,6 +189,15 @@ class OSNetAINBlock(OmniScaleBlock):
         return expanded
 
 
+class MeanPooling(nn.Module):
+    """Average all places of a grid."""
+
+    def forward(self, grid: Tensor) -> Tensor:
+        """Return features (B, C) float32 of a grid (B, C, H, W)."""
+        # The mean of bfloat16 values has more than their 8 bits.
+        return functional.adaptive_avg_pool2d(grid.float(), 1).flatten(1)
+
+
 class OSNet(nn.Module):
     """Reduce a crop to a sixteenth of its sides, and map the mean of the grid to 512 values.
 
@@ -196,17 +205,18 @@ class OSNet(nn.Module):
         num_features: length of the feature.
     """
 
-    num_features = FEATURES
-
     def __init__(self, layers: Mapping[str, nn.Module], channels: int) -> None:
         """Take the layers from the image to the grid by name, and the channels of the grid."""
         super().__init__()
         self._grid_layers = tuple(layers)
         for name, layer in layers.items():
             self.add_module(name, layer)
-        self.fc = nn.Sequential(
+        self.global_pool: nn.Module = MeanPooling()
+        self.fc: nn.Module = nn.Sequential(
             Float32Linear(channels, FEATURES), nn.BatchNorm1d(FEATURES), nn.ReLU(inplace=True)
         )
+        self.num_features = FEATURES
+        self._grid_channels = channels
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -224,11 +234,20 @@ class OSNet(nn.Module):
         return grid
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return features (B, 512) of images (B, 3, H, W) float32, normalised."""
-        # The mean of bfloat16 values has more than their 8 bits.
-        means = functional.adaptive_avg_pool2d(self.forward_features(images).float(), 1)
-        feature: Tensor = self.fc(means.flatten(1))
+        """Return features (B, 512) float32 of images (B, 3, H, W) float32, normalised."""
+        feature: Tensor = self.fc(self.global_pool(self.forward_features(images)))
         return feature
+
+    def reset_classifier(self, _: int, global_pool: str) -> None:
+        """Return the grid from now on, as timm's models do; only an empty `global_pool` is known.
+
+        Raises:
+            ValueError: the name of a pooling is given.
+        """
+        if global_pool:
+            raise ValueError(f"global_pool {global_pool!r}: expected an empty name")
+        self.global_pool, self.fc = nn.Identity(), nn.Identity()
+        self.num_features = self._grid_channels
 
     def fold(self) -> None:
         """Merge each batch normalisation into the convolution before it, after training.

@@ -94,6 +94,16 @@ def test_features_under_bfloat16_have_the_bits_of_float32():
     assert not torch.equal(feature, feature.bfloat16().float())
 
 
+def test_without_its_head_it_returns_the_grid_for_another_pooling():
+    body = BACKBONES.get("osnet_x0_25")().eval()
+    images = torch.rand(2, 3, 64, 32)
+    grid = body.forward_features(images)
+    assert torch.allclose(body.fc(grid.mean(dim=(2, 3))), body(images), atol=1e-6)
+    body.reset_classifier(0, "")
+    assert torch.equal(body(images), grid)
+    assert grid.shape == (2, body.num_features, 4, 2)
+
+
 @pytest.mark.slow
 def test_the_compiler_takes_the_whole_network_as_one_graph():
     model = build_model("baseline", backbone="osnet_ain_x0_25", num_people=3).eval()
