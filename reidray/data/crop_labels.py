@@ -83,6 +83,18 @@ class CropLabels:
         """Return the number of people in the crops."""
         return len(np.unique(self.person_ids))
 
+    @property
+    def camera_indices(self) -> NDArray[np.int64]:
+        """Return the cameras of the crops as indices from 0, (N,) int64, -1 where unknown."""
+        known = self.camera_ids[self.camera_ids >= 0]
+        indices = np.searchsorted(np.unique(known), self.camera_ids)
+        return np.where(self.camera_ids >= 0, indices, UNKNOWN).astype(np.int64)
+
+    @property
+    def num_cameras(self) -> int:
+        """Return the number of cameras that took the crops; unknown ones do not count."""
+        return int(self.camera_indices.max(initial=UNKNOWN)) + 1
+
     def take(self, keep: NDArray[np.bool_]) -> Self:
         """Return the labels of the crops where the mask `keep`, (N,) bool, is true."""
         return replace(

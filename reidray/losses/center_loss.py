@@ -56,7 +56,8 @@ class CenterLoss(nn.Module):
     def __init__(self, options: CenterLossOptions, sizes: LossSizes) -> None:
         super().__init__()
         self.rate = options.rate
-        centers = torch.zeros(sizes.num_people, sizes.known_embedding_size)
+        length = sizes.metric_size or sizes.known_embedding_size
+        centers = torch.zeros(sizes.num_people, length)
         self.register_buffer("centers", centers)
 
     def forward(self, outputs: Outputs, targets: Targets) -> Tensor:

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from reidray.config.sections.loss_options import LOSS_OPTIONS, LossOptions
 from reidray.errors import UserError
+from reidray.models.networks.network import Outputs
 from reidray.registry import Registry
 
 
@@ -33,10 +35,12 @@ class LossSizes:
     Attributes:
         num_people: training people; 0 in a multi-task training.
         embedding_size: length of the embedding; 0 where the network gives none.
+        metric_size: length of the metric feature where it is not that of the embedding.
     """
 
     num_people: int
     embedding_size: int
+    metric_size: int = 0
 
     @property
     def known_embedding_size(self) -> int:
@@ -105,6 +109,32 @@ def loss_modules(network: nn.Module) -> Mapping[str, nn.Module]:
     while not hasattr(holder, "losses"):
         holder = holder.module
     return dict(holder.losses.items())
+
+
+def compute_loss(loss: nn.Module, outputs: Outputs, targets: Targets) -> Tensor | None:
+    """Return the loss of the outputs of a network, with those of parts of the images.
+
+    The loss of the whole images counts half, and the mean of the losses of the parts the other half
+    (He et al. 2021). A loss that has weights or a state has them for the whole images alone.
+
+    Args:
+        loss: a module of `loss_modules`.
+        outputs: outputs for a batch.
+        targets: labels of the batch.
+
+    Returns:
+        () float32; None where the network predicts nothing that the loss could compare.
+    """
+    value: Tensor | None = loss(outputs, targets)
+    if value is None or not outputs.parts or _has_state(loss):
+        return value
+    parts = torch.stack([loss(part, targets) for part in outputs.parts])
+    return (value + parts.mean()) / 2
+
+
+def _has_state(loss: nn.Module) -> bool:
+    """Return whether a loss has weights or buffers."""
+    return any(True for _ in loss.parameters()) or any(True for _ in loss.buffers())
 
 
 def without_losses(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

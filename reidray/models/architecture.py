@@ -10,8 +10,8 @@ from reidray.errors import UserError
 from reidray.suggestions import quoted
 
 MAX_ATTRIBUTE_VALUES = 10_000
-MAX_LABELS = {"num_people": 10_000_000, "num_classes": 1_000_000}
-"""The most labels of a classifier; more of them are a mistake, or an attack."""
+MAX_LABELS = {"num_people": 10_000_000, "num_classes": 1_000_000, "num_cameras": 1_000_000}
+"""The most labels of a classifier, or cameras; more of them are a mistake, or an attack."""
 
 LABEL_FIELDS = {
     "identity": "num_people",
@@ -23,7 +23,7 @@ LABEL_FIELDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture(Generic[Options]):
-    """Hold the name and the options of a network, and the labels that it predicts.
+    """Hold the name and the options of a network, and the labels that it predicts or reads.
 
     Attributes:
         name: name of the network.
@@ -31,6 +31,8 @@ class Architecture(Generic[Options]):
         num_people: number of people of the identity classifier; 0 without such a classifier.
         num_classes: number of classes of the classifier; 0 without such a classifier.
         schema: attributes that the network predicts; empty where it predicts none.
+        num_cameras: number of training cameras, of a network that reads them; 0 where none is
+            known.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Architecture(Generic[Options]):
     num_people: int = 0
     num_classes: int = 0
     schema: AttributeSchema = AttributeSchema()
+    num_cameras: int = 0
 
     @property
     def height(self) -> int:
@@ -56,6 +59,8 @@ class Architecture(Generic[Options]):
             "num_classes": self.num_classes,
             "schema": self.schema.to_json(),
         }
+        if self.options.reads_cameras:
+            labels["num_cameras"] = self.num_cameras
         return {"name": self.name, **asdict(self.options), **labels}
 
     @classmethod
@@ -82,7 +87,7 @@ class Architecture(Generic[Options]):
         Args:
             name: name of the network.
             values: options of the network, and each label that it needs of `num_people`,
-                `num_classes` and `schema`.
+                `num_classes`, `schema` and `num_cameras`.
 
         Raises:
             UserError: no such network exists, it has no such option, it needs a label, or a value
@@ -111,6 +116,8 @@ def field_names(name: str) -> list[str]:
     """
     options = NETWORK_OPTIONS.get(name)
     labels = [field for key, field in LABEL_FIELDS.items() if key in options.predicts]
+    if options.reads_cameras:
+        labels.append("num_cameras")
     return [each.name for each in fields(options)] + labels
 
 
@@ -123,8 +130,8 @@ def choose_architecture(
         task: reid, pets or attributes.
         name: name of the network.
         options: options of the network.
-        labels: `num_people`, `num_classes` and `schema` of the data; the network takes those that
-            it predicts.
+        labels: `num_people`, `num_classes`, `schema` and `num_cameras` of the data; the network
+            takes those that it predicts or reads.
 
     Raises:
         UserError: the network is for another task, or `Architecture.from_values` refuses a value.
@@ -153,7 +160,8 @@ def _check_labels(name: str, labels: Mapping[str, Any]) -> None:
             possible = possible and sum(value.sizes) <= MAX_ATTRIBUTE_VALUES
             expected = f"attributes of at most {MAX_ATTRIBUTE_VALUES} values in all"
         else:
-            possible = type(value) is int and 0 < value <= MAX_LABELS[key]
-            expected = f"a whole number from 1 to {MAX_LABELS[key]}"
+            least = 0 if key == "num_cameras" else 1
+            possible = type(value) is int and least <= value <= MAX_LABELS[key]
+            expected = f"a whole number from {least} to {MAX_LABELS[key]}"
         if not possible:
             raise UserError(f"{key} {quoted(value)}: expected {expected}")

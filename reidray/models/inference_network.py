@@ -29,10 +29,10 @@ class BFloat16(nn.Module):
             if type(layer) in CONVERTED_LAYERS:
                 layer.to(torch.bfloat16)
 
-    def forward(self, images: Tensor) -> Any:
-        """Return the outputs of the module for images (B, 3, H, W)."""
+    def forward(self, images: Tensor, *labels: Tensor | None) -> Any:
+        """Return the outputs of the module for images (B, 3, H, W) and labels that it reads."""
         with torch.autocast(images.device.type, torch.bfloat16):
-            return self.module(images)
+            return self.module(images, *labels)
 
 
 def prepare_for_inference(

@@ -8,4 +8,5 @@ from reidray.config.options import (  # noqa: F401
     built_in_losses,
     person_networks,
     report_networks,
+    transformer_networks,
 )

@@ -55,6 +55,9 @@ class NetworkOptions:
         task: the task that the network is trained for.
         predicts: what the network predicts beside an embedding.
         pretrained: whether a network can start from weights other than `none`.
+        reads_cameras: whether the network takes the cameras of the crops in training. Its `forward`
+            then has a second argument, (B,) int64: indices of cameras, -1 where unknown. Without
+            it, no camera is known.
         height: rows of an image.
         width: columns of an image.
     """
@@ -62,6 +65,7 @@ class NetworkOptions:
     task: ClassVar[NetworkTask] = "reid"
     predicts: ClassVar[tuple[Prediction, ...]] = ()
     pretrained: ClassVar[bool] = False
+    reads_cameras: ClassVar[bool] = False
 
     height: int = image_side(128)
     width: int = image_side(64)

@@ -44,12 +44,15 @@ class Outputs:
             classifier.
         attributes: one (B, values) float32 tensor of logits for each attribute; its softmax over
             the values is their probability.
+        parts: outputs of branches over parts of each image, in training. A loss without weights is
+            the mean of the loss of the whole image and the mean loss of the parts.
     """
 
     embedding: Tensor
     metric_feature: Tensor
     identity: Tensor
     attributes: tuple[Tensor, ...]
+    parts: tuple["Outputs", ...] = ()
 
 
 @dataclass(frozen=True)

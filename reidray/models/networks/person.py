@@ -9,6 +9,7 @@ from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.errors import UserError
 from reidray.models.architecture import Architecture
 from reidray.models.backbones import Backbone
+from reidray.models.backbones.reid_transformer import ReidTransformer
 from reidray.models.factory import register_network
 from reidray.models.networks.network import IMAGENET_SCALING, Network, Outputs
 
@@ -19,7 +20,7 @@ MARKET_PEOPLE = 751
 class PersonNetwork(Network):
     """Run a backbone over crops that are scaled by the mean and deviation of ImageNet."""
 
-    def __init__(self, backbone: Backbone, embedding_size: int) -> None:
+    def __init__(self, backbone: Backbone | ReidTransformer, embedding_size: int) -> None:
         super().__init__(IMAGENET_SCALING, embedding_size)
         self.backbone = backbone
 

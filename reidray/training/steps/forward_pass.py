@@ -41,8 +41,13 @@ class ForwardPass(nn.Module):
         self._batch_size: int | None = None
         self._compiled = _compile(module) if compiled else module
 
-    def forward(self, images: Tensor) -> Any:
-        """Return the outputs for images (B, 3, H, W), with float32 tensors."""
+    def forward(self, images: Tensor, *labels: Tensor) -> Any:
+        """Return the outputs for images (B, 3, H, W), with float32 tensors.
+
+        Args:
+            images: (B, 3, H, W).
+            labels: labels (B, ...) of the images that the network reads, such as their cameras.
+        """
         if self._batch_size is None:
             self._batch_size = len(images)
         run = self._compiled if len(images) == self._batch_size else self.module
@@ -50,7 +55,7 @@ class ForwardPass(nn.Module):
             torch.autocast(self._device.type, torch.bfloat16) if self._bf16 else nullcontext()
         )
         with self.products(), autocast:
-            outputs = run(images)
+            outputs = run(images, *labels)
         return to_float32(outputs) if self._bf16 else outputs
 
     def products(self) -> AbstractContextManager[None]:

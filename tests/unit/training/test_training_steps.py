@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from reidray.config import (
     LossConfig,
+    NetworkConfig,
     OptimizerConfig,
     TrainMultitaskConfig,
 )
@@ -40,6 +41,7 @@ ADDED_LOSSES = (
     "supervised_contrastive",
     "center",
 )
+TRANSREID = {"backbone": "vit_tiny_patch16_224", "num_people": 8, "num_cameras": 2}
 OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop")
 
 
@@ -59,6 +61,18 @@ def reid_with_every_loss(mining):
     weights = {name: {"weight": 0.5} for name in ADDED_LOSSES}
     config = replace(CONFIG, loss=LossConfig(mining=mining, **weights), gather_embeddings=True)
     return build_task(config), build_network()
+
+
+def transreid(mining):
+    weights = {name: {"weight": 0.5} for name in ADDED_LOSSES}
+    network = NetworkConfig(name="transreid", height=32, width=16, patch_stride=4)
+    config = replace(
+        CONFIG,
+        network=network,
+        loss=LossConfig(mining=mining, **weights),
+        gather_embeddings=True,
+    )
+    return build_task(config), build_model("transreid", **network.options, **TRANSREID)
 
 
 def multitask(kind):
@@ -93,6 +107,7 @@ def to_device(batch, device):
         (reid_with, "hard", "adamw"),
         (reid_with, "semihard", "adam"),
         (reid_with_every_loss, "hard", "sgd"),
+        (transreid, "hard", "adamw"),
         (multitask, "pets", "sgd"),
         (multitask, "attributes", "rmsprop"),
     ],

@@ -103,7 +103,11 @@ def resolve_reid_network(
             f"{config.data}: `batch.spread_cameras` needs cameras and the training images name "
             "none: leave it out, or use a layout or a manifest that does"
         )
-    data_fields = {"num_people": train.num_people, "schema": manifest.schema}
+    data_fields = {
+        "num_people": train.num_people,
+        "schema": manifest.schema,
+        "num_cameras": train.num_cameras,
+    }
     network, architecture = resolve_network(config.network, "reid", data_fields)
     _check_losses(config, architecture, has_attributes=bool(manifest.schema.attributes))
     return replace(config, network=network), architecture

@@ -1,7 +1,7 @@
 """Train on batches of people: the batches, losses and validation metrics of re-ID."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reidray.config import LossOptions, TrainReidConfig
+from reidray.config.sections.network_options import NETWORK_OPTIONS
 from reidray.data.crop_labels import CropLabels
 from reidray.data.device_copies import rows_to_device
 from reidray.data.device_crops import place_crops
@@ -17,7 +18,7 @@ from reidray.data.images.crops import CropReader
 from reidray.data.sampling import identity_batches
 from reidray.errors import UserError
 from reidray.inference.inference_settings import Precision
-from reidray.losses import LossSizes, Targets, attach_losses, loss_modules
+from reidray.losses import LossSizes, Targets, attach_losses, compute_loss, loss_modules
 from reidray.metrics.attribute_metrics import majority_labels
 from reidray.models.networks import IMAGENET_MEAN, Outputs
 from reidray.training.distributed_context import DistributedContext
@@ -36,11 +37,13 @@ class ReidBatch:
         crops: (B, 3, H, W) float32 in 0..255, augmented.
         person_indices: (B,) int64, outputs of the classifier for the people.
         attribute_labels: (B, A) int64, -1 where unknown.
+        camera_indices: (B,) int64, -1 where unknown; None where the network reads no cameras.
     """
 
     crops: Tensor
     person_indices: Tensor
     attribute_labels: Tensor
+    camera_indices: Tensor | None = None
 
 
 class ReidTask:
@@ -64,6 +67,9 @@ class ReidTask:
         self._crops = place_crops(crops, context.device)
         self._train, self._validation = labels["train"], labels["val"]
         _, self._person_indices = np.unique(self._train.person_ids, return_inverse=True)
+        name = config.network.name or ""
+        reads_cameras = name in NETWORK_OPTIONS and NETWORK_OPTIONS.get(name).reads_cameras
+        self._camera_indices = self._train.camera_indices if reads_cameras else None
         self.steps_per_epoch = sum(1 for _ in self._plan_batches(0))
         self.validation_images = len(self._validation)
 
@@ -78,11 +84,16 @@ class ReidTask:
         person_indices = rows_to_device(self._person_indices, chosen, context.device)
         attributes = self._train.attribute_labels.astype(np.int64)
         attribute_labels = rows_to_device(attributes, chosen, context.device)
+        cameras: Sequence[Tensor | None] = [None] * len(chosen)
+        if self._camera_indices is not None:
+            cameras = rows_to_device(self._camera_indices, chosen, context.device)
         batches = augmented_batches(
             self._crops, self._train.indices, plan, share, config, epoch=epoch, fill=FILL
         )
         for step, batch in enumerate(batches):
-            yield ReidBatch(batch.images, person_indices[step], attribute_labels[step])
+            yield ReidBatch(
+                batch.images, person_indices[step], attribute_labels[step], cameras[step]
+            )
 
     def batch_size(self, batch: ReidBatch) -> int:
         """Return the number of crops in this process's share of a batch."""
@@ -91,19 +102,24 @@ class ReidTask:
     def prepare(self, network: nn.Module) -> None:
         """Attach the losses to a network, so that their weights train with it."""
         people = int(self._person_indices.max()) + 1
-        sizes = LossSizes(num_people=people, embedding_size=getattr(network, "embedding_size", 0))
+        sizes = LossSizes(
+            num_people=people,
+            embedding_size=getattr(network, "embedding_size", 0),
+            metric_size=getattr(network, "metric_size", 0),
+        )
         attach_losses(network, self._config.loss.parts, sizes)
 
     def losses(self, network: nn.Module, batch: ReidBatch) -> dict[str, Tensor]:
         """Return the weighted losses by name, () float32 each."""
-        outputs: Outputs = network(batch.crops)
+        cameras = batch.camera_indices
+        outputs: Outputs = network(batch.crops, *(() if cameras is None else (cameras,)))
         targets = Targets(batch.person_indices, batch.attribute_labels)
         parts, modules = self._config.loss.parts, loss_modules(network)
         gathering = {name for name in modules if self._needs_whole_batch(parts[name])}
         whole = self._gather(outputs, targets) if gathering else (outputs, targets)
         losses = {}
         for name, loss in modules.items():
-            value = loss(*(whole if name in gathering else (outputs, targets)))
+            value = compute_loss(loss, *(whole if name in gathering else (outputs, targets)))
             if value is not None:
                 losses[name] = parts[name].weight * value
         return losses
@@ -115,11 +131,17 @@ class ReidTask:
 
     def _gather(self, outputs: Outputs, targets: Targets) -> tuple[Outputs, Targets]:
         """Return outputs and targets with the metric features and the people of all workers."""
-        features, person_indices = self._context.gather_batch(
-            outputs.metric_feature, targets.person_indices
+        features, person_indices, *parts = self._context.gather_batch(
+            outputs.metric_feature,
+            targets.person_indices,
+            *(part.metric_feature for part in outputs.parts),
+        )
+        gathered = tuple(
+            replace(part, metric_feature=each)
+            for part, each in zip(outputs.parts, parts, strict=True)
         )
         return (
-            replace(outputs, metric_feature=features),
+            replace(outputs, metric_feature=features, parts=gathered),
             replace(targets, person_indices=person_indices),
         )
 

@@ -1,0 +1,67 @@
+"""Recognise people with a vision transformer, as TransReID does."""
+
+import torch
+from torch import Tensor, nn
+
+from reidray.config.options.transformer_networks import TransReIDOptions
+from reidray.models.architecture import Architecture
+from reidray.models.backbones.reid_transformer import ReidTransformer
+from reidray.models.factory import register_network
+from reidray.models.networks.network import Outputs
+from reidray.models.networks.person import MARKET_PEOPLE, PersonNetwork
+
+MARKET_CAMERAS = 6
+
+
+@register_network(
+    "transreid",
+    backbone="vit_base_patch16_224",
+    height=256,
+    width=128,
+    num_people=MARKET_PEOPLE,
+    num_cameras=MARKET_CAMERAS,
+)
+class TransReID(PersonNetwork):
+    """Classify people by the whole image and by shuffled parts of it (He et al. 2021).
+
+    Each feature has a batch-normalisation neck and a classifier of its own. The triplet loss uses
+    the features before the necks. So does the ranking: the embedding is the feature of the whole
+    image, and behind it those of the parts, divided by their number.
+    """
+
+    def __init__(self, architecture: Architecture[TransReIDOptions], weights: str) -> None:
+        backbone = ReidTransformer(architecture.options, architecture.num_cameras, weights)
+        length, features = backbone.num_features, 1 + backbone.num_parts
+        super().__init__(backbone, embedding_size=features * length)
+        self.metric_size = length
+        self.necks = nn.ModuleList(nn.BatchNorm1d(length) for _ in range(features))
+        self.identity = nn.ModuleList(
+            nn.Linear(length, architecture.num_people, bias=False) for _ in range(features)
+        )
+        for neck in self.necks:
+            neck.bias.requires_grad_(False)
+        for weight in self.identity.parameters():
+            nn.init.normal_(weight, std=0.001)
+
+    def forward(self, crops: Tensor, camera_indices: Tensor | None = None) -> Outputs:
+        """Return the outputs for crops (B, 3, H, W), uint8 or float32 in 0..255.
+
+        Args:
+            crops: (B, 3, H, W).
+            camera_indices: (B,) int64 cameras of the crops, -1 where unknown; None where no camera
+                is known, as in validation and scoring.
+        """
+        whole, *parts = self.backbone(self.scale(crops), camera_indices).unbind(dim=1)
+        embedding = torch.cat([whole, *(part / len(parts) for part in parts)], dim=1)
+        if not self.training:
+            return Outputs(embedding, whole, self._classify(0, whole), ())
+        outputs = tuple(
+            Outputs(part, part, self._classify(index, part), ())
+            for index, part in enumerate(parts, start=1)
+        )
+        return Outputs(embedding, whole, self._classify(0, whole), (), outputs)
+
+    def _classify(self, index: int, feature: Tensor) -> Tensor:
+        """Return the logits of the people (B, people) of the feature at a place among all."""
+        logits: Tensor = self.identity[index](self.necks[index](feature))
+        return logits
