@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -23,6 +24,8 @@ class CropLabels:
         schema: the A attributes.
         class_labels: (N,) int64, index of the class, -1 where unknown.
         classes: names of the classes; empty where the data has none.
+        datasets: names of the data sets where several are joined; else empty.
+        dataset_indices: (N,) int64, index of each crop's set in `datasets`; None for one set.
     """
 
     indices: NDArray[np.int64]
@@ -32,6 +35,8 @@ class CropLabels:
     schema: AttributeSchema
     class_labels: NDArray[np.int64]
     classes: tuple[str, ...]
+    datasets: tuple[str, ...] = ()
+    dataset_indices: NDArray[np.int64] | None = None
 
     @classmethod
     def from_manifest(cls, manifest: Manifest, split: str) -> Self:
@@ -43,6 +48,7 @@ class CropLabels:
             return np.asarray(table[name].fill_null(UNKNOWN).to_numpy())
 
         unknown = np.full(len(indices), UNKNOWN, dtype=np.int64)
+        datasets = tuple(manifest.datasets)
         attributes = [column(name).astype(np.int8) for name in manifest.schema.columns]
         return cls(
             indices=indices.astype(np.int64),
@@ -54,6 +60,8 @@ class CropLabels:
             schema=manifest.schema,
             class_labels=column("label").astype(np.int64) if manifest.classes else unknown,
             classes=manifest.classes,
+            datasets=datasets,
+            dataset_indices=_index_datasets(table, datasets) if datasets else None,
         )
 
     def __len__(self) -> int:
@@ -95,6 +103,20 @@ class CropLabels:
         """Return the number of cameras that took the crops; unknown ones do not count."""
         return int(self.camera_indices.max(initial=UNKNOWN)) + 1
 
+    @property
+    def dataset_masks(self) -> dict[str, NDArray[np.bool_]]:
+        """Return the mask, (N,) bool, of the crops of each joined data set by its name.
+
+        One set that is not joined has an empty name.
+        """
+        if self.dataset_indices is None:
+            return {"": np.ones(len(self), dtype=np.bool_)}
+        return {name: self.dataset_indices == index for index, name in enumerate(self.datasets)}
+
+    def by_dataset(self) -> dict[str, Self]:
+        """Return the labels of the crops of each data set, named as in `dataset_masks`."""
+        return {name: self.take(mask) for name, mask in self.dataset_masks.items()}
+
     def take(self, keep: NDArray[np.bool_]) -> Self:
         """Return the labels of the crops where the mask `keep`, (N,) bool, is true."""
         return replace(
@@ -104,8 +126,15 @@ class CropLabels:
             camera_ids=self.camera_ids[keep],
             attribute_labels=self.attribute_labels[keep],
             class_labels=self.class_labels[keep],
+            dataset_indices=None if self.dataset_indices is None else self.dataset_indices[keep],
         )
 
     def take_decoded(self, decoded: NDArray[np.int64]) -> Self:
         """Return the labels of the crops whose manifest row is in `decoded`."""
         return self.take(np.isin(self.indices, decoded))
+
+
+def _index_datasets(table: pa.Table, datasets: tuple[str, ...]) -> NDArray[np.int64]:
+    """Return the index of each row's data set, (N,) int64."""
+    indices = pc.index_in(table["dataset"], value_set=pa.array(datasets))
+    return np.asarray(indices.to_numpy()).astype(np.int64)

@@ -139,6 +139,12 @@ class Manifest:
         """Return the rows of one of several data sets that are joined, sorted by path."""
         return self.table.filter(pc.equal(self.table["dataset"], dataset))
 
+    def by_dataset(self) -> dict[str, pa.Table]:
+        """Return the rows of each joined data set by its name; of one set, under an empty name."""
+        if not self.datasets:
+            return {"": self.table}
+        return {name: self.rows_of(name) for name in self.datasets}
+
     @cached_property
     def fingerprint(self) -> str:
         """Return the first 16 hexadecimal digits of the SHA-256 of columns and rows."""

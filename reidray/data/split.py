@@ -31,7 +31,7 @@ def split_by_person(manifest: Manifest, val_fraction: float = 0.3, seed: int = 0
     """
     _check_fraction(val_fraction)
     table = manifest.table
-    parts = {name: rows for name, rows in _dataset_rows(manifest).items() if not _has_val(rows)}
+    parts = {name: rows for name, rows in manifest.by_dataset().items() if not _has_val(rows)}
     if not parts:
         return manifest
     val_people = [
@@ -86,13 +86,6 @@ def _check_fraction(val_fraction: float) -> None:
 
 def _has_val(table: pa.Table) -> bool:
     return bool(pc.any(pc.equal(table["split"], "val")).as_py())
-
-
-def _dataset_rows(manifest: Manifest) -> dict[str, pa.Table]:
-    """Return the rows of each data set that is joined, by its name; of one set, by an empty one."""
-    if not manifest.datasets:
-        return {"": manifest.table}
-    return {name: manifest.rows_of(name) for name in manifest.datasets}
 
 
 def _known_people(table: pa.Table) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ from reidray.reporting.rendering import render
 from reidray.reporting.run_summary import (
     DataSummary,
     describe_epoch,
+    group_rows,
     headlines,
     small_group_note,
     weak_attributes,
@@ -32,8 +33,8 @@ def render_model_card(
         config=config,
         metrics=metrics,
         headlines=headlines(metrics),
-        groups=metrics.get("groups", []),
-        small_group_note=small_group_note(metrics.get("groups", [])),
+        groups=group_rows(metrics),
+        small_group_note=small_group_note(group_rows(metrics)),
         weak_attributes=weak_attributes(metrics),
         losses=_loss_weights(config["loss"]),
         best_epoch=describe_epoch(best_epoch, config["epochs"], metrics),

@@ -9,6 +9,27 @@ FEW_QUERIES = 50
 
 
 @dataclass(frozen=True)
+class DatasetCounts:
+    """Count the images and people of one of several data sets that are joined.
+
+    Attributes:
+        name: name of the set.
+        layout: name of its layout.
+        train_images: number of its training images.
+        train_people: number of people in its training images.
+        val_images: number of its validation images.
+        val_people: number of people in its validation images.
+    """
+
+    name: str
+    layout: str
+    train_images: int
+    train_people: int
+    val_images: int
+    val_people: int
+
+
+@dataclass(frozen=True)
 class DataSummary:
     """Describe the images of a training run.
 
@@ -23,6 +44,7 @@ class DataSummary:
         cameras: number of known cameras; 0 where none is known.
         bad_images: the images that did not decode, one line each.
         notes: irregularities in the data that did not stop the run, one line each.
+        datasets: the data sets, where several are joined.
     """
 
     root: str
@@ -34,6 +56,7 @@ class DataSummary:
     cameras: int
     bad_images: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    datasets: tuple[DatasetCounts, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,6 +131,24 @@ def headlines(metrics: dict[str, Any]) -> list[Headline]:
         for key, name, definition in _HEADLINES
         if key in metrics
     ]
+
+
+def group_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the metrics of each group of people, with the difference from those of all.
+
+    Where several data sets are joined, a group is of one set, and all are the queries of this set.
+
+    Args:
+        metrics: metrics of a validation.
+    """
+    rows = []
+    for group in metrics.get("groups", []):
+        dataset = group.get("dataset")
+        whole = metrics["datasets"][dataset] if dataset else metrics
+        name = f"{dataset}: {group['group']}" if dataset else group["group"]
+        difference = group["mean_ap"] - whole["mean_ap"]
+        rows.append(group | {"group": name, "difference": difference})
+    return rows
 
 
 def weak_attributes(metrics: dict[str, Any]) -> list[str]:

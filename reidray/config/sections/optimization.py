@@ -16,11 +16,14 @@ class BatchConfig(ConfigSection):
         people: number of people in a batch (P).
         crops: number of crops of each person in a batch (K).
         spread_cameras: draw a person's crops from each of their cameras in proportion.
+        dataset_shares: people of a batch that each of several data sets gives: proportional to its
+            crops, so that an epoch uses each crop once, or equal, so that small sets repeat.
     """
 
     people: int = 16
     crops: int = 4
     spread_cameras: bool = False
+    dataset_shares: Literal["proportional", "equal"] = "proportional"
 
     def __post_init__(self) -> None:
         require(self.people >= 2, "`batch.people` must be 2 or more")

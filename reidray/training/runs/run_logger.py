@@ -136,11 +136,21 @@ class RunLogger:
         self.records = records
         atomic_write(self._file, "".join(json.dumps(record) + "\n" for record in records))
         for record in records[-1:]:
-            for name, value in record.items():
-                if isinstance(value, int | float):
-                    self._board.add_scalar(name, value, record["epoch"])
+            for name, value in _iter_scalars(record):
+                self._board.add_scalar(name, value, record["epoch"])
         self._board.flush()
         self._run.upload()
+
+
+def _iter_scalars(record: Metrics) -> Iterator[tuple[str, float]]:
+    """Yield the metrics of an epoch; those of one of several data sets as `mean_ap/NAME`."""
+    for name, value in record.items():
+        if isinstance(value, int | float):
+            yield name, value
+    for dataset, metrics in record.get("datasets", {}).items():
+        for name, value in metrics.items():
+            if isinstance(value, int | float):
+                yield f"{name}/{dataset}", value
 
 
 def _epoch_line(record: Metrics, epochs: int) -> str:
@@ -148,6 +158,8 @@ def _epoch_line(record: Metrics, epochs: int) -> str:
     share = f", {record['epoch_share']:.0%} of it" if "epoch_share" in record else ""
     parts = [f"epoch {record['epoch']}/{epochs}{share}", f"loss {record['loss']:.3f}"]
     parts += [f"{name} {record[key]:.3f}" for key, name in LOGGED_METRICS if key in record]
+    by_dataset = record.get("datasets", {}).items()
+    parts += [f"mAP of {name} {found['mean_ap']:.3f}" for name, found in by_dataset]
     if "attribute_accuracy" in record:
         majority = record["attribute_majority"]
         parts.append(f"attributes {record['attribute_accuracy']:.3f} (majority {majority:.3f})")

@@ -3,7 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reidray.data.sampling import check_identity_batch, identity_batches
+from reidray.data.sampling import (
+    balanced_batches,
+    check_balanced_batch,
+    check_identity_batch,
+    identity_batches,
+    people_per_dataset,
+)
 from reidray.errors import UserError
 
 people_of_images = st.lists(st.integers(0, 12), min_size=8, max_size=120).filter(
@@ -84,3 +90,67 @@ def test_a_camera_with_half_of_the_crops_gives_half_of_each_piece():
     people, cameras = np.repeat(np.arange(4), 8), np.tile([5, 5, 5, 5, 2, 2, 9, 9], 4)
     for batch in identity_batches(people, 4, 4, seed=0, epoch=0, camera_ids=cameras):
         assert np.array_equal(np.sort(cameras[batch]), [[2, 5, 5, 9]] * 4)
+
+
+joined_images = st.lists(
+    st.lists(st.integers(0, 9), min_size=4, max_size=24).filter(lambda each: len(set(each)) >= 4),
+    min_size=2,
+    max_size=3,
+)
+
+
+def joined(sets):
+    """Return the person and the data set of each image; no person is in two sets."""
+    people = [100 * number + person for number, each in enumerate(sets) for person in each]
+    return np.array(people), np.repeat(np.arange(len(sets)), [len(each) for each in sets])
+
+
+@given(joined_images, st.integers(0, 3), st.integers(4, 8))
+def test_a_balanced_batch_draws_different_people_evenly_and_an_epoch_uses_every_image(
+    sets, epoch, people
+):
+    person_ids, datasets = joined(sets)
+    seen = set()
+    for batch in balanced_batches(person_ids, datasets, people, 2, seed=1, epoch=epoch):
+        assert batch.shape == (people, 2)
+        assert (person_ids[batch] == person_ids[batch][:, :1]).all()
+        assert len(set(person_ids[batch[:, 0]])) == people
+        counts = np.bincount(datasets[batch[:, 0]], minlength=len(sets))
+        assert counts.max() - counts.min() <= 1
+        assert counts.tolist() == people_per_dataset(datasets, people)
+        seen |= set(batch.reshape(-1).tolist())
+    assert seen == set(range(len(person_ids)))
+
+
+def test_balanced_batches_follow_from_seed_and_epoch_and_small_sets_start_again_in_other_batches():
+    person_ids, datasets = joined([list(range(4)) * 3, list(range(40)) * 6])
+
+    def plan(seed, epoch):
+        batches = balanced_batches(person_ids, datasets, 8, 2, seed=seed, epoch=epoch)
+        return np.stack(list(batches))
+
+    first = plan(1, 2)
+    assert len(first) == 40 * 3 // 4
+    assert np.array_equal(first, plan(1, 2))
+    assert not np.array_equal(first, plan(1, 3))
+    assert not np.array_equal(first, plan(2, 2))
+    small = np.sort(first[datasets[first[:, :, 0]] == 0].reshape(-1, 16), axis=1)
+    assert len({tuple(pair) for pair in first[:, :4].reshape(-1, 2)}) > 12
+    assert small.shape[0] * 16 > 3 * 12
+
+
+def test_the_crops_of_a_balanced_batch_are_spread_over_cameras():
+    person_ids, datasets = joined([list(range(4)) * 4, list(range(4)) * 4])
+    cameras = np.tile(np.repeat([1, 2], 8), 2)
+    batches = balanced_batches(person_ids, datasets, 4, 2, seed=0, epoch=0, camera_ids=cameras)
+    for batch in batches:
+        assert (np.sort(cameras[batch], axis=1) == [1, 2]).all()
+
+
+def test_a_set_with_too_few_people_for_its_share_is_refused_by_its_name():
+    person_ids, datasets = joined([[1, 2, 3, 4, 5, 6], [1, 2]])
+    with pytest.raises(UserError, match=r"duke: has 2 training people.*takes 3.*people=4`"):
+        check_balanced_batch(person_ids, datasets, ("market", "duke"), 6)
+    with pytest.raises(UserError, match="use 2 or more"):
+        check_balanced_batch(person_ids, datasets, ("market", "duke"), 1)
+    check_balanced_batch(person_ids, datasets, ("market", "duke"), 5)

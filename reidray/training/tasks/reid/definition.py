@@ -9,11 +9,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from reidray.config import TrainReidConfig
+from reidray.config.data_sources import join_values
 from reidray.config.sections.network_options import DEFAULT_NETWORKS, NETWORK_OPTIONS
 from reidray.config.sources import Sources
 from reidray.data.crop_labels import CropLabels
 from reidray.data.manifest import Manifest
-from reidray.data.sampling import check_identity_batch
+from reidray.data.sampling import check_balanced_batch, check_identity_batch
 from reidray.data.split import split_by_person
 from reidray.errors import UserError
 from reidray.models.architecture import Architecture
@@ -24,7 +25,7 @@ from reidray.training.tasks.reid.task import ReidTask
 from reidray.training.tasks.reid.validation_queries import (
     check_cameras,
     check_queries,
-    plan_ranking,
+    count_queries,
     validation_notes,
 )
 
@@ -39,14 +40,16 @@ def label_people(config: TrainReidConfig, manifest: Manifest) -> tuple[Manifest,
         UserError: no training image shows a known person, or the protocol of the validation needs
             cameras that are unknown.
     """
-    people = manifest.split("train")["person"]
-    if not pc.any(pc.greater(people, 0)).as_py():
-        classes = "; jobs/train_multitask.py trains on its classes" if manifest.classes else ""
-        raise UserError(
-            f"{config.data}: layout {manifest.layout} names nobody in its {len(people)} training "
-            "images: expected a folder for each person, or a manifest with a column person"
-            f"{classes}"
-        )
+    for name, rows in manifest.by_dataset().items():
+        people = rows.filter(pc.equal(rows["split"], "train"))["person"]
+        if not pc.any(pc.greater(people, 0)).as_py():
+            layout = manifest.datasets[name].layout if name else manifest.layout
+            classes = "; jobs/train_multitask.py trains on its classes" if manifest.classes else ""
+            raise UserError(
+                f"{name or config.data}: layout {layout} names nobody in its {len(people)} "
+                "training images: expected a folder for each person, or a manifest with a column "
+                f"person{classes}"
+            )
     manifest = _keep_known_people(
         split_by_person(manifest, val_fraction=config.val_fraction, seed=config.split_seed)
     )
@@ -79,7 +82,7 @@ def adapt_reid_config(
         changes.append("the best epoch is that of the best mean_ap, not attribute_accuracy")
         config = replace(config, validation=replace(config.validation, select_by="mean_ap"))
     people, workers = config.batch.people, config.num_workers
-    fitting = train.num_people // workers * workers
+    fitting = _most_people(config, train) // workers * workers
     if 2 * workers <= fitting < people and is_adaptable("batch.people", sources):
         changes.append(f"batches of {fitting} people instead of {people}, as there are no more")
         config = replace(config, batch=replace(config.batch, people=fitting))
@@ -98,10 +101,14 @@ def resolve_reid_network(
     check_identity_batch(
         train.person_ids, config.batch.people, config.batch.crops, config.num_workers
     )
+    if train.dataset_indices is not None and config.batch.dataset_shares == "equal":
+        check_balanced_batch(
+            train.person_ids, train.dataset_indices, train.datasets, config.batch.people
+        )
     if config.batch.spread_cameras and train.camera_ids.max() < 0:
         raise UserError(
-            f"{config.data}: `batch.spread_cameras` needs cameras and the training images name "
-            "none: leave it out, or use a layout or a manifest that does"
+            f"{join_values(config.data)}: `batch.spread_cameras` needs cameras and the training "
+            "images name none: leave it out, or use a layout or a manifest that does"
         )
     data_fields = {
         "num_people": train.num_people,
@@ -138,11 +145,12 @@ def check_decoded_people(config: TrainReidConfig, labels: Labels, decoded: Label
             f"no image of training person {lost[0]} decodes{others}: mend their images or "
             "take them out of the training data"
         )
-    if not plan_ranking(decoded["val"], config.validation.protocol).num_valid_queries:
-        raise UserError(
-            "the validation images that decode show nobody twice, so that no query has a "
-            "match: mend the images that were set aside"
-        )
+    for name, queries in count_queries(decoded["val"], config.validation.protocol).items():
+        if not queries:
+            raise UserError(
+                f"the validation images{f' of {name}' if name else ''} that decode show nobody "
+                "twice, so that no query has a match: mend the images that were set aside"
+            )
 
 
 def group_by_person(manifest: Manifest) -> NDArray[np.int64]:
@@ -156,7 +164,7 @@ def describe_people(config: TrainReidConfig, labels: Labels) -> str:
         f"{len(part):,} images of {part.num_people:,} people"
         for part in (labels["train"], labels["val"])
     )
-    queries = plan_ranking(labels["val"], config.validation.protocol).num_valid_queries
+    queries = sum(count_queries(labels["val"], config.validation.protocol).values())
     return f"training on {train}, validating on {validation}, {queries:,} queries"
 
 
@@ -167,7 +175,7 @@ def describe_selection(config: TrainReidConfig, labels: Labels) -> str:
         count = int((validation.attribute_labels >= 0).any(axis=1).sum())
         counted = f"{count:,} {'image' if count == 1 else 'images'}"
     else:
-        count = plan_ranking(validation, config.validation.protocol).num_valid_queries
+        count = sum(count_queries(validation, config.validation.protocol).values())
         counted = f"{count:,} {'query' if count == 1 else 'queries'}"
     people = validation.num_people
     noun = "validation person" if people == 1 else "validation people"
@@ -193,13 +201,21 @@ REID = TaskDefinition(
     check_decoded=check_decoded_people,
     group_images=group_by_person,
     build_task=ReidTask,
-    largest_batch=lambda config, labels: labels["train"].num_people * config.batch.crops,
+    largest_batch=lambda config, labels: _most_people(config, labels["train"]) * config.batch.crops,
     describe_images=describe_people,
     describe_validation=describe_selection,
     build_report=build_reid_report,
     wrap_up_share=0.5,
     evaluates_after_training=False,
 )
+
+
+def _most_people(config: TrainReidConfig, train: CropLabels) -> int:
+    """Return the most people that a batch can have, given the shares of the data sets in it."""
+    if config.batch.dataset_shares == "proportional":
+        return train.num_people
+    people = [part.num_people for part in train.by_dataset().values()]
+    return min(people) * len(people)
 
 
 def _keep_known_people(manifest: Manifest) -> Manifest:

@@ -1,6 +1,7 @@
 """Build the report of a re-ID training."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -9,13 +10,14 @@ from reidray.data.ingest.crop_dataset import CropDataset
 from reidray.models.directory import ModelCard
 from reidray.reporting.model_card import render_model_card
 from reidray.reporting.run_report import write_run_report
-from reidray.reporting.run_summary import DataSummary
+from reidray.reporting.run_summary import DatasetCounts, DataSummary
 from reidray.training.execution.resources import Resources
 from reidray.training.experiment import (
     Experiment,
     TrainingReport,
     TrainingResult,
 )
+from reidray.training.loop import Metrics
 
 METRICS = (
     "mean_ap",
@@ -60,14 +62,25 @@ def build_reid_report(
             best_epoch=state.best_epoch,
             data=data,
         ),
-        metrics={**metrics, "protocol": state.best["protocol"]},
+        metrics={**metrics, "protocol": state.best["protocol"], **_dataset_metrics(state.best)},
     )
+
+
+def _dataset_metrics(best: Metrics) -> dict[str, Any]:
+    """Return the metrics of each data set for the JSON line, where several are joined."""
+    by_name = best.get("datasets", {})
+    rounded = {
+        dataset: {name: round(found[name], 4) for name in METRICS if name in found}
+        for dataset, found in by_name.items()
+    }
+    return {"per_dataset": rounded} if rounded else {}
 
 
 def _summarize_data(experiment: Experiment, crops: CropDataset) -> DataSummary:
     """Return the numbers of images, people and cameras of a training."""
     train, validation = experiment.labels["train"], experiment.labels["val"]
     return DataSummary(
+        datasets=_count_datasets(experiment),
         root=experiment.manifest.root,
         layout=experiment.manifest.layout,
         train_images=len(train),
@@ -77,4 +90,22 @@ def _summarize_data(experiment: Experiment, crops: CropDataset) -> DataSummary:
         cameras=len(np.unique(train.camera_ids[train.camera_ids >= 0])),
         bad_images=tuple(f"{image.path}: {image.reason}" for image in crops.bad),
         notes=experiment.manifest.notes,
+    )
+
+
+def _count_datasets(experiment: Experiment) -> tuple[DatasetCounts, ...]:
+    """Return the numbers of images and people of each data set, where several are joined."""
+    if not experiment.manifest.datasets:
+        return ()
+    parts = [experiment.labels[split].by_dataset() for split in ("train", "val")]
+    return tuple(
+        DatasetCounts(
+            name=name,
+            layout=origin.layout,
+            train_images=len(parts[0][name]),
+            train_people=parts[0][name].num_people,
+            val_images=len(parts[1][name]),
+            val_people=parts[1][name].num_people,
+        )
+        for name, origin in experiment.manifest.datasets.items()
     )

@@ -15,7 +15,7 @@ from reidray.data.crop_labels import CropLabels
 from reidray.data.device_copies import rows_to_device
 from reidray.data.device_crops import place_crops
 from reidray.data.images.crops import CropReader
-from reidray.data.sampling import identity_batches
+from reidray.data.sampling import balanced_batches, identity_batches
 from reidray.errors import UserError
 from reidray.inference.inference_settings import Precision
 from reidray.losses import LossSizes, Targets, attach_losses, compute_loss, loss_modules
@@ -23,7 +23,7 @@ from reidray.metrics.attribute_metrics import majority_labels
 from reidray.models.networks import IMAGENET_MEAN, Outputs
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.tasks.augmented_batches import augmented_batches
-from reidray.training.tasks.reid.validation import embed_crops, evaluate_embeddings
+from reidray.training.tasks.reid.validation import embed_crops, evaluate_datasets
 
 FILL = 255 * sum(IMAGENET_MEAN) / 3
 """Value of pixels that augmentation erases or moves in from outside a crop."""
@@ -165,7 +165,7 @@ class ReidTask:
                 "the embeddings of the validation images are not finite: "
                 "lower `optimizer.learning_rate` or use `precision=fp32`"
             )
-        return evaluate_embeddings(
+        return evaluate_datasets(
             embeddings,
             predicted.numpy(),
             validation,
@@ -176,12 +176,18 @@ class ReidTask:
 
     def _plan_batches(self, epoch: int) -> Iterator[NDArray[np.int64]]:
         """Yield the positions of each global batch in the training labels, (P, K) int64."""
-        config = self._config
+        config, train = self._config, self._train
+        size = config.batch.people, config.batch.crops
+        camera_ids = train.camera_ids if config.batch.spread_cameras else None
+        if train.dataset_indices is not None and config.batch.dataset_shares == "equal":
+            return balanced_batches(
+                self._person_indices,
+                train.dataset_indices,
+                *size,
+                seed=config.seed,
+                epoch=epoch,
+                camera_ids=camera_ids,
+            )
         return identity_batches(
-            self._person_indices,
-            config.batch.people,
-            config.batch.crops,
-            seed=config.seed,
-            epoch=epoch,
-            camera_ids=self._train.camera_ids if config.batch.spread_cameras else None,
+            self._person_indices, *size, seed=config.seed, epoch=epoch, camera_ids=camera_ids
         )

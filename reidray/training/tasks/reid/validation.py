@@ -7,7 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from reidray.config.sections.validation_options import compute_registered_metrics
+from reidray.config.sections.validation_options import (
+    compute_registered_metrics,
+    registered_metric_names,
+)
 from reidray.data.crop_labels import CropLabels
 from reidray.data.device_crops import DeviceCrops
 from reidray.data.images.crops import Indices
@@ -22,6 +25,7 @@ from reidray.training.tasks.reid.validation_queries import plan_ranking
 
 BATCH_SIZE = 256
 RANKS = (1, 5, 10)
+RANKING_METRICS = ("mean_ap", "mean_inp", *(f"rank{rank}" for rank in RANKS))
 DistanceMetric = Literal["cosine", "euclidean"]
 
 
@@ -50,6 +54,48 @@ def embed_crops(
         predictions = [predict_images(network, batch.images) for batch in crops.read(batches)]
     embeddings, attribute_labels, _ = map(torch.cat, zip(*predictions, strict=True))
     return embeddings, attribute_labels
+
+
+def evaluate_datasets(
+    embeddings: Tensor,
+    predicted: NDArray[np.int64],
+    labels: CropLabels,
+    *,
+    majority: NDArray[np.int64],
+    metric: DistanceMetric,
+    protocol: ProtocolName | None = None,
+) -> dict[str, Any]:
+    """Compute the validation metrics of N images of one data set, or of several that are joined.
+
+    The queries of each set are ranked against its own gallery.
+
+    Returns:
+        The metrics of `evaluate_embeddings`. Of several sets, `datasets` holds those of each by its
+        name; the ranking metrics and those of `register_metric` are the means over the sets, the
+        attribute accuracy is that of all images, and `dataset` names the set of each group.
+    """
+    options: dict[str, Any] = {"majority": majority, "metric": metric, "protocol": protocol}
+    if not labels.datasets:
+        return evaluate_embeddings(embeddings, predicted, labels, **options)
+    by_name: dict[str, dict[str, Any]] = {}
+    groups: list[dict[str, Any]] = []
+    intervals: dict[str, str] = {}
+    for name, mask in labels.dataset_masks.items():
+        own = embeddings[torch.from_numpy(mask)]
+        found = evaluate_embeddings(own, predicted[mask], labels.take(mask), **options)
+        groups += [group | {"dataset": name} for group in found.pop("groups", [])]
+        intervals |= {key: found.pop(key) for key in ("group_intervals",) if key in found}
+        by_name[name] = found
+    metrics: dict[str, Any] = {
+        key: float(np.mean([found[key] for found in by_name.values()]))
+        for key in (*RANKING_METRICS, *registered_metric_names("reid"))
+    }
+    metrics["protocol"] = f"mean over the data sets {', '.join(by_name)}, each ranked by itself"
+    if groups:
+        metrics |= {"groups": groups} | intervals
+    if predicted.shape[1]:
+        metrics |= attribute_accuracy(predicted, labels.attribute_labels, labels.schema, majority)
+    return metrics | {"datasets": by_name}
 
 
 def evaluate_embeddings(

@@ -1,11 +1,14 @@
 """Choose the queries and the gallery of a validation, and check that some query has a match."""
 
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from reidray.config import TrainReidConfig
+from reidray.config.data_sources import join_values
 from reidray.data.crop_labels import CropLabels
 from reidray.data.manifest import Manifest
 from reidray.data.split import split_by_person
@@ -84,6 +87,19 @@ def plan_ranking(labels: CropLabels, protocol: ProtocolName | None = None) -> Ra
     return RankingPlan(queries, gallery, protocol, num_valid, unmatched)
 
 
+def count_queries(labels: CropLabels, protocol: ProtocolName | None) -> dict[str, int]:
+    """Return the number of queries with a match in each data set, named as in `by_dataset`.
+
+    Args:
+        labels: labels of the validation images.
+        protocol: protocol of the evaluation, as in `plan_ranking`.
+    """
+    return {
+        name: plan_ranking(part, protocol).num_valid_queries
+        for name, part in labels.by_dataset().items()
+    }
+
+
 def check_cameras(config: TrainReidConfig, validation: CropLabels) -> None:
     """Check that every validation image has a camera where the protocol needs cameras.
 
@@ -94,8 +110,9 @@ def check_cameras(config: TrainReidConfig, validation: CropLabels) -> None:
     unknown = int((validation.camera_ids < 0).sum())
     if protocol in CAMERA_PROTOCOLS and unknown:
         raise UserError(
-            f"{config.data}: `validation.protocol={protocol}` needs cameras, and {unknown} of "
-            f"{len(validation)} validation images have none: leave it out, or choose all"
+            f"{join_values(config.data)}: `validation.protocol={protocol}` needs cameras, and "
+            f"{unknown} of {len(validation)} validation images have none: leave it out, or choose "
+            "all"
         )
 
 
@@ -114,17 +131,33 @@ def check_queries(config: TrainReidConfig, read: Manifest, validation: CropLabel
     selects_by_attributes = config.validation.select_by == "attribute_accuracy"
     if selects_by_attributes and not (validation.attribute_labels >= 0).any():
         raise UserError(
-            f"{config.data}: no attribute of the validation people is known, and the best epoch is "
-            "to be that of the best attribute_accuracy: use `validation.select_by=mean_ap`"
+            f"{join_values(config.data)}: no attribute of the validation people is known, and the "
+            "best epoch is to be that of the best attribute_accuracy: use "
+            "`validation.select_by=mean_ap`"
         )
-    if plan_ranking(validation, config.validation.protocol).num_valid_queries:
-        return
+    for dataset, part in validation.by_dataset().items():
+        if not plan_ranking(part, config.validation.protocol).num_valid_queries:
+            _refuse_queries(config, read, part, dataset)
+
+
+def _refuse_queries(
+    config: TrainReidConfig, read: Manifest, validation: CropLabels, dataset: str
+) -> NoReturn:
+    """Refuse the validation images of a data set, in which no query has a match.
+
+    Args:
+        config: configuration of the training.
+        read: manifest before the split.
+        validation: labels of the images.
+        dataset: name of the set; empty for one set.
+    """
     found = (
         f"none of the {validation.num_people} validation people has a second one"
         if validation.num_people
         else "val shows nobody known"
     )
-    if read.split("val").num_rows:
+    rows = read.rows_of(dataset) if dataset else read.table
+    if pc.any(pc.equal(rows["split"], "val")).as_py():
         advice = "add a second image of people in val, of another camera where there are several"
     elif (seed := _find_split_seed(config, read)) is not None:
         advice = f"choose other people by `split_seed={seed}`"
@@ -134,7 +167,8 @@ def check_queries(config: TrainReidConfig, read: Manifest, validation: CropLabel
             "are several"
         )
     raise UserError(
-        f"{config.data}: validation looks for another image of each person, and {found}: {advice}"
+        f"{dataset or config.data}: validation looks for another image of each person, and "
+        f"{found}: {advice}"
     )
 
 
@@ -148,6 +182,17 @@ def validation_notes(
         manifest: manifest with the paths of the images.
         validation: labels of the validation images.
     """
+    notes = []
+    for dataset, part in validation.by_dataset().items():
+        found = _dataset_notes(config, manifest, part)
+        notes += [f"{dataset}: {note}" if dataset else note for note in found]
+    return notes
+
+
+def _dataset_notes(
+    config: TrainReidConfig, manifest: Manifest, validation: CropLabels
+) -> list[str]:
+    """Return notes on the validation images of one data set."""
     plan = plan_ranking(validation, config.validation.protocol)
     num_queries = int(plan.queries.sum())
     notes = []
@@ -168,10 +213,10 @@ def validation_notes(
 
 
 def _find_split_seed(config: TrainReidConfig, read: Manifest) -> int | None:
-    """Return a seed of the split for which some validation query has a match."""
+    """Return a seed of the split for which some validation query of each set has a match."""
     for seed in range(MAX_SPLIT_SEEDS):
         split = split_by_person(read, val_fraction=config.val_fraction, seed=seed)
         validation = CropLabels.from_manifest(split, "val")
-        if plan_ranking(validation, config.validation.protocol).num_valid_queries:
+        if all(count_queries(validation, config.validation.protocol).values()):
             return seed
     return None
