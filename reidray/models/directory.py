@@ -1,7 +1,6 @@
 """Save and load model directories. Loading one runs no code from it."""
 
 import json
-import posixpath
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -16,20 +15,22 @@ from reidray.config.sections.network_options import NETWORK_OPTIONS
 from reidray.errors import UserError
 from reidray.models.architecture import Architecture
 from reidray.models.factory import build_network, build_without_memory
+from reidray.models.model_files import (
+    DESCRIPTION_FILE,
+    FORMAT_VERSION,
+    WEIGHTS_FILE,
+    check_weights_hash,
+    read_description,
+    read_model_files,
+)
 from reidray.models.networks import Network
 from reidray.registry import import_plugins
 from reidray.storage.location import Location
-from reidray.storage.object_store import redact_secrets
 from reidray.suggestions import quoted
 
-FORMAT_VERSION = 1
-WEIGHTS_FILE = "model.safetensors"
-DESCRIPTION_FILE = "model.json"
 CARD_FILE = "README.md"
 EMBEDDING_METRICS = ("euclidean", "cosine")
-MOST_DESCRIPTION_BYTES = 16 * 1024**2
 MODEL_FILES = frozenset({WEIGHTS_FILE, DESCRIPTION_FILE, CARD_FILE})
-PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +112,8 @@ def load_model(directory: str | Path, *, plugins: Sequence[str] = ()) -> LoadedM
     """
     import_plugins(plugins)
     folder = Location(str(directory))
-    files = _read_files(folder)
-    description = _read_description(folder, files[DESCRIPTION_FILE])
+    files = read_model_files(folder)
+    description = read_description(folder, files[DESCRIPTION_FILE])
     described, weights = folder.join(DESCRIPTION_FILE).uri, folder.join(WEIGHTS_FILE).uri
     _check_network_name(description, described)
     try:
@@ -124,11 +125,7 @@ def load_model(directory: str | Path, *, plugins: Sequence[str] = ()) -> LoadedM
         raise UserError(
             f"model {described} is damaged ({reason}): train or copy it again"
         ) from error
-    if sha256(files[WEIGHTS_FILE]).hexdigest() != expected_hash:
-        raise UserError(
-            f"model {weights} is damaged: it is not the file that "
-            f"{DESCRIPTION_FILE} was written with: copy both again"
-        )
+    check_weights_hash(folder, files[WEIGHTS_FILE], expected_hash)
     network = _build(architecture, files[WEIGHTS_FILE], weights)
     model_id = sha256(files[DESCRIPTION_FILE] + files[WEIGHTS_FILE]).hexdigest()[:16]
     return LoadedModel(network.eval(), architecture, card, model_id)
@@ -193,48 +190,3 @@ def _build(architecture: Architecture[Any], weights: bytes, uri: str) -> Network
             f"({reason}): copy both again"
         ) from error
     return network
-
-
-def _read_files(folder: Location) -> dict[str, bytes]:
-    """Return description and weights, after a check that the folder holds a model and no pickle."""
-    if not folder.is_dir():
-        raise UserError(
-            f"model {folder.uri} is not a folder: give a model directory, RUN/model of a training "
-            "run"
-        )
-    found = folder.list_files()
-    for path in found:
-        if posixpath.splitext(path)[1] in PICKLE_SUFFIXES:
-            raise UserError(
-                f"model {folder.uri} holds {path}, which may be a pickle: remove it, "
-                "none is ever read"
-            )
-    for name in (DESCRIPTION_FILE, WEIGHTS_FILE):
-        if name not in found:
-            raise UserError(
-                f"model {folder.uri} has no {name}: give a model directory, RUN/model of a "
-                "training run"
-            )
-    try:
-        description = folder.read_bytes(DESCRIPTION_FILE, MOST_DESCRIPTION_BYTES)
-        return {DESCRIPTION_FILE: description, WEIGHTS_FILE: folder.read_bytes(WEIGHTS_FILE)}
-    except OSError as error:
-        reason = redact_secrets(error.strerror or str(error))
-        raise UserError(f"model {folder.uri} cannot be read ({reason}): copy it again") from error
-
-
-def _read_description(folder: Location, data: bytes) -> dict[str, Any]:
-    """Return the description, after a check of its version."""
-    try:
-        description = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"model {folder.join(DESCRIPTION_FILE).uri} is not JSON ({error}): copy it again"
-        ) from error
-    found = description.get("format") if isinstance(description, dict) else None
-    if found != FORMAT_VERSION:
-        raise UserError(
-            f"model {folder.uri} has format {quoted(found)}, this reidray reads {FORMAT_VERSION}: "
-            "use the reidray it was trained with, or train it again"
-        )
-    return dict(description)

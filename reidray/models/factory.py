@@ -8,9 +8,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from reidray.config.sections.network_options import NETWORK_OPTIONS
+from reidray.config.sections.weight_names import MIN_MATCH, NAMED_WEIGHTS
 from reidray.errors import UserError
 from reidray.models.architecture import Architecture
 from reidray.models.networks.network import Network
+from reidray.models.weights import load_weights, read_weights
 from reidray.registry import Registry
 
 Build = TypeVar("Build", bound=Callable[[Architecture[Any], str], Network])
@@ -40,8 +42,9 @@ NETWORKS: Registry[NetworkBuilder] = Registry(
 def register_network(name: str, **published: Any) -> Callable[[Build], Build]:
     """Return a decorator that registers the function, or the class, that builds a network.
 
-    The function takes the `Architecture` and the weights of the backbone: `none`, `imagenet` or
-    the name of a .safetensors file.
+    The function takes the `Architecture` and the weights of the backbone, `none` or `imagenet`;
+    the latter only where its options have `pretrained`. Weights of a file are loaded into the
+    network that it returns, by their names.
 
     Args:
         name: name of the network; its options are registered by `register_network_options`.
@@ -76,7 +79,8 @@ def build_model(name: str, *, weights: str = "none", **values: Any) -> Network:
 
     Args:
         name: name of the network.
-        weights: weights of the backbone: `none`, `imagenet` or a .safetensors file.
+        weights: weights to start from: `none`, `imagenet`, or a file, a model directory or a name
+            on a hub, as `network.weights` takes them.
         values: options of the network, and `num_people`, `num_classes` and `schema` where the
             network predicts them.
 
@@ -91,18 +95,24 @@ def build_network(architecture: Architecture[Any], *, weights: str = "none") -> 
 
     Args:
         architecture: the architecture.
-        weights: weights of the backbone: `none`, `imagenet` or a .safetensors file.
+        weights: weights to start from: `none`, `imagenet`, or a file, a model directory or a name
+            on a hub, as `network.weights` takes them.
 
     Raises:
-        UserError: the network has no backbone that weights could fill, the backbone does not
-            exist, or the weights cannot be loaded.
+        UserError: the network has no backbone that ImageNet's weights could fill, the backbone does
+            not exist, or the weights cannot be loaded.
     """
-    if weights != "none" and not architecture.options.pretrained:
+    if weights == "imagenet" and not architecture.options.pretrained:
         raise UserError(
             f"network {architecture.name!r} starts from random weights: "
             f"it has no backbone that {weights!r} could fill"
         )
-    return NETWORKS.get(architecture.name).build(architecture, weights)
+    build = NETWORKS.get(architecture.name).build
+    if weights in NAMED_WEIGHTS:
+        return build(architecture, weights)
+    network = build(architecture, "none")
+    load_weights(network, read_weights(weights), min_match=MIN_MATCH)
+    return network
 
 
 def build_without_memory(architecture: Architecture[Any]) -> Network:

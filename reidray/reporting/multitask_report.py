@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -13,6 +13,9 @@ from reidray.reporting.charts.learning_curves import learning_curves
 from reidray.reporting.rendering import duration, percent, render
 from reidray.reporting.run_summary import describe_epoch, describe_epochs
 from reidray.storage.staging import atomic_write
+
+if TYPE_CHECKING:
+    from reidray.models.weights import WeightReport
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class MultitaskSummary:
         parts: the metrics of the splits `training`, `validation` and, if there is one, `test`.
         bad_images: the images that did not decode, one line each.
         notes: irregularities in the data that did not stop the run, one line each.
+        first_weights: what became of the weights that the network started from; None where they
+            were random.
     """
 
     root: str
@@ -55,6 +60,7 @@ class MultitaskSummary:
     parts: dict[str, SplitMetrics]
     bad_images: tuple[str, ...]
     notes: tuple[str, ...]
+    first_weights: "WeightReport | None" = None
 
     @property
     def evaluated_on(self) -> str:
@@ -95,6 +101,7 @@ def write_multitask_report(
         seconds=summary.training_seconds,
         epochs=describe_epochs(config["epochs"], summary.records),
         has_test="test" in summary.parts,
+        first_weights=summary.first_weights,
         curves=learning_curves(summary.records, summary.best_epoch),
         **_shared_values(config, summary, draw_charts=True),
     )

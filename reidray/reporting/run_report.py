@@ -1,7 +1,7 @@
 """Render the report of a training run."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -19,6 +19,9 @@ from reidray.reporting.run_summary import (
 )
 from reidray.storage.staging import atomic_write
 
+if TYPE_CHECKING:
+    from reidray.models.weights import WeightReport
+
 
 def write_run_report(
     path: Path,
@@ -27,6 +30,7 @@ def write_run_report(
     records: list[dict[str, Any]],
     best_epoch: int,
     data: DataSummary,
+    first_weights: "WeightReport | None" = None,
 ) -> None:
     """Write the report of a training run as one HTML file that needs no other file.
 
@@ -36,6 +40,8 @@ def write_run_report(
         records: the rows of metrics.jsonl, one per epoch.
         best_epoch: the epoch of the model's weights. Its record holds validation metrics.
         data: the images of the run.
+        first_weights: what became of the weights that the network started from; None where they
+            were random.
 
     Raises:
         ValueError: there is no record of the best epoch.
@@ -60,6 +66,7 @@ def write_run_report(
         weak_attributes=weak_attributes(best),
         attribute_chart=attribute_bars(attributes) if attributes else None,
         curves=learning_curves(records, best_epoch),
+        first_weights=first_weights,
         epochs=describe_epochs(config["epochs"], records),
         seconds=sum(row["seconds"] + row.get("validation_seconds", 0.0) for row in records),
     )

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from reidray.config.sections.weight_names import NAMED_WEIGHTS, hub_repository
 from reidray.errors import UserError
 from reidray.storage.location import Location
 
@@ -85,6 +86,29 @@ def check_file(field: str, uri: str | None) -> None:
         raise UserError(f"`{field}` {location.uri}: is a folder, expected a file")
     if not location.exists():
         raise _missing(field, location, "file")
+
+
+def check_weights(field: str, weights: str) -> None:
+    """Check that weights to start from exist, where they are a file or a model directory.
+
+    Args:
+        field: the field that names the weights.
+        weights: `none`, `imagenet`, a name on a hub, or a local path or `s3://` address.
+
+    Raises:
+        UserError: the file is missing, or the folder is no model directory.
+    """
+    if weights in NAMED_WEIGHTS or hub_repository(weights) is not None:
+        return
+    location = _locate(field, weights)
+    if not location.is_dir():
+        check_file(field, weights)
+    elif location.join("model/model.json").is_file():
+        raise UserError(
+            f"`{field}` {location.uri}: is a run directory: give {location.join('model').uri}"
+        )
+    else:
+        check_folder(field, weights, holds=MODEL_FILES)
 
 
 def _locate(field: str, uri: str) -> Location:

@@ -165,13 +165,13 @@ def find_largest(fits: Callable[[int], bool], smallest: int, largest: int) -> in
 
 def batch_fits(job: TrainJob, images: int, device: torch.device) -> bool:
     """Return whether memory suffices for a few steps of one worker with this number of images."""
-    network = job.config.network.replace(weights="none")  # as large, and not downloaded
-    config = replace(job.config, network=network, num_workers=1, epochs=1, compile=False)
+    config = replace(job.config, num_workers=1, epochs=1, compile=False)
     short = replace(
         job,
         config=config.with_images_per_batch(images),
         build_task=_ShortTaskBuilder(job.build_task),
         limit=None,
+        weights=None,  # the network is as large without
         sync_batchnorm=False,
     )
     try:

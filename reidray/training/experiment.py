@@ -1,7 +1,7 @@
 """Hold a training that passed its checks, the functions of its task, and its result."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +22,7 @@ from reidray.models.networks import Network
 from reidray.training.checkpoint import TrainerState, read_best_weights, read_trainer_state
 from reidray.training.execution.resources import Resources, syncs_batch_norm
 from reidray.training.execution.train_job import BuildTask, TrainJob
+from reidray.training.first_weights import FirstWeights
 from reidray.training.runs.run_directory import RunDirectory
 from reidray.training.time_budget import TimeLimit
 
@@ -81,6 +82,7 @@ class Experiment:
         manifest: images that the task uses.
         architecture: description of the network.
         labels: labels of the crops by split.
+        weights: weights that the network starts from.
     """
 
     task: TaskDefinition
@@ -89,15 +91,23 @@ class Experiment:
     manifest: Manifest
     architecture: Architecture[Any]
     labels: Labels
+    weights: FirstWeights = field(default_factory=FirstWeights)
 
     def with_config(self, config: TrainingConfig) -> Self:
         """Return an experiment on the same images with another configuration.
 
         Raises:
-            UserError: the images or the network do not allow the configuration.
+            UserError: the images or the network do not allow the configuration, or the weights that
+                it starts from do not fit.
         """
         config, architecture = self.task.resolve_network(config, self.labels, self.manifest)
-        return replace(self, config=config, architecture=architecture)
+        weights = self.weights.prepare(config, architecture)
+        return replace(self, config=config, architecture=architecture, weights=weights)
+
+    def with_sources_of(self, other: Self) -> Self:
+        """Return the experiment with the weights that another one read, beside its own."""
+        sources = {**self.weights.sources, **other.weights.sources}
+        return replace(self, weights=replace(self.weights, sources=sources))
 
     def image_files(self) -> ImageFiles:
         """Return the images to decode, and their masks where the network predicts masks."""
@@ -146,6 +156,7 @@ class Experiment:
             limit=limit,
             bf16=precision == "bf16" or (precision == "auto" and resources.use_gpu),
             threads=resources.cpus,
+            weights=self.weights.source_of(self.config, self.architecture),
             sync_batchnorm=syncs_batch_norm(self.config, resources),
         )
 

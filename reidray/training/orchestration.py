@@ -1,5 +1,6 @@
 """Train from a configuration to a run directory: the steps of every training, in their order."""
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,9 @@ from reidray.data.ingest.crop_dataset import CropDataset
 from reidray.data.layouts import read_manifest
 from reidray.errors import UserError
 from reidray.losses import LOSSES
+from reidray.models.architecture import Architecture
 from reidray.models.directory import MODEL_FILES, save_model
-from reidray.progress import Activity
+from reidray.progress import SHOW_AFTER_SECONDS, Activity
 from reidray.storage.staging import atomic_folder, atomic_write, check_replaceable
 from reidray.training.batch_search import with_largest_batch
 from reidray.training.checkpoint import check_settings
@@ -27,6 +29,11 @@ from reidray.training.execution.engine import TrainingEngine
 from reidray.training.execution.resources import Resources, check_gpu_settings
 from reidray.training.execution.train_job import resume_settings
 from reidray.training.experiment import Experiment, TaskDefinition, TrainingResult
+from reidray.training.first_weights import (
+    WEIGHTS_REPORT,
+    FirstWeights,
+    read_weights_report,
+)
 from reidray.training.runs.checkpoint_files import (
     CHECKPOINTS,
     has_checkpoints,
@@ -90,6 +97,7 @@ def build_experiment(
         log.info("%s", note)
     run = run or new_run(config)
     check_replaceable(run.folder / "model", MODEL_FILES)
+    weights = _first_weights(config, architecture, run)
     experiment = Experiment(
         task=task,
         config=replace(config, output=run.location.uri),
@@ -97,6 +105,7 @@ def build_experiment(
         manifest=manifest,
         architecture=architecture,
         labels=labels,
+        weights=weights,
     )
     _check_checkpoint(experiment)
     return experiment
@@ -166,6 +175,9 @@ def start_run(experiment: Experiment) -> RunLogger:
     atomic_write(run.folder / CONFIG_FILE, settings)
     for name, text in id_name_files(manifest.person_ids, manifest.camera_ids).items():
         atomic_write(run.folder / name, text)
+    if experiment.weights.report is not None:
+        report = json.dumps(experiment.weights.report.to_json(), indent=2)
+        atomic_write(run.folder / WEIGHTS_REPORT, report + "\n")
     run.upload()
     return RunLogger(run, experiment.config.epochs)
 
@@ -213,6 +225,23 @@ def _check_parts(config: Any) -> None:
         LOSSES.get(name)
     for name in config.augment.parts:
         AUGMENTATIONS.get(name)
+
+
+def _first_weights(config: Any, architecture: Architecture[Any], run: RunDirectory) -> FirstWeights:
+    """Read the weights that a new training starts from; a run with a checkpoint needs none.
+
+    Raises:
+        UserError: the weights cannot be read, or do not fit the network.
+    """
+    if newest_checkpoint(run.location) is not None:
+        return FirstWeights(report=read_weights_report(run.location))
+    if config.network.weights == "none":
+        return FirstWeights()
+    with Activity(f"reading {config.network.weights}", delay=SHOW_AFTER_SECONDS):
+        weights = FirstWeights().prepare(config, architecture)
+    for line in weights.report.lines() if weights.report else ():
+        log.info("%s", line)
+    return weights
 
 
 def _check_checkpoint(experiment: Experiment) -> None:

@@ -12,13 +12,11 @@ from reidray.config.sources import Sources
 from reidray.data.layouts import check_layout
 from reidray.progress import SHOW_AFTER_SECONDS, Activity
 from reidray.ray_runtime import WITHOUT_RAY, WORKER_SETTINGS, ray_session
-from reidray.storage.input_checks import check_data, check_file
+from reidray.storage.input_checks import check_data, check_weights
 from reidray.training.runs.run_directory import RunDirectory, TrainingRun, lock_run
 
 if TYPE_CHECKING:
     from reidray.training.execution.engine import TrainingEngine
-
-NAMED_WEIGHTS = ("none", "imagenet")
 
 
 def train(
@@ -63,7 +61,7 @@ def train(
     """
     started = time.time() if started is None else started
     sources = sources or Sources(overrides=config.given_keys())
-    check_training_inputs(config)
+    check_training_inputs(config, resumes=resume is not None)
     with lock_run(config, resume) as run:  # before PyTorch and Ray load
         uses_ray = ray_address != WITHOUT_RAY
         if not uses_ray:  # PyTorch reads the settings when it loads
@@ -102,13 +100,13 @@ def _session(
     return ray_session(ray_address, verbose=verbose, needs_gpu=config.gpu_setting)
 
 
-def check_training_inputs(config: TrainingConfig) -> None:
+def check_training_inputs(config: TrainingConfig, *, resumes: bool = False) -> None:
     """Check that the images and the first weights of a training exist, in a known layout.
 
     Raises:
         UserError: an input is missing or has no layout; the message names its field.
     """
     check_data("data", config.data)
-    if config.network.weights not in NAMED_WEIGHTS:
-        check_file("network.weights", config.network.weights)
+    if not resumes:
+        check_weights("network.weights", config.network.weights)
     check_layout(config.data, config.layout, follow_links=config.follow_links)

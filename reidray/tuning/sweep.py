@@ -98,7 +98,7 @@ def prepare_sweep(config: TuneConfig, output: RunDirectory | None = None) -> Swe
     )
     run = RunDirectory.from_uri(best) if config.resume else None
     experiment = build_experiment(base, run, loaded.sources)
-    _check_values(space, experiment)
+    experiment = _check_values(space, experiment)
     sweep = Sweep(config, output, space, experiment)
     if config.resume:
         _check_unchanged(sweep)
@@ -169,8 +169,11 @@ def run_sweep(sweep: Sweep, *, started: float | None = None) -> dict[str, Any]:
     }
 
 
-def _check_values(space: tuple[SearchParameter, ...], experiment: Experiment) -> None:
+def _check_values(space: tuple[SearchParameter, ...], experiment: Experiment) -> Experiment:
     """Check that the images and the network allow each choice, and the ends of each range.
+
+    Returns:
+        The experiment, with all weights that its trials may start from.
 
     Raises:
         UserError: a trial that draws the value would fail.
@@ -180,11 +183,13 @@ def _check_values(space: tuple[SearchParameter, ...], experiment: Experiment) ->
             continue
         for value in parameter.values:
             try:
-                experiment.with_config(with_values(experiment.config, {parameter.key: value}))
+                varied = with_values(experiment.config, {parameter.key: value})
+                experiment = experiment.with_sources_of(experiment.with_config(varied))
             except UserError as error:
                 raise UserError(
                     f"space: {parameter.key} {value}: {error}; take it out of the space"
                 ) from error
+    return experiment
 
 
 def _ingest(sweep: Sweep, resources: Resources) -> TrialContext:

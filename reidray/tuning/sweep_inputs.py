@@ -9,7 +9,7 @@ from reidray.config.loading import LoadedConfig, load_config
 from reidray.config.tuning import TuneConfig
 from reidray.data.layouts import check_layout
 from reidray.errors import UserError
-from reidray.storage.input_checks import check_data
+from reidray.storage.input_checks import check_data, check_weights
 from reidray.storage.output_checks import check_disjoint
 from reidray.training.runs.run_directory import RunDirectory
 from reidray.tuning.search_space import load_space
@@ -47,6 +47,7 @@ def check_tune_inputs(config: TuneConfig) -> None:
     """
     check_data("data", config.data)
     base = load_base(config).config
+    check_weights("network.weights", base.network.weights)
     load_space(config.space, config.task, base)
     check_layout(config.data, config.layout or base.layout, follow_links=base.follow_links)
 

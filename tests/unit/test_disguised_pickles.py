@@ -76,11 +76,20 @@ def test_a_model_whose_weights_are_a_pickle_is_refused(disguised, tmp_path):
     assert is_one_line(caught)
 
 
-def test_a_backbone_that_is_a_pickle_is_refused(disguised):
+def test_a_backbone_that_is_a_pickle_by_the_name_of_safetensors_is_refused(disguised):
     weights = disguised.rename(disguised.with_suffix(".safetensors"))
     architecture = build_architecture("apr", **SETTINGS)
     with pytest.raises(UserError, match="cannot be read as safetensors") as caught:
         build_network(architecture, weights=str(weights))
+    assert is_one_line(caught)
+
+
+def test_weights_that_are_a_pickle_with_code_are_refused(disguised):
+    architecture = build_architecture("apr", **SETTINGS)
+    with pytest.raises(
+        UserError, match=r"`network.weights` .*bomb: (is refused|is neither|cannot be)"
+    ) as caught:
+        build_network(architecture, weights=str(disguised))
     assert is_one_line(caught)
 
 

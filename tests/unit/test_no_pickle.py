@@ -33,11 +33,14 @@ RUNS_CODE = {
 }
 """Modules and functions that do."""
 
-ONE_THAT_MUST = {
+UNPICKLING = "reidray/models/weights/unpickling.py"
+
+THOSE_THAT_MUST = {
     ("reidray/tuning/tuner.py", name)
     for name in ("ray.tune.Tuner.restore", "pickle", "pickle.UnpicklingError")
-}
-"""Ray Tune keeps a sweep as pickles; `jobs/tune.py --resume` says so, and catches their error."""
+} | {(UNPICKLING, name) for name in ("torch.load", "pickle", "pickle.UnpicklingError")}
+"""Ray Tune keeps a sweep as pickles; `jobs/tune.py --resume` says so, and catches their error. The
+program that turns pickles of weights into safetensors is no part of a job: see below."""
 
 
 class Uses(ast.NodeVisitor):
@@ -93,11 +96,23 @@ def sources():
                 yield path
 
 
-def test_nothing_reads_what_could_run_code_but_a_sweep_that_is_resumed():
+def test_nothing_reads_what_could_run_code_but_a_sweep_and_the_program_for_pickles():
     read = {path.relative_to(ROOT).as_posix(): dangers(path.read_text()) for path in sources()}
     assert len(read) > 100
     assert "cluster/local/up" in read
-    assert {(file, name) for file, names in read.items() for name in names} == ONE_THAT_MUST
+    assert {(file, name) for file, names in read.items() for name in names} == THOSE_THAT_MUST
+
+
+def test_the_program_for_pickles_makes_tensors_only_and_no_module_imports_it():
+    program = ast.parse((ROOT / UNPICKLING).read_text())
+    calls = [node for node in ast.walk(program) if isinstance(node, ast.Call)]
+    loads = [call for call in calls if ast.unparse(call.func) == "torch.load"]
+    settings = [{each.arg: ast.unparse(each.value) for each in call.keywords} for call in loads]
+    assert settings == [{"map_location": "'cpu'", "weights_only": "True"}]
+    uses = [node for node in ast.walk(program) if isinstance(node, ast.Attribute)]
+    assert [ast.unparse(use) for use in uses].count("torch.load") == 1
+    module = UNPICKLING.removesuffix(".py").replace("/", ".")
+    assert not [path for path in sources() if module in Uses(path.read_text()).found]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from reidray.config.sections.limits import (
     require,
 )
 from reidray.config.sections.open_section import OpenSection, Setting
+from reidray.config.sections.weight_names import MIN_MATCH
 from reidray.registry import Registry
 from reidray.suggestions import quoted, suggest_name
 
@@ -97,7 +98,12 @@ class NetworkConfig(OpenSection):
 
     Attributes:
         name: the network; by default one that suits the task and the data.
-        weights: weights that a backbone starts from: none, imagenet or a .safetensors file.
+        weights: weights to start from: none; imagenet; a name on the Hugging Face hub
+            (hf-hub:ORG/NAME, timm/NAME); a local path or s3:// URI of a file of safetensors or of
+            torch.save (of timm, Torchreid, fast-reid, TransReID, SOLIDER); or a model directory,
+            RUN/model.
+        weights_min_match: share of the parameters of the backbone that weights of a file must fill,
+            in 0..1.
         options: the options that have a value, by name.
     """
 
@@ -106,12 +112,23 @@ class NetworkConfig(OpenSection):
 
     name: str | None
     weights: str
+    weights_min_match: float
     options: Mapping[str, Any]
 
-    def __init__(self, *, name: str | None = None, weights: str = "none", **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        weights: str = "none",
+        weights_min_match: float = MIN_MATCH,
+        **options: Any,
+    ) -> None:
+        require(0 <= weights_min_match <= 1, "`network.weights_min_match` must lie in 0..1")
         given = {key: value for key, value in options.items() if value is not None}
         _check_network_options(name, given, self.find_settings(given))
-        vars(self).update(name=name, weights=weights, options=given)
+        vars(self).update(
+            name=name, weights=weights, weights_min_match=weights_min_match, options=given
+        )
 
     @classmethod
     def settings(cls) -> dict[str, Setting]:
@@ -120,6 +137,7 @@ class NetworkConfig(OpenSection):
         found = {
             "name": Setting(str | None, None, cls, "name", _describe_networks(registered)),
             "weights": Setting(str, "none", cls, "weights"),
+            "weights_min_match": Setting(float, MIN_MATCH, cls, "weights_min_match"),
         }
         for options_class in registered.values():
             kinds = get_type_hints(options_class)
@@ -130,8 +148,14 @@ class NetworkConfig(OpenSection):
         return found
 
     def to_settings(self) -> dict[str, Any]:
-        """Return the settings that have a value as plain values."""
-        return {"name": self.name, "weights": self.weights, **self.options}
+        """Return the settings that have a value as plain values.
+
+        The least share of weights that match is among them where it is not the default.
+        """
+        least = {"weights_min_match": self.weights_min_match}
+        is_default = self.weights_min_match == MIN_MATCH
+        own = {"name": self.name, "weights": self.weights, **({} if is_default else least)}
+        return {**own, **self.options}
 
     def default_values(self) -> dict[str, Any]:
         """Return the defaults of the settings, with those of the network's own options."""

@@ -1,10 +1,7 @@
 """Build the backbone of a network: a registered one, or any timm model."""
 
-from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from reidray.errors import UserError
@@ -18,7 +15,7 @@ class Backbone(nn.Module):
     Args:
         name: a registered backbone, or a timm model.
         size: height and width of a crop in pixels.
-        weights: `none` for random ones, `imagenet`, or a .safetensors file.
+        weights: `none` for random ones, or `imagenet`.
 
     Attributes:
         num_features: length of the pooled feature.
@@ -46,7 +43,7 @@ def create_body(name: str, weights: str, size: tuple[int, int] | None = None) ->
 
     Args:
         name: name of the backbone.
-        weights: `none` for random ones, `imagenet`, or a .safetensors file.
+        weights: `none` for random ones, or `imagenet`.
         size: height and width of an image in pixels; by default the model's own.
 
     Raises:
@@ -63,32 +60,4 @@ def create_body(name: str, weights: str, size: tuple[int, int] | None = None) ->
         )
     else:
         body = BACKBONES.get(name)()
-    if weights not in ("imagenet", "none"):
-        load_body_weights(body, Path(weights))
     return body
-
-
-def load_body_weights(body: nn.Module, path: Path) -> None:
-    """Load the weights of a backbone from a safetensors file, without those of a classifier.
-
-    Raises:
-        UserError: the file cannot be read, or lacks a weight of the backbone.
-    """
-    if path.suffix != ".safetensors":
-        raise UserError(f"weights {path}: expected `imagenet`, `none` or a .safetensors file")
-    try:
-        tensors = load_file(path)
-    except Exception as error:
-        raise UserError(f"weights {path} cannot be read as safetensors: {error}") from error
-    expected = body.state_dict()
-    missing = [
-        key
-        for key, value in expected.items()
-        if key not in tensors or tensors[key].shape != value.shape
-    ]
-    if missing:
-        raise UserError(
-            f"weights {path} do not fit the backbone: {missing[0]} is missing or differs"
-        )
-    with torch.no_grad():
-        body.load_state_dict({key: tensors[key] for key in expected})

@@ -21,6 +21,7 @@ from reidray.models.networks.pets_scratch import (
     transposed_convolutions,
     upsampling_convolutions,
 )
+from reidray.models.weights.published_layers import PublishedLayers
 
 CHANNELS = 576
 STRIDE = 32
@@ -77,7 +78,7 @@ def build_pets_mobilenet_dense(
     return PetNetwork(IMAGENET_SCALING, _mobilenet(weights), classifier, None)
 
 
-def _mobilenet(weights: str) -> nn.Sequential:
+def _mobilenet(weights: str) -> PublishedLayers:
     """Build MobileNetV3-Small up to its last convolution: (B, 576, H / 32, W / 32) features.
 
     The MobileNet of Keras without its top has 939,120 parameters. That of the reports has 936,816,
@@ -86,7 +87,7 @@ def _mobilenet(weights: str) -> nn.Sequential:
     """
     body: Any = create_body("mobilenetv3_small_100", weights)
     *blocks, last = body.blocks
-    return nn.Sequential(body.conv_stem, body.bn1, *blocks, last[0].conv)
+    return PublishedLayers(body, body.conv_stem, body.bn1, *blocks, last[0].conv)
 
 
 def _average_pooling() -> tuple[nn.Module, ...]:

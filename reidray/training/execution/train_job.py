@@ -16,6 +16,7 @@ from reidray.data.ingest.crop_dataset import CropDataset
 from reidray.errors import UserError
 from reidray.models.architecture import Architecture
 from reidray.models.factory import build_network
+from reidray.models.weights import WeightSource, load_weights
 from reidray.registry import import_plugins
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.loop import Callback, Metrics, Task, TrainerConfig, fit
@@ -57,6 +58,7 @@ class TrainJob:
         limit: time limit of the job; None for no limit.
         bf16: whether the network computes in bfloat16.
         threads: CPU threads of the process.
+        weights: weights that the network starts from; None for random ones.
         sync_batchnorm: whether all processes compute the statistics of batch normalisation
             together.
         changeable: keys of the configuration that may differ from the checkpoint's.
@@ -71,6 +73,7 @@ class TrainJob:
     limit: TimeLimit | None
     bf16: bool
     threads: int
+    weights: WeightSource | None = None
     sync_batchnorm: bool = False
     changeable: tuple[str, ...] = CHANGEABLE_ON_RESUME
 
@@ -84,7 +87,9 @@ class TrainJob:
         import_plugins(config.plugins)
         torch.set_num_threads(self.threads)
         torch.manual_seed(config.seed)
-        network = build_network(self.architecture, weights=config.network.weights)
+        network = build_network(self.architecture)
+        if self.weights is not None and checkpoint is None:
+            load_weights(network, self.weights)
         trainer = TrainerConfig(
             epochs=config.epochs,
             seed=config.seed,

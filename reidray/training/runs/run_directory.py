@@ -32,6 +32,7 @@ RUN_FILES = (
     REPORT_FILE,
     "person_ids.json",
     "camera_ids.json",
+    "weights.json",
     "model/README.md",
     "model/model.json",
     "model/model.safetensors",

@@ -31,7 +31,7 @@ def resolve_network(
     name = config.name or DEFAULT_NETWORKS[task]
     architecture = choose_architecture(task, name, config.options, data_fields)
     check_parameter_count(architecture)
-    build_network(architecture, weights=config.weights)
+    build_network(architecture)
     return config.replace(name=name, **asdict(architecture.options)), architecture
 
 

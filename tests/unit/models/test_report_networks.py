@@ -245,7 +245,7 @@ def test_weights_start_as_keras_draws_them(name):
         ("pets_scratch_deep", {"width": 100}, "height and width must be multiples of 8"),
         ("pets_mobilenet_transpose", {"width": 120}, "must be multiples of 32"),
         ("vgg_triplet_rgb", {"weights": "imagenet"}, "starts from random weights"),
-        ("pets_mobilenet_dense", {"weights": "weights.h5"}, "a .safetensors file"),
+        ("pets_mobilenet_dense", {"weights": "weights.h5"}, "weights.h5: no such file"),
     ],
 )
 def test_what_a_network_cannot_be_is_one_line(name, overrides, complaint):

@@ -61,6 +61,7 @@ def build_multitask_report(
         },
         bad_images=tuple(f"{image.path}: {image.reason}" for image in crops.bad),
         notes=experiment.manifest.notes,
+        first_weights=experiment.weights.report,
     )
     final_split = "test" if "test" in evaluations else "validation"
     final = evaluations[final_split]

@@ -61,6 +61,7 @@ def build_reid_report(
             records=result.records,
             best_epoch=state.best_epoch,
             data=data,
+            first_weights=experiment.weights.report,
         ),
         metrics={**metrics, "protocol": state.best["protocol"], **_dataset_metrics(state.best)},
     )

@@ -1,0 +1,128 @@
+"""A training reads the weights that it starts from once, before Ray, and reports what they fill."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from support.training_folders import reid_experiment, write_person_folders
+
+from reidray.config import NetworkConfig
+from reidray.errors import UserError
+from reidray.models import ModelCard, build_model, save_model
+from reidray.models.factory import build_architecture, build_network
+from reidray.training.first_weights import read_weights_report
+from reidray.training.orchestration import start_run
+from reidray.training.train import check_training_inputs
+
+FLAGS = (
+    *("--network.name", "baseline", "--network.backbone", "resnet_tiny"),
+    *("--network.height", "32", "--network.width", "16", "--batch.people", "2"),
+    *("--batch.crops", "2", "--val-fraction", "0.3"),
+)
+
+
+@pytest.fixture
+def people(tmp_path):
+    """Seven people in folders."""
+    return write_person_folders(tmp_path / "data", 7)
+
+
+@pytest.fixture
+def backbone(tmp_path):
+    """Weights of the backbone alone, in a file."""
+    file = tmp_path / "backbone.safetensors"
+    torch.manual_seed(3)
+    donor = build_model("baseline", backbone="resnet_tiny", num_people=4)
+    save_file(donor.backbone.body.state_dict(), file)
+    return file, donor
+
+
+def prepare(people, weights, *flags):
+    return reid_experiment(people, *FLAGS, "--network.weights", str(weights), *flags)
+
+
+def start_network(experiment):
+    """The network of a worker before its first step."""
+    torch.manual_seed(experiment.config.seed)
+    return build_network(experiment.architecture)
+
+
+def test_workers_get_the_weights_and_need_no_file(people, backbone, tmp_path):
+    file, donor = backbone
+    experiment = prepare(people, file)
+    file.unlink()
+    source = experiment.weights.source_of(experiment.config, experiment.architecture)
+    kernel = source.tensors()["layer4.0.conv1.weight"]
+    assert torch.equal(kernel, donor.backbone.body.layer4[0].conv1.weight)
+    again = experiment.with_config(replace(experiment.config, epochs=3))
+    assert again.weights.report == experiment.weights.report
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_run_directory_holds_the_report(people, backbone):
+    experiment = prepare(people, backbone[0])
+    start_run(experiment)
+    report = json.loads((experiment.run.folder / "weights.json").read_text())
+    assert report["match"] == 1
+    assert report["network_names"] == "backbone.body.*"
+    assert read_weights_report(experiment.run.location) == experiment.weights.report
+    (experiment.run.folder / "weights.json").write_text('{"match": 1}')
+    assert read_weights_report(experiment.run.location) is None
+
+
+def test_random_weights_leave_no_report(people):
+    experiment = reid_experiment(people, *FLAGS)
+    assert experiment.weights.report is None
+    assert experiment.weights.source_of(experiment.config, experiment.architecture) is None
+
+
+def test_the_least_share_is_a_flag_and_refuses_a_poor_match(people, tmp_path):
+    file = tmp_path / "other.safetensors"
+    save_file(build_model("baseline", backbone="resnet_small").backbone.body.state_dict(), file)
+    message = r"--network.weights .*other.safetensors: .*--network.weights-min-match asks for 90%"
+    with pytest.raises(UserError, match=message) as caught:
+        prepare(people, file)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+    loose = prepare(people, file, "--network.weights-min-match", "0.001")
+    assert 0 < loose.weights.report.match < 0.9
+    with pytest.raises(ValueError, match=r"`network.weights_min_match` must lie in 0\.\.1"):
+        NetworkConfig(weights_min_match=1.1)
+
+
+def test_a_model_directory_starts_a_training_on_other_people(people, tmp_path):
+    settings = {"backbone": "resnet_tiny", "height": 32, "width": 16, "num_people": 3}
+    architecture = build_architecture("baseline", **settings)
+    donor = build_network(architecture)
+    (tmp_path / "donor" / "model").mkdir(parents=True)
+    save_model(
+        tmp_path / "donor" / "model", donor, architecture, ModelCard(metric="cosine"), "# A\n"
+    )
+    report = prepare(people, tmp_path / "donor" / "model").weights.report
+    assert (report.kind, report.match) == ("model directory", 1)
+    assert [note.name for note in report.missing] == ["identity.weight"]
+    with pytest.raises(UserError, match=r"is a run directory: give .*donor/model"):
+        prepare(people, tmp_path / "donor")
+    weights = tmp_path / "donor" / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4])
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
+        prepare(people, weights.parent)
+
+
+@pytest.mark.parametrize("network", ["vgg_triplet_rgb", "reid_small"])
+def test_imagenet_needs_a_backbone(people, network):
+    with pytest.raises(UserError, match="starts from random weights"):
+        reid_experiment(people, "--network.name", network, "--network.weights", "imagenet")
+
+
+def test_missing_weights_are_named_before_pytorch_loads_unless_a_run_resumes(people):
+    config = reid_experiment(people, *FLAGS).config
+    gone = replace(config, network=config.network.replace(weights="gone.pth"))
+    with pytest.raises(UserError, match=rf"`network.weights` {Path.cwd()}/gone.pth: no such file"):
+        check_training_inputs(gone)
+    check_training_inputs(gone, resumes=True)
+    for name in ("hf-hub:org/name", "timm/resnet50.a1_in1k", "imagenet", "none"):
+        check_training_inputs(replace(config, network=config.network.replace(weights=name)))
