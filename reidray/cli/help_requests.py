@@ -82,8 +82,12 @@ def _list_files(config_class: type[Any], find: Callable[[str], dict[str, Path]])
 
 
 def _describe_files(found: Mapping[str, Path]) -> list[str]:
+    """Return the name of each file beside the first line about it, and the others below."""
     width = max(map(len, found)) + 2
-    return [f"{name:{width}}{text}" for name, text in describe_files(found).items()]
+    lines = []
+    for name, (first, *others) in describe_files(found).items():
+        lines += [f"{name:{width}}{first}", *(" " * width + text for text in others)]
+    return lines
 
 
 def _help_entries(config_class: type[Any]) -> list[HelpEntry]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from importlib.resources import files as package_files
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -57,9 +58,21 @@ def space_files(kind: str) -> dict[str, Path]:
     return _yaml_files(f"recipes/spaces/{kind}")
 
 
-def describe_files(found: Mapping[str, Path]) -> dict[str, str]:
-    """Return the first line of each recipe or search space, which is a comment about it."""
-    return {name: path.read_text().partition("\n")[0].lstrip("# ") for name, path in found.items()}
+def describe_files(found: Mapping[str, Path]) -> dict[str, list[str]]:
+    """Return what the comment at the top of each recipe or search space says, a text a line.
+
+    The first line describes the file. A recipe says in lines that begin with `Needs` and `Reaches`
+    on which machines it runs, and what comes out of it.
+    """
+    return {name: list(_iter_comment(path.read_text())) for name, path in found.items()}
+
+
+def _iter_comment(text: str) -> Iterator[str]:
+    """Yield the first line of the comment at the top of a file, and what it needs and reaches."""
+    for number, line in enumerate(takewhile(lambda each: each.startswith("#"), text.splitlines())):
+        content = line.lstrip("# ")
+        if number == 0 or content.startswith(("Needs ", "Reaches ")):
+            yield content
 
 
 def load_config(

@@ -90,18 +90,19 @@ def test_a_job_runs_as_a_subcommand(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["reid", "multitask"])
-def test_recipes_and_spaces_are_listed_with_a_line_each(kind):
+def test_recipes_are_listed_with_what_they_need_and_reach(kind):
     listed = run_reidray(f"train-{kind}", "--recipe", "list")
     assert (listed.returncode, listed.stderr) == (0, "")
     lines = listed.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == list(recipe_files(kind))
-    told = [
-        *describe_files(recipe_files(kind)).values(),
-        *describe_files(space_files(kind)).values(),
-    ]
-    for text in told:
-        assert text.endswith(".")
-        assert ":" not in text.split()[0]
+    recipes = describe_files(recipe_files(kind))
+    assert [line.split()[0] for line in lines if line[0] != " "] == list(recipes)
+    assert len(lines) == sum(map(len, recipes.values()))
+    for name, texts in recipes.items():
+        assert [text.split()[0] for text in texts[1:]] == ["Needs", "Reaches"], name
+    for texts in (*recipes.values(), *describe_files(space_files(kind)).values()):
+        for text in texts:
+            assert text.endswith(".")
+            assert ":" not in text.split()[0]
 
 
 @pytest.mark.parametrize("flag", ["recipe", "space"])
@@ -110,9 +111,9 @@ def test_a_sweep_lists_recipes_and_spaces_of_both_kinds(flag):
     find = recipe_files if flag == "recipe" else space_files
     for kind in ("reid", "multitask"):
         section = listed.partition(f"--task {kind}:\n")[2]
-        for name, text in describe_files(find(kind)).items():
+        for name, texts in describe_files(find(kind)).items():
             assert f"  {name} " in section
-            assert text in section
+            assert all(text in section for text in texts)
 
 
 def test_an_empty_output_is_refused_and_not_taken_for_the_default(tmp_path):
