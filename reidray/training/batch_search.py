@@ -165,7 +165,8 @@ def find_largest(fits: Callable[[int], bool], smallest: int, largest: int) -> in
 
 def batch_fits(job: TrainJob, images: int, device: torch.device) -> bool:
     """Return whether memory suffices for a few steps of one worker with this number of images."""
-    config = replace(job.config, num_workers=1, epochs=1, compile=False)
+    optimizer = replace(job.config.optimizer, freeze_backbone=0.0)  # all weights have a gradient
+    config = replace(job.config, optimizer=optimizer, num_workers=1, epochs=1, compile=False)
     short = replace(
         job,
         config=config.with_images_per_batch(images),

@@ -15,6 +15,7 @@ from reidray.data.device_copies import copy_to_host
 from reidray.errors import UserError
 from reidray.storage.location import Location
 from reidray.training.runs.checkpoint_files import (
+    AVERAGE_FILE,
     BEST_FILE,
     FORMAT,
     NETWORK_FILE,
@@ -24,6 +25,7 @@ from reidray.training.runs.checkpoint_files import (
     read_state,
     write_checksums,
 )
+from reidray.training.steps.averaged_network import AveragedNetwork
 
 JSON_KEYS = {"evals_without_improvement": "stale"}
 """Keys of `state.json` that differ from the names of the attributes."""
@@ -36,6 +38,7 @@ class TrainerState:
     Attributes:
         epoch: number of finished epochs.
         step: number of finished steps.
+        done: share of the training that is done, by its steps or by its time limit.
         finished: whether the training is complete.
         best_epoch: epoch with the best metric so far, from 1; 0 before any validation.
         best: metrics of that epoch.
@@ -45,6 +48,7 @@ class TrainerState:
 
     epoch: int = 0
     step: int = 0
+    done: float = 0.0
     finished: bool = False
     best_epoch: int = 0
     best: dict[str, Any] = field(default_factory=dict)
@@ -83,7 +87,8 @@ class TrainingSnapshot:
         settings: configuration of the training; a checkpoint of another one is refused.
         default_settings: values of settings that a checkpoint of an earlier version lacks.
         trainer_state: progress of the training.
-        best_weights: weights of the network at the best epoch.
+        best_weights: weights of the best epoch, as they were validated.
+        average: moving average of the weights; None for a training that keeps none.
     """
 
     network: nn.Module
@@ -92,15 +97,23 @@ class TrainingSnapshot:
     default_settings: dict[str, Any] = field(default_factory=dict)
     trainer_state: TrainerState = field(default_factory=TrainerState)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+    average: AveragedNetwork | None = None
+
+    @property
+    def evaluated_network(self) -> nn.Module:
+        """Return the network that is validated: the average where the training keeps one."""
+        return self.network if self.average is None else self.average.network
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint, with the checksums of its files, into an existing folder."""
         (folder / NETWORK_FILE).write_bytes(save(copy_weights(self.network)))
         (folder / BEST_FILE).write_bytes(save(self.best_weights))
+        if self.average is not None:
+            (folder / AVERAGE_FILE).write_bytes(save(copy_to_host(self.average.tensors())))
         tensors = {
             f"{index}.{name}": value
-            for index, entry in self.optimizer.state_dict()["state"].items()
-            for name, value in entry.items()
+            for index, parameter in enumerate(_numbered_parameters(self.network, self.optimizer))
+            for name, value in self.optimizer.state.get(parameter, {}).items()
             if isinstance(value, Tensor)
         }
         (folder / OPTIMIZER_FILE).write_bytes(save(copy_to_host(tensors)))
@@ -128,14 +141,22 @@ class TrainingSnapshot:
         self.best_weights = _read_tensors(folder / BEST_FILE)
         try:
             self.network.load_state_dict(weights)
-            optimizer = self.optimizer.state_dict() | {"state": _group_by_parameter(tensors)}
-            self.optimizer.load_state_dict(optimizer)
-            _match_layouts(self.optimizer)
-        except (RuntimeError, KeyError, ValueError) as error:
+            _load_optimizer_state(self.optimizer, self.network, _group_by_parameter(tensors))
+            self._restore_average(folder / AVERAGE_FILE)
+        except (RuntimeError, LookupError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise UserError(
                 f"checkpoint {folder} is damaged, or of another network ({reason}): train again"
             ) from error
+
+    def _restore_average(self, file: Path) -> None:
+        """Restore the average, or begin it where a sweep changed the settings of the training."""
+        if self.average is None:
+            return
+        if file.is_file():
+            self.average.load(_read_tensors(file))
+        else:
+            self.average.restart()
 
 
 def check_settings(
@@ -197,6 +218,28 @@ def _parse_trainer_state(state: dict[str, Any], folder: Path) -> TrainerState:
         return TrainerState.from_json(state["standing"])
     except ValueError as error:
         raise UserError(f"checkpoint file {folder / STATE_FILE} is damaged: train again") from error
+
+
+def _numbered_parameters(network: nn.Module, optimizer: Optimizer) -> list[nn.Parameter]:
+    """Return the parameters of an optimiser in the order of their numbers in a checkpoint.
+
+    The order does not depend on the groups of the optimiser, which differ by configuration.
+    """
+    held = {id(each) for group in optimizer.param_groups for each in group["params"]}
+    parameters = [each for each in network.parameters() if id(each) in held]
+    return sorted(parameters, key=lambda parameter: parameter.ndim <= 1)
+
+
+def _load_optimizer_state(
+    optimizer: Optimizer, network: nn.Module, entries: dict[int, dict[str, Tensor]]
+) -> None:
+    """Load the state of each parameter of an optimiser, by its number in a checkpoint."""
+    grouped = [each for group in optimizer.param_groups for each in group["params"]]
+    positions = {id(each): position for position, each in enumerate(grouped)}
+    numbered = _numbered_parameters(network, optimizer)
+    state = {positions[id(numbered[number])]: entry for number, entry in entries.items()}
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+    _match_layouts(optimizer)
 
 
 def _match_layouts(optimizer: Optimizer) -> None:

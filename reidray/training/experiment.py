@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from reidray.config import TrainingConfig
+from reidray.config import OptimizerConfig, TrainingConfig
 from reidray.config.sources import Sources
 from reidray.data.crop_labels import CropLabels
 from reidray.data.ingest.crop_dataset import CropDataset
@@ -17,13 +17,14 @@ from reidray.data.manifest import Manifest
 from reidray.losses import without_losses
 from reidray.models.architecture import Architecture
 from reidray.models.directory import ModelCard
-from reidray.models.factory import build_network
+from reidray.models.factory import build_network, build_without_memory
 from reidray.models.networks import Network
 from reidray.training.checkpoint import TrainerState, read_best_weights, read_trainer_state
 from reidray.training.execution.resources import Resources, syncs_batch_norm
 from reidray.training.execution.train_job import BuildTask, TrainJob
 from reidray.training.first_weights import FirstWeights
 from reidray.training.runs.run_directory import RunDirectory
+from reidray.training.steps.parameter_groups import check_optimizer
 from reidray.training.time_budget import TimeLimit
 
 Labels = Mapping[str, CropLabels]
@@ -101,6 +102,7 @@ class Experiment:
                 it starts from do not fit.
         """
         config, architecture = self.task.resolve_network(config, self.labels, self.manifest)
+        check_architecture(config.optimizer, architecture)
         weights = self.weights.prepare(config, architecture)
         return replace(self, config=config, architecture=architecture, weights=weights)
 
@@ -211,6 +213,16 @@ class TrainingReport:
     readme: str
     write_html: Callable[[Path], None]
     metrics: dict[str, Any]
+
+
+def check_architecture(config: OptimizerConfig, architecture: Architecture[Any]) -> None:
+    """Check that a network has the backbone, and its layers, that an optimiser asks for.
+
+    Raises:
+        UserError: it lacks them; the message names the field.
+    """
+    if config.needs_backbone:
+        check_optimizer(config, build_without_memory(architecture))
 
 
 def image_files(

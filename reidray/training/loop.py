@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
@@ -11,21 +11,17 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from reidray.config import OptimizerConfig, ValidationConfig
+from reidray.config import ValidationConfig
 from reidray.data.prefetch import prefetch
 from reidray.errors import UserError
 from reidray.training.checkpoint import TrainingSnapshot, copy_weights
-from reidray.training.distributed_context import (
-    DistributedContext,
-    running_statistics,
-    synchronize_batch_norm,
-)
+from reidray.training.distributed_context import DistributedContext
+from reidray.training.steps.averaged_network import AveragedNetwork
 from reidray.training.steps.epoch_progress import EpochStatistics, StepProgress
-from reidray.training.steps.forward_pass import ForwardPass, one_line_compile_errors
 from reidray.training.steps.optimizers import build_optimizer, learning_rate
-from reidray.training.steps.training_step import StepResult, check_weights, run_step
+from reidray.training.steps.step_runner import StepConfig, StepRunner
+from reidray.training.steps.training_step import check_weights
 from reidray.training.time_budget import TimeBudget, TimeLimit
 
 Metrics = dict[str, Any]
@@ -75,31 +71,21 @@ class Callback(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainerConfig:
+class TrainerConfig(StepConfig):
     """Set the length, the optimiser and the precision of a training.
 
     Attributes:
         epochs: maximum number of epochs.
         seed: seed of dropout and other random numbers. Each epoch and rank derives its own seed,
             so that a resumed training continues as if it had not stopped.
-        optimizer: optimiser and learning rate.
         validation: interval of the validations, and the metric that selects the best epoch.
         limit: time limit of the job, or None. The learning rate falls with epochs and time.
-        bf16: whether the network computes in bfloat16. Otherwise it computes in float32, whose
-            products are TF32 on a GPU. Losses, weights and the optimiser are float32.
-        compile: whether `torch.compile` compiles the network.
-        sync_batchnorm: whether several processes compute the statistics of batch normalisation
-            together, on GPUs.
     """
 
     epochs: int
     seed: int
-    optimizer: OptimizerConfig
     validation: ValidationConfig
     limit: TimeLimit | None = None
-    bf16: bool = False
-    compile: bool = False
-    sync_batchnorm: bool = False
 
 
 def fit(
@@ -129,16 +115,25 @@ def fit(
         The state at the end; its `best_weights` are the weights of the best epoch.
 
     Raises:
-        UserError: the checkpoint belongs to another configuration, the loss, the weights or every
-            validation metric are not finite, or the limit leaves no time for a step.
+        UserError: the checkpoint belongs to another configuration, the network lacks what the
+            optimiser needs, the loss, the weights or every validation metric are not finite, or
+            the limit leaves no time for a step.
     """
     task.prepare(network)
-    trainer = _Trainer(task, network, config, callback, context)
-    trainer.snapshot.settings = settings or {}
-    trainer.snapshot.default_settings = default_settings or {}
+    network.to(context.device)
+    if context.device.type == "cuda":  # 16-bit convolutions would convert other layouts
+        network.to(memory_format=torch.channels_last)
+    decay = config.optimizer.ema_decay
+    snapshot = TrainingSnapshot(
+        network,
+        build_optimizer(config.optimizer, network),
+        settings or {},
+        default_settings or {},
+        average=None if decay is None else AveragedNetwork(network, decay),
+    )
     if checkpoint is not None:
-        trainer.snapshot.restore(checkpoint)
-    return trainer.run()
+        snapshot.restore(checkpoint)
+    return _Trainer(task, snapshot, config, callback, context).run()
 
 
 class _Trainer:
@@ -147,36 +142,28 @@ class _Trainer:
     def __init__(
         self,
         task: Task,
-        network: nn.Module,
+        snapshot: TrainingSnapshot,
         config: TrainerConfig,
         callback: Callback,
         context: DistributedContext,
     ) -> None:
         self.task, self.config, self.callback, self.context = task, config, callback, context
-        self.network = network.to(context.device)
-        if context.device.type == "cuda":  # 16-bit convolutions would convert other layouts
-            self.network = network.to(memory_format=torch.channels_last)
-        optimizer = build_optimizer(config.optimizer, network)
-        self.snapshot = TrainingSnapshot(network, optimizer)
+        self.snapshot, self.state = snapshot, snapshot.trainer_state
+        self.steps = StepRunner(task, snapshot.network, snapshot.optimizer, config, context)
+        self.budget = TimeBudget(
+            config.epochs * task.steps_per_epoch,
+            first_step=self.state.step,
+            done=self.state.done,
+            limit=config.limit,
+            validation_images=task.validation_images,
+            context=context,
+        )
         self.progress: StepProgress | None = None
-        self.is_warm = False
+        self.last_report = time.perf_counter()
 
     def run(self) -> TrainingSnapshot:
         """Train until the epochs, the time or the patience end."""
-        self.forward_pass = ForwardPass(
-            self._wrap_network(),
-            self.context.device,
-            bf16=self.config.bf16,
-            compiled=self.config.compile,
-        )
-        state = self.snapshot.trainer_state
-        self.budget = TimeBudget(
-            self.config.epochs * self.task.steps_per_epoch,
-            first_step=state.step,
-            limit=self.config.limit,
-            validation_images=self.task.validation_images,
-            context=self.context,
-        )
+        state = self.state
         out_of_time = not state.finished and self.budget.progress(state.step) >= 1
         if out_of_time and not state.step:
             raise self.budget.too_short_error()
@@ -198,32 +185,10 @@ class _Trainer:
             )
         return self.snapshot
 
-    def _wrap_network(self) -> nn.Module:
-        """Return the network to train, wrapped for DDP where there are several processes.
-
-        The losses are parts of the network, so that DDP averages the gradients of their weights
-        too. `static_graph` stays off: DDP finds no tensors in the dataclass that a network returns,
-        and would then average no gradient at all.
-        """
-        if self.context.world_size == 1:
-            return self.network
-        if self.config.sync_batchnorm:
-            synchronize_batch_norm(self.network)
-        is_gpu = self.context.device.type == "cuda"
-        # A step uses no running statistics: `broadcast_statistics` shares them once a validation.
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
-            self.network, running_statistics(self.network)
-        )
-        return DistributedDataParallel(
-            self.network,
-            device_ids=[self.context.device] if is_gpu else None,
-            gradient_as_bucket_view=True,
-        )
-
     def _train_epoch(self) -> Metrics:
         """Train one epoch, or the part of it that the time limit allows, at least one step."""
-        self.forward_pass.train()
-        state, context = self.snapshot.trainer_state, self.context
+        state, context = self.state, self.context
+        self.steps.set_training_mode()
         torch.manual_seed(_derive_seed(self.config.seed, state.epoch, context.rank))
         statistics = EpochStatistics(
             context.device, first_step=state.step, world_size=context.world_size
@@ -237,58 +202,42 @@ class _Trainer:
                 if batch is None:
                     break
                 wait_seconds = time.perf_counter() - wait_start
-                result = self._train_step(batch, done)
+                result = self.steps.run(batch, done)
                 state.step += 1
+                if self.snapshot.average is not None:
+                    self.snapshot.average.update(state.step)
                 statistics.add(result, self.task.batch_size(batch), wait_seconds)
-                if statistics.is_read_due or not self.is_warm:
-                    self._measure(statistics, done)
+                if self.steps.is_warm_up or statistics.is_read_due:
+                    self._read_losses(statistics, done)
+                    self._report_progress(statistics, done)
         statistics.read()
         share = statistics.steps / self.task.steps_per_epoch
         partial_epoch = {"epoch_share": share} if share < 1 else {}
         return {
-            "learning_rate": self._set_learning_rate(done),
+            "learning_rate": learning_rate(self.config.optimizer, min(done, 1.0)),
             **partial_epoch,
             **statistics.record(),
         }
 
-    def _train_step(self, batch: Any, done: float) -> StepResult:
-        """Run a step without waiting for the device."""
-        self._set_learning_rate(done)
-        compiles = self.config.compile and not self.is_warm
-        with one_line_compile_errors() if compiles else nullcontext():
-            return run_step(
-                self.task,
-                self.forward_pass,
-                self.snapshot.optimizer,
-                batch,
-                max_grad_norm=self.config.optimizer.max_grad_norm,
-            )
-
-    def _measure(self, statistics: EpochStatistics, done: float) -> None:
-        """Wait for the steps so far, check their losses, and report them once a second."""
-        self.budget.count_steps(statistics.read())
-        if not self.is_warm and self.config.compile:
+    def _read_losses(self, statistics: EpochStatistics, done: float) -> None:
+        """Wait for the steps so far, and count their time, but not that of a first step."""
+        window = statistics.read()
+        if not self.steps.is_warm_up:
+            self.budget.count_steps(window)
+        elif self.config.compile:
             statistics.exclude_warm_up()
-            self.budget.exclude_warm_up()
-        self.is_warm = True
-        if self.context.is_main and time.perf_counter() - self.last_report > 1:
-            self.last_report = time.perf_counter()
-            self._report_progress(statistics, done)
-
-    def _set_learning_rate(self, done: float) -> float:
-        """Set the learning rate for the share of the training that is done, and return it."""
-        rate = learning_rate(self.config.optimizer, min(done, 1.0))
-        for group in self.snapshot.optimizer.param_groups:
-            group["lr"] = rate
-        return rate
+            self.budget.exclude_warm_up(done)
 
     def _report_progress(self, statistics: EpochStatistics, done: float) -> None:
-        state = self.snapshot.trainer_state
+        """Report the progress within an epoch on rank 0, once a second."""
+        if not self.context.is_main or time.perf_counter() - self.last_report <= 1:
+            return
+        self.last_report = time.perf_counter()
         seconds_by_steps = (
-            statistics.seconds / statistics.steps * (self.budget.total_steps - state.step)
+            statistics.seconds / statistics.steps * (self.budget.total_steps - self.state.step)
         )
         self.progress = StepProgress(
-            epoch=state.epoch + 1,
+            epoch=self.state.epoch + 1,
             epoch_done=statistics.steps / self.task.steps_per_epoch,
             done=done,
             images_per_second=statistics.images_per_second(),
@@ -299,13 +248,15 @@ class _Trainer:
 
     def _end_epoch(self, record: Metrics) -> None:
         """Validate the network where a validation is due, and report the epoch."""
-        state, validation = self.snapshot.trainer_state, self.config.validation
-        check_weights(self.network, state.step)
-        is_last = self.budget.progress(state.step) >= 1 or "epoch_share" in record
+        state, validation = self.state, self.config.validation
+        check_weights(self.snapshot.network, state.step)
+        state.done = self.budget.progress(state.step)
+        is_last = state.done >= 1 or "epoch_share" in record
         is_validated = validation.select_by in record
         if not is_validated and (is_last or state.epoch % validation.every == 0):
             record |= self._validate(record)
-            is_last = self.budget.progress(state.step) >= 1 or is_last
+            state.done = self.budget.progress(state.step)
+            is_last = state.done >= 1 or is_last
         out_of_patience = 0 < validation.patience <= state.evals_without_improvement
         state.finished = is_last or out_of_patience
         state.records.append(record)
@@ -316,17 +267,18 @@ class _Trainer:
         start = time.perf_counter()
         if self.progress is not None:
             self.callback.on_progress(replace(self.progress, validating=True))
-        self.network.eval()
-        self.context.broadcast_statistics(self.network)
-        metrics = self.context.broadcast(self.task.validate(self.network))
-        state, validation = self.snapshot.trainer_state, self.config.validation
+        network = self.snapshot.evaluated_network
+        network.eval()
+        self.context.broadcast_statistics(network)
+        metrics = self.context.broadcast(self.task.validate(network))
+        state, validation = self.state, self.config.validation
         select_by = validation.select_by
         if not state.best or validation.is_better(metrics[select_by], state.best[select_by]):
             reached = {key: record[key] for key in ("step", "epoch_share") if key in record}
             state.best = metrics | reached
             state.best_epoch = state.epoch
             state.evals_without_improvement = 0
-            self.snapshot.best_weights = copy_weights(self.network)
+            self.snapshot.best_weights = copy_weights(network)
         else:
             state.evals_without_improvement += 1
         self.budget.validation_seconds = self.context.broadcast(time.perf_counter() - start)

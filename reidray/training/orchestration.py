@@ -28,7 +28,12 @@ from reidray.training.checkpoint import check_settings
 from reidray.training.execution.engine import TrainingEngine
 from reidray.training.execution.resources import Resources, check_gpu_settings
 from reidray.training.execution.train_job import resume_settings
-from reidray.training.experiment import Experiment, TaskDefinition, TrainingResult
+from reidray.training.experiment import (
+    Experiment,
+    TaskDefinition,
+    TrainingResult,
+    check_architecture,
+)
 from reidray.training.first_weights import (
     WEIGHTS_REPORT,
     FirstWeights,
@@ -90,6 +95,7 @@ def build_experiment(
     manifest, labels = task.label_images(config, read)
     config, changes = task.adapt_config(config, labels, manifest, sources)
     config, architecture = task.resolve_network(config, labels, manifest)
+    check_architecture(config.optimizer, architecture)
     _check_parts(config)
     notes = task.check_validation(config, labels, manifest, read)
     manifest = replace(manifest, notes=(*manifest.notes, *notes, *adaptation_notes(changes)))

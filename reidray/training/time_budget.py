@@ -94,6 +94,7 @@ class TimeBudget:
     Args:
         total_steps: number of steps of the whole training.
         first_step: number of steps that a checkpoint holds.
+        done: share of the training that was done at the checkpoint.
         limit: time limit of the job; None for no limit.
         validation_images: number of images in a validation.
         context: this training process.
@@ -104,6 +105,7 @@ class TimeBudget:
         total_steps: int,
         *,
         first_step: int,
+        done: float = 0.0,
         limit: TimeLimit | None,
         validation_images: int,
         context: DistributedContext,
@@ -112,7 +114,7 @@ class TimeBudget:
         self.validation_seconds = 0.0
         self._limit, self._context = limit, context
         self._own_validation_images = validation_images / context.world_size
-        self._initial_progress = first_step / total_steps
+        self._initial_progress = max(first_step / total_steps, done)
         self._ready = self._start = time.time()
         self._windows = 0
         self._step_seconds = self._image_seconds = 0.0
@@ -123,18 +125,20 @@ class TimeBudget:
         return inf if self._limit is None else self._limit.end - self._reserve() - time.time()
 
     def count_steps(self, window: StepWindow) -> None:
-        """Record the duration of steps of this process."""
+        """Record the duration of steps of this process, without a first one that is not typical."""
         self._windows += 1
-        if self._windows == 1:  # the first step of a process is slow and not typical
-            return
-        share = max(1 / (self._windows - 1), 0.1)  # a moving average
+        share = max(1 / self._windows, 0.1)  # a moving average
         seconds = window.seconds
         self._step_seconds += share * (seconds / window.steps - self._step_seconds)
         self._image_seconds += share * (seconds / max(window.images, 1) - self._image_seconds)
 
-    def exclude_warm_up(self) -> None:
-        """Let the progress by time begin now, after a first step that compiled the network."""
-        self._start = time.time()
+    def exclude_warm_up(self, done: float) -> None:
+        """Let the progress by time go on from now, after a step that compiled the network.
+
+        Args:
+            done: share of the training that was done before that step.
+        """
+        self._initial_progress, self._start = done, time.time()
 
     def progress(self, step: int) -> float:
         """Return the share of the training that is done after `step` steps; 1 or more ends it.

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from support.epoch_recorder import EpochRecorder
+from support.line_task import CheckpointSaver, LineTask, build_line_network, trainer_config
 from support.synthetic_people import CONFIG, build_network, build_task
 from torch import distributed, multiprocessing, nn
 
@@ -62,3 +63,66 @@ def test_ranks_keep_the_same_weights_those_of_a_loss_included(tmp_path):
     for name in ("centres.centres", "arcface.weight", "center.centers"):
         assert first[f"losses.{name}"].abs().max() > 1e-3
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+PHASES = {"freeze_backbone": 0.4, "ema_decay": 0.8, "max_grad_norm": 1.0}
+
+
+def train_line(context, folder, *, normalises, checkpoint=None):
+    """Train while the backbone is frozen and after, and save the weights and their average."""
+    task, network = LineTask(context), build_line_network(normalises=normalises)
+    end = fit(
+        task,
+        network,
+        trainer_config(**PHASES),
+        CheckpointSaver(folder) if context.is_main else EpochRecorder(),
+        context=context,
+        checkpoint=checkpoint,
+    )
+    return {"weights": network.state_dict(), "average": end.average.network.state_dict()}
+
+
+def train_line_as_one_of_two(rank, folder):
+    """Train with and without batch normalisation, and once more from the first epoch."""
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
+    )
+    context = DistributedContext(rank, 2)
+    for kind in ("plain", "normalised"):
+        normalises = kind == "normalised"
+        states = train_line(context, folder / kind, normalises=normalises)
+        torch.save(states, folder / f"{kind}-{rank}.pt")
+    again = train_line(
+        context, folder / "again", normalises=True, checkpoint=folder / "normalised" / "1"
+    )
+    torch.save(again, folder / f"again-{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def names_that_differ(one, other, *, tolerance=0.0):
+    """Return the names of weights, of the network or its average, that differ."""
+    return [
+        (part, name)
+        for part, values in one.items()
+        for name, value in values.items()
+        if not torch.allclose(value.double(), other[part][name].double(), rtol=0, atol=tolerance)
+    ]
+
+
+@pytest.mark.timeout(120)
+def test_ranks_freeze_release_and_average_together_as_one_process(tmp_path):
+    multiprocessing.spawn(train_line_as_one_of_two, (tmp_path,), nprocs=2)
+    first, second = (
+        {
+            kind: torch.load(tmp_path / f"{kind}-{rank}.pt", weights_only=True)
+            for kind in ("plain", "normalised", "again")
+        }
+        for rank in (0, 1)
+    )
+    alone = train_line(DistributedContext(), tmp_path / "alone", normalises=False)
+    assert names_that_differ(first["plain"], alone, tolerance=1e-6) == []
+    assert names_that_differ(first["plain"], second["plain"]) == []
+    statistics = {("weights", f"backbone.1.{name}") for name in ("running_mean", "running_var")}
+    # Each rank has the statistics of its own images; those of the average are rank 0's.
+    assert set(names_that_differ(first["normalised"], second["normalised"])) == statistics
+    assert names_that_differ(first["again"], first["normalised"]) == []

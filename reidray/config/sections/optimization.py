@@ -47,10 +47,21 @@ class OptimizerConfig(ConfigSection):
         weight_decay: weight decay.
         momentum: momentum of sgd and rmsprop.
         schedule: learning rate over time: cosine falls to 0 at the end, step divides by ten at each
-            milestone.
-        warmup: share of the training over which the learning rate rises from 0.
+            milestone, one_cycle rises from 1/25 over 30 % of the training and falls to almost 0,
+            while the momentum or the first beta falls from 0.95 to 0.85 and rises again (Smith and
+            Topin 2018).
+        warmup: share of the training over which the learning rate rises from 0, except that of
+            one_cycle.
         milestones: milestones of step, as shares of the training.
         max_grad_norm: norm to which a longer gradient of all weights is shortened.
+        head_rate_factor: factor of the learning rate of all weights outside the backbone.
+        layer_decay: factor by which the learning rate falls from one layer to the layer before it,
+            from the head to the first layer of the backbone (Bao et al. 2022); 1 is the same rate
+            for all layers.
+        freeze_backbone: share of the training, from its start, in which the backbone and its batch
+            statistics stay as they are.
+        ema_decay: decay of the moving average of the weights, which is validated and saved in place
+            of the weights, such as 0.999; after n steps it is (1 + n) / (10 + n) at most.
     """
 
     name: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
@@ -58,10 +69,19 @@ class OptimizerConfig(ConfigSection):
     scale_learning_rate: Literal["none", "linear", "sqrt"] = "none"
     weight_decay: float = 0.01
     momentum: float = 0.9
-    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    schedule: Literal["cosine", "step", "one_cycle", "constant"] = "cosine"
     warmup: float = 0.05
     milestones: tuple[float, ...] = (0.5, 0.8)
     max_grad_norm: float | None = None
+    head_rate_factor: float = 1.0
+    layer_decay: float = 1.0
+    freeze_backbone: float = 0.0
+    ema_decay: float | None = None
+
+    @property
+    def needs_backbone(self) -> bool:
+        """Return whether a setting is for networks with a backbone alone."""
+        return self.freeze_backbone > 0 or self.layer_decay < 1 or self.head_rate_factor != 1
 
     def __post_init__(self) -> None:
         require(
@@ -78,4 +98,17 @@ class OptimizerConfig(ConfigSection):
         require(
             self.max_grad_norm is None or 0 < self.max_grad_norm < inf,
             "`optimizer.max_grad_norm` must be finite and above 0",
+        )
+        require(
+            0 < self.head_rate_factor <= MAX_RATE,
+            f"`optimizer.head_rate_factor` must be above 0 and at most {MAX_RATE:g}",
+        )
+        require(0 < self.layer_decay <= 1, "`optimizer.layer_decay` must be above 0 and at most 1")
+        require(
+            0 <= self.freeze_backbone < 1,
+            "`optimizer.freeze_backbone` must be 0 or more and under 1",
+        )
+        require(
+            self.ema_decay is None or 0 < self.ema_decay < 1,
+            "`optimizer.ema_decay` must be above 0 and under 1",
         )

@@ -226,6 +226,10 @@ class OSNet(nn.Module):
                 nn.init.normal_(module.weight, std=0.01)
                 nn.init.zeros_(module.bias)
 
+    def group_matcher(self) -> dict[str, str]:
+        """Return the layers, as timm's models name them: the stem, the stages and the feature."""
+        return {"stem": r"^conv1", "stages": r"^(?:conv|pool)([2-5])", "feature": r"^fc"}
+
     def forward_features(self, images: Tensor) -> Tensor:
         """Return the grid (B, C, H / 16, W / 16) of images (B, 3, H, W) float32, normalised."""
         grid = images

@@ -16,5 +16,6 @@ register_backbone = BACKBONES.register
 
 As with a model of timm, its method `forward_features` maps images (B, 3, H, W) float32, normalised,
 to a grid (B, C, H', W'), its `forward` maps them to pooled features (B, F), and its attribute
-`num_features` is F. The source of its module must hold the name as a literal.
+`num_features` is F. Its method `group_matcher`, if it has one, names its layers for
+`optimizer.layer_decay`. The source of its module must hold the name as a literal.
 """

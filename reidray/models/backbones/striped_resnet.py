@@ -54,6 +54,10 @@ class StripedResNet(nn.Module):
         last: Tensor = self.layer4(grid)
         return last
 
+    def group_matcher(self) -> dict[str, str]:
+        """Return the layers, as timm's models name them: the stem and the four stages."""
+        return {"stem": r"^conv1|bn1", "stages": r"^layer(\d+)"}
+
     def fold(self) -> None:
         """Merge each normalisation into the convolution before it, after training.
 

@@ -25,6 +25,9 @@ BEST_FILE = "best.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
 FILES = (NETWORK_FILE, BEST_FILE, OPTIMIZER_FILE, STATE_FILE)
+AVERAGE_FILE = "average.safetensors"
+"""Moving average of the weights, in the checkpoints of a training that keeps one."""
+
 SUMS_FILE = "SHA256SUMS"
 """File of checksums in the format of `sha256sum`: a digest and a name in each line."""
 
@@ -38,7 +41,8 @@ SNAPSHOT_FILE = "checkpoint_manager_snapshot.json"
 
 def write_checksums(folder: Path) -> None:
     """Write the SHA-256 of each file of a checkpoint into the checkpoint."""
-    lines = [f"{sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in FILES]
+    names = [*FILES, *([AVERAGE_FILE] if (folder / AVERAGE_FILE).is_file() else [])]
+    lines = [f"{sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
     (folder / SUMS_FILE).write_text("".join(lines))
 
 
@@ -52,12 +56,14 @@ def check_checkpoint(folder: Location) -> None:
         UserError: a file is missing, or damaged; the message names it.
         OSError: the disk or the object store failed.
     """
-    for name in FILES:
+    has_sums = folder.join(SUMS_FILE).is_file()
+    expected = _read_sums(folder) if has_sums else {}
+    names = [*FILES, *([AVERAGE_FILE] if AVERAGE_FILE in expected else [])]
+    for name in names:
         if not folder.join(name).is_file():
             raise UserError(f"checkpoint file {folder.join(name).uri} is missing")
-    if folder.join(SUMS_FILE).is_file():
-        expected = _read_sums(folder)
-        for name in FILES:
+    if has_sums:
+        for name in names:
             if folder.read_with(name, _digest) != expected.get(name):
                 raise _damaged(folder, name, f"its SHA-256 is not the one in {SUMS_FILE}")
         return

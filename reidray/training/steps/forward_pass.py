@@ -22,9 +22,10 @@ class ForwardPass(nn.Module):
         module: the network, or DDP around it.
         device: device of the network.
         bf16: whether the network computes in bfloat16.
-        compiled: whether `torch.compile` compiles the network, for batches as large as the first
-            one. Batches of another size run uncompiled, so that the last batch of an epoch does
-            not cause another compilation.
+        compiled: whether `torch.compile` compiles the network, for batches of one size. Batches of
+            another size run uncompiled, so that the last batch of an epoch does not cause another
+            compilation.
+        batch_size: this size; by default that of the first batch.
     """
 
     def __init__(
@@ -34,11 +35,11 @@ class ForwardPass(nn.Module):
         *,
         bf16: bool = False,
         compiled: bool = False,
+        batch_size: int | None = None,
     ) -> None:
         super().__init__()
-        self.module = module
+        self.module, self.batch_size = module, batch_size
         self._device, self._bf16 = device, bf16
-        self._batch_size: int | None = None
         self._compiled = _compile(module) if compiled else module
 
     def forward(self, images: Tensor, *labels: Tensor) -> Any:
@@ -48,9 +49,9 @@ class ForwardPass(nn.Module):
             images: (B, 3, H, W).
             labels: labels (B, ...) of the images that the network reads, such as their cameras.
         """
-        if self._batch_size is None:
-            self._batch_size = len(images)
-        run = self._compiled if len(images) == self._batch_size else self.module
+        if self.batch_size is None:
+            self.batch_size = len(images)
+        run = self._compiled if len(images) == self.batch_size else self.module
         autocast = (
             torch.autocast(self._device.type, torch.bfloat16) if self._bf16 else nullcontext()
         )

@@ -110,6 +110,13 @@ def test_the_card_states_the_training_and_the_scoring_command():
     assert "uv run jobs/score_nightly.py --model DIR" in section(card, "Scoring")
 
 
+def test_the_card_says_that_the_weights_are_an_average():
+    averaged = {**CONFIG, "optimizer": {**CONFIG["optimizer"], "ema_decay": 0.999}}
+    cards = [render_model_card(each, FIGURES, 12, DATA) for each in (CONFIG, averaged)]
+    added = set(cards[1].splitlines()) - set(cards[0].splitlines())
+    assert added == {"- Weights: a moving average over the steps of the training, decay 0.999."}
+
+
 def test_a_loss_of_weight_0_is_left_out():
     config = CONFIG | {"loss": CONFIG["loss"] | {"triplet": 0.0}}
     assert "identity 1.0, attributes 1.0." in render_model_card(config, FIGURES, 1, DATA)

@@ -82,6 +82,27 @@ def test_a_batch_for_which_cudnn_finds_no_memory_to_work_in_does_not_fit():
         batch_fits(build_job(3, RuntimeError("another"))[1], 4, CPU)
 
 
+def test_a_try_trains_every_weight_as_a_frozen_backbone_needs_less_memory():
+    memory, job = build_job(1000, RuntimeError())
+    trained = []
+
+    def build_watched_task(*arguments):
+        task = memory(*arguments)
+        compute_losses = task.losses
+
+        def losses(network, batch):
+            trained.append(all(each.requires_grad for each in network.parameters()))
+            return compute_losses(network, batch)
+
+        task.losses = losses
+        return task
+
+    optimizer = replace(job.config.optimizer, freeze_backbone=0.9)
+    config = replace(job.config, optimizer=optimizer)
+    assert batch_fits(replace(job, config=config, build_task=build_watched_task), 8, CPU)
+    assert trained == [True] * 3
+
+
 def build_job(images, error):
     memory = LimitedMemory(images, error)
     architecture = build_architecture(

@@ -14,6 +14,7 @@ from reidray.config import (
     BatchConfig,
     LossConfig,
     NetworkConfig,
+    OptimizerConfig,
     ReidValidationConfig,
     TrainReidConfig,
 )
@@ -97,6 +98,13 @@ def test_unset_settings_of_a_network_have_the_values_of_its_report(annotated, tm
                 "validation": ReidValidationConfig(select_by="attribute_accuracy"),
             },
             "predicts no attributes",
+        ),
+        (
+            {
+                "network": {"name": "vgg_triplet_rgb"},
+                "optimizer": OptimizerConfig(freeze_backbone=0.1),
+            },
+            "`optimizer.freeze_backbone` needs a network with a backbone",
         ),
     ],
 )
