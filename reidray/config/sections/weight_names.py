@@ -1,5 +1,7 @@
 """Tell the kinds of values of `network.weights` apart, without importing PyTorch."""
 
+from pathlib import Path
+
 NAMED_WEIGHTS = ("none", "imagenet")
 """Values that are neither a place nor a name on a hub."""
 
@@ -26,4 +28,4 @@ def hub_repository(weights: str) -> str | None:
         if weights.startswith(prefix):
             return weights.removeprefix(prefix)
     is_name = weights.startswith(TIMM_PREFIX) and weights.count("/") == 1
-    return weights if is_name and not weights.endswith(".safetensors") else None
+    return weights if is_name and not Path(weights).exists() else None

@@ -1,8 +1,10 @@
 """Give the weights of other projects the names and the order that timm gives them.
 
 Torchreid, fast-reid and TransReID name the layers of a ResNet and of a ViT as timm does, and OSNet
-has Torchreid's names here. A Swin differs: SOLIDER follows MMCV, and the model's authors put the
-merging of patches at the end of a stage, where timm puts it at the start of the next one.
+has Torchreid's names here. With its jigsaw branch, TransReID trains copies of the last block and of
+the last normalisation in their place, and `base` keeps those that it began with. A Swin differs:
+SOLIDER follows MMCV, and the model's authors put the merging of patches at the end of a stage. timm
+puts it at the start of the next one.
 """
 
 import re
@@ -21,6 +23,9 @@ MMCV_NAMES = (
     (r"(^|\.)norm3\.(weight|bias)$", r"\1norm.\2"),
 )
 """Patterns of MMCV's names of a Swin, and timm's names. `norm3` normalises the last stage."""
+
+BLOCK = r"(?:^|\.)base\.blocks\.(\d+)\."
+"""A block of TransReID's transformer."""
 
 UNFOLDED = [0, 2, 1, 3]
 """Places, in the order of `torch.nn.Unfold`, of the four patches that timm merges."""
@@ -65,6 +70,23 @@ def _is_original_swin(tensors: Tensors) -> bool:
     return any(re.search(r"(^|\.)layers\.0\.downsample\.reduction\.", name) for name in tensors)
 
 
+def _has_jigsaw_branch(tensors: Tensors) -> bool:
+    return any(re.search(r"(^|\.)b1\.0\.norm1\.", name) for name in tensors) and any(
+        re.search(BLOCK, name) for name in tensors
+    )
+
+
+def _rename_jigsaw_branch(tensors: Tensors) -> dict[str, tuple[str, Tensor]]:
+    last = max(int(found[1]) for name in tensors if (found := re.search(BLOCK, name)))
+    renamed: dict[str, tuple[str, Tensor]] = {}
+    trained: dict[str, tuple[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        new = re.sub(r"(^|\.)b1\.0\.", rf"\1base.blocks.{last}.", name)
+        new = re.sub(r"(^|\.)b1\.1\.", r"\1base.norm.", new)
+        (renamed if new == name else trained)[new] = (name, tensor)
+    return renamed | trained
+
+
 def _rename_mmcv_swin(tensors: Tensors) -> dict[str, tuple[str, Tensor]]:
     renamed = {}
     for name, tensor in tensors.items():
@@ -103,6 +125,7 @@ def _reorder_merged(tensor: Tensor) -> Tensor:
 
 CONVENTIONS = (
     Convention("MMCV's Swin, as of SOLIDER", _is_mmcv_swin, _rename_mmcv_swin),
+    Convention("TransReID with a jigsaw branch", _has_jigsaw_branch, _rename_jigsaw_branch),
     Convention("the Swin of its authors", _is_original_swin, _rename_original_swin),
 )
 """Names that differ from timm's."""

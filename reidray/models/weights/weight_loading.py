@@ -1,41 +1,31 @@
 """Match the weights of a file with those of a network by name and shape, and load them."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Size, Tensor, nn
+from torch import Tensor, nn
 
 from reidray.errors import UserError
+from reidray.models.networks.network import Network, PixelScaling
 from reidray.models.weights.name_alignment import Alignment, align_names
 from reidray.models.weights.published_layers import PublishedLayers
-from reidray.models.weights.resizing import fit_shape
 from reidray.models.weights.source_names import rename_to_timm
+from reidray.models.weights.weight_placement import (
+    Placement,
+    copy_initial_values,
+    place_weights,
+    published_names,
+)
 from reidray.models.weights.weight_report import WeightNote, WeightReport
+from reidray.models.weights.weight_roles import is_computed, is_head
 from reidray.models.weights.weight_sources import WeightSource
+
+ABSENT = "absent"
+HEAD_BEGINS_ANEW = "a head, begins anew"
 
 PIXEL_SCALING = ("mean", "deviation")
 """Values of a network that its architecture gives, and no file."""
-
-CLASSIFIER = re.compile(
-    r"(^|\.)(fc|head|head\.fc|head_dist|classifier(_\d+)?|last_linear|heads\.(weight|classifier.*)"
-    r"|heads\.cls_layer)(\.(weight|bias))?$"
-)
-"""Names of classifiers in the files of other projects."""
-
-HEAD = re.compile(r"(^|\.)(heads?|bottleneck(_\d+)?|fcneck|pool_layer|pre_logits)\.")
-"""Names of what other projects put between a backbone and its classifier."""
-
-COMPUTED = re.compile(r"(^|\.)(relative_position_index|attn_mask|relative_coords_table|pixel_\w+)$")
-"""Names of values that follow from the size of an image, or from a setting."""
-
-COUNTER = "num_batches_tracked"
-
-NECKS = ("heads.bottleneck.0.", "heads.bottleneck.1.", "heads.bnneck.", "bottleneck.")
-"""Prefixes of the batch-normalisation neck of fast-reid, and of the strong baseline (TransReID)."""
-
-OUR_NECK = "neck."
 
 
 @dataclass(frozen=True)
@@ -89,50 +79,32 @@ def match_weights(network: nn.Module, source: WeightSource, *, min_match: float 
     state = {
         name: value for name, value in network.state_dict().items() if name not in PIXEL_SCALING
     }
-    places = _published_names(network, state)
+    places = published_names(network, state)
     convention, tensors = rename_to_timm(source.tensors())
     alignment = align_names(
         {name: tensor.shape for name, (_, tensor) in tensors.items()},
         {published: state[own].shape for published, own in places.items()},
     )
-    values: dict[str, Tensor] = {}
-    problems: dict[str, str] = {}
-    resized, left_out = [], []
-    for name, (file_name, tensor) in sorted(tensors.items()):
-        own = _find_place(name, alignment, places)
-        if own is None:
-            if not _is_computed(name):
-                left_out.append(WeightNote(file_name, _explain_left_out(name, alignment)))
-            continue
-        shape = state[own].shape
-        fitted = tensor if tensor.shape == shape else fit_shape(tensor, own, shape, network)
-        if fitted is None:
-            problems[own] = f"{_describe(tensor.shape)} in the file and {_describe(shape)} here"
-            left_out.append(WeightNote(file_name, problems[own]))
-            continue
-        values[own] = fitted
-        if fitted is not tensor:
-            change = f"{_describe(tensor.shape)} resized to {_describe(shape)}"
-            resized.append(WeightNote(own, change))
-    _check_first_convolution(network, state, problems, source)
-    match = _matched_share(network, values, alignment, tensors)
+    _check_finite(tensors, source)
+    placed = place_weights(network, tensors, state, places, alignment)
+    copy_initial_values(network, state, placed)
+    _check_first_convolution(network, state, placed.problems, source)
+    parameters = dict(network.named_parameters())
     report = WeightReport(
         source=source.name,
         kind=source.kind,
         file_names=_describe_names(alignment.file_prefix, convention),
         network_names=f"{alignment.network_prefix}*" if _is_renamed(alignment, convention) else "",
-        match=match,
-        tensors=len(values),
-        parameters=sum(
-            value.numel() for name, value in network.named_parameters() if name in values
-        ),
-        resized=tuple(resized),
-        missing=tuple(_find_missing(network, state, values, problems)),
-        left_out=tuple(left_out),
-        notes=_find_notes(tensors),
+        match=_matched_share(network, placed.values, alignment, tensors),
+        tensors=len(placed.values),
+        parameters=sum(parameters[name].numel() for name in placed.values if name in parameters),
+        changed=tuple(placed.changed),
+        missing=tuple(_find_missing(network, state, placed)),
+        left_out=tuple(placed.left_out),
+        notes=tuple(_find_notes(network, tensors)),
     )
     _check_match(report, min_match)
-    return Match(values, report)
+    return Match(placed.values, report)
 
 
 def backbone_prefix(network: nn.Module) -> str:
@@ -140,60 +112,18 @@ def backbone_prefix(network: nn.Module) -> str:
     return "backbone." if isinstance(getattr(network, "backbone", None), nn.Module) else ""
 
 
-def _published_names(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return the names of a network's weights by the names that published files give them.
-
-    They are the same, but for layers that know other names (`PublishedLayers`).
-    """
-    renamed = {
-        f"{path}.{own}": f"{path}.{published}"
-        for path, module in network.named_modules()
-        if isinstance(module, PublishedLayers)
-        for own, published in module.published_names.items()
-    }
-    return {renamed.get(name, name): name for name in state}
-
-
-def _find_place(name: str, alignment: Alignment, places: Mapping[str, str]) -> str | None:
-    """Return the name in the network of a weight of a file; None where it has no place there."""
-    if name.startswith(alignment.file_prefix):
-        rest = name.removeprefix(alignment.file_prefix)
-        if alignment.network_prefix + rest in places:
-            return places[alignment.network_prefix + rest]
-    wrapper = alignment.file_prefix.rstrip(".").rpartition(".")[0]
-    inner = name.removeprefix(f"{wrapper}." if wrapper else "")
-    for neck in NECKS:
-        if alignment.network_prefix and inner.startswith(neck):
-            return places.get(OUR_NECK + inner.removeprefix(neck))
-    return None
-
-
-def _explain_left_out(name: str, alignment: Alignment) -> str:
-    """Return the reason why a weight of a file has no place in a network."""
-    if CLASSIFIER.search(name):
-        return "a classifier"
-    if HEAD.search(name):
-        return "a head"
-    if not name.startswith(alignment.file_prefix):
-        return f"outside of {alignment.file_prefix}*"
-    return "the network has no such weight"
-
-
 def _find_missing(
-    network: nn.Module,
-    state: Mapping[str, Tensor],
-    values: Mapping[str, Tensor],
-    problems: Mapping[str, str],
+    network: nn.Module, state: Mapping[str, Tensor], placed: Placement
 ) -> list[WeightNote]:
     """Return the weights of a network that a file does not fill."""
     backbone = backbone_prefix(network)
     return [
         WeightNote(
             name,
-            problems.get(name, "absent" if name.startswith(backbone) else "a head, begins anew"),
+            placed.problems.get(name, ABSENT if name.startswith(backbone) else HEAD_BEGINS_ANEW),
         )
         for name in state
-        if name not in values and not _is_computed(name)
+        if name not in placed.values and not is_computed(name)
     ]
 
 
@@ -229,12 +159,7 @@ def _matched_share(
 def _is_of_backbone(name: str, alignment: Alignment, backbone: str) -> bool:
     """Return whether a weight of a file would belong to the backbone of a network."""
     place = alignment.network_prefix + name.removeprefix(alignment.file_prefix)
-    is_head = CLASSIFIER.search(name) or HEAD.search(name)
-    return place.startswith(backbone) and not is_head and not _is_computed(name)
-
-
-def _is_computed(name: str) -> bool:
-    return name.endswith(COUNTER) or COMPUTED.search(name) is not None
+    return place.startswith(backbone) and not is_head(name) and not is_computed(name)
 
 
 def _submodule(network: nn.Module, prefix: str) -> nn.Module:
@@ -272,7 +197,7 @@ def _check_match(report: WeightReport, min_match: float) -> None:
     """
     if report.tensors and report.match > 0 and report.match >= min_match:
         return
-    of_backbone = [note for note in report.missing if note.reason != "a head, begins anew"]
+    of_backbone = [note for note in report.missing if note.reason != HEAD_BEGINS_ANEW]
     first = next(iter([*of_backbone, *report.left_out]), None)
     example = f", such as {first.name} ({first.reason})" if first else ""
     raise UserError(
@@ -282,14 +207,42 @@ def _check_match(report: WeightReport, min_match: float) -> None:
     )
 
 
-def _find_notes(tensors: Mapping[str, object]) -> tuple[str, ...]:
-    """Return what a user should know of a file beside its weights."""
+def _check_finite(tensors: Mapping[str, tuple[str, Tensor]], source: WeightSource) -> None:
+    """Refuse values that are infinite or no numbers, as a training that diverged leaves them.
+
+    Raises:
+        UserError: names the first weight that holds one.
+    """
+    for file_name, tensor in tensors.values():
+        if not torch.isfinite(tensor).all():
+            raise UserError(
+                f"`network.weights` {source.name}: {file_name} holds values that are not finite: "
+                "give the weights of an earlier epoch"
+            )
+
+
+def _find_notes(network: nn.Module, tensors: Mapping[str, tuple[str, Tensor]]) -> Iterator[str]:
+    """Yield what a user should know of a file beside its weights."""
     if any("semantic_embed_w" in name for name in tensors):
-        return (
+        yield (
             "SOLIDER's semantic controller has no place in timm's Swin: features differ from "
-            "SOLIDER's until the training adapts them",
+            "SOLIDER's until the training adapts them"
         )
-    return ()
+    has_scaling = all(name in tensors for name in PIXEL_SCALING)
+    if not has_scaling or not isinstance(network, Network):
+        return
+    if _is_scaled_otherwise(network.pixels, tensors):
+        yield "the model was trained on pixels that were scaled otherwise than they are here"
+
+
+def _is_scaled_otherwise(pixels: PixelScaling, tensors: Mapping[str, tuple[str, Tensor]]) -> bool:
+    """Return whether the model of a file scales pixels otherwise."""
+    for name, values in zip(PIXEL_SCALING, (pixels.mean, pixels.deviation), strict=True):
+        there = tensors[name][1].flatten() / 255
+        here = torch.tensor(values)
+        if there.shape != here.shape or not torch.allclose(there, here, atol=1e-3):
+            return True
+    return False
 
 
 def _is_renamed(alignment: Alignment, convention: str) -> bool:
@@ -298,7 +251,3 @@ def _is_renamed(alignment: Alignment, convention: str) -> bool:
 
 def _describe_names(prefix: str, convention: str) -> str:
     return f"{prefix}* ({convention})" if convention else f"{prefix}*"
-
-
-def _describe(shape: Size) -> str:
-    return "x".join(map(str, shape)) or "one value"

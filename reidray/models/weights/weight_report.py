@@ -35,7 +35,7 @@ class WeightReport:
             the file's that the backbone takes, whichever is smaller.
         tensors: number of tensors that were loaded.
         parameters: number of parameters of the network that were loaded.
-        resized: weights that were fitted to another size of images.
+        changed: weights that were resized for another size of images, or copied to another layer.
         missing: weights of the network that keep their random values.
         left_out: weights of the file that the network has no place for.
         notes: what to know beside.
@@ -48,7 +48,7 @@ class WeightReport:
     match: float
     tensors: int
     parameters: int
-    resized: tuple[WeightNote, ...] = ()
+    changed: tuple[WeightNote, ...] = ()
     missing: tuple[WeightNote, ...] = ()
     left_out: tuple[WeightNote, ...] = ()
     notes: tuple[str, ...] = ()
@@ -56,10 +56,10 @@ class WeightReport:
     def lines(self) -> list[str]:
         """Return two or three lines for the log."""
         renamed = f", {self.file_names} as {self.network_names}" if self.network_names else ""
-        resized = f", {len(self.resized)} of them resized" if self.resized else ""
+        changed = f", {len(self.changed)} of them resized or copied" if self.changed else ""
         first = (
             f"weights of {self.source} ({self.kind}): {self.match:.1%} match, {self.tensors:,} "
-            f"tensors with {self.parameters:,} parameters loaded{resized}{renamed}"
+            f"tensors with {self.parameters:,} parameters loaded{changed}{renamed}"
         )
         rest = [
             f"weights {title}: {'; '.join(_group(notes))}"
@@ -82,7 +82,7 @@ class WeightReport:
         Raises:
             TypeError: a key is unknown or missing.
         """
-        noted = ("resized", "missing", "left_out")
+        noted = ("changed", "missing", "left_out")
         lists = {key: tuple(WeightNote(**each) for each in values[key]) for key in noted}
         return cls(**{**values, **lists, "notes": tuple(values["notes"])})
 

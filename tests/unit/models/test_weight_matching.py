@@ -1,5 +1,6 @@
 """Weights under the names of each project fill backbones, and reports tell which ones do."""
 
+import copy
 import json
 import re
 
@@ -120,17 +121,74 @@ def test_a_vit_of_transreid_has_its_positions_resized():
     grid = ramp[:, None].expand(210, width)
     own["pos_embed"] = torch.cat([torch.zeros(1, width), grid])[None]
     extra = {"sie_embed": torch.ones(6, 1, width), "fc.weight": torch.ones(1000, width)}
-    tensors = prefixed("base.", own | extra) | prefixed(
-        "b1.0.", {"norm1.weight": torch.ones(width)}
-    )
+    tensors = prefixed("base.", own | extra)
     report = load_weights(network, source(tensors), min_match=0.9)
     assert torch.equal(body.blocks[0].attn.qkv.weight, own["blocks.0.attn.qkv.weight"])
     positions = body.pos_embed[0, 1:, 0].reshape(4, 2)
     assert (positions[1:] > positions[:-1]).all()
     assert (positions[:, 1] > positions[:, 0]).all()
-    assert float(positions.mean()) == pytest.approx(float(ramp.mean()), rel=0.05)
-    assert names(report.resized) == ["backbone.body.pos_embed"]
-    assert {"base.sie_embed", "base.fc.weight", "b1.0.norm1.weight"} == set(names(report.left_out))
+    assert float(positions.detach().mean()) == pytest.approx(float(ramp.mean()), rel=0.05)
+    assert names(report.changed) == ["backbone.body.pos_embed"]
+    assert {"base.sie_embed", "base.fc.weight"} == set(names(report.left_out))
+
+
+class PartBlocks(nn.Module):
+    """A transformer with a copy of its last block, as of TransReID's jigsaw branch."""
+
+    initial_copies = {"part_block": "body.blocks.5", "part_norm": "body.norm"}  # noqa: RUF012
+
+    def __init__(self):
+        super().__init__()
+        self.body = timm.create_model("test_vit", num_classes=0)
+        self.part_block = copy.deepcopy(self.body.blocks[-1])
+        self.part_norm = copy.deepcopy(self.body.norm)
+
+
+class PartNetwork(nn.Module):
+    """A network with a neck for the image and for each of its parts."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = PartBlocks()
+        self.necks = nn.ModuleList(nn.BatchNorm1d(64) for _ in range(5))
+
+
+def test_transreid_trains_a_copy_of_its_last_block_and_keeps_the_first_one_in_base():
+    own = filled(timm.create_model("test_vit", num_classes=0), 2)
+    trained, parts = filled(copy.deepcopy(own), 3), filled(copy.deepcopy(own), 4)
+    file = prefixed("base.", own.state_dict())
+    for branch, each in (("b1.", trained), ("b2.", parts)):
+        file |= prefixed(f"{branch}0.", each.blocks[-1].state_dict())
+        file |= prefixed(f"{branch}1.", each.norm.state_dict())
+    necks = [filled(nn.BatchNorm1d(64), index).state_dict() for index in range(5)]
+    for index, neck in enumerate(necks):
+        file |= prefixed(f"bottleneck_{index}." if index else "bottleneck.", neck)
+        file[f"classifier_{index}.weight"] = torch.ones(751, 64)
+    network = PartNetwork()
+    report = load_weights(network, source(file))
+    backbone = network.backbone
+    assert torch.equal(backbone.body.blocks[4].norm1.weight, own.blocks[4].norm1.weight)
+    assert torch.equal(backbone.body.blocks[5].attn.qkv.weight, trained.blocks[5].attn.qkv.weight)
+    assert torch.equal(backbone.body.norm.bias, trained.norm.bias)
+    assert torch.equal(backbone.part_block.attn.qkv.weight, parts.blocks[5].attn.qkv.weight)
+    assert torch.equal(backbone.part_norm.bias, parts.norm.bias)
+    for neck, expected in zip(network.necks, necks, strict=True):
+        assert torch.equal(neck.running_mean, expected["running_mean"])
+    assert report.match == 1
+    assert not report.missing
+    assert {note.reason for note in report.left_out} == {"a classifier"}
+
+
+def test_layers_that_begin_as_copies_copy_what_a_file_holds():
+    own = filled(timm.create_model("test_vit", num_classes=0), 2)
+    network = PartNetwork()
+    report = load_weights(network, source(own.state_dict()), min_match=0.99)
+    part_block = network.backbone.part_block
+    assert torch.equal(part_block.attn.qkv.weight, own.blocks[5].attn.qkv.weight)
+    assert {note.reason for note in report.changed} == {
+        "copied from backbone.body.blocks.5.*",
+        "copied from backbone.body.norm.*",
+    }
 
 
 def test_patches_of_another_size_are_resized_and_a_distillation_token_is_dropped():
@@ -142,7 +200,7 @@ def test_patches_of_another_size_are_resized_and_a_distillation_token_is_dropped
     tokens = torch.tensor([1.0, 2.0] + [5.0] * 16)
     own["pos_embed"] = tokens[None, :, None].expand(1, 18, body.embed_dim)
     report = load_weights(network, source(own))
-    assert len(report.resized) == 2
+    assert len(report.changed) == 2
     assert body.patch_embed.proj.weight.shape == patches.shape
     assert body.pos_embed[0, 0, 0] == 1
     assert torch.allclose(body.pos_embed[0, 1:], torch.tensor(5.0))
@@ -244,7 +302,7 @@ def test_position_biases_of_another_window_are_resized():
     tensors[name] = torch.full((13 * 13, 1), 3.0)
     network = Wrapped(small_swin())
     report = load_weights(network, source(tensors))
-    assert names(report.resized) == [f"trunk.{name}"]
+    assert names(report.changed) == [f"trunk.{name}"]
     assert torch.allclose(network.trunk.state_dict()[name], torch.tensor(3.0), atol=1e-4)
 
 
@@ -292,6 +350,24 @@ def test_a_first_convolution_of_other_channels_is_refused(resnet):
     tensors = resnet | {"conv1.0.weight": torch.ones(32, 1, 3, 3)}
     with pytest.raises(UserError, match=r"first convolution .*: give .* 3 channels"):
         load_weights(baseline("test_resnet"), source(tensors))
+
+
+def test_values_that_are_not_finite_are_refused(resnet):
+    broken = resnet | {"layer1.0.conv1.weight": resnet["layer1.0.conv1.weight"] / 0}
+    with pytest.raises(
+        UserError, match=r"layer1\.0\.conv1\.weight holds values that are not finite"
+    ):
+        load_weights(baseline("test_resnet"), source(broken))
+
+
+def test_pixels_that_a_model_scaled_otherwise_are_noted():
+    donor = build_model("baseline", backbone="resnet_tiny", num_people=5)
+    same = WeightSource("RUN/model", "model directory", save(donor.state_dict()))
+    assert not load_weights(baseline("resnet_tiny"), same).notes
+    donor.mean.fill_(127.5)
+    other = WeightSource("RUN/model", "model directory", save(donor.state_dict()))
+    (note,) = load_weights(baseline("resnet_tiny"), other).notes
+    assert "scaled otherwise" in note
 
 
 def test_half_precision_is_loaded_as_float32(resnet):

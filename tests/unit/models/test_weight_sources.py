@@ -200,6 +200,7 @@ def test_damaged_safetensors_are_read_or_refused(tmp_path_factory, data):
         assert read_weights(str(file)).tensors()
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_damaged_pickles_give_tensors_or_a_reason(data):
@@ -226,10 +227,13 @@ def test_files_that_are_no_weights_are_one_line(tmp_path):
         one_line(caught)
 
 
-def test_names_on_a_hub_are_told_from_places():
+def test_names_on_a_hub_are_told_from_places(tmp_path, monkeypatch):
     assert hub_repository("hf-hub:org/name@main") == "org/name@main"
     assert hub_repository("timm/resnet50.a1_in1k") == "timm/resnet50.a1_in1k"
-    for place in ("imagenet", "weights.pth", "timm/a/b.pth", "timm/a.safetensors", "s3://timm/a"):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "timm").mkdir()
+    (tmp_path / "timm" / "mine.pth").touch()
+    for place in ("imagenet", "weights.pth", "timm/a/b.pth", "timm/mine.pth", "s3://timm/a"):
         assert hub_repository(place) is None
 
 

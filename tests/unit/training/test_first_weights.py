@@ -1,21 +1,37 @@
 """A training reads the weights that it starts from once, before Ray, and reports what they fill."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from support.training_folders import reid_experiment, write_person_folders
+from torch import nn
 
-from reidray.config import NetworkConfig
+from reidray.config import NetworkConfig, NetworkOptions, register_network_options
+from reidray.config.sections.network_options import NETWORK_OPTIONS
+from reidray.config.tuning import TuneConfig
 from reidray.errors import UserError
-from reidray.models import ModelCard, build_model, save_model
+from reidray.models import (
+    NETWORKS,
+    ModelCard,
+    Network,
+    Outputs,
+    build_model,
+    register_network,
+    save_model,
+)
 from reidray.models.factory import build_architecture, build_network
+from reidray.models.networks.network import IMAGENET_SCALING
+from reidray.models.weights import load_weights
 from reidray.training.first_weights import read_weights_report
 from reidray.training.orchestration import start_run
 from reidray.training.train import check_training_inputs
+from reidray.tuning.search_space import with_values
+from reidray.tuning.sweep import prepare_sweep
 
 FLAGS = (
     *("--network.name", "baseline", "--network.backbone", "resnet_tiny"),
@@ -110,6 +126,74 @@ def test_a_model_directory_starts_a_training_on_other_people(people, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-4])
     with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
         prepare(people, weights.parent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RampOptions(NetworkOptions):
+    """Options of `ramp`."""
+
+    predicts: ClassVar = ("identity",)
+    pretrained: ClassVar = True
+
+
+class RampNetwork(Network):
+    """A network of a plugin, which has ImageNet weights: a ramp."""
+
+    def __init__(self, architecture, weights):
+        super().__init__(IMAGENET_SCALING, embedding_size=4)
+        self.backbone = nn.Linear(3, 4)
+        self.identity = nn.Linear(4, architecture.num_people)
+        if weights == "imagenet":
+            nn.init.zeros_(self.backbone.bias)
+            self.backbone.weight.data = torch.arange(12.0).reshape(4, 3)
+
+    def forward(self, crops):
+        embedding = self.backbone(self.scale(crops).mean(dim=(2, 3)))
+        return Outputs(embedding, embedding, self.identity(embedding), ())
+
+
+@pytest.fixture
+def ramp():
+    """The name of a network that a plugin registers."""
+    register_network_options("ramp")(RampOptions)
+    register_network("ramp")(RampNetwork)
+    yield "ramp"
+    for registry in (NETWORK_OPTIONS, NETWORKS):
+        del registry._entries["ramp"]
+
+
+def test_the_builder_of_a_network_gives_imagenet_weights_once_for_all_workers(people, ramp):
+    flags = ("--network.name", ramp, "--batch.people", "2", "--batch.crops", "2")
+    experiment = reid_experiment(people, *flags, "--network.weights", "imagenet")
+    assert (experiment.weights.report.kind, experiment.weights.report.match) == ("imagenet", 1)
+    source = experiment.weights.source_of(experiment.config, experiment.architecture)
+    network = start_network(experiment)
+    load_weights(network, source)
+    assert torch.equal(network.backbone.weight, torch.arange(12.0).reshape(4, 3))
+    assert torch.equal(network.identity.weight, start_network(experiment).identity.weight)
+
+
+def test_a_sweep_reads_the_weights_of_all_its_trials_before_they_start(people, backbone, tmp_path):
+    file, _ = backbone
+    base = tmp_path / "base.yaml"
+    base.write_text(
+        "network: {name: baseline, backbone: resnet_tiny, height: 32, width: 16}\n"
+        "batch: {people: 2, crops: 2}\n"
+    )
+    space = tmp_path / "space.yaml"
+    space.write_text(f"network.weights: {{choice: [none, {file}]}}\n")
+    config = TuneConfig(
+        data=str(people),
+        recipe="market_small",
+        base=str(base),
+        space=(str(space),),
+        output=str(tmp_path / "sweep"),
+    )
+    experiment = prepare_sweep(config).experiment
+    file.unlink()
+    assert [*experiment.weights.sources] == [str(file)]
+    trial = experiment.with_config(with_values(experiment.config, {"network.weights": str(file)}))
+    assert trial.weights.report.match == 1
 
 
 @pytest.mark.parametrize("network", ["vgg_triplet_rgb", "reid_small"])
