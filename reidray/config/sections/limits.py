@@ -1,7 +1,8 @@
 """Declare the limits of options, and refuse values beyond them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
 from math import inf
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -25,6 +26,9 @@ MAX_WEIGHT = 1_000_000
 
 MAX_RATE = 100
 """The largest learning rate and weight decay: with more, the weights overflow in a few steps."""
+
+type_hints: Callable[[Any], dict[str, Any]] = cache(get_type_hints)
+"""Return the type of each attribute of a class; a configuration asks many times."""
 
 TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
@@ -78,7 +82,7 @@ def check_options_class(options_class: type[Any]) -> None:
     name = f"{options_class.__module__}.{options_class.__qualname__}"
     if "__dataclass_fields__" not in vars(options_class):
         raise TypeError(f"{name} is not a dataclass: add @dataclass(frozen=True, kw_only=True)")
-    kinds = get_type_hints(options_class)
+    kinds = type_hints(options_class)
     own = {each.name: each.default for each in fields(options_class)}
     if not own:
         raise TypeError(f"{name} has no field: add one for the strength, which 0 turns off")
@@ -119,7 +123,7 @@ def find_mistakes(
         values: values of some of its fields by name.
         names: name of each field in messages.
     """
-    kinds = get_type_hints(options_class)
+    kinds = type_hints(options_class)
     for each in fields(options_class):
         if each.name not in values:
             continue

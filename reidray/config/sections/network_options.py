@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
+from functools import cache
+from typing import Any, ClassVar, Literal, TypeVar
 
 from reidray.config.sections.limits import (
     MAX_FEATURES,
@@ -13,6 +14,7 @@ from reidray.config.sections.limits import (
     find_mistakes,
     limited,
     require,
+    type_hints,
 )
 from reidray.config.sections.open_section import OpenSection, Setting
 from reidray.config.sections.weight_names import MIN_MATCH
@@ -133,14 +135,22 @@ class NetworkConfig(OpenSection):
     @classmethod
     def settings(cls) -> dict[str, Setting]:
         """Return the settings of all networks registered so far, by name."""
-        registered: dict[str, type[NetworkOptions]] = cls.REGISTRY.registered
+        return dict(cls._settings_of(tuple(cls.REGISTRY.registered.items())))
+
+    @classmethod
+    @cache  # a configuration asks many times
+    def _settings_of(
+        cls, networks: tuple[tuple[str, type[NetworkOptions]], ...]
+    ) -> dict[str, Setting]:
+        """Return the settings of some networks, by name."""
+        registered = dict(networks)
         found = {
             "name": Setting(str | None, None, cls, "name", _describe_networks(registered)),
             "weights": Setting(str, "none", cls, "weights"),
             "weights_min_match": Setting(float, MIN_MATCH, cls, "weights_min_match"),
         }
         for options_class in registered.values():
-            kinds = get_type_hints(options_class)
+            kinds = type_hints(options_class)
             for field in fields(options_class):
                 kind, note = kinds[field.name] | None, _describe_defaults(registered, field.name)
                 setting = Setting(kind, None, options_class, field.name, note)

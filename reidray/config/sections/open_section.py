@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from typing import Any, ClassVar, NamedTuple, Self, get_type_hints
+from functools import cache
+from typing import Any, ClassVar, NamedTuple, Self
 
-from reidray.config.sections.limits import find_mistakes
+from reidray.config.sections.limits import find_mistakes, type_hints
 from reidray.config.sections.section import ConfigSection
 from reidray.registry import Registry
 from reidray.suggestions import suggest_name
@@ -124,13 +125,19 @@ class PartsSection(OpenSection):
     @classmethod
     def settings(cls) -> dict[str, Setting]:
         """Return the settings that the parts registered so far have, by name."""
+        return dict(cls._settings_of(tuple(cls.part_classes().items())))
+
+    @classmethod
+    @cache  # a configuration asks many times
+    def _settings_of(cls, parts: tuple[tuple[str, type[PartOptions]], ...]) -> dict[str, Setting]:
+        """Return the settings of some parts, by name."""
         main: dict[str, Setting] = {}
         shared: dict[str, Setting] = {}
-        for name, options_class in cls.part_classes().items():
+        for name, options_class in parts:
             if not options_class.flat:
                 main[name] = Setting(options_class, options_class(), options_class, name)
                 continue
-            kinds = get_type_hints(options_class)
+            kinds = type_hints(options_class)
             for key, field in _flat_keys(name, options_class):
                 setting = Setting(kinds[field.name], field.default, options_class, field.name)
                 (main if key == name else shared).setdefault(key, setting)
@@ -245,7 +252,7 @@ def section_settings(section: Any, names: Iterable[str] = ()) -> dict[str, Setti
         for name in set(names) - set(section.settings()):
             section.REGISTRY.import_modules(name)
         return section.settings()
-    kinds = get_type_hints(section)
+    kinds = type_hints(section)
     return {
         field.name: Setting(kinds[field.name], _default(field), section, field.name)
         for field in fields(section)
