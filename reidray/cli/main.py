@@ -14,6 +14,7 @@ JOB_NAMES = (
     "train-multitask",
     "tune",
     "score-nightly",
+    "embed",
     "evaluate",
     "compare",
     "export",

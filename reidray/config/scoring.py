@@ -81,7 +81,7 @@ class ScoreConfig:
         for name in ("max_distance", "max_distractor_score"):
             if math.isnan(getattr(self, name) or 0):
                 raise ValueError(f"`{name}` must be a number")
-        _check_embedding(self.max_bad, self.num_workers, self.stall_timeout)
+        check_embedding(self.max_bad, self.num_workers, self.stall_timeout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +165,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         import_plugins(self.plugins)
-        _check_embedding(self.max_bad, self.num_workers, self.stall_timeout)
+        check_embedding(self.max_bad, self.num_workers, self.stall_timeout)
         if not 1 <= self.max_rank <= MAX_RANKS:
             raise ValueError(f"`max_rank` must lie in 1..{MAX_RANKS}")
         if self.false_accept_rate is not None and not 0 <= self.false_accept_rate < 1:
@@ -292,7 +292,7 @@ def _join(names: Sequence[str], separator: str) -> str:
     return separator.join(f"`{name}`" for name in names)
 
 
-def _check_embedding(max_bad: float, num_workers: int | None, stall_timeout: float) -> None:
+def check_embedding(max_bad: float, num_workers: int | None, stall_timeout: float) -> None:
     """Check the fields that every job that embeds has.
 
     Raises:

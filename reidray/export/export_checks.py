@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from reidray.config.exporting import ExportConfig
+from reidray.config.jobs.exporting import ExportConfig
 from reidray.errors import UserError
 from reidray.storage.input_checks import MODEL_FILES, check_folder
 from reidray.storage.output_checks import check_disjoint

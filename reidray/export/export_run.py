@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from reidray.config.exporting import ExportConfig
+from reidray.config.jobs.exporting import ExportConfig
 from reidray.export.agreement import (
     Agreement,
     RunBatch,

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from reidray.config.scoring import ScoreConfig
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
-from reidray.data.images.decoding import BadImage
 from reidray.data.reading.annotations import write_annotations
+from reidray.inference.runs.quarantine import write_quarantine
 from reidray.models import LoadedModel
 from reidray.scoring.gallery_distractors import distractor_table
 from reidray.scoring.gallery_ranking import GalleryRanking
@@ -21,7 +21,6 @@ from reidray.scoring.scoring_paths import (
     QUARANTINE_FILE,
     RANKING_FILE,
 )
-from reidray.storage.csv_files import write_csv
 
 
 def write_nightly_files(
@@ -86,20 +85,3 @@ def attribute_rows(
             yield path, dict(zip(names, labels[position].tolist(), strict=True))
         elif keep_missing:
             yield path, None
-
-
-def write_quarantine(bad: Mapping[str, Sequence[BadImage]]) -> bytes:
-    """Return a CSV file of the images that do not decode, with the columns file, split, reason.
-
-    A reason that names the field `follow_links` names the flag in the file, as a file passes no
-    command line that could name it.
-
-    Args:
-        bad: the images of each split, by its name.
-    """
-    rows = (
-        (image.path, split, image.reason.replace("`follow_links`", "--follow-links"))
-        for split, images in bad.items()
-        for image in images
-    )
-    return write_csv(("file", "split", "reason"), rows)

@@ -16,7 +16,7 @@ from support.nightly_runs import draw, make_model
 from support.paths import DATA, JOBS
 
 import reidray
-from reidray.config.exporting import ExportConfig
+from reidray.config.jobs.exporting import ExportConfig
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.errors import UserError
 from reidray.export.export_checks import check_export

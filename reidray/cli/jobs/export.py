@@ -6,7 +6,7 @@ from reidray.cli.job import Job
 
 if TYPE_CHECKING:
     from reidray.cli.arguments import JobArguments
-    from reidray.config.exporting import ExportConfig
+    from reidray.config.jobs.exporting import ExportConfig
 
 
 def export(arguments: "JobArguments[ExportConfig]") -> dict[str, Any]:
@@ -29,6 +29,6 @@ JOB = Job(
         "Write a trained network for other programs: ONNX, torch.export, safetensors or timm."
     ),
     example="--model RUN/model --output reid.onnx",
-    config="reidray.config.exporting:ExportConfig",
+    config="reidray.config.jobs.exporting:ExportConfig",
     run=export,
 )

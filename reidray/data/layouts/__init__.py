@@ -111,6 +111,14 @@ def check_layout(
             _choose(location, source.layout)
 
 
+def has_layout(location: Location) -> bool:
+    """Return whether a file, or a folder that looks like one of the known layouts, can be read."""
+    if location.is_file():
+        return True
+    names = location.list_children()
+    return any(each.layout.recognises(location, names) for each in layouts_in_order())
+
+
 def _choose(location: Location, layout: str) -> tuple[Layout, list[str]]:
     """Return the layout of a folder or file, and the children of a folder."""
     known = layouts_in_order()

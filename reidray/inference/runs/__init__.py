@@ -1,1 +1,1 @@
-"""Run the embedding of a job: choose its engine, and measure its time."""
+"""Run the embedding of a job: choose its engine, measure its time, and write a Parquet file."""

@@ -10,8 +10,8 @@ from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.images.decoding import BadImage
 from reidray.data.reading.annotations import read_annotations, write_annotations
 from reidray.evaluation.evaluation_result import QueryResult, query_table
+from reidray.inference.runs.quarantine import write_quarantine
 from reidray.scoring.gallery_distractors import distractor_table
-from reidray.scoring.nightly_files import write_quarantine
 from reidray.storage.csv_files import escape_formula, unescape_formula, write_csv, write_csv_records
 from reidray.studies.films.recommendation_files import list_table
 

@@ -7,7 +7,7 @@ from PIL import Image
 from support.bad_files import put_bad_files
 
 from reidray.data.images.decoding import decode_files
-from reidray.scoring.nightly_files import write_quarantine
+from reidray.inference.runs.quarantine import write_quarantine
 from reidray.storage.location import Location
 
 REASONS = {
