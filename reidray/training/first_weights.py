@@ -69,7 +69,7 @@ def read_weights_report(run: Location) -> WeightReport | None:
         return None
     try:
         return WeightReport.from_json(json.loads(run.read_bytes(WEIGHTS_REPORT)))
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OSError):
         return None
 
 

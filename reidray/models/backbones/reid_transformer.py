@@ -38,6 +38,7 @@ class ReidTransformer(nn.Module):
         body: the model of timm.
         num_features: length D of each feature.
         num_parts: number of parts of an image that have a feature of their own.
+        initial_copies: layers by those that begin as copies of them, also with weights of a file.
 
     Raises:
         UserError: timm has no such transformer, it cannot take the images, or the weights cannot be
@@ -54,6 +55,8 @@ class ReidTransformer(nn.Module):
             _check_patches(options, body.patch_embed.grid_size)
             self.part_block = copy.deepcopy(body.blocks[-1])
             self.part_norm = copy.deepcopy(body.norm)
+            last = f"body.blocks.{len(body.blocks) - 1}"
+            self.initial_copies = {"part_block": last, "part_norm": "body.norm"}
         self.camera_vectors: nn.Parameter | None = None
         if options.camera_embedding and num_cameras > 1:
             self.camera_vectors = nn.Parameter(torch.empty(num_cameras, self.num_features))

@@ -85,9 +85,9 @@ def match_weights(network: nn.Module, source: WeightSource, *, min_match: float 
         {name: tensor.shape for name, (_, tensor) in tensors.items()},
         {published: state[own].shape for published, own in places.items()},
     )
-    _check_finite(tensors, source)
     placed = place_weights(network, tensors, state, places, alignment)
     copy_initial_values(network, state, placed)
+    _check_finite(placed.values, source)
     _check_first_convolution(network, state, placed.problems, source)
     parameters = dict(network.named_parameters())
     report = WeightReport(
@@ -207,16 +207,16 @@ def _check_match(report: WeightReport, min_match: float) -> None:
     )
 
 
-def _check_finite(tensors: Mapping[str, tuple[str, Tensor]], source: WeightSource) -> None:
+def _check_finite(values: Mapping[str, Tensor], source: WeightSource) -> None:
     """Refuse values that are infinite or no numbers, as a training that diverged leaves them.
 
     Raises:
         UserError: names the first weight that holds one.
     """
-    for file_name, tensor in tensors.values():
-        if not torch.isfinite(tensor).all():
+    for name, value in values.items():
+        if not torch.isfinite(value).all():
             raise UserError(
-                f"`network.weights` {source.name}: {file_name} holds values that are not finite: "
+                f"`network.weights` {source.name}: {name} holds values that are not finite: "
                 "give the weights of an earlier epoch"
             )
 

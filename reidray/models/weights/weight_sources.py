@@ -48,8 +48,11 @@ class WeightSource:
     data: bytes
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the weights by name."""
-        return load(self.data)
+        """Return the weights by name, in float32 where they are no whole numbers."""
+        return {
+            name: tensor.float() if tensor.is_floating_point() else tensor
+            for name, tensor in load(self.data).items()
+        }
 
 
 def read_weights(weights: str) -> WeightSource:
@@ -87,8 +90,7 @@ def _read_model(folder: Location) -> WeightSource:
     description = read_description(folder, files[DESCRIPTION_FILE])
     data = files[WEIGHTS_FILE]
     check_weights_hash(folder, data, description.get("weights_sha256"))
-    _check_safetensors(data, folder.join(WEIGHTS_FILE).uri)
-    return WeightSource(folder.uri, "model directory", data)
+    return _checked(WeightSource(folder.uri, "model directory", data))
 
 
 def _read_file(location: Location, name: str) -> WeightSource:
@@ -106,15 +108,14 @@ def _read_file(location: Location, name: str) -> WeightSource:
         reason = redact_secrets(error.strerror or str(error))
         raise UserError(f"`network.weights` {name}: cannot be read ({reason})") from error
     if location.name.endswith(SUFFIX) or _looks_like_safetensors(data):
-        _check_safetensors(data, name)
-        return WeightSource(name, "safetensors", data)
+        return _checked(WeightSource(name, "safetensors", data))
     if not data.startswith(PICKLE_STARTS):
         raise UserError(
             f"`network.weights` {name}: is neither safetensors nor a file of torch.save: give "
             "`imagenet`, `none`, such a file or a model directory"
         )
     try:
-        return WeightSource(name, "torch.save", convert_pickle(data))
+        return _checked(WeightSource(name, "torch.save", convert_pickle(data)))
     except ConversionError as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"`network.weights` {name}: is refused, for {reason}") from error
@@ -125,14 +126,14 @@ def _looks_like_safetensors(data: bytes) -> bool:
     return data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8
 
 
-def _check_safetensors(data: bytes, name: str) -> None:
-    """Check that a file is safetensors: its header fits its length, and no values overlap.
+def _checked(source: WeightSource) -> WeightSource:
+    """Return weights that are safetensors: the header fits the length, and no values overlap.
 
     Raises:
         UserError: the file is damaged, or holds no tensor.
     """
     try:
-        tensors = load(data)
+        tensors = source.tensors()
     except (
         SafetensorError,
         ArithmeticError,
@@ -143,10 +144,12 @@ def _check_safetensors(data: bytes, name: str) -> None:
     ) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"`network.weights` {name}: cannot be read as safetensors ({reason}): copy it again"
+            f"`network.weights` {source.name}: cannot be read as safetensors ({reason}): copy it "
+            "again"
         ) from error
     if not tensors:
-        raise UserError(f"`network.weights` {name}: holds no tensors")
+        raise UserError(f"`network.weights` {source.name}: holds no tensors")
+    return source
 
 
 def _download(repository: str) -> Path:
