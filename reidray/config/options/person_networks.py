@@ -1,8 +1,9 @@
 """Declare the options of the networks that recognise people."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from reidray.config.sections.limits import limited
 from reidray.config.sections.network_options import (
     NetworkOptions,
     Prediction,
@@ -13,14 +14,38 @@ from reidray.config.sections.network_options import (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class BackboneOptions(NetworkOptions):
+    """Hold the options of a network on any backbone.
+
+    Attributes:
+        backbone: resnet_tiny, resnet_small, resnet50_ibn_a, an OSNet such as osnet_x1_0 or
+            osnet_ain_x0_25, or any timm model.
+        pooling: pooling of the backbone's grid; own is that of the backbone, gem the generalized
+            mean with a learned exponent.
+        last_stride: stride of the last stage of a ResNet; 1 keeps twice the rows and columns.
+        height: rows of an image.
+        width: columns of an image.
+    """
+
+    pretrained: ClassVar[bool] = True
+
+    backbone: str = "resnet_tiny"
+    pooling: Literal["own", "avg", "gem"] = "own"
+    last_stride: int = limited(2, 1, 2)
+
+
 @register_network_options("apr")
 @dataclass(frozen=True, kw_only=True)
-class AprOptions(NetworkOptions):
+class AprOptions(BackboneOptions):
     """Hold the options of `apr`, which learns identity and attributes together.
 
     Attributes:
-        backbone: resnet_tiny, resnet_small, an OSNet such as osnet_x1_0 or osnet_ain_x0_25, or any
-            timm model.
+        backbone: resnet_tiny, resnet_small, resnet50_ibn_a, an OSNet such as osnet_x1_0 or
+            osnet_ain_x0_25, or any timm model.
+        pooling: pooling of the backbone's grid; own is that of the backbone, gem the generalized
+            mean with a learned exponent.
+        last_stride: stride of the last stage of a ResNet; 1 keeps twice the rows and columns.
         feature_size: width of the dense layer.
         dropout: share of the dense layer's outputs that training drops.
         height: rows of an image.
@@ -28,29 +53,26 @@ class AprOptions(NetworkOptions):
     """
 
     predicts: ClassVar[tuple[Prediction, ...]] = ("identity", "attributes")
-    pretrained: ClassVar[bool] = True
-
-    backbone: str = "resnet_tiny"
     feature_size: int = feature_count(512)
     dropout: float = dropout_share(0.0)
 
 
 @register_network_options("baseline")
 @dataclass(frozen=True, kw_only=True)
-class BaselineOptions(NetworkOptions):
+class BaselineOptions(BackboneOptions):
     """Hold the options of `baseline`, which learns identity behind a batch normalisation.
 
     Attributes:
-        backbone: resnet_tiny, resnet_small, an OSNet such as osnet_x1_0 or osnet_ain_x0_25, or any
-            timm model.
+        backbone: resnet_tiny, resnet_small, resnet50_ibn_a, an OSNet such as osnet_x1_0 or
+            osnet_ain_x0_25, or any timm model.
+        pooling: pooling of the backbone's grid; own is that of the backbone, gem the generalized
+            mean with a learned exponent.
+        last_stride: stride of the last stage of a ResNet; 1 keeps twice the rows and columns.
         height: rows of an image.
         width: columns of an image.
     """
 
     predicts: ClassVar[tuple[Prediction, ...]] = ("identity",)
-    pretrained: ClassVar[bool] = True
-
-    backbone: str = "resnet_tiny"
 
 
 @register_network_options("reid_small")

@@ -4,7 +4,7 @@
 that of a timm model.
 """
 
-from reidray.models.backbones.backbone import Backbone, create_body
+from reidray.models.backbones.backbone import Backbone, check_backbones, create_body
 from reidray.models.backbones.own_backbones import BACKBONES, register_backbone
 
-__all__ = ["BACKBONES", "Backbone", "create_body", "register_backbone"]
+__all__ = ["BACKBONES", "Backbone", "check_backbones", "create_body", "register_backbone"]

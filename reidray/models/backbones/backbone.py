@@ -1,41 +1,92 @@
 """Build the backbone of a network: a registered one, or any timm model."""
 
-from typing import Any
-
 from torch import Tensor, nn
 
+from reidray.config.options.person_networks import BackboneOptions
 from reidray.errors import UserError
+from reidray.models.backbones.last_stride import keep_last_resolution
 from reidray.models.backbones.own_backbones import BACKBONES
-from reidray.models.backbones.timm_bodies import create_timm_body
+from reidray.models.backbones.pooling import replace_pooling
+from reidray.models.backbones.timm_bodies import (
+    create_timm_body,
+    feature_length,
+    find_mistake,
+    unfit_size,
+)
+from reidray.models.networks.network import IMAGENET_SCALING, PixelScaling
 
 
 class Backbone(nn.Module):
     """Map a crop to a pooled feature: a network without its classifier.
 
     Args:
-        name: a registered backbone, or a timm model.
-        size: height and width of a crop in pixels.
+        options: name, pooling and last stride of the backbone, and the size of a crop.
         weights: `none` for random ones, or `imagenet`.
 
     Attributes:
+        options: as given.
+        pixels: scaling of the pixels that the backbone's pretrained weights expect; that of
+            ImageNet where it has none.
         num_features: length of the pooled feature.
 
     Raises:
-        UserError: no such backbone exists, it cannot take crops of this size, or the weights cannot
-            be loaded.
+        UserError: no such backbone exists, it cannot have the options, or the weights cannot be
+            loaded.
     """
 
-    def __init__(self, name: str, size: tuple[int, int], weights: str) -> None:
+    def __init__(self, options: BackboneOptions, weights: str) -> None:
         super().__init__()
-        body: Any = create_body(name, weights, size)
-        self.body: nn.Module = body
-        # Some of timm's models, such as MobileNetV3, widen the feature after the pooling.
-        self.num_features = int(getattr(body, "head_hidden_size", body.num_features))
+        self.options = options
+        name = options.backbone
+        body = create_body(name, weights, (options.height, options.width))
+        if options.last_stride == 1:
+            keep_last_resolution(body, name)
+        self.body = body
+        self.pooling = (
+            nn.Identity()
+            if options.pooling == "own"
+            else replace_pooling(body, options.pooling, name)
+        )
+        self.pixels = pixel_scaling(body)
+        self.num_features = feature_length(body)
+        if not self.num_features:
+            raise UserError(f"backbone {name} has no features: choose another `network.backbone`")
 
     def forward(self, images: Tensor) -> Tensor:
         """Return pooled features (B, F) float32 of images (B, 3, H, W) float32, normalised."""
-        feature: Tensor = self.body(images)
+        feature: Tensor = self.pooling(self.body(images))
         return feature.float()
+
+
+def pixel_scaling(body: nn.Module) -> PixelScaling:
+    """Return the mean and the deviation of the pixels in the configuration of timm's weights."""
+    pretrained = getattr(body, "pretrained_cfg", {})
+    mean, deviation = pretrained.get("mean"), pretrained.get("std")
+    if not mean or not deviation:
+        return IMAGENET_SCALING
+    return PixelScaling("rgb", tuple(map(float, mean)), tuple(map(float, deviation)))
+
+
+def check_backbones(network: nn.Module) -> None:
+    """Run the backbones of a network once over one image.
+
+    Raises:
+        UserError: a backbone gives no feature for an image of its size.
+    """
+    for backbone in network.modules():
+        if not isinstance(backbone, Backbone):
+            continue
+        options = backbone.options
+        size = options.height, options.width
+        mistake = find_mistake(backbone, backbone.body, size, backbone.num_features)
+        if mistake is None:
+            continue
+        if options.pooling != "own":
+            raise UserError(
+                f"backbone {options.backbone} gives no feature with `network.pooling="
+                f"{options.pooling}` ({mistake}): use `network.pooling=own`"
+            )
+        raise unfit_size(options.backbone, size, mistake)
 
 
 def create_body(name: str, weights: str, size: tuple[int, int] | None = None) -> nn.Module:

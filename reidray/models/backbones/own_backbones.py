@@ -14,8 +14,10 @@ BACKBONES: Registry[BuildBody] = Registry("backbone", "reidray.models.backbones"
 register_backbone = BACKBONES.register
 """Register a function, or a class, that builds a backbone with random weights.
 
-As with a model of timm, its method `forward_features` maps images (B, 3, H, W) float32, normalised,
-to a grid (B, C, H', W'), its `forward` maps them to pooled features (B, F), and its attribute
-`num_features` is F. Its method `group_matcher`, if it has one, names its layers for
-`optimizer.layer_decay`. The source of its module must hold the name as a literal.
+A backbone has three parts of timm's models. Its `forward` maps images (B, 3, H, W) float32,
+normalised, to pooled features (B, F). Its attribute `num_features` is F. After
+`reset_classifier(0, "")` its `forward` returns the grid (B, C, H', W') that it pooled before,
+`num_features` is C, and the grid depends on every weight that is left. Its method `group_matcher`,
+if it has one, names its layers for `optimizer.layer_decay`. The source of its module holds the name
+as a literal.
 """

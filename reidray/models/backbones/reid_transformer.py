@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from reidray.config.options.transformer_networks import TransReIDOptions
 from reidray.errors import UserError
-from reidray.models.backbones.backbone import create_body
+from reidray.models.backbones.backbone import create_body, pixel_scaling
 from reidray.models.backbones.own_backbones import BACKBONES
 from reidray.models.backbones.timm_bodies import create_timm_body
 
@@ -36,6 +36,7 @@ class ReidTransformer(nn.Module):
 
     Attributes:
         body: the model of timm.
+        pixels: scaling of the pixels that pretrained weights of the model expect.
         num_features: length D of each feature.
         num_parts: number of parts of an image that have a feature of their own.
         initial_copies: layers by those that begin as copies of them, also with weights of a file.
@@ -49,6 +50,7 @@ class ReidTransformer(nn.Module):
         super().__init__()
         body: Any = _create_overlapping_vit(options, weights)
         self.body = body
+        self.pixels = pixel_scaling(body)
         self.num_features = int(body.num_features)
         self.num_parts = PARTS if options.jigsaw else 0
         if options.jigsaw:

@@ -35,6 +35,7 @@ class StripedResNet(nn.Module):
         self.layer2 = nn.Sequential(ResidualBlock(first, second, stride=2))
         self.layer3 = nn.Sequential(ResidualBlock(second, third, stride=2))
         self.layer4 = nn.Sequential(ResidualBlock(third, fourth, dilation=2))
+        self.global_pool: nn.Module = StripePooling()
         self.num_features = STRIPES * fourth
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -42,9 +43,8 @@ class StripedResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return pooled features (B, F) float32 of images (B, 3, H, W) float32, normalised."""
-        grid = self.forward_features(images)
-        # The mean of bfloat16 values has more than their 8 bits.
-        return functional.adaptive_avg_pool2d(grid.float(), (STRIPES, 1)).flatten(1)
+        feature: Tensor = self.global_pool(self.forward_features(images))
+        return feature
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Return the grid (B, C, H / 16, W / 16) of images (B, 3, H, W) float32, normalised."""
@@ -58,6 +58,17 @@ class StripedResNet(nn.Module):
         """Return the layers, as timm's models name them: the stem and the four stages."""
         return {"stem": r"^conv1|bn1", "stages": r"^layer(\d+)"}
 
+    def reset_classifier(self, _: int, global_pool: str) -> None:
+        """Return the grid from now on, as timm's models do; only an empty `global_pool` is known.
+
+        Raises:
+            ValueError: the name of a pooling is given.
+        """
+        if global_pool:
+            raise ValueError(f"global_pool {global_pool!r}: expected an empty name")
+        self.global_pool = nn.Identity()
+        self.num_features //= STRIPES
+
     def fold(self) -> None:
         """Merge each normalisation into the convolution before it, after training.
 
@@ -68,6 +79,15 @@ class StripedResNet(nn.Module):
             if isinstance(part, ResidualBlock):
                 part.fold()
         self.to(memory_format=torch.channels_last)
+
+
+class StripePooling(nn.Module):
+    """Average each of four horizontal stripes."""
+
+    def forward(self, grid: Tensor) -> Tensor:
+        """Return features (B, 4 C) float32 of a grid (B, C, H, W)."""
+        # The mean of bfloat16 values has more than their 8 bits.
+        return functional.adaptive_avg_pool2d(grid.float(), (STRIPES, 1)).flatten(1)
 
 
 @register_backbone("resnet_tiny")

@@ -4,6 +4,8 @@ timm is imported where one of its models is created: it takes a process seconds.
 """
 
 import inspect
+from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -13,9 +15,15 @@ from reidray.errors import UserError
 from reidray.models.backbones.own_backbones import BACKBONES
 from reidray.suggestions import closest_name, quoted
 
+ImageSize = tuple[int, int]
+"""Height and width of an image in pixels."""
+
+LIKELY_MULTIPLES = (8, 14, 16, 28, 32, 64)
+"""Multiples of which models take the sides of images, as their patches, windows and strides are."""
+
 
 def create_timm_body(
-    name: str, size: tuple[int, int] | None = None, *, pretrained: bool = False
+    name: str, size: ImageSize | None = None, *, pretrained: bool = False
 ) -> nn.Module:
     """Return a timm model without its classifier.
 
@@ -25,7 +33,8 @@ def create_timm_body(
         pretrained: whether timm loads its weights of ImageNet; the weights are random otherwise.
 
     Raises:
-        UserError: timm has no such model, or its weights cannot be loaded.
+        UserError: timm has no such model, it cannot be built for images of this size, or its
+            weights cannot be loaded.
     """
     import timm
 
@@ -35,22 +44,96 @@ def create_timm_body(
         raise UserError(
             f"backbone {quoted(name)} is neither {', '.join(BACKBONES)} nor a timm model{advice}"
         )
+    try:
+        return _create(name, size, pretrained=pretrained)
+    except Exception as error:
+        if pretrained and isinstance(error, OSError | RuntimeError):
+            raise UserError(
+                f"ImageNet weights of {name} could not be loaded "
+                f"({type(error).__name__}): they need a network connection; give a local "
+                ".safetensors file in `network.weights`, or none"
+            ) from error
+        if size is None:
+            raise
+        raise unfit_size(name, size, one_line(error)) from error
+
+
+def find_mistake(backbone: nn.Module, body: Any, size: ImageSize, features: int) -> str | None:
+    """Return why a backbone gives no feature for an image of a size; None where it gives one.
+
+    The backbone runs once over a black image, in evaluation mode.
+
+    Args:
+        backbone: module that maps images to features.
+        body: the model of timm, or a registered one, in it.
+        size: height and width of an image in pixels.
+        features: length of a feature.
+    """
+    patch = getattr(getattr(body, "patch_embed", None), "patch_size", None)
+    if isinstance(patch, tuple) and any(
+        side % each for side, each in zip(size, patch, strict=True)
+    ):
+        return f"its patches are {patch[0]}x{patch[1]} pixels"
+    image = torch.zeros(1, 3, *size, device=next(body.parameters()).device)
+    was_training = backbone.training
+    try:
+        with torch.inference_mode():
+            feature = backbone.eval()(image)
+    except Exception as error:  # each model of timm has its own errors
+        return one_line(error)
+    finally:
+        backbone.train(was_training)
+    shape = getattr(feature, "shape", ())
+    if tuple(shape) != (1, features):
+        return f"it returns the shape {tuple(shape)} instead of (1, {features})"
+    if not feature.is_meta and not feature.isfinite().all():
+        return "its feature is not finite"
+    return None
+
+
+def feature_length(body: Any) -> int:
+    """Return the length of a model's feature; 0 where it has none."""
+    # Some models, such as MobileNetV3, widen the feature after the pooling.
+    widened: Any = getattr(body, "head_hidden_size", None)
+    return int(widened or getattr(body, "num_features", 0))
+
+
+def unfit_size(name: str, size: ImageSize, reason: str) -> UserError:
+    """Return the error of a backbone that cannot take images of a size, with a size that it can."""
+    for fitting in _similar_sizes(name, size):
+        with torch.device("meta"):
+            try:
+                body = _create(name, fitting)
+                mistake = find_mistake(body, body, fitting, feature_length(body))
+            except Exception:  # each model of timm has its own errors
+                continue
+        if mistake is None:
+            advice = f"use `network.height={fitting[0]}` and `network.width={fitting[1]}`"
+            break
+    else:
+        advice = "choose another `network.backbone`"
+    return UserError(
+        f"backbone {name} cannot take images of {size[0]}x{size[1]} pixels ({reason}): {advice}"
+    )
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of an error in one line, or its kind where it has none."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _create(name: str, size: ImageSize | None, *, pretrained: bool = False) -> nn.Module:
+    """Return a timm model without its classifier, for images of a size."""
+    import timm
+
     settings: dict[str, Any] = {"num_classes": 0}
     if size is not None and _has_fixed_size(name):
         settings["img_size"] = size
-    try:
-        body: nn.Module = timm.create_model(name, pretrained=pretrained, **settings)
-    except (OSError, RuntimeError) as error:
-        if not pretrained:
-            raise
-        raise UserError(
-            f"ImageNet weights of {name} could not be loaded "
-            f"({type(error).__name__}): they need a network connection; give a local "
-            ".safetensors file in `network.weights`, or none"
-        ) from error
+    body: nn.Module = timm.create_model(name, pretrained=pretrained, **settings)
     return body
 
 
+@cache
 def _has_fixed_size(name: str) -> bool:
     """Return whether a timm model is built for images of one size, as most transformers are.
 
@@ -61,3 +144,15 @@ def _has_fixed_size(name: str) -> bool:
     with torch.device("meta"):
         body = timm.create_model(name, num_classes=0)
     return "img_size" in inspect.signature(type(body)).parameters
+
+
+def _similar_sizes(name: str, size: ImageSize) -> Iterator[ImageSize]:
+    """Yield sizes near a size, then the one of the model's pretrained weights."""
+    import timm
+
+    for multiple in LIKELY_MULTIPLES:
+        height, width = (max(round(side / multiple), 1) * multiple for side in size)
+        yield height, width
+    pretrained = timm.get_pretrained_cfg(name)
+    if pretrained is not None and pretrained.input_size:
+        yield pretrained.input_size[1:]

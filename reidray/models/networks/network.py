@@ -72,8 +72,13 @@ class PetOutputs:
 class Network(nn.Module):
     """Compute outputs from crops (B, 3, H, W), uint8 or float32 in 0..255.
 
+    Args:
+        pixels: scaling of the pixels of a new network. Mean and deviation are saved beside the
+            weights, so that a trained network keeps its own.
+        embedding_size: length D of the embedding; 0 where the network computes none.
+
     Attributes:
-        pixels: scaling of the pixels.
+        colour: `rgb` or `grey`, as in `PixelScaling`.
         embedding_size: length D of the embedding; 0 where the network computes none.
     """
 
@@ -82,16 +87,25 @@ class Network(nn.Module):
 
     def __init__(self, pixels: PixelScaling, embedding_size: int = 0) -> None:
         super().__init__()
-        self.pixels = pixels
+        self.colour = pixels.colour
         self.embedding_size = embedding_size
         for name, values in (("mean", pixels.mean), ("deviation", pixels.deviation)):
             channels = torch.tensor(np.array(values, dtype=np.float32) * 255)
             self.register_buffer(name, channels.view(1, -1, 1, 1))
 
+    @property
+    def pixels(self) -> PixelScaling:
+        """Return the scaling of the pixels."""
+        mean, deviation = (
+            tuple(round(value / 255, 7) for value in buffer.flatten().tolist())
+            for buffer in (self.mean, self.deviation)
+        )
+        return PixelScaling(self.colour, mean, deviation)
+
     def scale(self, crops: Tensor) -> Tensor:
         """Return crops (B, 3, H, W), uint8 or float32 in 0..255, scaled: (B, C, H, W) float32."""
         images = crops.float()
-        if self.pixels.colour == "grey":
+        if self.colour == "grey":
             red, green, blue = images.unbind(dim=1)
             images = (0.299 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
         if torch.compiler.is_exporting():

@@ -4,24 +4,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reidray.config.options.person_networks import AprOptions, BaselineOptions, SmallReidOptions
+from reidray.config.options.person_networks import (
+    AprOptions,
+    BackboneOptions,
+    BaselineOptions,
+    SmallReidOptions,
+)
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.errors import UserError
 from reidray.models.architecture import Architecture
 from reidray.models.backbones import Backbone
 from reidray.models.backbones.reid_transformer import ReidTransformer
 from reidray.models.factory import register_network
-from reidray.models.networks.network import IMAGENET_SCALING, Network, Outputs
+from reidray.models.networks.network import Network, Outputs
 
 MARKET_PEOPLE = 751
 """The number of training people of Market-1501, on which the papers report."""
 
 
 class PersonNetwork(Network):
-    """Run a backbone over crops that are scaled by the mean and deviation of ImageNet."""
+    """Run a backbone over crops that are scaled as the backbone's pretrained weights expect."""
 
     def __init__(self, backbone: Backbone | ReidTransformer, embedding_size: int) -> None:
-        super().__init__(IMAGENET_SCALING, embedding_size)
+        super().__init__(backbone.pixels, embedding_size)
         self.backbone = backbone
 
     def pool(self, crops: Tensor) -> Tensor:
@@ -54,9 +59,7 @@ class BaselineNetwork(PersonNetwork):
 @register_network("baseline", backbone="resnet50", num_people=MARKET_PEOPLE)
 def build_baseline(architecture: Architecture[BaselineOptions], weights: str) -> BaselineNetwork:
     """Build `baseline`."""
-    options = architecture.options
-    backbone = Backbone(options.backbone, (options.height, options.width), weights)
-    return BaselineNetwork(backbone, architecture.num_people)
+    return BaselineNetwork(Backbone(architecture.options, weights), architecture.num_people)
 
 
 class SmallPersonNetwork(PersonNetwork):
@@ -83,8 +86,10 @@ class SmallPersonNetwork(PersonNetwork):
 @register_network("reid_small", num_people=300)
 def build_reid_small(architecture: Architecture[SmallReidOptions], _: str) -> SmallPersonNetwork:
     """Build `reid_small`."""
-    backbone = Backbone("resnet_tiny", (architecture.height, architecture.width), "none")
-    return SmallPersonNetwork(backbone, architecture.num_people)
+    options = BackboneOptions(
+        backbone="resnet_tiny", height=architecture.height, width=architecture.width
+    )
+    return SmallPersonNetwork(Backbone(options, "none"), architecture.num_people)
 
 
 class AttributePersonNetwork(PersonNetwork):
@@ -140,7 +145,7 @@ def build_apr(architecture: Architecture[AprOptions], weights: str) -> Attribute
         )
     options = architecture.options
     return AttributePersonNetwork(
-        Backbone(options.backbone, (options.height, options.width), weights),
+        Backbone(options, weights),
         architecture.num_people,
         architecture.schema.sizes,
         options.feature_size,

@@ -8,13 +8,14 @@ from reidray.config import NetworkConfig
 from reidray.config.sections.network_options import DEFAULT_NETWORKS, NETWORK_OPTIONS
 from reidray.config.sources import Source, Sources
 from reidray.models.architecture import Architecture, choose_architecture
+from reidray.models.backbones import check_backbones
 from reidray.models.factory import build_network, check_parameter_count
 
 
 def resolve_network(
     config: NetworkConfig, task: str, data_fields: dict[str, object]
 ) -> tuple[NetworkConfig, Architecture[Any]]:
-    """Resolve the architecture of a network, and build the network once to check it.
+    """Resolve the architecture of a network, and run its backbone once to check it.
 
     Args:
         config: network configuration; None leaves a setting to the network or the data.
@@ -31,7 +32,7 @@ def resolve_network(
     name = config.name or DEFAULT_NETWORKS[task]
     architecture = choose_architecture(task, name, config.options, data_fields)
     check_parameter_count(architecture)
-    build_network(architecture)
+    check_backbones(build_network(architecture))
     return config.replace(name=name, **asdict(architecture.options)), architecture
 
 

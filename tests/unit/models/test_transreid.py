@@ -13,7 +13,6 @@ from reidray.losses import LossSizes, Targets, batch_hard_triplet_loss, build_lo
 from reidray.models import build_model
 from reidray.models.backbones.reid_transformer import split_into_parts
 from reidray.models.inference_network import copy_for_inference
-from reidray.models.networks.network import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 WIDTH = 192
 OFF = {"patch_stride": 16, "camera_embedding": False, "jigsaw": False}
@@ -36,7 +35,8 @@ def test_with_everything_off_it_is_the_transformer_of_timm_before_a_neck():
     network = transreid(**OFF).eval()
     theirs = timm.create_model("vit_tiny_patch16_224", img_size=(64, 48), num_classes=0).eval()
     theirs.load_state_dict(network.backbone.body.state_dict())
-    mean, deviation = (torch.tensor(x).view(3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_DEVIATION))
+    pixels = theirs.pretrained_cfg
+    mean, deviation = (torch.tensor(pixels[key]).view(3, 1, 1) for key in ("mean", "std"))
     with torch.inference_mode():
         outputs = network(crops(2))
         expected = theirs((crops(2) / 255 - mean) / deviation)
