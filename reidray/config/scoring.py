@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
 from typing import Literal
 
+from reidray.config.data_sources import OneOrMore, check_sources, one_or_more
 from reidray.registry import import_plugins
 
 Metric = Literal["euclidean", "cosine"]
@@ -97,8 +98,9 @@ class EvaluateConfig:
         attributes_truth: file of the same form with the correct attributes.
         query_features: .npz or .parquet file of the queries' features, with `gallery_features`.
         gallery_features: .npz or .parquet file of the gallery's features.
-        model: model directory to evaluate, with `data`.
-        data: folder or s3:// URI of a set with query and gallery, or a CSV or Parquet manifest.
+        model: model directory to evaluate, with `data`; several are evaluated on each set.
+        data: folder or s3:// URI of a set with query and gallery, or a CSV or Parquet manifest;
+            several give a table of models and sets.
         output: folder or s3:// URI for the metrics, a table of the queries and a plot of the CMC.
         max_rank: length of the CMC in the output.
         protocol: market1501 leaves out what the query's own camera took, cuhk03 also draws one
@@ -117,7 +119,7 @@ class EvaluateConfig:
         distractor_scores: also measure how well the scores of score_nightly's distractors.csv tell
             distractors (person 0) and junk (person -1) from people; takes as long as a ranking of
             the gallery for each of its own images.
-        layout: layout of the data; auto recognises it.
+        layout: layout of the data, or one for each of several sets; auto recognises it.
         root: folder or s3:// URI where the paths of a manifest begin; by default the folder that
             its metadata names, or its own folder.
         follow_links: read images that links out of the data, or the gallery, lead to.
@@ -141,8 +143,8 @@ class EvaluateConfig:
     attributes_truth: str | None = None
     query_features: str | None = None
     gallery_features: str | None = None
-    model: str | None = None
-    data: str | None = None
+    model: OneOrMore | None = None
+    data: OneOrMore | None = None
     output: str | None = None
     max_rank: int = 50
     protocol: ProtocolName | None = None
@@ -152,7 +154,7 @@ class EvaluateConfig:
     rerank: bool = False
     false_accept_rate: float | None = None
     distractor_scores: bool = False
-    layout: str = "auto"
+    layout: OneOrMore = "auto"
     root: str | None = None
     follow_links: bool = False
     max_bad: float = 0.01
@@ -165,6 +167,8 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         import_plugins(self.plugins)
+        check_sources(self)
+        object.__setattr__(self, "model", one_or_more(self.model))
         check_embedding(self.max_bad, self.num_workers, self.stall_timeout)
         if not 1 <= self.max_rank <= MAX_RANKS:
             raise ValueError(f"`max_rank` must lie in 1..{MAX_RANKS}")
@@ -187,6 +191,11 @@ class EvaluateConfig:
                 "with `attributes_truth`, `query_features` with `gallery_features`, or `model` "
                 "with `data`"
             )
+
+    @property
+    def is_cross_domain(self) -> bool:
+        """Return whether several models, or several sets, are evaluated against each other."""
+        return any(isinstance(each, tuple) for each in (self.model, self.data))
 
 
 @dataclass(frozen=True, kw_only=True)

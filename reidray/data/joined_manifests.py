@@ -1,7 +1,7 @@
 """Join the manifests of several data sets, and keep their people and cameras apart."""
 
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -38,18 +38,27 @@ def name_datasets(uris: Sequence[str]) -> tuple[str, ...]:
     Args:
         uris: the folders and manifest files.
     """
-    names: list[str] = []
-    for uri in uris:
-        location = Location(uri)
-        name = location.name or "data"
-        if name.endswith((".csv", ".parquet")):
-            name = posixpath.splitext(name)[0]
+    names = [Location(uri).name or "data" for uri in uris]
+    return number_repeated(
+        posixpath.splitext(name)[0] if name.endswith((".csv", ".parquet")) else name
+        for name in names
+    )
+
+
+def number_repeated(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names that all differ: a name that an earlier one has gets a number.
+
+    >>> number_repeated(["a", "b", "a"])
+    ('a', 'b', 'a-2')
+    """
+    found: list[str] = []
+    for name in names:
         number, unique = 1, name
-        while unique in names:
+        while unique in found:
             number += 1
             unique = f"{name}-{number}"
-        names.append(unique)
-    return tuple(names)
+        found.append(unique)
+    return tuple(found)
 
 
 def join_manifests(manifests: Mapping[str, Manifest]) -> Manifest:

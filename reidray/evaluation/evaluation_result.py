@@ -12,8 +12,9 @@ from reidray.storage.csv_files import write_csv
 METRICS_FILE = "evaluation.json"
 QUERIES_FILE = "per_query.csv"
 CURVE_FILE = "cmc.png"
+PAGE_FILE = "cross_domain.html"
 EVALUATION_FILES = frozenset(
-    {METRICS_FILE, QUERIES_FILE, CURVE_FILE, PERSON_IDS_FILE, CAMERA_IDS_FILE}
+    {METRICS_FILE, QUERIES_FILE, CURVE_FILE, PAGE_FILE, PERSON_IDS_FILE, CAMERA_IDS_FILE}
 )
 
 RANKS = (1, 5, 10)

@@ -14,7 +14,13 @@ from reidray.evaluation.evaluation_result import (
     EvaluationResult,
     write_evaluation,
 )
-from reidray.storage.input_checks import MODEL_FILES, check_data, check_file, check_folder
+from reidray.storage.input_checks import (
+    MODEL_FILES,
+    check_data,
+    check_file,
+    check_folder,
+    check_folders,
+)
 from reidray.storage.location import Location
 from reidray.storage.output_checks import check_disjoint
 from reidray.storage.publishing import atomic_output, check_output
@@ -36,12 +42,29 @@ def run_evaluation(
     Raises:
         UserError: an input or the output is not usable. The output folder is then untouched.
     """
+    if config.is_cross_domain:
+        return _run_cross_domain(config, session)
     if config.output is None:
         return _evaluate(config, session).metrics
     with atomic_output(config.output, EVALUATION_FILES, METRICS_FILE) as staging:
         result = _evaluate(config, session)
         write_evaluation(staging, result)
     return {"output": Location(config.output).uri, **result.metrics}
+
+
+def _run_cross_domain(
+    config: EvaluateConfig, session: AbstractContextManager[None] | None
+) -> dict[str, Any]:
+    """Evaluate models on sets, log the table of both, and publish it as a page and as JSON."""
+    from reidray.evaluation.cross_domain.matrix_evaluation import evaluate_matrix  # imports Ray
+    from reidray.evaluation.cross_domain.matrix_files import write_matrix
+
+    if config.output is None:
+        return evaluate_matrix(config, session).to_json()
+    with atomic_output(config.output, EVALUATION_FILES, METRICS_FILE) as staging:
+        matrix = evaluate_matrix(config, session)
+        write_matrix(staging, matrix)
+    return {"output": Location(config.output).uri, **matrix.to_json()}
 
 
 def _evaluate(
@@ -66,7 +89,7 @@ def check_evaluate_inputs(config: EvaluateConfig) -> None:
     Raises:
         UserError: an input is missing; the message names its field.
     """
-    check_folder("model", config.model, holds=MODEL_FILES)
+    check_folders("model", config.model, holds=MODEL_FILES)
     check_data("data", config.data)
     check_layout(config.data, config.layout, follow_links=config.follow_links)
     check_folder("gallery", config.gallery)

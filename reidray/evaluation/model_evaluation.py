@@ -2,33 +2,61 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reidray.config.scoring import EvaluateConfig
+from reidray.config.data_sources import DataSource, join_values, pair_sources
+from reidray.config.scoring import EvaluateConfig, ProtocolName
 from reidray.data.attribute_schema import AttributeSchema
 from reidray.data.crop_labels import CropLabels
 from reidray.data.layouts import read_manifest
+from reidray.data.manifest import Manifest
 from reidray.evaluation.evaluation_result import EvaluationResult, QueryResult
 from reidray.evaluation.feature_evaluation import evaluate_features
 from reidray.evaluation.feature_files import ImageFeatures
 from reidray.evaluation.image_labels import (
+    ImageLabels,
     check_split_labels,
     choose_protocol,
     label_ground_truth,
     read_labels,
 )
 from reidray.inference.image_batches import ImageSet
-from reidray.inference.image_sets import embed_image_sets
+from reidray.inference.image_sets import SetPredictions, embed_image_sets
 from reidray.inference.inference_settings import choose_settings
 from reidray.inference.ray_engine import plan_pool
 from reidray.metrics.attribute_metrics import attribute_accuracy, majority_labels
 from reidray.metrics.subgroups import subgroup_metrics
-from reidray.models import load_person_model
+from reidray.models import LoadedModel, load_person_model
 from reidray.scoring.gallery_distractors import find_distractor_kinds
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """Hold the query and gallery images of a set, whose people are known.
+
+    Attributes:
+        manifest: the set.
+        query: labels of the query images.
+        gallery: labels of the gallery images.
+        protocol: protocol of the ranking.
+    """
+
+    manifest: Manifest
+    query: ImageLabels
+    gallery: ImageLabels
+    protocol: ProtocolName
+
+    def image_sets(self, prefix: str = "") -> tuple[ImageSet, ImageSet]:
+        """Return the query and gallery images to embed, under names that begin with a prefix."""
+        location = self.manifest.location
+        return (
+            ImageSet(f"{prefix}query", location, self.query.names or ()),
+            ImageSet(f"{prefix}gallery", location, self.gallery.names or ()),
+        )
 
 
 def evaluate_model(
@@ -37,7 +65,7 @@ def evaluate_model(
     """Embed the query and gallery images of a labelled set, and evaluate the embeddings.
 
     Args:
-        config: evaluation with `model` and `data`.
+        config: evaluation with one `model` and one set as `data`.
         session: connection to Ray, which is opened after all checks; by default Ray is connected
             already.
 
@@ -45,9 +73,33 @@ def evaluate_model(
         UserError: the model or the data are not usable, the data have no person ids or do not fit
             the protocol, or too many images do not decode.
     """
-    model = load_person_model(config.model or "")
+    (source,) = pair_sources(config.data or "", config.layout)
+    model = load_person_model(join_values(config.model or ""))
+    labelled = read_labelled_set(config, source)
+    images = labelled.image_sets()
+    with session or nullcontext():
+        pool = plan_pool(config.num_workers, config.use_gpu)
+        settings = choose_settings(config.precision, config.flip, on_gpu=pool.use_gpu)
+        embedded = embed_image_sets(model, images, pool, config.stall_timeout, settings)
+    query, gallery = (embedded[each.name] for each in images)
+    for each in images:
+        each.check_bad_images(embedded[each.name].bad, config.max_bad)
+    model_id = settings.embedding_id(model.model_id)
+    return evaluate_predictions(config, model, model_id, labelled, query, gallery)
+
+
+def read_labelled_set(config: EvaluateConfig, source: DataSource) -> LabelledSet:
+    """Read a set whose query and gallery images show known people, and check its protocol.
+
+    Args:
+        config: evaluation of a model.
+        source: the set.
+
+    Raises:
+        UserError: the set is not usable, has no person ids, or does not fit the protocol.
+    """
     manifest = read_manifest(
-        config.data or "", config.layout, root=config.root, follow_links=config.follow_links
+        source.data, source.layout, root=config.root, follow_links=config.follow_links
     )
     query = read_labels(check_split_labels(manifest.split("query"), "query", manifest.root))
     gallery = read_labels(check_split_labels(manifest.split("gallery"), "gallery", manifest.root))
@@ -55,49 +107,51 @@ def evaluate_model(
     label_ground_truth(query, gallery, protocol, manifest.root)
     if config.distractor_scores:
         find_distractor_kinds(gallery.person_ids, manifest.root)
+    return LabelledSet(manifest, query, gallery, protocol)
 
-    image_sets = [
-        ImageSet("query", manifest.location, query.names or ()),
-        ImageSet("gallery", manifest.location, gallery.names or ()),
-    ]
-    with session or nullcontext():
-        pool = plan_pool(config.num_workers, config.use_gpu)
-        settings = choose_settings(config.precision, config.flip, on_gpu=pool.use_gpu)
-        embedded = embed_image_sets(model, image_sets, pool, config.stall_timeout, settings)
-    for images in image_sets:
-        images.check_bad_images(embedded[images.name].bad, config.max_bad)
-    query_images, gallery_images = embedded["query"], embedded["gallery"]
 
+def evaluate_predictions(
+    config: EvaluateConfig,
+    model: LoadedModel,
+    model_id: str,
+    labelled: LabelledSet,
+    query: SetPredictions,
+    gallery: SetPredictions,
+) -> EvaluationResult:
+    """Evaluate the predictions of a model for the images of a labelled set.
+
+    Args:
+        config: evaluation of a model.
+        model: the model.
+        model_id: id of its embeddings.
+        labelled: the set.
+        query: predictions for the query images.
+        gallery: predictions for the gallery images.
+
+    Raises:
+        UserError: no query that decodes has a match.
+    """
+    manifest = labelled.manifest
     result = evaluate_features(
+        ImageFeatures(query.predictions.embeddings, labelled.query.take(query.indices)),
         ImageFeatures(
-            query_images.predictions.embeddings,
-            query.take(query_images.indices),
+            gallery.predictions.embeddings,
+            labelled.gallery.take(gallery.indices),
+            gallery.predictions.uncertainty,
         ),
-        ImageFeatures(
-            gallery_images.predictions.embeddings,
-            gallery.take(gallery_images.indices),
-            gallery_images.predictions.uncertainty,
-        ),
-        replace(config, protocol=protocol),
+        replace(config, protocol=labelled.protocol),
         metric=config.metric or model.card.metric,
         source=manifest.root,
     )
-    metrics = {
-        "model": settings.embedding_id(model.model_id),
-        "dataset": manifest.summary,
-        **result.metrics,
-    }
-    metrics["quarantined"] = len(query_images.bad) + len(gallery_images.bad)
+    metrics = {"model": model_id, "dataset": manifest.summary, **result.metrics}
+    metrics["quarantined"] = len(query.bad) + len(gallery.bad)
     query_attributes = CropLabels.from_manifest(manifest, "query").attribute_labels
     gallery_attributes = CropLabels.from_manifest(manifest, "gallery").attribute_labels
-    query_attributes = query_attributes[query_images.indices]
-    gallery_attributes = gallery_attributes[gallery_images.indices]
+    query_attributes = query_attributes[query.indices]
+    gallery_attributes = gallery_attributes[gallery.indices]
     metrics |= _evaluate_subgroups(result.queries, query_attributes, manifest.schema)
     if manifest.schema.names and manifest.schema == model.architecture.schema:
-        predicted = [
-            query_images.predictions.attribute_labels,
-            gallery_images.predictions.attribute_labels,
-        ]
+        predicted = [query.predictions.attribute_labels, gallery.predictions.attribute_labels]
         metrics |= _evaluate_attributes(
             np.concatenate(predicted),
             np.concatenate([query_attributes, gallery_attributes]),

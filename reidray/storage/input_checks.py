@@ -43,6 +43,22 @@ def check_folder(field: str, uri: str | None, *, holds: Sequence[str] = ()) -> N
             )
 
 
+def check_folders(
+    field: str, uris: str | Sequence[str] | None, *, holds: Sequence[str] = ()
+) -> None:
+    """Check that one or more folders exist, as `check_folder` does, and that none is named twice.
+
+    Raises:
+        UserError: `check_folder` refuses a folder, or two are the same.
+    """
+    if uris is None:
+        return
+    seen: dict[str, str] = {}
+    for each in [uris] if isinstance(uris, str) else uris:
+        check_folder(field, each, holds=holds)
+        _check_new(field, each, seen)
+
+
 def check_data(field: str, uri: str | Sequence[str] | None) -> None:
     """Check that a folder of images, or a manifest file, exists and is not empty.
 
@@ -62,11 +78,7 @@ def check_data(field: str, uri: str | Sequence[str] | None) -> None:
             check_folder(field, each)
         elif not location.is_file():
             raise _missing(field, location, "folder or manifest")
-        place = location.uri.rstrip("/") if location.is_remote else os.path.realpath(location.uri)
-        if place in seen:
-            written = each if each == seen[place] else f"{seen[place]} and {each}"
-            raise UserError(f"`{field}` holds one set twice ({written}): give each set once")
-        seen[place] = each
+        _check_new(field, each, seen)
 
 
 def check_file(field: str, uri: str | None) -> None:
@@ -109,6 +121,25 @@ def check_weights(field: str, weights: str) -> None:
         )
     else:
         check_folder(field, weights, holds=MODEL_FILES)
+
+
+def _check_new(field: str, uri: str, seen: dict[str, str]) -> None:
+    """Check that an address is none of those seen before, and add it to them.
+
+    Args:
+        field: the field that names the addresses.
+        uri: the address.
+        seen: the addresses as they are written, by the places that they name.
+
+    Raises:
+        UserError: the place is among them.
+    """
+    location = Location(uri)
+    place = location.uri.rstrip("/") if location.is_remote else os.path.realpath(location.uri)
+    if place in seen:
+        written = uri if uri == seen[place] else f"{seen[place]} and {uri}"
+        raise UserError(f"`{field}` names one place twice ({written}): give each once")
+    seen[place] = uri
 
 
 def _locate(field: str, uri: str) -> Location:

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,31 @@ def test_distractor_scores_of_a_set_without_distractors_are_refused_before_ray_s
     config = EvaluateConfig(model=str(model), data=str(data), distractor_scores=True)
     with pytest.raises(UserError, match="leave out `distractor_scores`"):
         evaluate_model(config, Unreachable())
+
+
+@pytest.mark.usefixtures("ray_address")
+def test_each_model_is_evaluated_on_each_set_as_it_is_alone(model, tmp_path):
+    first = draw_one_image_per_person(tmp_path / "first")
+    second = draw_one_image_per_person(tmp_path / "second")
+    draw(second / "Testing" / "Gallery" / "0002_c4s1_000009_00.png", 2, 9)
+    copied = tmp_path / "copied" / "model"
+    shutil.copytree(model, copied)
+    models, sets = (str(model), str(copied)), (str(first), str(second))
+    config = EvaluateConfig(
+        model=models,
+        data=sets,
+        layout=("qut", "auto"),
+        num_workers=1,
+        output=str(tmp_path / "out"),
+    )
+    line = run_evaluation(config)
+    alone = evaluate_model(EvaluateConfig(model=str(model), data=sets[1], num_workers=1)).metrics
+    record = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert list(line["models"]) == list(record["models"])
+    assert "copied" in line["models"]
+    for each in record["models"].values():
+        found = each["datasets"]["second"]
+        assert {name: found[name] for name in alone} == alone
+        assert each["datasets"]["first"]["gallery"] == 8
+        assert each["images_per_second"] > 0
+    assert (tmp_path / "out" / "cross_domain.html").is_file()

@@ -161,7 +161,7 @@ def test_the_fingerprint_tells_which_set_an_image_is_from():
 
 
 def test_sets_and_layouts_that_do_not_fit_are_refused(folders, tmp_path):
-    with pytest.raises(UserError, match=re.escape("holds one set twice")):
+    with pytest.raises(UserError, match=re.escape("names one place twice")):
         reidray.read_manifest([folders[0], f"{folders[0]}/../market"])
     with pytest.raises(UserError, match="no such folder or manifest"):
         reidray.read_manifest([folders[0], str(tmp_path / "absent")])

@@ -180,7 +180,7 @@ def test_layouts_and_roots_that_do_not_fit_several_sets_are_refused(sets, flags,
 
 
 def test_sets_are_checked_before_pytorch_loads(sets):
-    with pytest.raises(UserError, match="holds one set twice"):
+    with pytest.raises(UserError, match="names one place twice"):
         check_training_inputs(TrainReidConfig(data=(sets[0], sets[0])))
     with pytest.raises(UserError, match="no such folder"):
         check_training_inputs(TrainReidConfig(data=(sets[0], f"{sets[1]}x")))
