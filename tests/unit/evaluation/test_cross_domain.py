@@ -39,7 +39,7 @@ def test_the_table_has_a_row_for_each_model_and_a_column_for_each_set():
     assert format_table(MATRIX) == [
         "mAP / Rank-1 / mINP in %               market              <duke>  images/s",
         "osnet                     80.0 / 100.0 / 12.5  30.0 / 50.0 / 12.5     1,235",
-        "apr                         51.2 / 70.0 / 12.5  20.0 / 40.0 / 12.5        99",
+        "apr                        51.2 / 70.0 / 12.5  20.0 / 40.0 / 12.5        99",
     ]
 
 
