@@ -197,17 +197,17 @@ def check_resumed_training(device):
 
 
 def _train(device, callback, checkpoint=None):
-    """Return all weights after a training, as one vector."""
+    """Return all weights after a training, and their average, as one vector."""
     context = DistributedContext(device=device)
     config = TrainerConfig(
         epochs=EPOCHS,
         seed=0,
-        optimizer=OptimizerConfig(),
+        optimizer=OptimizerConfig(freeze_backbone=0.3, ema_decay=0.9),
         validation=CONFIG.validation,
         bf16=device.type == "cuda",
     )
     network = build_network()
-    fit(
+    end = fit(
         build_task(context=context),
         network,
         config,
@@ -215,7 +215,7 @@ def _train(device, callback, checkpoint=None):
         context=context,
         checkpoint=checkpoint,
     )
-    values = network.state_dict().values()
+    values = [*network.state_dict().values(), *end.average.tensors().values()]
     return torch.cat([value.detach().flatten().double().cpu() for value in values])
 
 

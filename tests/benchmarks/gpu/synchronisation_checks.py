@@ -25,6 +25,12 @@ from reidray.training.distributed_context import DistributedContext
 from reidray.training.loop import TrainerConfig, fit
 from reidray.training.tasks.multitask.task import MultitaskTask
 
+PHASES = OptimizerConfig(
+    freeze_backbone=0.5, ema_decay=0.99, layer_decay=0.9, schedule="one_cycle", max_grad_norm=1.0
+)
+"""Every setting of the optimiser that does something in each step. The backbone is released within
+the watched steps."""
+
 ALL = AugmentConfig(
     flip=0.5, shift=0.1, rotation=5, zoom=0.1, erasing=0.5, brightness=0.2, contrast=0.2
 )
@@ -82,10 +88,10 @@ class WatchedTask:
 
 
 def check_reid_steps(device):
-    """Train on people, with every augmentation that is common."""
+    """Train on people, with every augmentation that is common, and with a frozen backbone first."""
     config = replace(CONFIG, augment=ALL)
     task = build_task(config, DistributedContext(device=device))
-    return _train(task, build_network(), CONFIG.validation, device)
+    return _train(task, build_network(), CONFIG.validation, device, PHASES)
 
 
 def check_multitask_steps(device):
@@ -105,15 +111,15 @@ def check_multitask_steps(device):
         DistributedContext(device=device),
     )
     network = build_model("pets_scratch_transpose", height=32, width=32, num_classes=3)
-    return _train(task, network, MultitaskValidationConfig(), device)
+    return _train(task, network, MultitaskValidationConfig(), device, OptimizerConfig())
 
 
-def _train(task, network, validation, device):
+def _train(task, network, validation, device, optimizer):
     watched = WatchedTask(task, device)
     config = TrainerConfig(
         epochs=3,
         seed=0,
-        optimizer=OptimizerConfig(),
+        optimizer=optimizer,
         validation=validation,
         bf16=device.type == "cuda",
     )

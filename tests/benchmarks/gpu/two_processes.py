@@ -19,7 +19,7 @@ WORLD_SIZE = 2
 
 
 def check_two_processes(device):
-    """Check that both processes end with the same finite weights."""
+    """Check that both processes end with the same finite weights, and the same average of them."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         multiprocessing.spawn(_train, (str(device), folder), nprocs=WORLD_SIZE)
@@ -42,11 +42,12 @@ def _train(rank, device, folder):
     config = TrainerConfig(
         epochs=2,
         seed=0,
-        optimizer=OptimizerConfig(),
+        optimizer=OptimizerConfig(freeze_backbone=0.4, ema_decay=0.9),
         validation=CONFIG.validation,
         sync_batchnorm=context.device.type == "cuda",
     )
-    fit(build_task(context=context), network, config, EpochRecorder(), context=context)
-    learned = torch.cat([p.detach().flatten().cpu() for p in network.parameters()])
+    end = fit(build_task(context=context), network, config, EpochRecorder(), context=context)
+    parameters = [*network.parameters(), *end.average.network.parameters()]
+    learned = torch.cat([p.detach().flatten().cpu() for p in parameters])
     np.save(Path(folder) / f"{rank}.npy", learned.numpy())
     distributed.destroy_process_group()

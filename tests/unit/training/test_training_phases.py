@@ -204,6 +204,21 @@ def test_steps_of_every_setting_read_no_value_from_the_device():
         average.update(step)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_compiled_training_is_compiled_again_where_the_backbone_is_released():
+    plain, compiled = LineTask(), LineTask()
+    settings = {"freeze_backbone": 0.4, "ema_decay": 0.8}
+    recorder = EpochRecorder()
+    for task, is_compiled in ((plain, False), (compiled, True)):
+        network = build_line_network(normalises=False)  # whose gradients are not rounding errors
+        train(trainer_config(compiled=is_compiled, **settings), task, network, recorder)
+    for one, other in zip(plain.seen, compiled.seen, strict=True):
+        for name, value in one.items():
+            assert torch.allclose(value, other[name], atol=1e-5), name
+    assert all(record["images_per_second"] > 0 for record in recorder.records)
+
+
 def test_a_checkpoint_passes_between_groupings_of_the_parameters(tmp_path):
     """As where a population takes over the weights of a trial with other settings."""
     end = train(trainer_config(1), callback=CheckpointSaver(tmp_path))
