@@ -87,6 +87,8 @@ def answer(source: int, target: int) -> dict[str, str]:
         return {"error": str(error)}
     except Exception as error:
         reason = " ".join(str(error).split()).partition(". ")[0]
+        if isinstance(error, MemoryError) or "alloc_cpu" in reason:
+            return {"error": "it needs more memory than a file of its size should"}
         return {"error": f"it is damaged ({type(error).__name__}: {reason})"}
     return {}
 
@@ -154,7 +156,10 @@ def find_tensors(value: Any, path: str = "", level: int = 0) -> Iterator[tuple[s
             yield path, value
     elif isinstance(value, dict) and level < MOST_LEVELS:
         for key, inner in value.items():
-            if isinstance(key, str) and not (level < 2 and NOT_WEIGHTS.search(key)):
+            if not isinstance(key, str):
+                continue
+            is_beside = level < 2 and isinstance(inner, dict) and NOT_WEIGHTS.search(key)
+            if not is_beside:
                 yield from find_tensors(inner, f"{path}.{key}" if path else key, level + 1)
 
 

@@ -15,6 +15,7 @@ PARTS_BESIDE = (
     ("heads.bottleneck.0.", "neck."),
     ("heads.bottleneck.1.", "neck."),
     ("heads.bnneck.", "neck."),
+    ("heads.pool_layer.p", "backbone.pooling.exponent"),
     ("bottleneck.", "neck."),
     ("bottleneck.", "necks.0."),
     *((f"bottleneck_{part}.", f"necks.{part}.") for part in range(1, 5)),
@@ -22,7 +23,8 @@ PARTS_BESIDE = (
     ("b2.1.", "backbone.part_norm."),
 )
 """Prefixes of files beside the backbone, and of networks here: necks of fast-reid, of the strong
-baseline and of TransReID, and the block that TransReID runs over parts of an image."""
+baseline and of TransReID, the exponent of fast-reid's pooling (GeM), and the block that TransReID
+runs over parts of an image."""
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,8 @@ def _download(repository: str) -> Path:
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
     from huggingface_hub.utils import logging
 
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call] # one line tells that there is no network, not one for each try
+    # One line tells that there is no network, and not one for each try.
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     name, _, revision = repository.partition("@")
     for file in HUB_FILES:
         try:

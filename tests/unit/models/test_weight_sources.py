@@ -5,7 +5,9 @@ import io
 import json
 import re
 import struct
+import zipfile
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from support.unpickled import convert
 
 from reidray.config.sections.weight_names import hub_repository
 from reidray.errors import UserError
-from reidray.models.weights import pickle_process, read_weights
+from reidray.models.weights import pickle_process, read_weights, unpickling
 
 TENSORS = {
     "conv1.weight": torch.arange(6.0).reshape(2, 3),
@@ -52,12 +54,36 @@ def test_what_trainings_save_beside_the_weights_is_left_out(zipped):
         "history": np.arange(4),
         "args": argparse.Namespace(lr=np.float32(0.1)),
         "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}},
-        "scheduler": {"milestones": [20, 40]},
+        "scheduler": {"milestones": [20, 40], "last": torch.ones(1)},
     }
     found = converted(saved(checkpoint, _use_new_zipfile_serialization=zipped))
     assert found.keys() == {f"state_dict.{name}" for name in TENSORS}
     for name, tensor in TENSORS.items():
         assert torch.equal(found[f"state_dict.{name}"], tensor)
+
+
+def test_a_weight_is_kept_whatever_its_name():
+    names = ("scaler", "criterion.weight", "loss_layer.bias")
+    assert converted(saved(dict.fromkeys(names, torch.ones(2)))).keys() == set(names)
+
+
+@pytest.mark.slow
+def test_an_archive_that_unpacks_to_far_more_needs_too_much_memory(tmp_path):
+    """Compressed zeros, in a process whose room for other things is small."""
+    archive = zipfile.ZipFile(io.BytesIO(saved({"a": torch.zeros(1024)})))
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made:
+        for name in archive.namelist():
+            is_values = name.endswith("data/0")
+            made.writestr(name, bytes(300 * 1024**2) if is_values else archive.read(name))
+    program = tmp_path / "program.py"
+    program.write_text(
+        Path(unpickling.__file__).read_text().replace("ROOM = 2 * 1024**3", "ROOM = 256 * 1024**2")
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pickle_process, "PROGRAM", program)
+        with pytest.raises(pickle_process.ConversionError, match="needs more memory"):
+            pickle_process.convert_pickle(bomb.getvalue())
 
 
 def test_weights_that_share_or_stretch_their_memory_are_copied():
