@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from support.synthetic_people import CONFIG, build_task
 
 from reidray.config import NetworkConfig, TrainReidConfig
@@ -122,6 +123,18 @@ def test_a_training_step_moves_the_vectors_of_the_cameras_of_its_images():
 
 def test_one_camera_needs_no_vector():
     assert transreid(num_cameras=1).backbone.camera_vectors is None
+
+
+def test_weights_of_a_transformer_fill_the_block_of_the_parts_too(tmp_path):
+    torch.manual_seed(1)
+    pretrained = timm.create_model("vit_tiny_patch16_224", num_classes=0)
+    save_file(pretrained.state_dict(), tmp_path / "vit.safetensors")
+    backbone = transreid(weights=str(tmp_path / "vit.safetensors")).backbone
+    last = pretrained.blocks[-1].state_dict()
+    for block in (backbone.body.blocks[-1], backbone.part_block):
+        assert all(torch.equal(value, last[name]) for name, value in block.state_dict().items())
+    assert torch.equal(backbone.body.pos_embed[:, 0], pretrained.pos_embed[:, 0])
+    assert backbone.body.pos_embed.shape == (1, 1 + 15, WIDTH)
 
 
 @pytest.mark.parametrize("sides", [(256, 128), (128, 64)])
