@@ -48,12 +48,35 @@ class AprOptions(BackboneOptions):
         last_stride: stride of the last stage of a ResNet; 1 keeps twice the rows and columns.
         feature_size: width of the dense layer.
         dropout: share of the dense layer's outputs that training drops.
+        neck: normalise the embedding over the batch, before the identity classifier reads it.
         height: rows of an image.
         width: columns of an image.
     """
 
     predicts: ClassVar[tuple[Prediction, ...]] = ("identity", "attributes")
     feature_size: int = feature_count(512)
+    dropout: float = dropout_share(0.0)
+    neck: bool = False
+
+
+@register_network_options("joint")
+@dataclass(frozen=True, kw_only=True)
+class JointOptions(BackboneOptions):
+    """Hold the options of `joint`, which is `baseline` with a classifier for each attribute.
+
+    Attributes:
+        backbone: resnet_tiny, resnet_small, resnet50_ibn_a, an OSNet such as osnet_x1_0 or
+            osnet_ain_x0_25, or any timm model.
+        pooling: pooling of the backbone's grid; own is that of the backbone, gem the generalized
+            mean with a learned exponent.
+        last_stride: stride of the last stage of a ResNet; 1 keeps twice the rows and columns.
+        dropout: share of the features that training drops before the attributes are classified.
+        height: rows of an image.
+        width: columns of an image.
+    """
+
+    predicts: ClassVar[tuple[Prediction, ...]] = ("identity", "attributes")
+
     dropout: float = dropout_share(0.0)
 
 

@@ -1,5 +1,7 @@
 """Recognise people with networks on any backbone."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -8,6 +10,7 @@ from reidray.config.options.person_networks import (
     AprOptions,
     BackboneOptions,
     BaselineOptions,
+    JointOptions,
     SmallReidOptions,
 )
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
@@ -35,6 +38,13 @@ class PersonNetwork(Network):
         return feature
 
 
+def batch_norm_neck(features: int) -> nn.BatchNorm1d:
+    """Return a batch normalisation of features, without a bias that trains (Luo et al. 2019)."""
+    neck = nn.BatchNorm1d(features)
+    neck.bias.requires_grad_(False)
+    return neck
+
+
 class BaselineNetwork(PersonNetwork):
     """Classify people after a batch-normalisation neck (Luo et al. 2019).
 
@@ -44,8 +54,7 @@ class BaselineNetwork(PersonNetwork):
 
     def __init__(self, backbone: Backbone, num_people: int) -> None:
         super().__init__(backbone, backbone.num_features)
-        self.neck = nn.BatchNorm1d(backbone.num_features)
-        self.neck.bias.requires_grad_(False)
+        self.neck = batch_norm_neck(backbone.num_features)
         self.identity = nn.Linear(backbone.num_features, num_people, bias=False)
         nn.init.normal_(self.identity.weight, std=0.001)
 
@@ -60,6 +69,46 @@ class BaselineNetwork(PersonNetwork):
 def build_baseline(architecture: Architecture[BaselineOptions], weights: str) -> BaselineNetwork:
     """Build `baseline`."""
     return BaselineNetwork(Backbone(architecture.options, weights), architecture.num_people)
+
+
+class JointNetwork(BaselineNetwork):
+    """Classify attributes beside people, both after the batch-normalisation neck.
+
+    One classifier for each attribute reads the feature that the ranking uses.
+    """
+
+    def __init__(
+        self, backbone: Backbone, num_people: int, attribute_sizes: tuple[int, ...], dropout: float
+    ) -> None:
+        super().__init__(backbone, num_people)
+        self.dropout = nn.Dropout(dropout)
+        self.attributes = nn.ModuleList(
+            nn.Linear(self.embedding_size, size) for size in attribute_sizes
+        )
+
+    def forward(self, crops: Tensor) -> Outputs:
+        """Return the outputs for crops (B, 3, H, W), uint8 or float32 in 0..255."""
+        feature = self.pool(crops)
+        embedding = self.neck(feature)
+        kept = self.dropout(embedding)
+        logits = tuple(classifier(kept) for classifier in self.attributes)
+        return Outputs(embedding, feature, self.identity(embedding), logits)
+
+
+@register_network("joint", backbone="resnet50", num_people=MARKET_PEOPLE, schema=PEDESTRIAN_SCHEMA)
+def build_joint(architecture: Architecture[JointOptions], weights: str) -> JointNetwork:
+    """Build `joint`.
+
+    Raises:
+        UserError: the data has no attributes.
+    """
+    _check_attributes(architecture)
+    return JointNetwork(
+        Backbone(architecture.options, weights),
+        architecture.num_people,
+        architecture.schema.sizes,
+        architecture.options.dropout,
+    )
 
 
 class SmallPersonNetwork(PersonNetwork):
@@ -98,7 +147,9 @@ class AttributePersonNetwork(PersonNetwork):
     A dense layer with batch normalisation and ReLU follows the pooled feature. One classifier for
     each attribute reads it; the attributes' probabilities `a` are re-weighted by a learned
     confidence, `c = sigmoid(V a + b)`, `a = c * a`. The embedding is the concatenation of the dense
-    feature and the re-weighted attributes, and the identity classifier reads the embedding.
+    feature and the re-weighted attributes, and the identity classifier reads the embedding. With a
+    neck (Luo et al. 2019), a batch normalisation precedes both, and losses between images read the
+    concatenation before it.
     """
 
     def __init__(
@@ -106,9 +157,9 @@ class AttributePersonNetwork(PersonNetwork):
         backbone: Backbone,
         num_people: int,
         attribute_sizes: tuple[int, ...],
-        feature_size: int,
-        dropout: float,
+        options: AprOptions,
     ) -> None:
+        feature_size, dropout = options.feature_size, options.dropout
         total = sum(attribute_sizes)
         super().__init__(backbone, feature_size + total)
         self.dense = nn.Sequential(
@@ -119,7 +170,8 @@ class AttributePersonNetwork(PersonNetwork):
         )
         self.attributes = nn.ModuleList(nn.Linear(feature_size, size) for size in attribute_sizes)
         self.confidence = nn.Linear(total, total)
-        self.identity = nn.Linear(self.embedding_size, num_people)
+        self.identity = nn.Linear(self.embedding_size, num_people, bias=not options.neck)
+        self.neck = batch_norm_neck(self.embedding_size) if options.neck else nn.Identity()
 
     def forward(self, crops: Tensor) -> Outputs:
         """Return the outputs for crops (B, 3, H, W), uint8 or float32 in 0..255."""
@@ -127,8 +179,9 @@ class AttributePersonNetwork(PersonNetwork):
         logits = tuple(classifier(feature) for classifier in self.attributes)
         probabilities = torch.cat([values.softmax(dim=1) for values in logits], dim=1)
         reweighted = torch.sigmoid(self.confidence(probabilities)) * probabilities
-        embedding = torch.cat([feature, reweighted], dim=1)
-        return Outputs(embedding, embedding, self.identity(embedding), logits)
+        joined = torch.cat([feature, reweighted], dim=1)
+        embedding = self.neck(joined)
+        return Outputs(embedding, joined, self.identity(embedding), logits)
 
 
 @register_network("apr", backbone="resnet50", num_people=MARKET_PEOPLE, schema=PEDESTRIAN_SCHEMA)
@@ -138,16 +191,23 @@ def build_apr(architecture: Architecture[AprOptions], weights: str) -> Attribute
     Raises:
         UserError: the data has no attributes.
     """
-    if not architecture.schema.attributes:
-        raise UserError(
-            "network 'apr' learns attributes and the data has none: "
-            "add annotations_train.csv or attr_ columns, or use `network.name=baseline`"
-        )
-    options = architecture.options
+    _check_attributes(architecture)
     return AttributePersonNetwork(
-        Backbone(options, weights),
+        Backbone(architecture.options, weights),
         architecture.num_people,
         architecture.schema.sizes,
-        options.feature_size,
-        options.dropout,
+        architecture.options,
     )
+
+
+def _check_attributes(architecture: Architecture[Any]) -> None:
+    """Check that the data has attributes.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not architecture.schema.attributes:
+        raise UserError(
+            f"network {architecture.name!r} learns attributes and the data has none: "
+            "add annotations_train.csv or attr_ columns, or use `network.name=baseline`"
+        )

@@ -2,6 +2,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
@@ -32,6 +33,41 @@ def test_apr_embeds_the_dense_feature_with_the_reweighted_attributes_behind_it()
     confidence = torch.sigmoid(network.confidence(probabilities))
     assert torch.allclose(outputs.embedding[:, 32:], confidence * probabilities)
     assert torch.allclose(network.identity(outputs.embedding), outputs.identity, atol=1e-5)
+
+
+def test_apr_with_a_neck_ranks_and_classifies_by_the_normalised_embedding():
+    network = apr(neck=True).eval()
+    nn.init.uniform_(network.neck.running_mean)
+    nn.init.uniform_(network.neck.weight)
+    outputs = network(CROPS)
+    assert outputs.metric_feature.shape == outputs.embedding.shape
+    assert torch.allclose(outputs.embedding, network.neck(outputs.metric_feature))
+    assert not torch.allclose(outputs.embedding, outputs.metric_feature)
+    assert torch.allclose(outputs.identity, outputs.embedding @ network.identity.weight.T)
+
+
+def test_joint_is_baseline_with_attributes_that_the_embedding_predicts():
+    options = {"backbone": "resnet_tiny", "num_people": 7}
+    network = build_model("joint", schema=PEDESTRIAN_SCHEMA, **options).eval()
+    baseline = build_model("baseline", **options).eval()
+    shared = {key: network.state_dict()[key] for key in baseline.state_dict()}
+    baseline.load_state_dict(shared)
+    outputs, expected = network(CROPS), baseline(CROPS)
+    assert torch.equal(outputs.embedding, expected.embedding)
+    assert torch.equal(outputs.metric_feature, expected.metric_feature)
+    assert torch.equal(outputs.identity, expected.identity)
+    assert [values.shape[1] for values in outputs.attributes] == list(PEDESTRIAN_SCHEMA.sizes)
+    for logits, classifier in zip(outputs.attributes, network.attributes, strict=True):
+        assert torch.allclose(logits, classifier(outputs.embedding))
+
+
+def test_joint_drops_features_before_the_attributes_alone():
+    options = {"backbone": "resnet_tiny", "num_people": 7, "schema": PEDESTRIAN_SCHEMA}
+    network = build_model("joint", dropout=0.9, **options).eval()
+    network.dropout.train()
+    outputs, again = network(CROPS), network(CROPS)
+    assert torch.equal(outputs.identity, again.identity)
+    assert not torch.equal(outputs.attributes[0], again.attributes[0])
 
 
 def test_reid_small_mines_triplets_of_the_embeddings_of_length_1_that_it_ranks_by():
@@ -101,6 +137,7 @@ def test_any_timm_model_serves_as_backbone(backbone):
         ("aprr", {}, "did you mean 'apr'"),
         ("apr", {"backbone": "resnet_tinny"}, "did you mean 'resnet_tiny'"),
         ("apr", {"schema": type(PEDESTRIAN_SCHEMA)()}, "the data has none"),
+        ("joint", {"schema": type(PEDESTRIAN_SCHEMA)()}, "'joint' learns attributes and the data"),
         ("apr", {"weights": "weights.pth"}, "`network.weights` .*weights.pth: no such file"),
         ("apr", {"weights": "imagenet"}, "resnet_tiny has no ImageNet weights"),
     ],
