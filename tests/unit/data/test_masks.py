@@ -197,6 +197,7 @@ def test_the_real_masks_of_the_pets():
     if not folder.exists():
         pytest.skip("needs the real Oxford-IIIT Pets images")
     table = read_manifest(str(folder)).table
+    table = table.take(np.arange(0, table.num_rows, 3))
     decoded = decode_files(
         Location(str(folder)),
         table["path"].to_pylist(),

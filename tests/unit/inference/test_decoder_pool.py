@@ -2,7 +2,6 @@
 
 import io
 import logging
-import signal
 import subprocess
 import sys
 from itertools import islice
@@ -118,34 +117,6 @@ def test_a_slow_disk_is_told_of(batches, monkeypatch, caplog):
         assert len(list(decoded)) == 2
     assert "0000.png" in caplog.records[0].getMessage()
     assert "no answer for" in caplog.records[0].getMessage()
-
-
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
-def test_no_process_outlives_the_one_that_started_it(batches, ending):
-    folder, names = batches[0].location.uri, batches[0].paths
-    # A shell that starts the tests in the background lets them ignore SIGINT.
-    program = f"""
-import signal, time
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from reidray.inference.decoder_pool import start_decoders
-from reidray.inference.image_batches import ImageBatch
-from reidray.storage.location import Location
-batch = ImageBatch("gallery", Location({folder!r}), tuple(range(64)), {names!r})
-with start_decoders([batch, batch], {SIZE}, None, num_processes=2) as decoded:
-    next(decoded)
-    print("decoding", flush=True)
-    time.sleep(60)
-"""
-    parent = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    assert parent.stdout.readline() == b"decoding\n"
-    decoders = psutil.Process(parent.pid).children()
-    assert len(decoders) == 2
-    parent.send_signal(ending)
-    parent.wait(timeout=20)
-    _, alive = psutil.wait_procs(decoders, timeout=20)
-    assert alive == []
 
 
 def test_processes_that_decode_do_not_import_pytorch():
