@@ -13,6 +13,11 @@ def pixels(curve, summary="market1501, 343 queries"):
     return np.asarray(Image.open(io.BytesIO(cmc_chart(curve, summary))).convert("RGB"))
 
 
+@pytest.fixture(scope="module")
+def rising():
+    return pixels(RISING)
+
+
 def blue_height(chart):
     """Return the height of the curve in the middle of the chart, from 0 (top) to 1 (bottom)."""
     is_blue = (np.abs(chart.astype(int) - (0x00, 0x72, 0xB2)) < 40).all(axis=2)
@@ -30,8 +35,8 @@ def test_the_same_curve_gives_the_same_bytes():
 
 
 @pytest.mark.parametrize("curve", [[0.0], [1.0], [1.0] * 50, [0.004] * 12, [0.1] * 4000, RISING])
-def test_charts_of_all_curves_have_one_size_and_a_margin(curve):
+def test_charts_of_all_curves_have_one_size_and_a_margin(curve, rising):
     chart = pixels(curve, "$x_ a long summary \\frac, with several rules " * 5)
-    assert chart.shape == pixels(RISING).shape
+    assert chart.shape == rising.shape
     assert (chart[:, [0, -1]] == 255).all()
     assert (chart[[0, -1]] == 255).all()
