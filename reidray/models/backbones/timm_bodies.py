@@ -143,7 +143,8 @@ def _has_fixed_size(name: str) -> bool:
 
     with torch.device("meta"):
         body = timm.create_model(name, num_classes=0)
-    return "img_size" in inspect.signature(type(body)).parameters
+    classes = [each for each in type(body).__mro__ if issubclass(each, nn.Module)]
+    return any("img_size" in inspect.signature(each).parameters for each in classes)
 
 
 def _similar_sizes(name: str, size: ImageSize) -> Iterator[ImageSize]:

@@ -11,8 +11,9 @@ from support.synthetic_people import CONFIG, build_task
 from reidray.config import NetworkConfig, TrainReidConfig
 from reidray.errors import UserError
 from reidray.losses import LossSizes, Targets, batch_hard_triplet_loss, build_losses, compute_loss
-from reidray.models import build_model
+from reidray.models import build_architecture, build_model
 from reidray.models.backbones.reid_transformer import split_into_parts
+from reidray.models.factory import build_without_memory
 from reidray.models.inference_network import copy_for_inference
 
 WIDTH = 192
@@ -155,6 +156,25 @@ def test_it_embeds_in_bfloat16():
         found = copy_for_inference(network, torch.device("cpu"), "bf16")(crops(2)).embedding
     assert found.dtype == torch.float32
     assert torch.allclose(found, expected, atol=0.05 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "width"),
+    [
+        ("deit_tiny_distilled_patch16_224", 192),
+        ("deit3_small_patch16_224", 384),
+        ("vit_small_patch14_reg4_dinov2", 384),
+        ("vit_base_patch16_clip_224", 768),
+    ],
+)
+def test_transformers_with_more_tokens_and_other_norms_have_parts_too(backbone, width):
+    labels = {"num_people": 3, "num_cameras": 2}
+    architecture = build_architecture("transreid", backbone=backbone, **labels)
+    network = build_without_memory(architecture)
+    images = torch.zeros(2, 3, 256, 128, device="meta")
+    outputs = network(images, torch.zeros(2, dtype=torch.int64, device="meta"))
+    assert outputs.embedding.shape == (2, 5 * width)
+    assert [part.identity.shape for part in outputs.parts] == [(2, 3)] * 4
 
 
 @pytest.mark.parametrize(
