@@ -24,6 +24,7 @@ from reidray.training.tasks.reid.definition import REID
 from reidray.training.tasks.reid.task import ReidTask
 from reidray.training.tasks.reid.validation import evaluate_datasets, evaluate_embeddings
 from reidray.training.train import check_training_inputs
+from reidray.tuning.sweep import prepare_sweep
 
 SMALL = ("--network.height", "32", "--network.width", "16", "--network.backbone", "resnet_tiny")
 
@@ -188,10 +189,12 @@ def test_sets_are_checked_before_pytorch_loads(sets):
         check_training_inputs(TrainReidConfig(data=sets, layout=("auto", "msmt17")))
 
 
-def test_a_sweep_takes_several_sets_and_a_multitask_training_refuses_them(sets):
-    flags = ["--recipe", "demo", "--space", "learning_rate", "--output", "x"]
+def test_a_sweep_takes_several_sets_and_a_multitask_training_refuses_them(sets, tmp_path):
+    flags = ["--recipe", "reid_small", "--space", "learning_rate", "--output", "x"]
     swept = parse_arguments(TuneConfig, ["--data", *sets, "--layout", "auto", "auto", *flags])
     assert swept.config.data == sets
     assert swept.config.layout == ("auto", "auto")
+    sweep = prepare_sweep(replace(swept.config, output=str(tmp_path / "sweep")))
+    assert set(sweep.experiment.manifest.datasets) == {"north", "south"}
     with pytest.raises(ValueError, match="`data` names 2 sets, and a multi-task training takes"):
         TrainMultitaskConfig(data=sets, task="attributes")
