@@ -37,6 +37,12 @@ def build_onnx(
     Raises:
         UserError: ONNX lacks an operator of the graph, or its file would be too large.
     """
+    size = sum(value.nbytes for value in program.state_dict.values())
+    if size > MAX_BYTES:
+        raise UserError(
+            f"`format=onnx`: the weights take {size / 1e9:.1f} GB, and a file of ONNX holds 2.1 GB "
+            "at most; use `format=torch-export`"
+        )
     try:
         with silenced():
             exported: Any = torch.onnx.export(
@@ -53,12 +59,6 @@ def build_onnx(
         raise UserError(
             f"`format=onnx`: ONNX {reason}, which the network uses; use `format=torch-export`"
         ) from error
-    size = sum(value.nbytes for value in program.state_dict.values())
-    if size > MAX_BYTES:
-        raise UserError(
-            f"`format=onnx`: the weights take {size / 1e9:.1f} GB, and a file of ONNX holds 2.1 GB "
-            "at most; use `format=torch-export`"
-        )
     graph: onnx.ModelProto = exported.model_proto
     for key, value in metadata.items():
         graph.metadata_props.add(key=key, value=value)

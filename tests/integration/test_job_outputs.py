@@ -8,6 +8,8 @@ from support.paths import JOBS
 
 COMMANDS = [
     "score_nightly.py --model m --queries q --gallery g --output out --store out/store",
+    "embed.py --model m --data q --output file/x.parquet",
+    "export.py --model m --output file/x.onnx",
     "evaluate.py --ranking q --truth g --output file",
     "compare.py --data q --output file",
     "recommend.py --ratings q --movies g --output file",
