@@ -16,6 +16,8 @@ from reidray.models.networks.network import PixelScaling
 BATCH = 32
 TOLERANCE = 1e-4
 """Largest difference of an fp32 file, relative to the largest value of an output."""
+MIN_SAME_NEAREST = 0.5
+"""Least share of the crops whose nearest other crop stays the same, in fp16 and int8."""
 
 Outputs = dict[str, NDArray[np.float32]]
 RunBatch = Callable[[NDArray[Any]], Sequence[NDArray[np.float32]]]
@@ -94,7 +96,7 @@ def compare(expected: Outputs, found: Outputs) -> Agreement:
 
 
 def check_agreement(agreement: Agreement, precision: str) -> None:
-    """Check that an fp32 file agrees with PyTorch, and that any file gives numbers.
+    """Check that an fp32 file agrees with PyTorch, and that any other keeps the ranking roughly.
 
     Raises:
         UserError: it does not.
@@ -103,8 +105,14 @@ def check_agreement(agreement: Agreement, precision: str) -> None:
     if not agreement.difference <= limit:
         raise UserError(
             f"`output`: the outputs of the file differ from those of PyTorch by "
-            f"{agreement.difference:.2g} of the largest value, and {TOLERANCE:g} is allowed; "
-            "nothing was written: another `format` may hold this network"
+            f"{agreement.difference:.2g} of the largest value, and {TOLERANCE:g} is allowed in "
+            "fp32; nothing was written: another `format` may hold this network"
+        )
+    if agreement.same_nearest is not None and agreement.same_nearest < MIN_SAME_NEAREST:
+        raise UserError(
+            f"`precision={precision}` keeps the nearest other crop of {agreement.same_nearest:.0%} "
+            f"of {agreement.crops} crops, less than {MIN_SAME_NEAREST:.0%}: nothing was written; "
+            "use `precision=fp32`"
         )
 
 

@@ -21,9 +21,13 @@ from reidray.export.graphs import silenced
 
 CALIBRATION_BATCH = 32
 
+QUANTISED = ["Conv", "MatMul", "Gemm"]
+"""Operators in 8 bits. With sums and softmax in 8 bits too, which ONNX Runtime also quantises, a
+small ViT kept the nearest crop of 9 % of the crops, and with these that of 88 %."""
+
 
 def quantise(graph: onnx.ModelProto, images: NDArray[Any], folder: Path) -> onnx.ModelProto:
-    """Return a graph whose layers compute with 8-bit integers, for ONNX Runtime on a CPU.
+    """Return a graph whose convolutions and products compute with 8-bit integers.
 
     Weights have a scale for each channel. The range of each activation is that of the images.
     Dynamic ranges, which ONNX Runtime finds anew for each batch, took several times as long as
@@ -47,6 +51,7 @@ def quantise(graph: onnx.ModelProto, images: NDArray[Any], folder: Path) -> onnx
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
+            op_types_to_quantize=QUANTISED,
         )
     quantised = onnx.load(target)
     del quantised.metadata_props[:]
