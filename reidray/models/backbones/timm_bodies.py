@@ -123,7 +123,9 @@ def one_line(error: Exception) -> str:
 
 
 def _create(name: str, size: ImageSize | None, *, pretrained: bool = False) -> nn.Module:
-    """Return a timm model without its classifier, for images of a size."""
+    """Return a registered backbone, or a timm model without its classifier for images of a size."""
+    if name in BACKBONES:
+        return BACKBONES.get(name)()
     import timm
 
     settings: dict[str, Any] = {"num_classes": 0}

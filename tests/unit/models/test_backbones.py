@@ -154,6 +154,11 @@ def test_a_trained_network_keeps_the_pixel_scaling_that_it_was_trained_with():
             {"height": 70},
             r"its patches are 16x16 pixels\): use `network.height=64` and",
         ),
+        (
+            "resnet50_ibn_a",
+            {"height": 16, "width": 16},
+            "cannot take images of 16x16 pixels .*use `network.height=28` and `network.width=28`",
+        ),
         ("efficientvit_b0", {"pooling": "gem"}, "use `network.pooling=own`"),
         ("test_vit", {"last_stride": 1}, "is no ResNet.*use `network.last_stride=2`"),
     ],
