@@ -8,7 +8,7 @@ CLASSIFIER = re.compile(
 )
 """Names of classifiers in the files of other projects."""
 
-HEAD = re.compile(r"(^|\.)(heads?|bottleneck(_\d+)?|fcneck|pool_layer|pre_logits)\.")
+HEAD = re.compile(r"(^|\.)(heads?|fc|bottleneck(_\d+)?|fcneck|pool_layer|pre_logits)\.")
 """Names of what other projects put between a backbone and its classifier."""
 
 COMPUTED = re.compile(r"(^|\.)(relative_position_index|attn_mask|relative_coords_table|pixel_\w+)$")

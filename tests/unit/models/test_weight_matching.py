@@ -110,6 +110,20 @@ def test_the_neck_of_fast_reid_and_of_the_strong_baseline_is_loaded_too(resnet):
         assert {note.reason for note in report.left_out} <= {"a classifier", "a head"}
 
 
+def test_fast_reids_ibn_network_fills_ours_with_its_pooling():
+    """`bn1.IN` and `bn1.BN` of the blocks, and the exponent of the generalized mean."""
+    with torch.device("meta"):
+        network = baseline("resnet50_ibn_a", pooling="gem", last_stride=1)
+    shapes = {name: value.shape for name, value in network.backbone.body.state_dict().items()}
+    tensors = prefixed("model.backbone.", {name: torch.ones(each) for name, each in shapes.items()})
+    assert "model.backbone.layer1.0.bn1.IN.weight" in tensors
+    tensors |= {"model.heads.pool_layer.p": torch.tensor([2.5])}
+    found = match_weights(network, source(tensors), min_match=0.99)
+    assert found.values["backbone.pooling.exponent"] == 2.5
+    assert found.report.match == 1
+    assert all(name.startswith(("neck.", "identity.")) for name in names(found.report.missing))
+
+
 def test_a_vit_of_transreid_has_its_positions_resized():
     """256x128 in overlapping patches, 21 x 10 of them, for a network of 64x32 in 4 x 2."""
     torch.manual_seed(0)
@@ -371,6 +385,18 @@ def test_a_report_is_two_or_three_lines_and_returns_from_json(resnet):
     assert "neck.weight, neck.bias, neck.running_mean and 2 others (a head" in missing
     assert "state_dict.module.fc.bias, state_dict.module.fc.weight (a classifier)" in left_out
     assert WeightReport.from_json(json.loads(json.dumps(report.to_json()))) == report
+
+
+@pytest.mark.parametrize("pooling", ["own", "gem"])
+def test_torchreids_layers_after_the_pooling_are_a_head_of_a_network_without_them(pooling):
+    with torch.device("meta"):
+        donor = build_model("baseline", backbone="osnet_x0_25", num_people=5).backbone.body
+        network = baseline("osnet_x0_25", pooling=pooling)
+    tensors = {name: torch.ones(value.shape) for name, value in donor.state_dict().items()}
+    report = match_weights(network, source(prefixed("module.", tensors)), min_match=0.99).report
+    left_out = [] if pooling == "own" else [n for n in tensors if n.startswith("fc.")]
+    unlearned = [n for n in left_out if not n.endswith("num_batches_tracked")]
+    assert names(report.left_out) == sorted(f"module.{name}" for name in unlearned)
 
 
 @pytest.mark.parametrize("name", ["osnet_x0_25", "osnet_ain_x0_25"])
