@@ -10,7 +10,7 @@ from safetensors.torch import save
 
 from reidray.config import TrainingConfig
 from reidray.models.architecture import Architecture
-from reidray.models.factory import build_network, build_without_memory
+from reidray.models.factory import build_network
 from reidray.models.weights import (
     WeightReport,
     WeightSource,
@@ -52,7 +52,7 @@ class FirstWeights:
             return type(self)(self.sources)
         key = _key(config, architecture)
         source = self.sources.get(key) or _read(config, architecture)
-        network = build_without_memory(architecture)
+        network = build_network(architecture)
         found = match_weights(network, source, min_match=config.network.weights_min_match)
         return type(self)({**self.sources, key: source}, found.report)
 

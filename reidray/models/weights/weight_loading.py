@@ -229,7 +229,7 @@ def _find_notes(network: nn.Module, tensors: Mapping[str, tuple[str, Tensor]]) -
             "SOLIDER's until the training adapts them"
         )
     has_scaling = all(name in tensors for name in PIXEL_SCALING)
-    if not has_scaling or not isinstance(network, Network):
+    if not has_scaling or not isinstance(network, Network) or network.mean.is_meta:
         return
     if _is_scaled_otherwise(network.pixels, tensors):
         yield "the model was trained on pixels that were scaled otherwise than they are here"
