@@ -66,7 +66,9 @@ def folder(tmp_path_factory):
     """A folder with the examples of the README file as one module."""
     folder = tmp_path_factory.mktemp("parts")
     blocks = read_blocks(ROOT / "reidray" / "README.md")
-    examples = [block.text for block in blocks if "register_" in block.text]
+    examples = [
+        block.text for block in blocks if re.search(r"^@?register_(?!backbone)", block.text, re.M)
+    ]
     assert len(examples) == 5
     (folder / "my_parts.py").write_text("\n\n".join(examples))
     return folder
