@@ -7,6 +7,7 @@ What RandAugment and AutoAugment move, they move first after the mirror.
 
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -28,7 +29,7 @@ from reidray.data.augmentations.augmentation import (
 )
 from reidray.data.augmentations.operations import chain_maps, moves_pixels, operation_maps
 from reidray.data.augmentations.pixel_copies import copy_pixels
-from reidray.data.device_copies import to_device_together
+from reidray.data.device_copies import to_device, to_device_together
 
 
 @register_augmentation("flip")
@@ -135,14 +136,14 @@ RESAMPLED = frozenset(("rotation", "shear", "zoom", "crop"))
 """Augmentations that resample a batch; without them flips and shifts copy whole pixels."""
 
 POLICIES = frozenset(("rand_augment", "auto_augment"))
-"""Augmentations that resample a batch where an operation that they draw moves pixels."""
+"""Augmentations that resample a crop where an operation that it draws moves pixels."""
 
 AFFINE = RESAMPLED | {"shift"}
 """Augmentations that make up the affine map of a crop."""
 
 
 def move(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Tensor:
-    """Mirror and move each of (B, C, H, W) uint8; crops that only shift move by whole pixels.
+    """Mirror and move each of (B, C, H, W) uint8; those that only shift move by whole pixels.
 
     Args:
         images: images on any device.
@@ -154,11 +155,28 @@ def move(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Ten
     Returns:
         (B, C, H, W) float32, the channels last in memory; resampled on a CPU, they come first.
     """
+    height, width = images.shape[2:]
     flip = plan["flip"] if "flip" in plan.active else None
-    moved = any(moves_pixels(plan[name]) for name in POLICIES.intersection(plan.active))
-    if moved or RESAMPLED & set(plan.active):
-        return _warp(copy_pixels(images, flip, None, fill), plan, fill, resampling)
-    return copy_pixels(images, flip, _shift(plan, *images.shape[2:]), fill)
+    shift = _shift(plan, height, width)
+    if RESAMPLED & set(plan.active):
+        mirrored = copy_pixels(images, flip, None, fill)
+        return _warp(mirrored, _sources(plan, shift, height / width), fill, resampling)
+    moved = copy_pixels(images, flip, shift, fill)
+    positions = _moved_by_policy(plan)
+    if len(positions):
+        # Only these: a crop must not depend on what the others in this worker's share have drawn.
+        maps = _sources(plan, shift, height / width)[positions]
+        on_device = to_device(positions, images.device)
+        chosen = images.index_select(0, on_device)
+        mirrored = copy_pixels(chosen, None if flip is None else flip[positions], None, fill)
+        moved.index_copy_(0, on_device, _warp(mirrored, maps, fill, resampling))
+    return moved
+
+
+def _moved_by_policy(plan: AugmentPlan) -> Tensor:
+    """Return the positions, (M,) int64, of the images of which an operation moves the pixels."""
+    moved = [moves_pixels(plan[name]) for name in plan.active if name in POLICIES]
+    return torch.from_numpy(np.flatnonzero(np.any(moved, axis=0)))
 
 
 def _shift(plan: AugmentPlan, height: int, width: int) -> Tensor | None:
@@ -169,10 +187,9 @@ def _shift(plan: AugmentPlan, height: int, width: int) -> Tensor | None:
     return sum(shifts[1:], shifts[0]) if shifts else None
 
 
-def _warp(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Tensor:
+def _warp(images: Tensor, maps: Tensor, fill: float, resampling: str) -> Tensor:
     """Resample each image through its own affine map. On a GPU the channels are last in memory."""
     height, width = images.shape[2:]
-    maps = _sources(plan, _shift(plan, height, width), height / width)
     if images.device.type == "cpu":
         grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
     else:

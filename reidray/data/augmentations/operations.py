@@ -85,9 +85,9 @@ def operation_values(operation: Operation, level: float) -> tuple[float, float]:
     return value, value
 
 
-def moves_pixels(operations: Tensor) -> bool:
-    """Return whether any of some operations, (B, N, 2) numbers and values, moves pixels."""
-    return bool(np.isin(operation_array(operations)[..., 0], MOVES).any())
+def moves_pixels(operations: Tensor) -> NDArray[np.bool_]:
+    """Return for each crop, (B,), whether any of its operations, (B, N, 2), moves pixels."""
+    return np.asarray(np.isin(operation_array(operations)[..., 0], MOVES).any(axis=1))
 
 
 def operation_array(operations: Tensor) -> NDArray[np.float32]:

@@ -14,8 +14,9 @@ from reidray.models.backbones.own_backbones import BACKBONES
 from reidray.models.backbones.timm_bodies import create_timm_body
 
 PARTS = 4
-SHIFT = 5
-"""Patches that move from the beginning to the end before patches are shuffled."""
+SHIFT = 4
+"""Patches that move from the beginning to the end before patches are shuffled: the first five
+tokens, one of which is the class token, in the code behind the published weights."""
 SHUFFLE_GROUPS = 2
 CAMERA_WEIGHT = 3.0
 """Factor of the vector of a camera."""
@@ -64,6 +65,13 @@ class ReidTransformer(nn.Module):
             self.camera_vectors = nn.Parameter(torch.empty(num_cameras, self.num_features))
             nn.init.trunc_normal_(self.camera_vectors, std=0.02)
 
+    def no_weight_decay(self) -> set[str]:
+        """Return the parameters without weight decay, beside those of `body`, as timm names them.
+
+        The vectors of the cameras are added to the tokens as the position embeddings are.
+        """
+        return {"camera_vectors"}
+
     def forward(self, images: Tensor, camera_indices: Tensor | None = None) -> Tensor:
         """Return features (B, 1 + parts, D) float32, that of the whole image first.
 
@@ -97,8 +105,9 @@ class ReidTransformer(nn.Module):
 def split_into_parts(patches: Tensor) -> Tensor:
     """Shift and shuffle patches, and split them into four parts of equal length.
 
-    The first five patches move to the end. The patches of the first half and of the second half
-    then alternate. Up to three patches at the end are left out.
+    The first four patches move to the end. The patches of the first half and of the second half
+    then alternate; of an odd number, the last but one counts twice. Up to three patches at the end
+    are left out. A part has the patches that it has for the published weights.
 
     Args:
         patches: (B, N, D).
@@ -108,9 +117,12 @@ def split_into_parts(patches: Tensor) -> Tensor:
     """
     count, number, features = patches.shape
     length = number // PARTS
-    shifted = patches.roll(-SHIFT, dims=1)[:, : PARTS * length]
+    shifted = patches.roll(-SHIFT, dims=1)
+    if number % SHUFFLE_GROUPS:
+        shifted = torch.cat([shifted, shifted[:, -2:-1]], dim=1)
     groups = shifted.reshape(count, SHUFFLE_GROUPS, -1, features)
-    return groups.transpose(1, 2).reshape(count, PARTS, length, features)
+    shuffled = groups.transpose(1, 2).reshape(count, -1, features)
+    return shuffled[:, : PARTS * length].reshape(count, PARTS, length, features)
 
 
 def _create_overlapping_vit(options: TransReIDOptions, weights: str) -> nn.Module:

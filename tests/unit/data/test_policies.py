@@ -218,3 +218,15 @@ def test_a_share_of_a_batch_changes_as_within_the_whole():
     # An unlike last bit may round to the next level, which equalising spreads.
     differs = (augment(images[mine], plan.take(mine), fill=9) - whole[mine]).abs() > 1e-3
     assert differs.float().mean() < 0.01
+
+
+def test_a_crop_moves_alike_whatever_the_others_in_its_share_draw():
+    images = crops(24)
+    config = OFF.replace(auto_augment=0.6, shift=0.1, flip=0.5)  # shifts alone are whole pixels
+    plan = plan_augmentation(config, 24, seed=3, epoch=1, step=5)
+    whole = augment(images, plan, fill=9)
+    alone = [augment(images[[crop]], plan.take(torch.tensor([crop])), fill=9) for crop in range(24)]
+    assert ((torch.cat(alone) - whole).abs() > 1e-3).float().mean() < 0.01
+    resting = (plan["auto_augment"][..., 0] == 0).all(dim=1)
+    assert 4 < resting.sum() < 20
+    assert torch.equal(whole[resting], whole[resting].round())

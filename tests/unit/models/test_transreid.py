@@ -8,13 +8,14 @@ import torch
 from safetensors.torch import save_file
 from support.synthetic_people import CONFIG, build_task
 
-from reidray.config import NetworkConfig, TrainReidConfig
+from reidray.config import NetworkConfig, OptimizerConfig, TrainReidConfig
 from reidray.errors import UserError
 from reidray.losses import LossSizes, Targets, batch_hard_triplet_loss, build_losses, compute_loss
 from reidray.models import build_architecture, build_model
 from reidray.models.backbones.reid_transformer import split_into_parts
 from reidray.models.factory import build_without_memory
 from reidray.models.inference_network import copy_for_inference
+from reidray.training.steps.parameter_groups import group_parameters
 
 WIDTH = 192
 OFF = {"patch_stride": 16, "camera_embedding": False, "jigsaw": False}
@@ -59,11 +60,15 @@ def test_patches_overlap_by_what_the_stride_leaves():
 
 
 def test_parts_take_every_second_patch_of_both_halves_after_the_shift():
-    shifted = [*range(5, 19), *range(5)]
-    halves = shifted[:8], shifted[8:16]  # 19 patches are 4 parts of 4
-    shuffled = [patch for pair in zip(*halves, strict=True) for patch in pair]
-    parts = split_into_parts(torch.arange(19.0).view(1, 19, 1))
-    assert parts.view(4, 4).tolist() == [shuffled[start : start + 4] for start in (0, 4, 8, 12)]
+    # The tokens of an image, the class token first, go through the steps of the published code.
+    for tokens in (1 + 18, 1 + 19):
+        shifted = [*range(5, tokens), *range(1, 5)]
+        shifted += shifted[-2:-1] if len(shifted) % 2 else []
+        middle = len(shifted) // 2
+        halves = shifted[:middle], shifted[middle:]
+        shuffled = [token - 1 for pair in zip(*halves, strict=True) for token in pair]
+        parts = split_into_parts(torch.arange(tokens - 1.0).view(1, -1, 1))
+        assert parts.view(4, 4).tolist() == [shuffled[start : start + 4] for start in (0, 4, 8, 12)]
 
 
 @pytest.mark.parametrize("off", [{}, {"jigsaw": False}, {"camera_embedding": False}])
@@ -192,3 +197,12 @@ def test_transformers_with_more_tokens_and_other_norms_have_parts_too(backbone, 
 def test_what_cannot_be_built_is_a_mistake(options, complaint):
     with pytest.raises(UserError, match=complaint):
         transreid(**options)
+
+
+def test_the_vectors_of_cameras_do_not_decay_as_position_embeddings_do_not():
+    network = transreid()
+    groups = group_parameters(OptimizerConfig(weight_decay=0.1), network)
+    plain = {id(each) for group in groups if not group["weight_decay"] for each in group["params"]}
+    backbone = network.backbone
+    assert {id(backbone.camera_vectors), id(backbone.body.pos_embed)} <= plain
+    assert id(network.identity[0].weight) not in plain

@@ -132,7 +132,7 @@ def test_rand_augment_costs_a_gpu_the_same_kernels_for_any_number_of_crops():
         with KernelCounter() as counter:
             augment(crops, plan, fill=3)
         counts.append(sum(counter.kernels.values()))
-    assert counts[0] == counts[1] <= 180, counter.kernels
+    assert counts[0] == counts[1] <= 190, counter.kernels
 
 
 def test_no_matrix_product_of_the_device_moves_pixels():
@@ -154,7 +154,7 @@ def test_the_batches_of_a_task_do_not_wait_for_the_device(build, augmentation):
     assert counter.copies["waiting"] == 0
     # Of each batch the crops and the masks, each with the sources of its pixels and its map, the
     # parameters, the rectangles and the patches; and the labels and the donors of the epoch.
-    assert counter.copies["free"] <= 10 * len(on_device) + 4
+    assert counter.copies["free"] <= 12 * len(on_device) + 4
     for expected, batch in zip(on_cpu, on_device, strict=True):
         for name, values in vars(expected).items():
             found = getattr(batch, name)
