@@ -2,7 +2,8 @@
 
 The directions are weights of the loss. They train and are saved in checkpoints with the network,
 and the model directory leaves them out. The losses take the embedding at length 1. It follows a
-batch-normalisation neck where the network has one, as what a classifier reads (Luo et al. 2019).
+batch-normalisation neck where the network has one, as what a classifier reads (Luo et al. 2019),
+except in `transreid`, which ranks by what precedes its necks.
 """
 
 import math

@@ -136,7 +136,8 @@ class StepRunner:
         if self._context.world_size == 1:
             return self._network
         is_gpu = self._context.device.type == "cuda"
-        # A step uses no running statistics: `broadcast_statistics` shares them once a validation.
+        # A step uses no running statistics but those of a frozen backbone, which all ranks start
+        # with and none changes: `broadcast_statistics` shares them once a validation.
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
             self._network, running_statistics(self._network)
         )
