@@ -63,7 +63,7 @@ def train(
     sources = sources or Sources(overrides=config.given_keys())
     check_training_inputs(config, resumes=resume is not None)
     with lock_run(config, resume) as run:  # before PyTorch and Ray load
-        uses_ray = ray_address != WITHOUT_RAY
+        uses_ray = (ray_address or os.environ.get("RAY_ADDRESS")) != WITHOUT_RAY
         if not uses_ray:  # PyTorch reads the settings when it loads
             os.environ.update(WORKER_SETTINGS | os.environ)
         with Activity(f"loading PyTorch{' and Ray' * uses_ray}", delay=SHOW_AFTER_SECONDS):

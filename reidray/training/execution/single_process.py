@@ -1,6 +1,8 @@
 """Decode and train in this process, without Ray: on one GPU, or on the CPUs of this machine."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +18,12 @@ from reidray.config import TrainingConfig
 from reidray.data.images.crops import CropGroup, CropTable
 from reidray.data.images.decoding import BadImage
 from reidray.data.ingest.image_files import ImageFiles
-from reidray.errors import UserError
+from reidray.errors import MachineError, UserError
 from reidray.inference.decoder_pool import start_decoders
 from reidray.inference.image_batches import ImageSet, plan_batches
 from reidray.progress import Counter
 from reidray.storage.location import Location
+from reidray.storage.object_store import redact_secrets
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.execution.engine import TrainingPlan
 from reidray.training.execution.resources import Resources
@@ -123,10 +126,21 @@ class _RunCallback:
         self._receive = receive
 
     def on_epoch_end(self, record: Metrics, save: Callable[[Path], None]) -> None:
-        """Write the record of an epoch and its checkpoint."""
-        self._receive(record)
-        save(self._folder)
-        keep_checkpoint(self._run, self._folder)
+        """Write the record of an epoch and its checkpoint.
+
+        Raises:
+            MachineError: the disk is full, or the disk or the object store failed.
+        """
+        try:
+            self._receive(record)
+            save(self._folder)
+            keep_checkpoint(self._run, self._folder)
+        except OSError as error:
+            reason = redact_secrets(" ".join(str(error).split()))
+            raise MachineError(
+                f"the checkpoint of epoch {record['epoch']} cannot be written ({reason}): make "
+                "room or mend the store, and go on with `resume`"
+            ) from error
 
 
 def _check_settings(config: TrainingConfig) -> None:
@@ -191,8 +205,10 @@ def _local_copy(checkpoint: Location | None) -> Iterator[Path | None]:
 
 
 def _download(checkpoint: Location) -> Path:
-    """Return a new folder with the files of a checkpoint."""
-    return _copy_files(checkpoint, Path(tempfile.mkdtemp()))
+    """Return a new folder, removed at exit, with the files of a checkpoint."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return _copy_files(checkpoint, Path(folder))
 
 
 def _copy_files(checkpoint: Location, folder: Path) -> Path:

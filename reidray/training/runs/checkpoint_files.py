@@ -6,6 +6,7 @@ This module imports neither PyTorch nor Ray, so that a run is checked before the
 import json
 import logging
 import shutil
+from contextlib import suppress
 from datetime import datetime
 from hashlib import file_digest, sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -152,8 +153,12 @@ def keep_checkpoint(run: Location, checkpoint: Path) -> Location:
     folder = run.join(CHECKPOINTS)
     listed = _read_list(folder) or []
     name = f"checkpoint_{datetime.now():%Y-%m-%d_%H-%M-%S.%f}"  # as Ray Train names it
-    for file in sorted(checkpoint.iterdir()):
-        folder.join(name).write_bytes(file.name, file.read_bytes())
+    try:
+        for file in sorted(checkpoint.iterdir()):
+            folder.join(name).write_bytes(file.name, file.read_bytes())
+    except OSError:
+        _remove(folder.join(name))  # a full disk has room again to resume
+        raise
     kept = [*listed[-1:], name]
     folder.write_bytes(SNAPSHOT_FILE, json.dumps(_list_of(*kept)).encode())
     for old in set(_folders_in(folder)) - set(kept):
@@ -238,11 +243,13 @@ def _read_list(folder: Location) -> list[str] | None:
 
 
 def _remove(checkpoint: Location) -> None:
+    """Remove a checkpoint, as far as its files can be removed."""
     if not checkpoint.is_remote:
-        shutil.rmtree(checkpoint.path)
+        shutil.rmtree(checkpoint.path, ignore_errors=True)
         return
-    for file in checkpoint.list_files():
-        checkpoint.delete_file(file)
+    with suppress(OSError):
+        for file in checkpoint.list_files():
+            checkpoint.delete_file(file)
 
 
 def _is_beside(folder: Location, name: object) -> bool:
