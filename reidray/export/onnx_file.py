@@ -60,9 +60,20 @@ def build_onnx(
             f"`format=onnx`: ONNX {reason}, which the network uses; use `format=torch-export`"
         ) from error
     graph: onnx.ModelProto = exported.model_proto
+    _remove_notes(graph)
     for key, value in metadata.items():
         graph.metadata_props.add(key=key, value=value)
     return graph
+
+
+def _remove_notes(graph: onnx.ModelProto) -> None:
+    """Remove what PyTorch notes beside a graph: stack traces with the paths of this machine."""
+    parts: list[Any] = [graph]
+    for part in [graph.graph, *graph.functions]:
+        parts += [part, *part.node, *part.value_info]
+    parts += [*graph.graph.initializer, *graph.graph.input, *graph.graph.output]
+    for part in parts:
+        del part.metadata_props[:]
 
 
 def convert_to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:

@@ -130,6 +130,7 @@ def test_an_onnx_file_gives_the_embeddings_of_embed_for_any_number_of_images(tmp
     assert described["attr_gender"] == {"attribute": "gender", "values": ["male", "female"]}
     assert about["model"] == loaded.model_id
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["reid.onnx"]
+    assert b".py" not in (tmp_path / "new" / "reid.onnx").read_bytes()  # no paths of the machine
 
 
 def make_model_at(folder):
