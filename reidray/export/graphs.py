@@ -27,7 +27,7 @@ def trace_network(network: ExportedNetwork, model: LoadedModel) -> ExportedProgr
     images = example_images(model, network.form)
     try:
         with silenced():
-            return torch.export.export(
+            program = torch.export.export(
                 network,
                 (images,),
                 dynamic_shapes=({0: Dim("batch", max=MAX_BATCH)},),
@@ -44,6 +44,16 @@ def trace_network(network: ExportedNetwork, model: LoadedModel) -> ExportedProgr
             f"network {name!r} cannot be exported ({first_line(error)}): a graph holds no branches "
             "that depend on values of tensors"
         ) from error
+    _remove_stack_traces(program)
+    return program
+
+
+def _remove_stack_traces(program: ExportedProgram) -> None:
+    """Remove the stack trace of each operation, which holds paths of this machine."""
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)
 
 
 @contextmanager

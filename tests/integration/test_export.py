@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from zipfile import ZipFile
 
 import numpy as np
 import onnxruntime
@@ -184,6 +185,9 @@ def test_a_graph_of_torch_export_gives_the_outputs_and_holds_the_metadata(tmp_pa
     expected = reidray.embed(reidray.load_model(model), paths)
     with torch.inference_mode():
         np.testing.assert_allclose(program(images[:5])[0].numpy(), expected[:5], atol=1e-5)
+    with ZipFile(tmp_path / "net.pt2") as members:
+        for member in members.namelist():
+            assert b".py" not in members.read(member), member  # no paths of the machine
 
 
 @pytest.mark.parametrize("backbone", ["test_vit", "test_resnet"])
