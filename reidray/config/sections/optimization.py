@@ -59,7 +59,7 @@ class OptimizerConfig(ConfigSection):
             from the head to the first layer of the backbone (Bao et al. 2022); 1 is the same rate
             for all layers.
         freeze_backbone: share of the training, from its start, in which the backbone and its batch
-            statistics stay as they are.
+            statistics stay as they are; vectors of cameras and the exponent of gem train.
         ema_decay: decay of the moving average of the weights, which is validated and saved in place
             of the weights, such as 0.999; after n steps it is (1 + n) / (10 + n) at most.
     """

@@ -61,6 +61,10 @@ class GeneralizedMeanPooling(GridPooling):
         super().__init__(channels_last=channels_last, prefix_tokens=prefix_tokens)
         self.exponent = nn.Parameter(torch.full((1,), 3.0))
 
+    def new_parameters(self) -> set[str]:
+        """Return the parameters that no pretrained weights fill, so that none freezes them."""
+        return {"exponent"}
+
     def pool(self, positions: Tensor) -> Tensor:
         """Return features (B, C) of positions (B, C, N), both float32."""
         powers = positions.clamp(min=self.SMALLEST).pow(self.exponent)

@@ -72,6 +72,10 @@ class ReidTransformer(nn.Module):
         """
         return {"camera_vectors"}
 
+    def new_parameters(self) -> set[str]:
+        """Return the parameters that no pretrained weights fill, so that none freezes them."""
+        return {"camera_vectors"}
+
     def forward(self, images: Tensor, camera_indices: Tensor | None = None) -> Tensor:
         """Return features (B, 1 + parts, D) float32, that of the whole image first.
 

@@ -25,7 +25,7 @@ def group_parameters(config: OptimizerConfig, network: nn.Module) -> list[dict[s
             name.
     """
     factors = _rate_factors(config, network)
-    undecayed = set(_undecayed(network))
+    undecayed = set(_names_by(network, "no_weight_decay"))
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     trainable = [item for item in network.named_parameters() if item[1].requires_grad]
     for name, parameter in sorted(trainable, key=lambda item: item[1].ndim <= 1):
@@ -38,20 +38,24 @@ def group_parameters(config: OptimizerConfig, network: nn.Module) -> list[dict[s
     ]
 
 
-def freezable_backbone(network: nn.Module) -> nn.Module:
-    """Return the backbone of a network whose other parameters can train without it.
+def freezable_backbone(network: nn.Module) -> tuple[nn.Module, list[nn.Parameter]]:
+    """Return the backbone of a network, and its parameters that can wait while the others train.
+
+    They leave out those that a module names in `new_parameters`, which no pretrained weights fill.
 
     Raises:
         UserError: the network has no backbone, or nothing else that trains.
     """
     backbone = _backbone(network, "freeze_backbone")
-    frozen = {id(each) for each in backbone.parameters()}
-    if all(id(each) in frozen for each in network.parameters() if each.requires_grad):
+    inner = {id(each) for each in backbone.parameters()}
+    if all(id(each) in inner for each in network.parameters() if each.requires_grad):
         raise UserError(
             "`optimizer.freeze_backbone` leaves nothing to train in a network that is a backbone "
             "alone: leave it out, or choose another `network.name`"
         )
-    return backbone
+    new = set(_names_by(backbone, "new_parameters"))
+    trainable = [item for item in backbone.named_parameters() if item[1].requires_grad]
+    return backbone, [parameter for name, parameter in trainable if name not in new]
 
 
 def check_optimizer(config: OptimizerConfig, network: nn.Module) -> None:
@@ -94,10 +98,10 @@ def _backbone(network: nn.Module, field: str) -> nn.Module:
     return backbone
 
 
-def _undecayed(network: nn.Module) -> Iterator[str]:
-    """Yield the names of the parameters that a module asks to leave out of weight decay."""
+def _names_by(network: nn.Module, method: str) -> Iterator[str]:
+    """Yield the names of the parameters that modules name by a method, as patterns."""
     for prefix, module in network.named_modules():
-        named: Any = getattr(module, "no_weight_decay", None)
+        named: Any = getattr(module, method, None)
         patterns = named() if callable(named) else ()
         for name, _ in module.named_parameters() if patterns else ():
             if any(fnmatchcase(name, pattern) for pattern in patterns):

@@ -64,9 +64,9 @@ class StepRunner:
     ) -> None:
         self._task, self._network, self._optimizer = task, network, optimizer
         self._config, self._context = config, context
-        freezes = config.optimizer.freeze_backbone > 0
-        self._backbone = freezable_backbone(network) if freezes else nn.Module()
-        self._freezable = [each for each in self._backbone.parameters() if each.requires_grad]
+        self._backbone, self._freezable = nn.Module(), list[nn.Parameter]()
+        if config.optimizer.freeze_backbone > 0:
+            self._backbone, self._freezable = freezable_backbone(network)
         self._is_frozen = False
         if context.world_size > 1 and config.sync_batchnorm:
             synchronize_batch_norm(network)

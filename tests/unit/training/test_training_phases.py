@@ -17,6 +17,7 @@ from torch import nn
 
 from reidray.config import OptimizerConfig
 from reidray.errors import UserError
+from reidray.models import build_model
 from reidray.storage.location import Location
 from reidray.training.checkpoint import TrainingSnapshot
 from reidray.training.distributed_context import DistributedContext
@@ -24,6 +25,7 @@ from reidray.training.loop import fit
 from reidray.training.runs.checkpoint_files import check_checkpoint
 from reidray.training.steps.averaged_network import AveragedNetwork
 from reidray.training.steps.optimizers import build_optimizer
+from reidray.training.steps.parameter_groups import freezable_backbone
 from reidray.training.steps.step_runner import StepRunner
 from reidray.training.time_budget import TimeLimit
 
@@ -124,6 +126,22 @@ def test_the_average_shares_other_buffers_and_keeps_the_layout():
     assert average[1].num_batches_tracked is network[1].num_batches_tracked
     assert average[1].running_mean is not network[1].running_mean
     assert average[0].weight.stride() == network[0].weight.stride()
+
+
+@pytest.mark.parametrize(
+    ("options", "trains"),
+    [
+        ({"name": "transreid", "backbone": "test_vit", "num_cameras": 2}, "camera_vectors"),
+        ({"name": "baseline", "backbone": "resnet_tiny", "pooling": "gem"}, "pooling.exponent"),
+    ],
+)
+def test_what_no_pretrained_weights_fill_trains_in_a_frozen_backbone(options, trains):
+    with META:
+        network = build_model(num_people=3, height=32, width=32, **options)
+    _, frozen = freezable_backbone(network)
+    held = {id(parameter) for parameter in frozen}
+    names = {name for name, each in network.backbone.named_parameters() if id(each) not in held}
+    assert names == {trains}
 
 
 def test_a_frozen_backbone_stays_as_it_is_and_is_then_released():
