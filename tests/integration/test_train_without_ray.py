@@ -1,6 +1,7 @@
 """A training with `--ray-address none` needs no Ray, and gives the weights of one with Ray."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -106,6 +107,20 @@ def test_a_run_goes_on_from_its_last_checkpoint(run, crops, tmp_path):
     done = train("--resume", folder)
     assert done.returncode == 0, done.stderr
     assert "going on after epoch 2" in done.stderr
+    assert_same_weights(weights(folder), weights(run))
+
+
+def test_a_run_killed_while_it_wrote_its_first_checkpoint_begins_anew(run, crops, tmp_path):
+    folder = tmp_path / "run"
+    train_whole("--data", crops, "--output", folder, *SHORT, "--epochs", 3)
+    first, last = sorted(path for path in (folder / "checkpoints").iterdir() if path.is_dir())
+    shutil.rmtree(last)
+    (first / "state.json").unlink()
+    (folder / "checkpoints" / "checkpoint_manager_snapshot.json").unlink()
+    shutil.rmtree(folder / "model")
+    done = train("--resume", folder)
+    assert done.returncode == 0, done.stderr
+    assert "was not written to its end: training begins at epoch 1" in done.stderr
     assert_same_weights(weights(folder), weights(run))
 
 

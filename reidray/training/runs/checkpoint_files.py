@@ -115,7 +115,8 @@ def repair_checkpoint_list(run: Location) -> None:
     Ray Train keeps a list of checkpoints, resumes from the newest and deletes the oldest. If the
     newest checkpoint is damaged, the function writes the list again with the checkpoint before it.
     If the list itself is damaged, it writes the list with the newest whole checkpoint beside it.
-    It logs each damage.
+    If the run was killed while it wrote its first checkpoint, before its list, it removes what is
+    there of the checkpoint. It logs each damage.
 
     Args:
         run: run directory, with or without checkpoints.
@@ -128,6 +129,12 @@ def repair_checkpoint_list(run: Location) -> None:
     listed = _read_list(folder)
     if listed is None and not present:
         log.info("%s has no checkpoint yet: training begins at epoch 1", run.uri)
+        return
+    if listed is None and _is_unfinished(folder, present):
+        log.warning(
+            "%s was not written to its end: training begins at epoch 1", folder.join(present[0]).uri
+        )
+        _remove(folder.join(present[0]))
         return
     known = present if listed is None else listed
     newest = _newest_whole(folder, known)
@@ -156,7 +163,7 @@ def keep_checkpoint(run: Location, checkpoint: Path) -> Location:
     try:
         for file in sorted(checkpoint.iterdir()):
             folder.join(name).write_bytes(file.name, file.read_bytes())
-    except OSError:
+    except BaseException:
         _remove(folder.join(name))  # a full disk has room again to resume
         raise
     kept = [*listed[-1:], name]
@@ -174,7 +181,7 @@ def has_checkpoints(run: Location) -> bool:
 def newest_checkpoint(run: Location) -> Location | None:
     """Return the checkpoint from which a run resumes, with its list repaired; None without one."""
     folder = run.join(CHECKPOINTS)
-    names = _read_list(folder) or _folders_in(folder)
+    names = _read_list(folder)
     return folder.join(names[-1]) if names else None
 
 
@@ -183,6 +190,17 @@ def _folders_in(folder: Location) -> list[str]:
     children = folder.list_children() if folder.is_dir() else []
     names = [name.rstrip("/") for name in children if name.endswith("/")]
     return [name for name in names if not Path(folder.path, name).is_symlink()]
+
+
+def _is_unfinished(folder: Location, present: list[str]) -> bool:
+    """Return whether a run was killed while it wrote its first checkpoint, before its list."""
+    if len(present) != 1 or folder.join(SNAPSHOT_FILE).is_file():
+        return False
+    try:
+        check_checkpoint(folder.join(present[0]))
+    except UserError:
+        return True
+    return False
 
 
 def _newest_whole(folder: Location, names: list[str]) -> str:

@@ -16,7 +16,11 @@ from reidray.errors import UserError
 from reidray.storage.location import Location
 from reidray.training.checkpoint import read_best_weights, read_trainer_state
 from reidray.training.loop import TrainerConfig, fit
-from reidray.training.runs.checkpoint_files import check_checkpoint, repair_checkpoint_list
+from reidray.training.runs.checkpoint_files import (
+    check_checkpoint,
+    newest_checkpoint,
+    repair_checkpoint_list,
+)
 
 FILES = ("network.safetensors", "best.safetensors", "optimizer.safetensors", "state.json")
 TRAINER_CONFIG = TrainerConfig(
@@ -163,6 +167,29 @@ def test_a_run_without_checkpoints_begins_at_its_first_epoch(tmp_path, caplog):
     (tmp_path / "config.yaml").write_text("epochs: 3\n")
     repair_checkpoint_list(Location(str(tmp_path)))
     assert "has no checkpoint yet: training begins at epoch 1" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["network.safetensors", "state.json", "SHA256SUMS"])
+@pytest.mark.parametrize("damage", [cut, remove])
+def test_a_run_killed_while_it_wrote_its_first_checkpoint_begins_at_its_first_epoch(
+    run, caplog, name, damage
+):
+    first, other = names_of(run)
+    shutil.rmtree(run / "checkpoints" / other)
+    (run / "checkpoints" / "checkpoint_manager_snapshot.json").unlink()
+    damage(run / "checkpoints" / first / name)
+    repair_checkpoint_list(Location(str(run)))
+    assert f"{first} was not written to its end: training begins at epoch 1" in caplog.text
+    assert names_of(run) == []
+    assert newest_checkpoint(Location(str(run))) is None
+
+
+def test_a_first_checkpoint_that_is_whole_and_not_listed_is_resumed(run):
+    first, other = names_of(run)
+    shutil.rmtree(run / "checkpoints" / other)
+    (run / "checkpoints" / "checkpoint_manager_snapshot.json").unlink()
+    repair_checkpoint_list(Location(str(run)))
+    assert newest(run) == first
 
 
 def without_checksums(run):
