@@ -9,10 +9,14 @@ from pathlib import Path
 
 from reidray.config.sections.weight_names import NAMED_WEIGHTS, hub_repository
 from reidray.errors import UserError
+from reidray.storage.inputs.weight_headers import check_weight_header
 from reidray.storage.location import Location
 
 MODEL_FILES = ("model.json",)
 """Files that every model directory has."""
+
+WEIGHTS_FILE = "model.safetensors"
+"""File of a model directory that holds its weights."""
 
 
 def check_folder(field: str, uri: str | None, *, holds: Sequence[str] = ()) -> None:
@@ -101,26 +105,29 @@ def check_file(field: str, uri: str | None) -> None:
 
 
 def check_weights(field: str, weights: str) -> None:
-    """Check that weights to start from exist, where they are a file or a model directory.
+    """Check that weights to start from exist and have a whole header, on a disk or in a bucket.
 
     Args:
         field: the field that names the weights.
         weights: `none`, `imagenet`, a name on a hub, or a local path or `s3://` address.
 
     Raises:
-        UserError: the file is missing, or the folder is no model directory.
+        UserError: the file is missing, is no weights or has a damaged header, or the folder is no
+            model directory.
     """
     if weights in NAMED_WEIGHTS or hub_repository(weights) is not None:
         return
     location = _locate(field, weights)
     if not location.is_dir():
         check_file(field, weights)
+        check_weight_header(field, location)
     elif location.join("model/model.json").is_file():
         raise UserError(
             f"`{field}` {location.uri}: is a run directory: give {location.join('model').uri}"
         )
     else:
-        check_folder(field, weights, holds=MODEL_FILES)
+        check_folder(field, weights, holds=(*MODEL_FILES, WEIGHTS_FILE))
+        check_weight_header(field, location.join(WEIGHTS_FILE))
 
 
 def _check_new(field: str, uri: str, seen: dict[str, str]) -> None:

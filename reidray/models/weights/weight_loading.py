@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 
 from reidray.errors import UserError
 from reidray.models.networks.network import Network, PixelScaling
@@ -14,6 +14,7 @@ from reidray.models.weights.source_names import rename_to_timm
 from reidray.models.weights.weight_placement import (
     Placement,
     copy_initial_values,
+    describe_mismatch,
     place_weights,
     published_names,
 )
@@ -81,6 +82,7 @@ def match_weights(network: nn.Module, source: WeightSource, *, min_match: float 
     }
     places = published_names(network, state)
     convention, tensors = rename_to_timm(source.tensors())
+    scaling = _take_scaling(tensors)
     alignment = align_names(
         {name: tensor.shape for name, (_, tensor) in tensors.items()},
         {published: state[own].shape for published, own in places.items()},
@@ -101,7 +103,7 @@ def match_weights(network: nn.Module, source: WeightSource, *, min_match: float 
         changed=tuple(placed.changed),
         missing=tuple(_find_missing(network, state, placed)),
         left_out=tuple(placed.left_out),
-        notes=tuple(_find_notes(network, tensors)),
+        notes=tuple(_find_notes(network, tensors, scaling)),
     )
     _check_match(report, min_match)
     return Match(placed.values, report)
@@ -117,14 +119,16 @@ def _find_missing(
 ) -> list[WeightNote]:
     """Return the weights of a network that a file does not fill."""
     backbone = backbone_prefix(network)
-    return [
-        WeightNote(
-            name,
-            placed.problems.get(name, ABSENT if name.startswith(backbone) else HEAD_BEGINS_ANEW),
-        )
-        for name in state
-        if name not in placed.values and not is_computed(name)
-    ]
+    missing = []
+    for name, value in state.items():
+        if name in placed.values or is_computed(name):
+            continue
+        if name in placed.problems:
+            reason = describe_mismatch(placed.problems[name], value.shape)
+        else:
+            reason = ABSENT if name.startswith(backbone) else HEAD_BEGINS_ANEW
+        missing.append(WeightNote(name, reason))
+    return missing
 
 
 def _matched_share(
@@ -169,24 +173,31 @@ def _submodule(network: nn.Module, prefix: str) -> nn.Module:
 def _check_first_convolution(
     network: nn.Module,
     state: Mapping[str, Tensor],
-    problems: Mapping[str, str],
+    problems: Mapping[str, Size],
     source: WeightSource,
 ) -> None:
-    """Refuse weights for images of another number of channels.
+    """Refuse weights whose first convolution does not fit, as for images of other channels.
 
     Raises:
-        UserError: the first convolution of the backbone takes another number of channels.
+        UserError: the first convolution of the backbone has another shape in the file.
     """
     backbone = backbone_prefix(network)
     kernels = [
         name for name, value in state.items() if value.ndim == 4 and name.startswith(backbone)
     ]
-    if kernels and kernels[0] in problems:
-        raise UserError(
-            f"`network.weights` {source.name}: its first convolution {kernels[0]} is "
-            f"{problems[kernels[0]]}: give weights of this backbone, for images of "
-            f"{state[kernels[0]].shape[1]} channels"
-        )
+    if not kernels or kernels[0] not in problems:
+        return
+    there, here = problems[kernels[0]], state[kernels[0]].shape
+    if len(there) != len(here):
+        advice = "the one in the file is no convolution; give weights of this backbone"
+    elif there[1] != here[1]:
+        advice = f"give weights of this backbone, for images of {here[1]} channels"
+    else:
+        advice = "choose the backbone that the weights are of"
+    raise UserError(
+        f"`network.weights` {source.name}: its first convolution {kernels[0]} is "
+        f"{describe_mismatch(there, here)}: {advice}"
+    )
 
 
 def _check_match(report: WeightReport, min_match: float) -> None:
@@ -221,24 +232,38 @@ def _check_finite(values: Mapping[str, Tensor], source: WeightSource) -> None:
             )
 
 
-def _find_notes(network: nn.Module, tensors: Mapping[str, tuple[str, Tensor]]) -> Iterator[str]:
+def _take_scaling(tensors: dict[str, tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Take the scaling of pixels, which is no weight, out of the tensors of a model of ours.
+
+    Returns:
+        The scaling by name; empty where the file is of another project.
+    """
+    if not all(name in tensors for name in PIXEL_SCALING):
+        return {}
+    return {name: tensors.pop(name)[1] for name in PIXEL_SCALING}
+
+
+def _find_notes(
+    network: nn.Module,
+    tensors: Mapping[str, tuple[str, Tensor]],
+    scaling: Mapping[str, Tensor],
+) -> Iterator[str]:
     """Yield what a user should know of a file beside its weights."""
     if any("semantic_embed_w" in name for name in tensors):
         yield (
             "SOLIDER's semantic controller has no place in timm's Swin: features differ from "
             "SOLIDER's until the training adapts them"
         )
-    has_scaling = all(name in tensors for name in PIXEL_SCALING)
-    if not has_scaling or not isinstance(network, Network) or network.mean.is_meta:
+    if not scaling or not isinstance(network, Network) or network.mean.is_meta:
         return
-    if _is_scaled_otherwise(network.pixels, tensors):
+    if _is_scaled_otherwise(network.pixels, scaling):
         yield "the model was trained on pixels that were scaled otherwise than they are here"
 
 
-def _is_scaled_otherwise(pixels: PixelScaling, tensors: Mapping[str, tuple[str, Tensor]]) -> bool:
+def _is_scaled_otherwise(pixels: PixelScaling, scaling: Mapping[str, Tensor]) -> bool:
     """Return whether the model of a file scales pixels otherwise."""
     for name, values in zip(PIXEL_SCALING, (pixels.mean, pixels.deviation), strict=True):
-        there = tensors[name][1].flatten() / 255
+        there = scaling[name].flatten() / 255
         here = torch.tensor(values)
         if there.shape != here.shape or not torch.allclose(there, here, atol=1e-3):
             return True

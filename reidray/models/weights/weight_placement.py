@@ -33,13 +33,13 @@ class Placement:
 
     Attributes:
         values: weights by their names in the network.
-        problems: reasons by the names of weights whose shapes do not fit.
+        problems: shapes in the file of weights that do not fit, by their names in the network.
         changed: weights that were resized or copied.
         left_out: weights of the file without a place.
     """
 
     values: dict[str, Tensor] = field(default_factory=dict)
-    problems: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, Size] = field(default_factory=dict)
     changed: list[WeightNote] = field(default_factory=list)
     left_out: list[WeightNote] = field(default_factory=list)
 
@@ -77,8 +77,8 @@ def place_weights(
         shape = state[own].shape
         fitted = tensor if tensor.shape == shape else fit_shape(tensor, own, shape, network)
         if fitted is None:
-            reason = f"{_describe(tensor.shape)} in the file and {_describe(shape)} here"
-            placed.problems[own] = reason
+            placed.problems[own] = tensor.shape
+            reason = describe_mismatch(tensor.shape, shape)
             placed.left_out.append(WeightNote(file_name, reason))
             continue
         placed.values[own] = fitted
@@ -86,6 +86,15 @@ def place_weights(
             change = f"{_describe(tensor.shape)} resized to {_describe(shape)}"
             placed.changed.append(WeightNote(own, change))
     return placed
+
+
+def describe_mismatch(there: Size, here: Size) -> str:
+    """Return the shapes of a weight in a file and in a network, such as `7x4 in the file and ...`.
+
+    >>> describe_mismatch(Size([7, 4]), Size([5, 4]))
+    '7x4 in the file and 5x4 here'
+    """
+    return f"{_describe(there)} in the file and {_describe(here)} here"
 
 
 def _find_place(

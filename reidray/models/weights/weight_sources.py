@@ -18,6 +18,11 @@ from reidray.models.model_files import (
 )
 from reidray.models.weights.pickle_process import ConversionError, convert_pickle
 from reidray.storage.input_checks import check_weights
+from reidray.storage.inputs.weight_headers import (
+    SUFFIX,
+    check_weight_header,
+    looks_like_safetensors,
+)
 from reidray.storage.location import Location
 from reidray.storage.object_store import redact_secrets
 
@@ -26,11 +31,6 @@ HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 MOST_BYTES = 32 * 1024**3
 """The most bytes of a file: eight times the largest network, for the state of an optimiser."""
-
-PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02")
-"""First bytes of the files of `torch.save`: a ZIP archive, and before PyTorch 1.6 a pickle."""
-
-SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ def read_weights(weights: str) -> WeightSource:
         raise ValueError(f"{weights!r} names no file")
     repository = hub_repository(weights)
     if repository is not None:
-        return _read_file(Location(str(_download(repository)), follow_links=True), name=weights)
+        downloaded = Location(str(_download(repository)), follow_links=True)
+        check_weight_header("network.weights", downloaded)
+        return _read_file(downloaded, name=weights)
     check_weights("network.weights", weights)
     location = Location(weights, follow_links=True)
     if location.is_dir():
@@ -107,23 +109,13 @@ def _read_file(location: Location, name: str) -> WeightSource:
     except OSError as error:
         reason = redact_secrets(error.strerror or str(error))
         raise UserError(f"`network.weights` {name}: cannot be read ({reason})") from error
-    if location.name.endswith(SUFFIX) or _looks_like_safetensors(data):
+    if location.name.endswith(SUFFIX) or looks_like_safetensors(data, len(data)):
         return _checked(WeightSource(name, "safetensors", data))
-    if not data.startswith(PICKLE_STARTS):
-        raise UserError(
-            f"`network.weights` {name}: is neither safetensors nor a file of torch.save: give "
-            "`imagenet`, `none`, such a file or a model directory"
-        )
     try:
         return _checked(WeightSource(name, "torch.save", convert_pickle(data)))
     except ConversionError as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"`network.weights` {name}: is refused, for {reason}") from error
-
-
-def _looks_like_safetensors(data: bytes) -> bool:
-    """Return whether a file begins with the length of a header, and the header with a brace."""
-    return data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8
 
 
 def _checked(source: WeightSource) -> WeightSource:

@@ -350,6 +350,20 @@ def test_a_first_convolution_of_other_channels_is_refused(resnet):
         load_weights(baseline("test_resnet"), source(tensors))
 
 
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [
+        ([32], "is 32 in the file and 16x3x3x3 here: the one in the file is no convolution"),
+        ([32, 3, 7, 7], "is 32x3x7x7 in the file and 16x3x3x3 here: choose the backbone"),
+    ],
+)
+def test_a_first_convolution_of_another_shape_says_what_differs(resnet, shape, told):
+    tensors = resnet | {"conv1.0.weight": torch.ones(shape)}
+    with pytest.raises(UserError, match=rf"first convolution backbone\..*weight {told}") as caught:
+        load_weights(baseline("test_resnet"), source(tensors))
+    assert "channels" not in str(caught.value)
+
+
 def test_values_that_are_not_finite_are_refused(resnet):
     broken = resnet | {"layer1.0.conv1.weight": resnet["layer1.0.conv1.weight"] / 0}
     with pytest.raises(
@@ -361,7 +375,9 @@ def test_values_that_are_not_finite_are_refused(resnet):
 def test_pixels_that_a_model_scaled_otherwise_are_noted():
     donor = build_model("baseline", backbone="resnet_tiny", num_people=5)
     same = WeightSource("RUN/model", "model directory", save(donor.state_dict()))
-    assert not load_weights(baseline("resnet_tiny"), same).notes
+    report = load_weights(baseline("resnet_tiny"), same)
+    assert not report.notes
+    assert not report.left_out, "the scaling of pixels is no weight"
     donor.mean.fill_(127.5)
     other = WeightSource("RUN/model", "model directory", save(donor.state_dict()))
     (note,) = load_weights(baseline("resnet_tiny"), other).notes

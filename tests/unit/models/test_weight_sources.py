@@ -195,7 +195,6 @@ def entry(shape, start, end, dtype="F32"):
         with_header(b"[" * 5000),
         with_header({}, b""),
         SAFE[:-3],
-        b"",
         b"PK\x03\x04",
     ],
 )
@@ -242,7 +241,13 @@ def test_files_that_are_no_weights_are_one_line(tmp_path):
     (tmp_path / "folder" / "a.txt").touch()
     (tmp_path / "run" / "model").mkdir(parents=True)
     (tmp_path / "run" / "model" / "model.json").write_text("{}")
+    (tmp_path / "empty.safetensors").touch()
+    (tmp_path / "empty.pth").touch()
+    (tmp_path / "half.pth").write_bytes(saved(TENSORS)[:400])
     for name, reason in (
+        ("empty.safetensors", "is empty, it has 0 bytes: copy or download it again"),
+        ("empty.pth", "is empty, it has 0 bytes: copy or download it again"),
+        ("half.pth", "its end is missing or damaged: copy or download it again"),
         ("notes.pth", "neither safetensors nor a file of torch.save"),
         ("none.pth", "no such file"),
         ("folder", "has no model.json; give a model directory"),

@@ -123,7 +123,8 @@ def test_a_model_directory_starts_a_training_on_other_people(people, tmp_path):
     with pytest.raises(UserError, match=r"is a run directory: give .*donor/model"):
         prepare(people, tmp_path / "donor")
     weights = tmp_path / "donor" / "model" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-4])
+    whole = weights.read_bytes()
+    weights.write_bytes(bytes([*whole[:-1], whole[-1] ^ 1]))
     with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
         prepare(people, weights.parent)
 
@@ -202,11 +203,22 @@ def test_imagenet_needs_a_backbone(people, network):
         reid_experiment(people, "--network.name", network, "--network.weights", "imagenet")
 
 
-def test_missing_weights_are_named_before_pytorch_loads_unless_a_run_resumes(people):
+def test_bad_weights_are_named_before_pytorch_loads_unless_a_run_resumes(people, tmp_path):
     config = reid_experiment(people, *FLAGS).config
     gone = replace(config, network=config.network.replace(weights="gone.pth"))
     with pytest.raises(UserError, match=rf"`network.weights` {Path.cwd()}/gone.pth: no such file"):
         check_training_inputs(gone)
     check_training_inputs(gone, resumes=True)
+    for data, reason in (
+        (b"", "is empty, it has 0 bytes"),
+        (b"my notes", "is neither safetensors nor a file of torch.save"),
+        (b"\xff\x00\x00\x00\x00\x00\x00\x00{}", "cannot be read as safetensors"),
+        (b"PK\x03\x04 half", "is a file of torch.save and its end is missing"),
+    ):
+        file = tmp_path / ("a.safetensors" if b"{" in data else "a.pth")
+        file.write_bytes(data)
+        bad = replace(config, network=config.network.replace(weights=str(file)))
+        with pytest.raises(UserError, match=f"`network.weights` {file}: {reason}"):
+            check_training_inputs(bad)
     for name in ("hf-hub:org/name", "timm/resnet50.a1_in1k", "imagenet", "none"):
         check_training_inputs(replace(config, network=config.network.replace(weights=name)))

@@ -1,0 +1,1 @@
+"""Check the contents of inputs before any expensive work."""
