@@ -105,7 +105,7 @@ def join_manifests(manifests: Mapping[str, Manifest]) -> Manifest:
     return Manifest(
         root=", ".join(each.root for each in manifests.values()),
         table=joined.sort_by("path").combine_chunks(),
-        layout=", ".join(each.layout for each in manifests.values()),
+        layout=", ".join(dict.fromkeys(each.layout for each in manifests.values())),
         schema=schema,
         notes=tuple(f"{name}: {note}" for name, each in manifests.items() for note in each.notes),
         person_ids=person_ids,

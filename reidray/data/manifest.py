@@ -114,13 +114,17 @@ class Manifest:
 
     @property
     def description(self) -> str:
-        """Return the layout and the counts of each split in one line."""
+        """Return the layout, or the number of joined sets, and the counts of each split.
+
+        It is one line.
+        """
         parts = []
         for split, counts in _count_splits(self.table).items():
             images = counts.pop("images")
             more = ", ".join(_count(count, name) for name, count in counts.items() if count)
             parts.append(f"{split} {_count(images, 'images')}{f' ({more})' if more else ''}")
-        return f"layout {self.layout}: {'; '.join(parts)}"
+        what = f"{len(self.datasets)} sets" if self.datasets else f"layout {self.layout}"
+        return f"{what}: {'; '.join(parts)}"
 
     def split(self, name: str) -> pa.Table:
         """Return the rows of one split, sorted by path.

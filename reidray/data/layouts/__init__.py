@@ -52,24 +52,37 @@ def read_manifest(
         ValueError: there are more or fewer layouts than sets.
     """
     sources = pair_sources(uri, layout)
-    if len(sources) > 1:
+    is_joined = len(sources) > 1
+    if is_joined:
         check_data("data", [source.data for source in sources])
-    manifests = [
-        _read_one(each.data, each.layout, strict=strict, root=root, follow_links=follow_links)
-        for each in sources
-    ]
-    if len(manifests) == 1:
-        return manifests[0]
     names = name_datasets([source.data for source in sources])
-    joined = join_manifests(dict(zip(names, manifests, strict=True)))
-    log.info("joined %s: %s", ", ".join(names), joined.description)
+    manifests = {
+        name: _read_one(
+            *source,
+            name=name if is_joined else None,
+            strict=strict,
+            root=root,
+            follow_links=follow_links,
+        )
+        for name, source in zip(names, sources, strict=True)
+    }
+    if not is_joined:
+        return manifests[names[0]]
+    joined = join_manifests(manifests)
+    log.info("joined %s", joined.description)
     return joined
 
 
 def _read_one(
-    uri: str, layout: str, *, strict: bool, root: str | None, follow_links: bool
+    uri: str,
+    layout: str,
+    *,
+    name: str | None,
+    strict: bool,
+    root: str | None,
+    follow_links: bool,
 ) -> Manifest:
-    """Read one data set, as `read_manifest` does."""
+    """Read one data set, as `read_manifest` does, and log it under its name among joined sets."""
     location = Location(uri, follow_links)
     reader, names = _choose(location, layout)
     if root is not None and reader is not manifest_file:
@@ -80,8 +93,9 @@ def _read_one(
     found = reader.read(location, ReadOptions(strict, layout != "auto", root))
     notes = [] if reader is manifest_file else _note_skipped(names, found, reader)
     found = replace(found, follow_links=follow_links, notes=(*found.notes, *notes))
-    for line in (f"{location.uri}: {found.description}", *found.notes):
-        log.info("%s", line)
+    log.info("%s: %s", f"{name} ({location.uri})" if name else location.uri, found.description)
+    for note in found.notes:
+        log.info("%s", f"{name}: {note}" if name else note)
     return found
 
 

@@ -73,6 +73,23 @@ def test_people_and_cameras_of_two_folders_are_kept_apart_and_named(folders):
         _ = joined.location
 
 
+def test_the_log_names_each_set_and_its_layout_once(folders, tmp_path, caplog):
+    write_images(tmp_path / "old" / "crops", NAMED)
+    (tmp_path / "crops" / "notes").mkdir()
+    with caplog.at_level("INFO", logger="reidray"):
+        joined = reidray.read_manifest([*folders, str(tmp_path / "old" / "crops")])
+    assert joined.layout == "market1501, folders"
+    lines = caplog.messages
+    assert [line for line in lines if "layout" in line] == [
+        f"market ({folders[0]}): layout market1501: train 4 images (2 people, 2 cameras); "
+        "gallery 2 images (1 camera, 1 distractor, 1 junk)",
+        f"crops ({folders[1]}): layout folders: train 6 images (3 people, 2 cameras)",
+        f"crops-2 ({tmp_path}/old/crops): layout folders: train 6 images (3 people, 2 cameras)",
+    ]
+    assert "crops: folders skipped: notes/" in lines
+    assert lines[-1].startswith("joined 3 sets: train 16 images (8 people, 6 cameras); gallery 2")
+
+
 def test_each_image_is_read_in_the_folder_of_its_set(folders, tmp_path):
     (tmp_path / "market" / MARKET[0]).write_bytes(tiny_jpeg((0, 0, 255)))
     joined = reidray.read_manifest(folders)
