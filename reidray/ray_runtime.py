@@ -17,6 +17,9 @@ from reidray.storage.object_store import ENDPOINT_VARIABLE
 WITHOUT_RAY = "none"
 """Address that names no Ray: a training then runs in this process."""
 
+ADDRESS_VARIABLE = "RAY_ADDRESS"
+"""Variable of the environment that gives the address where a job does not."""
+
 CONNECT_SECONDS = 10
 LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 DASHBOARD_VARIABLE = "RAY_API_SERVER_ADDRESS"
@@ -66,9 +69,11 @@ def ray_session(
             and needs one, or this machine has no GPU and needs one.
         MachineError: Ray did not start in time.
     """
-    if address == WITHOUT_RAY:
+    if not uses_ray(address):
+        given = "`ray_address=none`" if address else f"{ADDRESS_VARIABLE}=none"
         raise UserError(
-            "`ray_address=none` is for trainings without Ray and this job needs Ray: leave it out"
+            f"{given} is for train_reid and train_multitask, and what this job does needs Ray: use "
+            "`ray_address=local`, which starts Ray on this machine where the job needs it"
         )
     bind_to_loopback(address)
     address = _resolve_address(address)
@@ -206,8 +211,13 @@ def starts_local_ray(address: str | None) -> bool:
     return _resolve_address(address) == "local"
 
 
+def uses_ray(address: str | None) -> bool:
+    """Return whether a session with this address starts or joins Ray."""
+    return _resolve_address(address) != WITHOUT_RAY
+
+
 def _resolve_address(address: str | None) -> str:
-    return address or os.environ.get("RAY_ADDRESS") or "local"
+    return address or os.environ.get(ADDRESS_VARIABLE) or "local"
 
 
 def _worker_environment() -> dict[str, str]:

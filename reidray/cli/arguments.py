@@ -55,8 +55,8 @@ class SessionConfig:
 
     Attributes:
         ray_address: `local` starts Ray in this process, `auto` or HOST:PORT joins a running
-            cluster, `none` trains in this process without Ray; by default the one in RAY_ADDRESS,
-            else local.
+            cluster, `none` trains in this process without Ray (trainings alone); by default the one
+            in RAY_ADDRESS, else local.
         verbose: show Ray's own messages too.
     """
 
@@ -89,10 +89,19 @@ class JobArguments(Generic[Config]):
     started: float
 
     def command_to_resume_run(self, run: str) -> str:
-        """Return the command that goes on with a run directory, on the same cluster and store."""
+        """Return the command that goes on with a run directory, on the same cluster and store.
+
+        Ray sets RAY_ADDRESS for a submitted job, to an address that means nothing to the user. So
+        only `none`, which Ray does not set, is taken from there.
+        """
+        from reidray.ray_runtime import WITHOUT_RAY, uses_ray  # slow to import
+
         words = ["--resume", run]
-        if self.session.ray_address is not None:
-            words += ["--ray-address", self.session.ray_address]
+        address = self.session.ray_address
+        if address is None and not uses_ray(None):
+            address = WITHOUT_RAY
+        if address is not None:
+            words += ["--ray-address", address]
         if self.s3_endpoint is not None:
             words += ["--s3-endpoint", self.s3_endpoint]
         words += ["--verbose"] * self.session.verbose

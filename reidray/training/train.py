@@ -11,7 +11,7 @@ from reidray.config.data_sources import join_values
 from reidray.config.sources import Sources
 from reidray.data.layouts import check_layout
 from reidray.progress import SHOW_AFTER_SECONDS, Activity
-from reidray.ray_runtime import WITHOUT_RAY, WORKER_SETTINGS, ray_session
+from reidray.ray_runtime import WORKER_SETTINGS, ray_session, uses_ray
 from reidray.storage.input_checks import check_data, check_weights
 from reidray.training.runs.run_directory import RunDirectory, TrainingRun, lock_run
 
@@ -52,6 +52,7 @@ def train(
     Raises:
         UserError: the configuration, the images, the run directory or the cluster do not allow the
             training.
+        MachineError: the run directory cannot be written, or machines failed.
 
     Example:
         >>> import reidray
@@ -63,24 +64,24 @@ def train(
     sources = sources or Sources(overrides=config.given_keys())
     check_training_inputs(config, resumes=resume is not None)
     with lock_run(config, resume) as run:  # before PyTorch and Ray load
-        uses_ray = (ray_address or os.environ.get("RAY_ADDRESS")) != WITHOUT_RAY
-        if not uses_ray:  # PyTorch reads the settings when it loads
+        with_ray = uses_ray(ray_address)
+        if not with_ray:  # PyTorch reads the settings when it loads
             os.environ.update(WORKER_SETTINGS | os.environ)
-        with Activity(f"loading PyTorch{' and Ray' * uses_ray}", delay=SHOW_AFTER_SECONDS):
+        with Activity(f"loading PyTorch{' and Ray' * with_ray}", delay=SHOW_AFTER_SECONDS):
             from reidray.training.orchestration import build_experiment, train_experiment
 
-            engine = _load_engine(uses_ray=uses_ray)
+            engine = _load_engine(with_ray=with_ray)
         with Activity(f"reading {join_values(config.data)}", delay=SHOW_AFTER_SECONDS):
             experiment = build_experiment(config, run, sources)
         if on_start is not None:
             on_start(run)
-        with _session(config, ray_address, verbose=verbose) if uses_ray else nullcontext():
+        with _session(config, ray_address, verbose=verbose) if with_ray else nullcontext():
             return train_experiment(experiment, engine, started=started)
 
 
-def _load_engine(*, uses_ray: bool) -> "TrainingEngine":
+def _load_engine(*, with_ray: bool) -> "TrainingEngine":
     """Return the engine that decodes and trains; only that of Ray imports Ray."""
-    if uses_ray:
+    if with_ray:
         from reidray.training.execution.ray_trainer import RayEngine
 
         return RayEngine()

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from reidray.errors import UserError
-from reidray.ray_runtime import ray_session
+from reidray.ray_runtime import ray_session, uses_ray
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere.invalid:6379"])
@@ -11,6 +11,17 @@ def test_an_address_where_nobody_listens_is_told_at_once(address):
     with refused as caught, ray_session(address):
         pytest.fail("joined")
     assert "\n" not in str(caught.value)
+
+
+def test_none_is_refused_where_a_job_needs_ray_whoever_says_it(monkeypatch):
+    told = "is for train_reid and train_multitask, .* use `ray_address=local`"
+    with pytest.raises(UserError, match=f"`ray_address=none` {told}"), ray_session("none"):
+        pytest.fail("started")
+    monkeypatch.setenv("RAY_ADDRESS", "none")
+    with pytest.raises(UserError, match=f"RAY_ADDRESS=none {told}"), ray_session():
+        pytest.fail("started")
+    assert uses_ray("local")
+    assert not uses_ray(None)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
