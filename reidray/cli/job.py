@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from reidray.errors import MachineError, UserError
+from reidray.errors import MachineError, UserError, describe_disk_failure
 from reidray.interrupts import end_interrupted, interrupted, watch_signals
 from reidray.terminal import (
     discard_unwritten_output,
@@ -125,8 +125,9 @@ def _exit_status(job: Callable[[], dict[str, Any]]) -> int:
         if isinstance(error, UserError):
             print_message(f"error: {error}")
             return 2
-        if isinstance(error, MachineError):
-            print_message(f"error: {error}")
+        failure = str(error) if isinstance(error, MachineError) else describe_disk_failure(error)
+        if failure is not None:
+            print_message(f"error: {failure}")
             return 1
         print_traceback()
         return 1

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from secrets import token_hex
 
-from reidray.errors import UserError
+from reidray.errors import MachineError, UserError
 from reidray.storage import local_disk as disk
 from reidray.storage.locks.file_lock import FolderLock, lock_folder
+from reidray.storage.object_store import redact_secrets
 from reidray.storage.output_checks import check_output_folder
 
 log = logging.getLogger("reidray")
@@ -68,6 +69,24 @@ def atomic_write(path: Path, data: str | bytes) -> None:
         OSError: the disk failed.
     """
     disk.write(path, data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def naming_write_errors(output: str, advice: str) -> Iterator[None]:
+    """Turn an error of the disk or the object store into one line.
+
+    Args:
+        output: what the block writes.
+        advice: what the user can do.
+
+    Raises:
+        MachineError: the disk is full, or the disk or the object store failed.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = redact_secrets(" ".join(str(error).split()))
+        raise MachineError(f"{output} cannot be written ({reason}): {advice}") from error
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,12 +17,17 @@ from reidray.data.ids import id_name_files
 from reidray.data.images.decoding import check_bad_images
 from reidray.data.ingest.crop_dataset import CropDataset
 from reidray.data.layouts import read_manifest
-from reidray.errors import UserError
+from reidray.errors import MachineError, UserError
 from reidray.losses import LOSSES
 from reidray.models.architecture import Architecture
 from reidray.models.directory import MODEL_FILES, save_model
 from reidray.progress import SHOW_AFTER_SECONDS, Activity
-from reidray.storage.staging import atomic_folder, atomic_write, check_replaceable
+from reidray.storage.staging import (
+    atomic_folder,
+    atomic_write,
+    check_replaceable,
+    naming_write_errors,
+)
 from reidray.training.batch_search import with_largest_batch
 from reidray.training.checkpoint import check_settings
 from reidray.training.execution.engine import TrainingEngine
@@ -46,6 +51,7 @@ from reidray.training.runs.checkpoint_files import (
     read_state,
 )
 from reidray.training.runs.run_directory import (
+    ADVICE_TO_RESUME,
     CONFIG_FILE,
     REPORT_FILE,
     RUN_FILES,
@@ -131,6 +137,8 @@ def train_experiment(
         UserError: the machines have no room for the images or the workers, too many images do not
             decode, the time limit leaves no time to train, or the loss is not finite. A new run
             directory without a checkpoint is then removed.
+        MachineError: the run directory cannot be written, or the machines failed. A new run
+            directory that cannot be started is removed.
     """
     config, run = experiment.config, experiment.run
     files = experiment.image_files()
@@ -145,8 +153,9 @@ def train_experiment(
         job = experiment.train_job(crops, resources, None)
         experiment = with_largest_batch(experiment, job, resources)
     limit = _time_limit(experiment, started)
-    with _removed_without_checkpoint(run):
-        logger = start_run(experiment)
+    with _removed_without_checkpoint(run, UserError):
+        with _removed_without_checkpoint(run, MachineError):
+            logger = start_run(experiment)
         job = experiment.train_job(crops, resources, limit)
         checkpoint = engine.train(job, resources, run.location, logger)
     result = TrainingResult.from_checkpoint(experiment.architecture, checkpoint)
@@ -174,18 +183,23 @@ def start_run(experiment: Experiment) -> RunLogger:
 
     Returns:
         The logger that writes the metrics of the run.
+
+    Raises:
+        MachineError: the disk is full, or the disk or the object store failed.
     """
     run, manifest = experiment.run, experiment.manifest
-    run.folder.mkdir(parents=True, exist_ok=True)
-    settings = yaml.safe_dump(config_to_dict(experiment.config), sort_keys=False)
-    atomic_write(run.folder / CONFIG_FILE, settings)
-    for name, text in id_name_files(manifest.person_ids, manifest.camera_ids).items():
-        atomic_write(run.folder / name, text)
+    files = {CONFIG_FILE: yaml.safe_dump(config_to_dict(experiment.config), sort_keys=False)}
+    files |= id_name_files(manifest.person_ids, manifest.camera_ids)
     if experiment.weights.report is not None:
         report = json.dumps(experiment.weights.report.to_json(), indent=2)
-        atomic_write(run.folder / WEIGHTS_REPORT, report + "\n")
-    run.upload()
-    return RunLogger(run, experiment.config.epochs)
+        files[WEIGHTS_REPORT] = report + "\n"
+    advice = "make room or mend the store, and run the job again"
+    with naming_write_errors(f"run directory {run.location.uri}", advice):
+        run.folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            atomic_write(run.folder / name, text)
+        run.upload()
+        return RunLogger(run, experiment.config.epochs)
 
 
 def write_results(
@@ -198,10 +212,16 @@ def write_results(
         result: result of the training.
         crops: decoded images.
         resources: resources of each training process.
+
+    Raises:
+        MachineError: the disk is full, or the disk or the object store failed.
     """
     run, state = experiment.run, result.trainer_state
     report = experiment.task.build_report(experiment, result, crops, resources)
-    with Activity("writing the model and the report"):
+    with (
+        Activity("writing the model and the report"),
+        naming_write_errors("the model and the report", ADVICE_TO_RESUME),
+    ):
         with atomic_folder(run.folder / "model", replaces=MODEL_FILES) as folder:
             save_model(folder, result.network, experiment.architecture, report.card, report.readme)
         report.write_html(run.folder / REPORT_FILE)
@@ -291,12 +311,13 @@ def _time_limit(experiment: Experiment, started: float) -> TimeLimit | None:
 
 
 @contextmanager
-def _removed_without_checkpoint(run: RunDirectory) -> Iterator[None]:
-    """Remove a run directory that a block began, where a `UserError` leaves no checkpoint."""
+def _removed_without_checkpoint(run: RunDirectory, error: type[Exception]) -> Iterator[None]:
+    """Remove a run directory that a block began, where this error leaves no checkpoint."""
     is_new = not run.location.join(CONFIG_FILE).is_file()
     try:
         yield
-    except UserError:
-        if is_new and not has_checkpoints(run.location):
-            run.clear((*RUN_FILES, f"{CHECKPOINTS}/*"))
+    except error:
+        with suppress(OSError):  # the error tells more than that its traces stay
+            if is_new and not has_checkpoints(run.location):
+                run.clear((*RUN_FILES, f"{CHECKPOINTS}/*"))
         raise

@@ -372,6 +372,18 @@ def test_a_failure_of_machines_is_one_line_without_traceback_and_exits_1():
     assert done.stderr == "error: the worker on b gives no answer\n"
 
 
+def test_a_full_disk_is_one_line_without_traceback_and_exits_1(tmp_path):
+    file = tmp_path / "scores"
+    done = run_script(
+        "import resource, pathlib; resource.setrlimit(resource.RLIMIT_FSIZE, (9, 9)); "
+        f"pathlib.Path({str(file)!r}).write_bytes(bytes(20000))"
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: the disk: cannot be written (File too large): make room, and run the job again\n"
+    )
+
+
 def test_a_failure_shows_its_traceback_and_exits_1():
     done = run_script("raise KeyError('bug')")
     assert done.returncode == 1

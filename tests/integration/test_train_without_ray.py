@@ -110,9 +110,9 @@ def test_a_run_goes_on_from_its_last_checkpoint(run, crops, tmp_path):
     assert_same_weights(weights(folder), weights(run))
 
 
-def test_a_run_killed_while_it_wrote_its_first_checkpoint_begins_anew(run, crops, tmp_path):
+def test_a_run_killed_while_it_wrote_its_first_checkpoint_begins_anew(run, tmp_path):
     folder = tmp_path / "run"
-    train_whole("--data", crops, "--output", folder, *SHORT, "--epochs", 3)
+    shutil.copytree(run, folder)
     first, last = sorted(path for path in (folder / "checkpoints").iterdir() if path.is_dir())
     shutil.rmtree(last)
     (first / "state.json").unlink()
@@ -121,6 +121,24 @@ def test_a_run_killed_while_it_wrote_its_first_checkpoint_begins_anew(run, crops
     done = train("--resume", folder)
     assert done.returncode == 0, done.stderr
     assert "was not written to its end: training begins at epoch 1" in done.stderr
+    assert_same_weights(weights(folder), weights(run))
+
+
+def test_a_report_that_cannot_be_written_is_one_line_and_the_run_goes_on(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    (folder / "report.html").unlink()
+    (folder / "report.html").mkdir()
+    done = train("--resume", folder)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert "the model and the report cannot be written" in line
+    assert line.endswith("go on with --resume")
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+    (folder / "report.html").rmdir()
+    train_whole("--resume", folder)
+    assert (folder / "report.html").is_file()
     assert_same_weights(weights(folder), weights(run))
 
 

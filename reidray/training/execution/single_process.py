@@ -18,18 +18,19 @@ from reidray.config import TrainingConfig
 from reidray.data.images.crops import CropGroup, CropTable
 from reidray.data.images.decoding import BadImage
 from reidray.data.ingest.image_files import ImageFiles
-from reidray.errors import MachineError, UserError
+from reidray.errors import UserError
 from reidray.inference.decoder_pool import start_decoders
 from reidray.inference.image_batches import ImageSet, plan_batches
 from reidray.progress import Counter
 from reidray.storage.location import Location
-from reidray.storage.object_store import redact_secrets
+from reidray.storage.staging import naming_write_errors, temporary_folder
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.execution.engine import TrainingPlan
 from reidray.training.execution.resources import Resources
 from reidray.training.execution.train_job import TrainJob, naming_memory
 from reidray.training.loop import Metrics
 from reidray.training.runs.checkpoint_files import keep_checkpoint, newest_checkpoint
+from reidray.training.runs.run_directory import ADVICE_TO_RESUME
 from reidray.training.runs.run_logger import Event, RunLogger
 from reidray.training.steps.epoch_progress import StepProgress
 
@@ -101,9 +102,9 @@ class SingleProcess:
             logger.receiving(resources.describe(1)) as receive,
             naming_memory(),
             _local_copy(newest_checkpoint(run)) as checkpoint,
-            tempfile.TemporaryDirectory() as folder,
+            temporary_folder() as folder,
         ):
-            callback = _RunCallback(receive, run, Path(folder))
+            callback = _RunCallback(receive, run, folder)
             job.run(DistributedContext(device=device), callback, checkpoint)
         last = newest_checkpoint(run)
         assert last is not None  # a training has one epoch at least
@@ -131,16 +132,10 @@ class _RunCallback:
         Raises:
             MachineError: the disk is full, or the disk or the object store failed.
         """
-        try:
-            self._receive(record)
+        self._receive(record)
+        with naming_write_errors(f"the checkpoint of epoch {record['epoch']}", ADVICE_TO_RESUME):
             save(self._folder)
             keep_checkpoint(self._run, self._folder)
-        except OSError as error:
-            reason = redact_secrets(" ".join(str(error).split()))
-            raise MachineError(
-                f"the checkpoint of epoch {record['epoch']} cannot be written ({reason}): make "
-                "room or mend the store, and go on with `resume`"
-            ) from error
 
 
 def _check_settings(config: TrainingConfig) -> None:
@@ -158,7 +153,7 @@ def _check_settings(config: TrainingConfig) -> None:
         if is_needed:
             raise UserError(
                 f"`{field_name}` {getattr(config, field_name)} needs Ray, and `ray_address` is "
-                "none: leave one of them out"
+                "none, as given or in RAY_ADDRESS: leave one of them out"
             )
 
 

@@ -40,6 +40,9 @@ RUN_FILES = (
 )
 """Patterns, as `fnmatch` reads them, of the files of a run without its checkpoints."""
 
+ADVICE_TO_RESUME = "make room or mend the store, and go on with `resume`"
+"""Advice where a run directory cannot be written."""
+
 LAST_UPLOAD = "model.json"
 """File that is uploaded last: without it the other files are no model."""
 

@@ -9,9 +9,9 @@ from functools import partial
 from torch.utils.tensorboard import SummaryWriter
 
 from reidray.progress import Activity, format_duration
-from reidray.storage.staging import atomic_write
+from reidray.storage.staging import atomic_write, naming_write_errors
 from reidray.training.loop import Metrics
-from reidray.training.runs.run_directory import METRICS_FILE, RunDirectory
+from reidray.training.runs.run_directory import ADVICE_TO_RESUME, METRICS_FILE, RunDirectory
 from reidray.training.steps.epoch_progress import StepProgress
 
 log = logging.getLogger("reidray")
@@ -111,7 +111,8 @@ class RunLogger:
             with shown:
                 yield partial(self._receive, shown)
         finally:
-            self._board.close()
+            with naming_write_errors("the metrics", ADVICE_TO_RESUME):
+                self._board.close()
 
     def _receive(self, shown: TrainingProgress, event: Event) -> None:
         if isinstance(event, StepProgress):
@@ -132,14 +133,19 @@ class RunLogger:
             log.info("going on after epoch %d", records[-1]["epoch"])
 
     def _write(self, records: list[Metrics]) -> None:
-        """Write the records of all epochs so far to the file, and the last one for TensorBoard."""
+        """Write the records of all epochs so far to the file, and the last one for TensorBoard.
+
+        Raises:
+            MachineError: the disk is full, or the disk or the object store failed.
+        """
         self.records = records
-        atomic_write(self._file, "".join(json.dumps(record) + "\n" for record in records))
-        for record in records[-1:]:
-            for name, value in _iter_scalars(record):
-                self._board.add_scalar(name, value, record["epoch"])
-        self._board.flush()
-        self._run.upload()
+        with naming_write_errors("the metrics", ADVICE_TO_RESUME):
+            atomic_write(self._file, "".join(json.dumps(record) + "\n" for record in records))
+            for record in records[-1:]:
+                for name, value in _iter_scalars(record):
+                    self._board.add_scalar(name, value, record["epoch"])
+            self._board.flush()
+            self._run.upload()
 
 
 def _iter_scalars(record: Metrics) -> Iterator[tuple[str, float]]:
