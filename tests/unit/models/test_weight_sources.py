@@ -20,6 +20,8 @@ from support.unpickled import convert
 from reidray.config.sections.weight_names import hub_repository
 from reidray.errors import UserError
 from reidray.models.weights import pickle_process, read_weights, unpickling
+from reidray.storage.input_checks import check_weights
+from reidray.storage.location import Location
 
 TENSORS = {
     "conv1.weight": torch.arange(6.0).reshape(2, 3),
@@ -255,6 +257,17 @@ def test_files_that_are_no_weights_are_one_line(tmp_path):
     ):
         with pytest.raises(UserError, match=rf"`network.weights` .*{name}: .*{reason}") as caught:
             read_weights(str(tmp_path / name))
+        one_line(caught)
+
+
+def test_the_header_of_a_file_in_a_bucket_is_checked_too(bucket):
+    place = Location(f"{bucket}/weights")
+    for name, data in (("a.pth", saved(TENSORS)), ("a.safetensors", SAFE)):
+        place.write_bytes(name, data)
+        check_weights("network.weights", place.join(name).uri)
+        place.write_bytes(name, data[:-30])
+        with pytest.raises(UserError, match=rf"{name}: .* copy or download it again") as caught:
+            check_weights("network.weights", place.join(name).uri)
         one_line(caught)
 
 
