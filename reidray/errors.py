@@ -28,7 +28,7 @@ class MachineError(Exception):
     """
 
 
-def describe_disk_failure(error: Exception) -> str | None:
+def describe_disk_failure(error: BaseException | None) -> str | None:
     """Return one line about a disk that is full or read-only; None for any other error.
 
     >>> describe_disk_failure(OSError(28, "No space left on device", "scores/a.csv"))
@@ -36,7 +36,7 @@ def describe_disk_failure(error: Exception) -> str | None:
     >>> describe_disk_failure(ValueError("28"))
 
     Args:
-        error: what ended a job.
+        error: what ended a job or one of its threads.
     """
     if not isinstance(error, OSError):
         return None

@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -98,6 +99,7 @@ def run_job(job: Callable[[], dict[str, Any]]) -> None:
     and its number after one line: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
     """
     watch_signals()
+    threading.excepthook = _tell_failed_thread
     try:
         set_up_streams()
         status = _exit_status(job)
@@ -108,6 +110,18 @@ def run_job(job: Callable[[], dict[str, Any]]) -> None:
         raise
     if status:
         sys.exit(status)
+
+
+def _tell_failed_thread(failed: threading.ExceptHookArgs) -> None:
+    """Print one line for a thread that a full disk ended, and a traceback for any other error.
+
+    The writer of TensorBoard is such a thread. Its error ends the job too.
+    """
+    failure = describe_disk_failure(failed.exc_value)
+    if failure is None:
+        threading.__excepthook__(failed)
+    else:
+        print_message(f"warning: {failure}")
 
 
 def _exit_status(job: Callable[[], dict[str, Any]]) -> int:

@@ -384,6 +384,19 @@ def test_a_full_disk_is_one_line_without_traceback_and_exits_1(tmp_path):
     )
 
 
+def test_a_thread_that_a_full_disk_ends_is_one_line():
+    done = run_script(
+        "import threading; full = OSError(28, 'No space left on device'); "
+        "thread = threading.Thread(target=(_ for _ in ()).throw, args=(full,)); "
+        "thread.start(); thread.join(); return {}"
+    )
+    assert done.returncode == 0
+    assert done.stderr == (
+        "warning: the disk: cannot be written (No space left on device): make room, and run the "
+        "job again\n"
+    )
+
+
 def test_a_failure_shows_its_traceback_and_exits_1():
     done = run_script("raise KeyError('bug')")
     assert done.returncode == 1
