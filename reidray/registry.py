@@ -111,7 +111,7 @@ class Registry(Generic[Entry]):
         folder = Path(__file__).parent.joinpath(*self._package.split(".")[1:])
         for file in sorted(folder.rglob("*.py")):
             source = file.read_text(encoding="utf-8")
-            if name is None or re.search(rf"\b{re.escape(name)}\b", source):
+            if name is None or (name in source and re.search(rf"\b{re.escape(name)}\b", source)):
                 parts = file.relative_to(folder).with_suffix("").parts
                 importlib.import_module(".".join((self._package, *parts)).removesuffix(".__init__"))
 

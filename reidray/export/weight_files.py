@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reidray.errors import UserError
 from reidray.models import LoadedModel, build_network
 from reidray.models.backbones import BACKBONES, Backbone
-from reidray.models.backbones.timm_bodies import create_timm_body
+from reidray.models.backbones.timm_bodies import create_timm_body, without_memory
 
 
 def write_weights(weights: Mapping[str, Tensor], metadata: dict[str, str], file: Path) -> None:
@@ -54,7 +54,7 @@ def find_timm_body(model: LoadedModel) -> nn.Module:
             f"`format=timm`: timm has no model {name!r}, which is a backbone of reidray; use "
             "`format=safetensors`"
         )
-    with torch.device("meta"):
+    with without_memory():
         expected = create_timm_body(name, _size(model)).state_dict()
     found = backbone.body.state_dict()
     differing = [
@@ -74,7 +74,7 @@ def describe_timm_model(model: LoadedModel) -> dict[str, str]:
     """Return the name and the arguments with which `timm.create_model` makes the model."""
     body = find_timm_body(model)
     arguments: dict[str, Any] = {"num_classes": 0}
-    with torch.device("meta"):
+    with without_memory():
         default = create_timm_body(model.architecture.options.backbone).state_dict()
     if any(value.shape != default[key].shape for key, value in body.state_dict().items()):
         arguments["img_size"] = list(_size(model))  # position embeddings for this size

@@ -1,16 +1,13 @@
 """Build networks by name. Each network registers the function that builds it, beside its code."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
-
-import torch
-from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from reidray.config.sections.network_options import NETWORK_OPTIONS
 from reidray.config.sections.weight_names import MIN_MATCH, NAMED_WEIGHTS
 from reidray.errors import UserError
 from reidray.models.architecture import Architecture
+from reidray.models.backbones.timm_bodies import without_memory
 from reidray.models.networks.network import Network
 from reidray.models.weights import load_weights, read_weights
 from reidray.registry import Registry
@@ -117,7 +114,7 @@ def build_network(architecture: Architecture[Any], *, weights: str = "none") -> 
 
 def build_without_memory(architecture: Architecture[Any]) -> Network:
     """Build the network of an architecture without memory for its weights."""
-    with torch.device("meta"), _WithoutInitialisation():
+    with without_memory():
         return build_network(architecture)
 
 
@@ -134,17 +131,3 @@ def check_parameter_count(architecture: Architecture[Any]) -> None:
             f"has {count:,} weights, more than {MAX_WEIGHTS:,}: "
             "lower `network.height` and `network.width`"
         )
-
-
-class _WithoutInitialisation(TorchFunctionMode):
-    """Skip the initialisation of weights without memory, for which PyTorch imports much."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Call a function of PyTorch, unless it is `Tensor.normal_`."""
-        return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))

@@ -11,7 +11,7 @@ from reidray.config.options.transformer_networks import TransReIDOptions
 from reidray.errors import UserError
 from reidray.models.backbones.backbone import create_body, pixel_scaling
 from reidray.models.backbones.own_backbones import BACKBONES
-from reidray.models.backbones.timm_bodies import create_timm_body
+from reidray.models.backbones.timm_bodies import create_timm_body, without_memory
 
 PARTS = 4
 SHIFT = 4
@@ -163,7 +163,7 @@ def _patch_size(name: str) -> tuple[int, int]:
         UserError: timm has no such model, or it is no vision transformer with a class token.
     """
     if name not in BACKBONES:
-        with torch.device("meta"):
+        with without_memory():
             body: Any = create_timm_body(name)
         from timm.layers import PatchEmbed
         from timm.models.vision_transformer import VisionTransformer

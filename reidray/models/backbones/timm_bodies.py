@@ -4,12 +4,14 @@ timm is imported where one of its models is created: it takes a process seconds.
 """
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from reidray.errors import UserError
 from reidray.models.backbones.own_backbones import BACKBONES
@@ -20,6 +22,31 @@ ImageSize = tuple[int, int]
 
 LIKELY_MULTIPLES = (8, 14, 16, 28, 32, 64)
 """Multiples of which models take the sides of images, as their patches, windows and strides are."""
+
+
+INITIALISERS = (Tensor.normal_, Tensor.uniform_, Tensor.erfinv_, Tensor.clamp_)
+"""Functions that take long for weights without memory, and change nothing of them."""
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Make tensors without memory within the block, and skip the initialisation of weights."""
+    with torch.device("meta"), _WithoutInitialisation():
+        yield
+
+
+class _WithoutInitialisation(TorchFunctionMode):
+    """Skip `INITIALISERS`, for which PyTorch imports much."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of PyTorch, unless it is an initialiser."""
+        return args[0] if func in INITIALISERS else func(*args, **(kwargs or {}))
 
 
 def create_timm_body(
@@ -143,7 +170,7 @@ def _has_fixed_size(name: str) -> bool:
     """
     import timm
 
-    with torch.device("meta"):
+    with without_memory():
         body = timm.create_model(name, num_classes=0)
     classes = [each for each in type(body).__mro__ if issubclass(each, nn.Module)]
     return any("img_size" in inspect.signature(each).parameters for each in classes)

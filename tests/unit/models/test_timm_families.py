@@ -7,7 +7,7 @@ from timm.models import list_modules
 
 from reidray.errors import UserError
 from reidray.models.backbones import check_backbones
-from reidray.models.factory import build_architecture, build_model, build_network
+from reidray.models.factory import build_architecture, build_model, build_without_memory
 from reidray.models.inference_network import copy_for_inference
 
 FAMILIES = {
@@ -42,8 +42,8 @@ def test_each_weight_of_a_family_gets_a_gradient_at_the_size_of_crops(family, po
         width=4 * side,
         num_people=3,
     )
-    with torch.device("meta"):  # without memory: shapes and gradients, but no numbers
-        network = build_network(architecture)
+    network = build_without_memory(architecture)  # shapes and gradients, but no numbers
+    with torch.device("meta"):
         outputs = network(torch.zeros(2, 3, 8 * side, 4 * side, dtype=torch.uint8))
         assert outputs.embedding.shape == (2, network.embedding_size)
         (outputs.identity.sum() + outputs.metric_feature.sum()).backward()
@@ -83,7 +83,7 @@ def test_every_family_of_timm_gives_features_or_is_refused_in_one_line(module):
     complaint = None
     with torch.device("meta"):
         try:
-            check_backbones(build_network(architecture))
+            check_backbones(build_without_memory(architecture))
         except UserError as error:
             complaint = str(error)
     if complaint is not None:
