@@ -19,7 +19,7 @@ class BackboneOptions(NetworkOptions):
     """Hold the options of a network on any backbone.
 
     Attributes:
-        backbone: resnet_tiny, resnet_small, resnet50_ibn_a, an OSNet such as osnet_x1_0 or
+        backbone: resnet_tiny, resnet_small_patch, resnet50_ibn_a, an OSNet such as osnet_x1_0 or
             osnet_ain_x0_25, or any timm model.
         pooling: pooling of the backbone's grid; own is that of the backbone, gem the generalized
             mean with a learned exponent.
@@ -41,7 +41,7 @@ class AprOptions(BackboneOptions):
     """Hold the options of `apr`, which learns identity and attributes together.
 
     Attributes:
-        backbone: resnet_tiny, resnet_small, resnet50_ibn_a, an OSNet such as osnet_x1_0 or
+        backbone: resnet_tiny, resnet_small_patch, resnet50_ibn_a, an OSNet such as osnet_x1_0 or
             osnet_ain_x0_25, or any timm model.
         pooling: pooling of the backbone's grid; own is that of the backbone, gem the generalized
             mean with a learned exponent.
@@ -65,7 +65,7 @@ class JointOptions(BackboneOptions):
     """Hold the options of `joint`, which is `baseline` with a classifier for each attribute.
 
     Attributes:
-        backbone: resnet_tiny, resnet_small, resnet50_ibn_a, an OSNet such as osnet_x1_0 or
+        backbone: resnet_tiny, resnet_small_patch, resnet50_ibn_a, an OSNet such as osnet_x1_0 or
             osnet_ain_x0_25, or any timm model.
         pooling: pooling of the backbone's grid; own is that of the backbone, gem the generalized
             mean with a learned exponent.
@@ -86,7 +86,7 @@ class BaselineOptions(BackboneOptions):
     """Hold the options of `baseline`, which learns identity behind a batch normalisation.
 
     Attributes:
-        backbone: resnet_tiny, resnet_small, resnet50_ibn_a, an OSNet such as osnet_x1_0 or
+        backbone: resnet_tiny, resnet_small_patch, resnet50_ibn_a, an OSNet such as osnet_x1_0 or
             osnet_ain_x0_25, or any timm model.
         pooling: pooling of the backbone's grid; own is that of the backbone, gem the generalized
             mean with a learned exponent.
@@ -101,14 +101,16 @@ class BaselineOptions(BackboneOptions):
 @register_network_options("reid_small")
 @dataclass(frozen=True, kw_only=True)
 class SmallReidOptions(NetworkOptions):
-    """Hold the options of `reid_small`, the small residual network with stripes.
+    """Hold the options of `reid_small`, a small residual network with stripes.
 
     Attributes:
+        backbone: resnet_tiny, resnet_nano_patch, or any backbone that `baseline` takes.
         height: rows of an image.
         width: columns of an image.
     """
 
     predicts: ClassVar[tuple[Prediction, ...]] = ("identity",)
 
+    backbone: str = "resnet_tiny"
     height: int = image_side(64)
     width: int = image_side(32)

@@ -136,7 +136,9 @@ class SmallPersonNetwork(PersonNetwork):
 def build_reid_small(architecture: Architecture[SmallReidOptions], _: str) -> SmallPersonNetwork:
     """Build `reid_small`."""
     options = BackboneOptions(
-        backbone="resnet_tiny", height=architecture.height, width=architecture.width
+        backbone=architecture.options.backbone,
+        height=architecture.height,
+        width=architecture.width,
     )
     return SmallPersonNetwork(Backbone(options, "none"), architecture.num_people)
 

@@ -80,7 +80,15 @@ def test_average_pooling_of_stripes_is_that_of_the_whole_grid():
 
 @pytest.mark.parametrize("pooling", ["avg", "gem"])
 @pytest.mark.parametrize(
-    "name", ["resnet_tiny", "osnet_x0_25", "test_vit", "mobilenetv3_small_050", "test_nfnet"]
+    "name",
+    [
+        "resnet_tiny",
+        "resnet_nano_patch",
+        "osnet_x0_25",
+        "test_vit",
+        "mobilenetv3_small_050",
+        "test_nfnet",
+    ],
 )
 def test_every_weight_of_a_pooled_backbone_learns(name, pooling):
     network = backbone(name, pooling=pooling).train()

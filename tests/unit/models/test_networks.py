@@ -8,6 +8,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.errors import UserError
 from reidray.models import build_model
+from reidray.models.backbones.own_backbones import BACKBONES
 from reidray.models.backbones.striped_resnet import STRIPES, StripedResNet
 
 CROPS = torch.randint(0, 256, (4, 3, 64, 32), dtype=torch.uint8)
@@ -77,6 +78,14 @@ def test_reid_small_mines_triplets_of_the_embeddings_of_length_1_that_it_ranks_b
     assert outputs.identity.shape == (len(CROPS), 7)
 
 
+def test_reid_small_takes_another_backbone_and_can_rank_with_fewer_weights():
+    network = build_model("reid_small", backbone="resnet_nano_patch", num_people=7)
+    ranking = sum(weight.numel() for weight in network.parameters())
+    ranking -= network.identity.weight.numel()
+    assert ranking == 299_296
+    assert network.eval()(CROPS).embedding.shape == (len(CROPS), 4 * 104)
+
+
 def test_baseline_ranks_by_the_neck_and_mines_triplets_before_it():
     network = build_model("baseline", backbone="resnet_tiny", num_people=7).eval()
     network.neck.running_mean.fill_(1.0)
@@ -110,9 +119,23 @@ def test_our_residual_network_is_the_one_of_timm_with_other_numbers():
         assert torch.equal(weight.grad, their_weight.grad)
 
 
-def test_a_folded_network_computes_the_same_without_normalisations():
+@pytest.mark.parametrize(
+    ("name", "size", "weights"),
+    [("resnet_nano_patch", (64, 32), 298_464), ("resnet_small_patch", (128, 64), 1_228_160)],
+)
+def test_a_stem_of_patches_gives_each_stripe_two_rows(name, size, weights):
+    body = BACKBONES.get(name)()
+    assert sum(weight.numel() for weight in body.parameters()) == weights
+    crops = torch.rand(2, 3, *size)
+    grid = body.forward_features(crops)
+    assert grid.shape[2:] == (8, 4)
+    assert body(crops).shape == (2, STRIPES * grid.shape[1])
+
+
+@pytest.mark.parametrize("patch", [None, 4])
+def test_a_folded_network_computes_the_same_without_normalisations(patch):
     torch.manual_seed(1)
-    network, crops = StripedResNet((8, 16, 24, 32)), torch.rand(8, 3, 64, 32)
+    network, crops = StripedResNet((8, 16, 24, 32), patch=patch), torch.rand(8, 3, 64, 32)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
