@@ -25,7 +25,7 @@ def test_overrides_win_over_files_and_files_over_a_recipe(file):
     loaded = load_config(TrainReidConfig, "market_small", overrides, [file])
     config, sources = loaded.config, loaded.sources
     assert (config.epochs, config.batch.people, config.batch.crops) == (7, 5, 2)
-    assert config.network.backbone == "resnet_tiny"
+    assert config.network.backbone == "resnet_small_patch"
     assert sources.of("batch.people") is sources.of("network.name") is Source.OVERRIDE
     assert sources.of("batch.crops") is sources.of("epochs") is Source.FILE
     assert sources.of("network.backbone") is sources.of("seed") is Source.RECIPE

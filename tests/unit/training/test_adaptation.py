@@ -64,11 +64,13 @@ def saved(experiment, folder):
     return folder / "config.yaml"
 
 
-@pytest.mark.parametrize("recipe", ["demo", "market_small"])
-def test_a_recipe_for_attributes_trains_identity_alone_without_attributes(plain, recipe):
+@pytest.mark.parametrize(
+    ("recipe", "backbone"), [("demo", "resnet_tiny"), ("market_small", "resnet_small_patch")]
+)
+def test_a_recipe_for_attributes_trains_identity_alone_without_attributes(plain, recipe, backbone):
     experiment = reid_experiment(plain, "--recipe", recipe)
     assert experiment.architecture.name == "baseline"
-    assert experiment.architecture.options.backbone == "resnet_tiny"
+    assert experiment.architecture.options.backbone == backbone
     assert "identity alone" in adapted(experiment)
     assert "feature_size" in adapted(experiment)
 
