@@ -29,7 +29,7 @@ def quickstart(arguments: "JobArguments[QuickstartConfig]") -> dict[str, Any]:
         results = run_quickstart(arguments.config, training, session, folder)
         log.info(
             "\nNext, your own crops: a folder for each person under train/, then\n"
-            "  %s --data FOLDER --recipe market_small --max-minutes 20\n"
+            "  %s --data FOLDER --recipe market_small --max-minutes 60\n"
             "  %s --model %s \\\n    --queries %s --gallery %s --output scores",
             command_of(arguments.command, "train-reid"),
             command_of(arguments.command, "score-nightly"),
