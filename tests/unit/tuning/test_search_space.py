@@ -49,7 +49,8 @@ def test_built_in_spaces_vary_recipes(task, name):
 def test_built_in_spaces_combine(task):
     recipe = next(iter(recipe_files(task)))
     base = parse_arguments(KINDS[task], ["--data", "-", "--recipe", recipe]).config
-    names = tuple(name for name in space_files(task) if name != "vgg_triplet")
+    around_one_recipe = ("reid_nano", "vgg_triplet")
+    names = tuple(name for name in space_files(task) if name not in around_one_recipe)
     together = load_space(names, task, base)
     assert len(together) == sum(len(load_space((name,), task, base)) for name in names)
 
