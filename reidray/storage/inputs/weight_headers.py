@@ -104,13 +104,11 @@ def _check_safetensors(opened: pa.NativeFile, size: int) -> None:
         RecursionError,
     ) as error:
         raise _damaged("its header does not describe tensors in JSON") from error
+    told, found = max(ends, default=0), size - LENGTH_BYTES - length
+    if told != found:
+        raise _damaged(f"its header tells of {told:,} bytes of values, and {found:,} follow")
     if not tensors:
         raise HeaderError("holds no tensors")
-    if max(ends) != size - LENGTH_BYTES - length:
-        raise _damaged(
-            f"its header tells of {max(ends):,} bytes of values, and "
-            f"{size - LENGTH_BYTES - length:,} follow"
-        )
 
 
 def _check_archive(opened: pa.NativeFile) -> None:

@@ -282,10 +282,10 @@ def test_names_on_a_hub_are_told_from_places(tmp_path, monkeypatch):
 
 
 def test_a_hub_out_of_reach_is_one_line(tmp_path, monkeypatch):
-    import huggingface_hub
+    from huggingface_hub import constants
 
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     for name in ("hf-hub:org/name", "timm/resnet50.a1_in1k", "hf-hub:a b/c"):
         with pytest.raises(
             UserError, match=r"hf-hub:.* could not be downloaded .* give a local file"

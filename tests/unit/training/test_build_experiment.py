@@ -22,6 +22,11 @@ from reidray.data.reading.annotations import ANNOTATION_COLUMNS
 from reidray.errors import UserError
 from reidray.training.execution.train_job import resume_settings
 from reidray.training.orchestration import build_experiment, start_run
+from reidray.training.runs.checkpoint_files import (
+    FILES,
+    repair_checkpoint_list,
+    write_checksums,
+)
 from reidray.training.runs.run_directory import RunDirectory
 from reidray.training.tasks.reid.validation_queries import plan_ranking
 
@@ -254,9 +259,13 @@ def test_a_run_of_an_earlier_version_resumes_and_one_of_other_settings_is_refuse
     del settings["network"]["dropout"]
     place = tmp_path / "run" / "checkpoints" / "checkpoint_2026-05-01_10-01-00.0"
     place.mkdir(parents=True)
+    for name in FILES:
+        (place / name).touch()
     state = {"standing": {}, "settings": settings}
     (place / "state.json").write_text(json.dumps(state))
+    write_checksums(place)
     run = RunDirectory.from_uri(str(tmp_path / "run"))
+    repair_checkpoint_list(run.location)
     assert build_experiment(config, run).config == experiment.config
     longer = replace(config, epochs=config.epochs + 1)
     with pytest.raises(UserError, match=f"with epochs = {config.epochs}, not {longer.epochs}"):
