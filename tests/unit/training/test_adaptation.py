@@ -12,6 +12,8 @@ from support.training_folders import (
     write_person_folders,
 )
 
+from reidray.cli.arguments import parse_arguments
+from reidray.config import TrainReidConfig
 from reidray.config.loading import recipe_files
 from reidray.config.sections.open_section import config_to_dict
 from reidray.errors import UserError
@@ -50,10 +52,17 @@ def test_every_recipe_trains_on_few_people_without_attributes(tmp_path, recipe, 
     assert experiment.config.validation.select_by == "mean_ap"
     assert not experiment.architecture.schema.attributes
     assert "batches of" in adapted(experiment)
-    assert (
-        reid_experiment(data, "--config", str(saved(experiment, tmp_path))).config
-        == experiment.config
-    )
+    written = ["--config", str(saved(experiment, tmp_path))]
+    assert parse_arguments(TrainReidConfig, written).config == experiment.config
+
+
+@pytest.mark.parametrize("recipe", ["demo", "joint_osnet"])
+def test_a_configuration_that_was_adapted_is_adapted_no_more(tmp_path, recipe):
+    data = write_person_folders(tmp_path / "data", 8)
+    experiment = reid_experiment(data, "--recipe", recipe)
+    again = reid_experiment(data, "--config", str(saved(experiment, tmp_path)))
+    assert again.config == experiment.config
+    assert not adapted(again)
 
 
 def saved(experiment, folder):
