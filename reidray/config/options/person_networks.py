@@ -19,8 +19,8 @@ class BackboneOptions(NetworkOptions):
     """Hold the options of a network on any backbone.
 
     Attributes:
-        backbone: resnet_tiny, resnet_small_patch, resnet50_ibn_a, an OSNet such as osnet_x1_0 or
-            osnet_ain_x0_25, or any timm model.
+        backbone: resnet_tiny, resnet_small, resnet_nano_patch, resnet_small_patch, resnet50_ibn_a,
+            an OSNet such as osnet_x1_0 or osnet_ain_x0_25, or any timm model.
         pooling: pooling of the backbone's grid; own is that of the backbone, gem the generalized
             mean with a learned exponent.
         last_stride: stride of the last stage of a ResNet; 1 keeps twice the rows and columns.
@@ -41,8 +41,8 @@ class AprOptions(BackboneOptions):
     """Hold the options of `apr`, which learns identity and attributes together.
 
     Attributes:
-        backbone: resnet_tiny, resnet_small_patch, resnet50_ibn_a, an OSNet such as osnet_x1_0 or
-            osnet_ain_x0_25, or any timm model.
+        backbone: resnet_tiny, resnet_small, resnet_nano_patch, resnet_small_patch, resnet50_ibn_a,
+            an OSNet such as osnet_x1_0 or osnet_ain_x0_25, or any timm model.
         pooling: pooling of the backbone's grid; own is that of the backbone, gem the generalized
             mean with a learned exponent.
         last_stride: stride of the last stage of a ResNet; 1 keeps twice the rows and columns.
@@ -65,8 +65,8 @@ class JointOptions(BackboneOptions):
     """Hold the options of `joint`, which is `baseline` with a classifier for each attribute.
 
     Attributes:
-        backbone: resnet_tiny, resnet_small_patch, resnet50_ibn_a, an OSNet such as osnet_x1_0 or
-            osnet_ain_x0_25, or any timm model.
+        backbone: resnet_tiny, resnet_small, resnet_nano_patch, resnet_small_patch, resnet50_ibn_a,
+            an OSNet such as osnet_x1_0 or osnet_ain_x0_25, or any timm model.
         pooling: pooling of the backbone's grid; own is that of the backbone, gem the generalized
             mean with a learned exponent.
         last_stride: stride of the last stage of a ResNet; 1 keeps twice the rows and columns.
@@ -86,8 +86,8 @@ class BaselineOptions(BackboneOptions):
     """Hold the options of `baseline`, which learns identity behind a batch normalisation.
 
     Attributes:
-        backbone: resnet_tiny, resnet_small_patch, resnet50_ibn_a, an OSNet such as osnet_x1_0 or
-            osnet_ain_x0_25, or any timm model.
+        backbone: resnet_tiny, resnet_small, resnet_nano_patch, resnet_small_patch, resnet50_ibn_a,
+            an OSNet such as osnet_x1_0 or osnet_ain_x0_25, or any timm model.
         pooling: pooling of the backbone's grid; own is that of the backbone, gem the generalized
             mean with a learned exponent.
         last_stride: stride of the last stage of a ResNet; 1 keeps twice the rows and columns.
@@ -101,10 +101,11 @@ class BaselineOptions(BackboneOptions):
 @register_network_options("reid_small")
 @dataclass(frozen=True, kw_only=True)
 class SmallReidOptions(NetworkOptions):
-    """Hold the options of `reid_small`, a small residual network with stripes.
+    """Hold the options of `reid_small`, which learns identity from small crops.
 
     Attributes:
-        backbone: resnet_tiny, resnet_nano_patch, or any backbone that `baseline` takes.
+        backbone: resnet_tiny, resnet_small, resnet_nano_patch, resnet_small_patch, resnet50_ibn_a,
+            an OSNet such as osnet_x1_0 or osnet_ain_x0_25, or any timm model.
         height: rows of an image.
         width: columns of an image.
     """

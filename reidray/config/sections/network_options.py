@@ -57,7 +57,8 @@ class NetworkOptions:
     Attributes:
         task: the task that the network is trained for.
         predicts: what the network predicts beside an embedding.
-        pretrained: whether a network can start from weights other than `none`.
+        pretrained: whether a network can start from the weights `imagenet`. Any network can start
+            from weights of a file.
         reads_cameras: whether the network takes the cameras of the crops in training. Its `forward`
             then has a second argument, (B,) int64: indices of cameras, -1 where unknown. Without
             it, no camera is known.
