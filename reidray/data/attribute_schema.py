@@ -82,7 +82,7 @@ PEDESTRIAN_SCHEMA = AttributeSchema(
         Attribute("age", ("young", "teenager", "adult", "old")),
     )
 )
-"""The twelve attributes of the Market-1501 annotations (Lin et al. 2017).
+"""The twelve attributes of the Market-1501 annotations (Lin et al. 2019).
 
 Each colour attribute takes the place of one binary attribute per colour.
 """

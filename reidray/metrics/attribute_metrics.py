@@ -38,7 +38,7 @@ def attribute_accuracy(
     schema: AttributeSchema,
     majority: NDArray[np.int64],
 ) -> dict[str, Any]:
-    """Compute the accuracy of each attribute and their mean (Lin et al. 2017).
+    """Compute the accuracy of each attribute and their mean (Lin et al. 2019).
 
         accuracy_a         = |{i known: predicted_i,a = label_i,a}| / |{i known}|
         attribute_accuracy = mean of accuracy_a over the attributes known of at least one image

@@ -144,7 +144,7 @@ def build_reid_small(architecture: Architecture[SmallReidOptions], _: str) -> Sm
 
 
 class AttributePersonNetwork(PersonNetwork):
-    """Learn attributes and identity together, as APR does (Lin et al. 2017).
+    """Learn attributes and identity together, as APR does (Lin et al. 2019).
 
     A dense layer with batch normalisation and ReLU follows the pooled feature. One classifier for
     each attribute reads it; the attributes' probabilities `a` are re-weighted by a learned
