@@ -15,7 +15,7 @@ from reidray.registry import Registry
 Build = TypeVar("Build", bound=Callable[[Architecture[Any], str], Network])
 
 MAX_WEIGHTS = 2**30
-"""4 GiB of float32; training holds them four times."""
+"""The most weights of a network: 4 GiB in float32. A training needs four times as much memory."""
 
 
 class NetworkBuilder(NamedTuple):
@@ -39,9 +39,9 @@ NETWORKS: Registry[NetworkBuilder] = Registry(
 def register_network(name: str, **published: Any) -> Callable[[Build], Build]:
     """Return a decorator that registers the function, or the class, that builds a network.
 
-    The function takes the `Architecture` and the weights of the backbone, `none` or `imagenet`;
-    the latter only where its options have `pretrained`. Weights of a file are loaded into the
-    network that it returns, by their names.
+    The function takes the `Architecture` and the weights of the backbone: `none`, or `imagenet`
+    where its options have `pretrained`. Weights of a file are loaded later, by their names, into
+    the network that the function returns.
 
     Args:
         name: name of the network; its options are registered by `register_network_options`.

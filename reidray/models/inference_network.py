@@ -11,8 +11,8 @@ from reidray.models.backbones.striped_resnet import StripedResNet
 from reidray.models.networks.person import PersonNetwork
 
 CONVERTED_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-"""Layers that only multiply by their weights. Others derive theirs, such as a convolution that
-standardises its weights in float32."""
+"""Layers that multiply by their weights as they are. A subclass may change its weights in float32
+first, such as a convolution that standardises them."""
 
 
 class BFloat16(nn.Module):
@@ -60,9 +60,9 @@ def copy_for_inference(
     """Return a copy of a network on a device, in evaluation mode and with folded normalisation.
 
     In `bf16` the backbone of a person network runs in bfloat16, and the layers after its pooling in
-    float32. Of another network all layers run under autocast. On a GPU the weights are channels
-    last. The settings of cuDNN stay, so that the steps of a training after a validation are as fast
-    as before, with the same results.
+    float32. All layers of another network run under autocast. On a GPU the weights are channels
+    last. The settings of cuDNN stay as they are, so that the steps of a training after a validation
+    are as fast as before, with the same results.
     """
     network = copy.deepcopy(network).eval()
     for module in network.modules():

@@ -13,7 +13,7 @@ from reidray.config.sections.loss_options import (
 )
 
 MAX_SCALE = 10_000
-"""The largest factor of the cosines of a loss: the softmax is a maximum long before."""
+"""The largest factor of the cosines of a loss; much smaller ones make the softmax a maximum."""
 
 
 @register_loss_options("identity")

@@ -140,7 +140,7 @@ class OmniScaleBlock(nn.Module):
 
 
 class OSNetBlock(OmniScaleBlock):
-    """The block of OSNet."""
+    """Build the streams of OSNet: one to four light convolutions."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__(before, after)
@@ -157,7 +157,7 @@ class OSNetBlock(OmniScaleBlock):
 
 
 class OSNetAINBlock(OmniScaleBlock):
-    """The block of OSNet-AIN, whose output is normalised by batch or by image.
+    """Build the streams of OSNet-AIN, and normalise their sum by batch or by image.
 
     Normalising each image's channels removes its style, such as the light of its camera.
 

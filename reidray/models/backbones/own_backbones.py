@@ -14,7 +14,7 @@ BACKBONES: Registry[BuildBody] = Registry("backbone", "reidray.models.backbones"
 register_backbone = BACKBONES.register
 """Register a function, or a class, that builds a backbone with random weights.
 
-A backbone has three parts of timm's models. Its `forward` maps images (B, 3, H, W) float32,
+A backbone has these parts of timm's models. Its `forward` maps images (B, 3, H, W) float32,
 normalised, to pooled features (B, F). Its attribute `num_features` is F. After
 `reset_classifier(0, "")` its `forward` returns the grid (B, C, H', W') that it pooled before,
 `num_features` is C, and the grid depends on every weight that is left. Its method `group_matcher`,

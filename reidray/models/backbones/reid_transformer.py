@@ -40,7 +40,8 @@ class ReidTransformer(nn.Module):
         pixels: scaling of the pixels that pretrained weights of the model expect.
         num_features: length D of each feature.
         num_parts: number of parts of an image that have a feature of their own.
-        initial_copies: layers by those that begin as copies of them, also with weights of a file.
+        initial_copies: name of the layer that each layer of the jigsaw branch begins as a copy of;
+            weights of a file are copied in the same way.
 
     Raises:
         UserError: timm has no such transformer, it cannot take the images, or the weights cannot be

@@ -30,10 +30,11 @@ class InstanceBatchNorm(nn.Module):
 
 @register_backbone("resnet50_ibn_a")
 def build_resnet50_ibn_a() -> nn.Module:
-    """Build `resnet50_ibn_a`: the first normalisation of each block but those of the last stage.
+    """Build `resnet50_ibn_a`: ResNet-50 with instance normalisation in its first three stages.
 
-    It has the parameters of ResNet-50, 23,508,032 without a classifier, under the names of
-    IBN-Net's published weights.
+    The first normalisation of each block of these stages is an `InstanceBatchNorm`. The network has
+    the parameters of ResNet-50, 23,508,032 without a classifier, under the names of IBN-Net's
+    published weights.
     """
     import timm
 

@@ -1,4 +1,4 @@
-"""Build small residual networks that suit a CPU, and pool head, coat and trousers apart.
+"""Build small residual networks that suit a CPU, and pool four horizontal stripes of a person.
 
 `resnet_tiny` equals timm's resnet18 with one block a stage and fewer channels, which a test checks.
 This module does not use timm, whose import takes longer than to embed a thousand crops.
@@ -18,8 +18,8 @@ STRIPES = 4
 class StripedResNet(nn.Module):
     """Run four stages of one block (He et al. 2016), and pool four horizontal stripes.
 
-    The last stage keeps its resolution (Luo et al. 2019), and as people stand upright, stripes are
-    pooled apart (Sun et al. 2018).
+    The last stage keeps its resolution (Luo et al. 2019). As people stand upright, each stripe is
+    pooled by itself (Sun et al. 2018).
 
     The stem of ResNet, a convolution of 7 x 7 pixels and its pooling, takes half of the time of
     `resnet_tiny`. With `patch` the stem is one convolution of patches that do not overlap

@@ -26,7 +26,7 @@ ABSENT = "absent"
 HEAD_BEGINS_ANEW = "a head, begins anew"
 
 PIXEL_SCALING = ("mean", "deviation")
-"""Values of a network that its architecture gives, and no file."""
+"""Values of a network that come from its architecture and never from a file."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,11 @@ def _matched_share(
     alignment: Alignment,
     tensors: Mapping[str, tuple[str, Tensor]],
 ) -> float:
-    """Return the share of the backbone's parameters that a file fills, or of the file's it takes.
+    """Return how well a file and the backbone match, as a share of their parameters in 0..1.
 
-    The smaller of the two: half of a deep network fills a shallow one, and is another network.
+    It is the smaller of two shares: that of the backbone's parameters which the file fills, and
+    that of the file's parameters which the backbone takes. Half of a deep network may fill a
+    shallow one, and is another network.
     """
     backbone = backbone_prefix(network)
     sizes = {

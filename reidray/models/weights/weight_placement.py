@@ -22,9 +22,9 @@ PARTS_BESIDE = (
     ("b2.0.", "backbone.part_block."),
     ("b2.1.", "backbone.part_norm."),
 )
-"""Prefixes of files beside the backbone, and of networks here: necks of fast-reid, of the strong
-baseline and of TransReID, the exponent of fast-reid's pooling (GeM), and the block that TransReID
-runs over parts of an image."""
+"""Prefixes of weights outside the backbone, in files and in networks of ours: the necks of
+fast-reid, of Luo et al. 2019 and of TransReID, the exponent of fast-reid's pooling (GeM), and the
+block that TransReID runs over parts of an image."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class WeightNote:
-    """Say something about one weight.
+    """Hold why one weight was not taken, or how it was changed.
 
     Attributes:
         name: name of the weight, in the network where it is missing there, in the file otherwise.
@@ -31,14 +31,14 @@ class WeightReport:
         kind: `safetensors`, `torch.save`, `model directory` or `imagenet`.
         file_names: prefix of the file's names of the weights, and the convention of the names.
         network_names: prefix that stands for it in the network's names.
-        match: share in 0..1 of the parameters of the backbone that the file fills, or the share of
-            the file's that the backbone takes, whichever is smaller.
+        match: share in 0..1 of the parameters of the backbone that the file fills, or share of the
+            parameters of the file that the backbone takes, whichever is smaller.
         tensors: number of tensors that were loaded.
         parameters: number of parameters of the network that were loaded.
         changed: weights that were resized for another size of images, or copied to another layer.
         missing: weights of the network that keep their random values.
         left_out: weights of the file that the network has no place for.
-        notes: what to know beside.
+        notes: other facts that the user should know.
     """
 
     source: str

@@ -1,4 +1,4 @@
-"""Tell classifiers, heads and computed values by the names that projects give them."""
+"""Recognise classifiers, heads and computed values by the names that projects give them."""
 
 import re
 

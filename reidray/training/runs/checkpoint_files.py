@@ -143,7 +143,7 @@ def repair_checkpoint_list(run: Location) -> None:
 
 
 def keep_checkpoint(run: Location, checkpoint: Path) -> Location:
-    """Copy a checkpoint into a run, list it as the newest one, and remove those before the last.
+    """Copy a checkpoint into a run, list it as the newest one, and keep only the one before it.
 
     The list names whole checkpoints only, so that a run which is killed resumes from one.
 
@@ -179,7 +179,7 @@ def has_checkpoints(run: Location) -> bool:
 
 
 def newest_checkpoint(run: Location) -> Location | None:
-    """Return the checkpoint from which a run resumes, with its list repaired; None without one."""
+    """Return the checkpoint from which a run with a sound list resumes; None without one."""
     folder = run.join(CHECKPOINTS)
     names = _read_list(folder)
     return folder.join(names[-1]) if names else None
