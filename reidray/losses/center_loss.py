@@ -1,4 +1,4 @@
-"""Centre loss, which pulls the features of a person to their moving mean."""
+"""Pull the features of a person to their moving mean: the centre loss."""
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,7 @@ def move_centers(centers: Tensor, features: Tensor, person_ids: Tensor, *, rate:
 
 @register_loss("center")
 class CenterLoss(nn.Module):
-    """Centre loss over the metric features of a batch (Wen et al. 2016).
+    """Compute the centre loss over the metric features of a batch (Wen et al. 2016).
 
     The centres move by a rule of their own and have no gradient, so that neither the optimiser,
     its weight decay and schedule nor the weight of the loss moves them. Luo et al. 2019 reach the

@@ -1,4 +1,4 @@
-"""Supervised contrastive loss, a softmax over the images of a batch."""
+"""Classify images among those of a batch by a softmax: the supervised contrastive loss."""
 
 from torch import Tensor, nn
 
@@ -36,7 +36,7 @@ def supervised_contrastive_loss(
 
 @register_loss("supervised_contrastive")
 class SupervisedContrastiveLoss(nn.Module):
-    """Supervised contrastive loss over the metric features of a batch (Khosla et al. 2020)."""
+    """Compute the supervised contrastive loss over metric features (Khosla et al. 2020)."""
 
     def __init__(self, options: SupervisedContrastiveLossOptions, _: LossSizes) -> None:
         super().__init__()

@@ -64,7 +64,7 @@ def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
 
 @register_loss("identity")
 class IdentityLoss(nn.Module):
-    """Cross-entropy over the training people."""
+    """Compute the cross-entropy over the training people."""
 
     def __init__(self, options: IdentityLossOptions, _: LossSizes) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class IdentityLoss(nn.Module):
 
 @register_loss("attributes")
 class AttributeLoss(nn.Module):
-    """Cross-entropy over the attributes."""
+    """Compute the cross-entropy over the attributes."""
 
     def __init__(self, options: AttributeLossOptions, _: LossSizes) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class AttributeLoss(nn.Module):
 
 @register_loss("labels")
 class LabelLoss(nn.Module):
-    """Cross-entropy over the class, or over the attributes, of a multi-task network."""
+    """Compute the cross-entropy over the class, or the attributes, of a multi-task network."""
 
     def __init__(self, options: LabelLossOptions, _: LossSizes) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class LabelLoss(nn.Module):
 
 @register_loss("masks")
 class MaskLoss(nn.Module):
-    """Binary cross-entropy over the pixels of the masks."""
+    """Compute the binary cross-entropy over the pixels of the masks."""
 
     def __init__(self, _: MaskLossOptions, __: LossSizes) -> None:
         super().__init__()

@@ -73,7 +73,7 @@ def circle_softmax_logits(
 
 
 class MarginSoftmaxLoss(nn.Module):
-    """Cross-entropy over people by the cosines of the embedding and a direction of each person.
+    """Compute a cross-entropy over the cosines of the embedding and a direction of each person.
 
     A subclass has the function that turns cosines into logits.
     """
@@ -97,20 +97,20 @@ class MarginSoftmaxLoss(nn.Module):
 
 @register_loss("arcface")
 class ArcFaceLoss(MarginSoftmaxLoss):
-    """Cross-entropy over people with a margin of the angle, ArcFace (Deng et al. 2019)."""
+    """Compute ArcFace, a cross-entropy with a margin of the angle (Deng et al. 2019)."""
 
     logits = staticmethod(arcface_logits)
 
 
 @register_loss("cosface")
 class CosFaceLoss(MarginSoftmaxLoss):
-    """Cross-entropy over people with a margin of the cosine, CosFace (Wang et al. 2018)."""
+    """Compute CosFace, a cross-entropy with a margin of the cosine (Wang et al. 2018)."""
 
     logits = staticmethod(cosface_logits)
 
 
 @register_loss("circle_softmax")
 class CircleSoftmaxLoss(MarginSoftmaxLoss):
-    """Cross-entropy over people with the weights of the circle loss (Sun et al. 2020)."""
+    """Compute a cross-entropy with the weights of the circle loss (Sun et al. 2020)."""
 
     logits = staticmethod(circle_softmax_logits)

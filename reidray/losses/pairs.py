@@ -1,4 +1,4 @@
-"""Find the pairs of images in a batch, and average over those that count, without host reads.
+"""Find the pairs of images in a batch, and average over those that count.
 
 No shape depends on a value, so that the host does not wait for a GPU.
 """

@@ -1,4 +1,4 @@
-"""Triplet losses, which compare the images of a batch with each other."""
+"""Compare the images of a batch with each other in triplets."""
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +98,7 @@ MINING = {"hard": batch_hard_triplet_loss, "semihard": semi_hard_triplet_loss}
 
 @register_loss("triplet")
 class TripletLoss(nn.Module):
-    """Triplet loss over the metric features of a batch.
+    """Compute the triplet loss over the metric features of a batch.
 
     Hard negatives follow Hermans et al. 2017, and semi-hard ones Schroff et al. 2015.
     """
