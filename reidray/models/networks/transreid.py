@@ -8,7 +8,7 @@ from reidray.models.architecture import Architecture
 from reidray.models.backbones.reid_transformer import ReidTransformer
 from reidray.models.factory import register_network
 from reidray.models.networks.network import Outputs
-from reidray.models.networks.person import MARKET_PEOPLE, PersonNetwork
+from reidray.models.networks.person import MARKET_PEOPLE, PersonNetwork, batch_norm_neck
 
 MARKET_CAMERAS = 6
 
@@ -34,12 +34,10 @@ class TransReID(PersonNetwork):
         length, features = backbone.num_features, 1 + backbone.num_parts
         super().__init__(backbone, embedding_size=features * length)
         self.metric_size = length
-        self.necks = nn.ModuleList(nn.BatchNorm1d(length) for _ in range(features))
+        self.necks = nn.ModuleList(batch_norm_neck(length) for _ in range(features))
         self.identity = nn.ModuleList(
             nn.Linear(length, architecture.num_people, bias=False) for _ in range(features)
         )
-        for neck in self.necks:
-            neck.bias.requires_grad_(False)
         for weight in self.identity.parameters():
             nn.init.normal_(weight, std=0.001)
 
