@@ -19,7 +19,7 @@ TOLERANCE = 1e-4
 MIN_SAME_NEAREST = 0.5
 """Least share of the crops whose nearest other crop stays the same, in fp16 and int8."""
 
-Outputs = dict[str, NDArray[np.float32]]
+OutputArrays = dict[str, NDArray[np.float32]]
 RunBatch = Callable[[NDArray[Any]], Sequence[NDArray[np.float32]]]
 
 
@@ -62,7 +62,7 @@ def prepare_images(
     return scale_pixels(torch.from_numpy(images), scaling).numpy()
 
 
-def compute_outputs(run: RunBatch, images: NDArray[Any], names: Sequence[str]) -> Outputs:
+def compute_outputs(run: RunBatch, images: NDArray[Any], names: Sequence[str]) -> OutputArrays:
     """Return the outputs for images, a batch of one first, as files take any number of images.
 
     Args:
@@ -76,7 +76,7 @@ def compute_outputs(run: RunBatch, images: NDArray[Any], names: Sequence[str]) -
     return dict(zip(names, columns, strict=True))
 
 
-def compare(expected: Outputs, found: Outputs) -> Agreement:
+def compare(expected: OutputArrays, found: OutputArrays) -> Agreement:
     """Return the agreement of outputs with those of PyTorch."""
     differences = [
         float(np.abs(found[name] - values).max() / max(np.abs(values).max(), 1e-12))
