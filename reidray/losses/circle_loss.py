@@ -57,7 +57,7 @@ def circle_loss(features: Tensor, person_ids: Tensor, *, margin: float, scale: f
 
 @register_loss("circle")
 class CircleLoss(nn.Module):
-    """Compute the circle loss over the cosines of the metric features of a batch (Sun et al. 2020)."""
+    """Compute the circle loss over the cosines of metric features (Sun et al. 2020)."""
 
     def __init__(self, options: CircleLossOptions, _: LossSizes) -> None:
         super().__init__()
