@@ -105,7 +105,7 @@ def test_bad_weights_end_the_job_before_ray_and_leave_nothing(bucket, tmp_path):
     done = train("--data", data, *FLAGS, "--output", tmp_path / "run", "--network.weights", bomb)
     assert done.returncode == 2, done.stderr
     (message,) = (line for line in done.stderr.splitlines() if "error" in line)
-    assert message.startswith(f"error: --network.weights {bomb}: is refused, for it names code")
+    assert message.startswith(f"error: --network.weights {bomb}: is refused, because it names code")
     assert "Traceback" not in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == environment
     assert not mark.exists()

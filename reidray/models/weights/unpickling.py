@@ -89,7 +89,7 @@ def answer(source: int, target: int) -> dict[str, str]:
         reason = " ".join(str(error).split()).partition(". ")[0]
         if isinstance(error, MemoryError) or "alloc_cpu" in reason:
             return {"error": "it needs more memory than a file of its size should"}
-        return {"error": f"it is damaged ({type(error).__name__}: {reason})"}
+        return {"error": f"it is damaged ({type(error).__name__}: {reason}): copy it again"}
     return {}
 
 
@@ -131,7 +131,7 @@ def convert(source: int) -> bytes:
             raise RefusedError(f"it holds more values than its {size:,} bytes can")
         found.setdefault(name, tensor.detach().clone(memory_format=torch.contiguous_format))
     if not found:
-        raise RefusedError("it holds no tensors")
+        raise RefusedError("it holds no tensors: give the file that holds the weights")
     return save(found)
 
 
@@ -139,10 +139,10 @@ def explain(message: str) -> str:
     """Return the reason why PyTorch refused a file, from its message."""
     named = FORBIDDEN.search(message)
     if named is None:
-        return "it is damaged, or `torch.save` did not write it"
+        return "it is damaged, or `torch.save` did not write it: copy or download it again"
     if named[1].startswith(("torch.", "torchvision.", "timm.")):
         return f"it holds a whole network ({named[1]}): save its `state_dict()` instead"
-    return f"it names code ({named[1]}), and no job runs code of a file"
+    return f"it names code ({named[1]}), which no job runs: save its `state_dict()` alone"
 
 
 def find_tensors(value: Any, path: str = "", level: int = 0) -> Iterator[tuple[str, Tensor]]:

@@ -19,6 +19,7 @@ from reidray.models.model_files import (
 from reidray.models.weights.pickle_process import ConversionError, convert_pickle
 from reidray.storage.input_checks import check_weights
 from reidray.storage.inputs.weight_headers import (
+    NO_TENSORS,
     SUFFIX,
     check_weight_header,
     looks_like_safetensors,
@@ -108,14 +109,17 @@ def _read_file(location: Location, name: str) -> WeightSource:
         data = location.parent.read_bytes(location.name, MOST_BYTES)
     except OSError as error:
         reason = redact_secrets(error.strerror or str(error))
-        raise UserError(f"`network.weights` {name}: cannot be read ({reason})") from error
+        raise UserError(
+            f"`network.weights` {name}: cannot be read ({reason}); check its permissions, or copy "
+            "it again"
+        ) from error
     if location.name.endswith(SUFFIX) or looks_like_safetensors(data, len(data)):
         return _checked(WeightSource(name, "safetensors", data))
     try:
         return _checked(WeightSource(name, "torch.save", convert_pickle(data)))
     except ConversionError as error:
         reason = " ".join(str(error).split())[:300]
-        raise UserError(f"`network.weights` {name}: is refused, for {reason}") from error
+        raise UserError(f"`network.weights` {name}: is refused, because {reason}") from error
 
 
 def _checked(source: WeightSource) -> WeightSource:
@@ -140,7 +144,7 @@ def _checked(source: WeightSource) -> WeightSource:
             "again"
         ) from error
     if not tensors:
-        raise UserError(f"`network.weights` {source.name}: holds no tensors")
+        raise UserError(f"`network.weights` {source.name}: {NO_TENSORS}")
     return source
 
 

@@ -25,6 +25,8 @@ LENGTH_BYTES = 8
 LARGEST_HEADER = 100_000_000
 """Bytes of the largest header that safetensors reads."""
 
+NO_TENSORS = "holds no tensors: give the file that holds the weights"
+
 
 class HeaderError(ValueError):
     """Signal that a file is no weights, and the reason with what to do."""
@@ -46,7 +48,10 @@ def check_weight_header(field: str, file: Location) -> None:
         raise UserError(f"`{field}` {file.uri}: {error}") from None
     except OSError as error:
         reason = redact_secrets(error.strerror or " ".join(str(error).split()))
-        raise UserError(f"`{field}` {file.uri}: cannot be read ({reason})") from error
+        raise UserError(
+            f"`{field}` {file.uri}: cannot be read ({reason}); check its permissions, or copy it "
+            "again"
+        ) from error
 
 
 def looks_like_safetensors(start: bytes, size: int) -> bool:
@@ -104,11 +109,11 @@ def _check_safetensors(opened: pa.NativeFile, size: int) -> None:
         RecursionError,
     ) as error:
         raise _damaged("its header does not describe tensors in JSON") from error
-    told, found = max(ends, default=0), size - LENGTH_BYTES - length
-    if told != found:
-        raise _damaged(f"its header tells of {told:,} bytes of values, and {found:,} follow")
+    described, found = max(ends, default=0), size - LENGTH_BYTES - length
+    if described != found:
+        raise _damaged(f"its header describes {described:,} bytes of values, and {found:,} follow")
     if not tensors:
-        raise HeaderError("holds no tensors")
+        raise HeaderError(NO_TENSORS)
 
 
 def _check_archive(opened: pa.NativeFile) -> None:
