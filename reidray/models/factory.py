@@ -96,13 +96,13 @@ def build_network(architecture: Architecture[Any], *, weights: str = "none") -> 
             on a hub, as `network.weights` takes them.
 
     Raises:
-        UserError: the network has no backbone that ImageNet's weights could fill, the backbone does
-            not exist, or the weights cannot be loaded.
+        UserError: the network takes no ImageNet weights, its backbone does not exist, or the
+            weights cannot be loaded.
     """
     if weights == "imagenet" and not architecture.options.pretrained:
         raise UserError(
-            f"network {architecture.name!r} starts from random weights: "
-            f"it has no backbone that {weights!r} could fill"
+            f"network {architecture.name!r} starts from random weights or those of a file, and not "
+            f"from {weights!r}: use `network.weights=none`, or another `network.name`"
         )
     build = NETWORKS.get(architecture.name).build
     if weights in NAMED_WEIGHTS:
@@ -129,5 +129,5 @@ def check_parameter_count(architecture: Architecture[Any]) -> None:
         raise UserError(
             f"network {architecture.name!r} of {architecture.height} x {architecture.width} pixels "
             f"has {count:,} weights, more than {MAX_WEIGHTS:,}: "
-            "lower `network.height` and `network.width`"
+            "lower `network.height` and `network.width`, or choose a smaller network"
         )

@@ -148,7 +148,7 @@ def _create_overlapping_vit(options: TransReIDOptions, weights: str) -> nn.Modul
     if min(grid) < 1:
         raise UserError(
             f"backbone {name} cannot take images of {size[0]}x{size[1]} pixels: they are smaller "
-            f"than its patches of {patch_size[0]}x{patch_size[1]}"
+            f"than its patches: use {patch_size[0]}x{patch_size[1]} or more"
         )
     body: Any = create_body(name, weights, (grid[0] * patch_size[0], grid[1] * patch_size[1]))
     body.patch_embed.proj.stride = (stride, stride)
