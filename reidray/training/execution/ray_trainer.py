@@ -69,11 +69,10 @@ def plan_workers(num_workers: int, use_gpu: str, *, streams: bool = False) -> Re
     nodes = [int(node.get("CPU", 0)) for node in node_resources()]
     if use_gpu == "yes" or (use_gpu == "auto" and gpus > 0):
         if num_workers > gpus:
-            count = f"{num_workers} workers need a GPU each"
-            need = "1 worker needs a GPU" if num_workers == 1 else count
+            lower = "lower `num_workers`, or " if num_workers > 1 else ""
             raise UserError(
-                f"{need} and the cluster has {gpus}: "
-                "lower `num_workers`, or train on CPUs with `use_gpu=no`"
+                f"{_describe_need(num_workers, 'GPU')} and the cluster has {gpus}: "
+                f"{lower}train on CPUs with `use_gpu=no`"
             )
         cpus = max(1, min(sum(nodes) // num_workers, 8))
         return RayResources(use_gpu=True, cpus=cpus, share=share)
@@ -81,9 +80,15 @@ def plan_workers(num_workers: int, use_gpu: str, *, streams: bool = False) -> Re
         if sum(node // cpus for node in nodes) >= num_workers:
             return RayResources(use_gpu=False, cpus=cpus, share=share)
     raise UserError(
-        f"{num_workers} workers need a CPU each and the cluster has {sum(nodes)}: "
-        "lower `num_workers`"
+        f"{_describe_need(num_workers, 'CPU')} and the cluster has {sum(nodes)}: "
+        "lower `num_workers`, or start Ray with more CPUs"
     )
+
+
+def _describe_need(num_workers: int, kind: str) -> str:
+    """Return what workers need, such as `2 workers need a GPU each`."""
+    each = f"{num_workers} workers need a {kind} each"
+    return f"1 worker needs a {kind}" if num_workers == 1 else each
 
 
 class RayEngine:
