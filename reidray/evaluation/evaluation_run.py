@@ -15,7 +15,7 @@ from reidray.evaluation.evaluation_result import (
     write_evaluation,
 )
 from reidray.storage.input_checks import (
-    MODEL_FILES,
+    NEEDED_MODEL_FILES,
     check_data,
     check_file,
     check_folder,
@@ -89,7 +89,7 @@ def check_evaluate_inputs(config: EvaluateConfig) -> None:
     Raises:
         UserError: an input is missing; the message names its field.
     """
-    check_folders("model", config.model, holds=MODEL_FILES)
+    check_folders("model", config.model, holds=NEEDED_MODEL_FILES)
     check_data("data", config.data)
     check_layout(config.data, config.layout, follow_links=config.follow_links)
     check_folder("gallery", config.gallery)

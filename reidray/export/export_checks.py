@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 from reidray.config.jobs.exporting import ExportConfig
 from reidray.errors import UserError
-from reidray.storage.input_checks import MODEL_FILES, check_folder
+from reidray.storage.input_checks import NEEDED_MODEL_FILES, check_folder
 from reidray.storage.output_checks import check_disjoint
 from reidray.storage.outputs.new_files import check_new_file
 
@@ -18,7 +18,7 @@ def check_export(config: ExportConfig) -> None:
         UserError: an input is missing, the output exists or cannot be written, or a package is
             missing.
     """
-    check_folder("model", config.model, holds=MODEL_FILES)
+    check_folder("model", config.model, holds=NEEDED_MODEL_FILES)
     check_folder("check_images", config.check_images)
     check_disjoint("output", config.output, {"model": config.model})
     check_new_file("output", config.output)

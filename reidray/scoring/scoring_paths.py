@@ -4,7 +4,7 @@ This module loads neither PyTorch nor Ray, so that a job refuses a wrong path at
 """
 
 from reidray.config.scoring import ForgetConfig, ScoreConfig
-from reidray.storage.input_checks import MODEL_FILES, check_folder
+from reidray.storage.input_checks import NEEDED_MODEL_FILES, check_folder
 from reidray.storage.output_checks import check_disjoint
 from reidray.storage.publishing import check_output, check_store
 
@@ -24,7 +24,7 @@ def check_score_inputs(config: ScoreConfig) -> None:
     Raises:
         UserError: an input is missing; the message names its field.
     """
-    check_folder("model", config.model, holds=MODEL_FILES)
+    check_folder("model", config.model, holds=NEEDED_MODEL_FILES)
     check_folder("queries", config.queries)
     check_folder("gallery", config.gallery)
 

@@ -12,8 +12,8 @@ from reidray.errors import UserError
 from reidray.storage.inputs.weight_headers import check_weight_header
 from reidray.storage.location import Location
 
-MODEL_FILES = ("model.json",)
-"""Files that every model directory has."""
+NEEDED_MODEL_FILES = ("model.json",)
+"""Files that a folder must hold to be a model directory."""
 
 WEIGHTS_FILE = "model.safetensors"
 """File of a model directory that holds its weights."""
@@ -126,7 +126,7 @@ def check_weights(field: str, weights: str) -> None:
             f"`{field}` {location.uri}: is a run directory: give {location.join('model').uri}"
         )
     else:
-        check_folder(field, weights, holds=(*MODEL_FILES, WEIGHTS_FILE))
+        check_folder(field, weights, holds=(*NEEDED_MODEL_FILES, WEIGHTS_FILE))
         check_weight_header(field, location.join(WEIGHTS_FILE))
 
 

@@ -2,7 +2,7 @@
 
 from reidray.config.jobs.embedding import NO_LAYOUT, EmbedConfig
 from reidray.data.layouts import check_layout
-from reidray.storage.input_checks import MODEL_FILES, check_data, check_folder
+from reidray.storage.input_checks import NEEDED_MODEL_FILES, check_data, check_folder
 from reidray.storage.location import Location
 from reidray.storage.output_checks import check_disjoint
 from reidray.storage.outputs.new_files import check_new_file
@@ -14,7 +14,7 @@ def check_embed(config: EmbedConfig) -> None:
     Raises:
         UserError: an input is missing, or the output exists or cannot be written.
     """
-    check_folder("model", config.model, holds=MODEL_FILES)
+    check_folder("model", config.model, holds=NEEDED_MODEL_FILES)
     check_data("data", config.data)
     if config.layout not in ("auto", NO_LAYOUT):
         check_layout(config.data, config.layout, follow_links=config.follow_links)
