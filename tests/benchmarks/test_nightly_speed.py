@@ -38,10 +38,10 @@ DRAWN, GALLERY, QUERIES, CHANGED = 2000, 20_000, 500, 200
 ROWS, SIZE, PART = 1_000_000, 256, 8192
 
 SIZES = {
-    "market_small": {"backbone": "resnet_small", "feature_size": 256, "height": 96, "width": 48},
+    "resnet_small": {"backbone": "resnet_small", "feature_size": 256, "height": 96, "width": 48},
     "resnet50": {"backbone": "resnet50", "feature_size": 512, "height": 128, "width": 64},
 }
-"""Networks as the recipe has one for CPUs, and as the papers do."""
+"""A network that suits a CPU, and one of the papers."""
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 
@@ -112,7 +112,7 @@ LOOP = """
 import sys, time, numpy as np, torch
 from reidray.models import load_model
 torch.set_num_threads(int(sys.argv[2]))
-network = load_model(sys.argv[1] + "/market_small").network
+network = load_model(sys.argv[1] + "/resnet_small").network
 batches = torch.from_numpy(np.load(sys.argv[1] + "/crops.npy")).permute(0, 3, 1, 2).split(64)
 print("ready", flush=True)
 sys.stdin.readline()
@@ -147,7 +147,7 @@ def test_steady_scoring_beside_a_bare_loop_over_decoded_crops(root):
     # One process with two threads, and two with one: the faster is the one to beat. Before and
     # after, as the pace of a shared machine changes from minute to minute.
     before = max(bare_loop(root, processes=1), bare_loop(root, processes=2))
-    seconds, told = score(root, "market_small", "--output", root / "alone")
+    seconds, told = score(root, "resnet_small", "--output", root / "alone")
     after = max(bare_loop(root, processes=1), bare_loop(root, processes=2))
     best = (before + after) / 2
     steady = told["images_per_second_steady"]
