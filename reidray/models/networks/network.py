@@ -80,8 +80,10 @@ class Network(nn.Module):
     Attributes:
         colour: `rgb` or `grey`, as in `PixelScaling`.
         embedding_size: length D of the embedding; 0 where the network computes none.
+        metric_size: length of the metric feature where it is not D; 0 where it is.
     """
 
+    metric_size: int = 0
     mean: Tensor
     deviation: Tensor
 
