@@ -84,7 +84,7 @@ def _key(config: TrainingConfig, architecture: Architecture[Any]) -> str:
 def _read(config: TrainingConfig, architecture: Architecture[Any]) -> WeightSource:
     """Read the weights of a configuration.
 
-    ImageNet's are those of the backbone of a network that its builder gives them.
+    The weights `imagenet` are those that the builder of the network loads into its backbone.
 
     Raises:
         UserError: the weights cannot be read.
