@@ -26,6 +26,7 @@ from reidray.export.weight_files import (
     check_timm_file,
     describe_timm_model,
     find_timm_body,
+    find_timm_differences,
     write_weights,
 )
 from reidray.models import LoadedModel, load_model
@@ -74,6 +75,13 @@ def _export_weights(model: LoadedModel, config: ExportConfig, file: Path) -> dic
         metadata = describe_model(model) | describe_timm_model(model)
         write_weights(find_timm_body(model).state_dict(), metadata, file)
         check_timm_file(model, file)
+        differences = find_timm_differences(model)
+        if differences:
+            log.warning(
+                "timm's model takes the weights and lacks %s: its features differ from those of "
+                "this network",
+                " and ".join(differences),
+            )
         return {"timm_model": metadata["timm_model"], "timm_arguments": metadata["timm_arguments"]}
     write_weights(model.network.state_dict(), describe_model(model), file)
     check_network_file(model, file)

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from reidray.config.options.person_networks import BackboneOptions
 from reidray.errors import UserError
 from reidray.models import LoadedModel, build_network
 from reidray.models.backbones import BACKBONES, Backbone
@@ -82,6 +83,16 @@ def describe_timm_model(model: LoadedModel) -> dict[str, str]:
         "timm_model": model.architecture.options.backbone,
         "timm_arguments": json.dumps(arguments),
     }
+
+
+def find_timm_differences(model: LoadedModel) -> list[str]:
+    """Return what changes the features of a backbone, and timm's model with its weights lacks."""
+    backbone: Any = model.network.backbone
+    options: BackboneOptions = backbone.options
+    differences = ["a last stage of stride 1"] if options.last_stride == 1 else []
+    if options.pooling != "own":
+        differences.append(f"the pooling {options.pooling}")
+    return differences
 
 
 def _size(model: LoadedModel) -> tuple[int, int]:

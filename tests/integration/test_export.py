@@ -204,6 +204,22 @@ def test_timm_loads_the_backbone_it_names(tmp_path, backbone):
         assert torch.equal(body.eval()(images), network.backbone.body(images))
 
 
+def test_a_backbone_with_options_that_timm_lacks_is_exported_with_a_warning(tmp_path, caplog):
+    export(
+        save(tmp_path / "plain", "baseline", backbone="test_resnet", **TINY),
+        tmp_path / "plain.safetensors",
+        format="timm",
+    )
+    assert "timm's model" not in caplog.text
+    changed = {"backbone": "test_resnet", "last_stride": 1, "pooling": "gem", **TINY}
+    export(
+        save(tmp_path / "changed", "baseline", **changed),
+        tmp_path / "changed.safetensors",
+        format="timm",
+    )
+    assert "lacks a last stage of stride 1 and the pooling gem" in caplog.text
+
+
 def test_the_safetensors_file_holds_the_weights_and_the_architecture(tmp_path):
     model = make_model_at(tmp_path / "model")
     export(model, tmp_path / "net.safetensors", format="safetensors")
