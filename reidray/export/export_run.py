@@ -91,7 +91,7 @@ def _export_weights(model: LoadedModel, config: ExportConfig, file: Path) -> dic
 def _export_graph(model: LoadedModel, config: ExportConfig, file: Path) -> dict[str, Any]:
     """Write the graph of a network, and compare its outputs with those of PyTorch."""
     form = choose_form(model, config.pixels, config.normalize)
-    size = (model.architecture.height, model.architecture.width)
+    size = model.architecture.size
     crops = (
         draw_crops(size)
         if config.check_images is None

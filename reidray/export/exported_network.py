@@ -2,7 +2,7 @@
 
 import copy
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -53,9 +53,8 @@ class ExportedNetwork(nn.Module):
             self.network.mean.zero_()
             self.network.deviation.fill_(1)
         self._attribute_names = model.architecture.schema.columns
-        height, width = model.architecture.height, model.architecture.width
         with torch.inference_mode():
-            outputs = self._named(self.network(torch.zeros(1, 3, height, width)))
+            outputs = self._named(self.network(torch.zeros(1, 3, *model.architecture.size)))
         self.output_names = tuple(outputs)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -112,6 +111,5 @@ def rgb_values(values: tuple[float, ...]) -> list[float]:
 
 def example_images(model: LoadedModel, form: ExportForm, count: int = 2) -> Tensor:
     """Return images of the shape and type that an exported file takes, for tracing."""
-    architecture: Any = model.architecture
-    images = torch.zeros(count, 3, architecture.height, architecture.width, dtype=torch.uint8)
+    images = torch.zeros(count, 3, *model.architecture.size, dtype=torch.uint8)
     return images if form.pixels == "uint8" else images.float()

@@ -31,7 +31,7 @@ def check_network_file(model: LoadedModel, file: Path) -> None:
 
 def check_timm_file(model: LoadedModel, file: Path) -> None:
     """Check that timm's model loads a file, and then has the weights of the backbone."""
-    body = create_timm_body(model.architecture.options.backbone, _size(model))
+    body = create_timm_body(model.architecture.options.backbone, model.architecture.size)
     body.load_state_dict(load_file(file), strict=True)
     _check_same(find_timm_body(model), body)
 
@@ -56,7 +56,7 @@ def find_timm_body(model: LoadedModel) -> nn.Module:
             "`format=safetensors`"
         )
     with without_memory():
-        expected = create_timm_body(name, _size(model)).state_dict()
+        expected = create_timm_body(name, model.architecture.size).state_dict()
     found = backbone.body.state_dict()
     differing = [
         key
@@ -78,7 +78,7 @@ def describe_timm_model(model: LoadedModel) -> dict[str, str]:
     with without_memory():
         default = create_timm_body(model.architecture.options.backbone).state_dict()
     if any(value.shape != default[key].shape for key, value in body.state_dict().items()):
-        arguments["img_size"] = list(_size(model))  # position embeddings for this size
+        arguments["img_size"] = list(model.architecture.size)  # position embeddings for this size
     return {
         "timm_model": model.architecture.options.backbone,
         "timm_arguments": json.dumps(arguments),
@@ -93,10 +93,6 @@ def find_timm_differences(model: LoadedModel) -> list[str]:
     if options.pooling != "own":
         differences.append(f"the pooling {options.pooling}")
     return differences
-
-
-def _size(model: LoadedModel) -> tuple[int, int]:
-    return model.architecture.height, model.architecture.width
 
 
 def _check_same(expected: nn.Module, found: nn.Module) -> None:

@@ -64,7 +64,7 @@ def embed(
         raise TypeError("`images` is one image: give a list of images")
     torch_device = torch.device(_choose_device(device))
     settings = choose_settings(precision, flip, on_gpu=torch_device.type == "cuda")
-    size = (model.architecture.height, model.architecture.width)
+    size = model.architecture.size
     network = prepare_network(model.network, size, settings, torch_device)
     batches = _group_crops(_read_crops(images, size), network.batch_size)
     parts = [each.predictions.embeddings for each in download(network.predict(batches))]

@@ -63,7 +63,7 @@ def embed_in_process(
     Raises:
         MachineError: a process that decodes died again and again, or the GPU has no room.
     """
-    size = (model.architecture.height, model.architecture.width)
+    size = model.architecture.size
     torch_device = torch.device(device)
     if num_decoders is None:
         num_decoders = _count_decoders(len(batches)) if torch_device.type == "cuda" else 0

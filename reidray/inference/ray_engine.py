@@ -170,7 +170,7 @@ def _actor_starter(
     Where the actors have GPUs, Ray tasks decode the parts of a block on CPUs; else an actor decodes
     itself.
     """
-    size = (architecture.height, architecture.width)
+    size = architecture.size
     decode = ray.remote(num_cpus=1, max_retries=MAX_RESTARTS)(decode_block)
     actor_class = ray.remote(
         num_cpus=0 if pool.use_gpu else CPUS_PER_ACTOR,
@@ -233,7 +233,7 @@ class EmbeddingActor:
         self, batches: Sequence[ImageBatch], shared: SharedInputs
     ) -> Iterator[list[BatchPredictions]]:
         """Decode batches and yield their predictions, one batch at a time."""
-        size = (self._architecture.height, self._architecture.width)
+        size = self._architecture.size
         yield from self._predict(decode_planned(batches, size, shared), shared)
 
     def _predict(
@@ -251,7 +251,7 @@ class EmbeddingActor:
             if self._network is None:
                 network = build_network(self._architecture)
                 network.load_state_dict(ray.get(shared.weights))
-                size = (self._architecture.height, self._architecture.width)
+                size = self._architecture.size
                 self._network = prepare_network(network, size, self._settings, self._device)
         return self._network
 

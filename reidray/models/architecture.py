@@ -52,6 +52,11 @@ class Architecture(Generic[Options]):
         """Columns of an image."""
         return self.options.width
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of an image."""
+        return self.height, self.width
+
     def to_json(self) -> dict[str, Any]:
         """Return the architecture as plain values, the options beside the name."""
         labels = {

@@ -240,7 +240,7 @@ def image_files(
         location=manifest.files,
         paths=manifest.table["path"].combine_chunks(),
         groups=groups,
-        size=(architecture.height, architecture.width),
+        size=architecture.size,
         masks=manifest.table["mask_path"].combine_chunks() if predicts_masks else None,
     )
 

@@ -37,7 +37,7 @@ def build_pets_mobilenet_transpose(
     1,296,854 in Keras's count at any size, 10,960 of them running means and variances: backbone
     936,816, dense 576 x 37 + 37 = 21,349, decoder 295,040 + 32,832 + 8,224 + 2,064 + 520 + 9.
     """
-    height, width = architecture.height, architecture.width
+    height, width = architecture.size
     require_multiples(height, width, STRIDE)
     classifier = nn.Sequential(*_average_pooling(), nn.Linear(CHANNELS, architecture.num_classes))
     decoder = nn.Sequential(
@@ -55,7 +55,7 @@ def build_pets_mobilenet_upsample(
     At 128x128: classifier 9,216 x 64 + 64 = 589,888 and 2,405, where 9,216 = 576 x 4 x 4; decoder
     663,680 + 73,792 + 18,464 + 33, up-sampled by 2, 4 and 4.
     """
-    height, width = architecture.height, architecture.width
+    height, width = architecture.size
     require_multiples(height, width, STRIDE)
     classifier = flat_classifier(
         CHANNELS * pooled_size(height, width, STRIDE), architecture.num_classes

@@ -60,7 +60,7 @@ def build_pets_scratch_transpose(architecture: Architecture[PetsOptions], _: str
     1,412,454 parameters at 128x128: backbone 896 + 18,496 + 73,856 = 93,248, decoder 65,664 +
     32,832 + 8,224 + 33, dense 32,768 x 37 + 37 = 1,212,453, where 32,768 = 128 x 16 x 16.
     """
-    height, width = architecture.height, architecture.width
+    height, width = architecture.size
     require_multiples(height, width, STRIDE)
     classifier = _flat_dense(128 * pooled_size(height, width, STRIDE), architecture.num_classes)
     decoder = nn.Sequential(*transposed_convolutions(128, 128, 64, 32), nn.Conv2d(32, 1, 1))
@@ -74,7 +74,7 @@ def build_pets_scratch_upsample(architecture: Architecture[PetsOptions], _: str)
     2,432,742 parameters at 128x128: the backbone of `pets_scratch_transpose` 93,248, classifier
     32,768 x 64 + 64 = 2,097,216 and 2,405, decoder 147,584 + 73,792 + 18,464 + 33.
     """
-    height, width = architecture.height, architecture.width
+    height, width = architecture.size
     require_multiples(height, width, STRIDE)
     decoder = nn.Sequential(
         *upsampling_convolutions((128, 128, 64, 32), factors=(2, 2, 2)), nn.Conv2d(32, 1, 1)
@@ -90,7 +90,7 @@ def build_pets_scratch_deep(architecture: Architecture[PetsOptions], _: str) -> 
     Backbone 896 + 9,248 + 18,496 + 36,928 + 73,856 + 147,584 = 287,008; decoder 147,584 + 73,792 +
     18,464 + 33. The report lists no classifier. This network has that of `pets_scratch_transpose`.
     """
-    height, width = architecture.height, architecture.width
+    height, width = architecture.size
     require_multiples(height, width, STRIDE)
     classifier = _flat_dense(128 * pooled_size(height, width, STRIDE), architecture.num_classes)
     decoder = nn.Sequential(*transposed_convolutions(128, 128, 64, 32, size=3), nn.Conv2d(32, 1, 1))
@@ -109,7 +109,7 @@ def build_pets_autoencoder(
     33, dense 16,384 x 37 + 37 = 606,245. As 16,384 = 16 x 32 x 32, three poolings precede the code.
     The counts would also fit transposed 3x3 convolutions. This decoder up-samples.
     """
-    height, width = architecture.height, architecture.width
+    height, width = architecture.size
     require_multiples(height, width, STRIDE)
     classifier = _flat_dense(16 * pooled_size(height, width, STRIDE), architecture.num_classes)
     decoder = nn.Sequential(

@@ -41,7 +41,7 @@ def build_vgg_triplet_rgb(architecture: Architecture[RgbTripletOptions], _: str)
         for channels in (before, after):
             layers += [convolution(channels, after, size), nn.BatchNorm2d(after), nn.SiLU()]
         layers.append(nn.MaxPool2d(pool))
-    features = 64 * pooled_size(architecture.height, architecture.width, 12)
+    features = 64 * pooled_size(*architecture.size, 12)
     embedding_size = architecture.options.embedding_size
     layers += [nn.Flatten(), nn.Linear(features, embedding_size)]
     return TripletNetwork(UNIT_RGB, nn.Sequential(*layers), embedding_size)
@@ -64,7 +64,7 @@ def build_vgg_triplet_gray(
     layers = nn.Sequential(
         vgg_blocks((1, 8, 16, 32), architecture.options.dropout),
         nn.Flatten(),
-        nn.Linear(32 * pooled_size(architecture.height, architecture.width, 4), 256),
+        nn.Linear(32 * pooled_size(*architecture.size, 4), 256),
         nn.BatchNorm1d(256),
         nn.ReLU(),
         nn.Linear(256, embedding_size),
