@@ -51,7 +51,10 @@ class ClothingNetwork(Network):
     def __init__(self, height: int, width: int, schema: AttributeSchema, dropout: float) -> None:
         super().__init__(UNIT_RGB)
         if not schema.attributes:
-            raise UserError("network 'attributes_vgg' learns attributes and its schema has none")
+            raise UserError(
+                "network 'attributes_vgg' learns attributes and its schema has none: give it "
+                "data with attributes"
+            )
         self.blocks = nn.Sequential(vgg_blocks((3, 8, 16, 32, 64), dropout), nn.Flatten())
         features = 64 * pooled_size(height, width, 8)
         self.attributes = nn.ModuleList(
