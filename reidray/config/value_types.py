@@ -8,10 +8,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 from reidray.config.sections.open_section import is_section, section_settings
 from reidray.suggestions import quoted
 
-MOST_DIGITS = 18
+MAX_DIGITS = 18
 """The most digits of a whole number, so that it fits into 64 bits."""
 
-WHOLE_NUMBER = re.compile(rf"[+-]?[0-9]{{1,{MOST_DIGITS}}}")
+WHOLE_NUMBER = re.compile(rf"[+-]?[0-9]{{1,{MAX_DIGITS}}}")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 TYPE_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
@@ -87,7 +87,7 @@ def parse_value(kind: Any, value: object) -> Any:
         if type(value) in (int, float) or (isinstance(value, str) and NUMBER.fullmatch(value)):
             return float(value)  # type: ignore[arg-type]
     elif kind is int:
-        if type(value) is int and abs(value) < 10**MOST_DIGITS:
+        if type(value) is int and abs(value) < 10**MAX_DIGITS:
             return value
     elif type(value) is kind:
         return value
@@ -149,6 +149,6 @@ def describe_value(value: object) -> str:
 def _describe_expected(kind: Any, value: object) -> str:
     """Return the name of the type that a value is not of, with the bound that it exceeds."""
     name = describe_type(kind)
-    if name == TYPE_NAMES[int] and re.fullmatch("[+-]?[0-9]+", str(value)[: MOST_DIGITS + 2]):
-        return f"{name} of at most {MOST_DIGITS} digits"
+    if name == TYPE_NAMES[int] and re.fullmatch("[+-]?[0-9]+", str(value)[: MAX_DIGITS + 2]):
+        return f"{name} of at most {MAX_DIGITS} digits"
     return name

@@ -32,7 +32,7 @@ from reidray.retrieval.numerics import single_thread
 DECODED_HERE = 16
 """Largest number of batches that this process decodes before other processes would have started."""
 
-MOST_DECODERS = 32
+MAX_DECODERS = 32
 """Processes that decode 128x64 crops faster than a GPU embeds them. A container may not use as many
 CPUs as it sees."""
 
@@ -108,7 +108,7 @@ def _count_decoders(num_batches: int) -> int:
     """Return the processes that decode for a GPU; 0 where they would start too late."""
     if num_batches <= DECODED_HERE:
         return 0
-    return max(1, min(num_batches, MOST_DECODERS, len(os.sched_getaffinity(0)) - 1))
+    return max(1, min(num_batches, MAX_DECODERS, len(os.sched_getaffinity(0)) - 1))
 
 
 def _decode_here(

@@ -13,7 +13,7 @@ from reidray.suggestions import quoted
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "model.json"
-MOST_DESCRIPTION_BYTES = 16 * 1024**2
+MAX_DESCRIPTION_BYTES = 16 * 1024**2
 PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib"})
 
 
@@ -42,7 +42,7 @@ def read_model_files(folder: Location) -> dict[str, bytes]:
                 "training run"
             )
     try:
-        description = folder.read_bytes(DESCRIPTION_FILE, MOST_DESCRIPTION_BYTES)
+        description = folder.read_bytes(DESCRIPTION_FILE, MAX_DESCRIPTION_BYTES)
         return {DESCRIPTION_FILE: description, WEIGHTS_FILE: folder.read_bytes(WEIGHTS_FILE)}
     except OSError as error:
         reason = redact_secrets(error.strerror or str(error))

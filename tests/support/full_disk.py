@@ -4,7 +4,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-MOST_BYTES = 1000
+MAX_BYTES = 1000
 """Bytes that a file then has at most."""
 
 
@@ -12,7 +12,7 @@ MOST_BYTES = 1000
 def full_disk() -> Iterator[None]:
     """Let every larger file of this process fail while the block runs."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_BYTES, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_BYTES, before[1]))
     try:
         yield
     finally:

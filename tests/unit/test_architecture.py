@@ -28,8 +28,8 @@ WITHOUT_RAY = ("retrieval", "metrics", "models", "losses", "training.loop")
 
 ALLOWED_TO_USE_RAY = ("retrieval.distributed",)
 
-MOST_MODULES = 12
-LARGEST_SHARE = 1 / 6
+MAX_MODULES = 12
+MAX_SHARE = 1 / 6
 ONE_NAME = {"__init__", "definition", "quickstart", "report", "task"}
 """Names that modules of several packages may share, as they mean the same in each."""
 
@@ -109,7 +109,7 @@ def test_modules_form_no_cycle():
 
 def test_a_package_holds_a_dozen_modules_at_most():
     counts = Counter(path.parent for path in MODULES.values() if path.stem != "__init__")
-    large = {str(folder.relative_to(ROOT)): n for folder, n in counts.items() if n > MOST_MODULES}
+    large = {str(folder.relative_to(ROOT)): n for folder, n in counts.items() if n > MAX_MODULES}
     assert large == {}
 
 
@@ -117,7 +117,7 @@ def test_no_package_holds_more_than_a_sixth_of_the_lines():
     lines = Counter()
     for name, path in MODULES.items():
         lines[package_of(name)] += len(path.read_text().splitlines())
-    large = {name: n for name, n in lines.items() if n > LARGEST_SHARE * lines.total()}
+    large = {name: n for name, n in lines.items() if n > MAX_SHARE * lines.total()}
     assert large == {}
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from torch import Size
 
-MOST_LEVELS = 5
+MAX_PREFIX_LEVELS = 5
 """Levels of names that may be a prefix."""
 
-LEAST_SHARE = 0.05
+MIN_SHARE = 0.05
 """Share of all names that must begin with a prefix."""
 
 PREFERRED = ("state_dict_ema", "model_ema", "ema", "teacher", "state_dict", "model")
@@ -61,9 +61,9 @@ def _find_prefixes(names: Collection[str]) -> list[str]:
     """Return the prefixes that many of the names have, from the shortest to the longest."""
     counts = Counter[str]()
     for name in names:
-        parts = name.split(".")[:-1][:MOST_LEVELS]
+        parts = name.split(".")[:-1][:MAX_PREFIX_LEVELS]
         counts.update(".".join(parts[: end + 1]) + "." for end in range(len(parts)))
-    frequent = [each for each, count in counts.items() if count >= LEAST_SHARE * len(names)]
+    frequent = [each for each, count in counts.items() if count >= MIN_SHARE * len(names)]
     return ["", *sorted(frequent, key=lambda prefix: (prefix.count("."), prefix))]
 
 

@@ -13,7 +13,7 @@ PROGRAM = Path(__file__).with_name("unpickling.py")
 PASSED_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
 """Variables of the environment that the process gets; others may hold secrets."""
 
-MOST_SECONDS = 180
+MAX_SECONDS = 180
 BYTES_A_SECOND = 5 * 1024**2
 
 
@@ -38,7 +38,7 @@ def convert_pickle(data: bytes) -> bytes:
         with os.fdopen(os.dup(source), "wb") as file:
             file.write(data)
         os.lseek(source, 0, os.SEEK_SET)
-        answer = _run(source, target, MOST_SECONDS + len(data) // BYTES_A_SECOND)
+        answer = _run(source, target, MAX_SECONDS + len(data) // BYTES_A_SECOND)
         if "error" in answer:
             raise ConversionError(answer["error"])
         with os.fdopen(os.dup(target), "rb") as file:

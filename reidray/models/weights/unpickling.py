@@ -35,7 +35,7 @@ UNNEEDED_NAMES = (
 NOT_WEIGHTS = re.compile(r"optim|scheduler|scaler|loss|criterion|callbacks|loops|hyper_parameters")
 """Words in the keys of what a training saves beside its weights."""
 
-MOST_LEVELS = 8
+MAX_LEVELS = 8
 """Levels of dictionaries in which weights are looked for."""
 
 ROOM = 2 * 1024**3
@@ -154,7 +154,7 @@ def find_tensors(value: Any, path: str = "", level: int = 0) -> Iterator[tuple[s
         is_plain = value.layout == torch.strided and not (value.is_quantized or value.is_meta)
         if is_plain and not value.is_complex():
             yield path, value
-    elif isinstance(value, dict) and level < MOST_LEVELS:
+    elif isinstance(value, dict) and level < MAX_LEVELS:
         for key, inner in value.items():
             if not isinstance(key, str):
                 continue

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-MOST_NAMED = 3
+MAX_NAMED = 3
 """Names that a line of the log shows of a group."""
 
 
@@ -91,7 +91,7 @@ def _group(notes: Sequence[WeightNote]) -> list[str]:
     """Return a phrase for each reason, with the first names that have it."""
     phrases = []
     for reason, count in Counter(note.reason for note in notes).most_common():
-        named = [note.name for note in notes if note.reason == reason][:MOST_NAMED]
+        named = [note.name for note in notes if note.reason == reason][:MAX_NAMED]
         others = f" and {count - len(named)} others" if count > len(named) else ""
         phrases.append(f"{', '.join(named)}{others} ({reason})")
     return phrases

@@ -30,7 +30,7 @@ from reidray.storage.object_store import redact_secrets
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 """Files of a repository on the hub that hold its weights, the preferred one first."""
 
-MOST_BYTES = 32 * 1024**3
+MAX_BYTES = 32 * 1024**3
 """The most bytes of a file: eight times the largest network, for the state of an optimiser."""
 
 
@@ -106,7 +106,7 @@ def _read_file(location: Location, name: str) -> WeightSource:
         UserError: the file cannot be read, or holds no weights.
     """
     try:
-        data = location.parent.read_bytes(location.name, MOST_BYTES)
+        data = location.parent.read_bytes(location.name, MAX_BYTES)
     except OSError as error:
         reason = redact_secrets(error.strerror or str(error))
         raise UserError(

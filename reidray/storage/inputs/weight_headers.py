@@ -22,7 +22,7 @@ PICKLE_STARTS = (ARCHIVE_START, b"\x80\x02")
 LENGTH_BYTES = 8
 """Bytes at the start of a file of safetensors that hold the length of its header."""
 
-LARGEST_HEADER = 100_000_000
+MAX_HEADER_BYTES = 100_000_000
 """Bytes of the largest header that safetensors reads."""
 
 NO_TENSORS = "holds no tensors: give the file that holds the weights"
@@ -94,7 +94,7 @@ def _check_safetensors(opened: pa.NativeFile, size: int) -> None:
     """
     opened.seek(0)
     length = int.from_bytes(opened.read(LENGTH_BYTES), "little")
-    if size < LENGTH_BYTES or length > min(size - LENGTH_BYTES, LARGEST_HEADER):
+    if size < LENGTH_BYTES or length > min(size - LENGTH_BYTES, MAX_HEADER_BYTES):
         raise _damaged(f"its header has {length:,} bytes and the file {size:,}")
     try:
         header = json.loads(opened.read(length))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reidray.errors import UserError
 
-LARGEST_NOTE = 4096
+MAX_NOTE_BYTES = 4096
 
 
 class FolderLock:
@@ -94,7 +94,7 @@ def _earlier_note(file: int, name: Path) -> str:
         UserError: the file is not a lock of this project, so that its contents would be lost.
     """
     is_regular = stat.S_ISREG(os.fstat(file).st_mode)
-    data = os.pread(file, LARGEST_NOTE, 0) if is_regular else b"a pipe"
+    data = os.pread(file, MAX_NOTE_BYTES, 0) if is_regular else b"a pipe"
     if not data:
         return ""
     try:

@@ -163,7 +163,7 @@ def test_a_process_that_dies_or_hangs_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"process that reads it died \(SIGKILL\)") as caught:
         read_weights(str(file))
     one_line(caught)
-    monkeypatch.setattr(pickle_process, "MOST_SECONDS", 0.3)
+    monkeypatch.setattr(pickle_process, "MAX_SECONDS", 0.3)
     program.write_text("import time\ntime.sleep(60)\n")
     with pytest.raises(UserError, match="not read within") as caught:
         read_weights(str(file))
