@@ -7,7 +7,7 @@ from typing import Any
 
 from reidray.errors import UserError
 from reidray.storage.location import Location
-from reidray.storage.object_store import redact_secrets
+from reidray.storage.object_store import describe_error
 from reidray.suggestions import quoted
 
 FORMAT_VERSION = 1
@@ -45,8 +45,9 @@ def read_model_files(folder: Location) -> dict[str, bytes]:
         description = folder.read_bytes(DESCRIPTION_FILE, MAX_DESCRIPTION_BYTES)
         return {DESCRIPTION_FILE: description, WEIGHTS_FILE: folder.read_bytes(WEIGHTS_FILE)}
     except OSError as error:
-        reason = redact_secrets(error.strerror or str(error))
-        raise UserError(f"model {folder.uri} cannot be read ({reason}): copy it again") from error
+        raise UserError(
+            f"model {folder.uri} cannot be read ({describe_error(error)}): copy it again"
+        ) from error
 
 
 def read_description(folder: Location, data: bytes) -> dict[str, Any]:

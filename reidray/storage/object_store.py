@@ -237,6 +237,11 @@ def redact_secrets(text: str) -> str:
     return text
 
 
+def describe_error(error: OSError) -> str:
+    """Return the reason of an error of a disk or an object store in one line, without secrets."""
+    return redact_secrets(" ".join((error.strerror or str(error)).split()))
+
+
 def _is_unusual(path: str) -> bool:
     """Return whether a key has an empty, `.` or `..` part, which pyarrow refuses or changes."""
     return any(part in ("", ".", "..") for part in path.split("/"))

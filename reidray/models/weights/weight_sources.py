@@ -25,7 +25,7 @@ from reidray.storage.inputs.weight_headers import (
     looks_like_safetensors,
 )
 from reidray.storage.location import Location
-from reidray.storage.object_store import redact_secrets
+from reidray.storage.object_store import describe_error
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 """Files of a repository on the hub that hold its weights, the preferred one first."""
@@ -108,10 +108,9 @@ def _read_file(location: Location, name: str) -> WeightSource:
     try:
         data = location.parent.read_bytes(location.name, MAX_BYTES)
     except OSError as error:
-        reason = redact_secrets(error.strerror or str(error))
         raise UserError(
-            f"`network.weights` {name}: cannot be read ({reason}); check its permissions, or copy "
-            "it again"
+            f"`network.weights` {name}: cannot be read ({describe_error(error)}); "
+            "check its permissions, or copy it again"
         ) from error
     if location.name.endswith(SUFFIX) or looks_like_safetensors(data, len(data)):
         return _checked(WeightSource(name, "safetensors", data))

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from reidray.errors import UserError
 from reidray.storage.location import Location
-from reidray.storage.object_store import redact_secrets
+from reidray.storage.object_store import describe_error
 
 SUFFIX = ".safetensors"
 
@@ -47,10 +47,9 @@ def check_weight_header(field: str, file: Location) -> None:
     except HeaderError as error:
         raise UserError(f"`{field}` {file.uri}: {error}") from None
     except OSError as error:
-        reason = redact_secrets(error.strerror or " ".join(str(error).split()))
         raise UserError(
-            f"`{field}` {file.uri}: cannot be read ({reason}); check its permissions, or copy it "
-            "again"
+            f"`{field}` {file.uri}: cannot be read ({describe_error(error)}); "
+            "check its permissions, or copy it again"
         ) from error
 
 

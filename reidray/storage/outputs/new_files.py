@@ -58,7 +58,7 @@ def new_file(field: str, uri: str) -> Iterator[Path]:
         try:
             _publish(staged, location)
         except OSError as error:
-            reason = object_store.redact_secrets(error.strerror or " ".join(str(error).split()))
+            reason = object_store.describe_error(error)
             raise UserError(f"`{field}` {location.uri}: cannot be written ({reason})") from error
 
 
