@@ -63,7 +63,7 @@ def prepare_images(
 
 
 def compute_outputs(run: RunBatch, images: NDArray[Any], names: Sequence[str]) -> OutputArrays:
-    """Return the outputs for images, a batch of one first, as files take any number of images.
+    """Return the outputs for images. The first batch is one image: a file takes any number.
 
     Args:
         run: returns the outputs for a batch.

@@ -1,4 +1,4 @@
-"""Define the network of an exported file: named tensors out, pixels in."""
+"""Define the network of an exported file, which takes pixels and returns named tensors."""
 
 import copy
 from dataclasses import dataclass

@@ -58,7 +58,7 @@ def _remove_stack_traces(program: ExportedProgram) -> None:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Keep the notes of PyTorch's exporters, which are many lines for each error, from the log."""
+    """Hide the notes of PyTorch's exporters, which write many lines for each error."""
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -22,8 +22,8 @@ from reidray.export.graphs import silenced
 CALIBRATION_BATCH = 32
 
 QUANTISED = ["Conv", "MatMul", "Gemm"]
-"""Operators in 8 bits. With sums and softmax in 8 bits too, which ONNX Runtime also quantises, a
-small ViT kept the nearest crop of 9 % of the crops, and with these that of 88 %."""
+"""Operators in 8 bits. ONNX Runtime would quantise sums and softmax too: a small ViT then kept the
+nearest crop of 9 % of the crops, and with these operators alone that of 88 %."""
 
 
 def quantise(graph: onnx.ModelProto, images: NDArray[Any], folder: Path) -> onnx.ModelProto:

@@ -46,8 +46,8 @@ def move_centers(centers: Tensor, features: Tensor, person_ids: Tensor, *, rate:
 class CenterLoss(nn.Module):
     """Compute the centre loss over the metric features of a batch (Wen et al. 2016).
 
-    The centres move by a rule of their own and have no gradient, so that neither the optimiser,
-    its weight decay and schedule nor the weight of the loss moves them. Luo et al. 2019 reach the
+    The centres move by a rule of their own and have no gradient: the optimiser, its weight decay
+    and schedule, and the weight of the loss do not change them. Luo et al. 2019 reach the
     same with a second optimiser whose gradients are divided by the weight.
     """
 

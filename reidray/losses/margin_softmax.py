@@ -1,9 +1,9 @@
 """Classify people by the angle to a direction of each person, with a margin: ArcFace, CosFace.
 
 The directions are weights of the loss. They train and are saved in checkpoints with the network,
-and the model directory leaves them out. The losses take the embedding at length 1. It follows a
-batch-normalisation neck where the network has one, as what a classifier reads (Luo et al. 2019),
-except in `transreid`, which ranks by what precedes its necks.
+and the model directory leaves them out. The losses take the embedding at length 1. Where a network
+has a batch-normalisation neck, the embedding follows it, as a classifier needs (Luo et al. 2019).
+The embedding of `transreid` alone precedes its necks.
 """
 
 import math

@@ -169,7 +169,7 @@ def load_person_model(directory: str | Path) -> LoadedModel:
 def _build(architecture: Architecture[Any], weights: bytes, uri: str) -> Network:
     """Build the network of an architecture with weights that were read from `uri`.
 
-    The network is built without memory first, as a damaged description may have any size.
+    The network is built without memory first, as a damaged description may name any size.
     """
     try:
         tensors = load(weights)

@@ -12,7 +12,7 @@ def number_layers(backbone: nn.Module) -> dict[str, int]:
 
     The first layer, with the embedding of patches and positions, is 0. A backbone names its layers
     as timm's models do, by a method `group_matcher`; the children of an `nn.Sequential` are its
-    layers. Parameters that follow the layers, such as those of a pooling, count to the last one.
+    layers. Parameters that follow the layers, such as those of a pooling, belong to the last one.
 
     Raises:
         UserError: the backbone names no layers, or only one.

@@ -52,7 +52,7 @@ class GeneralizedMeanPooling(GridPooling):
 
     It is `mean(x ^ p) ^ (1 / p)` of the values x of a channel. All channels share the exponent p,
     which is 3 at first and is learned. At 1 it gives the average; the larger it is, the more the
-    largest values count. Negative values, which a ReLU leaves none of, count as `SMALLEST`.
+    largest values count. Negative values count as `SMALLEST`; a ReLU leaves none.
     """
 
     SMALLEST = 1e-6

@@ -111,8 +111,8 @@ def split_into_parts(patches: Tensor) -> Tensor:
     """Shift and shuffle patches, and split them into four parts of equal length.
 
     The first four patches move to the end. The patches of the first half and of the second half
-    then alternate; of an odd number, the last but one counts twice. Up to three patches at the end
-    are left out. A part has the patches that it has for the published weights.
+    then alternate; if their number is odd, the last but one is used twice. Up to three patches at
+    the end are left out. The published weights were trained with the same parts.
 
     Args:
         patches: (B, N, D).

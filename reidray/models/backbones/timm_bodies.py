@@ -25,7 +25,7 @@ LIKELY_MULTIPLES = (8, 14, 16, 28, 32, 64)
 
 
 INITIALISERS = (Tensor.normal_, Tensor.uniform_, Tensor.erfinv_, Tensor.clamp_)
-"""Functions that take long for weights without memory, and change nothing of them."""
+"""Functions that take long for weights without memory, although they change nothing there."""
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def without_memory() -> Iterator[None]:
 
 
 class _WithoutInitialisation(TorchFunctionMode):
-    """Skip `INITIALISERS`, for which PyTorch imports much."""
+    """Skip `INITIALISERS`, which make PyTorch import much."""
 
     def __torch_function__(
         self,
@@ -166,7 +166,7 @@ def _create(name: str, size: ImageSize | None, *, pretrained: bool = False) -> n
 def _has_fixed_size(name: str) -> bool:
     """Return whether a timm model is built for images of one size, as most transformers are.
 
-    The class that the model's function builds is known from a model without memory.
+    A model without memory shows the class that the model's function builds.
     """
     import timm
 

@@ -1,4 +1,4 @@
-"""Run some layers of a published network, whose files name the weights otherwise."""
+"""Run some layers of a published network, whose files give the weights other names."""
 
 from typing import Any
 

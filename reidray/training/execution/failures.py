@@ -1,4 +1,4 @@
-"""Let Ray Train retry failures of machines, but not bugs and user's mistakes.
+"""Let Ray Train retry failures of machines, but no bugs and no mistakes of the user.
 
 Ray Train restarts its workers after any error. A user's mistake and a bug would occur again
 each time. This module imports no PyTorch, because Ray Train's controller loads it.

@@ -83,7 +83,7 @@ class SingleProcess:
         return TrainingPlan("resident", Resources(use_gpu, len(os.sched_getaffinity(0))))
 
     def decode(self, files: ImageFiles, _: Literal["resident", "stream"]) -> LocalCrops:
-        """Decode the images of one folder in processes, and others in this one."""
+        """Decode the images of one folder in several processes, and other images in this one."""
         with Counter("decoding", total=len(files.paths), unit="images") as counter:
             groups: list[CropGroup] = []
             bad: list[BadImage] = []

@@ -117,7 +117,7 @@ class RayCallback:
     def on_epoch_end(self, record: Metrics, save: Callable[[Path], None]) -> None:
         """Report the epoch with its checkpoint; ranks other than 0 report nothing.
 
-        An upload that fails ends the training with its error, though a later epoch trains.
+        If an upload fails, the training ends with its error during a later epoch.
         """
         if not self._context.is_main:
             ray.train.report({})
