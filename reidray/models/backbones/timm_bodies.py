@@ -78,7 +78,7 @@ def create_timm_body(
             raise UserError(
                 f"ImageNet weights of {name} could not be loaded "
                 f"({type(error).__name__}): they need a network connection; give a local "
-                ".safetensors file in `network.weights`, or none"
+                "file of weights in `network.weights`, or none"
             ) from error
         if size is None:
             raise
