@@ -198,7 +198,7 @@ def test_transformers_with_more_tokens_and_other_norms_have_parts_too(backbone, 
         ({"patch_stride": 17}, "`network.patch_stride` 17 leaves pixels.*: use 16 or less"),
         ({"height": 16, "width": 27}, "have 1 patches, and `network.jigsaw` needs 4"),
         ({"backbone": "vit_tiny_r_s16_p8_224"}, "choose a vision transformer"),
-        ({"backbone": "vit_base_patch32_224", "height": 16}, "smaller than its patches of 32x32"),
+        ({"backbone": "vit_base_patch32_224", "height": 16}, "smaller than its patches: use 32x32"),
     ],
 )
 def test_what_cannot_be_built_is_a_mistake(options, complaint):
