@@ -16,15 +16,14 @@ from reidray.errors import UserError
 from reidray.models.architecture import Architecture
 from reidray.models.factory import build_network, build_without_memory
 from reidray.models.model_files import (
-    DESCRIPTION_FILE,
     FORMAT_VERSION,
-    WEIGHTS_FILE,
     check_weights_hash,
     read_description,
     read_model_files,
 )
 from reidray.models.networks import Network
 from reidray.registry import import_plugins
+from reidray.storage.input_checks import DESCRIPTION_FILE, WEIGHTS_FILE
 from reidray.storage.location import Location
 from reidray.suggestions import quoted
 

@@ -6,13 +6,12 @@ from hashlib import sha256
 from typing import Any
 
 from reidray.errors import UserError
+from reidray.storage.input_checks import DESCRIPTION_FILE, WEIGHTS_FILE
 from reidray.storage.location import Location
 from reidray.storage.object_store import describe_error
 from reidray.suggestions import quoted
 
 FORMAT_VERSION = 1
-WEIGHTS_FILE = "model.safetensors"
-DESCRIPTION_FILE = "model.json"
 MAX_DESCRIPTION_BYTES = 16 * 1024**2
 PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib"})
 

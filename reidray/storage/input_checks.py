@@ -12,7 +12,10 @@ from reidray.errors import UserError
 from reidray.storage.inputs.weight_headers import check_weight_header
 from reidray.storage.location import Location
 
-NEEDED_MODEL_FILES = ("model.json",)
+DESCRIPTION_FILE = "model.json"
+"""File of a model directory that describes its network."""
+
+NEEDED_MODEL_FILES = (DESCRIPTION_FILE,)
 """Files that a folder must hold to be a model directory."""
 
 WEIGHTS_FILE = "model.safetensors"

@@ -10,14 +10,12 @@ from torch import Tensor
 from reidray.config.sections.weight_names import NAMED_WEIGHTS, hub_repository
 from reidray.errors import UserError
 from reidray.models.model_files import (
-    DESCRIPTION_FILE,
-    WEIGHTS_FILE,
     check_weights_hash,
     read_description,
     read_model_files,
 )
 from reidray.models.weights.pickle_process import ConversionError, convert_pickle
-from reidray.storage.input_checks import check_weights
+from reidray.storage.input_checks import DESCRIPTION_FILE, WEIGHTS_FILE, check_weights
 from reidray.storage.inputs.weight_headers import (
     NO_TENSORS,
     SUFFIX,
