@@ -6,8 +6,8 @@ import pytest
 from hypothesis import settings
 from support.s3_server import UnreliableStore
 
-# Before anything imports torch: threads that wait must not spin on a shared machine.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before anything imports torch: threads that wait spin only briefly on a shared machine.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # Before anything imports Ray: under `uv run` it would install the environment anew for its workers.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 

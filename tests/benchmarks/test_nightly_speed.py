@@ -127,7 +127,7 @@ print(4 * sum(map(len, batches)) / (time.perf_counter() - start))
 
 def bare_loop(root, processes):
     """Images a second of all processes together, on two cores."""
-    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    environment = {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"}
     command = [sys.executable, "-c", LOOP, str(root), str(2 // processes)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     loops = [subprocess.Popen(command, env=environment, **pipes) for _ in range(processes)]

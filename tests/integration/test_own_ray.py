@@ -10,6 +10,7 @@ import time
 import psutil
 import pytest
 from support.nightly_runs import ROOT, draw_images
+from support.processes import named_descendants
 from support.sockets import is_loopback, listening_addresses
 
 pytestmark = pytest.mark.cluster
@@ -51,11 +52,11 @@ def test_a_scheduler_ends_a_nightly_run_and_its_ray_within_five_seconds(command,
         stderr=subprocess.PIPE,
         text=True,
     )
-    processes = []
-    while not any(each.name().startswith("ray::Embed") for each in processes):
+    processes = {}
+    while not any(name.startswith("ray::Embed") for name in processes.values()):
         assert job.poll() is None, job.communicate()
         time.sleep(0.05)
-        processes = psutil.Process(job.pid).children(recursive=True)
+        processes = named_descendants(job.pid)
     began = time.monotonic()
     job.send_signal(signal.SIGTERM)
     said, messages = job.communicate(timeout=30)
@@ -64,7 +65,7 @@ def test_a_scheduler_ends_a_nightly_run_and_its_ray_within_five_seconds(command,
     assert messages.splitlines()[-1] == "interrupted by SIGTERM"
     assert "Traceback" not in messages
     assert "stack trace" not in messages
-    assert psutil.wait_procs(processes, timeout=2)[1] == []
+    assert psutil.wait_procs(list(processes), timeout=2)[1] == []
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
@@ -80,12 +81,9 @@ def test_the_ray_of_a_job_listens_to_this_machine_alone(command, tmp_path):
     )
     addresses, names = set(), set()
     while job.poll() is None:
-        try:
-            processes = psutil.Process(job.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            break
+        processes = named_descendants(job.pid)
         addresses |= listening_addresses(each.pid for each in processes)
-        names |= {each.name() for each in processes if each.is_running()}
+        names |= set(processes.values())
         time.sleep(0.5)
     _, complaint = job.communicate()
     assert job.returncode == 0, complaint

@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import re
 import shutil
 import signal
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 from support.paths import ROOT
+from support.processes import named_descendants
 
 import reidray
 from reidray.cli.arguments import parse_arguments
@@ -63,8 +65,8 @@ def flip_a_byte(file):
 
 
 def training_processes():
-    below = psutil.Process().children(recursive=True)
-    return [process for process in below if "RayTrainWorker" in process.name()]
+    below = named_descendants(os.getpid())
+    return [process for process, name in below.items() if "RayTrainWorker" in name]
 
 
 @pytest.fixture(scope="module")
