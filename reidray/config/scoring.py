@@ -40,6 +40,9 @@ class ScoreConfig:
             with the likelihood that it shows no person.
         max_distractor_score: leave gallery images with a higher distractor_score out of the
             ranking; the time grows with the square of the gallery.
+        attribute_neighbours: number of gallery images, the image itself and those nearest to it,
+            that vote on the attributes of a gallery image; with more than 1 the time grows with
+            the square of the gallery.
         max_bad: share of the images of either folder that may fail to decode.
         keep_missing: give a gallery image that does not decode a row of -1 among the attributes.
         num_workers: number of embedding processes; by default one for each GPU, or each CPU.
@@ -66,6 +69,7 @@ class ScoreConfig:
     max_distance: float | None = None
     distractor_scores: bool = False
     max_distractor_score: float | None = None
+    attribute_neighbours: int = 1
     max_bad: float = 0.01
     keep_missing: bool = False
     num_workers: int | None = None
@@ -77,8 +81,9 @@ class ScoreConfig:
 
     def __post_init__(self) -> None:
         import_plugins(self.plugins)
-        if self.top_k < 1:
-            raise ValueError("`top_k` must be 1 or more")
+        for name in ("top_k", "attribute_neighbours"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be 1 or more")
         for name in ("max_distance", "max_distractor_score"):
             if math.isnan(getattr(self, name) or 0):
                 raise ValueError(f"`{name}` must be a number")

@@ -2,7 +2,7 @@
 
 from reidray.retrieval.distances import DISTANCE_METRICS
 from reidray.retrieval.exact_search import top_k
-from reidray.retrieval.knn import knn_classify
+from reidray.retrieval.knn import knn_classify, vote_attributes
 from reidray.retrieval.query_expansion import expand_queries
 from reidray.retrieval.reranking import Reranking, rerank
 
@@ -13,4 +13,5 @@ __all__ = [
     "knn_classify",
     "rerank",
     "top_k",
+    "vote_attributes",
 ]

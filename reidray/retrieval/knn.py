@@ -1,12 +1,15 @@
-"""Classify queries by a vote of their nearest gallery images."""
+"""Classify images by a vote of their nearest images."""
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from reidray.data.device_copies import to_device
 from reidray.retrieval.array_inputs import (
     Array,
     Integers,
     Labels,
+    as_features,
     check_choice,
     check_features,
     check_labels,
@@ -69,6 +72,50 @@ def knn_classify(
     return _winners(ids[indices], _vote_weights(distances, weights))
 
 
+def vote_attributes(
+    features: NDArray[np.generic],
+    labels: NDArray[np.int64],
+    *,
+    k: int,
+    metric: str = "euclidean",
+    memory_mb: float = 512,
+    device: str | torch.device = "cpu",
+) -> NDArray[np.int64]:
+    """Return for each image the attributes that its k nearest images vote for.
+
+        label(x, a) = argmax_v  |{i = 1..k : label(x_i, a) = v}|
+
+    where x_1, ..., x_k are the images nearest to x, x among them. Images of one person are near to
+    each other and share most attributes, so the errors of single images cancel out. Of several
+    values with equal votes, the one whose image is nearest wins. The search is exact and holds no
+    whole distance matrix; its time grows with the square of the number of images.
+
+    >>> import numpy as np
+    >>> features = np.array([[0.0], [0.1], [0.2], [9.0]], np.float32)
+    >>> vote_attributes(features, np.array([[1], [0], [1], [0]]), k=3).ravel().tolist()
+    [1, 1, 1, 0]
+
+    Args:
+        features: (N, D) float32.
+        labels: (N, A) int64, a label of each attribute.
+        k: Number of images that vote; all N where it exceeds N.
+        metric: "euclidean", "cosine" or "l1".
+        memory_mb: Working memory in megabytes, beyond inputs and result.
+        device: Device that searches, such as "cuda"; the result is the same on each.
+
+    Returns:
+        (N, A) int64.
+
+    Raises:
+        ValueError: An argument is not as described; the message names it.
+    """
+    images = to_device(as_features("features", features), torch.device(device))
+    indices = top_k(images, images, k, metric=metric, memory_mb=memory_mb)[1].cpu().numpy()
+    alike = np.ones(indices.shape)
+    columns = [_winners(column[indices], alike) for column in labels.T]
+    return np.stack(columns, axis=1)
+
+
 def _vote_weights(distances: NDArray[np.float32], weights: str) -> NDArray[np.float64]:
     """Return the weight (Q, k) of the vote of each neighbour."""
     if weights == "uniform":
@@ -79,10 +126,10 @@ def _vote_weights(distances: NDArray[np.float32], weights: str) -> NDArray[np.fl
 
 
 def _winners(ids: Integers, weights: NDArray[np.float64]) -> Integers:
-    """Return the person (Q,) with the largest total weight.
+    """Return the id (Q,) with the largest total weight.
 
     Args:
-        ids: (Q, k) person of each neighbour, nearest first.
+        ids: (Q, k) id of each neighbour, nearest first.
         weights: (Q, k) weight of its vote.
     """
     totals = np.zeros(weights.shape)

@@ -1,13 +1,14 @@
 """Rank the images of a gallery for each query, from the embeddings in a store."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reidray.config.scoring import ScoreConfig
 from reidray.inference.predictions import Predictions
+from reidray.retrieval.knn import vote_attributes
 from reidray.retrieval.partitioned_search import top_k_from_parts
 from reidray.scoring.gallery_distractors import GalleryFilter, filter_distractors
 from reidray.scoring.incremental_update import StoredImages
@@ -53,13 +54,14 @@ def rank_gallery(
     """Return each query's nearest gallery images, and the attributes of the gallery.
 
     The embeddings of the gallery are read one part of the store at a time. Only distractor scores
-    need all of them at once.
+    and votes on attributes need all of them at once.
 
     Args:
         queries: the queries.
         gallery: the gallery.
         store: has the embeddings of both.
-        config: `top_k`, `max_distance`, `distractor_scores` and `max_distractor_score` apply.
+        config: `top_k`, `max_distance`, `distractor_scores`, `max_distractor_score` and
+            `attribute_neighbours` apply.
         metric: distance between embeddings.
         device: device that searches, `cpu` or `cuda`; the ranking does not depend on it.
 
@@ -68,12 +70,23 @@ def rank_gallery(
     """
     query = _read_all(queries, store)
     parts, filtered = store.read_rows(gallery.rows), None
-    if config.distractor_scores or config.max_distractor_score is not None:
-        predictions = _read_all(gallery, store)
-        filtered = filter_distractors(
-            query, predictions, metric, config.max_distractor_score, device=device
-        )
-        parts = iter([(np.arange(len(predictions)), predictions)])
+    scores_distractors = config.distractor_scores or config.max_distractor_score is not None
+    if scores_distractors or config.attribute_neighbours > 1:
+        whole = _read_all(gallery, store)
+        if scores_distractors:
+            filtered = filter_distractors(
+                query, whole, metric, config.max_distractor_score, device=device
+            )
+        if config.attribute_neighbours > 1:
+            voted = vote_attributes(
+                whole.embeddings,
+                whole.attribute_labels,
+                k=config.attribute_neighbours,
+                metric=metric,
+                device=device,
+            )
+            whole = replace(whole, attribute_labels=voted)
+        parts = iter([(np.arange(len(whole)), whole)])
     labels = np.empty((len(gallery.rows), store.shape.num_attributes), dtype=np.int64)
 
     def embeddings_by_part() -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:

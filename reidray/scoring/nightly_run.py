@@ -12,12 +12,13 @@ import torch
 
 from reidray.config.scoring import ScoreConfig
 from reidray.data.reading.image_folders import describe_skipped, find_images
+from reidray.errors import UserError
 from reidray.inference.image_batches import ImageBatch, ImageSet, plan_batches
 from reidray.inference.inference_settings import choose_settings
 from reidray.inference.prediction_loop import lacks_memory, prediction_shape
 from reidray.inference.runs.embedding_engine import RayConnection, choose_engine, embeds_on_gpu
 from reidray.inference.runs.run_timing import StageTimer, Throughput
-from reidray.models import load_person_model
+from reidray.models import LoadedModel, load_person_model
 from reidray.progress import SHOW_AFTER_SECONDS, Stages, warn_when_slow
 from reidray.scoring.gallery_ranking import GalleryRanking, rank_gallery
 from reidray.scoring.incremental_update import (
@@ -82,6 +83,7 @@ def run_nightly(
         with warn_when_slow("reading the model %s", config.model):
             model = load_person_model(config.model)
         metric = config.metric or model.card.metric
+        _check_attribute_votes(config, model)
 
         stages.begin(f"listing {config.queries} and {config.gallery}", delay=SHOW_AFTER_SECONDS)
         image_sets = _list_image_sets(config)
@@ -148,6 +150,19 @@ def run_nightly(
         }
         (staging / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
     return {"output": Location(config.output).uri, **summary}
+
+
+def _check_attribute_votes(config: ScoreConfig, model: LoadedModel) -> None:
+    """Check that there are attributes to vote on where the configuration requests votes.
+
+    Raises:
+        UserError: the model does not predict the pedestrian attributes.
+    """
+    if config.attribute_neighbours > 1 and not predicts_pedestrian_attributes(model):
+        raise UserError(
+            f"`attribute_neighbours={config.attribute_neighbours}` has nothing to vote on: "
+            f"{config.model} does not predict the twelve pedestrian attributes; leave it out"
+        )
 
 
 def _list_image_sets(config: ScoreConfig) -> list[ImageSet]:
@@ -252,6 +267,7 @@ def _counts(
         "top_k": config.top_k,
         "max_distance": config.max_distance,
         "max_distractor_score": config.max_distractor_score,
+        "attribute_neighbours": config.attribute_neighbours,
         "distractors_left_out": ranked.num_distractors,
         "queries_without_names": ranked.num_empty,
     }

@@ -1,6 +1,7 @@
 import csv
 import json
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from support.nightly_runs import (
 )
 
 from reidray.config.scoring import ScoreConfig
-from reidray.data.attribute_schema import AttributeSchema
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA, AttributeSchema
 from reidray.data.reading.annotations import read_annotations
 from reidray.errors import UserError
 from reidray.scoring.nightly_run import run_nightly
@@ -215,3 +216,31 @@ def test_likely_distractors_are_left_out_of_the_rankings_and_of_nothing_else(
         assert len(names) == 141
         expected = [name for name in whole[query] if name not in gone]
         assert list(names)[: len(expected)] == expected
+
+
+def test_the_nearest_images_vote_on_the_attributes_and_on_nothing_else(
+    first_run, model, images, tmp_path
+):
+    settings = {"top_k": 149, "attribute_neighbours": 10_000}
+    summary = run_with_ray(model, images, tmp_path / "out", **settings)
+    assert summary["attribute_neighbours"] == 10_000
+    before, after = published(first_run), published(tmp_path / "out")
+    assert after["reid_test.txt"] == before["reid_test.txt"]
+    alone, voted = (
+        read_annotations(side["classification_test.csv"], "csv") for side in (before, after)
+    )
+    assert list(voted) == list(alone)
+    assert voted != alone
+    for name in PEDESTRIAN_SCHEMA.names:  # the whole gallery votes
+        counts = Counter(labels[name] for labels in alone.values())
+        assert {counts[labels[name]] for labels in voted.values()} == {max(counts.values())}
+
+
+def test_votes_on_attributes_need_attributes(images, tmp_path):
+    (tmp_path / "model").mkdir()
+    plain = make_model(tmp_path / "model", "baseline", AttributeSchema())
+    with pytest.raises(
+        UserError, match=r"`attribute_neighbours=5` has nothing to vote on: .*model"
+    ):
+        run_with_ray(plain, images, tmp_path / "out", attribute_neighbours=5)
+    assert not (tmp_path / "out").exists()

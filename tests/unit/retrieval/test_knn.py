@@ -1,11 +1,14 @@
 """Classification of queries by their nearest images."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 from sklearn.neighbors import KNeighborsClassifier
 
-from reidray.retrieval import knn_classify
+from reidray.retrieval import knn_classify, vote_attributes
 
 
 def labelled_features(seed=0):
@@ -50,3 +53,17 @@ def test_invalid_arguments_are_named():
         knn_classify(query, gallery, query_ids)
     with pytest.raises(ValueError, match="`k` is 0"):
         knn_classify(query, gallery, gallery_ids, k=0)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("k", [1, 4, 1000])
+def test_the_nearest_images_vote_on_each_attribute(k, metric):
+    features, _, ids, _ = labelled_features()
+    labels = np.stack([ids % 2, ids % 5, np.arange(len(ids)) % 3], axis=1)
+    voted = vote_attributes(features, labels, k=k, metric=metric)
+    distances = cdist(features, features, metric)
+    for image, row in enumerate(distances.argsort(axis=1)[:, :k]):
+        for attribute in range(3):
+            votes = Counter(labels[row, attribute].tolist())  # in the order of the distances
+            assert voted[image, attribute] == votes.most_common(1)[0][0]
+    assert (k == 1) == np.array_equal(voted, labels)
