@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import Tensor
 
 
@@ -106,6 +105,9 @@ def evaluate_classification(
         outside = values[(values < 0) | (values >= len(classes))]
         if len(outside):
             raise ValueError(f"`{name}` holds {outside[0]}: expected 0 to {len(classes) - 1}")
+    # scikit-learn takes seconds to import, and no training of people needs it.
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
     labels = np.arange(len(classes))
     precision, recall, f1, support = precision_recall_fscore_support(
         truth, predicted, labels=labels, zero_division=0

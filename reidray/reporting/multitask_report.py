@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from reidray.metrics.classification import ClassificationMetrics
-from reidray.reporting.charts.confusion_matrix import confusion_chart
-from reidray.reporting.charts.encoding import Chart
-from reidray.reporting.charts.learning_curves import learning_curves
 from reidray.reporting.rendering import duration, percent, render
 from reidray.reporting.run_summary import describe_epoch, describe_epochs
 from reidray.storage.staging import atomic_write
 
 if TYPE_CHECKING:
     from reidray.models.weights import WeightReport
+    from reidray.reporting.charts.encoding import Chart
 
 
 @dataclass(frozen=True)
@@ -94,6 +92,8 @@ def write_multitask_report(
         config: the configuration of the run.
         summary: the results of the training.
     """
+    from reidray.reporting.charts.learning_curves import learning_curves  # imports Matplotlib
+
     page = render(
         "multitask_run.html",
         name=Path(str(config.get("output", ""))).name or "run",
@@ -179,8 +179,10 @@ def _label_values(name: str, summary: MultitaskSummary, *, draw_charts: bool) ->
     }
 
 
-def _confusion_charts(name: str, summary: MultitaskSummary) -> list[Chart]:
+def _confusion_charts(name: str, summary: MultitaskSummary) -> "list[Chart]":
     """Draw the confusion matrix of a label on the training and on the evaluated split."""
+    from reidray.reporting.charts.confusion_matrix import confusion_chart  # imports Matplotlib
+
     return [
         confusion_chart(
             part.labels[name].confusion,

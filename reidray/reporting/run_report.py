@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from reidray.reporting.charts.learning_curves import attribute_bars, learning_curves
 from reidray.reporting.rendering import render
 from reidray.reporting.run_summary import (
     FEW_QUERIES,
@@ -46,6 +45,9 @@ def write_run_report(
     Raises:
         ValueError: there is no record of the best epoch.
     """
+    # Imports Matplotlib.
+    from reidray.reporting.charts.learning_curves import attribute_bars, learning_curves
+
     by_epoch = {record["epoch"]: record for record in records}
     if best_epoch not in by_epoch:
         raise ValueError(f"`records` has no best epoch {best_epoch}: it has {[*by_epoch]}")

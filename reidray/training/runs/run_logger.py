@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from torch.utils.tensorboard import SummaryWriter
-
 from reidray.progress import Activity, format_duration
 from reidray.storage.staging import atomic_write, naming_write_errors
 from reidray.training.loop import Metrics
@@ -88,6 +86,8 @@ class RunLogger:
     """
 
     def __init__(self, run: RunDirectory, epochs: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # takes half a second to import
+
         self._run, self._epochs = run, epochs
         self._file = run.folder / METRICS_FILE
         self.records: list[Metrics] = []
