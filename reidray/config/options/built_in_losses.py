@@ -98,8 +98,6 @@ class ArcFaceLossOptions(MarginSoftmaxLossOptions):
         weight: weight of ArcFace, a cross-entropy over people with a margin of the angle; its
             classifier replaces the network's where `loss.identity` is 0.
         margin: radians added to the angle to the right person.
-        scale: factor of the cosines before the softmax.
-        smoothing: label smoothing.
     """
 
     margin: float = limited(0.5, 0, 1.5)
@@ -114,8 +112,6 @@ class CosFaceLossOptions(MarginSoftmaxLossOptions):
         weight: weight of CosFace, a cross-entropy over people with a margin of the cosine; its
             classifier replaces the network's where `loss.identity` is 0.
         margin: difference by which the cosine of the right person is lowered.
-        scale: factor of the cosines before the softmax.
-        smoothing: label smoothing.
     """
 
     margin: float = limited(0.35, 0, 1)
@@ -130,7 +126,6 @@ class CircleSoftmaxLossOptions(MarginSoftmaxLossOptions):
         weight: weight of the circle loss over a classifier of people.
         margin: margin of the cosines.
         scale: factor of the weighted cosines before the softmax.
-        smoothing: label smoothing.
     """
 
     margin: float = limited(0.25, 0, 1)

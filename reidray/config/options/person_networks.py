@@ -24,8 +24,6 @@ class BackboneOptions(NetworkOptions):
         pooling: pooling of the backbone's grid; own is that of the backbone, gem the generalized
             mean with a learned exponent.
         last_stride: stride of the last stage of a ResNet; 1 keeps twice the rows and columns.
-        height: rows of an image.
-        width: columns of an image.
     """
 
     pretrained: ClassVar[bool] = True
@@ -41,16 +39,9 @@ class AprOptions(BackboneOptions):
     """Hold the options of `apr`, which learns identity and attributes together.
 
     Attributes:
-        backbone: resnet_tiny, resnet_small, resnet_nano_patch, resnet_small_patch, resnet50_ibn_a,
-            an OSNet such as osnet_x1_0 or osnet_ain_x0_25, or any timm model.
-        pooling: pooling of the backbone's grid; own is that of the backbone, gem the generalized
-            mean with a learned exponent.
-        last_stride: stride of the last stage of a ResNet; 1 keeps twice the rows and columns.
         feature_size: width of the dense layer.
         dropout: share of the dense layer's outputs that training drops.
         neck: normalise the embedding over the batch, before the identity classifier reads it.
-        height: rows of an image.
-        width: columns of an image.
     """
 
     predicts: ClassVar[tuple[Prediction, ...]] = ("identity", "attributes")
@@ -65,14 +56,7 @@ class JointOptions(BackboneOptions):
     """Hold the options of `joint`, which is `baseline` with a classifier for each attribute.
 
     Attributes:
-        backbone: resnet_tiny, resnet_small, resnet_nano_patch, resnet_small_patch, resnet50_ibn_a,
-            an OSNet such as osnet_x1_0 or osnet_ain_x0_25, or any timm model.
-        pooling: pooling of the backbone's grid; own is that of the backbone, gem the generalized
-            mean with a learned exponent.
-        last_stride: stride of the last stage of a ResNet; 1 keeps twice the rows and columns.
         dropout: share of the features that training drops before the attributes are classified.
-        height: rows of an image.
-        width: columns of an image.
     """
 
     predicts: ClassVar[tuple[Prediction, ...]] = ("identity", "attributes")
@@ -83,17 +67,7 @@ class JointOptions(BackboneOptions):
 @register_network_options("baseline")
 @dataclass(frozen=True, kw_only=True)
 class BaselineOptions(BackboneOptions):
-    """Hold the options of `baseline`, which learns identity behind a batch normalisation.
-
-    Attributes:
-        backbone: resnet_tiny, resnet_small, resnet_nano_patch, resnet_small_patch, resnet50_ibn_a,
-            an OSNet such as osnet_x1_0 or osnet_ain_x0_25, or any timm model.
-        pooling: pooling of the backbone's grid; own is that of the backbone, gem the generalized
-            mean with a learned exponent.
-        last_stride: stride of the last stage of a ResNet; 1 keeps twice the rows and columns.
-        height: rows of an image.
-        width: columns of an image.
-    """
+    """Hold the options of `baseline`, which learns identity behind a batch normalisation."""
 
     predicts: ClassVar[tuple[Prediction, ...]] = ("identity",)
 
@@ -101,14 +75,7 @@ class BaselineOptions(BackboneOptions):
 @register_network_options("reid_small")
 @dataclass(frozen=True, kw_only=True)
 class SmallReidOptions(NetworkOptions):
-    """Hold the options of `reid_small`, which learns identity from small crops.
-
-    Attributes:
-        backbone: resnet_tiny, resnet_small, resnet_nano_patch, resnet_small_patch, resnet50_ibn_a,
-            an OSNet such as osnet_x1_0 or osnet_ain_x0_25, or any timm model.
-        height: rows of an image.
-        width: columns of an image.
-    """
+    """Hold the options of `reid_small`, which learns identity from small crops."""
 
     predicts: ClassVar[tuple[Prediction, ...]] = ("identity",)
 

@@ -22,8 +22,6 @@ class GrayTripletOptions(NetworkOptions):
     Attributes:
         embedding_size: length of the embedding.
         dropout: share of the channels that training drops.
-        height: rows of an image.
-        width: columns of an image.
     """
 
     height: int = image_side(64)
@@ -39,8 +37,6 @@ class RgbTripletOptions(NetworkOptions):
 
     Attributes:
         embedding_size: length of the embedding.
-        height: rows of an image.
-        width: columns of an image.
     """
 
     height: int = image_side(64)
@@ -56,8 +52,6 @@ class AttributesVggOptions(NetworkOptions):
     Attributes:
         dropout: share of the channels that training drops. The report does not state it; the
             default is that of `vgg_triplet_gray`.
-        height: rows of an image.
-        width: columns of an image.
     """
 
     task: ClassVar[NetworkTask] = "attributes"
@@ -73,12 +67,7 @@ class AttributesVggOptions(NetworkOptions):
 @register_network_options("pets_scratch_upsample")
 @dataclass(frozen=True, kw_only=True)
 class PetsOptions(NetworkOptions):
-    """Hold the options of the networks for pets that start from random weights.
-
-    Attributes:
-        height: rows of an image.
-        width: columns of an image.
-    """
+    """Hold the options of the networks for pets that start from random weights."""
 
     task: ClassVar[NetworkTask] = "pets"
     predicts: ClassVar[tuple[Prediction, ...]] = ("class", "mask")
@@ -90,12 +79,7 @@ class PetsOptions(NetworkOptions):
 @register_network_options("pets_autoencoder")
 @dataclass(frozen=True, kw_only=True)
 class PetsAutoencoderOptions(PetsOptions):
-    """Hold the options of `pets_autoencoder`.
-
-    Attributes:
-        height: rows of an image.
-        width: columns of an image.
-    """
+    """Hold the options of `pets_autoencoder`."""
 
     height: int = image_side(256)
     width: int = image_side(256)
@@ -105,12 +89,7 @@ class PetsAutoencoderOptions(PetsOptions):
 @register_network_options("pets_mobilenet_upsample")
 @dataclass(frozen=True, kw_only=True)
 class PetsMobilenetOptions(PetsOptions):
-    """Hold the options of the networks for pets that start from MobileNetV3-Small.
-
-    Attributes:
-        height: rows of an image.
-        width: columns of an image.
-    """
+    """Hold the options of the networks for pets that start from MobileNetV3-Small."""
 
     pretrained: ClassVar[bool] = True
 
@@ -118,11 +97,6 @@ class PetsMobilenetOptions(PetsOptions):
 @register_network_options("pets_mobilenet_dense")
 @dataclass(frozen=True, kw_only=True)
 class PetsMobilenetDenseOptions(PetsMobilenetOptions):
-    """Hold the options of `pets_mobilenet_dense`, which draws no masks.
-
-    Attributes:
-        height: rows of an image.
-        width: columns of an image.
-    """
+    """Hold the options of `pets_mobilenet_dense`, which draws no masks."""
 
     predicts: ClassVar[tuple[Prediction, ...]] = ("class",)

@@ -25,8 +25,6 @@ class TransReIDOptions(NetworkOptions):
         jigsaw: whether four branches learn from shuffled parts of the image.
         drop_path: share of the residual branches of the last block that training drops; that of
             the blocks before it rises from 0.
-        height: rows of an image.
-        width: columns of an image.
     """
 
     predicts: ClassVar[tuple[Prediction, ...]] = ("identity",)
