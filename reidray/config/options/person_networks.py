@@ -74,11 +74,10 @@ class BaselineOptions(BackboneOptions):
 
 @register_network_options("reid_small")
 @dataclass(frozen=True, kw_only=True)
-class SmallReidOptions(NetworkOptions):
+class SmallReidOptions(BackboneOptions):
     """Hold the options of `reid_small`, which learns identity from small crops."""
 
     predicts: ClassVar[tuple[Prediction, ...]] = ("identity",)
 
-    backbone: str = "resnet_tiny"
     height: int = image_side(64)
     width: int = image_side(32)

@@ -8,7 +8,6 @@ from torch.nn import functional
 
 from reidray.config.options.person_networks import (
     AprOptions,
-    BackboneOptions,
     BaselineOptions,
     JointOptions,
     SmallReidOptions,
@@ -133,14 +132,11 @@ class SmallPersonNetwork(PersonNetwork):
 
 
 @register_network("reid_small", num_people=300)
-def build_reid_small(architecture: Architecture[SmallReidOptions], _: str) -> SmallPersonNetwork:
+def build_reid_small(
+    architecture: Architecture[SmallReidOptions], weights: str
+) -> SmallPersonNetwork:
     """Build `reid_small`."""
-    options = BackboneOptions(
-        backbone=architecture.options.backbone,
-        height=architecture.height,
-        width=architecture.width,
-    )
-    return SmallPersonNetwork(Backbone(options, "none"), architecture.num_people)
+    return SmallPersonNetwork(Backbone(architecture.options, weights), architecture.num_people)
 
 
 class AttributePersonNetwork(PersonNetwork):

@@ -116,6 +116,18 @@ def test_a_directory_of_an_earlier_reidray_still_loads(saved, earlier):
     assert load_model(folder).architecture == ARCHITECTURE
 
 
+def test_a_directory_from_before_reid_small_took_all_options_of_backbones_still_loads(tmp_path):
+    architecture = build_architecture("reid_small")
+    save_model(
+        tmp_path, build_network(architecture), architecture, ModelCard(metric="cosine"), "# A\n"
+    )
+    file = tmp_path / "model.json"
+    description = json.loads(file.read_text())
+    del description["architecture"]["pooling"], description["architecture"]["last_stride"]
+    file.write_text(json.dumps(description))
+    assert load_model(tmp_path).architecture == architecture
+
+
 def test_other_weights_have_another_id(saved, tmp_path_factory):
     network, folder = saved
     other = tmp_path_factory.mktemp("other")

@@ -86,6 +86,12 @@ def test_reid_small_takes_another_backbone_and_can_rank_with_fewer_weights():
     assert network.eval()(CROPS).embedding.shape == (len(CROPS), 4 * 104)
 
 
+def test_reid_small_takes_the_options_of_any_backbone():
+    network = build_model("reid_small", backbone="resnet18", pooling="gem", last_stride=1)
+    assert "backbone.pooling.exponent" in dict(network.named_parameters())
+    assert network.backbone.body.layer4[0].conv1.stride == (1, 1)
+
+
 def test_baseline_ranks_by_the_neck_and_mines_triplets_before_it():
     network = build_model("baseline", backbone="resnet_tiny", num_people=7).eval()
     network.neck.running_mean.fill_(1.0)

@@ -197,9 +197,15 @@ def test_a_sweep_reads_the_weights_of_all_its_trials_before_they_start(people, b
     assert trial.weights.report.match == 1
 
 
-@pytest.mark.parametrize("network", ["vgg_triplet_rgb", "reid_small"])
-def test_imagenet_needs_a_backbone(people, network):
-    with pytest.raises(UserError, match="starts from random weights"):
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [
+        ("vgg_triplet_rgb", "starts from random weights"),
+        ("reid_small", "backbone resnet_tiny has no ImageNet weights"),
+    ],
+)
+def test_imagenet_needs_a_backbone_that_has_such_weights(people, network, reason):
+    with pytest.raises(UserError, match=reason):
         reid_experiment(people, "--network.name", network, "--network.weights", "imagenet")
 
 
