@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reidray.models.backbones.folding import fold_sequences
-from reidray.models.backbones.own_backbones import register_backbone
+from reidray.models.backbones.own_backbones import PooledBackbone, register_backbone
 
 FEATURES = 512
 """Length of the feature, at any width."""
@@ -198,12 +198,8 @@ class MeanPooling(nn.Module):
         return functional.adaptive_avg_pool2d(grid.float(), 1).flatten(1)
 
 
-class OSNet(nn.Module):
-    """Reduce a crop to a sixteenth of its sides, and map the mean of the grid to 512 values.
-
-    Attributes:
-        num_features: length of the feature.
-    """
+class OSNet(PooledBackbone):
+    """Reduce a crop to a sixteenth of its sides, and map the mean of the grid to 512 values."""
 
     def __init__(self, layers: Mapping[str, nn.Module], channels: int) -> None:
         """Take the layers from the image to the grid by name, and the channels of the grid."""
@@ -211,12 +207,11 @@ class OSNet(nn.Module):
         self._grid_layers = tuple(layers)
         for name, layer in layers.items():
             self.add_module(name, layer)
-        self.global_pool: nn.Module = MeanPooling()
+        self.global_pool = MeanPooling()
         self.fc: nn.Module = nn.Sequential(
             Float32Linear(channels, FEATURES), nn.BatchNorm1d(FEATURES), nn.ReLU(inplace=True)
         )
-        self.num_features = FEATURES
-        self._grid_channels = channels
+        self.num_features, self.grid_channels = FEATURES, channels
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -239,19 +234,13 @@ class OSNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features (B, 512) float32 of images (B, 3, H, W) float32, normalised."""
-        feature: Tensor = self.fc(self.global_pool(self.forward_features(images)))
+        feature: Tensor = self.fc(super().forward(images))
         return feature
 
     def reset_classifier(self, _: int, global_pool: str) -> None:
-        """Return the grid from now on, as timm's models do; only an empty `global_pool` is known.
-
-        Raises:
-            ValueError: the name of a pooling is given.
-        """
-        if global_pool:
-            raise ValueError(f"global_pool {global_pool!r}: expected an empty name")
-        self.global_pool, self.fc = nn.Identity(), nn.Identity()
-        self.num_features = self._grid_channels
+        """Return the grid from now on (see `PooledBackbone`)."""
+        super().reset_classifier(0, global_pool)
+        self.fc = nn.Identity()
 
     def fold(self) -> None:
         """Merge each batch normalisation into the convolution before it, after training.

@@ -1,10 +1,45 @@
-"""Register backbones that timm does not have by their names."""
+"""Register backbones that timm does not have by their names, and hold what ours share."""
 
 from collections.abc import Callable
 
-from torch import nn
+from torch import Tensor, nn
 
 from reidray.registry import Registry
+
+
+class PooledBackbone(nn.Module):
+    """Pool the grid that `forward_features` returns; a subclass has the layers.
+
+    Attributes:
+        global_pool: pooling of the grid.
+        num_features: length of the pooled feature.
+        grid_channels: channels of the grid.
+    """
+
+    global_pool: nn.Module
+    num_features: int
+    grid_channels: int
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Return the grid (B, C, H', W') of images (B, 3, H, W) float32, normalised."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return pooled features (B, F) float32 of images (B, 3, H, W) float32, normalised."""
+        feature: Tensor = self.global_pool(self.forward_features(images))
+        return feature
+
+    def reset_classifier(self, _: int, global_pool: str) -> None:
+        """Return the grid from now on, as timm's models do; only an empty `global_pool` is known.
+
+        Raises:
+            ValueError: the name of a pooling is given.
+        """
+        if global_pool:
+            raise ValueError(f"global_pool {global_pool!r}: expected an empty name")
+        self.global_pool = nn.Identity()
+        self.num_features = self.grid_channels
+
 
 BuildBody = Callable[[], nn.Module]
 

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reidray.models.backbones.folding import fold
-from reidray.models.backbones.own_backbones import register_backbone
+from reidray.models.backbones.own_backbones import PooledBackbone, register_backbone
 
 STEM_CHANNELS = 64
 STRIPES = 4
 
 
-class StripedResNet(nn.Module):
+class StripedResNet(PooledBackbone):
     """Run four stages of one block (He et al. 2016), and pool four horizontal stripes.
 
     The last stage keeps its resolution (Luo et al. 2019). As people stand upright, each stripe is
@@ -29,9 +29,6 @@ class StripedResNet(nn.Module):
     Args:
         channels: channels of the stages.
         patch: rows and columns of a patch, 2 or 4, or None for the stem of ResNet.
-
-    Attributes:
-        num_features: length of the pooled feature.
     """
 
     def __init__(self, channels: tuple[int, int, int, int], *, patch: int | None = None) -> None:
@@ -50,16 +47,11 @@ class StripedResNet(nn.Module):
         self.layer2 = nn.Sequential(ResidualBlock(first, second, stride=2))
         self.layer3 = nn.Sequential(ResidualBlock(second, third, stride=2))
         self.layer4 = nn.Sequential(ResidualBlock(third, fourth, dilation=2))
-        self.global_pool: nn.Module = StripePooling()
-        self.num_features = STRIPES * fourth
+        self.global_pool = StripePooling()
+        self.num_features, self.grid_channels = STRIPES * fourth, fourth
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return pooled features (B, F) float32 of images (B, 3, H, W) float32, normalised."""
-        feature: Tensor = self.global_pool(self.forward_features(images))
-        return feature
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Return the grid (B, C, H', W') of images (B, 3, H, W) float32, normalised.
@@ -74,17 +66,6 @@ class StripedResNet(nn.Module):
     def group_matcher(self) -> dict[str, str]:
         """Return the layers, as timm's models name them: the stem and the four stages."""
         return {"stem": r"^conv1|bn1", "stages": r"^layer(\d+)"}
-
-    def reset_classifier(self, _: int, global_pool: str) -> None:
-        """Return the grid from now on, as timm's models do; only an empty `global_pool` is known.
-
-        Raises:
-            ValueError: the name of a pooling is given.
-        """
-        if global_pool:
-            raise ValueError(f"global_pool {global_pool!r}: expected an empty name")
-        self.global_pool = nn.Identity()
-        self.num_features //= STRIPES
 
     def fold(self) -> None:
         """Merge each normalisation into the convolution before it, after training.

@@ -44,6 +44,13 @@ def batch_norm_neck(features: int) -> nn.BatchNorm1d:
     return neck
 
 
+def identity_classifier(features: int, num_people: int) -> nn.Linear:
+    """Return a classifier of people for features behind a batch normalisation, without a bias."""
+    classifier = nn.Linear(features, num_people, bias=False)
+    nn.init.normal_(classifier.weight, std=0.001)
+    return classifier
+
+
 class BaselineNetwork(PersonNetwork):
     """Classify people after a batch-normalisation neck (Luo et al. 2019).
 
@@ -54,8 +61,7 @@ class BaselineNetwork(PersonNetwork):
     def __init__(self, backbone: Backbone, num_people: int) -> None:
         super().__init__(backbone, backbone.num_features)
         self.neck = batch_norm_neck(backbone.num_features)
-        self.identity = nn.Linear(backbone.num_features, num_people, bias=False)
-        nn.init.normal_(self.identity.weight, std=0.001)
+        self.identity = identity_classifier(backbone.num_features, num_people)
 
     def forward(self, crops: Tensor) -> Outputs:
         """Return the outputs for crops (B, 3, H, W), uint8 or float32 in 0..255."""
@@ -121,8 +127,7 @@ class SmallPersonNetwork(PersonNetwork):
     def __init__(self, backbone: Backbone, num_people: int) -> None:
         super().__init__(backbone, backbone.num_features)
         self.neck = nn.BatchNorm1d(backbone.num_features)
-        self.identity = nn.Linear(backbone.num_features, num_people, bias=False)
-        nn.init.normal_(self.identity.weight, std=0.001)
+        self.identity = identity_classifier(backbone.num_features, num_people)
 
     def forward(self, crops: Tensor) -> Outputs:
         """Return the outputs for crops (B, 3, H, W), uint8 or float32 in 0..255."""

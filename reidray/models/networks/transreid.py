@@ -8,7 +8,12 @@ from reidray.models.architecture import Architecture
 from reidray.models.backbones.reid_transformer import ReidTransformer
 from reidray.models.factory import register_network
 from reidray.models.networks.network import Outputs
-from reidray.models.networks.person import MARKET_PEOPLE, PersonNetwork, batch_norm_neck
+from reidray.models.networks.person import (
+    MARKET_PEOPLE,
+    PersonNetwork,
+    batch_norm_neck,
+    identity_classifier,
+)
 
 MARKET_CAMERAS = 6
 
@@ -36,10 +41,8 @@ class TransReID(PersonNetwork):
         self.metric_size = length
         self.necks = nn.ModuleList(batch_norm_neck(length) for _ in range(features))
         self.identity = nn.ModuleList(
-            nn.Linear(length, architecture.num_people, bias=False) for _ in range(features)
+            identity_classifier(length, architecture.num_people) for _ in range(features)
         )
-        for weight in self.identity.parameters():
-            nn.init.normal_(weight, std=0.001)
 
     def forward(self, crops: Tensor, camera_indices: Tensor | None = None) -> Outputs:
         """Return the outputs for crops (B, 3, H, W), uint8 or float32 in 0..255.
