@@ -92,8 +92,9 @@ def test_average_pooling_of_stripes_is_that_of_the_whole_grid():
 )
 def test_every_weight_of_a_pooled_backbone_learns(name, pooling):
     network = backbone(name, pooling=pooling).train()
-    assert network.num_features == network(torch.rand(2, 3, 64, 32)).shape[1]
-    network(torch.rand(2, 3, 64, 32)).square().sum().backward()
+    features = network(torch.rand(2, 3, 64, 32))
+    assert network.num_features == features.shape[1]
+    features.square().sum().backward()
     assert [key for key, each in network.named_parameters() if each.grad is None] == []
 
 
@@ -172,7 +173,7 @@ def test_a_trained_network_keeps_the_pixel_scaling_that_it_was_trained_with():
     ],
 )
 def test_what_a_backbone_cannot_take_is_one_line_that_says_what_it_can(name, options, complaint):
-    with pytest.raises(UserError, match=complaint) as caught:
+    with pytest.raises(UserError, match=complaint) as caught, torch.device("meta"):
         check_backbones(baseline(name, **options))
     assert "\n" not in str(caught.value)
 

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.line_task import LineTask, build_line_network
+from support.line_task import trainer_config as line_config
 from support.synthetic_people import CONFIG, build_network, build_task, build_unseeded_network
 
 from reidray.config import OptimizerConfig
@@ -223,26 +225,24 @@ def test_a_metric_that_is_not_finite_is_never_the_best():
     nan, infinity = float("nan"), float("inf")
     figures = [nan, infinity, 0.2, nan, infinity, -infinity, 0.1]
 
-    class UndefinedMetricTask(ReidTask):
+    class UndefinedMetricTask(LineTask):
         def validate(self, network):
             return super().validate(network) | {"mean_ap": figures.pop(0)}
 
-    task = build_task()
-    task.__class__ = UndefinedMetricTask
-    state = fit(task, build_network(), trainer_config(len(figures)), Recorder())
+    config = line_config(len(figures))
+    state = fit(UndefinedMetricTask(), build_line_network(), config, Recorder())
     assert (state.trainer_state.best_epoch, state.trainer_state.best["mean_ap"]) == (3, 0.2)
 
 
 def test_a_training_without_a_finite_metric_is_refused_and_so_is_its_resume(tmp_path):
-    class Undefined(ReidTask):
+    class Undefined(LineTask):
         def validate(self, network):
             return super().validate(network) | {"mean_ap": float("nan")}
 
-    task = build_task()
-    task.__class__ = Undefined
     for checkpoint in (None, tmp_path / "2"):
+        asked = Undefined(), build_line_network(), line_config(2), Recorder(tmp_path)
         with pytest.raises(UserError, match="no validation gave a finite mean_ap"):
-            fit(task, build_network(), trainer_config(2), Recorder(tmp_path), checkpoint=checkpoint)
+            fit(*asked, checkpoint=checkpoint)
 
 
 @pytest.mark.parametrize("workers", [2, 4])

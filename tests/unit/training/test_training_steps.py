@@ -41,7 +41,7 @@ ADDED_LOSSES = (
     "supervised_contrastive",
     "center",
 )
-TRANSREID = {"backbone": "vit_tiny_patch16_224", "num_people": 8, "num_cameras": 2}
+TRANSREID = {"backbone": "test_vit", "num_people": 8, "num_cameras": 2}
 OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop")
 
 
