@@ -34,10 +34,17 @@ def register_centre_loss():
 
 
 def train_one_of_two(rank, folder):
-    """Train for an epoch, and save the weights of this rank."""
+    """Run the trainings of all tests as one of two processes."""
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
     )
+    train_losses(rank, folder)
+    train_lines(rank, folder)
+    distributed.destroy_process_group()
+
+
+def train_losses(rank, folder):
+    """Train for an epoch, and save the weights of this rank."""
     register_centre_loss()
     losses = LossConfig(
         identity=0.0,  # a head without a loss gets a gradient of 0
@@ -52,14 +59,19 @@ def train_one_of_two(rank, folder):
         epochs=1, seed=0, optimizer=OptimizerConfig(warmup=0), validation=config.validation
     )
     fit(build_task(config, context), network, trainer, EpochRecorder(), context=context)
-    torch.save(network.state_dict(), f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
+    torch.save(network.state_dict(), folder / f"{rank}.pt")
 
 
-@pytest.mark.timeout(120)
-def test_ranks_keep_the_same_weights_those_of_a_loss_included(tmp_path):
-    multiprocessing.spawn(train_one_of_two, (str(tmp_path),), nprocs=2)
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder in which two processes have saved what they trained."""
+    folder = tmp_path_factory.mktemp("trained")
+    multiprocessing.spawn(train_one_of_two, (folder,), nprocs=2)
+    return folder
+
+
+def test_ranks_keep_the_same_weights_those_of_a_loss_included(trained):
+    first, second = (torch.load(trained / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     for name in ("centres.centres", "arcface.weight", "center.centers"):
         assert first[f"losses.{name}"].abs().max() > 1e-3
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
@@ -82,11 +94,8 @@ def train_line(context, folder, *, normalises, checkpoint=None):
     return {"weights": network.state_dict(), "average": end.average.network.state_dict()}
 
 
-def train_line_as_one_of_two(rank, folder):
+def train_lines(rank, folder):
     """Train with and without batch normalisation, and once more from the first epoch."""
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
-    )
     context = DistributedContext(rank, 2)
     for kind in ("plain", "normalised"):
         normalises = kind == "normalised"
@@ -96,7 +105,6 @@ def train_line_as_one_of_two(rank, folder):
         context, folder / "again", normalises=True, checkpoint=folder / "normalised" / "1"
     )
     torch.save(again, folder / f"again-{rank}.pt")
-    distributed.destroy_process_group()
 
 
 def names_that_differ(one, other, *, tolerance=0.0):
@@ -109,12 +117,10 @@ def names_that_differ(one, other, *, tolerance=0.0):
     ]
 
 
-@pytest.mark.timeout(120)
-def test_ranks_freeze_release_and_average_together_as_one_process(tmp_path):
-    multiprocessing.spawn(train_line_as_one_of_two, (tmp_path,), nprocs=2)
+def test_ranks_freeze_release_and_average_together_as_one_process(trained, tmp_path):
     first, second = (
         {
-            kind: torch.load(tmp_path / f"{kind}-{rank}.pt", weights_only=True)
+            kind: torch.load(trained / f"{kind}-{rank}.pt", weights_only=True)
             for kind in ("plain", "normalised", "again")
         }
         for rank in (0, 1)
