@@ -16,7 +16,7 @@ UV = """#!/usr/bin/env bash
 [ "$1" = run ] || exit 0
 shift
 case "$*" in *train*|*tune*) set -- "$@" $TRAINING_FLAGS ;; esac
-case "$1" in *.py) exec python "$@" ;; *) exec "$@" ;; esac
+case "$1" in *.py) exec $RUN_SCRIPT "$@" ;; *) exec "$@" ;; esac
 """
 REIDRAY = """#!/usr/bin/env bash
 # Run the command of the package, whether or not the environment installs its scripts.

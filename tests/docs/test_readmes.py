@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.forked_scripts import script_command
 from support.paths import ROOT
-from support.python_blocks import PythonRunner
 from support.readme_blocks import read_blocks, readmes
 
 PAGES = readmes()
@@ -43,26 +43,15 @@ def folders(inputs, tmp_path_factory):
     return folder_of
 
 
-@pytest.fixture(scope="session")
-def python_runner():
-    runner = PythonRunner()
-    yield runner
-    runner.close()
-
-
 @pytest.mark.parametrize("block", [parameter(block) for block in BLOCKS])
 @pytest.mark.timeout(1200)
-def test_a_marked_block_runs(block, folders, request, monkeypatch):
+def test_a_marked_block_runs(block, folders, request, tmp_path, monkeypatch):
     folder = folders(block.readme)
     monkeypatch.chdir(folder)
-    environment = {}
     if "ray" in block.words:
-        environment["RAY_ADDRESS"] = request.getfixturevalue("ray_address")
-        monkeypatch.setenv("RAY_ADDRESS", environment["RAY_ADDRESS"])
+        monkeypatch.setenv("RAY_ADDRESS", request.getfixturevalue("ray_address"))
     if block.language == "python":
-        runner = request.getfixturevalue("python_runner")
-        status, found = runner.run(block.text, folder, environment)
-        assert status == 0, f"{block.text}\n{found}"
+        found = run_python(block.text, tmp_path / "block.py")
     elif block.language == "console":
         return run_console(block, folder)
     else:
@@ -76,10 +65,19 @@ def test_the_first_page_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= MAX_LINES
 
 
+def run_python(text, file):
+    file.write_text(text)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    done = subprocess.run(script_command(file), **streams, check=False)
+    assert done.returncode == 0, f"{text}\n{done.stdout}"
+    return done.stdout
+
+
 def run_shell(text, flags, folder):
     path = os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent)])
     environment = os.environ | {
         "PATH": f"{path}{os.pathsep}{os.environ['PATH']}",
+        "RUN_SCRIPT": " ".join(script_command()),
         "TRAINING_FLAGS": flags,
         "XDG_STATE_HOME": str(folder / "state"),
     }

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 from support.feature_sets import two_person_features, write_features
+from support.forked_scripts import script_command
 from support.paths import ROOT
 
 from reidray.cli.arguments import parse_arguments
@@ -20,7 +21,7 @@ RULES = ("--metric", "l1", "--ap-rule", "trapezoid", "--unmatched", "zero", "--r
 
 
 def run_evaluate(*arguments):
-    command = [sys.executable, ROOT / "jobs" / "evaluate.py", *map(str, arguments)]
+    command = script_command(ROOT / "jobs" / "evaluate.py", *arguments)
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 

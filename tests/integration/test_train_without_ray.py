@@ -8,16 +8,12 @@ import sys
 import pytest
 import yaml
 from safetensors.numpy import load_file
-from support.paths import ROOT
+from support.forked_scripts import script_command
+from support.paths import JOBS, ROOT
 
 from reidray.demo import generate_demo_set
 
-WITHOUT_RAY = """
-import sys
-sys.modules["ray"] = None  # as on a machine that lacks it: an import of Ray raises ImportError
-from reidray.cli.main import load_job
-load_job("train-reid").main(sys.argv[1:], command="train")
-"""
+WITHOUT_RAY = ROOT / "tests" / "support" / "train_without_ray.py"
 SHORT = [
     "--recipe",
     "demo",
@@ -36,8 +32,9 @@ SHORT = [
 ]
 
 
-def train(*arguments, program=("-c", WITHOUT_RAY), address="none"):
-    command = [sys.executable, *program, *map(str, arguments), "--ray-address", address]
+def train(*arguments, script=WITHOUT_RAY, address="none", is_fresh=False):
+    words = [script, *arguments, "--ray-address", address]
+    command = [sys.executable, *map(str, words)] if is_fresh else script_command(*words)
     return subprocess.run(command, capture_output=True, text=True, timeout=250, cwd=ROOT)
 
 
@@ -58,8 +55,8 @@ def crops(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(crops, tmp_path_factory):
     folder = tmp_path_factory.mktemp("without_ray") / "run"
-    result = train_whole("--data", crops, "--output", folder, *SHORT, "--epochs", 3)
-    assert result["bad_images"] == 1
+    asked = ("--data", crops, "--output", folder, *SHORT, "--epochs", 3)
+    assert train_whole(*asked, is_fresh=True)["bad_images"] == 1
     return folder
 
 
@@ -89,16 +86,15 @@ def test_the_run_directory_is_whole(run):
 
 @pytest.mark.cluster
 def test_ray_gives_the_same_weights(run, crops, ray_address, tmp_path):
-    job = (str(ROOT / "jobs" / "train_reid.py"),)
     settings = ("--data", crops, *SHORT, "--epochs", 3, "--output", tmp_path / "run")
-    train_whole(*settings, program=job, address=ray_address)
+    train_whole(*settings, script=JOBS / "train_reid.py", address=ray_address, is_fresh=True)
     assert_same_weights(weights(tmp_path / "run"), weights(run))
 
 
-def test_a_run_goes_on_from_its_last_checkpoint(run, crops, tmp_path):
+def test_a_run_goes_on_from_its_last_checkpoint(run, tmp_path):
     """Two epochs of three in a run that is then interrupted: its last checkpoint is removed."""
     folder = tmp_path / "run"
-    train_whole("--data", crops, "--output", folder, *SHORT, "--epochs", 3)
+    shutil.copytree(run, folder)
     names = sorted(path.name for path in (folder / "checkpoints").iterdir() if path.is_dir())
     for path in (folder / "checkpoints" / names[-1]).iterdir():
         path.write_bytes(b"")

@@ -1,7 +1,6 @@
 """Save a small model, draw images of people in their own colours, and score them."""
 
 import subprocess
-import sys
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from reidray.models import ModelCard, save_model
 from reidray.models.architecture import Architecture, field_names
 from reidray.models.factory import build_network
 from reidray.scoring.nightly_run import run_nightly
+from support.forked_scripts import script_command
 from support.paths import ROOT
 
 REPEATED_FILES = ("reid_test.txt", "classification_test.csv", "quarantine.csv")
@@ -62,7 +62,7 @@ def published(output):
 
 
 def run_job(*arguments):
-    command = [sys.executable, ROOT / "jobs" / "score_nightly.py", *map(str, arguments)]
+    command = script_command(ROOT / "jobs" / "score_nightly.py", *arguments)
     return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
 
 
