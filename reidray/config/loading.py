@@ -55,7 +55,8 @@ def space_files(kind: str) -> dict[str, Path]:
     Args:
         kind: reid or multitask.
     """
-    return _yaml_files(f"recipes/spaces/{kind}")
+    of_both = _yaml_files("recipes/spaces")
+    return dict(sorted({**of_both, **_yaml_files(f"recipes/spaces/{kind}")}.items()))
 
 
 def describe_files(found: Mapping[str, Path]) -> dict[str, list[str]]:
