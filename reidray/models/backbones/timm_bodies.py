@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from reidray.errors import UserError
 from reidray.models.backbones.own_backbones import BACKBONES
-from reidray.suggestions import closest_name, quoted
+from reidray.suggestions import closest_name, quoted, suggest_name
 
 ImageSize = tuple[int, int]
 """Height and width of an image in pixels."""
@@ -61,7 +61,7 @@ def create_timm_body(
 
     Raises:
         UserError: timm has no such model, it cannot be built for images of this size, or its
-            weights cannot be loaded.
+            weights do not exist or cannot be loaded.
     """
     import timm
 
@@ -70,6 +70,11 @@ def create_timm_body(
         advice = f": did you mean {near!r}?" if near else ""
         raise UserError(
             f"backbone {quoted(name)} is neither {', '.join(BACKBONES)} nor a timm model{advice}"
+        )
+    if not _has_weights(name) and pretrained:
+        raise UserError(
+            f"timm has no ImageNet weights of backbone {name}: use `network.weights=none` or a "
+            "file of weights, or a timm model such as `network.backbone=resnet50`"
         )
     try:
         return _create(name, size, pretrained=pretrained)
@@ -160,6 +165,25 @@ def _create(name: str, size: ImageSize | None, *, pretrained: bool = False) -> n
         settings["img_size"] = size
     body: nn.Module = timm.create_model(name, pretrained=pretrained, **settings)
     return body
+
+
+def _has_weights(name: str) -> bool:
+    """Return whether timm has weights of a model, whose name may end in a dot and their tag.
+
+    Raises:
+        UserError: timm knows no such tag.
+    """
+    import timm
+
+    try:
+        weights = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        plain = name.partition(".")[0]
+        known = [plain, *timm.list_pretrained(f"{plain}.*")]
+        raise UserError(
+            f"backbone {quoted(name)} is no timm model: {suggest_name(name, known)}"
+        ) from error
+    return weights is not None and bool(weights.has_weights)
 
 
 @cache

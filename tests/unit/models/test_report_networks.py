@@ -246,6 +246,16 @@ def test_weights_start_as_keras_draws_them(name):
         ("pets_mobilenet_transpose", {"width": 120}, "must be multiples of 32"),
         ("vgg_triplet_rgb", {"weights": "imagenet"}, "starts from random weights"),
         ("pets_mobilenet_dense", {"weights": "weights.h5"}, "weights.h5: no such file"),
+        (
+            "baseline",
+            {"backbone": "coatnet_0_224", "weights": "imagenet"},
+            "timm has no ImageNet weights of backbone coatnet_0_224: use `network.weights=none`",
+        ),
+        (
+            "baseline",
+            {"backbone": "resnet18.b9_in1k"},
+            r"backbone 'resnet18.b9_in1k' is no timm model: did you mean 'resnet18\.",
+        ),
     ],
 )
 def test_what_a_network_cannot_be_is_one_line(name, overrides, complaint):
