@@ -74,8 +74,8 @@ def match_weights(network: nn.Module, source: WeightSource, *, min_match: float 
         min_match: least share of the backbone to fill, in 0..1.
 
     Raises:
-        UserError: no weight fits, fewer match than `min_match`, or the first convolution takes
-            another number of channels.
+        UserError: the weights are damaged, none fits, fewer match than `min_match`, or the first
+            convolution takes another number of channels.
     """
     state = {
         name: value for name, value in network.state_dict().items() if name not in PIXEL_SCALING

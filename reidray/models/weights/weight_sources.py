@@ -47,11 +47,32 @@ class WeightSource:
     data: bytes
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the weights by name, in float32 where they are no whole numbers."""
-        return {
-            name: tensor.float() if tensor.is_floating_point() else tensor
-            for name, tensor in load(self.data).items()
-        }
+        """Decode the weights by name, in float32 where they are no whole numbers.
+
+        Raises:
+            UserError: the header does not fit the length, values overlap, or there is no tensor.
+        """
+        try:
+            tensors = {
+                name: tensor.float() if tensor.is_floating_point() else tensor
+                for name, tensor in load(self.data).items()
+            }
+        except (
+            SafetensorError,
+            ArithmeticError,
+            TypeError,
+            ValueError,
+            KeyError,
+            RuntimeError,
+        ) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"`network.weights` {self.name}: cannot be read as safetensors ({reason}): copy it "
+                "again"
+            ) from error
+        if not tensors:
+            raise UserError(f"`network.weights` {self.name}: {NO_TENSORS}")
+        return tensors
 
 
 def read_weights(weights: str) -> WeightSource:
@@ -65,7 +86,7 @@ def read_weights(weights: str) -> WeightSource:
 
     Raises:
         UserError: the weights do not exist, cannot be read, or are no weights. The message has one
-            line.
+            line. Damaged values are found where `WeightSource.tensors` decodes them.
     """
     if weights in NAMED_WEIGHTS:
         raise ValueError(f"{weights!r} names no file")
@@ -91,7 +112,7 @@ def _read_model(folder: Location) -> WeightSource:
     description = read_description(folder, files[DESCRIPTION_FILE])
     data = files[WEIGHTS_FILE]
     check_weights_hash(folder, data, description.get("weights_sha256"))
-    return _checked(WeightSource(folder.uri, "model directory", data))
+    return WeightSource(folder.uri, "model directory", data)
 
 
 def _read_file(location: Location, name: str) -> WeightSource:
@@ -111,38 +132,12 @@ def _read_file(location: Location, name: str) -> WeightSource:
             "check its permissions, or copy it again"
         ) from error
     if location.name.endswith(SUFFIX) or looks_like_safetensors(data, len(data)):
-        return _checked(WeightSource(name, "safetensors", data))
+        return WeightSource(name, "safetensors", data)
     try:
-        return _checked(WeightSource(name, "torch.save", convert_pickle(data)))
+        return WeightSource(name, "torch.save", convert_pickle(data))
     except ConversionError as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"`network.weights` {name}: is refused, because {reason}") from error
-
-
-def _checked(source: WeightSource) -> WeightSource:
-    """Return weights that are safetensors: the header fits the length, and no values overlap.
-
-    Raises:
-        UserError: the file is damaged, or holds no tensor.
-    """
-    try:
-        tensors = source.tensors()
-    except (
-        SafetensorError,
-        ArithmeticError,
-        TypeError,
-        ValueError,
-        KeyError,
-        RuntimeError,
-    ) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"`network.weights` {source.name}: cannot be read as safetensors ({reason}): copy it "
-            "again"
-        ) from error
-    if not tensors:
-        raise UserError(f"`network.weights` {source.name}: {NO_TENSORS}")
-    return source
 
 
 def _download(repository: str) -> Path:
