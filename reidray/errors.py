@@ -28,6 +28,20 @@ class MachineError(Exception):
     """
 
 
+def unwrap_task_error(error: BaseException) -> BaseException:
+    """Return the error that a Ray task raised; any other error as it is.
+
+    Ray raises another error in its place, whose message is a traceback.
+    """
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, BaseException) else error
+
+
+def describe_reason(error: OSError) -> str:
+    """Return the reason of an error of a disk or an object store in one line."""
+    return " ".join(str(error.strerror or error).split())
+
+
 def describe_disk_failure(error: BaseException | None) -> str | None:
     """Return one line about a disk that is full or read-only; None for any other error.
 
@@ -40,7 +54,7 @@ def describe_disk_failure(error: BaseException | None) -> str | None:
     """
     if not isinstance(error, OSError):
         return None
-    reason = " ".join(str(error.strerror or error).split())
+    reason = describe_reason(error)
     if error.errno not in DISK_FAILURES and not reason.startswith(NO_TEMPORARY_FOLDER):
         return None
     place = error.filename or "the disk"

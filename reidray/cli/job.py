@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from reidray.errors import MachineError, UserError, describe_disk_failure
+from reidray.errors import MachineError, UserError, describe_disk_failure, unwrap_task_error
 from reidray.interrupts import end_interrupted, interrupted, watch_signals
 from reidray.terminal import (
     discard_unwritten_output,
@@ -136,10 +136,11 @@ def _exit_status(job: Callable[[], dict[str, Any]]) -> int:
     except Exception as error:
         if interrupted():  # the interruption caused the error
             raise
-        if isinstance(error, UserError):
-            print_message(f"error: {error}")
+        raised = unwrap_task_error(error)
+        if isinstance(raised, UserError):
+            print_message(f"error: {raised}")
             return 2
-        failure = str(error) if isinstance(error, MachineError) else describe_disk_failure(error)
+        failure = str(raised) if isinstance(raised, MachineError) else describe_disk_failure(raised)
         if failure is not None:
             print_message(f"error: {failure}")
             return 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from reidray.cli.flags import Flag
-from reidray.errors import FIELD, MachineError, UserError
+from reidray.errors import FIELD, MachineError, UserError, unwrap_task_error
 
 
 def name_flags(message: str, flags: Mapping[str, Flag]) -> str:
@@ -53,10 +53,11 @@ def naming_flags(flags: Mapping[str, Flag]) -> Iterator[None]:
     try:
         yield
     except (UserError, MachineError) as error:
-        message = name_flags(str(error), flags)
+        raised = unwrap_task_error(error)
+        message = name_flags(str(raised), flags)
         if message == str(error):
             raise
-        raise type(error)(message) from error
+        raise type(raised)(message) from error
     finally:
         for handler in handlers:
             handler.removeFilter(name_in_record)

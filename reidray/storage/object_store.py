@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from reidray.errors import describe_reason
 from reidray.storage.local_disk import check_length
 from reidray.storage.paths import bucket_of, key_of, split_address
 from reidray.storage.retries import ATTEMPTS, with_retries
@@ -239,7 +240,7 @@ def redact_secrets(text: str) -> str:
 
 def describe_error(error: OSError) -> str:
     """Return the reason of an error of a disk or an object store in one line, without secrets."""
-    return redact_secrets(" ".join((error.strerror or str(error)).split()))
+    return redact_secrets(describe_reason(error))
 
 
 def _is_unusual(path: str) -> bool:

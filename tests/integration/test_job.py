@@ -384,6 +384,27 @@ def test_a_full_disk_is_one_line_without_traceback_and_exits_1(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("raised", "status", "told"),
+    [
+        (
+            "OSError(28, 'No space left on device', 'scores')",
+            1,
+            "scores: cannot be written (No space left on device): make room, and run the job again",
+        ),
+        ("MachineError('the worker on b gives no answer')", 1, "the worker on b gives no answer"),
+        ("UserError('folder x is not there')", 2, "folder x is not there"),
+    ],
+)
+def test_an_error_of_a_ray_task_is_told_as_that_of_the_job(raised, status, told):
+    done = run_script(
+        "from ray.exceptions import RayTaskError; "
+        f"raise RayTaskError('task', 'its traceback', {raised}).as_instanceof_cause()"
+    )
+    assert done.returncode == status
+    assert done.stderr == f"error: {told}\n"
+
+
 def test_a_thread_that_a_full_disk_ends_is_one_line():
     done = run_script(
         "import threading; full = OSError(28, 'No space left on device'); "

@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from ray.exceptions import RayTaskError
 
 from reidray.cli.arguments import job_flags
 from reidray.cli.messages import name_flags, naming_flags
@@ -42,6 +43,12 @@ def test_a_field_becomes_a_flag_only_where_the_job_has_one():
 def test_an_error_keeps_its_kind(kind):
     with pytest.raises(kind, match=r"^raise --epochs$"), naming_flags(REID):
         raise kind("raise `epochs`")
+
+
+def test_an_error_of_a_ray_task_names_flags_too():
+    error = RayTaskError("task", "its traceback", UserError("raise `epochs`"))
+    with pytest.raises(UserError, match=r"^raise --epochs$"), naming_flags(REID):
+        raise error.as_instanceof_cause()
 
 
 def test_a_logged_message_names_flags_while_the_job_runs(caplog):
