@@ -17,19 +17,28 @@ LUMA = (0.2989, 0.587, 0.114)
 """Luma weights of red, green and blue (ITU-R BT.601), as torchvision rounds them."""
 
 
-@register_augmentation("brightness")
-class Brightness(Augmentation):
-    """Change the brightness: (B,) factors."""
+class ColourFactor(Augmentation):
+    """Draw the (B,) factors of a change in colour, which are near 1; a subclass applies them."""
 
-    order: ClassVar[int] = 20
     shared_draws: ClassVar[int] = 1
     parameters_on_device: ClassVar[bool] = True
     neutral: ClassVar[float | None] = 1
 
     @staticmethod
-    def draw(options: BrightnessOptions, count: int, random: torch.Generator) -> Tensor:
+    def draw(
+        options: BrightnessOptions | ContrastOptions | SaturationOptions,
+        count: int,
+        random: torch.Generator,
+    ) -> Tensor:
         """Draw the parameters."""
         return 1 + uniform(options.share, count, random)
+
+
+@register_augmentation("brightness")
+class Brightness(ColourFactor):
+    """Change the brightness: (B,) factors."""
+
+    order: ClassVar[int] = 20
 
     @staticmethod
     def apply(images: Tensor, parameters: Tensor, fill: float) -> Tensor:  # noqa: ARG004
@@ -38,18 +47,10 @@ class Brightness(Augmentation):
 
 
 @register_augmentation("contrast")
-class Contrast(Augmentation):
+class Contrast(ColourFactor):
     """Change the contrast: (B,) factors."""
 
     order: ClassVar[int] = 10
-    shared_draws: ClassVar[int] = 1
-    parameters_on_device: ClassVar[bool] = True
-    neutral: ClassVar[float | None] = 1
-
-    @staticmethod
-    def draw(options: ContrastOptions, count: int, random: torch.Generator) -> Tensor:
-        """Draw the parameters."""
-        return 1 + uniform(options.share, count, random)
 
     @staticmethod
     def apply(images: Tensor, parameters: Tensor, fill: float) -> Tensor:  # noqa: ARG004
@@ -58,18 +59,10 @@ class Contrast(Augmentation):
 
 
 @register_augmentation("saturation")
-class Saturation(Augmentation):
+class Saturation(ColourFactor):
     """Change the saturation: (B,) factors; 0 leaves grey."""
 
     order: ClassVar[int] = 30
-    shared_draws: ClassVar[int] = 1
-    parameters_on_device: ClassVar[bool] = True
-    neutral: ClassVar[float | None] = 1
-
-    @staticmethod
-    def draw(options: SaturationOptions, count: int, random: torch.Generator) -> Tensor:
-        """Draw the parameters."""
-        return 1 + uniform(options.share, count, random)
 
     @staticmethod
     def apply(images: Tensor, parameters: Tensor, fill: float) -> Tensor:  # noqa: ARG004
