@@ -1,9 +1,9 @@
 """Classify people by the angle to a direction of each person, with a margin: ArcFace, CosFace.
 
 The directions are weights of the loss. They train and are saved in checkpoints with the network,
-and the model directory leaves them out. The losses take the embedding at length 1. Where a network
-has a batch-normalisation neck, the embedding follows it, as a classifier needs (Luo et al. 2019).
-The embedding of `transreid` alone precedes its necks.
+and the model directory leaves them out. The losses take `Outputs.classified_feature` at length 1.
+Where a network has batch-normalisation necks, it follows them, as a classifier needs (Luo et al.
+2019, fast-reid, TransReID).
 """
 
 import math
@@ -90,7 +90,7 @@ class MarginSoftmaxLoss(nn.Module):
     def forward(self, outputs: Outputs, targets: Targets) -> Tensor:
         """Return the loss, () float32."""
         labels, directions = targets.person_indices, functional.normalize(self.weight)
-        cosines = functional.normalize(outputs.embedding.float()) @ directions.T
+        cosines = functional.normalize(outputs.classified_feature.float()) @ directions.T
         logits = self.logits(cosines, labels, margin=self.margin, scale=self.scale)
         return label_loss(logits, labels, smoothing=self.smoothing)
 

@@ -46,6 +46,8 @@ class Outputs:
             the values is their probability.
         parts: outputs of branches over parts of each image, in training. A loss without weights is
             the mean of the loss of the whole image and the mean loss of the parts.
+        neck_feature: (B, D) float32 features behind the batch-normalisation neck where the
+            embedding precedes it, in training; None otherwise.
     """
 
     embedding: Tensor
@@ -53,6 +55,12 @@ class Outputs:
     identity: Tensor
     attributes: tuple[Tensor, ...]
     parts: tuple["Outputs", ...] = ()
+    neck_feature: Tensor | None = None
+
+    @property
+    def classified_feature(self) -> Tensor:
+        """Return the features (B, D) float32 for losses that classify people with own weights."""
+        return self.embedding if self.neck_feature is None else self.neck_feature
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Recognise people with a vision transformer, as TransReID does."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -31,7 +33,8 @@ class TransReID(PersonNetwork):
 
     Each feature has a batch-normalisation neck and a classifier of its own. The triplet loss uses
     the features before the necks. So does the ranking: the embedding is the feature of the whole
-    image, and behind it those of the parts, divided by their number.
+    image, and behind it those of the parts, divided by their number. Losses that classify people
+    with weights of their own use the features behind the necks, joined in the same way.
     """
 
     def __init__(self, architecture: Architecture[TransReIDOptions], weights: str) -> None:
@@ -52,17 +55,20 @@ class TransReID(PersonNetwork):
             camera_indices: (B,) int64 cameras of the crops, -1 where unknown; None where no camera
                 is known, as in validation and scoring.
         """
-        whole, *parts = self.backbone(self.scale(crops), camera_indices).unbind(dim=1)
-        embedding = torch.cat([whole, *(part / len(parts) for part in parts)], dim=1)
+        features = self.backbone(self.scale(crops), camera_indices).unbind(dim=1)
+        used = len(features) if self.training else 1
+        behind = [neck(each) for neck, each in zip(self.necks, features[:used], strict=False)]
+        logits = [head(each) for head, each in zip(self.identity, behind, strict=False)]
+        embedding, whole = _join(features), features[0]
         if not self.training:
-            return Outputs(embedding, whole, self._classify(0, whole), ())
-        outputs = tuple(
-            Outputs(part, part, self._classify(index, part), ())
-            for index, part in enumerate(parts, start=1)
+            return Outputs(embedding, whole, logits[0], ())
+        parts = tuple(
+            Outputs(part, part, own, ()) for part, own in zip(features[1:], logits[1:], strict=True)
         )
-        return Outputs(embedding, whole, self._classify(0, whole), (), outputs)
+        return Outputs(embedding, whole, logits[0], (), parts, neck_feature=_join(behind))
 
-    def _classify(self, index: int, feature: Tensor) -> Tensor:
-        """Return the logits of the people (B, people) of the feature at a place among all."""
-        logits: Tensor = self.identity[index](self.necks[index](feature))
-        return logits
+
+def _join(features: Sequence[Tensor]) -> Tensor:
+    """Join the feature of whole images, and behind it those of parts divided by their number."""
+    whole, *parts = features
+    return torch.cat([whole, *(part / len(parts) for part in parts)], dim=1)

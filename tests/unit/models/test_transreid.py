@@ -10,9 +10,10 @@ from safetensors.torch import save_file
 from support.synthetic_people import CONFIG, build_task
 
 from reidray.config import NetworkConfig, OptimizerConfig, TrainReidConfig
+from reidray.config.sections.loss_options import LossConfig
 from reidray.errors import UserError
 from reidray.losses import LossSizes, Targets, batch_hard_triplet_loss, build_losses, compute_loss
-from reidray.models import build_architecture, build_model
+from reidray.models import Outputs, build_architecture, build_model
 from reidray.models.backbones.reid_transformer import split_into_parts
 from reidray.models.factory import build_without_memory
 from reidray.models.inference_network import copy_for_inference
@@ -107,6 +108,22 @@ def test_losses_count_the_whole_image_as_much_as_all_parts():
     entropies = [losses["identity"](each, targets) for each in (outputs, *outputs.parts)]
     expected = entropies[0] / 2 + sum(entropies[1:]) / 8
     assert torch.allclose(compute_loss(losses["identity"], outputs, targets), expected)
+
+
+def test_classifiers_with_a_margin_take_the_features_behind_the_necks():
+    network = transreid()
+    for neck in network.necks:
+        torch.nn.init.uniform_(neck.weight)
+    outputs = network(crops(4), CAMERAS)
+    before = [each.metric_feature for each in (outputs, *outputs.parts)]
+    whole, *parts = (neck(each) for neck, each in zip(network.necks, before, strict=True))
+    expected = torch.cat([whole, *(part / 4 for part in parts)], dim=1)
+    targets = Targets(torch.tensor([0, 0, 1, 1]), torch.zeros(4, 0, dtype=torch.int64))
+    options = LossConfig(arcface={"weight": 1.0}).parts["arcface"]
+    loss = build_losses({"arcface": options}, LossSizes(3, network.embedding_size))["arcface"]
+    behind = Outputs(expected, outputs.metric_feature, outputs.identity, ())
+    assert torch.allclose(compute_loss(loss, outputs, targets), loss(behind, targets))
+    assert not torch.allclose(outputs.embedding, expected, atol=1e-2)
 
 
 def test_an_image_without_a_camera_gets_the_mean_of_the_cameras():
