@@ -178,9 +178,12 @@ def check_bad_images(bad: Sequence[BadImage], total: int, max_bad: float) -> Non
         return
     first = "; ".join(f"{image.path}: {image.reason}" for image in bad[:3])
     more = ", ..." if len(bad) > 3 else ""
+    limit = "and one at least must be"
+    if len(bad) < total:
+        limit = f"more than the share `max_bad={max_bad:g}` allows"
     raise UserError(
-        f"{len(bad)} of {total} images cannot be decoded, more than the share "
-        f"`max_bad={max_bad:g}` allows ({first}{more}); mend or remove them"
+        f"{len(bad)} of {total} images cannot be decoded, {limit} ({first}{more}); mend or remove "
+        "them"
     )
 
 

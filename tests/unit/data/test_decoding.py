@@ -203,5 +203,9 @@ def test_bad_images_are_an_error_beyond_their_share():
         check_bad_images(bad, 99, 0.05)
     with pytest.raises(UserError, match="1 of 1000"):
         check_bad_images(bad[:1], 1000, 0.0)
-    with pytest.raises(UserError, match="5 of 5"):
+
+
+def test_images_of_which_none_decodes_are_an_error_whatever_share_is_allowed():
+    bad = [BadImage(f"{number}.jpg", "the file is empty") for number in range(5)]
+    with pytest.raises(UserError, match=r"5 of 5 .*decoded, and one at least must be \(0\.jpg"):
         check_bad_images(bad, 5, 1.0)
