@@ -144,6 +144,8 @@ def test_a_wrong_flag_is_one_line_that_names_it(arguments, complaint):
         ("--weights", "--network.weights"),
         ("--margin", "--loss.margin(?: or --loss[.][a-z-]+[.]margin)+"),
         ("--epoch", "--epochs"),
+        ("--size", "--network.height and --network.width"),
+        ("--image-size", "--network.height and --network.width"),
     ],
 )
 def test_what_other_tools_call_a_flag_is_known(typed, meant):
