@@ -4,18 +4,22 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
+import torch
+
 from reidray.config import NetworkConfig
 from reidray.config.sections.network_options import DEFAULT_NETWORKS, NETWORK_OPTIONS
 from reidray.config.sources import Source, Sources
+from reidray.errors import UserError
 from reidray.models.architecture import Architecture, choose_architecture
 from reidray.models.backbones import check_backbones
 from reidray.models.factory import build_network, check_parameter_count
+from reidray.models.networks.network import Network
 
 
 def resolve_network(
     config: NetworkConfig, task: str, data_fields: dict[str, object]
 ) -> tuple[NetworkConfig, Architecture[Any]]:
-    """Resolve the architecture of a network, and run its backbone once to check it.
+    """Resolve the architecture of a network, and run it once to check it.
 
     Args:
         config: network configuration; None leaves a setting to the network or the data.
@@ -32,8 +36,28 @@ def resolve_network(
     name = config.name or DEFAULT_NETWORKS[task]
     architecture = choose_architecture(task, name, config.options, data_fields)
     check_parameter_count(architecture)
-    check_backbones(build_network(architecture))
+    network = build_network(architecture)
+    check_backbones(network)
+    if task == "reid":
+        _check_embedding(network, architecture)
     return config.replace(name=name, **asdict(architecture.options)), architecture
+
+
+def _check_embedding(network: Network, architecture: Architecture[Any]) -> None:
+    """Run a network once over a black image, and check its embedding.
+
+    Raises:
+        UserError: the embedding is empty, or has another length than the network says.
+    """
+    image = torch.zeros(1, 3, *architecture.size, dtype=torch.uint8)
+    with torch.inference_mode():
+        found = tuple(network.eval()(image).embedding.shape)
+    length = network.embedding_size
+    if not length or found != (1, length):
+        raise UserError(
+            f"network {architecture.name!r} gives one image an embedding of the shape {found}, and "
+            f"its embedding_size is {length}: give the embedding this length, of 1 or more"
+        )
 
 
 def adapt_network(

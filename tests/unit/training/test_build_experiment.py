@@ -3,23 +3,31 @@
 import json
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
 from reidray.cli.arguments import parse_arguments
 from reidray.config import (
     BatchConfig,
     LossConfig,
     NetworkConfig,
+    NetworkOptions,
     OptimizerConfig,
     ReidValidationConfig,
     TrainReidConfig,
+    register_network_options,
 )
+from reidray.config.sections.network_options import NETWORK_OPTIONS
 from reidray.data.reading.annotations import ANNOTATION_COLUMNS
 from reidray.errors import UserError
+from reidray.models import Network, Outputs, register_network
+from reidray.models.factory import NETWORKS
+from reidray.models.networks.network import IMAGENET_SCALING
 from reidray.training.execution.train_job import resume_settings
 from reidray.training.orchestration import build_experiment, start_run
 from reidray.training.runs.checkpoint_files import (
@@ -78,6 +86,48 @@ def prepare(annotated, tmp_path, **settings):
         **settings,
     )
     return build_experiment(config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanOptions(NetworkOptions):
+    predicts: ClassVar = ("identity",)
+
+    length: int = 3
+    returned: int = 3
+
+
+class MeanNetwork(Network):
+    """A network of a plugin, whose embedding is the mean of the pixels, or a part of it."""
+
+    def __init__(self, architecture, _):
+        super().__init__(IMAGENET_SCALING, embedding_size=architecture.options.length)
+        self.returned = architecture.options.returned
+        self.identity = nn.Linear(self.returned, architecture.num_people)
+
+    def forward(self, crops):
+        embedding = self.scale(crops).mean(dim=(2, 3))[:, : self.returned]
+        return Outputs(embedding, embedding, self.identity(embedding), ())
+
+
+@pytest.fixture
+def mean_network():
+    """The name of a network that a plugin registers."""
+    register_network_options("mean")(MeanOptions)
+    register_network("mean")(MeanNetwork)
+    yield "mean"
+    for registry in (NETWORK_OPTIONS, NETWORKS):
+        del registry._entries["mean"]
+
+
+@pytest.mark.parametrize(("length", "returned"), [(0, 0), (3, 0), (3, 2)])
+def test_a_network_whose_embedding_is_empty_or_of_another_length_is_refused(
+    annotated, tmp_path, mean_network, length, returned
+):
+    prepare(annotated, tmp_path, network={"name": mean_network})
+    complaint = rf"'mean' .*the shape \(1, {returned}\), and its embedding_size is {length}: give"
+    network = {"name": mean_network, "length": length, "returned": returned}
+    with pytest.raises(UserError, match=complaint):
+        prepare(annotated, tmp_path, network=network)
 
 
 def test_unset_settings_of_a_network_have_the_values_of_its_report(annotated, tmp_path):
