@@ -211,7 +211,8 @@ def _check_match(report: WeightReport, min_match: float) -> None:
     if report.tensors and report.match > 0 and report.match >= min_match:
         return
     of_backbone = [note for note in report.missing if note.reason != HEAD_BEGINS_ANEW]
-    first = next(iter([*of_backbone, *report.left_out]), None)
+    too_many = [note for note in report.left_out if not is_head(note.name)]
+    first = next(iter([*of_backbone, *too_many]), None)
     example = f", such as {first.name} ({first.reason})" if first else ""
     raise UserError(
         f"`network.weights` {report.source}: {report.match:.1%} of the parameters match the "

@@ -338,6 +338,12 @@ def test_a_deeper_or_shallower_network_is_another_one(there, here):
     assert 0.3 < match_weights(network, file, min_match=0.3).report.match < 0.7
 
 
+def test_a_classifier_is_no_example_of_what_does_not_match():
+    tensors = residual_network(2).state_dict() | {"fc.weight": torch.ones(9, 16)}
+    with pytest.raises(UserError, match=r"others do not, such as layer1\.1\.bn1\.bias \(the net"):
+        match_weights(residual_network(1), source(tensors), min_match=0.9)
+
+
 def test_weights_of_something_else_are_refused_whatever_the_least_share():
     with pytest.raises(UserError, match=r"0\.0% of the parameters match the backbone") as caught:
         load_weights(baseline("resnet_tiny"), source({"encoder.0.weight": torch.ones(4, 4)}))
