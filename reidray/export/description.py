@@ -81,7 +81,7 @@ def _describe_pixels(model: LoadedModel) -> dict[str, Any]:
         "width": model.architecture.width,
         "layout": "NCHW",
         "channels": "RGB",
-        "interpolation": "bilinear, antialiased, as PIL.Image.resize",
+        "interpolation": "bilinear, antialiased, as PIL.Image.resize after PIL.Image.draft",
         "scaling": "(pixel / 255 - mean) / deviation",
         "mean": rgb_values(pixels.mean),
         "deviation": rgb_values(pixels.deviation),
