@@ -113,8 +113,8 @@ class EvaluateConfig:
             default single_shot where the gallery has one image per person, else market1501 where
             every image has a camera and a query a match in another one, else all. A truth file
             holds the matches itself.
-        metric: distance between features; by default the metric of the model's validation, and
-            euclidean for feature files.
+        metric: distance between features; by default the metric of the model's validation, which
+            the files of jobs/embed.py name, and euclidean for other feature files.
         ap_rule: average precision by the standard rule, which is the default, or by the older
             trapezoid rule.
         unmatched: skip, the default, leaves queries without a match out; zero counts them as 0.

@@ -2,11 +2,14 @@
 
 import logging
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as papq
 
 from reidray.config.scoring import EvaluateConfig
+from reidray.errors import UserError
 from reidray.evaluation.evaluation_result import (
     RANKS,
     EvaluationResult,
@@ -37,7 +40,8 @@ def evaluate_feature_files(config: EvaluateConfig) -> EvaluationResult:
         config: evaluation with `query_features` and `gallery_features`.
 
     Raises:
-        UserError: a file cannot be read, or the two do not fit each other or the protocol.
+        UserError: a file cannot be read, the two do not fit each other or the protocol, or they
+            hold embeddings of two models.
     """
     query_file, gallery_file = config.query_features or "", config.gallery_features or ""
     features = read_features(query_file, gallery_file)
@@ -46,10 +50,37 @@ def evaluate_feature_files(config: EvaluateConfig) -> EvaluationResult:
         features.query,
         features.gallery,
         config,
-        metric=config.metric or "euclidean",
+        metric=config.metric or _written_metric(query_file, gallery_file) or "euclidean",
         source=f"{query_file} with {gallery_file}",
     )
     return replace(result, person_ids=features.person_ids, camera_ids=features.camera_ids)
+
+
+def _written_metric(query_file: str, gallery_file: str) -> str | None:
+    """Return the metric that `embed.py` wrote into two files; None where it wrote none into both.
+
+    Raises:
+        UserError: the files name two models, whatever their precision and flip.
+    """
+    query, gallery = (_read_metadata(file) for file in (query_file, gallery_file))
+    models = [each.get("model", "").partition("-")[0] for each in (query, gallery)]
+    if all(models) and models[0] != models[1]:
+        raise UserError(
+            f"{query_file} holds embeddings of the model {models[0]}, and {gallery_file} those of "
+            f"{models[1]}: embed both with one model"
+        )
+    metric = query.get("metric")
+    return metric if metric == gallery.get("metric") else None
+
+
+def _read_metadata(file: str) -> dict[str, str]:
+    """Return the metadata that `embed.py` writes into a Parquet file; nothing of other files."""
+    if Path(file).suffix.lower() != ".parquet":
+        return {}
+    found = papq.read_schema(file).metadata or {}
+    if b"reidray" not in found:
+        return {}
+    return {key.decode(): value.decode(errors="replace") for key, value in found.items()}
 
 
 def _check_common_person(features: FeatureFiles, query_file: str, gallery_file: str) -> None:

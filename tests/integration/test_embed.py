@@ -63,12 +63,27 @@ def test_evaluate_and_top_k_read_the_file_as_it_is(model, market, tmp_path):
         np.repeat(people, 2),
         query_cameras=cameras,
         gallery_cameras=np.repeat(cameras + 1, 2),
+        metric="cosine",
     )
+    assert metrics["metric"] == loaded.card.metric == "cosine"
     assert metrics["mean_ap"] == pytest.approx(expected.mean_ap)
     assert metrics["queries_used"] == 8
     assert "market1501" in metrics["protocol"]
     _, indices = reidray.top_k(embeddings_of(query), embeddings_of(gallery), k=2)
     assert indices.shape == (8, 2)
+
+
+def test_files_of_two_models_are_not_compared(model, market, tmp_path):
+    query, gallery = tmp_path / "query.parquet", tmp_path / "gallery.parquet"
+    embed(model, market, query, split=("query",))
+    embed(model, market, gallery, split=("gallery",), flip=True)
+    config = EvaluateConfig(query_features=str(query), gallery_features=str(gallery))
+    assert run_evaluation(config)["metric"] == "cosine"
+    table = papq.read_table(gallery)
+    other = {**table.schema.metadata, b"model": b"0123456789abcdef"}
+    papq.write_table(table.replace_schema_metadata(other), gallery)
+    with pytest.raises(UserError, match=r"gallery\.parquet those of 0123456789abcdef: embed both"):
+        run_evaluation(config)
 
 
 @pytest.mark.cluster
