@@ -57,6 +57,8 @@ def embed(
         UserError: the network gives no embedding, the device is not available, the precision does
             not exist, or an image cannot be decoded; the message names the image.
     """
+    if not isinstance(model, LoadedModel):
+        raise TypeError(f"`model` is {type(model).__name__}: give a model of `load_model`")
     if not model.network.embedding_size:
         raise UserError(f"network {model.architecture.name!r} gives no embedding")
     one_array = isinstance(images, np.ndarray) and images.ndim in (2, 3)

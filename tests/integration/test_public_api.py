@@ -144,6 +144,11 @@ def test_one_image_in_place_of_a_list_is_refused(model):
         reidray.embed(model, "a.jpg")
 
 
+def test_the_address_of_a_model_in_its_place_is_refused():
+    with pytest.raises(TypeError, match="`model` is str: give a model of `load_model`"):
+        reidray.embed("RUN/model", ["a.jpg"])
+
+
 def test_a_device_that_is_not_there_is_named(model):
     with pytest.raises(reidray.UserError, match="`device='warp:1'` is not available"):
         reidray.embed(model, [pixels(0)], device="warp:1")
