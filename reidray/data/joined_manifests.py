@@ -1,8 +1,10 @@
 """Join the manifests of several data sets, and keep their people and cameras apart."""
 
+import os
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -113,6 +115,36 @@ def join_manifests(manifests: Mapping[str, Manifest]) -> Manifest:
         follow_links=any(each.follow_links for each in manifests.values()),
         datasets={name: JoinedSet(each.root, each.layout) for name, each in manifests.items()},
     )
+
+
+def check_images_differ(manifests: Mapping[str, Manifest]) -> None:
+    """Check that no image is in two sets, as a folder within another one would have it.
+
+    Its person would be two people, and a training image of one set a validation image of the other.
+
+    Raises:
+        UserError: names two sets and an image of both.
+    """
+    roots = {name: _place(manifest.root) for name, manifest in manifests.items()}
+    for one, other in combinations(manifests, 2):
+        if posixpath.commonpath([roots[one], roots[other]]) not in (roots[one], roots[other]):
+            continue
+        paths, others = (
+            pc.binary_join_element_wise(roots[name], manifests[name].table["path"], "/")
+            for name in (one, other)
+        )
+        shared = paths.filter(pc.is_in(paths, value_set=others.combine_chunks()))
+        if len(shared):
+            raise UserError(
+                f"the data sets {one} and {other} share {len(shared):,} images, such as "
+                f"{shared[0]}: name each image in one set"
+            )
+
+
+def _place(root: str) -> str:
+    """Return the address of a folder from its beginning, with links followed."""
+    location = Location(root)
+    return f"/{location.uri}" if location.is_remote else os.path.realpath(location.uri)
 
 
 def _renumber(column: pa.ChunkedArray, *, least: int, first: int) -> _RenumberedIds:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reidray.config.data_sources import pair_sources
-from reidray.data.joined_manifests import join_manifests, name_datasets
+from reidray.data.joined_manifests import check_images_differ, join_manifests, name_datasets
 from reidray.data.layouts import flat_splits, folders, manifest_file
 from reidray.data.layouts.layout import LAYOUTS, Layout, ReadOptions, layouts_in_order
 from reidray.data.manifest import Manifest
@@ -68,6 +68,7 @@ def read_manifest(
     }
     if not is_joined:
         return manifests[names[0]]
+    check_images_differ(manifests)
     joined = join_manifests(manifests)
     log.info("joined %s", joined.description)
     return joined

@@ -1,6 +1,7 @@
 """Joining data sets: nobody is in two of them, and each image is read where it lies."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -187,6 +188,15 @@ def test_sets_and_layouts_that_do_not_fit_are_refused(folders, tmp_path):
     with pytest.raises(UserError, match="is not of the layout msmt17"):
         reidray.read_manifest(folders, ["market1501", "msmt17"])
     assert [source.layout for source in pair_sources(folders, "auto")] == ["auto"] * 2
+
+
+def test_sets_that_share_images_are_refused(folders, tmp_path):
+    (tmp_path / "link").symlink_to(folders[0])
+    (inner,) = Path(folders[0]).glob("*train*")
+    message = r"data sets market and {} share \d+ images, such as /.*: name each image in one set"
+    for again in (inner, tmp_path / "link" / inner.name):
+        with pytest.raises(UserError, match=message.format(inner.name)):
+            reidray.read_manifest([folders[0], str(again)], ["market1501", "auto"])
 
 
 def test_sets_of_the_same_name_get_numbers():
