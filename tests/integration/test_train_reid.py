@@ -13,6 +13,7 @@ import psutil
 import pytest
 import yaml
 from safetensors.numpy import load_file
+from support.forked_scripts import script_command
 from support.paths import ROOT
 from support.processes import named_descendants
 
@@ -31,12 +32,14 @@ pytestmark = pytest.mark.cluster
 EPOCHS = 6
 SHORT = (
     f"--recipe demo --epochs {EPOCHS} --batch.people 6 --network.height 32 --network.width 16 "
-    "--network.feature-size 32 --validation.every 1 --num-workers 2"
+    "--network.feature-size 32 --validation.every 1"
 ).split()
+TWO_WORKERS = ("--num-workers", 2)
 
 
-def start(*arguments):
-    command = [sys.executable, ROOT / "jobs" / "train_reid.py", *map(str, arguments)]
+def start(*arguments, is_fresh=False):
+    words = [ROOT / "jobs" / "train_reid.py", *arguments]
+    command = [sys.executable, *map(str, words)] if is_fresh else script_command(*words)
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -80,8 +83,8 @@ def crops(tmp_path_factory):
 def undisturbed(ray_address, crops, tmp_path_factory):
     """A training that nothing happens to: its run directory, and what it printed last."""
     run = tmp_path_factory.mktemp("undisturbed") / "run"
-    job = start("--data", crops, "--output", run, *SHORT, "--ray-address", ray_address)
-    code, output, messages = finish(job)
+    asked = ("--data", crops, "--output", run, *SHORT, *TWO_WORKERS)
+    code, output, messages = finish(start(*asked, "--ray-address", ray_address, is_fresh=True))
     assert code == 0, messages
     return run, json.loads(output.splitlines()[-1])
 
@@ -176,7 +179,7 @@ def test_a_training_person_without_an_image_left_stops_before_training(crops, tm
 
 def test_a_mistake_of_the_user_s_is_not_tried_again(crops, ray_address, tmp_path):
     wild = ("--optimizer.name", "sgd", "--optimizer.learning-rate", 100, "--loss.attributes", 1e6)
-    asked = ("--data", crops, "--output", tmp_path / "run", *SHORT, *wild)
+    asked = ("--data", crops, "--output", tmp_path / "run", *SHORT, *TWO_WORKERS, *wild)
     code, output, messages = finish(start(*asked, "--ray-address", ray_address))
     assert (code, output) == (2, ""), messages
     assert messages.splitlines()[-1].startswith("error: the loss is ")
@@ -185,8 +188,9 @@ def test_a_mistake_of_the_user_s_is_not_tried_again(crops, ray_address, tmp_path
 
 
 def test_a_limit_that_starting_uses_up_leaves_no_model(crops, ray_address, tmp_path):
-    asked = ("--data", crops, "--output", tmp_path / "run", *SHORT, "--max-minutes", 0.15)
-    code, output, messages = finish(start(*asked, "--ray-address", ray_address))
+    asked = ("--data", crops, "--output", tmp_path / "run", *SHORT, *TWO_WORKERS)
+    limited = (*asked, "--max-minutes", 0.15, "--ray-address", ray_address)
+    code, output, messages = finish(start(*limited, is_fresh=True))
     assert (code, output) == (2, ""), messages
     last = messages.splitlines()[-1]
     assert re.search(
