@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from support.forked_scripts import script_command
 from support.paths import ROOT
 from support.pet_images import BREEDS, draw_pets
 
@@ -20,8 +21,9 @@ SMALL = ["--network.height", 32, "--network.width", 32, "--batch-size", 8]
 SMALL += ["--epochs", 3, "--val-fraction", 0.25]
 
 
-def train(*arguments):
-    command = [sys.executable, ROOT / "jobs" / "train_multitask.py", *map(str, arguments)]
+def train(*arguments, is_fresh=False):
+    words = [ROOT / "jobs" / "train_multitask.py", *arguments]
+    command = [sys.executable, *map(str, words)] if is_fresh else script_command(*words)
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     return done.returncode, done.stdout, done.stderr
 
@@ -71,6 +73,7 @@ def test_attributes_of_a_team_s_own_manifest_are_trained(ray_address, pets, tmp_
     code, output, messages = train(
         *("--task", "attributes", "--data", manifest, "--recipe", "attributes_vgg", *SMALL),
         *("--output", tmp_path / "run", "--ray-address", ray_address),
+        is_fresh=True,
     )
     assert code == 0, messages
     result = json.loads(output.splitlines()[-1])
@@ -104,7 +107,7 @@ def test_what_cannot_be_trained_is_refused_before_ray_starts(pets, tmp_path):
 
 
 def test_a_mistake_is_one_line_with_status_2(tmp_path):
-    code, output, messages = train("--task", "pets", "--data", tmp_path / "none")
+    code, output, messages = train("--task", "pets", "--data", tmp_path / "none", is_fresh=True)
     assert (code, output) == (2, "")
     assert messages.startswith("error: ")
     assert messages.count("\n") == 1
