@@ -1,6 +1,7 @@
 """Fit position embeddings, patch embeddings and position biases to images of another size."""
 
 import math
+import warnings
 from typing import Any
 
 import torch
@@ -85,7 +86,9 @@ def _fit_position_biases(tensor: Tensor, shape: torch.Size, owner: Any) -> Tenso
     side = math.isqrt(tensor.shape[0])
     if window is None or side * side != tensor.shape[0] or tensor.shape[1] != shape[1]:
         return None
-    resized: Tensor = resize_rel_pos_bias_table(
-        tensor.float(), new_window_size=tuple(window), new_bias_shape=tuple(shape)
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # on how timm indexes tensors
+        resized: Tensor = resize_rel_pos_bias_table(
+            tensor.float(), new_window_size=tuple(window), new_bias_shape=tuple(shape)
+        )
     return resized if resized.shape == shape else None

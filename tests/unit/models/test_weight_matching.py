@@ -294,7 +294,8 @@ def test_the_swin_of_its_authors_merges_patches_a_stage_earlier():
         assert torch.equal(value, body[name]), name
 
 
-def test_position_biases_of_another_window_are_resized():
+@pytest.mark.filterwarnings("error")
+def test_position_biases_of_another_window_are_resized_without_a_warning():
     tensors = filled(small_swin(), 5).state_dict()
     name = "layers.0.blocks.0.attn.relative_position_bias_table"
     tensors[name] = torch.full((13 * 13, 1), 3.0)
