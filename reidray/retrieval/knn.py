@@ -132,8 +132,9 @@ def _winners(ids: Integers, weights: NDArray[np.float64]) -> Integers:
         ids: (Q, k) id of each neighbour, nearest first.
         weights: (Q, k) weight of its vote.
     """
-    totals = np.zeros(weights.shape)
-    for neighbour in range(ids.shape[1]):
-        totals += (ids == ids[:, neighbour, None]) * weights[:, neighbour, None]
+    places = np.unique(ids, return_inverse=True)[1].reshape(ids.shape)
+    pairs = places + ids.size * np.arange(len(ids))[:, None]  # a number for each query and id
+    each = np.unique(pairs, return_inverse=True)[1].ravel()
+    totals = np.bincount(each, weights.ravel())[each].reshape(ids.shape)
     # argmax takes the first of equal totals, which is the nearest.
     return np.asarray(ids[np.arange(len(ids)), totals.argmax(axis=1)])
