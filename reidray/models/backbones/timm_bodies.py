@@ -101,11 +101,12 @@ def find_mistake(backbone: nn.Module, body: Any, size: ImageSize, features: int)
         size: height and width of an image in pixels.
         features: length of a feature.
     """
-    patch = getattr(getattr(body, "patch_embed", None), "patch_size", None)
-    if isinstance(patch, tuple) and any(
-        side % each for side, each in zip(size, patch, strict=True)
-    ):
-        return f"its patches are {patch[0]}x{patch[1]} pixels"
+    for layer in ("patch_embed", "stem"):  # in transformers, in MLP-Mixer and its like
+        patch = getattr(getattr(body, layer, None), "patch_size", None)
+        if isinstance(patch, tuple) and any(
+            side % each for side, each in zip(size, patch, strict=True)
+        ):
+            return f"its patches are {patch[0]}x{patch[1]} pixels"
     image = torch.zeros(1, 3, *size, device=next(body.parameters()).device)
     was_training = backbone.training
     try:

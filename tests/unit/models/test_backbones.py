@@ -164,6 +164,11 @@ def test_a_trained_network_keeps_the_pixel_scaling_that_it_was_trained_with():
             r"its patches are 16x16 pixels\): use `network.height=64` and",
         ),
         (
+            "mixer_s32_224",
+            {"height": 70, "width": 64},
+            r"its patches are 32x32 pixels\): use `network.height=64` and `network.width=64`",
+        ),
+        (
             "resnet50_ibn_a",
             {"height": 16, "width": 16},
             "cannot take images of 16x16 pixels .*use `network.height=28` and `network.width=28`",
