@@ -44,7 +44,9 @@ def embed(
     Args:
         model: a model of `reidray.load_model` whose network embeds.
         images: local paths, `s3://` URIs, PIL images, or uint8 arrays of shape (H, W, 3) in RGB or
-            (H, W) in grey. An array (N, H, W, 3) is N images. Links are followed.
+            (H, W) in grey. An array (N, H, W, 3) is N images. Links are followed. A large JPEG is
+            decoded at a half, a quarter or an eighth of its size, and an array is resized from its
+            whole size, so that the embeddings of the two differ a little.
         device: "auto" for a GPU where PyTorch finds one, else the CPU; or a device of PyTorch.
         precision: "bf16" runs the backbone in bfloat16, "fp32" everything in full float32; "auto"
             is bf16 on a GPU, else fp32.
