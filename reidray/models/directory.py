@@ -186,6 +186,6 @@ def _build(architecture: Architecture[Any], weights: bytes, uri: str) -> Network
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"model {uri} is not of the architecture in {DESCRIPTION_FILE} "
-            f"({reason}): copy both again"
+            f"({reason}): copy both again, or train it again where an earlier reidray wrote it"
         ) from error
     return network

@@ -1,7 +1,7 @@
 """Declare the options of the networks of the source reports."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from reidray.config.sections.network_options import (
     NetworkOptions,
@@ -37,11 +37,13 @@ class RgbTripletOptions(NetworkOptions):
 
     Attributes:
         embedding_size: length of the embedding.
+        activation: function after each batch normalisation; the report compares swish and relu.
     """
 
     height: int = image_side(64)
     width: int = image_side(32)
     embedding_size: int = feature_count(301)
+    activation: Literal["swish", "relu"] = "swish"
 
 
 @register_network_options("attributes_vgg")
@@ -52,6 +54,8 @@ class AttributesVggOptions(NetworkOptions):
     Attributes:
         dropout: share of the channels that training drops. The report does not state it; the
             default is that of `vgg_triplet_gray`.
+        shared_dense: let the attributes whose names begin with the same word, such as torso_type
+            and torso_colour, share a dense layer.
     """
 
     task: ClassVar[NetworkTask] = "attributes"
@@ -60,6 +64,7 @@ class AttributesVggOptions(NetworkOptions):
     height: int = image_side(100)
     width: int = image_side(60)
     dropout: float = dropout_share(0.2)
+    shared_dense: bool = False
 
 
 @register_network_options("pets_scratch_deep")

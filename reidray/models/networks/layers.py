@@ -12,7 +12,9 @@ def convolution(channels_in: int, channels_out: int, size: int = 3) -> nn.Conv2d
     return nn.Conv2d(channels_in, channels_out, size, padding="same")
 
 
-def vgg_blocks(channels: tuple[int, ...], dropout: float) -> nn.Sequential:
+def vgg_blocks(
+    channels: tuple[int, ...], dropout: float, *, dropout_first: bool = False
+) -> nn.Sequential:
     """Return blocks of two 3x3 convolutions, with max-pooling between the blocks.
 
     Each block has one batch normalisation, after its second convolution, and drops whole channels
@@ -21,18 +23,15 @@ def vgg_blocks(channels: tuple[int, ...], dropout: float) -> nn.Sequential:
     Args:
         channels: channels of the image, then of each block.
         dropout: share of the channels dropped in training.
+        dropout_first: drop channels before the batch normalisation instead of after the ReLU that
+            follows it.
     """
     layers: list[nn.Module] = []
     for before, after in pairwise(channels):
         layers += [nn.MaxPool2d(2)] if layers else []
-        layers += [
-            convolution(before, after),
-            nn.ReLU(),
-            convolution(after, after),
-            nn.BatchNorm2d(after),
-            nn.ReLU(),
-            nn.Dropout2d(dropout),
-        ]
+        layers += [convolution(before, after), nn.ReLU(), convolution(after, after)]
+        normalised, dropped = [nn.BatchNorm2d(after), nn.ReLU()], [nn.Dropout2d(dropout)]
+        layers += [*dropped, *normalised] if dropout_first else [*normalised, *dropped]
     return nn.Sequential(*layers)
 
 

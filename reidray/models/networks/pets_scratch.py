@@ -87,12 +87,13 @@ def build_pets_scratch_upsample(architecture: Architecture[PetsOptions], _: str)
 def build_pets_scratch_deep(architecture: Architecture[PetsOptions], _: str) -> PetNetwork:
     """Build pairs of convolutions, and a mask decoder of transposed 3x3 convolutions.
 
-    Backbone 896 + 9,248 + 18,496 + 36,928 + 73,856 + 147,584 = 287,008; decoder 147,584 + 73,792 +
-    18,464 + 33. The report lists no classifier. This network has that of `pets_scratch_transpose`.
+    2,626,502 parameters at 128x128: backbone 896 + 9,248 + 18,496 + 36,928 + 73,856 + 147,584 =
+    287,008, classifier 32,768 x 64 + 64 = 2,097,216 and 2,405, decoder 147,584 + 73,792 + 18,464 +
+    33.
     """
     height, width = architecture.size
     require_multiples(height, width, STRIDE)
-    classifier = _flat_dense(128 * pooled_size(height, width, STRIDE), architecture.num_classes)
+    classifier = flat_classifier(128 * pooled_size(height, width, STRIDE), architecture.num_classes)
     decoder = nn.Sequential(*transposed_convolutions(128, 128, 64, 32, size=3), nn.Conv2d(32, 1, 1))
     return PetNetwork(
         UNIT_RGB, _pooled_convolutions(3, 32, 64, 128, pairs=True), classifier, decoder

@@ -28,18 +28,19 @@ class TripletNetwork(Network):
 
 @register_network("vgg_triplet_rgb")
 def build_vgg_triplet_rgb(architecture: Architecture[RgbTripletOptions], _: str) -> TripletNetwork:
-    """Build three blocks of two convolutions, each with batch normalisation and swish.
+    """Build three blocks of two convolutions, each with batch normalisation and swish or ReLU.
 
     302,205 trainable parameters at 64x32 with 301 values: convolutions with biases 108,816, batch
     normalisation 448, dense 640 x 301 + 301 = 192,941. So the embedding has no batch normalisation.
     As 640 = 64 x 5 x 2, the convolutions are padded: 64x32 -> 32x16 -> 16x8 -> 5x2.
     """
+    activation = {"swish": nn.SiLU, "relu": nn.ReLU}[architecture.options.activation]
     layers: list[nn.Module] = []
     for (before, after), size, pool in zip(
         pairwise((3, 16, 32, 64)), (7, 5, 3), (2, 2, 3), strict=True
     ):
         for channels in (before, after):
-            layers += [convolution(channels, after, size), nn.BatchNorm2d(after), nn.SiLU()]
+            layers += [convolution(channels, after, size), nn.BatchNorm2d(after), activation()]
         layers.append(nn.MaxPool2d(pool))
     features = 64 * pooled_size(*architecture.size, 12)
     embedding_size = architecture.options.embedding_size

@@ -66,7 +66,9 @@ def everything(outputs):
         ("vgg_triplet_gray", 1_076_344, 1_075_720),
         ("pets_scratch_transpose", 1_412_454, 1_412_454),
         ("pets_scratch_upsample", 2_432_742, 2_432_742),
+        ("pets_scratch_deep", 2_626_502, 2_626_502),
         ("pets_autoencoder", 640_438, 640_438),
+        ("pets_mobilenet_upsample", 2_287_382, 2_275_270),
         ("pets_mobilenet_transpose", 1_296_854, 1_285_894),
         ("attributes_vgg", 8_340_870, 8_340_630),
     ],
@@ -80,9 +82,9 @@ def test_a_network_has_as_many_parameters_as_its_report_says(name, total, traina
     [
         ("pets_scratch_transpose", 93_248, [1_212_453], [65_664, 32_832, 8_224, 33]),
         ("pets_scratch_upsample", 93_248, [2_097_216, 2_405], [147_584, 73_792, 18_464, 33]),
-        ("pets_scratch_deep", 287_008, [1_212_453], [147_584, 73_792, 18_464, 33]),
+        ("pets_scratch_deep", 287_008, [2_097_216, 2_405], [147_584, 73_792, 18_464, 33]),
         ("pets_mobilenet_transpose", 936_816, [21_349], [295_040, 32_832, 8_224, 2_064, 520, 9]),
-        ("pets_mobilenet_upsample", 936_816, [589_888, 2_405], [663_680, 73_792, 18_464, 33]),
+        ("pets_mobilenet_upsample", 939_120, [589_888, 2_405], [663_680, 73_792, 18_464, 33]),
         ("pets_mobilenet_dense", 936_816, [590_848, 1_049_600, 524_800, 18_981], []),
     ],
 )
@@ -118,8 +120,31 @@ def test_the_layers_of_the_vgg_networks_stand_in_the_order_of_their_reports():
     blocks = [*block, "MaxPool2d", *block, "MaxPool2d", *block]
     dense = ["Linear", "BatchNorm1d", "ReLU", "Linear"]
     assert kinds(made("vgg_triplet_gray")) == [*blocks, "Flatten", *dense]
-    features = [*blocks, "MaxPool2d", *block, "Flatten"]
+    block = ["Conv2d", "ReLU", "Conv2d", "Dropout2d", "BatchNorm2d", "ReLU"]
+    features = [*block, *3 * ["MaxPool2d", *block], "Flatten"]
     assert kinds(made("attributes_vgg").blocks) == features
+
+
+def test_swish_can_be_replaced_by_relu():
+    assert counts(made("vgg_triplet_rgb", activation="relu")) == (302_653, 302_205)
+    torch.manual_seed(0)
+    swish, relu = (made("vgg_triplet_rgb", activation=name).eval() for name in ("swish", "relu"))
+    relu.load_state_dict(swish.state_dict())
+    crops = images("vgg_triplet_rgb")
+    assert not torch.allclose(relu(crops).embedding, swish(crops).embedding, atol=1e-3)
+
+
+def test_torso_and_legs_share_a_dense_layer_each_where_the_options_say_so():
+    network = made("attributes_vgg", shared_dense=True)
+    dense, classifiers = 5_376 * 256 + 256, 7_710
+    assert counts(network)[1] == 73_608 + 240 + 4 * dense + classifiers
+    outputs = network.train(False)(images("attributes_vgg")).attributes
+    assert [logits.shape[1] for logits in outputs] == [2, 2, 11, 2, 11, 2]
+    network.dense[1][0].weight.data.zero_()  # the torso's, after that of the gender
+    changed = network(images("attributes_vgg")).attributes
+    assert [not torch.equal(a, b) for a, b in zip(outputs, changed, strict=True)] == [
+        *(False, True, True, False, False, False)
+    ]
 
 
 @pytest.mark.parametrize("name", ["vgg_triplet_gray", "attributes_vgg"])
