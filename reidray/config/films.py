@@ -14,7 +14,8 @@ class SweepConfig:
     """Hold the Gaussian mixtures that a sweep fits.
 
     Attributes:
-        random_states: number of random starts, each with every number of clusters.
+        random_states: number of random states, each with every number of clusters: from 0 on where
+            `seed` is 0.
         min_clusters: smallest number of clusters.
         max_clusters: largest number of clusters; of a few hundred users, more than 12 clusters
             hold too few each.
@@ -26,7 +27,7 @@ class SweepConfig:
         max_iterations: most iterations of a fit; a note names the fits that have not converged.
     """
 
-    random_states: int = 50
+    random_states: int = 51
     min_clusters: int = 1
     max_clusters: int = 12
     covariance: Literal["full", "tied", "diag", "spherical"] = "full"

@@ -60,6 +60,8 @@ def test_users_of_two_tastes_form_two_clusters_with_their_own_lists(done):
     assert {int(row["user"]) for row in rows} == {*range(1, 61), NEW_USER}
     mine = [int(row["film"]) for row in rows if row["user"] == "3"]
     assert mine == [film["film"] for film in likes_dramas["films"]]
+    assert {row["genres"] for row in rows if row["user"] == "3"} == {"Drama"}
+    assert all(film["genres"] == ["Drama"] for film in likes_dramas["films"])
 
 
 class References(HTMLParser):
@@ -79,9 +81,11 @@ def test_the_report_needs_no_other_file(done):
     page = (output / "report.html").read_text()
     references = References()
     references.feed(page)
-    assert len(references.addresses) == 3
+    assert len(references.addresses) == 5
     assert all(address.startswith("data:image/png;base64,") for address in references.addresses)
     assert f"User {NEW_USER}" in page
+    assert "Mean of each genre:" in page
+    assert page.count('scope="rowgroup" rowspan="5"') == 2
     assert {path.name for path in output.iterdir()} == {
         "recommendations.csv",
         "clusters.json",

@@ -1,6 +1,6 @@
 """Draw charts of clusters of users as PNG images, as the size of an SVG grows with the users."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,47 @@ def bic_chart(fits: Sequence[StateFits], counts: Sequence[int], choice: Choice) 
         axes.tick_params(length=0)
         names = ("each random state", "their mean", f"chosen: {choice.clusters}")
         figure.legend((each[0], mean, chosen), names, loc="outside upper left", ncols=3)
+        return to_png(figure)
+
+
+def votes_chart(choice: Choice, counts: Sequence[int]) -> bytes:
+    """Draw the number of random states that had their lowest BIC with each number of clusters.
+
+    Args:
+        choice: the votes, and the chosen number of clusters, which the chart marks.
+        counts: the K numbers of clusters.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+        axes = figure.subplots()
+        colours = [VERMILION if count == choice.clusters else BLUE for count in counts]
+        bars = axes.bar(counts, [choice.votes.get(count, 0) for count in counts], color=colours)
+        axes.bar_label(bars, fontsize=8, color=GREY)
+        axes.set_axisbelow(True)
+        axes.set(xlabel="Clusters", ylabel="Random states that chose them")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True, min_n_ticks=1))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.tick_params(length=0)
+        return to_png(figure)
+
+
+def genres_chart(films: Mapping[str, int]) -> bytes:
+    """Draw the number of films of each genre.
+
+    Args:
+        films: the numbers of films by genre, in the order of the bars.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 1.1 + 0.26 * len(films)), layout="constrained")
+        axes = figure.subplots()
+        bars = axes.barh(list(films), list(films.values()), color=BLUE)
+        axes.bar_label(bars, fmt="{:,.0f}", fontsize=8, color=GREY, padding=3)
+        axes.set(xlabel="Films")
+        axes.grid(visible=False, axis="y")
+        axes.set_axisbelow(True)
+        axes.invert_yaxis()
+        axes.margins(x=0.1)
+        axes.tick_params(length=0, axis="y", labelcolor=GREY)
         return to_png(figure)
 
 

@@ -25,12 +25,14 @@ class Film(NamedTuple):
     Attributes:
         film: the id of the film.
         title: the title in the movies file.
+        genres: the genres in the movies file.
         liked_by: number of users in the group who rated the film above 4.
         mean_rating: mean of all ratings by the group, in stars.
     """
 
     film: int
     title: str
+    genres: tuple[str, ...]
     liked_by: int
     mean_rating: float
 
@@ -76,13 +78,14 @@ def favourite_films(ratings: Ratings, groups: NDArray[np.int64]) -> dict[int, li
             [("liked_sum", "descending"), ("rating_mean", "descending"), ("film", "ascending")]
         )
     )
-    titles = dict(
-        zip(ratings.films["film"].to_pylist(), ratings.films["title"].to_pylist(), strict=True)
-    )
+    known = {row["film"]: row for row in ratings.films.to_pylist()}
     found: dict[int, list[Film]] = {}
     for row in ranked.to_pylist():
-        film = Film(row["film"], titles[row["film"]], row["liked_sum"], row["rating_mean"])
-        found.setdefault(row["group"], []).append(film)
+        film = known[row["film"]]
+        genres = tuple(film["genres"])
+        found.setdefault(row["group"], []).append(
+            Film(row["film"], film["title"], genres, row["liked_sum"], row["rating_mean"])
+        )
     return found
 
 

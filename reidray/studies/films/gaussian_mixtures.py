@@ -49,7 +49,8 @@ class Clusters:
     """Hold clusters of users, the largest first.
 
     Attributes:
-        centres: (K, G) float64, the mean rating of each genre in each cluster, in stars.
+        centres: (K, G) float64, the mean rating of each genre by the users whose most likely
+            cluster it is, in stars; of a cluster without such users, the mean of its Gaussian.
         probabilities: (U, K) float64, the probability of each cluster for each user.
         bic: the BIC of the mixture.
         converged: whether the fit of the mixture converged.
@@ -108,11 +109,13 @@ def cluster_users(means: NDArray[np.float64], choice: Choice, config: SweepConfi
     with threadpool_limits(1):
         mixture = _fit(means, choice.clusters, choice.random_state, config)
         probabilities, bic = mixture.predict_proba(means), mixture.bic(means)
-    sizes = np.bincount(probabilities.argmax(axis=1), minlength=choice.clusters)
+    labels = probabilities.argmax(axis=1)
+    sizes = np.bincount(labels, minlength=choice.clusters)
+    centres = mixture.means_.copy()
+    for cluster in np.flatnonzero(sizes):
+        centres[cluster] = means[labels == cluster].mean(axis=0)
     order = np.argsort(-sizes, kind="stable")
-    return Clusters(
-        mixture.means_[order], probabilities[:, order], float(bic), bool(mixture.converged_)
-    )
+    return Clusters(centres[order], probabilities[:, order], float(bic), bool(mixture.converged_))
 
 
 def _fit(

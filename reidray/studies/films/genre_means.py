@@ -28,8 +28,9 @@ class GenreMeans:
 def compute_genre_means(ratings: Ratings) -> GenreMeans:
     """Compute the mean rating of each genre by each user.
 
-    A film counts in each of its genres. The mean of a genre without a rated film is the mean of all
-    ratings of the user. Films without genres count in that mean only.
+    A film counts in each of its genres. A genre without a rated film has the mean of the user's
+    other genres; all genres of a user who rated only films without genres have the mean of the
+    user's ratings.
     """
     genres_of = ratings.films["genres"].combine_chunks()
     films = ratings.films["film"].combine_chunks()
@@ -46,8 +47,11 @@ def compute_genre_means(ratings: Ratings) -> GenreMeans:
     by_genre = rated.group_by(["user", "genre"], use_threads=False).aggregate([("rating", "mean")])
     users = by_user["user"].to_numpy()
     genres = sorted(pc.unique(by_genre["genre"]).to_pylist())
-    means = np.repeat(by_user["rating_mean"].to_numpy()[:, None], len(genres), axis=1)
+    means = np.full((len(users), len(genres)), np.nan)
     column = pc.index_in(by_genre["genre"], pa.array(genres)).to_numpy()
     row = np.searchsorted(users, by_genre["user"].to_numpy())
     means[row, column] = by_genre["rating_mean"].to_numpy()
-    return GenreMeans(users, tuple(genres), means)
+    known = ~np.isnan(means)
+    of_genres = np.where(known, means, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    of_user = np.where(known.any(axis=1), of_genres, by_user["rating_mean"].to_numpy())
+    return GenreMeans(users, tuple(genres), np.where(known, means, of_user[:, None]))

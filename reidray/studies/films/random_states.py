@@ -4,15 +4,17 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from reidray.config.films import SweepConfig
+from reidray.config.films import MAX_STATES, SweepConfig
 from reidray.progress import Counter
 from reidray.studies.films.gaussian_mixtures import StateFits, fit_random_state
 
+NUM_STATES = 2**32
+"""Number of seeds that scikit-learn takes."""
 
-def draw_random_states(seed: int, count: int) -> list[int]:
-    """Draw random states that depend on the seed."""
-    states: list[int] = np.random.SeedSequence(seed).generate_state(count).tolist()
-    return states
+
+def list_random_states(seed: int, count: int) -> list[int]:
+    """Return the random states of a seed: 0, 1, 2, ... of seed 0, and others of each other seed."""
+    return [(seed * MAX_STATES + state) % NUM_STATES for state in range(count)]
 
 
 def fit_random_states(
@@ -26,9 +28,9 @@ def fit_random_states(
         config: the number of random states, and the mixtures to fit.
 
     Returns:
-        The fits of each random state, in the order of drawing, for any number of workers.
+        The fits of each random state, in the order of the states, for any number of workers.
     """
-    states = draw_random_states(seed, config.random_states)
+    states = list_random_states(seed, config.random_states)
     shared = ray.put(means)
     task = ray.remote(num_cpus=1)(fit_random_state)
     tasks = [task.remote(shared, state, config) for state in states]

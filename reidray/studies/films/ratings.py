@@ -12,7 +12,6 @@ import pyarrow.csv
 
 from reidray.errors import UserError
 
-NO_GENRES = "(no genres listed)"
 LOWEST, HIGHEST = 0.5, 5.0
 WHOLE_NUMBER = r"^-?[0-9]{1,18}$"
 DECIMAL = r"^[0-9]*\.?[0-9]+$"
@@ -25,14 +24,22 @@ class Ratings:
     Attributes:
         table: a row for each rating: `user` int64, `film` int64, `rating` float64 in 0.5..5.
             A user rates a film once, and every film is in `films`.
-        films: a row for each film: `film` int64, `title` string, `genres` list of strings. At
-            least one rated film has a genre.
+        films: a row for each film: `film` int64, `title` string, `genres` list of strings, with
+            MovieLens's `(no genres listed)` as a genre. At least one rated film has a genre.
         notes: irregularities in the files that did not stop the job, one line each.
     """
 
     table: pa.Table
     films: pa.Table
     notes: tuple[str, ...] = ()
+
+    def count_genres(self) -> dict[str, int]:
+        """Return the number of films of each genre, the most frequent genre first."""
+        counts = pc.value_counts(pc.list_flatten(self.films["genres"])).to_pylist()
+        return {
+            each["values"]: each["counts"]
+            for each in sorted(counts, key=lambda each: (-each["counts"], each["values"]))
+        }
 
 
 def read_ratings(ratings_file: str, movies_file: str) -> Ratings:
@@ -79,7 +86,7 @@ def _read_films(file: str) -> pa.Table:
     table = _read_table(file, ("movieId", "title", "genres"))
     ids = _whole_numbers(table, "movieId", file)
     genres = [
-        sorted({genre.strip() for genre in text.split("|")} - {"", NO_GENRES})
+        sorted({genre.strip() for genre in text.split("|")} - {""})
         for text in table["genres"].to_pylist()
     ]
     films = pa.table(

@@ -10,7 +10,14 @@ from reidray.config.films import RecommendConfig
 from reidray.reporting.charts.encoding import png_data_uri
 from reidray.reporting.rendering import render
 from reidray.storage.csv_files import write_csv
-from reidray.studies.films.cluster_charts import bic_chart, centres_chart, map_chart
+from reidray.studies.films.cluster_charts import (
+    bic_chart,
+    centres_chart,
+    genres_chart,
+    map_chart,
+    votes_chart,
+)
+from reidray.studies.films.cluster_members import profile_of, sample_members
 from reidray.studies.films.film_lists import UserList
 from reidray.studies.films.gaussian_mixtures import Choice, Clusters, StateFits
 from reidray.studies.films.genre_means import GenreMeans
@@ -21,7 +28,7 @@ LISTS_FILE = "recommendations.csv"
 CLUSTERS_FILE = "clusters.json"
 REPORT_FILE = "report.html"
 DIGITS = 6
-COLUMNS = ("user", "cluster", "rank", "film", "title", "liked_by", "mean_rating", "note")
+COLUMNS = ("user", "cluster", "rank", "film", "title", "genres", "liked_by", "mean_rating", "note")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +80,11 @@ def list_to_dict(entry: UserList) -> dict[str, Any]:
         "cluster": entry.cluster,
         "probabilities": [round(share, DIGITS) for share in entry.probabilities],
         "films": [
-            {**film._asdict(), "mean_rating": round(film.mean_rating, DIGITS)}
+            {
+                **film._asdict(),
+                "genres": list(film.genres),
+                "mean_rating": round(film.mean_rating, DIGITS),
+            }
             for film in entry.films
         ],
         "note": entry.note,
@@ -104,7 +115,7 @@ def list_table(lists: Sequence[UserList]) -> bytes:
     """Return the lists as CSV in UTF-8, with a row for each film."""
     rows = (
         (
-            *(entry.user, entry.cluster, rank, film.film, film.title),
+            *(entry.user, entry.cluster, rank, film.film, film.title, "|".join(film.genres)),
             *(film.liked_by, round(film.mean_rating, DIGITS), entry.note),
         )
         for entry in lists
@@ -117,16 +128,21 @@ def render_report(config: RecommendConfig, result: Recommendation) -> str:
     """Render the report as one HTML file that needs no other file."""
     counts = config.sweep.cluster_counts
     user_map = map_users(result.means.means, config.seed)
+    requested = result.lists_of(config.users)
     return render(
         "recommendation.html",
         config=config,
         result=result,
         counts=counts,
         mapped=len(user_map.indices),
-        lists=result.lists_of(config.users),
+        lists=requested,
+        profiles=[profile_of(each, result.means, result.ratings) for each in requested],
+        samples=sample_members(result.clusters, result.means, result.ratings),
         sizes=result.clusters.sizes.tolist(),
         centres=result.clusters.centres.T.tolist(),
         bic_chart=png_data_uri(bic_chart(result.fits, counts, result.choice)),
+        votes_chart=png_data_uri(votes_chart(result.choice, counts)),
+        genres_chart=png_data_uri(genres_chart(result.ratings.count_genres())),
         map_chart=png_data_uri(map_chart(user_map, result.clusters.labels)),
         centres_chart=png_data_uri(centres_chart(result.clusters, result.means.genres)),
     )

@@ -8,7 +8,7 @@ from reidray.studies.films.gaussian_mixtures import (
     cluster_users,
     fit_random_state,
 )
-from reidray.studies.films.random_states import draw_random_states
+from reidray.studies.films.random_states import list_random_states
 from reidray.studies.films.user_map import map_users
 
 CONFIG = SweepConfig(max_clusters=4)
@@ -49,6 +49,9 @@ def test_groups_are_found_and_the_largest_comes_first():
     assert clusters.centres.mean(axis=1) == pytest.approx([2.5, 4.0, 1.0], abs=0.1)
     assert clusters.probabilities.sum(axis=1) == pytest.approx(1)
     assert clusters.bic == min(state.bic[2] for state in fits)
+    for cluster, centre in enumerate(clusters.centres):
+        members = means[clusters.labels == cluster]
+        assert centre == pytest.approx(members.mean(axis=0), rel=1e-12)
 
 
 def test_a_fit_that_reaches_the_iteration_limit_has_not_converged():
@@ -68,5 +71,6 @@ def test_few_or_equal_users_have_finite_bic_and_coordinates(means):
 
 
 def test_more_random_states_begin_with_the_same_ones_and_seeds_share_none():
-    assert draw_random_states(0, 50)[:20] == draw_random_states(0, 20)
-    assert not {*draw_random_states(0, 50)} & {*draw_random_states(1, 50)}
+    assert list_random_states(0, 50)[:20] == list_random_states(0, 20)
+    assert list_random_states(0, 51) == [*range(51)]
+    assert not {*list_random_states(0, 50)} & {*list_random_states(1, 50)}

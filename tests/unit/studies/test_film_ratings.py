@@ -20,11 +20,16 @@ def refusal(files, **settings):
     return str(caught.value)
 
 
-def test_a_missing_genre_holds_the_user_s_own_mean_and_films_without_genres_count_in_it(tmp_path):
-    files = write_ratings(tmp_path, "7,1,4,0\n7,4,1,0\n5,1,2,0\n5,3,5,0\n5,2,0.5,0\n")
-    found = compute_genre_means(read_ratings(**renamed(files)))
-    assert (found.users.tolist(), found.genres) == ([5, 7], ("Comedy", "Drama"))
-    assert found.means.tolist() == [[3.5, 2.75], [4.0, 2.5]]
+def test_a_missing_genre_has_the_mean_of_the_user_s_genres_and_no_genres_are_a_genre(tmp_path):
+    films = MOVIES + "5,Blank,\n"
+    lines = "7,1,4,0\n7,4,1,0\n5,1,2,0\n5,3,5,0\n5,2,0.5,0\n5,5,1,0\n6,5,3,0\n"
+    ratings = read_ratings(**renamed(write_ratings(tmp_path, lines, films)))
+    found = compute_genre_means(ratings)
+    assert found.users.tolist() == [5, 6, 7]
+    assert found.genres == ("(no genres listed)", "Comedy", "Drama")
+    # User 6 rated only a film without genres: the mean of the ratings.
+    assert found.means.tolist() == [[3.125, 3.5, 2.75], [3.0, 3.0, 3.0], [1.0, 4.0, 2.5]]
+    assert ratings.count_genres() == {"Comedy": 2, "Drama": 2, "(no genres listed)": 1}
 
 
 def renamed(files):
@@ -55,7 +60,6 @@ def test_bom_crlf_spaces_and_other_columns_are_read(tmp_path):
         (GOOD + "1,1,5,0\n", "line 4: user 1, film 1 occurs twice, first in line 2"),
         (GOOD + "3,1\n", "Row #4: Expected 4 columns, got 2"),
         ("1,77,4,0\n2,88,4,0\n", "gives no film of"),
-        ("1,4,4,0\n2,4,4,0\n", "gives no film of"),
         ("1,1,4,0\n1,2,4,0\n", "holds ratings of 1 user"),
         (GOOD, "2 users cannot form 12 clusters; use `sweep.max_clusters=2` or less"),
     ],
