@@ -13,7 +13,7 @@ from support.training_folders import (
 )
 
 from reidray.cli.arguments import parse_arguments
-from reidray.config import TrainReidConfig
+from reidray.config import TrainMultitaskConfig, TrainReidConfig
 from reidray.config.loading import recipe_files
 from reidray.config.sections.open_section import config_to_dict
 from reidray.errors import UserError
@@ -157,7 +157,8 @@ def test_classes_alone_are_trained_without_masks(classes, recipe):
     experiment = multitask_experiment(classes, "--recipe", recipe)
     assert experiment.architecture.name == "pets_mobilenet_dense"
     assert "mask" not in experiment.architecture.options.predicts
-    assert "batches of 12 images instead of 32" in adapted(experiment)
+    images = TrainMultitaskConfig(data="data", task="pets", recipe=recipe).batch_size
+    assert f"batches of 12 images instead of {images}" in adapted(experiment)
     network = ("--network.name", "pets_autoencoder")
     with pytest.raises(UserError, match=r"or use --network\.name pets_mobilenet_dense"):
         multitask_experiment(classes, "--recipe", recipe, *network)
