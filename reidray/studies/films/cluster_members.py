@@ -35,8 +35,7 @@ class Profile:
 
 def profile_of(entry: UserList, means: GenreMeans, ratings: Ratings) -> Profile:
     """Return the profile of the user of a list."""
-    own = ratings.table.filter(pc.equal(ratings.table["user"], entry.user))
-    if not own.num_rows or entry.cluster is None:
+    if entry.cluster is None:
         return Profile(entry.user, 0, None, (), None)
     probability = entry.probabilities[entry.cluster - 1]
     return _profile(entry.user, probability, means, ratings)

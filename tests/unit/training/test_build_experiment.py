@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from PIL import Image
+from support.plugin_networks import registered_network
 from torch import nn
 
 from reidray.cli.arguments import parse_arguments
@@ -20,13 +21,10 @@ from reidray.config import (
     OptimizerConfig,
     ReidValidationConfig,
     TrainReidConfig,
-    register_network_options,
 )
-from reidray.config.sections.network_options import NETWORK_OPTIONS
 from reidray.data.reading.annotations import ANNOTATION_COLUMNS
 from reidray.errors import UserError
-from reidray.models import Network, Outputs, register_network
-from reidray.models.factory import NETWORKS
+from reidray.models import Network, Outputs
 from reidray.models.networks.network import IMAGENET_SCALING
 from reidray.training.execution.train_job import resume_settings
 from reidray.training.orchestration import build_experiment, start_run
@@ -112,11 +110,8 @@ class MeanNetwork(Network):
 @pytest.fixture
 def mean_network():
     """The name of a network that a plugin registers."""
-    register_network_options("mean")(MeanOptions)
-    register_network("mean")(MeanNetwork)
-    yield "mean"
-    for registry in (NETWORK_OPTIONS, NETWORKS):
-        del registry._entries["mean"]
+    with registered_network("mean", MeanOptions, MeanNetwork) as name:
+        yield name
 
 
 @pytest.mark.parametrize(("length", "returned"), [(0, 0), (3, 0), (3, 2)])

@@ -8,20 +8,18 @@ from typing import ClassVar
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.plugin_networks import registered_network
 from support.training_folders import reid_experiment, write_person_folders
 from torch import nn
 
-from reidray.config import NetworkConfig, NetworkOptions, register_network_options
-from reidray.config.sections.network_options import NETWORK_OPTIONS
+from reidray.config import NetworkConfig, NetworkOptions
 from reidray.config.tuning import TuneConfig
 from reidray.errors import UserError
 from reidray.models import (
-    NETWORKS,
     ModelCard,
     Network,
     Outputs,
     build_model,
-    register_network,
     save_model,
 )
 from reidray.models.factory import build_architecture, build_network
@@ -156,11 +154,8 @@ class RampNetwork(Network):
 @pytest.fixture
 def ramp():
     """The name of a network that a plugin registers."""
-    register_network_options("ramp")(RampOptions)
-    register_network("ramp")(RampNetwork)
-    yield "ramp"
-    for registry in (NETWORK_OPTIONS, NETWORKS):
-        del registry._entries["ramp"]
+    with registered_network("ramp", RampOptions, RampNetwork) as name:
+        yield name
 
 
 def test_the_builder_of_a_network_gives_imagenet_weights_once_for_all_workers(people, ramp):
