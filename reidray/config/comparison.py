@@ -45,6 +45,7 @@ class CompareConfig:
             GPU and fp32 on a CPU.
         flip: average the embeddings of each image and of its mirror image, for models only;
             takes twice the time.
+        no_images: leave every picture of an image out of the report.
         plugins: modules on the Python path that register the networks of the models, where the
             networks are your own.
     """
@@ -70,6 +71,7 @@ class CompareConfig:
     use_gpu: Literal["auto", "yes", "no"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     flip: bool = False
+    no_images: bool = False
     plugins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

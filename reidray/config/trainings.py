@@ -63,6 +63,7 @@ class TrainingConfig(ConfigSection):
             person stay together.
         split_seed: seed of the choice of these images.
         strict: stop where images and lists do not match.
+        no_images: leave every picture of an image out of the report.
         plugins: modules on the Python path that register networks, losses, layouts, augmentations
             or metrics of your own.
         network: the network.
@@ -96,6 +97,7 @@ class TrainingConfig(ConfigSection):
     val_fraction: float = 0.3
     split_seed: int = 0
     strict: bool = False
+    no_images: bool = False
     plugins: tuple[str, ...] = ()
     network: NetworkConfig = field(default_factory=NetworkConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)

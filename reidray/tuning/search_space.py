@@ -43,6 +43,7 @@ FIXED_KEYS = {
         ),
         "it selects where training runs, not what it learns",
     ),
+    "no_images": "it selects what the report shows, not what the training learns",
     "auto_batch": "the largest batch is found for one training",
     "optimizer.scale_learning_rate": "it belongs to auto_batch",
     "plugins": "every process imports its modules once, before the trials",

@@ -48,9 +48,9 @@ trial keeps two."""
 DATA_DEPENDENT_SECTIONS = ("batch", "batch_size", "loss", "network")
 """Sections and keys whose values the images or the network may not allow."""
 
-READING_KEYS = ("layout", "root", "follow_links")
-"""Keys that select how the images are read. A resumed sweep may change them, as it compares the
-fingerprint of the images."""
+CHANGEABLE_KEYS = ("layout", "root", "follow_links", "no_images")
+"""Keys that a resumed sweep may change. Most select how the images are read, and the sweep compares
+the fingerprint of the images."""
 
 
 @dataclass(frozen=True)
@@ -241,13 +241,13 @@ def _definition(sweep: Sweep) -> dict[str, Any]:
     requested = {
         key: value
         for key, value in asdict(sweep.config).items()
-        if key not in ("output", "resume", *READING_KEYS)
+        if key not in ("output", "resume", *CHANGEABLE_KEYS)
     }
     base = config_to_dict(replace(sweep.experiment.config, output=None))
     return {
         "asked": requested | {"space": list(sweep.config.space)},
         "space": {each.key: {each.distribution: list(each.values)} for each in sweep.space},
-        "base": {key: value for key, value in base.items() if key not in READING_KEYS},
+        "base": {key: value for key, value in base.items() if key not in CHANGEABLE_KEYS},
         "images": sweep.experiment.manifest.fingerprint,
     }
 

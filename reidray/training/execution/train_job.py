@@ -34,6 +34,7 @@ CHANGEABLE_ON_RESUME = (
     "compile",
     "sync_batchnorm",
     "ingest",
+    "no_images",
     "plugins",
 )
 """Keys of the configuration that may change where a run is resumed."""

@@ -98,6 +98,7 @@ def test_a_space_holds_the_parameters_of_its_file(space):
             "cannot vary: the sweep decodes",
         ),
         ({"num_workers": {"choice": [1, 2]}}, "cannot vary: it selects where"),
+        ({"no_images": {"choice": [False, True]}}, "cannot vary: it selects what the report"),
     ],
 )
 def test_an_invalid_space_is_refused_in_one_line(space, lines, complaint):
