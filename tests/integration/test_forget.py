@@ -109,7 +109,9 @@ def test_the_audit_says_what_kind_how_many_and_when_and_not_who(store):
     assert left(store)[1] == [{PATHS[2], PATHS[4]}] * 2
     assert all(begun <= datetime.fromisoformat(line["when"]) for line in lines)
     assert all(line["when"] < line["completed"] for line in lines)
-    said = [value for line in lines for key, value in line.items() if key not in ("when", "completed")]
+    said = [
+        value for line in lines for key, value in line.items() if key not in ("when", "completed")
+    ]
     hidden = ("anna", "0001", digest(PATHS[0]).hex())  # microseconds may hold 0001
     assert not any(name in str(value) for name in hidden for value in said)
 
