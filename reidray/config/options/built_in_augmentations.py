@@ -157,6 +157,19 @@ class PadCropOptions(AugmentationOptions):
     pixels: int = limited(0, 0, MAX_PIXELS_A_SIDE)
 
 
+@register_augmentation_options("elastic")
+@dataclass(frozen=True, kw_only=True)
+class ElasticOptions(AugmentationOptions):
+    """Hold the options of elastic deformation.
+
+    Attributes:
+        share: standard deviation of the moves of 3 x 3 points, as a share of the width and the
+            height; 0.02 in the paper.
+    """
+
+    share: float = limited(0.0, 0, under=1)
+
+
 @register_augmentation_options("grayscale")
 @dataclass(frozen=True, kw_only=True)
 class GrayscaleOptions(AugmentationOptions):

@@ -2,7 +2,8 @@
 
 A crop is mirrored, sheared, zoomed, rotated and shifted, in this order, about its centre; then a
 window is cut out of it and fills it again. Padding a crop and cutting its own size out shifts it.
-What RandAugment and AutoAugment move, they move first after the mirror.
+An elastic deformation comes last. What RandAugment and AutoAugment move, they move first after the
+mirror.
 """
 
 from typing import ClassVar
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 from reidray.config.options.built_in_augmentations import (
     CropOptions,
+    ElasticOptions,
     FlipOptions,
     PadCropOptions,
     RotationOptions,
@@ -132,13 +134,29 @@ class PadCrop(Augmentation):
         return places.floor() - options.pixels
 
 
-RESAMPLED = frozenset(("rotation", "shear", "zoom", "crop"))
+@register_augmentation("elastic")
+class Elastic(Augmentation):
+    """Deform crops like rubber (Ronneberger et al. 2015): (B, 2, 3, 3) moves of points.
+
+    The points lie on a regular grid over the crop, from corner to corner, and move along x and y by
+    shares of the width and the height. The other pixels follow by bicubic interpolation.
+    """
+
+    neutral: ClassVar[float | None] = 0
+
+    @staticmethod
+    def draw(options: ElasticOptions, count: int, random: torch.Generator) -> Tensor:
+        """Draw from a normal distribution."""
+        return options.share * torch.randn(count, 2, 3, 3, generator=random)
+
+
+RESAMPLED = frozenset(("rotation", "shear", "zoom", "crop", "elastic"))
 """Augmentations that resample a batch; without them flips and shifts copy whole pixels."""
 
 POLICIES = frozenset(("rand_augment", "auto_augment"))
 """Augmentations that resample a crop where an operation that it draws moves pixels."""
 
-AFFINE = RESAMPLED | {"shift"}
+AFFINE = frozenset(("rotation", "shear", "zoom", "crop", "shift"))
 """Augmentations that make up the affine map of a crop."""
 
 
@@ -160,7 +178,8 @@ def move(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Ten
     shift = _shift(plan, height, width)
     if RESAMPLED & set(plan.active):
         mirrored = copy_pixels(images, flip, None, fill)
-        return _warp(mirrored, _sources(plan, shift, height / width), fill, resampling)
+        elastic = plan["elastic"] if "elastic" in plan.active else None
+        return _warp(mirrored, _sources(plan, shift, height / width), elastic, fill, resampling)
     moved = copy_pixels(images, flip, shift, fill)
     positions = _moved_by_policy(plan)
     if len(positions):
@@ -169,7 +188,7 @@ def move(images: Tensor, plan: AugmentPlan, fill: float, resampling: str) -> Ten
         on_device = to_device(positions, images.device)
         chosen = images.index_select(0, on_device)
         mirrored = copy_pixels(chosen, None if flip is None else flip[positions], None, fill)
-        moved.index_copy_(0, on_device, _warp(mirrored, maps, fill, resampling))
+        moved.index_copy_(0, on_device, _warp(mirrored, maps, None, fill, resampling))
     return moved
 
 
@@ -187,13 +206,22 @@ def _shift(plan: AugmentPlan, height: int, width: int) -> Tensor | None:
     return sum(shifts[1:], shifts[0]) if shifts else None
 
 
-def _warp(images: Tensor, maps: Tensor, fill: float, resampling: str) -> Tensor:
-    """Resample each image through its own affine map. On a GPU the channels are last in memory."""
+def _warp(
+    images: Tensor, maps: Tensor, elastic: Tensor | None, fill: float, resampling: str
+) -> Tensor:
+    """Resample each image through its own affine map, and deform it where `elastic` is given.
+
+    On a GPU the channels are last in memory.
+    """
     height, width = images.shape[2:]
     if images.device.type == "cpu":
         grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
     else:
         grid = affine_points(maps, height, width, images.device)
+    if elastic is not None:
+        points = to_device(-2 * elastic, images.device)
+        field = functional.interpolate(points, (height, width), mode="bicubic", align_corners=True)
+        grid = grid + field.permute(0, 2, 3, 1)
     moved = functional.grid_sample(
         images - fill, grid, mode=resampling, padding_mode="zeros", align_corners=False
     )

@@ -100,8 +100,25 @@ def test_an_affine_move_gives_torchvision_s_pixels(move, size):
     assert wrong.float().mean() < 0.02  # of two pixels equally near, either
 
 
+def test_an_elastic_deformation_moves_the_points_and_what_lies_between_them():
+    images = crops(2, 33, 33)
+    together = torch.tensor([0.25, -0.125]).view(2, 1, 1).expand(2, 2, 3, 3)
+    expected = reference.affine(
+        images, 0, [33 / 4, -33 / 8], 1, [0.0], v2.InterpolationMode.BILINEAR, fill=[5.0]
+    )
+    moved = augment(images, still(2, elastic=together), fill=5)
+    assert (moved - expected).abs()[..., 8:-8, 9:-8].max() < 1
+    middle = torch.zeros(2, 2, 3, 3)
+    middle[1, 0, 1, 1] = 4 / 33  # the second crop alone, its middle to the right
+    still_image, pulled = augment(images, still(2, elastic=middle), fill=5)
+    assert (still_image - images[0]).abs().max() < 0.1
+    assert (pulled[:, 16, 16] - images[1, :, 16, 12]).abs().max() < 0.1
+    corners = (torch.tensor([0, 0, 32, 32]), torch.tensor([0, 32, 0, 32]))
+    assert (pulled[:, *corners] - images[1][:, *corners]).abs().max() < 0.1
+
+
 def test_a_mask_goes_where_its_crop_goes():
-    config = AugmentConfig(flip=0.5, rotation=25, shear=15, zoom=0.3, shift=0.2)
+    config = AugmentConfig(flip=0.5, rotation=25, shear=15, zoom=0.3, shift=0.2, elastic=0.03)
     plan = plan_augmentation(config, 16, seed=1, epoch=0, step=0)
     masks = torch.zeros(16, 48, 40, dtype=torch.uint8)
     masks[:, 6:30, 4:20] = 1
@@ -223,7 +240,7 @@ def test_a_share_of_a_batch_is_augmented_as_within_the_whole():
 
 def test_another_augmentation_changes_no_draw():
     some = AugmentConfig(rotation=5, shift=0.2, contrast=0.1, erasing=0.5)
-    more = some.replace(crop=0.3, saturation=0.4, hue=0.1)
+    more = some.replace(crop=0.3, saturation=0.4, hue=0.1, elastic=0.02)
     first, second = (plan_augmentation(c, 8, seed=3, epoch=1, step=5) for c in (some, more))
     for name in ("flip", "rotation", "shear", "zoom", "shift", "contrast", "erasing"):
         assert torch.equal(first[name], second[name])
