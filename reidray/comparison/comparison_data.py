@@ -28,10 +28,12 @@ VALIDATION_QUERY, VALIDATION_GALLERY = "validation_query", "validation_gallery"
 
 CLASSIFIED_BY_GALLERY = "query images, classified by the gallery"
 CLASSIFIED_BY_VALIDATION = (
-    "the gallery has one image of each person, so these are images of validation people from "
+    "the gallery has one image of each person, so these are images of {people} from "
     "the training set: the first image of each person in each camera (the first of all, where "
     "each camera has one), classified by the other images"
 )
+VALIDATION_PEOPLE = "validation people"
+TRAINING_PEOPLE = "people that the baselines have learnt from"
 
 
 class NeighbourSets(NamedTuple):
@@ -59,6 +61,7 @@ class ComparisonData:
             ranking; where the gallery has one image of each person, also a query and a gallery of
             validation people.
         protocol: the protocol of the ranking.
+        learns_from_all: whether the baselines learn from the validation people too.
         id_name_files: files with the names of persons and cameras by their ids, by file name.
     """
 
@@ -68,6 +71,7 @@ class ComparisonData:
     train: ImageLabels
     sets: Mapping[str, ImageLabels]
     protocol: str
+    learns_from_all: bool
     id_name_files: Mapping[str, str]
 
     @property
@@ -90,8 +94,10 @@ class ComparisonData:
     @property
     def neighbours_description(self) -> str:
         """Return the images of the nearest-neighbour accuracy, in words."""
-        has_validation = VALIDATION_QUERY in self.sets
-        return CLASSIFIED_BY_VALIDATION if has_validation else CLASSIFIED_BY_GALLERY
+        if VALIDATION_QUERY not in self.sets:
+            return CLASSIFIED_BY_GALLERY
+        people = TRAINING_PEOPLE if self.learns_from_all else VALIDATION_PEOPLE
+        return CLASSIFIED_BY_VALIDATION.format(people=people)
 
 
 def read_comparison_data(config: CompareConfig) -> ComparisonData:
@@ -114,12 +120,15 @@ def read_comparison_data(config: CompareConfig) -> ComparisonData:
     label_ground_truth(query, gallery, protocol, root)
     if not manifest.split("train").num_rows:
         raise UserError(f"{root}: has no train images, which the baselines learn from")
-    split = split_by_person(manifest, config.val_fraction, config.split_seed)
+    learns_from_all = not config.val_fraction and not manifest.split("val").num_rows
+    split = manifest
+    if config.val_fraction:
+        split = split_by_person(manifest, config.val_fraction, config.split_seed)
     train = _read_known_people(split, "train")
     _check_components(config, len(train.person_ids), root)
     sets = {QUERY: query, GALLERY: gallery}
     if default_protocol == "single_shot":
-        validation = _read_known_people(split, "val")
+        validation = train if learns_from_all else _read_known_people(split, "val")
         is_query = _choose_validation_queries(validation, root)
         sets[VALIDATION_QUERY] = validation.take(np.flatnonzero(is_query))
         sets[VALIDATION_GALLERY] = validation.take(np.flatnonzero(~is_query))
@@ -130,6 +139,7 @@ def read_comparison_data(config: CompareConfig) -> ComparisonData:
         train=train,
         sets=sets,
         protocol=protocol,
+        learns_from_all=learns_from_all,
         id_name_files=id_name_files(manifest.person_ids, manifest.camera_ids),
     )
 

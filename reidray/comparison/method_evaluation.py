@@ -15,7 +15,8 @@ from reidray.retrieval import knn_classify
 
 TABLE_RANKS = range(1, 11)
 NEIGHBOURS = (3, 10)
-CURVE_LENGTH = 50
+MAX_CURVE_LENGTH = 10_000
+"""Number of ranks of a CMC curve; all ranks, where the gallery has no more images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +41,8 @@ class MethodMetrics:
 
     @property
     def curve(self) -> list[float]:
-        """Return the CMC curve, at most as long as the gallery."""
-        return [float(share) for share in self.ranking.cmc[: len(self.method.gallery)]]
+        """Return the CMC curve over the ranks of the gallery, at most 10,000."""
+        return [float(share) for share in self.ranking.cmc]
 
     def to_row(self) -> dict[str, Any]:
         """Return the row of the table, by the name of the column; None where a value is unknown."""
@@ -95,7 +96,7 @@ def evaluate_method(method: Method, data: ComparisonData) -> MethodMetrics:
         data.gallery.camera_ids,
         metric=method.metric,
         protocol=data.protocol,
-        max_rank=CURVE_LENGTH,
+        max_rank=min(len(method.gallery), MAX_CURVE_LENGTH),
     )
     accuracy = {k: _neighbour_accuracy(method, data, k) for k in NEIGHBOURS}
     return MethodMetrics(method, ranking, accuracy)

@@ -66,15 +66,24 @@ class FittedBaselines:
     Attributes:
         projections: the projections by the name of the baseline.
         seconds: the training times by the name of the baseline.
-        cumulative_variance: (S,) float64, the cumulative explained variance of all principal
-            components.
+        pca: the principal components that hold 99 per cent of the variance.
         bad_images: the training images that did not decode.
     """
 
     projections: Mapping[str, PixelProjection]
     seconds: Mapping[str, float]
-    cumulative_variance: NDArray[np.float64]
+    pca: PCABaseline
     bad_images: tuple[BadImage, ...]
+
+    @property
+    def cumulative_variance(self) -> dict[str, NDArray[np.float64]]:
+        """Return the cumulative explained variance of all components of PCA and of LDA.
+
+        It is (S,) float64: for PCA the share of the variance of the pixels, for LDA that of the
+        variance between people.
+        """
+        lda = self.projections[LDA_NAME]
+        return {"PCA": self.pca.cumulative_variance, LDA_NAME: lda.cumulative_variance}
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +134,7 @@ def fit_baselines(config: CompareConfig, data: ComparisonData) -> FittedBaseline
     with Activity("fitting LDA"):
         projections[LDA_NAME] = LDABaseline.fit(reduced, projected.embeddings, person_ids)
     seconds[LDA_NAME] = time.perf_counter() - start
-    return FittedBaselines(projections, seconds, pca.cumulative_variance, bad_images)
+    return FittedBaselines(projections, seconds, reduced, bad_images)
 
 
 def embed_baselines(

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from reidray.comparison.compare_checks import METRICS_FILE, REPORT_FILE, TABLE_FILE
 from reidray.comparison.comparison_data import read_comparison_data
 from reidray.comparison.method_evaluation import NEIGHBOURS, evaluate_method, unmatched_queries
@@ -93,8 +95,11 @@ def _write_files(folder: Path, comparison: Comparison, summary: dict[str, Any]) 
         "seed": comparison.config.seed,
         "images": {name: len(labels.person_ids) for name, labels in data.sets.items()},
         "train": {"images": len(data.train.person_ids)},
-        "cmc": {each.name: each.curve for each in comparison.metrics},
-        "cumulative_variance": comparison.baselines.cumulative_variance.round(6).tolist(),
+        "cmc": {each.name: np.round(each.curve, 6).tolist() for each in comparison.metrics},
+        "cumulative_variance": {
+            name: shares.round(6).tolist()
+            for name, shares in comparison.baselines.cumulative_variance.items()
+        },
     }
     (folder / METRICS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     (folder / TABLE_FILE).write_bytes(write_csv_records(summary["methods"]))

@@ -22,7 +22,6 @@ from reidray.reporting.charts.cmc import cmc_comparison_chart
 from reidray.reporting.charts.embedding_maps import embedding_maps
 from reidray.reporting.charts.encoding import crop_data_uri, png_data_uri
 from reidray.reporting.charts.explained_variance import (
-    MARKED_SHARES,
     components_for,
     variance_chart,
 )
@@ -35,6 +34,7 @@ from reidray.reporting.comparison_report import (
 )
 
 CROP_SIZE = (128, 64)
+DESCRIBED_SHARES = (0.5, 0.8, 0.9, 0.95, 0.99)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ def build_report(comparison: Comparison) -> ComparisonReport:
     data, metrics = comparison.data, comparison.metrics
     ranks = rank_people(metrics, data)
     best_methods = ranks.best_methods()
-    cumulative_variance = comparison.baselines.cumulative_variance
+    variance = comparison.baselines.cumulative_variance
     return ComparisonReport(
         data=data.location.uri,
         facts=_facts(comparison),
@@ -68,8 +68,8 @@ def build_report(comparison: Comparison) -> ComparisonReport:
         neighbours=data.neighbours_description,
         cmc_chart=png_data_uri(cmc_comparison_chart({each.name: each.curve for each in metrics})),
         maps_chart=png_data_uri(_maps_chart(comparison)),
-        variance_chart=png_data_uri(variance_chart(cumulative_variance)),
-        components=_describe_components(cumulative_variance),
+        variance_chart=png_data_uri(variance_chart(variance)),
+        components=[_describe_components(name, shares) for name, shares in variance.items()],
         people=_person_rows(ranks),
         wins=_wins(comparison, ranks),
         win_counts={
@@ -143,14 +143,13 @@ def _person_rows(ranks: PersonRanks) -> list[PersonRow]:
     ]
 
 
-def _describe_components(cumulative_variance: NDArray[np.float64]) -> str:
-    """Return the numbers of components that explain the marked shares of the variance."""
-    reached = {share: components_for(cumulative_variance, share) for share in MARKED_SHARES}
+def _describe_components(name: str, cumulative: NDArray[np.float64]) -> str:
+    """Return the numbers of components that explain some shares of the variance."""
+    reached = {share: components_for(cumulative, share) for share in DESCRIBED_SHARES}
     counts = ", ".join(
         f"{count:,} explain {share:.0%}" for share, count in reached.items() if count
     )
-    total = len(cumulative_variance)
-    return f"Of {total:,} principal components, {counts} of the variance of the training crops."
+    return f"{name}: of {len(cumulative):,} components, {counts}."
 
 
 def _facts(comparison: Comparison) -> dict[str, str]:

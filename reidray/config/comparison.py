@@ -30,8 +30,8 @@ class CompareConfig:
         height: height of the baselines' crops, in pixels.
         width: width of the baselines' crops, in pixels.
         grey: give the baselines luminance instead of colour.
-        val_fraction: share of the training images whose people the baselines do not learn from,
-            in 0..1, as in training.
+        val_fraction: share of the training images whose people the baselines do not learn from, as
+            in training; with 0 they learn from all training people.
         split_seed: seed of the choice of these people, as in training.
         seed: seed of the people, triplets and maps that the report shows.
         layout: layout of the data; auto recognises it.
@@ -89,8 +89,8 @@ class CompareConfig:
                 f"`height` and `width` give {values:,} values a crop and the baselines take "
                 f"{MAX_BASELINE_PIXELS:,}: use smaller crops, or `grey=True`"
             )
-        if not 0 < self.val_fraction < 1:
-            raise ValueError("`val_fraction` must lie between 0 and 1")
+        if not 0 <= self.val_fraction < 1:
+            raise ValueError("`val_fraction` must be 0 or more and less than 1")
         require_seed(self.seed, "`seed`")
         require_seed(self.split_seed, "`split_seed`")
         if not 0 <= self.max_bad <= 1:

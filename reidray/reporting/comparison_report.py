@@ -86,7 +86,8 @@ class ComparisonReport:
         cmc_chart: `data:` URI of the CMC curves.
         maps_chart: `data:` URI of the t-SNE maps.
         variance_chart: `data:` URI of the cumulative explained variance.
-        components: numbers of components that explain the marked shares of the variance, in words.
+        components: numbers of components that explain some shares of the variance, in words; one
+            line for each method.
         people: the metrics of each person.
         wins: people whom one method ranks earlier than all others.
         win_counts: the number of such people, by method.
@@ -103,7 +104,7 @@ class ComparisonReport:
     cmc_chart: str
     maps_chart: str
     variance_chart: str
-    components: str
+    components: Sequence[str]
     people: Sequence[PersonRow]
     wins: Sequence[ReportedWin]
     win_counts: Mapping[str, int]

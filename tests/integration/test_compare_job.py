@@ -67,6 +67,18 @@ def test_validation_people_replace_a_gallery_of_one_image_each(single_shot, tmp_
     assert len(query.person_ids) + len(gallery.person_ids) + len(images.train.person_ids) == 48
 
 
+def test_without_validation_people_the_baselines_learn_from_all_training_people(
+    single_shot, tmp_path
+):
+    images = read_comparison_data(compare_config(single_shot, tmp_path / "out", val_fraction=0))
+    assert len(images.train) == 48
+    query, gallery = (images.sets[name] for name in images.neighbour_sets)
+    assert {*query.names, *gallery.names} == set(images.train.names)
+    assert "people that the baselines have learnt from" in images.neighbours_description
+    images = read_comparison_data(compare_config(single_shot, tmp_path / "out"))
+    assert "validation people" in images.neighbours_description
+
+
 def test_a_gallery_of_several_images_classifies_the_queries(tmp_path):
     for person in range(1, 9):
         for shot in range(6):

@@ -7,7 +7,7 @@ from textwrap import fill
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from reidray.reporting.charts.encoding import to_png
 from reidray.reporting.charts.style import BLUE, GREY, LINE_STYLES, MAX_MARKERS, STYLE
@@ -54,7 +54,9 @@ def cmc_chart(curve: Sequence[float], summary: str) -> bytes:
 
 
 def cmc_comparison_chart(curves: Mapping[str, Sequence[float]]) -> bytes:
-    """Draw the CMC curves of several methods as one PNG image.
+    """Draw the CMC curves of several methods as one PNG image, over the logarithm of the rank.
+
+    The first ranks differ most, so they get most of the width.
 
     Args:
         curves: curve of each method, as in `cmc_chart`, by its name.
@@ -73,8 +75,16 @@ def cmc_comparison_chart(curves: Mapping[str, Sequence[float]]) -> bytes:
                 marker="o" if len(curve) <= MAX_MARKERS else "",
                 label=name,
             )
-        axes.set(xlabel="Rank", ylabel="Queries with a match up to this rank", ylim=(0, 1.02))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+        axes.set(
+            xlabel="Rank",
+            ylabel="Queries with a match up to this rank",
+            xscale="log",
+            ylim=(0, 1.02),
+        )
+        longest = max(map(len, curves.values()))
+        axes.set_xticks(_log_ticks(longest), minor=False)
+        axes.set_xticks([], minor=True)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.tick_params(length=0)
         figure.legend(loc="outside upper left", ncols=3)
@@ -85,6 +95,16 @@ def _rank_ticks(ranks: int) -> list[int]:
     """Return the ticks of the rank axis: rank 1 and round numbers."""
     step = next((step for step in TICK_STEPS if ranks / step <= MAX_TICKS), ranks)
     return [1, *range(max(step, 2), ranks + 1, step)]
+
+
+def _log_ticks(ranks: int) -> list[int]:
+    """Return the ticks of a logarithmic rank axis: 1, 2, 5, 10, ... and the last rank.
+
+    A round number near the last rank is left out, because their labels would overlap.
+    """
+    powers = range(len(str(ranks)))
+    ticks = [digit * 10**power for power in powers for digit in (1, 2, 5)]
+    return [*(tick for tick in ticks if tick < 0.8 * ranks), ranks]
 
 
 def _share_limits(curve: Sequence[float]) -> tuple[float, float]:

@@ -1,16 +1,19 @@
-"""Draw the cumulative explained variance of principal components."""
+"""Draw the cumulative explained variance of principal components and of discriminants."""
+
+from collections.abc import Mapping
+from itertools import cycle
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, PercentFormatter
 from numpy.typing import NDArray
 
 from reidray.reporting.charts.encoding import to_png
-from reidray.reporting.charts.style import BLUE, GREY, STYLE
+from reidray.reporting.charts.style import GREY, LINE_STYLES, STYLE
 
 WIDTH, HEIGHT = 6.4, 4.2
-MARKED_SHARES = (0.9, 0.95, 0.99)
+MARKED_SHARE = 0.95
 
 
 def components_for(cumulative: NDArray[np.float64], share: float) -> int | None:
@@ -30,32 +33,31 @@ def components_for(cumulative: NDArray[np.float64], share: float) -> int | None:
     return count if count <= len(cumulative) else None
 
 
-def variance_chart(cumulative: NDArray[np.float64]) -> bytes:
-    """Draw the cumulative explained variance as a PNG image.
+def variance_chart(curves: Mapping[str, NDArray[np.float64]]) -> bytes:
+    """Draw the cumulative explained variance of several methods as one PNG image.
 
-    The chart marks the numbers of components that explain 90, 95 and 99 per cent.
+    The chart marks the number of components of each method that explain 95 per cent.
 
     Args:
-        cumulative: (S,) float64, ascending; the share of the first 1, 2, ... components.
+        curves: (S,) float64, ascending, by the name of the method; the share of the first 1, 2, ...
+            components.
     """
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         axes = figure.subplots()
-        axes.plot(np.arange(1, len(cumulative) + 1), cumulative, color=BLUE)
-        for share in MARKED_SHARES:
-            count = components_for(cumulative, share)
+        axes.axhline(MARKED_SHARE, color=GREY, linewidth=1, linestyle=":")
+        for (name, cumulative), (colour, dashes) in zip(
+            curves.items(), cycle(LINE_STYLES), strict=False
+        ):
+            count = components_for(cumulative, MARKED_SHARE)
+            label = name if count is None else f"{name}, {MARKED_SHARE:.0%}: {count:,} components"
+            ranks = np.arange(1, len(cumulative) + 1)
+            axes.plot(ranks, cumulative, color=colour, linestyle=dashes, label=label)
             if count is not None:
-                axes.plot([count, count], [0, share], color=GREY, linewidth=1, linestyle=":")
-                label = f"{share:.0%}: {count:,}"
-                axes.plot(count, share, "o", color=BLUE, markersize=6, label=label)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(loc="lower right", markerscale=0, handlelength=0)
-        axes.set(
-            xlabel="Components",
-            ylabel="Share of the variance of the pixels",
-            xlim=(0, len(cumulative) + 1),
-            ylim=(0, 1.02),
-        )
+                axes.plot(count, cumulative[count - 1], "o", color=colour, markersize=6)
+        axes.legend(loc="lower right")
+        axes.set(xlabel="Components", ylabel="Share of the variance", xscale="log", ylim=(0, 1.02))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.tick_params(length=0)
+        axes.tick_params(which="both", length=0)
         return to_png(figure)
