@@ -11,6 +11,7 @@ from reidray.data.augmentations.augmentation import (
 from reidray.data.augmentations.batch_augmentation import (
     augment,
     augment_masks,
+    augmentations_on,
     draw_donors,
     image_tensor,
     plan_augmentation,
@@ -23,6 +24,7 @@ __all__ = [
     "PastingAugmentation",
     "augment",
     "augment_masks",
+    "augmentations_on",
     "draw_donors",
     "image_tensor",
     "plan_augmentation",

@@ -29,6 +29,12 @@ def image_tensor(crops: NDArray[np.uint8], device: torch.device) -> Tensor:
     return to_device(torch.from_numpy(crops), device).permute(0, 3, 1, 2)
 
 
+def augmentations_on(config: AugmentConfig) -> dict[str, float]:
+    """Return the strength of each augmentation that is on: its first option, which is not 0."""
+    strengths = {name: next(iter(vars(options).values())) for name, options in config.parts.items()}
+    return {name: strength for name, strength in strengths.items() if strength}
+
+
 def plan_augmentation(
     config: AugmentConfig, count: int, *, seed: int, epoch: int, step: int
 ) -> AugmentPlan:
@@ -42,7 +48,7 @@ def plan_augmentation(
         The parameters of the augmentations that are on; beside one of `RESAMPLED` or `POLICIES`
         of all `AFFINE`.
     """
-    drawn = _names_on(config)
+    drawn = set(augmentations_on(config))
     if drawn & (RESAMPLED | POLICIES):
         drawn |= AFFINE
     plan: dict[str, Tensor] = {}
@@ -72,7 +78,7 @@ def draw_donors(config: AugmentConfig, count: int, *, seed: int, epoch: int) -> 
     Returns:
         (D,) int64 positions from 0 to `count`, ascending; none where no augmentation needs any.
     """
-    classes = (AUGMENTATIONS.get(name) for name in _names_on(config))
+    classes = (AUGMENTATIONS.get(name) for name in augmentations_on(config))
     if not any(issubclass(each, PastingAugmentation) for each in classes):
         return np.zeros(0, dtype=np.int64)
     random = np.random.default_rng((seed, epoch, crc32(b"donors")))
@@ -123,11 +129,6 @@ def augment_masks(masks: Tensor, plan: AugmentPlan) -> Tensor:
     """
     moved = move(masks[:, None], plan, 0, "nearest")
     return moved[:, 0].to(torch.uint8)
-
-
-def _names_on(config: AugmentConfig) -> set[str]:
-    """Return the names of the augmentations whose first option is not 0."""
-    return {name for name, options in config.parts.items() if next(iter(vars(options).values()))}
 
 
 def _random(*numbers: int) -> torch.Generator:
