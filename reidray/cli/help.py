@@ -19,6 +19,7 @@ GROUPS = {
     "max_bad": DATA,
     "keep_missing": DATA,
     "val_fraction": DATA,
+    "split_order": DATA,
     "split_seed": DATA,
     "num_workers": MACHINES,
     "use_gpu": MACHINES,

@@ -123,7 +123,9 @@ def read_comparison_data(config: CompareConfig) -> ComparisonData:
     learns_from_all = not config.val_fraction and not manifest.split("val").num_rows
     split = manifest
     if config.val_fraction:
-        split = split_by_person(manifest, config.val_fraction, config.split_seed)
+        split = split_by_person(
+            manifest, config.val_fraction, config.split_seed, order=config.split_order
+        )
     train = _read_known_people(split, "train")
     _check_components(config, len(train.person_ids), root)
     sets = {QUERY: query, GALLERY: gallery}
@@ -183,7 +185,7 @@ def _choose_validation_queries(labels: ImageLabels, root: str) -> NDArray[np.boo
         raise UserError(
             f"{root}: the gallery has one image of each person, so the nearest-neighbour accuracy "
             "needs validation people of the training set, and none of these has two images: raise "
-            "`val_fraction`, choose another `split_seed`, or add images"
+            "`val_fraction`, choose another `split_seed` or `split_order`, or add images"
         )
     return is_query
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from reidray.config.sections.limits import MAX_BASELINE_PIXELS, require_seed
+from reidray.config.sections.limits import MAX_BASELINE_PIXELS, check_split, require_seed
 from reidray.registry import import_plugins
 
 ComparedMetric = Literal["euclidean", "cosine", "l1"]
@@ -32,7 +32,9 @@ class CompareConfig:
         grey: give the baselines luminance instead of colour.
         val_fraction: share of the training images whose people the baselines do not learn from, as
             in training; with 0 they learn from all training people.
-        split_seed: seed of the choice of these people, as in training.
+        split_order: random draws these people, files takes the last ones in the order of the files,
+            as in training.
+        split_seed: seed of the random order, as in training.
         seed: seed of the people, triplets and maps that the report shows.
         layout: layout of the data; auto recognises it.
         root: folder or s3:// URI to which the paths of a manifest are relative; by default the one
@@ -61,6 +63,7 @@ class CompareConfig:
     width: int = 32
     grey: bool = False
     val_fraction: float = 0.3
+    split_order: Literal["random", "files"] = "random"
     split_seed: int = 0
     seed: int = 0
     layout: str = "auto"
@@ -92,7 +95,7 @@ class CompareConfig:
         if not 0 <= self.val_fraction < 1:
             raise ValueError("`val_fraction` must be 0 or more and less than 1")
         require_seed(self.seed, "`seed`")
-        require_seed(self.split_seed, "`split_seed`")
+        check_split(self.split_order, self.split_seed)
         if not 0 <= self.max_bad <= 1:
             raise ValueError("`max_bad` must lie in 0..1")
         if self.num_workers is not None and self.num_workers < 1:

@@ -8,6 +8,7 @@ from reidray.config.loading import load_recipe
 from reidray.config.sections.augmentation_options import AugmentConfig
 from reidray.config.sections.limits import (
     MAX_IMAGES_A_BATCH,
+    check_split,
     find_mistakes,
     require,
     require_seed,
@@ -61,7 +62,9 @@ class TrainingConfig(ConfigSection):
             every epoch while the network computes, auto keeps them where they fit.
         val_fraction: share of the training images kept for validation, in 0..1; the images of a
             person stay together.
-        split_seed: seed of the choice of these images.
+        split_order: random draws the people, or the images of each class, that are kept; files
+            keeps the last ones in the order of the files, so that a person on the border trains.
+        split_seed: seed of the random order.
         strict: stop where images and lists do not match.
         no_images: leave every picture of an image out of the report.
         plugins: modules on the Python path that register networks, losses, layouts, augmentations
@@ -95,6 +98,7 @@ class TrainingConfig(ConfigSection):
     max_bad: float = 0.01
     ingest: Literal["auto", "resident", "stream"] = "auto"
     val_fraction: float = 0.3
+    split_order: Literal["random", "files"] = "random"
     split_seed: int = 0
     strict: bool = False
     no_images: bool = False
@@ -137,7 +141,7 @@ class TrainingConfig(ConfigSection):
             f"`max_minutes` must be above 0 and at most {MAX_MINUTES}, a year",
         )
         require_seed(self.seed, "`seed`")
-        require_seed(self.split_seed, "`split_seed`")
+        check_split(self.split_order, self.split_seed)
 
     @property
     def gpu_setting(self) -> str | None:

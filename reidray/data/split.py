@@ -1,6 +1,7 @@
 """Split images for validation off the training images, by person or by image."""
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +11,23 @@ from numpy.typing import NDArray
 from reidray.data.manifest import Manifest
 from reidray.errors import UserError
 
+SplitOrder = Literal["random", "files"]
 
-def split_by_person(manifest: Manifest, val_fraction: float = 0.3, seed: int = 0) -> Manifest:
+
+def split_by_person(
+    manifest: Manifest,
+    val_fraction: float = 0.3,
+    seed: int = 0,
+    *,
+    order: SplitOrder = "random",
+) -> Manifest:
     """Return a manifest in which a share of the people of `train` has moved to `val`.
 
-    People are drawn in a random order until `1 - val_fraction` of the images are in train; the
-    others go to val. The order depends on the seed and on the ids, not on the order of the rows.
+    People are taken in order until `1 - val_fraction` of the images are in train; the others go to
+    val. A random order depends on the seed and on the ids. The order of the files is that of the
+    first path of each person: where the paths of each person follow each other, train holds the
+    first images and the rest of their last person.
+
     Junk (-1), distractors (0) and images of unknown people are left out of both splits and counted
     in the notes. A manifest that has `val` rows is returned unchanged.
 
@@ -24,7 +36,8 @@ def split_by_person(manifest: Manifest, val_fraction: float = 0.3, seed: int = 0
     Args:
         manifest: the manifest.
         val_fraction: the share of the training images for val, above 0 and below 1.
-        seed: the seed of the order.
+        seed: the seed of the random order.
+        order: `random`, or `files` for the order of the files.
 
     Raises:
         UserError: `val_fraction` is not between 0 and 1, or a set has fewer than two people.
@@ -35,7 +48,7 @@ def split_by_person(manifest: Manifest, val_fraction: float = 0.3, seed: int = 0
     if not parts:
         return manifest
     val_people = [
-        _people_of_val(_known_people(rows), val_fraction, seed, name)
+        _people_of_val(_known_people(rows), val_fraction, seed, order, name)
         for name, rows in parts.items()
     ]
     in_train = pc.equal(table["split"], "train")
@@ -50,11 +63,18 @@ def split_by_person(manifest: Manifest, val_fraction: float = 0.3, seed: int = 0
     return _resplit(manifest, kept, pc.and_(in_train, in_val), note)
 
 
-def split_by_image(manifest: Manifest, *, val_fraction: float = 0.2, seed: int = 0) -> Manifest:
+def split_by_image(
+    manifest: Manifest,
+    *,
+    val_fraction: float = 0.2,
+    seed: int = 0,
+    order: SplitOrder = "random",
+) -> Manifest:
     """Return a manifest in which a share of each class of `train` has moved to `val`.
 
     Of the n images of a class, `round(val_fraction * n)` go to val, but at least one and never all;
-    the only image of a class stays in train. Images of train and val without a label are left out
+    the only image of a class stays in train. They are drawn at random, or are the last of their
+    class in the order of the files. Images of train and val without a label are left out
     and counted in the notes. Without a `label` column, all images form one class. A manifest that
     has `val` rows keeps them.
 
@@ -62,6 +82,7 @@ def split_by_image(manifest: Manifest, *, val_fraction: float = 0.2, seed: int =
         manifest: the manifest.
         val_fraction: the share of the training images for val, above 0 and below 1.
         seed: the seed of the draw.
+        order: `random`, or `files` for the order of the files.
 
     Raises:
         UserError: `val_fraction` is not between 0 and 1, a class has no training image, or no
@@ -75,7 +96,7 @@ def split_by_image(manifest: Manifest, *, val_fraction: float = 0.2, seed: int =
         _check_classes(table, manifest)
     in_val = pc.equal(table["split"], "val")
     if not _has_val(table):
-        in_val = pa.array(_images_of_val(table, val_fraction, seed))
+        in_val = pa.array(_images_of_val(table, val_fraction, seed, order))
     return _resplit(manifest, table, in_val, "images without a label, left out of train and val")
 
 
@@ -122,7 +143,9 @@ def _check_classes(table: pa.Table, manifest: Manifest) -> None:
     )
 
 
-def _images_of_val(table: pa.Table, val_fraction: float, seed: int) -> NDArray[np.bool]:
+def _images_of_val(
+    table: pa.Table, val_fraction: float, seed: int, order: SplitOrder
+) -> NDArray[np.bool]:
     """Return the mask of the training images that go to val, (rows,) bool."""
     train = np.flatnonzero(pc.equal(table["split"], "train").to_numpy())
     labels = np.zeros(len(train), dtype=np.int64)
@@ -132,8 +155,10 @@ def _images_of_val(table: pa.Table, val_fraction: float, seed: int) -> NDArray[n
     for label in np.unique(labels):
         rows = train[labels == label]
         count = min(max(1, round(val_fraction * len(rows))), len(rows) - 1)
-        order = np.random.default_rng([seed, label]).permutation(rows)
-        in_val[order[:count]] = True
+        candidates = rows[::-1]
+        if order == "random":
+            candidates = np.random.default_rng([seed, label]).permutation(rows)
+        in_val[candidates[:count]] = True
     if not in_val.any():
         raise UserError(
             f"train holds {len(train)} images and no two of any class, expected at least 2 of one "
@@ -143,19 +168,21 @@ def _images_of_val(table: pa.Table, val_fraction: float, seed: int) -> NDArray[n
 
 
 def _people_of_val(
-    persons: NDArray[np.int64], val_fraction: float, seed: int, dataset: str
+    persons: NDArray[np.int64], val_fraction: float, seed: int, order: SplitOrder, dataset: str
 ) -> NDArray[np.int64]:
     """Return the people of a set's training images, (N,) int64, who go to val.
 
     The name of the set, which the message of an error contains, is empty for one set alone.
     """
-    people, images = np.unique(persons, return_counts=True)
+    people, first, images = np.unique(persons, return_index=True, return_counts=True)
     if len(people) < 2:
         raise UserError(
             f"{f'{dataset}: ' if dataset else ''}train holds {len(people)} people, expected at "
             "least 2 to set some apart for val"
         )
-    order = np.random.default_rng(seed).permutation(len(people))
-    reached = np.cumsum(images[order])
+    ranked = np.argsort(first)
+    if order == "random":
+        ranked = np.random.default_rng(seed).permutation(len(people))
+    reached = np.cumsum(images[ranked])
     train_people = 1 + int(np.searchsorted(reached, (1 - val_fraction) * len(persons)))
-    return people[order[min(train_people, len(people) - 1) :]]
+    return people[ranked[min(train_people, len(people) - 1) :]]

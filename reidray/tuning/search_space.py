@@ -18,7 +18,16 @@ Config = TypeVar("Config", bound=TrainingConfig)
 
 FIXED_KEYS = {
     **dict.fromkeys(
-        ("data", "layout", "strict", "max_bad", "val_fraction", "split_seed", "task"),
+        (
+            "data",
+            "layout",
+            "strict",
+            "max_bad",
+            "val_fraction",
+            "split_order",
+            "split_seed",
+            "task",
+        ),
         "the sweep compares all trials on the same images",
     ),
     **dict.fromkeys(
@@ -26,7 +35,14 @@ FIXED_KEYS = {
         "the sweep decodes the images once, at the input size of the recipe's network",
     ),
     **dict.fromkeys(
-        ("validation.select_by", "validation.metric", "validation.every"),
+        (
+            "validation.select_by",
+            "validation.metric",
+            "validation.protocol",
+            "validation.num_queries",
+            "validation.top_k",
+            "validation.every",
+        ),
         "the sweep compares all trials by the same metric",
     ),
     **dict.fromkeys(

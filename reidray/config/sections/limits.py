@@ -154,6 +154,20 @@ def require_seed(value: int, name: str) -> None:
     require(0 <= value <= MAX_SEED, f"{name} must lie in 0..{MAX_SEED}")
 
 
+def check_split(order: str, seed: int) -> None:
+    """Refuse a seed of the validation split that is no seed, or that the split does not use.
+
+    Raises:
+        ValueError: the message names the seed.
+    """
+    require_seed(seed, "`split_seed`")
+    require(
+        order == "random" or seed == 0,
+        f"`split_seed={seed}` draws a random order and `split_order={order}` draws none: leave one "
+        "of them out",
+    )
+
+
 def _is_supported(kind: Any) -> bool:
     """Return whether the command line and YAML files can give values of a type."""
     if get_origin(kind) in (Union, UnionType):

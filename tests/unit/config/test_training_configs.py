@@ -130,6 +130,21 @@ def test_a_seed_that_no_generator_takes_is_refused_by_every_job(seed):
         RecommendConfig(ratings="-", movies="-", seed=seed)
 
 
+@pytest.mark.parametrize(
+    "configure",
+    [
+        lambda **settings: replace(REID, **settings),
+        lambda **settings: replace(PETS, **settings),
+        lambda **settings: CompareConfig(data="-", output="-", **settings),
+    ],
+)
+def test_a_seed_of_a_split_that_draws_nothing_is_refused(configure):
+    assert configure(split_order="files").split_order == "files"
+    message = "`split_seed=3` draws a random order and `split_order=files` draws none: leave one"
+    with pytest.raises(ValueError, match=message):
+        configure(split_order="files", split_seed=3)
+
+
 def test_a_number_of_components_must_be_finite():
     with pytest.raises(ValueError, match="share under 1 or a whole number"):
         CompareConfig(data="-", output="-", pca=(inf,))

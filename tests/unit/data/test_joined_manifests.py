@@ -152,12 +152,14 @@ def test_more_cameras_than_a_manifest_holds_are_refused():
         join_manifests({"a": crowd, "b": crowd})
 
 
-def test_a_set_without_validation_people_is_split_as_it_is_alone():
+@pytest.mark.parametrize("order", ["random", "files"])
+def test_a_set_without_validation_people_is_split_as_it_is_alone(order):
     people = np.repeat(np.arange(3, 23), 3).tolist()
     alone = set_of(people)
     own_val = set_of([1, 1, 2, 2, None], splits=["train", "train", "val", "val", "train"])
-    joined = split_by_person(join_manifests({"own": own_val, "alone": alone}), 0.3, seed=5)
-    split = split_by_person(alone, 0.3, seed=5)
+    both = join_manifests({"own": own_val, "alone": alone})
+    joined = split_by_person(both, 0.3, seed=5, order=order)
+    split = split_by_person(alone, 0.3, seed=5, order=order)
     assert joined.rows_of("alone")["split"].to_pylist() == split.table["split"].to_pylist()
     assert joined.rows_of("own")["split"].to_pylist() == own_val.table["split"].to_pylist()
     with pytest.raises(UserError, match="few: train holds 1 people, expected at least 2"):

@@ -162,6 +162,31 @@ def test_a_split_depends_on_the_seed_and_not_on_the_order_of_rows():
     assert len(val_people(rows, 1)) == 29
 
 
+@given(st.lists(st.integers(1, 9), min_size=2, max_size=30), st.floats(0.01, 0.99))
+def test_a_split_by_files_trains_on_the_first_images_and_the_rest_of_their_last_person(
+    sizes, val_fraction
+):
+    people = [person for person, count in enumerate(sizes, start=1) for _ in range(count)]
+    rows = [(f"{row:03}.jpg", "train", 1000 - person) for row, person in enumerate(people)]
+    split = split_by_person(manifest_of(rows), val_fraction, order="files")
+    sides, persons = (split.table[name].to_pylist() for name in ("split", "person"))
+    train = sides.count("train")
+    assert sides == ["train"] * train + ["val"] * (len(rows) - train)
+    assert not set(persons[:train]) & set(persons[train:])
+    wanted = (1 - val_fraction) * len(rows)
+    if len(set(persons[train:])) > 1:
+        assert train >= wanted - 1e-6
+    if len(set(persons[:train])) > 1:
+        assert train - sizes[1000 - persons[train - 1] - 1] < wanted + 1e-6
+
+
+def test_a_split_by_files_takes_people_by_their_first_file():
+    rows = [("c1/a.jpg", "train", 3), ("c1/b.jpg", "train", 1), ("c2/a.jpg", "train", 3)]
+    rows += [("c2/b.jpg", "train", 2), ("c2/c.jpg", "train", 1), ("c2/d.jpg", "train", 2)]
+    split = split_by_person(manifest_of(rows[::-1]), 0.4, order="files")
+    assert split.split("val")["person"].to_pylist() == [2, 2]
+
+
 def test_images_without_a_person_are_left_out_of_training_and_counted():
     rows = [("a.jpg", "train", 1), ("b.jpg", "train", 2)]
     nobody = [("c.jpg", "train", -1), ("d.jpg", "train", 0), ("e.jpg", "train", None)]
@@ -214,6 +239,13 @@ def test_an_image_split_gives_each_class_its_share(sizes, val_fraction, seed):
         assert val.count(label) >= min(1, count - 1)
         assert abs(val.count(label) - val_fraction * count) <= 1
     assert len(train) + len(val) == len(labels)
+
+
+def test_an_image_split_by_files_keeps_the_last_images_of_each_class():
+    others = [(f"{path}.jpg", "train", 2) for path in "zyxw"]
+    manifest = labelled([0, 1, 0, 0, 0], ("a", "b", "c"), others=others)
+    split = split_by_image(manifest, val_fraction=0.5, order="files")
+    assert split.split("val")["path"].to_pylist() == ["3.jpg", "4.jpg", "y.jpg", "z.jpg"]
 
 
 def test_an_image_split_depends_on_the_seed_alone():

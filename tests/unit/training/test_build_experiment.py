@@ -258,6 +258,12 @@ def test_a_split_without_matches_is_refused_with_a_better_seed(tmp_path):
     assert valid_queries(build_from_folders(data, split_seed=seed)) == 2
 
 
+def test_a_split_by_files_without_matches_is_refused_with_another_order(tmp_path):
+    data = folders(tmp_path, [(person, 1) for person in range(1, 9)] + [(3, 2)])
+    with pytest.raises(UserError, match=r"raise `val_fraction`, or use `split_order=random`$"):
+        build_from_folders(data, split_order="files")
+
+
 def test_people_of_a_given_validation_split_need_two_images(tmp_path):
     data = folders(tmp_path, [(p, c) for p in range(1, 9) for c in (1, 2)])
     folders(tmp_path, [(20, 1), (21, 1)], split="val")

@@ -42,7 +42,8 @@ def label_images(config: TrainMultitaskConfig, manifest: Manifest) -> tuple[Mani
     for name in ("train", "val"):
         if not len(labels[name]):
             has_own_val = manifest.split("val").num_rows > 0
-            advice = "" if has_own_val else ", or choose others by `split_seed` or `val_fraction`"
+            names = "`split_seed` or " if config.split_order == "random" else ""
+            advice = "" if has_own_val else f", or choose others by {names}`val_fraction`"
             raise UserError(
                 f"{config.data}: no label of a {SPLIT_NAMES[name]} image is known: "
                 f"label some{advice}"
@@ -200,9 +201,13 @@ def _split(config: TrainMultitaskConfig, manifest: Manifest) -> Manifest:
         table = manifest.table.drop_columns(["label"])
         manifest = replace(manifest, table=table, classes=())
     has_people = bool(pc.any(pc.greater(manifest.table["person"], 0)).as_py())
-    if config.task == "attributes" and has_people:
-        return split_by_person(manifest, val_fraction=config.val_fraction, seed=config.split_seed)
-    return split_by_image(manifest, val_fraction=config.val_fraction, seed=config.split_seed)
+    split = split_by_person if config.task == "attributes" and has_people else split_by_image
+    return split(
+        manifest,
+        val_fraction=config.val_fraction,
+        seed=config.split_seed,
+        order=config.split_order,
+    )
 
 
 def _known_labels(manifest: Manifest, split: str) -> CropLabels:

@@ -50,9 +50,10 @@ def label_people(config: TrainReidConfig, manifest: Manifest) -> tuple[Manifest,
                 "training images: expected a folder for each person, or a manifest with a column "
                 f"person{classes}"
             )
-    manifest = _keep_known_people(
-        split_by_person(manifest, val_fraction=config.val_fraction, seed=config.split_seed)
+    split = split_by_person(
+        manifest, config.val_fraction, config.split_seed, order=config.split_order
     )
+    manifest = _keep_known_people(split)
     labels = {split: CropLabels.from_manifest(manifest, split) for split in ("train", "val")}
     check_cameras(config, labels["val"])
     return manifest, labels

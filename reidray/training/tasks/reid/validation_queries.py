@@ -161,6 +161,8 @@ def _refuse_queries(
         advice = "add a second image of people in val, of another camera where there are several"
     elif (seed := _find_split_seed(config, read)) is not None:
         advice = f"choose other people by `split_seed={seed}`"
+    elif config.split_order != "random":
+        advice = "raise `val_fraction`, or use `split_order=random`"
     else:
         advice = (
             "add images to the set until some people have two, of different cameras where there "
@@ -213,7 +215,12 @@ def _dataset_notes(
 
 
 def _find_split_seed(config: TrainReidConfig, read: Manifest) -> int | None:
-    """Return a seed of the split for which some validation query of each set has a match."""
+    """Return a seed of the split for which some validation query of each set has a match.
+
+    A split in the order of the files has no seed.
+    """
+    if config.split_order != "random":
+        return None
     for seed in range(MAX_SPLIT_SEEDS):
         split = split_by_person(read, val_fraction=config.val_fraction, seed=seed)
         validation = CropLabels.from_manifest(split, "val")
