@@ -11,7 +11,7 @@ from reidray.config.comparison import CompareConfig
 from reidray.errors import UserError
 from reidray.models import ModelCard, build_architecture, save_model
 from reidray.models.factory import build_network
-from reidray.studies.pets_comparison import compare_pets
+from reidray.studies.pets.pets_comparison import compare_pets
 
 pytestmark = pytest.mark.cluster
 

@@ -21,7 +21,7 @@ def compare(arguments: "JobArguments[CompareConfig]") -> dict[str, Any]:
     with Activity("loading PyTorch and Ray", delay=SHOW_AFTER_SECONDS):
         from reidray.comparison.reid_comparison import compare_reid
         from reidray.ray_runtime import gpu_setting, ray_session
-        from reidray.studies.pets_comparison import compare_pets
+        from reidray.studies.pets.pets_comparison import compare_pets
 
     session = ray_session(
         arguments.session.ray_address,

@@ -1,0 +1,1 @@
+"""Compare the networks of the pets reports."""
