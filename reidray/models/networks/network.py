@@ -71,10 +71,13 @@ class PetOutputs:
         classes: (B, classes) float32 logits; their softmax is the probability of each class.
         masks: (B, 1, H, W) float32 logits, as large as the images; their sigmoid is the probability
             that a pixel shows the animal. (B, 0, H, W) where the network predicts no masks.
+        features: (B, D) float32, the input of the layer that computes `classes`; the distance
+            between two of them compares two images.
     """
 
     classes: Tensor
     masks: Tensor
+    features: Tensor
 
 
 class Network(nn.Module):

@@ -26,13 +26,20 @@ class PetNetwork(Network):
     """Classify a feature map and, with a decoder, predict a mask from it.
 
     Both heads return logits. The losses apply the softmax and the sigmoid.
+
+    Args:
+        pixels: scaling of the pixels.
+        backbone: layers from an image to a feature map.
+        classifier: layers from the feature map to the logits of the classes. The last one reads the
+            features that the network returns.
+        decoder: layers from the feature map to the logits of a mask; None for no masks.
     """
 
     def __init__(
         self,
         pixels: PixelScaling,
         backbone: nn.Module,
-        classifier: nn.Module,
+        classifier: nn.Sequential,
         decoder: nn.Module | None,
     ) -> None:
         super().__init__(pixels)
@@ -45,12 +52,17 @@ class PetNetwork(Network):
 
     def forward(self, images: Tensor) -> PetOutputs:
         """Return the outputs for images (B, 3, H, W), uint8 or float32 in 0..255."""
-        features = self.backbone(self.scale(images))
-        classes = self.classifier(features)
+        feature_map = self.backbone(self.scale(images))
+        *layers, last_layer = self.classifier
+        features = feature_map
+        for layer in layers:
+            features = layer(features)
+        classes = last_layer(features)
         if self.decoder is None:
-            empty = classes.new_empty((images.shape[0], 0, *images.shape[2:]))
-            return PetOutputs(classes, empty)
-        return PetOutputs(classes, self.decoder(features))
+            masks = classes.new_empty((images.shape[0], 0, *images.shape[2:]))
+        else:
+            masks = self.decoder(feature_map)
+        return PetOutputs(classes, masks, features)
 
 
 @register_network("pets_scratch_transpose", num_classes=OXFORD_BREEDS)

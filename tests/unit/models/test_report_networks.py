@@ -55,7 +55,7 @@ def layer_counts(module):
 def everything(outputs):
     """All tensors that a network gives."""
     if isinstance(outputs, PetOutputs):
-        return [outputs.classes, outputs.masks]
+        return [outputs.classes, outputs.masks, outputs.features]
     return [outputs.embedding, outputs.metric_feature, outputs.identity, *outputs.attributes]
 
 
@@ -184,6 +184,26 @@ def test_the_attributes_network_answers_six_questions():
 def test_a_pets_network_gives_37_classes_and_as_many_as_it_is_told(name):
     assert evaluated(name)(images(name)).classes.shape == (2, 37)
     assert made(name, num_classes=3).eval()(images(name)).classes.shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "length"),
+    [
+        ("pets_scratch_transpose", 32_768),
+        ("pets_scratch_upsample", 64),
+        ("pets_scratch_deep", 64),
+        ("pets_autoencoder", 16_384),
+        ("pets_mobilenet_transpose", 576),
+        ("pets_mobilenet_upsample", 64),
+        ("pets_mobilenet_dense", 512),
+    ],
+)
+def test_the_features_of_a_pets_network_are_what_its_last_layer_reads(name, length):
+    network = evaluated(name)
+    outputs = network(images(name))
+    assert outputs.features.shape == (2, length)
+    torch.testing.assert_close(network.classifier[-1](outputs.features), outputs.classes)
+    assert not torch.equal(outputs.features[0], outputs.features[1])
 
 
 @pytest.mark.parametrize("name", MASKED)
