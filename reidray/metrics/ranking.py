@@ -53,6 +53,7 @@ class RankingMetrics:
         ap_rule: "standard" or "trapezoid".
         unmatched: "skip" where queries without a match are skipped, "zero" where they count as 0.
         reranking: Parameters of the re-ranking, or None.
+        top_k: Number of ranks that the average precision counts, or None for all.
     """
 
     mean_ap: float
@@ -66,6 +67,7 @@ class RankingMetrics:
     ap_rule: str
     unmatched: str
     reranking: Reranking | None = None
+    top_k: int | None = None
 
     def __str__(self) -> str:
         """Return one line with the metrics and the rules."""
@@ -74,8 +76,9 @@ class RankingMetrics:
         without = len(self.average_precision) - self.num_valid_queries
         reranked = f" {self.reranking}" if self.reranking else ""
         unmatched = "left out" if self.unmatched == "skip" else "counted as zero"
+        cutoff = "" if self.top_k is None else f"@{self.top_k}"
         return (
-            f"mAP {self.mean_ap:.4f}, mINP {self.mean_inp:.4f}, {curve} "
+            f"mAP{cutoff} {self.mean_ap:.4f}, mINP {self.mean_inp:.4f}, {curve} "
             f"({self.protocol}, {self.ap_rule} AP, {self.metric} distance{reranked}, "
             f"{self.num_valid_queries} queries used, {without} without a match {unmatched})"
         )
@@ -94,6 +97,7 @@ def evaluate(
     max_rank: int = 50,
     unmatched: str = "skip",
     ap_rule: str = "standard",
+    top_k: int | None = None,
     rounds: int = 100,
     seed: int = 0,
     reranking: Reranking | None = None,
@@ -105,12 +109,14 @@ def evaluate(
 
         AP      = 1 / M  sum_{i = 1..M}  i / r_i                                     (standard)
         AP      = 1 / M  sum_{i = 1..M}  (i / r_i + (i - 1) / (r_i - 1)) / 2         (trapezoid)
+        AP@k    = 1 / M  sum_{i = 1..M, r_i <= k}  i / r_i                        (`top_k` = k)
         INP     = M / r_M
         CMC(n)  = 1 where r_1 <= n, else 0
 
     The trapezoid rule is the older Oxford rule (Philbin et al. 2007); its second term is 1 where
-    r_i = 1. mAP, mINP and the curve are the means over all queries that have a match, or over all
-    queries where `unmatched="zero"`.
+    r_i = 1. With `top_k` a match beyond the best k images adds nothing to the average precision; M
+    is still the number of all matches. mAP, mINP and the curve are the means over all queries that
+    have a match, or over all queries where `unmatched="zero"`.
 
     The protocols:
 
@@ -135,6 +141,8 @@ def evaluate(
     (0.5, 0.5, [0.0, 1.0, 1.0])
     >>> evaluate(query, gallery, [5], [7, 5, 8, 5], protocol="all", ap_rule="trapezoid").mean_ap
     0.3333333333333333
+    >>> evaluate(query, gallery, [5], [7, 5, 8, 5], protocol="all", top_k=3).mean_ap  # 1/2 of 1/2
+    0.25
     >>> cameras = [1], [2, 1, 2, 2]  # the camera of the query took the second image
     >>> evaluate(query, gallery, [5], [7, 5, -1, 5], *cameras).first_match_rank.tolist()
     [2]
@@ -152,6 +160,7 @@ def evaluate(
         max_rank: Length of the curve; the gallery may be shorter.
         unmatched: "skip" leaves queries without a match out of the means, "zero" counts them as 0.
         ap_rule: "standard" or "trapezoid".
+        top_k: Number of ranks that the average precision counts; None counts all.
         rounds: Number of random galleries of `cuhk03`.
         seed: Seed of these galleries.
         reranking: Parameters of a re-ranking to apply first, with junk images left out; see
@@ -165,6 +174,8 @@ def evaluate(
     check_choice("unmatched", unmatched, UNMATCHED_RULES)
     check_choice("ap_rule", ap_rule, AP_RULES)
     check_count("max_rank", max_rank)
+    if top_k is not None:
+        check_count("top_k", top_k)
     check_count("rounds", rounds)
     check_at_least("memory_mb", memory_mb, 1)
     check_choice("metric", metric, tuple(DISTANCE_METRICS))
@@ -193,7 +204,7 @@ def evaluate(
                 collected.add(rank_matches(blocks, truth), galleries)
             else:
                 collected.add_blocks(count_before_matches(blocks, truth))
-    return collected.metrics(protocol, metric, ap_rule, unmatched, reranking)
+    return collected.metrics(protocol, metric, ap_rule, unmatched, reranking, top_k)
 
 
 class _CollectedRanks:
@@ -230,13 +241,17 @@ class _CollectedRanks:
         ap_rule: str,
         unmatched: str,
         reranking: Reranking | None,
+        top_k: int | None,
     ) -> RankingMetrics:
         matches = np.array(self._matches)
         starts = matches.cumsum() - matches
         position = np.arange(matches.sum()) - np.repeat(starts, matches)
         rank = np.concatenate(self._counts) + position
         first, last = rank[starts], rank[starts + matches - 1]
-        precision = np.add.reduceat(_precision(rank, position, ap_rule), starts) / matches
+        precisions = _precision(rank, position, ap_rule)
+        if top_k is not None:
+            precisions = np.where(rank < top_k, precisions, 0)
+        precision = np.add.reduceat(precisions, starts) / matches
         without = 0.0 if unmatched == "zero" else np.nan
         average_precision = np.full(self._queries, without)
         average_precision[self._ranked] = precision
@@ -258,6 +273,7 @@ class _CollectedRanks:
             ap_rule=ap_rule,
             unmatched=unmatched,
             reranking=reranking,
+            top_k=top_k,
         )
 
 

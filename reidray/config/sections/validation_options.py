@@ -141,6 +141,10 @@ class ReidValidationConfig(ValidationConfig):
         patience: validations without a better value before training stops; 0 never stops.
         metric: distance between embeddings; scoring uses the same by default.
         protocol: rules of the ranking, as in the job evaluate and with the same default.
+        num_queries: number of random queries, each ranked against all other validation images, in
+            each data set; by default the first image of each person in each camera is a query, and
+            the others are ranked. The queries are the same in every epoch and for every seed.
+        top_k: number of the nearest images whose matches mean_ap counts; by default all.
     """
 
     TRAINING: ClassVar[TrainingKind] = "reid"
@@ -148,6 +152,14 @@ class ReidValidationConfig(ValidationConfig):
     select_by: str = "mean_ap"
     metric: Literal["cosine", "euclidean"] = "cosine"
     protocol: Literal["market1501", "cuhk03", "all"] | None = None
+    num_queries: int | None = None
+    top_k: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("num_queries", "top_k"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"`validation.{name}` must be 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

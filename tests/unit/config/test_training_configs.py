@@ -51,6 +51,8 @@ REFUSED = {
     "validation.patience": (-1,),
 }
 OF_PEOPLE = {
+    "validation.num_queries": (0, -1),
+    "validation.top_k": (0, -1),
     "batch.people": (0, 1, 10**9),
     "batch.crops": (0, -1, 10**9),
     "loss.identity": (-1.0, nan, inf, 1e30),

@@ -151,6 +151,20 @@ def test_all_shows_the_whole_gallery_and_needs_no_cameras():
     assert found.mean_ap == pytest.approx((1 / 4 + 2 / 6) / 2)
 
 
+@pytest.mark.parametrize(("top_k", "hits"), [(3, 0), (4, 1 / 4), (5, 1 / 4), (6, 1 / 4 + 2 / 6)])
+def test_matches_beyond_the_best_k_count_as_missed(top_k, hits):
+    found = evaluate(**LINE, gallery_ids=[7, -1, 0, 5, 7, 5], protocol="all", top_k=top_k)
+    assert found.mean_ap == pytest.approx(hits / 2)
+    assert found.first_match_rank.tolist() == [4]
+    assert found.mean_inp == pytest.approx(2 / 6)
+    assert str(found).startswith(f"mAP@{top_k} {hits / 2:.4f}, mINP 0.3333")
+
+
+def test_a_number_of_counted_ranks_is_at_least_one():
+    with pytest.raises(ValueError, match="top_k"):
+        evaluate(**LINE, gallery_ids=[7, -1, 0, 5, 7, 5], protocol="all", top_k=0)
+
+
 def test_a_distractor_is_nobodys_match_under_market1501():
     both = {**LINE, "query": np.zeros((2, 1), np.float32), "query_ids": [5, 0]}
     found = evaluate(

@@ -1,5 +1,7 @@
 """Choice of the queries and the gallery: every query that can have a match has one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -83,6 +85,46 @@ def test_metrics_count_all_queries_of_people_with_one_image_in_each_camera(camer
     )
     assert f"{used} queries used, 0 without a match" in metrics["protocol"]
     assert metrics["mean_ap"] == 1
+
+
+@given(labelled, st.sampled_from([None, "all", "market1501"]), st.integers(1, 40))
+def test_random_queries_have_a_match_among_all_images(images, protocol, number):
+    people, cameras = columns(images)
+    if protocol == "market1501":
+        cameras = np.maximum(cameras, 0)
+    truth = make_labels(people, cameras)
+    plan = plan_ranking(truth, protocol, number)
+    everyone = plan_ranking(truth, protocol, len(images))
+    assert plan.gallery.all()
+    assert all(with_a_match(people, cameras, plan))
+    assert plan.num_valid_queries == plan.queries.sum() == min(number, everyone.queries.sum())
+    assert not (plan.queries & ~everyone.queries).any()
+    others = replace(everyone, queries=~everyone.queries)
+    assert not any(with_a_match(people, cameras, others))
+    assert np.array_equal(plan.queries, plan_ranking(truth, protocol, number).queries)
+
+
+def test_a_random_query_sees_every_image_but_itself_and_the_first_names_count():
+    """Images lie on a line, so that the ranks of the matches can be counted by hand."""
+    people = np.array([1, 2, 1, 2, 2])
+    truth = make_labels(people, np.array([1, 1, 1, 1, 2]))
+    line = torch.tensor([[0.0], [1.0], [4.0], [6.0], [10.0]])
+    none = np.zeros((5, 0), np.int64)
+
+    def metrics(**options):
+        majority = np.zeros(0, np.int64)
+        return evaluate_embeddings(
+            line, none, truth, majority=majority, metric="euclidean", protocol="all", **options
+        )
+
+    ranks = [[2], [3, 4], [3], [2, 3], [1, 3]]
+    precisions = [np.mean([(i + 1) / r for i, r in enumerate(each)]) for each in ranks]
+    found = metrics(num_queries=5)
+    assert found["mean_ap"] == pytest.approx(np.mean(precisions))
+    assert "(all, standard AP, euclidean distance, 5 queries used, 0 without" in found["protocol"]
+    first_two = [1 / 2, 0, 0, 1 / 4, 1 / 2]
+    assert metrics(num_queries=5, top_k=2)["mean_ap"] == pytest.approx(np.mean(first_two))
+    assert "3 queries used" in metrics(num_queries=3)["protocol"]
 
 
 @pytest.mark.parametrize(("protocol", "queries"), [("all", 3), ("market1501", 6), ("cuhk03", 6)])

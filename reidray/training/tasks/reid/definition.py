@@ -146,7 +146,7 @@ def check_decoded_people(config: TrainReidConfig, labels: Labels, decoded: Label
             f"no image of training person {lost[0]} decodes{others}: mend their images or "
             "take them out of the training data"
         )
-    for name, queries in count_queries(decoded["val"], config.validation.protocol).items():
+    for name, queries in count_queries(decoded["val"], config.validation).items():
         if not queries:
             raise UserError(
                 f"the validation images{f' of {name}' if name else ''} that decode show nobody "
@@ -165,7 +165,7 @@ def describe_people(config: TrainReidConfig, labels: Labels) -> str:
         f"{len(part):,} images of {part.num_people:,} people"
         for part in (labels["train"], labels["val"])
     )
-    queries = sum(count_queries(labels["val"], config.validation.protocol).values())
+    queries = sum(count_queries(labels["val"], config.validation).values())
     return f"training on {train}, validating on {validation}, {queries:,} queries"
 
 
@@ -176,7 +176,7 @@ def describe_selection(config: TrainReidConfig, labels: Labels) -> str:
         count = int((validation.attribute_labels >= 0).any(axis=1).sum())
         counted = f"{count:,} {'image' if count == 1 else 'images'}"
     else:
-        count = sum(count_queries(validation, config.validation.protocol).values())
+        count = sum(count_queries(validation, config.validation).values())
         counted = f"{count:,} {'query' if count == 1 else 'queries'}"
     people = validation.num_people
     noun = "validation person" if people == 1 else "validation people"

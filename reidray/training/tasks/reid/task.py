@@ -172,6 +172,8 @@ class ReidTask:
             majority=majority_labels(self._train.attribute_labels, self._train.schema),
             metric=self._config.validation.metric,
             protocol=self._config.validation.protocol,
+            num_queries=self._config.validation.num_queries,
+            top_k=self._config.validation.top_k,
         )
 
     def _plan_batches(self, epoch: int) -> Iterator[NDArray[np.int64]]:

@@ -1,5 +1,6 @@
 """Evaluate a re-ID network on people that it does not train on."""
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -64,6 +65,8 @@ def evaluate_datasets(
     majority: NDArray[np.int64],
     metric: DistanceMetric,
     protocol: ProtocolName | None = None,
+    num_queries: int | None = None,
+    top_k: int | None = None,
 ) -> dict[str, Any]:
     """Compute the validation metrics of N images of one data set, or of several that are joined.
 
@@ -74,7 +77,13 @@ def evaluate_datasets(
         name; the ranking metrics and those of `register_metric` are the means over the sets, the
         attribute accuracy is that of all images, and `dataset` names the set of each group.
     """
-    options: dict[str, Any] = {"majority": majority, "metric": metric, "protocol": protocol}
+    options: dict[str, Any] = {
+        "majority": majority,
+        "metric": metric,
+        "protocol": protocol,
+        "num_queries": num_queries,
+        "top_k": top_k,
+    }
     if not labels.datasets:
         return evaluate_embeddings(embeddings, predicted, labels, **options)
     by_name: dict[str, dict[str, Any]] = {}
@@ -106,6 +115,8 @@ def evaluate_embeddings(
     majority: NDArray[np.int64],
     metric: DistanceMetric,
     protocol: ProtocolName | None = None,
+    num_queries: int | None = None,
+    top_k: int | None = None,
 ) -> dict[str, Any]:
     """Compute the validation metrics of N images from their embeddings and attributes.
 
@@ -116,24 +127,31 @@ def evaluate_embeddings(
         majority: (A,) int64, most frequent label of each attribute in the training images.
         metric: distance between embeddings.
         protocol: protocol of the ranking; by default the one that `plan_ranking` chooses.
+        num_queries: number of random queries, as in `plan_ranking`.
+        top_k: number of ranks that the average precision counts; by default all.
 
     Returns:
         `mean_ap`, `mean_inp`, `rank1`, `rank5`, `rank10`; `protocol`, a line that describes the
         protocol; the metrics of `subgroup_metrics`; where the network predicts attributes those of
         `attribute_accuracy`; and those of `register_metric`.
     """
-    plan = plan_ranking(labels, protocol)
+    plan = plan_ranking(labels, protocol, num_queries)
     queries, gallery = plan.queries, plan.gallery
+    ranks_all = plan.protocol == "all"
+    # With a camera of its own for each image, a query does not see itself and sees all others.
+    cameras = np.arange(len(labels)) if ranks_all else labels.camera_ids
     ranking = evaluate(
         embeddings[torch.from_numpy(queries)],
         embeddings[torch.from_numpy(gallery)],
         labels.person_ids[queries],
         labels.person_ids[gallery],
-        labels.camera_ids[queries],
-        labels.camera_ids[gallery],
+        cameras[queries],
+        cameras[gallery],
         metric=metric,
-        protocol=plan.protocol,
+        protocol="market1501" if ranks_all else plan.protocol,
+        top_k=top_k,
     )
+    ranking = replace(ranking, protocol=plan.protocol)
     metrics: dict[str, Any] = {"mean_ap": ranking.mean_ap, "mean_inp": ranking.mean_inp}
     metrics |= {f"rank{rank}": float(ranking.cmc[rank - 1]) for rank in RANKS}
     metrics |= {"protocol": str(ranking)} | subgroup_metrics(

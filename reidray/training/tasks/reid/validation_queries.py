@@ -7,13 +7,16 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from reidray.config import TrainReidConfig
+from reidray.config import ReidValidationConfig, TrainReidConfig
 from reidray.config.data_sources import join_values
 from reidray.data.crop_labels import CropLabels
 from reidray.data.manifest import Manifest
 from reidray.data.split import split_by_person
 from reidray.errors import UserError
 from reidray.metrics.protocols import CAMERA_PROTOCOLS, ProtocolName, default_protocol
+
+QUERY_SEED = 0
+"""Seed of random queries, so that two trainings on the same split have the same queries."""
 
 MAX_NAMED_QUERIES = 10
 """Number of queries without a match that a note names."""
@@ -41,7 +44,9 @@ class RankingPlan:
     unmatched: NDArray[np.int64]
 
 
-def plan_ranking(labels: CropLabels, protocol: ProtocolName | None = None) -> RankingPlan:
+def plan_ranking(
+    labels: CropLabels, protocol: ProtocolName | None = None, num_queries: int | None = None
+) -> RankingPlan:
     """Choose the queries and the gallery among labelled images.
 
     The first image of each person in each camera is a query, and the other images are the gallery.
@@ -52,14 +57,20 @@ def plan_ranking(labels: CropLabels, protocol: ProtocolName | None = None) -> Ra
     Cameras do not count where each person is seen by one camera alone, or where the camera of some
     image is unknown. A person's only image is then in the gallery and is not a query.
 
+    With `num_queries`, the queries are drawn at random from the images that have a match, and every
+    image is in the gallery, where a query does not see itself.
+
     Args:
         labels: labels of the N images.
         protocol: `market1501`, `cuhk03` or `all`, which ignores cameras; by default the protocol
             that `default_protocol` chooses for the queries and the gallery.
+        num_queries: largest number of random queries; by default none is drawn.
     """
     person_ids, camera_ids = labels.person_ids, labels.camera_ids
     use_cameras = bool((camera_ids >= 0).all()) and protocol != "all"
     cameras = camera_ids if use_cameras else np.zeros_like(camera_ids)
+    if num_queries is not None:
+        return _draw_queries(person_ids, cameras if use_cameras else None, protocol, num_queries)
     pairs, first, num_images = np.unique(
         np.stack([person_ids, cameras]), axis=1, return_index=True, return_counts=True
     )
@@ -87,15 +98,46 @@ def plan_ranking(labels: CropLabels, protocol: ProtocolName | None = None) -> Ra
     return RankingPlan(queries, gallery, protocol, num_valid, unmatched)
 
 
-def count_queries(labels: CropLabels, protocol: ProtocolName | None) -> dict[str, int]:
+def _draw_queries(
+    person_ids: NDArray[np.int64],
+    cameras: NDArray[np.int64] | None,
+    protocol: ProtocolName | None,
+    num_queries: int,
+) -> RankingPlan:
+    """Draw queries at random from the images that have a match among all images.
+
+    Args:
+        person_ids: (N,) person of each image.
+        cameras: (N,) camera of each image; None where cameras do not count.
+        protocol: protocol of the evaluation, as in `plan_ranking`.
+        num_queries: largest number of queries.
+    """
+    protocol = protocol or default_protocol(person_ids, person_ids, cameras, cameras)
+    images = np.arange(len(person_ids))
+    hidden = images if cameras is None or protocol not in CAMERA_PROTOCOLS else cameras
+    num_hidden = _count_equal(np.stack([person_ids, hidden]))
+    with_match = np.flatnonzero(_count_equal(person_ids) > num_hidden)
+    drawn = np.random.default_rng(QUERY_SEED).permutation(with_match)[:num_queries]
+    queries = np.zeros(len(person_ids), dtype=np.bool_)
+    queries[drawn] = True
+    return RankingPlan(queries, np.ones_like(queries), protocol, len(drawn), with_match[:0])
+
+
+def _count_equal(columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of the columns (..., N) that are equal to each of them, (N,)."""
+    _, inverse, counts = np.unique(columns, axis=-1, return_inverse=True, return_counts=True)
+    return np.asarray(counts[inverse])
+
+
+def count_queries(labels: CropLabels, validation: ReidValidationConfig) -> dict[str, int]:
     """Return the number of queries with a match in each data set, named as in `by_dataset`.
 
     Args:
         labels: labels of the validation images.
-        protocol: protocol of the evaluation, as in `plan_ranking`.
+        validation: rules of the validation.
     """
     return {
-        name: plan_ranking(part, protocol).num_valid_queries
+        name: plan_ranking(part, validation.protocol, validation.num_queries).num_valid_queries
         for name, part in labels.by_dataset().items()
     }
 
@@ -135,9 +177,10 @@ def check_queries(config: TrainReidConfig, read: Manifest, validation: CropLabel
             "best epoch is to be that of the best attribute_accuracy: use "
             "`validation.select_by=mean_ap`"
         )
-    for dataset, part in validation.by_dataset().items():
-        if not plan_ranking(part, config.validation.protocol).num_valid_queries:
-            _refuse_queries(config, read, part, dataset)
+    parts = validation.by_dataset()
+    for dataset, queries in count_queries(validation, config.validation).items():
+        if not queries:
+            _refuse_queries(config, read, parts[dataset], dataset)
 
 
 def _refuse_queries(
@@ -195,7 +238,7 @@ def _dataset_notes(
     config: TrainReidConfig, manifest: Manifest, validation: CropLabels
 ) -> list[str]:
     """Return notes on the validation images of one data set."""
-    plan = plan_ranking(validation, config.validation.protocol)
+    plan = plan_ranking(validation, config.validation.protocol, config.validation.num_queries)
     num_queries = int(plan.queries.sum())
     notes = []
     if plan.num_valid_queries < num_queries:
@@ -224,6 +267,6 @@ def _find_split_seed(config: TrainReidConfig, read: Manifest) -> int | None:
     for seed in range(MAX_SPLIT_SEEDS):
         split = split_by_person(read, val_fraction=config.val_fraction, seed=seed)
         validation = CropLabels.from_manifest(split, "val")
-        if all(count_queries(validation, config.validation.protocol).values()):
+        if all(count_queries(validation, config.validation).values()):
             return seed
     return None
