@@ -1,5 +1,6 @@
 """Read the search space of a sweep: the keys of a configuration that vary, and their values."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +17,9 @@ from reidray.suggestions import quoted, suggest_name
 Distribution = Literal["choice", "uniform", "loguniform", "randint"]
 Config = TypeVar("Config", bound=TrainingConfig)
 
+INPUT_SIZE = "input_size"
+"""Key of a space for the height and the width of the crops together, such as `128x64`."""
+
 FIXED_KEYS = {
     **dict.fromkeys(
         (
@@ -30,9 +34,10 @@ FIXED_KEYS = {
         ),
         "the sweep compares all trials on the same images",
     ),
+    "network.name": "a sweep compares trials of one network",
     **dict.fromkeys(
-        ("network.name", "network.height", "network.width"),
-        "the sweep decodes the images once, at the input size of the recipe's network",
+        ("network.height", "network.width"),
+        f"they vary together, as in `{INPUT_SIZE}: {{choice: [64x32, 128x64]}}`",
     ),
     **dict.fromkeys(
         (
@@ -72,7 +77,7 @@ class SearchParameter:
     """Define the distribution of the values of one key.
 
     Attributes:
-        key: a key of the training configuration, with dots.
+        key: a key of the training configuration, with dots, or `input_size`.
         distribution: `choice` draws one of the values; `uniform` and `loguniform` draw a number
             between two numbers; `randint` draws an integer from the first to the second number,
             both included.
@@ -127,14 +132,15 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
 
     Args:
         config: the configuration.
-        values: the new values by key; the keys of sections contain dots.
+        values: the new values by key; the keys of sections contain dots. `input_size` stands for
+            `network.height` and `network.width`.
 
     Raises:
         ValueError: the configuration does not allow a value.
     """
     changes: dict[str, Any] = {}
     sections: dict[str, dict[str, Any]] = {}
-    for key, value in values.items():
+    for key, value in _with_sides(values).items():
         first, _, rest = key.partition(".")
         if rest:
             sections.setdefault(first, {})[rest] = value
@@ -146,6 +152,18 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
         return config.replace(**changes)
     unchanged = {field.name: getattr(config, field.name) for field in fields(config)}
     return type(config)(**unchanged | changes)
+
+
+def _with_sides(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with the height and the width of the input size as values of their own."""
+    sides: dict[str, Any] = {}
+    if INPUT_SIZE in values:
+        size = str(values[INPUT_SIZE])
+        if not re.fullmatch(r"[0-9]{1,5}x[0-9]{1,5}", size):
+            raise ValueError(f"{quoted(size)} is no height and width in pixels, such as 128x64")
+        height, width = map(int, size.split("x"))
+        sides = {"network.height": height, "network.width": width}
+    return {key: value for key, value in values.items() if key != INPUT_SIZE} | sides
 
 
 def _read_space(file: Path) -> Iterator[SearchParameter]:
@@ -190,7 +208,7 @@ def _check_parameter(parameter: SearchParameter, base: TrainingConfig, file: Pat
     Raises:
         UserError: the key or a value is not valid; the message names the key.
     """
-    kinds = value_types(type(base), [parameter.key])
+    kinds = value_types(type(base), [parameter.key]) | {INPUT_SIZE: str}
     key = parameter.key
     if key not in kinds:
         raise UserError(f"{file}: key {quoted(key)} does not exist: {suggest_name(key, kinds)}")

@@ -24,7 +24,12 @@ from reidray.training.orchestration import (
     write_results,
 )
 from reidray.training.runs.run_directory import RunDirectory
-from reidray.tuning.search_space import SearchParameter, load_space, with_values
+from reidray.tuning.search_space import (
+    INPUT_SIZE,
+    SearchParameter,
+    load_space,
+    with_values,
+)
 from reidray.tuning.sweep_files import describe_best, write_sweep_files, write_trial_table
 from reidray.tuning.sweep_inputs import SWEEP_FILE, check_sweep_folder, load_base
 from reidray.tuning.trial import TrialContext
@@ -45,7 +50,7 @@ SNAPSHOT_SECONDS = "1"
 resumes from the last state, and from checkpoints that may be one older than the newest. So each
 trial keeps two."""
 
-DATA_DEPENDENT_SECTIONS = ("batch", "batch_size", "loss", "network")
+DATA_DEPENDENT_SECTIONS = ("batch", "batch_size", "loss", "network", INPUT_SIZE)
 """Sections and keys whose values the images or the network may not allow."""
 
 CHANGEABLE_KEYS = ("layout", "root", "follow_links", "no_images")
@@ -154,7 +159,8 @@ def run_sweep(sweep: Sweep, *, started: float | None = None) -> dict[str, Any]:
     best_experiment.run.clear()  # a resumed sweep may have written it
     training = TrainingResult.from_checkpoint(best_experiment.architecture, best.checkpoint)
     start_run(best_experiment).write_all(training.records)
-    run = write_results(best_experiment, training, context.crops, context.resources)
+    crops = context.crops_of(best_experiment)
+    run = write_results(best_experiment, training, crops, context.resources)
     best_config = replace(best_experiment.config, output=None)
     validation_size = context.experiment.describe_validation()
     summary = write_sweep_files(
@@ -193,21 +199,36 @@ def _check_values(space: tuple[SearchParameter, ...], experiment: Experiment) ->
 
 
 def _ingest(sweep: Sweep, resources: Resources) -> TrialContext:
-    """Decode the images once for all trials."""
+    """Decode the images once for all trials, in each input size of the space."""
     experiment = sweep.experiment
-    files = experiment.image_files()
-    mode = choose_ingest_mode(files, experiment.config.ingest)
+    sizes = [experiment, *_resized(sweep)]
+    files = {each.architecture.size: each.image_files() for each in sizes}
+    first, *others = files.values()
+    mode = choose_ingest_mode(first, experiment.config.ingest, others)
     if mode == "stream":
         resources = replace(resources, share=SHARE_BESIDE_DECODING)
-    crops = ingest(files, mode)
-    report_bad_images(crops, len(files.paths), experiment.config.max_bad)
+    crops = {size: ingest(of_size, mode) for size, of_size in files.items()}
+    for index, of_size in enumerate(crops.values()):
+        if index == 0 or of_size.bad != crops[experiment.architecture.size].bad:
+            report_bad_images(of_size, len(first.paths), experiment.config.max_bad)
+        experiment = experiment.keep_decoded(of_size)
     return TrialContext(
-        experiment=experiment.keep_decoded(crops),
+        experiment=experiment,
         crops=crops,
         resources=resources,
         folder=sweep.output.location.join(STATE_FOLDER),
         is_population=sweep.config.search == "pbt",
     )
+
+
+def _resized(sweep: Sweep) -> list[Experiment]:
+    """Return the experiment in each input size of the space."""
+    return [
+        sweep.experiment.with_config(with_values(sweep.experiment.config, {INPUT_SIZE: value}))
+        for parameter in sweep.space
+        if parameter.key == INPUT_SIZE
+        for value in parameter.values
+    ]
 
 
 def _trial_budget(config: TuneConfig, started: float) -> float | None:

@@ -1,7 +1,7 @@
 """Run one trial of a sweep: a training with the parameters that the sweep drew."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,14 +36,14 @@ class TrialContext:
 
     Attributes:
         experiment: the training that the sweep varies, without bad images.
-        crops: the decoded images.
+        crops: the decoded images, by their height and width.
         resources: the resources of each training process.
         folder: Ray Tune's folder, with one folder per trial, named after its id.
         is_population: whether parameters change during training (population based training).
     """
 
     experiment: Experiment
-    crops: CropDataset
+    crops: Mapping[tuple[int, int], CropDataset]
     resources: Resources
     folder: Location
     is_population: bool
@@ -60,6 +60,10 @@ class TrialContext:
             raise UserError(str(error)) from error
         return self.experiment.with_config(config)
 
+    def crops_of(self, experiment: Experiment) -> CropDataset:
+        """Return the crops in the input size of an experiment."""
+        return self.crops[experiment.architecture.size]
+
 
 def run_trial(parameters: dict[str, Any], context: TrialContext) -> None:
     """Train with some parameters, from the checkpoint of the trial if it has one.
@@ -71,7 +75,7 @@ def run_trial(parameters: dict[str, Any], context: TrialContext) -> None:
         UserError: the configuration does not allow the parameters, or the loss is not finite.
     """
     experiment = context.with_parameters(parameters)
-    job = experiment.train_job(context.crops, context.resources, None)
+    job = experiment.train_job(context.crops_of(experiment), context.resources, None)
     metric = experiment.config.validation.select_by
     if context.is_population:
         job = replace(job, changeable=(*CHANGEABLE_ON_RESUME, *MUTABLE_SECTIONS))

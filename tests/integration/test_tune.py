@@ -43,7 +43,10 @@ def given(tmp_path_factory):
 @pytest.mark.slow
 def test_a_killed_sweep_resumes_and_writes_the_table_and_the_best_run(given, ray_address):
     output, on_cluster = given / "killed", ("--ray-address", ray_address)
-    job = start(given, output, "--num-samples", 5, "--no-stop-early", *on_cluster)
+    sizes = SPACE | {"input_size": {"choice": ["32x16", "48x24"]}}
+    (given / "sizes.yaml").write_text(yaml.safe_dump(sizes))
+    space = {"space": "sizes.yaml"}
+    job = start(given, output, "--num-samples", 5, "--no-stop-early", *on_cluster, **space)
     while not ended_trials(output):
         assert job.poll() is None, job.communicate()
         time.sleep(0.1)
@@ -53,7 +56,7 @@ def test_a_killed_sweep_resumes_and_writes_the_table_and_the_best_run(given, ray
     assert len(before) < 5
 
     resumed = ("--num-samples", 5, "--no-stop-early", "--resume", *on_cluster)
-    code, stdout, messages = finish(start(given, output, *resumed))
+    code, stdout, messages = finish(start(given, output, *resumed, **space))
     assert code == 0, messages
     after = ended_trials(output)
     assert len(after) == 5
@@ -66,6 +69,7 @@ def test_a_killed_sweep_resumes_and_writes_the_table_and_the_best_run(given, ray
     rows = list(csv.DictReader((output / "trials.csv").open()))
     assert [row["trial"] for row in rows] == list("01234")
     assert {row["batch.people"] for row in rows} <= {"6", "12"}
+    assert {row["input_size"] for row in rows} == {"32x16", "48x24"}
     figures = [float(row["attribute_accuracy"]) for row in rows]
     assert max(figures) == pytest.approx(result["attribute_accuracy"], abs=1e-4)
     assert pq.read_table(output / "trials.parquet").num_rows == 5
@@ -77,6 +81,8 @@ def test_a_killed_sweep_resumes_and_writes_the_table_and_the_best_run(given, ray
     assert again.config.optimizer.learning_rate == best["optimizer"]["learning_rate"]
     run = output / "best"
     model = load_model(str(run / "model"))
+    height, width = model.architecture.size
+    assert f"{height}x{width}" == result["best_values"]["input_size"]
     assert model.card.metrics["attribute_accuracy"] == pytest.approx(max(figures))
     epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [epoch["epoch"] for epoch in epochs] == list(range(1, EPOCHS + 1))

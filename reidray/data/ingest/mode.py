@@ -1,6 +1,7 @@
 """Choose the mode of the ingest: in memory if the crops fit, else as a stream."""
 
 import logging
+from collections.abc import Sequence
 from typing import Literal
 
 from reidray.cluster_resources import object_store_bytes
@@ -19,7 +20,9 @@ IngestMode = Literal["resident", "stream"]
 
 
 def choose_ingest_mode(
-    files: ImageFiles, requested: Literal["auto", "resident", "stream"]
+    files: ImageFiles,
+    requested: Literal["auto", "resident", "stream"],
+    other_sizes: Sequence[ImageFiles] = (),
 ) -> IngestMode:
     """Return the mode in which crops are ingested, and log it with the sizes that decide it.
 
@@ -29,15 +32,17 @@ def choose_ingest_mode(
     Args:
         files: the images.
         requested: the mode that the user requests; `auto` is resident if the crops fit.
+        other_sizes: the same images in other sizes, which are ingested too.
 
     Raises:
         UserError: resident is requested, and the object stores cannot hold the crops.
     """
     available = object_store_bytes()
-    fits = files.decoded_bytes <= USABLE_SHARE * available
-    height, width = files.size
+    needed = sum(each.decoded_bytes for each in (files, *other_sizes))
+    fits = needed <= USABLE_SHARE * available
+    described = ", ".join(f"{each.size[0]}x{each.size[1]}" for each in (files, *other_sizes))
     sizes = (
-        f"{len(files.paths):,} crops of {height}x{width} take {files.decoded_bytes / 1e9:.2f} GB "
+        f"{len(files.paths):,} crops of {described} take {needed / 1e9:.2f} GB "
         f"and a node's object store holds {available / 1e9:.2f} GB"
     )
     if requested == "resident" and not fits:

@@ -95,8 +95,11 @@ def test_a_space_holds_the_parameters_of_its_file(space):
         ({"val_fraction": {"uniform": [0.1, 0.4]}}, "cannot vary: .* the same images"),
         (
             {"network__height": {"choice": [64, 128]}},
-            "cannot vary: the sweep decodes",
+            "cannot vary: they vary together, as in `input_size",
         ),
+        ({"input_size": {"choice": ["128x64", "128"]}}, "'128' is no height and width in pixels"),
+        ({"input_size": {"choice": ["0x64"]}}, "input_size: .*height"),
+        ({"input_size": {"uniform": [1, 2]}}, "input_size: 1.0 is no valid value"),
         ({"num_workers": {"choice": [1, 2]}}, "cannot vary: it selects where"),
         ({"no_images": {"choice": [False, True]}}, "cannot vary: it selects what the report"),
     ],
