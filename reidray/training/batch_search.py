@@ -219,6 +219,7 @@ class _ShortTask:
     def __init__(self, task: Task, select_by: str) -> None:
         self._task, self._select_by = task, select_by
         self.batch_size, self.prepare, self.losses = task.batch_size, task.prepare, task.losses
+        self.training_metrics = task.training_metrics
 
     def batches(self, epoch: int) -> Iterator[Any]:
         """Yield the first batches, and those of later epochs where an epoch has too few."""

@@ -58,6 +58,14 @@ class DistributedContext:
         distributed.broadcast(tensor, src=0)
         return tuple(tensor.tolist())
 
+    def sum_values(self, values: Tensor) -> Tensor:
+        """Return the sums of the values (N,) of all ranks, on every rank."""
+        if self.world_size == 1:
+            return values
+        summed = values.to(self.exchange_device, copy=True)
+        distributed.all_reduce(summed)
+        return summed
+
     def broadcast_statistics(self, network: nn.Module) -> None:
         """Give every rank the running statistics of rank 0, which are those that are saved."""
         if self.world_size > 1:

@@ -50,6 +50,9 @@ class Task(Protocol):
     def losses(self, network: nn.Module, batch: Any) -> dict[str, Tensor]:
         """Return the weighted losses, () float32 each; the loop minimises their sum."""
 
+    def training_metrics(self) -> Metrics:
+        """Return metrics on the batches since the last call, the same on every rank."""
+
     def validate(self, network: nn.Module) -> Metrics:
         """Return metrics on the validation images, on every rank; the loop uses those of rank 0."""
 
@@ -217,6 +220,7 @@ class _Trainer:
             "learning_rate": learning_rate(self.config.optimizer, min(done, 1.0)),
             **partial_epoch,
             **statistics.record(),
+            **self.task.training_metrics(),
         }
 
     def _read_losses(self, statistics: EpochStatistics, done: float) -> None:

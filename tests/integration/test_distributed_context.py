@@ -114,6 +114,29 @@ def test_triplets_compare_the_whole_batch_where_that_is_asked_for_and_centres_fo
                 assert np.allclose(found["centers"], centers, atol=1e-5)
 
 
+def accuracy(context):
+    """Of the batches of an epoch, by a network that does not learn."""
+    task, network = build_task(context=context), build_network().eval()
+    task.prepare(network)
+    for batch in task.batches(0):
+        task.losses(network, batch)
+    return task.training_metrics()["training_accuracy"]
+
+
+def accuracy_of_two(rank, folder):
+    meet(rank, 2, folder)
+    np.save(f"{folder}/{rank}.npy", accuracy(DistributedContext(rank, 2)))
+    distributed.destroy_process_group()
+
+
+@pytest.mark.timeout(120)
+def test_the_accuracy_of_an_epoch_is_that_of_the_images_of_all_ranks(tmp_path):
+    multiprocessing.spawn(accuracy_of_two, (str(tmp_path),), nprocs=2)
+    whole = accuracy(DistributedContext())
+    assert 0 < whole < 1
+    assert [float(np.load(tmp_path / f"{rank}.npy")) for rank in (0, 1)] == [whole, whole]
+
+
 def exchange(rank, folder):
     """Exchange numbers, metrics, a batch of several types, and the results of two images."""
     meet(rank, 3, folder)

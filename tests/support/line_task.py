@@ -53,6 +53,9 @@ class LineTask:
     def losses(self, network, batch):
         return {"error": (network(batch[0]) - batch[1]).square().mean()}
 
+    def training_metrics(self):
+        return {}
+
     def validate(self, network):
         assert not network.training
         self.validated.append(copy_state(network))

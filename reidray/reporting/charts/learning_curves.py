@@ -42,6 +42,12 @@ class _CurveSpec:
 
 _CURVES = (
     _CurveSpec(
+        "Accuracy in training",
+        "Accuracy, mean of the epoch",
+        {"training_accuracy": "accuracy"},
+        True,
+    ),
+    _CurveSpec(
         "Ranking of validation people", "mAP, Rank-1", {"mean_ap": "mAP", "rank1": "Rank-1"}, True
     ),
     _CurveSpec(

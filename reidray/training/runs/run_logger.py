@@ -18,6 +18,7 @@ Event = list[Metrics] | StepProgress | Metrics | str
 """The records of the epochs before a resume, progress, the record of an epoch, or a log line."""
 
 LOGGED_METRICS = (
+    ("training_accuracy", "training accuracy"),
     ("validation_loss", "validation loss"),
     ("mean_ap", "mAP"),
     ("rank1", "Rank-1"),

@@ -71,6 +71,7 @@ class WatchedTask:
         self.steps_per_epoch = task.steps_per_epoch
         self.validation_images = task.validation_images
         self.prepare, self.batch_size, self.validate = task.prepare, task.batch_size, task.validate
+        self.training_metrics = task.training_metrics
         self._step, self.watched = 0, 0
 
     def batches(self, epoch):

@@ -92,6 +92,10 @@ class MultitaskTask:
                 losses[name] = parts[name].weight * value
         return losses
 
+    def training_metrics(self) -> dict[str, float]:
+        """Return no metrics of the batches."""
+        return {}
+
     def validate(self, network: nn.Module) -> dict[str, Any]:
         """Return the metrics on the validation images; only rank 0 returns any."""
         context, validation = self._context, self._validation

@@ -23,6 +23,7 @@ from reidray.metrics.attribute_metrics import majority_labels
 from reidray.models.networks import IMAGENET_MEAN, Outputs
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.tasks.augmented_batches import augmented_batches
+from reidray.training.tasks.reid.training_accuracy import TrainingAccuracy
 from reidray.training.tasks.reid.validation import embed_crops, evaluate_datasets
 
 FILL = 255 * sum(IMAGENET_MEAN) / 3
@@ -72,6 +73,7 @@ class ReidTask:
         self._camera_indices = self._train.camera_indices if reads_cameras else None
         self.steps_per_epoch = sum(1 for _ in self._plan_batches(0))
         self.validation_images = len(self._validation)
+        self._accuracy = TrainingAccuracy(config.loss)
 
     def batches(self, epoch: int) -> Iterator[ReidBatch]:
         """Yield this rank's people of each global batch of an epoch."""
@@ -113,6 +115,7 @@ class ReidTask:
         """Return the weighted losses by name, () float32 each."""
         cameras = batch.camera_indices
         outputs: Outputs = network(batch.crops, *(() if cameras is None else (cameras,)))
+        self._accuracy.add(outputs, batch.person_indices, batch.attribute_labels)
         targets = Targets(batch.person_indices, batch.attribute_labels)
         parts, modules = self._config.loss.parts, loss_modules(network)
         gathering = {name for name in modules if self._needs_whole_batch(parts[name])}
@@ -123,6 +126,11 @@ class ReidTask:
             if value is not None:
                 losses[name] = parts[name].weight * value
         return losses
+
+    def training_metrics(self) -> dict[str, float]:
+        """Return the accuracy on the batches since the last call, where it is defined."""
+        accuracy = self._accuracy.compute(self._context)
+        return {} if accuracy is None else {"training_accuracy": accuracy}
 
     def _needs_whole_batch(self, options: LossOptions) -> bool:
         """Return whether a loss gets the features of all workers."""
