@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from reidray.reporting.charts.encoding import Chart, to_svg
@@ -46,9 +48,7 @@ def confusion_chart(
         figure = Figure(figsize=(side, side), layout="constrained")
         axes = figure.subplots()
         shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-        # pcolormesh draws vector shapes. imshow would embed a raster image in the SVG element.
-        cells = np.ma.masked_equal(shares, 0)
-        axes.pcolormesh(cells, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=0.5)
+        _shade_cells(axes, shares)
         axes.set(
             xlim=(0, count), ylim=(count, 0), aspect="equal", xlabel="Predicted", ylabel="True"
         )
@@ -58,6 +58,27 @@ def confusion_chart(
         axes.tick_params(length=0)
         _write_counts(axes, confusion, shares, cell_size)
         return to_svg(title, figure, name, wide=count > FEW_CLASSES)
+
+
+def _shade_cells(axes: Axes, shares: NDArray[np.float64]) -> None:
+    """Draw the cells above 0, as vector shapes.
+
+    The cells of one share form one shape, which keeps the chart of 37 classes small.
+    """
+    colours = colormaps["Blues"]
+    for share in np.unique(shares[shares > 0]):
+        cells = [
+            Path([(x, y), (x + 1, y), (x + 1, y + 1), (x, y + 1), (x, y)], closed=True)
+            for y, x in np.argwhere(shares == share).tolist()
+        ]
+        axes.add_patch(
+            PathPatch(
+                Path.make_compound_path(*cells),
+                facecolor=colours(float(share)),
+                edgecolor="white",
+                linewidth=0.5,
+            )
+        )
 
 
 def _write_counts(

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from reidray.reporting.charts.cmc import cmc_comparison_chart
-from reidray.reporting.charts.embedding_maps import embedding_maps
+from reidray.reporting.charts.embedding_maps import LabelledMap, class_maps, embedding_maps
 from reidray.reporting.charts.explained_variance import components_for, variance_chart
+from reidray.reporting.charts.grouped_bars import grouped_bars
 
 RISING = np.array([0.5, 0.85, 0.9, 0.96, 0.98])
 
@@ -40,3 +41,27 @@ def test_curves_and_maps_have_room_for_any_number_of_methods():
             pixels = decode_png(data)
             assert (pixels[[0, -1]] == 255).all()
             assert (pixels < 200).any()
+
+
+def test_maps_of_37_classes_name_all_and_colour_each_alike_in_every_map():
+    rng = np.random.default_rng(0)
+    classes = [f"american_pit_bull_terrier_{number}" for number in range(37)]
+    labels = np.repeat(np.arange(37), 3)
+    maps = {
+        "all": LabelledMap(rng.normal(size=(111, 2)), labels),
+        "without the first": LabelledMap(rng.normal(size=(108, 2)), labels[3:]),
+    }
+    pixels = decode_png(class_maps(maps, classes))
+    assert (pixels[[0, -1]] == 255).all()
+    few = decode_png(class_maps(maps, ["a"] * 37))
+    assert len(few) < len(pixels)
+
+
+@pytest.mark.parametrize(("groups", "networks"), [(3, 1), (37, 7)])
+def test_every_network_has_a_bar_in_every_group(groups, networks):
+    names = [f"breed_{number}" for number in range(groups)]
+    shares = {f"network_{number}": [0.5] * groups for number in range(networks)}
+    svg = str(grouped_bars("F1", names, shares, "F1", "f1").svg)
+    assert svg.count("clip-path") >= groups * networks
+    assert all(f">{name}<" in svg for name in (*names, *shares))
+    assert len(svg) < 150_000
