@@ -8,6 +8,7 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
+from reidray.baselines.augmented_copies import AugmentedCopies
 from reidray.baselines.pixel_moments import PixelMoments
 from reidray.baselines.pixel_projection import PixelProjection
 from reidray.cluster_resources import cluster_cpus
@@ -37,7 +38,12 @@ class ImageProjections:
 
 
 def compute_moments(
-    location: Location, paths: Sequence[str], size: tuple[int, int], *, grey: bool = False
+    location: Location,
+    paths: Sequence[str],
+    size: tuple[int, int],
+    *,
+    grey: bool = False,
+    copies: AugmentedCopies | None = None,
 ) -> tuple[PixelMoments, tuple[BadImage, ...]]:
     """Sum the pixel moments of images on a cluster, for `PCABaseline.from_moments`.
 
@@ -50,6 +56,7 @@ def compute_moments(
         paths: Paths of the images.
         size: Height and width of a crop in pixels.
         grey: Whether to use luminance instead of colours.
+        copies: Augmented copies of the images, to sum instead of the images.
 
     Returns:
         The moments, and the images that did not decode, in the order of their paths.
@@ -62,7 +69,7 @@ def compute_moments(
     plan = _plan(paths, per_row=max(1, -(-len(paths) // tasks)))
     dataset = ray.data.from_arrow(plan).map_batches(
         _sum_images,
-        fn_kwargs={"location": location, "size": size, "grey": grey},
+        fn_kwargs={"location": location, "size": size, "grey": grey, "copies": copies},
         batch_size=None,
         batch_format="pyarrow",
     )
@@ -128,7 +135,13 @@ def _plan(paths: Sequence[str], *, per_row: int) -> list[pa.Table]:
     return [table.slice(start, length) for start in range(0, len(rows), length)]
 
 
-def _sum_images(plan: pa.Table, location: Location, size: tuple[int, int], grey: bool) -> pa.Table:
+def _sum_images(
+    plan: pa.Table,
+    location: Location,
+    size: tuple[int, int],
+    grey: bool,
+    copies: AugmentedCopies | None,
+) -> pa.Table:
     """Return the moments of the images of each row."""
     found = []
     for row in plan.to_pylist():
@@ -137,7 +150,10 @@ def _sum_images(plan: pa.Table, location: Location, size: tuple[int, int], grey:
         for start in range(0, len(row["paths"]), BATCH_SIZE):
             paths = row["paths"][start : start + BATCH_SIZE]
             decoded = decode_files(location, paths, size)
-            moments.add(decoded.crops)
+            crops = decoded.crops
+            if copies is not None:
+                crops = copies.of(crops, row["first"] + start + np.asarray(decoded.kept, np.int64))
+            moments.add(crops)
             bad += decoded.bad
         found.append(
             {

@@ -11,7 +11,7 @@ from reidray.baselines.pixel_projection import PixelProjection, PixelScaler, fla
 
 
 class PCABaseline(PixelProjection):
-    """Embed crops by the leading principal components of their standardised pixels.
+    """Embed crops by the leading principal components of their scaled pixels.
 
     The method follows eigenfaces (Turk and Pentland 1991) and needs no labels.
     """
@@ -51,7 +51,9 @@ class PCABaseline(PixelProjection):
         return cls(scaler, pca.components_, shares.cumsum()).truncate(components)
 
     @classmethod
-    def from_moments(cls, moments: PixelMoments, components: float) -> Self:
+    def from_moments(
+        cls, moments: PixelMoments, components: float, *, standardise: bool = True
+    ) -> Self:
         """Fit the components to training crops that were summed up, of any number.
 
         The components are the eigenvectors of the correlation matrix of the pixels. The cost
@@ -60,13 +62,19 @@ class PCABaseline(PixelProjection):
         Args:
             moments: Moments of the training crops.
             components: Number or share of the variance, as in `fit`.
+            standardise: Whether to divide each pixel by its standard deviation; without, the
+                components are the eigenvectors of the covariance matrix.
 
         Raises:
             ValueError: `moments` has fewer than two crops.
         """
         mean, covariance = moments.mean_and_covariance()
         scaler = PixelScaler.from_moments(
-            mean, covariance.diagonal(), moments.size, grey=moments.grey
+            mean,
+            covariance.diagonal(),
+            moments.size,
+            grey=moments.grey,
+            standardise=standardise,
         )
         covariance /= scaler.deviation
         covariance /= scaler.deviation[:, None]
@@ -75,6 +83,14 @@ class PCABaseline(PixelProjection):
         shares = values[::-1][:count].clip(min=0).cumsum()
         directions = _signed(vectors.T[::-1][:count]).astype(np.float32)
         return cls(scaler, directions, shares / shares[-1]).truncate(components)
+
+    def reconstruct(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        """Return the crops (N, H, W, 3) uint8 that embeddings (N, D) describe.
+
+        The fewer components there are, the less of a crop its reconstruction shows. Of luminance it
+        is grey.
+        """
+        return self.scaler.restore(embeddings @ self.components)
 
 
 def _signed(directions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Standardise the pixels of crops, and embed crops by linear maps of them."""
+"""Centre and scale the pixels of crops, and embed crops by linear maps of them."""
 
 import math
 from dataclasses import dataclass, replace
@@ -32,11 +32,12 @@ def flatten_crops(crops: npt.NDArray[np.uint8], *, grey: bool = False) -> npt.ND
 
 @dataclass(frozen=True, eq=False)
 class PixelScaler:
-    """Standardise each pixel to mean 0 and standard deviation 1 over the training crops.
+    """Subtract the mean of each pixel over the training crops, and divide by a deviation.
 
     Attributes:
         mean: (P,) float64.
-        deviation: (P,) float64 standard deviations; 1 where a pixel is the same in all crops.
+        deviation: (P,) float64 standard deviations; 1 where a pixel is the same in all crops. 1 for
+            all pixels without standardising.
         size: Height and width of a crop in pixels.
         grey: Whether pixels are luminance instead of colours.
     """
@@ -54,13 +55,17 @@ class PixelScaler:
         size: tuple[int, int],
         *,
         grey: bool,
+        standardise: bool = True,
     ) -> Self:
-        """Build a scaler from the mean (P,) and variance (P,) of the pixels of training crops."""
-        deviation = np.sqrt(variance)
+        """Build a scaler from the mean (P,) and variance (P,) of the pixels of training crops.
+
+        Without `standardise`, it subtracts the mean only.
+        """
+        deviation = np.sqrt(variance) if standardise else np.ones_like(variance)
         return cls(mean, np.where(deviation > 0, deviation, 1.0), size, grey)
 
     def transform(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return the standardised pixels (N, P) float32 of crops (N, H, W, 3) uint8.
+        """Return the scaled pixels (N, P) float32 of crops (N, H, W, 3) uint8.
 
         Raises:
             ValueError: The crops have another size.
@@ -72,13 +77,19 @@ class PixelScaler:
         pixels /= self.deviation.astype(np.float32)
         return pixels
 
+    def restore(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        """Return the crops (N, H, W, 3) uint8 of scaled pixels (N, P); luminance becomes grey."""
+        values = (pixels * self.deviation + self.mean).round().clip(0, 255).astype(np.uint8)
+        crops = values.reshape(len(values), *self.size, 1 if self.grey else 3)
+        return crops.repeat(3, axis=3) if self.grey else crops
+
 
 @dataclass(frozen=True, eq=False)
 class PixelProjection:
-    """Embed crops by a linear map of their standardised pixels.
+    """Embed crops by a linear map of their scaled pixels.
 
     Attributes:
-        scaler: Standardisation of the pixels.
+        scaler: Scaling of the pixels.
         components: (D, P) float32, the rows of the map, by descending variance.
         cumulative_variance: (S,) float64; value n - 1 is the share of the variance that the first n
             components hold. S exceeds D where more components were computed than kept.

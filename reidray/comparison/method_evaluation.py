@@ -28,11 +28,13 @@ class MethodMetrics:
         ranking: the metrics of the ranking.
         neighbour_accuracy: share of images whose person the k nearest neighbours, weighted by
             distance, predict correctly, by k.
+        predicted: (N,) int64, the person whom the k nearest neighbours predict in each image, by k.
     """
 
     method: Method
     ranking: RankingMetrics
     neighbour_accuracy: dict[int, float]
+    predicted: dict[int, NDArray[np.int64]]
 
     @property
     def name(self) -> str:
@@ -98,8 +100,23 @@ def evaluate_method(method: Method, data: ComparisonData) -> MethodMetrics:
         protocol=data.protocol,
         max_rank=min(len(method.gallery), MAX_CURVE_LENGTH),
     )
-    accuracy = {k: _neighbour_accuracy(method, data, k) for k in NEIGHBOURS}
-    return MethodMetrics(method, ranking, accuracy)
+    predicted = {k: _predict_people(method, data, k) for k in NEIGHBOURS}
+    query_ids = data.sets[data.neighbour_sets.query].person_ids
+    accuracy = {k: float((people == query_ids).mean()) for k, people in predicted.items()}
+    return MethodMetrics(method, ranking, accuracy, predicted)
+
+
+def choose_pair(metrics: Sequence[MethodMetrics]) -> tuple[int, int]:
+    """Return the indices of two methods to compare: the best baseline and the best model by mAP.
+
+    Without models, they are the two best baselines. The better of the two comes second.
+    """
+    by_mean_ap = sorted(range(len(metrics)), key=lambda index: metrics[index].ranking.mean_ap)
+    best = by_mean_ap[-1]
+    others = [index for index in by_mean_ap if index != best]
+    kinds = {index: bool(metrics[index].method.model_id) for index in by_mean_ap}
+    of_other_kind = [index for index in others if kinds[index] != kinds[best]]
+    return (of_other_kind or others)[-1], best
 
 
 def unmatched_queries(metrics: MethodMetrics, data: ComparisonData) -> list[str]:
@@ -126,13 +143,12 @@ def rank_people(metrics: Sequence[MethodMetrics], data: ComparisonData) -> Perso
     )
 
 
-def _neighbour_accuracy(method: Method, data: ComparisonData, k: int) -> float:
-    """Return the share of images whose person the k nearest neighbours predict correctly."""
+def _predict_people(method: Method, data: ComparisonData, k: int) -> NDArray[np.int64]:
+    """Return the person (N,) whom the k nearest neighbours predict in each image."""
     sets = data.neighbour_sets
-    query_ids = data.sets[sets.query].person_ids
     gallery_ids = data.sets[sets.gallery].person_ids
     is_known = gallery_ids != JUNK
-    predicted = knn_classify(
+    return knn_classify(
         method.embeddings[sets.query],
         method.embeddings[sets.gallery][is_known],
         gallery_ids[is_known],
@@ -140,7 +156,6 @@ def _neighbour_accuracy(method: Method, data: ComparisonData, k: int) -> float:
         weights="distance",
         metric=method.metric,
     )
-    return float((predicted == query_ids).mean())
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from reidray.baselines.distributed_pixels import compute_moments, project_images
 from reidray.baselines.lda import SHARE, LDABaseline
 from reidray.baselines.pca import PCABaseline
+from reidray.baselines.pixel_moments import PixelMoments
 from reidray.baselines.pixel_projection import PixelProjection
 from reidray.comparison.comparison_data import GALLERY, QUERY, ComparisonData, image_names
 from reidray.config.comparison import LDA_NAME, CompareConfig
@@ -67,12 +68,14 @@ class FittedBaselines:
         projections: the projections by the name of the baseline.
         seconds: the training times by the name of the baseline.
         pca: the principal components that hold 99 per cent of the variance.
+        moments: the moments of the pixels of the training images.
         bad_images: the training images that did not decode.
     """
 
     projections: Mapping[str, PixelProjection]
     seconds: Mapping[str, float]
     pca: PCABaseline
+    moments: PixelMoments
     bad_images: tuple[BadImage, ...]
 
     @property
@@ -134,7 +137,7 @@ def fit_baselines(config: CompareConfig, data: ComparisonData) -> FittedBaseline
     with Activity("fitting LDA"):
         projections[LDA_NAME] = LDABaseline.fit(reduced, projected.embeddings, person_ids)
     seconds[LDA_NAME] = time.perf_counter() - start
-    return FittedBaselines(projections, seconds, reduced, bad_images)
+    return FittedBaselines(projections, seconds, reduced, moments, bad_images)
 
 
 def embed_baselines(

@@ -1,57 +1,37 @@
 """Build the report of a comparison from its metrics and images."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from reidray.comparison.comparison_data import GALLERY, QUERY, ComparisonData, image_names
-from reidray.comparison.method_evaluation import MethodMetrics, PersonRanks, rank_people
-from reidray.comparison.methods import FittedBaselines
-from reidray.comparison.report_samples import (
-    choose_mapped_images,
-    draw_triplets,
-    largest_wins,
-    map_embeddings,
-    triplet_distances,
+from reidray.comparison.comparison_data import ComparisonData
+from reidray.comparison.comparison_result import Comparison
+from reidray.comparison.method_evaluation import NEIGHBOURS, PersonRanks, rank_people
+from reidray.comparison.report_charts import (
+    confusion_chart_of_people,
+    describe_cells,
+    maps_chart,
+    pair_of_methods,
+)
+from reidray.comparison.report_pictures import (
+    confused_people,
+    data_sections,
+    reconstructed_crops,
+    reported_triplets,
+    reported_wins,
+    suspect_labels,
 )
 from reidray.config.comparison import CompareConfig
-from reidray.data.images.decoding import decode_files
+from reidray.evaluation.image_labels import ImageLabels
 from reidray.reporting.charts.cmc import cmc_comparison_chart
-from reidray.reporting.charts.embedding_maps import embedding_maps
-from reidray.reporting.charts.encoding import crop_data_uri, png_data_uri
-from reidray.reporting.charts.explained_variance import (
-    components_for,
-    variance_chart,
-)
-from reidray.reporting.comparison_report import (
-    ComparisonReport,
-    PersonRow,
-    ReportedTriplet,
-    ReportedWin,
-    TripletDistances,
-)
+from reidray.reporting.charts.encoding import png_data_uri
+from reidray.reporting.charts.explained_variance import components_for, variance_chart
+from reidray.reporting.comparison_report import ComparisonReport, PersonRow
+from reidray.reporting.dataset_figures.image_counts import ImageCounts, count_people
 
-CROP_SIZE = (128, 64)
 DESCRIBED_SHARES = (0.5, 0.8, 0.9, 0.95, 0.99)
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """Hold the results of a comparison.
-
-    Attributes:
-        config: the configuration of the comparison.
-        data: the compared images.
-        metrics: the metrics of each method, the baselines first.
-        baselines: the fitted baselines.
-    """
-
-    config: CompareConfig
-    data: ComparisonData
-    metrics: tuple[MethodMetrics, ...]
-    baselines: FittedBaselines
 
 
 def build_report(comparison: Comparison) -> ComparisonReport:
@@ -62,73 +42,34 @@ def build_report(comparison: Comparison) -> ComparisonReport:
     variance = comparison.baselines.cumulative_variance
     return ComparisonReport(
         data=data.location.uri,
+        shows_images=not comparison.config.no_images,
         facts=_facts(comparison),
         methods=[each.to_row() for each in metrics],
         protocol=f"protocol {data.protocol}",
         neighbours=data.neighbours_description,
         cmc_chart=png_data_uri(cmc_comparison_chart({each.name: each.curve for each in metrics})),
-        maps_chart=png_data_uri(_maps_chart(comparison)),
+        maps_chart=maps_chart(comparison),
         variance_chart=png_data_uri(variance_chart(variance)),
         components=[_describe_components(name, shares) for name, shares in variance.items()],
+        reconstructions=reconstructed_crops(comparison),
+        pca_variants=[each.to_row() for each in comparison.pca_variants],
         people=_person_rows(ranks),
-        wins=_wins(comparison, ranks),
+        wins=reported_wins(comparison, ranks),
         win_counts={
             each.name: int((best_methods == index).sum()) for index, each in enumerate(metrics)
         },
-        triplets=_triplets(comparison),
+        pair=pair_of_methods(comparison, ranks),
+        confusion_chart=confusion_chart_of_people(comparison),
+        confusion_people=describe_cells(comparison),
+        confused=confused_people(comparison),
+        confused_neighbours=NEIGHBOURS[0],
+        suspects=suspect_labels(comparison),
+        triplets=reported_triplets(comparison),
+        counts=_count_images(data),
+        data_sections=data_sections(comparison),
         notes=_notes(comparison),
         config=yaml.safe_dump(_to_yaml(comparison.config), sort_keys=False, allow_unicode=True),
     )
-
-
-def _maps_chart(comparison: Comparison) -> bytes:
-    """Draw the t-SNE map of each method, of the same images."""
-    data, seed = comparison.data, comparison.config.seed
-    gallery = data.neighbour_sets.gallery
-    indices = choose_mapped_images(data, seed)
-    maps = {
-        each.name: map_embeddings(
-            each.method.embeddings[gallery][indices], each.method.metric, seed
-        )
-        for each in comparison.metrics
-    }
-    return embedding_maps(maps, data.sets[gallery].person_ids[indices])
-
-
-def _wins(comparison: Comparison, ranks: PersonRanks) -> list[ReportedWin]:
-    data, names = comparison.data, [each.name for each in comparison.metrics]
-    return [
-        ReportedWin(
-            method=names[win.method],
-            person=win.person,
-            query=_crop_uri(data, QUERY, win.query),
-            match=_crop_uri(data, GALLERY, win.match),
-            ranks=dict(zip(names, ranks.mean_rank[:, win.person_index].tolist(), strict=True)),
-        )
-        for win in largest_wins(data, ranks)
-    ]
-
-
-def _triplets(comparison: Comparison) -> list[ReportedTriplet]:
-    data = comparison.data
-    return [
-        ReportedTriplet(
-            anchor=_crop_uri(data, QUERY, triplet.anchor),
-            positive=_crop_uri(data, GALLERY, triplet.positive),
-            negative=_crop_uri(data, GALLERY, triplet.negative),
-            distances={
-                each.name: TripletDistances(*triplet_distances(each.method, triplet))
-                for each in comparison.metrics
-            },
-        )
-        for triplet in draw_triplets(data, comparison.config.seed)
-    ]
-
-
-def _crop_uri(data: ComparisonData, set_name: str, index: int) -> str:
-    """Return the `data:` URI of an image of a set."""
-    name = image_names(data.sets[set_name])[index]
-    return crop_data_uri(decode_files(data.location, [name], CROP_SIZE).crops[0])
 
 
 def _person_rows(ranks: PersonRanks) -> list[PersonRow]:
@@ -152,12 +93,27 @@ def _describe_components(name: str, cumulative: NDArray[np.float64]) -> str:
     return f"{name}: of {len(cumulative):,} components, {counts}."
 
 
+def _count_images(data: ComparisonData) -> ImageCounts:
+    """Count the images of each person and camera of the training images and of each set."""
+    sets = {"baseline training": data.train, **data.sets}
+    named = {name.replace("_", " "): labels for name, labels in sets.items()}
+    return count_people(
+        {name: labels.person_ids for name, labels in named.items()},
+        {name: _camera_ids(labels) for name, labels in named.items()},
+    )
+
+
+def _camera_ids(labels: ImageLabels) -> NDArray[np.int64]:
+    return np.full(len(labels), -1) if labels.camera_ids is None else labels.camera_ids
+
+
 def _facts(comparison: Comparison) -> dict[str, str]:
     """Describe the images and the models, by title."""
     data, config = comparison.data, comparison.config
     models = [each.method for each in comparison.metrics if each.method.model_id]
+    people = "all training people" if data.learns_from_all else "people that are not validated on"
     return {
-        "Training of baselines": _count_images_and_people(data.train.person_ids),
+        "Training of baselines": f"{_count_images_and_people(data.train.person_ids)}: {people}",
         "Input of baselines": f"crops of {config.height}x{config.width}, "
         f"{'luminance' if config.grey else 'colour'}, standardised pixels",
         **{
@@ -174,14 +130,21 @@ def _count_images_and_people(person_ids: NDArray[np.int64]) -> str:
 
 def _notes(comparison: Comparison) -> list[str]:
     """Return warnings about the metrics."""
-    if not any(each.method.model_id for each in comparison.metrics):
-        return []
-    return [
-        "The comparison does not check the training data of the models. The metrics of a model "
-        "that was trained on the compared people are too high. A model of jobs/train_reid.py on "
-        "the same data, with the same val_fraction and split_seed, was not trained on the "
-        "validation people."
-    ]
+    notes = []
+    if comparison.data.learns_from_all:
+        notes.append(
+            "The baselines have learnt from all training people. Where the gallery has one image "
+            "of each person, k and the confusion matrices are of these people, so that the values "
+            "of the baselines are too high."
+        )
+    if any(each.method.model_id for each in comparison.metrics):
+        notes.append(
+            "The comparison does not check the training data of the models. The metrics of a model "
+            "that was trained on the compared people are too high. A model of jobs/train_reid.py "
+            "on the same data, with the same val_fraction and split_seed, was not trained on the "
+            "validation people."
+        )
+    return notes
 
 
 def _to_yaml(config: CompareConfig) -> dict[str, object]:

@@ -24,6 +24,8 @@ class CompareConfig:
         models: trained models to compare, each as NAME=DIR with a model directory DIR.
         pca: principal components of each PCA baseline: a share of the variance under 1, or a
             number of components.
+        pca_variants: also evaluate PCA of augmented training images and PCA without standardised
+            pixels; takes four times as long to fit.
         protocol: rules of the ranking, as in the job evaluate and with the same default.
         metric: distance for all methods; by default cosine for the baselines, and for a model the
             distance that it was validated with.
@@ -57,6 +59,7 @@ class CompareConfig:
     task: Literal["reid", "pets"] = "reid"
     models: tuple[str, ...] = ()
     pca: tuple[float, ...] = (0.95,)
+    pca_variants: bool = False
     protocol: Literal["market1501", "all", "single_shot", "cuhk03"] | None = None
     metric: ComparedMetric | None = None
     height: int = 64

@@ -1,16 +1,18 @@
 """Draw confusion matrices."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import ceil
 
 import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
-from reidray.reporting.charts.encoding import Chart, to_svg
+from reidray.reporting.charts.encoding import Chart, to_png, to_svg
 from reidray.reporting.charts.style import STYLE, WIDTH
 
 FEW_CLASSES = 8
@@ -25,6 +27,9 @@ CELL_SIZE = 0.27
 POINTS_PER_INCH = 72
 DIGIT_WIDTH = 0.62
 """Width of a digit as a share of the font size."""
+
+MAP_SIZE = 4.0
+MAPS_PER_ROW = 2
 
 
 def confusion_chart(
@@ -97,3 +102,27 @@ def _write_counts(
             size=size,
             color="white" if shares[row, column] > 0.5 else "black",
         )
+
+
+def confusion_maps(maps: Mapping[str, NDArray[np.float64]]) -> bytes:
+    """Draw confusion matrices of many people as one PNG image, without counts and names.
+
+    The shade of a cell is the square root of its share, so that single confusions are visible.
+
+    Args:
+        maps: shares of the images of each true person (row) by predicted person (column), (C, C)
+            in 0..1, by the title of the map.
+    """
+    rows = ceil(len(maps) / MAPS_PER_ROW)
+    with rc_context(STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(MAP_SIZE * MAPS_PER_ROW, MAP_SIZE * rows), layout="constrained")
+        grid = figure.subplots(rows, MAPS_PER_ROW, squeeze=False).ravel()
+        for axes, (title, shares) in zip(grid, maps.items(), strict=False):
+            axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+            axes.set_title(title, loc="left", fontsize=10)
+            axes.set(xticks=[], yticks=[], xlabel="Predicted person", ylabel="True person")
+            for side in ("right", "top"):
+                axes.spines[side].set_visible(True)
+        for axes in grid[len(maps) :]:
+            axes.set_visible(False)
+        return to_png(figure)

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from reidray.baselines.augmented_copies import AugmentedCopies
 from reidray.baselines.pca import PCABaseline
 from reidray.baselines.pixel_moments import PixelMoments
 from reidray.baselines.pixel_projection import flatten_crops
@@ -126,3 +127,47 @@ def test_crops_too_large_for_a_matrix_of_products_are_refused():
 def test_components_that_are_neither_a_number_nor_a_share_are_refused(crops, components):
     with pytest.raises(ValueError, match="components"):
         PCABaseline.fit(crops, 0.9).truncate(components)
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_more_components_reconstruct_more_of_a_crop(grey):
+    crops = correlated(90, 5)
+    baseline = PCABaseline.fit(crops, 0.99999, grey=grey)
+    expected = crops
+    if grey:
+        pictures = [np.asarray(Image.fromarray(crop).convert("L")) for crop in crops]
+        expected = np.stack(pictures)[..., None].repeat(3, axis=3)
+    errors = []
+    for share in (0.5, 0.9, 0.99999):
+        kept = baseline.truncate(share)
+        restored = kept.reconstruct(kept.embed(crops))
+        assert (restored.shape, restored.dtype) == (crops.shape, np.uint8)
+        errors.append(np.abs(restored.astype(float) - expected).mean())
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.2
+
+
+def test_without_standardising_components_are_those_of_the_covariance():
+    crops = correlated(90, 6)
+    moments = PixelMoments((6, 4))
+    moments.add(crops)
+    summed = PCABaseline.from_moments(moments, 5, standardise=False)
+    pixels = crops.reshape(90, -1).astype(np.float64)
+    values, vectors = np.linalg.eigh(np.cov(pixels.T, bias=True))
+    np.testing.assert_allclose(
+        summed.cumulative_variance[:5], values[::-1][:5].cumsum() / values.sum(), atol=1e-6
+    )
+    cosines = np.abs((summed.components * vectors.T[::-1][:5]).sum(axis=1))
+    np.testing.assert_allclose(cosines, 1, atol=1e-4)
+
+
+def test_the_augmented_copy_of_a_crop_does_not_depend_on_the_other_crops():
+    crops = correlated(20, 7)
+    copies = AugmentedCopies(20, seed=3)
+    together = copies.of(crops, np.arange(20))
+    assert (together.shape, together.dtype) == (crops.shape, np.uint8)
+    assert (together != crops).any()
+    some = np.array([4, 9, 17])
+    np.testing.assert_array_equal(copies.of(crops[some], some), together[some])
+    np.testing.assert_array_equal(AugmentedCopies(20, seed=3).of(crops, np.arange(20)), together)
+    assert (AugmentedCopies(20, seed=4).of(crops, np.arange(20)) != together).any()

@@ -5,9 +5,11 @@ import pytest
 from PIL import Image
 
 from reidray.reporting.charts.cmc import cmc_comparison_chart
+from reidray.reporting.charts.confusion_matrix import confusion_maps
 from reidray.reporting.charts.embedding_maps import LabelledMap, class_maps, embedding_maps
 from reidray.reporting.charts.explained_variance import components_for, variance_chart
 from reidray.reporting.charts.grouped_bars import grouped_bars
+from reidray.reporting.charts.person_accuracy import PersonPanel, person_chart
 
 RISING = np.array([0.5, 0.85, 0.9, 0.96, 0.98])
 
@@ -37,7 +39,12 @@ def test_curves_and_maps_have_room_for_any_number_of_methods():
         names = [f"$method_{number}" for number in range(methods)]
         curves = {name: np.linspace(0.1, 0.9, 301).tolist() for name in names}
         maps = {name: rng.normal(size=(48, 2)) for name in names}
-        for data in (cmc_comparison_chart(curves), embedding_maps(maps, person_ids)):
+        cells = {name: np.eye(90) for name in names}
+        for data in (
+            cmc_comparison_chart(curves),
+            embedding_maps(maps, person_ids),
+            confusion_maps(cells),
+        ):
             pixels = decode_png(data)
             assert (pixels[[0, -1]] == 255).all()
             assert (pixels < 200).any()
@@ -65,3 +72,15 @@ def test_every_network_has_a_bar_in_every_group(groups, networks):
     assert svg.count("clip-path") >= groups * networks
     assert all(f">{name}<" in svg for name in (*names, *shares))
     assert len(svg) < 150_000
+
+
+def test_a_dot_grows_with_the_people_that_share_its_place():
+    names, few, many = ("LDA", "$net_1"), np.array([[0.5], [0.75]]), np.full((2, 40), 0.5)
+    pixels = [
+        decode_png(person_chart(names, [PersonPanel("Share", values, is_share=True)]))
+        for values in (few, many)
+    ]
+    blue = [(image[..., 2] > image[..., 0].astype(int) + 60).sum() for image in pixels]
+    assert 20 * blue[0] < blue[1] < 80 * blue[0]
+    ranks = PersonPanel("Rank", np.array([[1.0, 3], [301, 1]]), is_share=False)
+    assert (decode_png(person_chart(names, [ranks, ranks])) < 200).any()
