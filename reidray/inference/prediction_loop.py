@@ -1,6 +1,7 @@
 """Run a person network over crops: the one loop of all that embeds.
 
-Validation, comparison, evaluation, `reidray.embed` and nightly runs all call `predict`.
+Comparison, evaluation, `reidray.embed` and nightly runs all call `predict`. Validation needs other
+outputs of a network too, and runs it by itself.
 """
 
 import time

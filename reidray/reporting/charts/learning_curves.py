@@ -1,6 +1,6 @@
 """Draw the charts of a training run: metrics over epochs, and the accuracy of attributes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
@@ -56,7 +56,6 @@ _CURVES = (
         {"attribute_accuracy": "this model", "attribute_majority": "majority guess"},
         True,
     ),
-    _CurveSpec("Loss on validation images", "Loss", {"validation_loss": "loss"}),
     _CurveSpec(
         "Classes of validation images",
         "Accuracy, F1",
@@ -83,10 +82,21 @@ def learning_curves(records: Records, best_epoch: int) -> list[Chart]:
         The charts for which a record holds a metric.
     """
     keys = dict.fromkeys(key for record in records for key in record)
-    terms = {key: key.removeprefix("loss_") for key in keys if key.startswith("loss_")}
-    losses = terms if len(terms) == 1 else {"loss": "sum", **terms}
-    specs = (_CurveSpec("Loss in training", "Loss, mean of the epoch", losses), *_CURVES)
+    in_training, in_validation = (_loss_lines(keys, name) for name in ("loss", "validation_loss"))
+    of_one_kind = len(in_validation) == 1 and "validation_loss" not in in_validation
+    validation_label = f"Loss, {next(iter(in_validation.values()))}" if of_one_kind else "Loss"
+    specs = (
+        _CurveSpec("Loss in training", "Loss, mean of the epoch", in_training),
+        _CurveSpec("Loss on validation images", validation_label, in_validation),
+        *_CURVES,
+    )
     return [_draw_curves(spec, records, best_epoch) for spec in specs if spec.lines.keys() & keys]
+
+
+def _loss_lines(keys: Iterable[str], name: str) -> dict[str, str]:
+    """Return the label of the sum of some losses and of each of them, or of the only one."""
+    terms = {key: key.removeprefix(f"{name}_") for key in keys if key.startswith(f"{name}_")}
+    return terms if len(terms) == 1 else {name: "sum", **terms}
 
 
 def attribute_bars(attributes: dict[str, dict[str, float]]) -> Chart:

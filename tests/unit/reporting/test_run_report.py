@@ -174,6 +174,18 @@ def test_curves_show_each_loss_term_and_validation_metric(report):
         assert re.search(rf"<text[^>]*>{label}</text>", written), label
 
 
+def test_losses_on_validation_images_stand_beside_those_of_training(report):
+    one = {"validation_loss": 0.5, "validation_loss_triplet": 0.5}
+    written = report([epoch_row(1, 0.5) | one], 1)
+    assert re.search(r"<text[^>]*>Loss, triplet</text>", written)
+    titles = ("Loss in training", "Loss on validation images", "Ranking of validation people")
+    places = [written.index(title) for title in titles]
+    assert places == sorted(places)
+    two = one | {"validation_loss": 1.1, "validation_loss_circle": 0.6}
+    written = report([epoch_row(1, 0.5) | two], 1)
+    assert re.search(r"<text[^>]*>circle</text>", written)
+
+
 def test_a_single_epoch_without_attributes_and_groups(report):
     written = report([epoch_row(1, 0.25, attributes=False, groups=False)], 1)
     page = Page(written)

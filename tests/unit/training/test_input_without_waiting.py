@@ -185,9 +185,9 @@ def build_resident(side):
 
 def test_validation_does_not_wait_for_the_device():
     indices, network = np.arange(9), build_network().eval().to(META)
-    embeddings, attribute_labels = embed_crops(network, build_resident(32), indices)
-    assert embeddings.shape == (9, network.embedding_size)
-    assert attribute_labels.shape == (9, 1)
+    outputs = embed_crops(network, build_resident(32), indices, with_features=True)
+    assert outputs.embedding.shape == outputs.metric_feature.shape == (9, network.embedding_size)
+    assert [logits.shape for logits in outputs.attributes] == [(9, 2)]
     pets = build_model("pets_scratch_transpose", height=32, width=32, num_classes=3)
     outputs = run_network(pets.eval().to(META), build_resident(32), indices, META)
     assert outputs.masks.shape == (9, 4)

@@ -24,7 +24,13 @@ from reidray.models.networks import IMAGENET_MEAN, Outputs
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.tasks.augmented_batches import augmented_batches
 from reidray.training.tasks.reid.training_accuracy import TrainingAccuracy
-from reidray.training.tasks.reid.validation import embed_crops, evaluate_datasets
+from reidray.training.tasks.reid.validation import (
+    embed_crops,
+    evaluate_datasets,
+    gather_outputs,
+    predict_attributes,
+)
+from reidray.training.tasks.reid.validation_loss import validation_losses
 
 FILL = 255 * sum(IMAGENET_MEAN) / 3
 """Value of pixels that augmentation erases or moves in from outside a crop."""
@@ -162,20 +168,22 @@ class ReidTask:
         validation, context = self._validation, self._context
         share = context.own_share(validation.indices)
         precision: Precision = "fp32" if self._config.precision == "fp32" else "bf16"
-        own_embeddings, own_labels = embed_crops(network, self._crops, share, precision)
-        embeddings = context.gather_for_metrics(own_embeddings, len(validation))
-        predicted = context.gather_for_metrics(own_labels, len(validation))
-        if embeddings is None or predicted is None:
+        compares_images = any(each.compares_images for each in self._config.loss.used.values())
+        own = embed_crops(network, self._crops, share, precision, with_features=compares_images)
+        outputs = gather_outputs(own, context, len(validation))
+        if outputs is None:
             return {}
-        embeddings, predicted = embeddings.cpu(), predicted.cpu()
+        embeddings = outputs.embedding.cpu()
         if not torch.isfinite(embeddings).all():
             raise UserError(
                 "the embeddings of the validation images are not finite: "
                 "lower `optimizer.learning_rate` or use `precision=fp32`"
             )
-        return evaluate_datasets(
+        with torch.inference_mode():
+            losses = validation_losses(loss_modules(network), self._config, outputs, validation)
+        return losses | evaluate_datasets(
             embeddings,
-            predicted.numpy(),
+            predict_attributes(outputs),
             validation,
             majority=majority_labels(self._train.attribute_labels, self._train.schema),
             metric=self._config.validation.metric,

@@ -16,12 +16,13 @@ from reidray.data.crop_labels import CropLabels
 from reidray.data.device_crops import DeviceCrops
 from reidray.data.images.crops import Indices
 from reidray.inference.inference_settings import Precision
-from reidray.inference.prediction_loop import predict_images
 from reidray.metrics import evaluate
 from reidray.metrics.attribute_metrics import attribute_accuracy
 from reidray.metrics.protocols import ProtocolName
 from reidray.metrics.subgroups import subgroup_metrics
 from reidray.models.inference_network import copy_for_inference
+from reidray.models.networks import Outputs
+from reidray.training.distributed_context import DistributedContext
 from reidray.training.tasks.reid.validation_queries import plan_ranking
 
 BATCH_SIZE = 256
@@ -31,9 +32,14 @@ DistanceMetric = Literal["cosine", "euclidean"]
 
 
 def embed_crops(
-    network: nn.Module, crops: DeviceCrops, indices: Indices, precision: Precision = "fp32"
-) -> tuple[Tensor, Tensor]:
-    """Return the embeddings of crops, and the attributes that the network predicts for them.
+    network: nn.Module,
+    crops: DeviceCrops,
+    indices: Indices,
+    precision: Precision = "fp32",
+    *,
+    with_features: bool = False,
+) -> Outputs:
+    """Return the outputs of a network for crops, without logits of the training people.
 
     On a GPU the network computes as in scoring with this precision, but for the size of the batches
     and for the settings of cuDNN, which are those of the training.
@@ -43,18 +49,52 @@ def embed_crops(
         crops: decoded images on the device of the network.
         indices: (N,) int64, rows of the manifest.
         precision: precision on a GPU. A CPU computes in float32.
+        with_features: whether to keep the features for losses between images; without, they have no
+            column.
 
     Returns:
-        Embeddings (N, D) float32 and attribute labels (N, A) int64, on that device.
+        Outputs for N crops, float32, on that device.
     """
     batches = [indices[start : start + BATCH_SIZE] for start in range(0, len(indices), BATCH_SIZE)]
     device = next(network.parameters()).device
     if device.type == "cuda":
         network = copy_for_inference(network, device, precision)
     with torch.inference_mode():
-        predictions = [predict_images(network, batch.images) for batch in crops.read(batches)]
-    embeddings, attribute_labels, _ = map(torch.cat, zip(*predictions, strict=True))
-    return embeddings, attribute_labels
+        found: list[tuple[Tensor, ...]] = []
+        for batch in crops.read(batches):
+            outputs: Outputs = network(batch.images)
+            feature = outputs.metric_feature if with_features else outputs.embedding[:, :0]
+            found.append((outputs.embedding, feature, *outputs.attributes))
+        embedding, feature, *attributes = (
+            torch.cat(parts).float() for parts in zip(*found, strict=True)
+        )
+    return Outputs(embedding, feature, embedding[:, :0], tuple(attributes))
+
+
+def gather_outputs(outputs: Outputs, context: DistributedContext, total: int) -> Outputs | None:
+    """Return the outputs of all ranks on rank 0, on its device; None on the other ranks.
+
+    Args:
+        outputs: outputs of `embed_crops` for the images that `DistributedContext.own_share` gives.
+        context: this process.
+        total: number of images of all ranks.
+    """
+    parts = (outputs.embedding, outputs.metric_feature, outputs.identity, *outputs.attributes)
+    gathered = context.gather_for_metrics(torch.cat(parts, dim=1), total)
+    if gathered is None:
+        return None
+    sizes = [part.shape[1] for part in parts]
+    columns = gathered.to(context.device).split_with_sizes(sizes, dim=1)
+    embedding, feature, identity, *attributes = (part.contiguous() for part in columns)
+    return Outputs(embedding, feature, identity, tuple(attributes))
+
+
+def predict_attributes(outputs: Outputs) -> NDArray[np.int64]:
+    """Return the label of each attribute of N images, (N, A) int64."""
+    if not outputs.attributes:
+        return np.empty((len(outputs.embedding), 0), dtype=np.int64)
+    labels = torch.stack([logits.argmax(dim=1) for logits in outputs.attributes], dim=1)
+    return np.asarray(labels.cpu().numpy())
 
 
 def evaluate_datasets(
