@@ -110,7 +110,7 @@ def test_resume_takes_the_run_s_configuration(tmp_path):
         (["--optimizer.learning-rate", "0"], r"^--optimizer\.learning-rate must be above 0"),
         (
             ["--recipe", "?"],
-            r"recipe '\?' does not exist: choose one of apr_resnet50, bot_resnet50, demo",
+            r"recipe '\?' does not exist: choose one of apr_resnet50, apr_trento, bot_resnet50,",
         ),
         (["--resume", "no/run"], "^--resume 'no/run': no such folder"),
         (["--resume", "tests"], "^--resume tests has no config.yaml"),

@@ -84,6 +84,23 @@ def test_the_run_directory_is_whole(run):
     assert "ray_address" not in yaml.safe_load((run / "config.yaml").read_text())
 
 
+def test_the_trento_recipe_trains_and_validates_as_its_report(crops, tmp_path):
+    """On a small backbone, as ResNet-50 takes minutes on a CPU."""
+    small = ("--network.backbone", "resnet_tiny", "--network.weights", "none", "--batch.people", 8)
+    size = ("--network.height", 32, "--network.width", 16, "--use-gpu", "no", "--epochs", 1)
+    folder = tmp_path / "run"
+    asked = ("--data", crops, "--recipe", "apr_trento", *small, *size, "--output", folder)
+    found = train_whole(*asked)
+    assert found["protocol"].startswith("mAP@50 ")
+    assert "(all, standard AP, euclidean distance, 100 queries used" in found["protocol"]
+    people = sorted({path.name[:4] for path in (crops / "train").iterdir()})
+    assert found["dataset"]["train"]["people"] + found["dataset"]["val"]["people"] == len(people)
+    (record,) = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    assert 0 < record["training_accuracy"] < 1
+    assert record["validation_loss"] == record["validation_loss_attributes"] > 0
+    assert "Loss on validation images" in (folder / "report.html").read_text()
+
+
 @pytest.mark.cluster
 def test_ray_gives_the_same_weights(run, crops, ray_address, tmp_path):
     settings = ("--data", crops, *SHORT, "--epochs", 3, "--output", tmp_path / "run")

@@ -54,3 +54,18 @@ def test_a_triplet_recipe_has_the_values_of_its_report(
     assert config.batch.people * config.batch.crops == images
     assert (config.epochs, config.loss.margin) == (epochs, 1.0)
     assert strengths(config) == augmentations
+
+
+def test_the_trento_recipe_has_the_losses_the_split_and_the_validation_of_its_report():
+    config = TrainReidConfig(data="data", recipe="apr_trento")
+    assert (config.network.name, config.network.options["backbone"]) == ("apr", "resnet50")
+    assert {name: part.weight for name, part in config.loss.used.items()} == {
+        "identity": 1.0,
+        "attributes": 1.0,
+    }
+    assert config.loss.smoothing == 0
+    assert strengths(config).keys() == {"flip", "rotation", "pad_crop"}
+    assert (config.split_order, config.val_fraction) == ("files", 0.3)
+    validation = config.validation
+    assert (validation.num_queries, validation.top_k) == (100, 50)
+    assert (validation.metric, validation.protocol) == ("euclidean", "all")
