@@ -55,4 +55,5 @@ class LDABaseline(PixelProjection):
         lda.fit(embeddings.astype(np.float64), person_ids)
         shares = lda.explained_variance_ratio_.astype(np.float64)
         directions = lda.scalings_[:, : len(shares)].T.astype(np.float32)
-        return cls(pca.scaler, directions @ pca.components, shares.cumsum())
+        # scikit-learn divides by all eigenvalues, and shrinkage makes more than the discriminants.
+        return cls(pca.scaler, directions @ pca.components, shares.cumsum() / shares.sum())

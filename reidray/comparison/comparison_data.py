@@ -28,12 +28,12 @@ VALIDATION_QUERY, VALIDATION_GALLERY = "validation_query", "validation_gallery"
 
 CLASSIFIED_BY_GALLERY = "query images, classified by the gallery"
 CLASSIFIED_BY_VALIDATION = (
-    "the gallery has one image of each person, so these are images of {people} from "
-    "the training set: the first image of each person in each camera (the first of all, where "
+    "the gallery has one image of each person, so these are images of {people}: "
+    "the first image of each person in each camera (the first of all, where "
     "each camera has one), classified by the other images"
 )
-VALIDATION_PEOPLE = "validation people"
-TRAINING_PEOPLE = "people that the baselines have learnt from"
+VALIDATION_PEOPLE = "validation people from the training set"
+TRAINING_PEOPLE = "training people, whom the baselines have seen"
 
 
 class NeighbourSets(NamedTuple):

@@ -139,25 +139,27 @@ def find_suspects(metrics: Sequence[MethodMetrics], data: ComparisonData) -> lis
     query_ids = data.sets[data.neighbour_sets.query].person_ids
     predicted = np.stack([each.predicted[SUSPECT_NEIGHBOURS] for each in metrics])
     is_right = predicted == query_ids
-    found = []
+    candidates = []
     for query in np.flatnonzero(~is_right.all(axis=0)).tolist():
-        person = int(query_ids[query])
         wrong = predicted[~is_right[:, query], query]
         other, votes = Counter(wrong.tolist()).most_common(1)[0]
         if votes < max(2, len(metrics) / 2) or votes <= is_right[:, query].sum():
             continue
-        others = np.flatnonzero(query_ids == person)
+        others = np.flatnonzero(query_ids == query_ids[query])
         others = others[others != query]
-        shares = is_right[:, others].mean(axis=1) if len(others) else np.zeros(1)
-        if shares.max() < 0.5:
-            continue
-        judge = metrics[int(shares.argmax())].method
-        match = _nearest_image(judge, data, query, person)
-        confused = _nearest_image(judge, data, query, other)
+        shares = is_right[:, others].mean(axis=1) if len(others) else np.zeros(len(metrics))
+        if shares.max() >= 0.5:
+            candidates.append((-votes, -shares.max(), query, other, int(shares.argmax())))
+    suspects: list[SuspectImage] = []
+    for votes, _, query, other, judge in sorted(candidates):
+        if len(suspects) == SUSPECTS:
+            break
+        person = int(query_ids[query])
+        match = _nearest_image(metrics[judge].method, data, query, person)
+        confused = _nearest_image(metrics[judge].method, data, query, other)
         if match is not None and confused is not None:
-            suspect = SuspectImage(person, other, votes, query, match, confused)
-            found.append((-votes, -float(shares.max()), query, suspect))
-    return [suspect for *_, suspect in sorted(found, key=lambda row: row[:3])[:SUSPECTS]]
+            suspects.append(SuspectImage(person, other, -votes, query, match, confused))
+    return suspects
 
 
 def _nearest_image(method: Method, data: ComparisonData, query: int, person: int) -> int | None:

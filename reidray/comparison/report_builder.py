@@ -95,8 +95,9 @@ def _describe_components(name: str, cumulative: NDArray[np.float64]) -> str:
 
 def _count_images(data: ComparisonData) -> ImageCounts:
     """Count the images of each person and camera of the training images and of each set."""
-    sets = {"baseline training": data.train, **data.sets}
-    named = {name.replace("_", " "): labels for name, labels in sets.items()}
+    named = {"training": data.train}
+    for name, labels in data.sets.items():
+        named[name.replace("validation_", "val ")] = labels  # a legend has room for short names
     return count_people(
         {name: labels.person_ids for name, labels in named.items()},
         {name: _camera_ids(labels) for name, labels in named.items()},

@@ -43,10 +43,9 @@ def describe_cells(comparison: Comparison) -> str:
     """Return how the people are arranged in the confusion matrices, in words."""
     data = comparison.data
     people = len(np.unique(data.sets[data.neighbour_sets.query].person_ids))
-    shared = f" Where there are more than {MAX_CELLS}, neighbours share a row." * (
-        people > MAX_CELLS
-    )
-    return f"{people:,} people in the order of their ids.{shared}"
+    if people <= MAX_CELLS:
+        return f"{people:,} people in the order of their ids"
+    return f"{people:,} people in the order of their ids, of whom several share a row"
 
 
 def pair_of_methods(comparison: Comparison, ranks: PersonRanks) -> ReportedPair:

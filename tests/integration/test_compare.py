@@ -54,6 +54,7 @@ def run(ray_address, data, model, output, workers):
     command = [sys.executable, ROOT / "jobs" / "compare.py", "--data", data, "--output", output]
     command += ["--models", f"night={model}", "--pca", "0.9", "5", "--height", "8", "--width", "4"]
     command += ["--num-workers", str(workers), "--max-bad", "0.05", "--ray-address", ray_address]
+    command += ["--pca-variants"]
     done = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, timeout=250, check=False
     )
@@ -82,6 +83,12 @@ def test_metrics_of_baselines_and_model_are_the_same_for_any_number_of_workers(
     record = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert record["images"]["query"] == 29
     assert record["protocol"] == "single_shot"
+    plain, _, standardised, augmented = sorted(
+        record["pca_variants"], key=lambda row: (row["augmented"], not row["standardised"])
+    )
+    assert plain["augmented"] is False
+    assert standardised["augmented"] is augmented["augmented"] is True
+    assert all(0 < row["components"] <= 96 for row in record["pca_variants"])
     with (tmp_path / "out" / "table.csv").open() as file:
         assert [row["method"] for row in csv.DictReader(file)] == names
 

@@ -74,7 +74,7 @@ def test_without_validation_people_the_baselines_learn_from_all_training_people(
     assert len(images.train) == 48
     query, gallery = (images.sets[name] for name in images.neighbour_sets)
     assert {*query.names, *gallery.names} == set(images.train.names)
-    assert "people that the baselines have learnt from" in images.neighbours_description
+    assert "people, whom the baselines have seen" in images.neighbours_description
     images = read_comparison_data(compare_config(single_shot, tmp_path / "out"))
     assert "validation people" in images.neighbours_description
 

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from reidray.baselines import distributed_pixels
+from reidray.baselines.augmented_copies import AugmentedCopies
 from reidray.baselines.distributed_pixels import compute_moments, project_images
 from reidray.baselines.pca import PCABaseline
 from reidray.data.images.decoding import decode_files
@@ -38,11 +39,12 @@ def test_moments_over_ray_give_the_components_of_crops_in_memory(images):
     np.testing.assert_allclose(cosines, 1, atol=1e-4)
 
 
-def test_moments_have_the_same_bits_for_any_number_of_tasks(images, monkeypatch):
+@pytest.mark.parametrize("copies", [None, AugmentedCopies(301, seed=1)])
+def test_moments_have_the_same_bits_for_any_number_of_tasks(images, monkeypatch, copies):
     found = []
     for tasks in (1, 2, 5):
         monkeypatch.setattr(distributed_pixels, "cluster_cpus", lambda tasks=tasks: tasks)
-        found.append(compute_moments(*images, SIZE)[0])
+        found.append(compute_moments(*images, SIZE, copies=copies)[0])
     for other in found[1:]:
         np.testing.assert_array_equal(other.sums, found[0].sums)
         np.testing.assert_array_equal(other.products, found[0].products)
