@@ -6,7 +6,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from reidray.comparison.comparison_data import ComparisonData
+from reidray.comparison.comparison_data import VALIDATION_QUERY, ComparisonData
 from reidray.comparison.comparison_result import Comparison
 from reidray.comparison.method_evaluation import NEIGHBOURS, PersonRanks, rank_people
 from reidray.comparison.report_charts import (
@@ -94,10 +94,11 @@ def _describe_components(name: str, cumulative: NDArray[np.float64]) -> str:
 
 
 def _count_images(data: ComparisonData) -> ImageCounts:
-    """Count the images of each person and camera of the training images and of each set."""
-    named = {"training": data.train}
-    for name, labels in data.sets.items():
-        named[name.replace("validation_", "val ")] = labels  # a legend has room for short names
+    """Count the images of each person and camera of each set; each image counts once."""
+    named = {"training": data.train, "query": data.query, "gallery": data.gallery}
+    sets = data.neighbour_sets
+    if sets.query == VALIDATION_QUERY and not data.learns_from_all:
+        named |= {"val query": data.sets[sets.query], "val gallery": data.sets[sets.gallery]}
     return count_people(
         {name: labels.person_ids for name, labels in named.items()},
         {name: _camera_ids(labels) for name, labels in named.items()},

@@ -127,7 +127,8 @@ def reconstructed_crops(comparison: Comparison) -> list[ReconstructedCrops]:
     paths = [names[index] for index in np.sort(drawn[:RECONSTRUCTED_CROPS])]
     crops = decode_files(data.location, paths, pca.scaler.size).crops
     height, width = pca.scaler.size
-    rows = [ReconstructedCrops(f"Crops of {height}x{width}", tuple(map(crop_data_uri, crops)))]
+    seen = pca.scaler.restore(pca.scaler.transform(crops))
+    rows = [ReconstructedCrops(f"Crops of {height}x{width}", tuple(map(crop_data_uri, seen)))]
     for share in RECONSTRUCTED_SHARES:
         kept = pca.truncate(share)
         title = f"{share:.0%} of the variance: {len(kept.components):,} components"

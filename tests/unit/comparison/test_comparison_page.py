@@ -50,7 +50,10 @@ def comparison(root):
 
 
 def test_the_page_shows_every_figure_and_says_that_it_shows_people(comparison):
-    page = render_comparison_report(build_report(comparison))
+    report = build_report(comparison)
+    sets = ["training", "query", "gallery", "val query", "val gallery"]
+    assert [row.name for row in report.counts.people] == sets
+    page = render_comparison_report(report)
     for title in (*SECTIONS, *SECTIONS_OF_IMAGES):
         assert f"{title}</h2>" in page
     assert "This page shows images of people" in page
@@ -59,8 +62,11 @@ def test_the_page_shows_every_figure_and_says_that_it_shows_people(comparison):
 
 
 def test_without_images_the_page_holds_no_image_of_the_data(root):
-    comparison = compare_in_memory(root, {"even": by_parity(0)}, no_images=True)
-    page = render_comparison_report(build_report(comparison))
+    comparison = compare_in_memory(root, {"even": by_parity(0)}, no_images=True, val_fraction=0)
+    report = build_report(comparison)
+    assert [row.name for row in report.counts.people] == ["training", "query", "gallery"]
+    page = render_comparison_report(report)
+    assert "The baselines have learnt from all training people" in page
     assert "data:image/jpeg" not in page
     assert "This page shows images of people" not in page
     for title in SECTIONS:
