@@ -45,13 +45,18 @@ def to_svg(title: str, figure: Figure, name: str, *, wide: bool = False) -> Char
     element = written.getvalue()
     element = element[element.index("<svg") :]
     element = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", element)
+    element = re.sub(r"<g id=[^>]*>\s*(<text.*?</text>)\s*</g>", r"\1", element)
     element = re.sub("<[^>]*>", lambda tag: _shorten_tag(tag[0]), element)
     return Chart(title, Markup(element), wide)
 
 
 def _shorten_tag(tag: str) -> str:
-    """Return a tag without turns by 0 degrees, and with numbers cut to hundredths of a point."""
+    """Return a tag without turns by 0 degrees and fonts, with numbers cut to hundredths of a point.
+
+    A page has fonts of its own.
+    """
     tag = re.sub(r' transform="rotate\(-?0 [^)]*\)"', "", tag)
+    tag = re.sub(r"font-family: [^;\"]*(; )?", "", tag)
     return re.sub(r"(\d\.\d\d)\d+", r"\1", tag)
 
 

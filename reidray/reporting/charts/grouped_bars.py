@@ -18,6 +18,10 @@ MARGIN = 0.9
 """Inches above and below the bars."""
 
 LEGEND_COLUMNS = 3
+FEW_GROUPS = 8
+"""Number of groups up to which the chart is as wide as the others."""
+
+LARGE_WIDTH = 6.6
 
 
 def grouped_bars(
@@ -38,9 +42,11 @@ def grouped_bars(
     """
     group_height = BAR_HEIGHT * len(shares) + GAP
     thickness = BAR_HEIGHT / group_height  # of a bar, where a group is 1 high
+    is_wide = len(groups) > FEW_GROUPS
     with rc_context(STYLE | {"axes.grid.axis": "x"}):
         figure = Figure(
-            figsize=(2 * WIDTH, MARGIN + group_height * len(groups)), layout="constrained"
+            figsize=(LARGE_WIDTH if is_wide else WIDTH, MARGIN + group_height * len(groups)),
+            layout="constrained",
         )
         axes = figure.subplots()
         middles = np.arange(len(groups))
@@ -63,4 +69,4 @@ def grouped_bars(
         axes.set_axisbelow(True)
         axes.tick_params(length=0)
         figure.legend(loc="outside upper left", ncols=LEGEND_COLUMNS, columnspacing=1.2)
-        return to_svg(title, figure, prefix, wide=True)
+        return to_svg(title, figure, prefix, wide=is_wide)

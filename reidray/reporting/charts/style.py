@@ -28,7 +28,6 @@ STYLE: dict[Any, Any] = {
     "axes.labelcolor": GREY,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 10,
     "grid.color": "#e8eaee",
     "legend.frameon": False,

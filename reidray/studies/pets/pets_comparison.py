@@ -1,12 +1,12 @@
-"""Compare trained pet networks on the test images: metrics, confusion matrices and masks."""
+"""Compare trained pets networks on the test images, and write their metrics and a page."""
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pyarrow.compute as pc
 
 from reidray.comparison.compare_checks import METRICS_FILE, REPORT_FILE, TABLE_FILE
@@ -18,8 +18,10 @@ from reidray.models import LoadedModel, load_model
 from reidray.storage.csv_files import write_csv_records
 from reidray.storage.location import Location
 from reidray.storage.publishing import atomic_output
-from reidray.studies.pets.network_evaluation import NetworkResult, evaluate_on_cluster
-from reidray.studies.pets.pets_page import ReportedNetwork, render_pets_report, show_masks
+from reidray.studies.pets.network_evaluation import NetworkResult, evaluate_networks
+from reidray.studies.pets.pet_data_figures import build_data_figures, image_source
+from reidray.studies.pets.pet_features import NEIGHBOURS
+from reidray.studies.pets.pets_page import render_pets_page
 
 log = logging.getLogger("reidray")
 
@@ -45,12 +47,10 @@ def compare_pets(
         manifest = read_manifest(
             config.data, config.layout, root=config.root, follow_links=config.follow_links
         )
-        test = _select_test_images(manifest)
+        images = _select_images(manifest)
         models = _load_models(config, manifest)
         with session or nullcontext():
-            results = {
-                name: evaluate_on_cluster(model, test, config) for name, model in models.items()
-            }
+            results = evaluate_networks(models, images, config)
         rows = [_to_row(name, models[name], result) for name, result in results.items()]
         summary = {
             "task": config.task,
@@ -58,23 +58,20 @@ def compare_pets(
             "dataset": manifest.summary,
             "methods": rows,
         }
-        details = {name: result.evaluation.to_json() for name, result in results.items()}
+        paths = images.table["path"]
+        details = {name: result.to_json(paths) for name, result in results.items()}
         record = json.dumps(summary | {"test": details}, indent=2)
         (staging / METRICS_FILE).write_text(record + "\n", encoding="utf-8")
         (staging / TABLE_FILE).write_bytes(write_csv_records(rows))
-        networks = [
-            ReportedNetwork(row, result.evaluation.labels["class"])
-            for row, result in zip(rows, results.values(), strict=True)
-        ]
-        report = render_pets_report(manifest.root, networks, show_masks(results))
-        (staging / REPORT_FILE).write_text(report, encoding="utf-8")
+        page = _render_page(config, manifest, images, models, rows, results)
+        (staging / REPORT_FILE).write_text(page, encoding="utf-8")
     for row in rows:
         log.info("%s", _describe(row))
     return {"output": Location(config.output).uri, **summary}
 
 
-def _select_test_images(manifest: Manifest) -> Manifest:
-    """Return the test images that have a class.
+def _select_images(manifest: Manifest) -> Manifest:
+    """Return the training and test images that have a class.
 
     Raises:
         UserError: there are no classes or no test images.
@@ -85,11 +82,12 @@ def _select_test_images(manifest: Manifest) -> Manifest:
             f"{manifest.root}: layout {manifest.layout} has no classes: expected the layout pets, "
             "or a manifest with a column label"
         )
-    is_test = pc.and_(pc.equal(table["split"], "gallery"), pc.is_valid(table["label"]))
-    indices = np.flatnonzero(is_test.to_numpy())
-    if not len(indices):
+    has_class = pc.is_valid(table["label"])
+    is_test = pc.and_(pc.equal(table["split"], "gallery"), has_class)
+    if not pc.any(is_test).as_py():
         raise UserError(f"{manifest.root}: no test images: expected images of the split gallery")
-    return replace(manifest, table=table.take(indices))
+    is_train = pc.and_(pc.equal(table["split"], "train"), has_class)
+    return replace(manifest, table=table.filter(pc.or_(is_train, is_test)).combine_chunks())
 
 
 def _load_models(config: CompareConfig, manifest: Manifest) -> dict[str, LoadedModel]:
@@ -117,16 +115,49 @@ def _load_models(config: CompareConfig, manifest: Manifest) -> dict[str, LoadedM
     return models
 
 
+def _render_page(
+    config: CompareConfig,
+    manifest: Manifest,
+    images: Manifest,
+    models: Mapping[str, LoadedModel],
+    rows: Sequence[Mapping[str, Any]],
+    results: Mapping[str, NetworkResult],
+) -> str:
+    """Read the images that the page shows, and render the page.
+
+    Args:
+        config: the configuration of the comparison.
+        manifest: all images of the data.
+        images: training and test images of known classes.
+        models: the networks by name.
+        rows: the rows of table.csv.
+        results: the results of each network by its name.
+    """
+    shows_images = not config.no_images
+    decoded = next(iter(results.values())).decoded
+    figures = build_data_figures(
+        manifest, images, decoded, models, seed=config.seed, shows_images=shows_images
+    )
+    sources = {
+        name: image_source(images, model.architecture.size)
+        for name, model in models.items()
+        if shows_images
+    }
+    return render_pets_page(manifest.root, rows, results, figures, sources)
+
+
 def _to_row(name: str, model: LoadedModel, result: NetworkResult) -> dict[str, Any]:
     """Return the row of the table; None where a value is unknown."""
     summary, seconds = result.evaluation.summary, model.card.metrics.get("training_seconds")
     keys = ("accuracy", "macro_f1", "weighted_f1", "mask_f1", "mask_iou", "image_iou")
+    nearest = result.neighbours
     return {
         "method": name,
         "network": model.architecture.name,
         "parameters": sum(weights.numel() for weights in model.network.parameters()),
         "test_images": result.evaluation.images,
         **{key: round(summary[key], 4) if key in summary else None for key in keys},
+        f"nearest{NEIGHBOURS}_accuracy": None if nearest is None else round(nearest.accuracy, 4),
         "training_seconds": None if seconds is None else round(seconds, 1),
         "inference_seconds": round(result.evaluation.seconds, 3),
     }
