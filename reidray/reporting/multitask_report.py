@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from reidray.metrics.classification import ClassificationMetrics
+from reidray.reporting.dataset_figures.figures import DatasetFigures
+from reidray.reporting.dataset_figures.pictures import PictureSection
 from reidray.reporting.rendering import duration, percent, render
 from reidray.reporting.run_summary import describe_epoch, describe_epochs
 from reidray.storage.staging import atomic_write
@@ -70,6 +72,7 @@ _ROWS = (
     ("accuracy", "Accuracy", "images with the correct class"),
     ("macro_f1", "F1, macro", "F1 of the classes, mean over the classes"),
     ("weighted_f1", "F1, weighted", "F1 of the classes, mean over the images"),
+    ("mask_accuracy", "Mask accuracy", "pixels that are correct, over all images"),
     ("mask_f1", "Mask F1", "over all pixels of all images"),
     ("mask_iou", "Mask IoU", "intersection over union, over all pixels of all images"),
     ("image_iou", "Mask IoU, image", "intersection over union, mean over the images"),
@@ -83,7 +86,12 @@ _ROWS = (
 
 
 def write_multitask_report(
-    path: Path, *, config: dict[str, Any], summary: MultitaskSummary
+    path: Path,
+    *,
+    config: dict[str, Any],
+    summary: MultitaskSummary,
+    figures: DatasetFigures,
+    mistakes: PictureSection | None = None,
 ) -> None:
     """Write the report of a training as one HTML file that needs no other file.
 
@@ -91,8 +99,11 @@ def write_multitask_report(
         path: the HTML file. Its folder exists. The file is written atomically.
         config: the configuration of the run.
         summary: the results of the training.
+        figures: counts and pictures of the images.
+        mistakes: pictures of the most confident wrong predictions; None where the page shows none.
     """
-    from reidray.reporting.charts.learning_curves import learning_curves  # imports Matplotlib
+    # Imports Matplotlib.
+    from reidray.reporting.charts.learning_curves import attribute_curves, learning_curves
 
     page = render(
         "multitask_run.html",
@@ -102,7 +113,10 @@ def write_multitask_report(
         epochs=describe_epochs(config["epochs"], summary.records),
         has_test="test" in summary.parts,
         first_weights=summary.first_weights,
+        figures=figures,
+        mistakes=mistakes,
         curves=learning_curves(summary.records, summary.best_epoch),
+        attribute_curves=attribute_curves(summary.records, summary.best_epoch),
         **_shared_values(config, summary, draw_charts=True),
     )
     atomic_write(path, page)

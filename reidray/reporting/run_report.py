@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from reidray.reporting.dataset_figures.figures import DatasetFigures
 from reidray.reporting.rendering import render
 from reidray.reporting.run_summary import (
     FEW_QUERIES,
@@ -29,6 +30,7 @@ def write_run_report(
     records: list[dict[str, Any]],
     best_epoch: int,
     data: DataSummary,
+    figures: DatasetFigures,
     first_weights: "WeightReport | None" = None,
 ) -> None:
     """Write the report of a training run as one HTML file that needs no other file.
@@ -39,6 +41,7 @@ def write_run_report(
         records: the rows of metrics.jsonl, one per epoch.
         best_epoch: the epoch of the model's weights. Its record holds validation metrics.
         data: the images of the run.
+        figures: counts and pictures of the images.
         first_weights: what became of the weights that the network started from; None where they
             were random.
 
@@ -46,7 +49,11 @@ def write_run_report(
         ValueError: there is no record of the best epoch.
     """
     # Imports Matplotlib.
-    from reidray.reporting.charts.learning_curves import attribute_bars, learning_curves
+    from reidray.reporting.charts.learning_curves import (
+        attribute_bars,
+        attribute_curves,
+        learning_curves,
+    )
 
     by_epoch = {record["epoch"]: record for record in records}
     if best_epoch not in by_epoch:
@@ -67,7 +74,9 @@ def write_run_report(
         attributes=attributes,
         weak_attributes=weak_attributes(best),
         attribute_chart=attribute_bars(attributes) if attributes else None,
+        figures=figures,
         curves=learning_curves(records, best_epoch),
+        attribute_curves=attribute_curves(records, best_epoch),
         first_weights=first_weights,
         epochs=describe_epochs(config["epochs"], records),
         seconds=sum(row["seconds"] + row.get("validation_seconds", 0.0) for row in records),

@@ -48,14 +48,15 @@ def test_both_modes_give_the_requested_batches_in_order(image_folder):
     random = np.random.default_rng(3)
     rows = np.delete(np.arange(40), 30)
     batches = [random.choice(rows, random.integers(1, 12)) for _ in range(50)]
-    resident, stream = (
-        list(ingest(image_files(image_folder), mode).open().read(batches))
-        for mode in ("resident", "stream")
-    )
+    crops = [ingest(image_files(image_folder), mode) for mode in ("resident", "stream")]
+    resident, stream = (list(each.open().read(batches)) for each in crops)
     assert len(resident) == len(stream) == 50
     for batch, kept, streamed in zip(batches, resident, stream, strict=True):
         assert kept.indices.tolist() == streamed.indices.tolist() == batch.tolist()
         assert np.array_equal(kept.crops, streamed.crops)
+    for each in crops:
+        sampled = [group.crops for group in each.sample(batches[:2])]
+        assert all(map(np.array_equal, sampled, [group.crops for group in resident[:2]]))
 
 
 def test_a_streamed_image_that_is_lost_on_the_way_stops_with_its_name(image_folder):

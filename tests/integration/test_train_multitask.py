@@ -57,6 +57,7 @@ def test_a_run_leaves_a_model_its_figures_on_each_part_and_what_was_set_aside(
     assert result["mask_f1"] == pytest.approx(parts["test"]["mask_f1"], abs=1e-4)
     page = (run / "report.html").read_text()
     assert "beagle_3.jpg" in page
+    assert "Samples before and after augmentation" in page
     assert page.count("<svg") >= 6
 
 

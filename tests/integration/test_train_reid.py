@@ -98,7 +98,10 @@ def test_a_run_directory_holds_all_that_a_run_leaves(undisturbed):
     assert result["attribute_accuracy"] == pytest.approx(best, abs=1e-4)
     assert yaml.safe_load((run / "config.yaml").read_text())["epochs"] == EPOCHS
     assert list((run / "tensorboard").glob("events*"))
-    assert "</html>" in (run / "report.html").read_text()
+    page = (run / "report.html").read_text()
+    assert page.count('<img src="data:image/jpeg') > 40
+    assert "Images that look poor" in page
+    assert "</html>" in page
     groups = records(run)[result["best_epoch"] - 1]["groups"]
     assert {group["group"].split()[0] for group in groups} == {"gender", "age"}
     assert f"| {groups[0]['group']} | {groups[0]['queries']} | {groups[0]['people']} |" in (

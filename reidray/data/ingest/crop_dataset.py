@@ -1,11 +1,12 @@
 """Define the interface of the decoded images of a training."""
 
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reidray.data.images.crops import CropReader
+from reidray.data.images.crops import CropGroup, CropReader, Indices
 from reidray.data.images.decoding import BadImage
 
 
@@ -22,3 +23,10 @@ class CropDataset(Protocol):
 
     def open(self) -> CropReader:
         """Return a reader of the crops for this process."""
+
+    def sample(self, batches: Sequence[Indices]) -> Iterator[CropGroup]:
+        """Yield the crops of a few batches of indices; no others come to this process.
+
+        Raises:
+            KeyError: an index has no crop.
+        """

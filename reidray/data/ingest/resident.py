@@ -5,7 +5,7 @@ split can divide it. The crops stay in the object store as uint8, and the worker
 copy of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
-from reidray.data.images.crops import CropGroup, CropTable
+from reidray.data.images.crops import CropGroup, CropTable, Indices
 from reidray.data.images.decoding import BadImage
 from reidray.data.ingest.crop_columns import CROP_FIELDS, crop_row, iter_crop_groups
 from reidray.data.ingest.group_tasks import (
@@ -47,6 +47,18 @@ class ResidentCrops:
     def open(self) -> CropTable:
         """Map the crops into this process."""
         return CropTable(self._iter_groups())
+
+    def sample(self, batches: Sequence[Indices]) -> Iterator[CropGroup]:
+        """Yield the crops of a few batches of indices, which tasks pick where the blocks lie.
+
+        Raises:
+            KeyError: an index has no crop.
+        """
+        wanted = ray.put(np.unique(np.concatenate(batches)))
+        pick = ray.remote(_pick_crops)
+        picked = ray.get([pick.remote(block, self.size, wanted) for block in self.blocks])
+        groups = (group for table in picked for group in iter_crop_groups(table, self.size))
+        return CropTable(groups).read(batches)
 
     def _iter_groups(self) -> Iterator[CropGroup]:
         for block in ray.get(list(self.blocks)):
@@ -83,3 +95,15 @@ def _decode_groups(groups: pa.Table, files: "ray.ObjectRef[ImageFiles]") -> pa.T
         result = image_files.decode(indices)
         rows.append(crop_row(indices, result) | outcome_row(indices, result))
     return pa.Table.from_pylist(rows, schema=GROUP_SCHEMA)
+
+
+def _pick_crops(block: pa.Table, size: tuple[int, int], indices: Indices) -> pa.Table:
+    """Return a table of the crops of a block whose index is one of some indices."""
+    rows = []
+    for group in iter_crop_groups(block, size):
+        keep = np.isin(group.indices, indices)
+        if keep.any():
+            masks = None if group.masks is None else group.masks[keep].tobytes()
+            crops = group.crops[keep].tobytes()
+            rows.append({"indices": group.indices[keep], "crops": crops, "masks": masks})
+    return pa.Table.from_pylist(rows, schema=pa.schema(dict(CROP_FIELDS)))

@@ -55,6 +55,14 @@ class StreamingCrops:
         """Return a reader of the crops for this process."""
         return CropStream(self.files)
 
+    def sample(self, batches: Sequence[Indices]) -> Iterator[CropGroup]:
+        """Yield the crops of a few batches of indices, which Ray Data decodes.
+
+        Raises:
+            UserError: an image does not decode any more.
+        """
+        return self.open().read(batches)
+
 
 class CropStream:
     """Read crops that Ray Data decodes in advance."""

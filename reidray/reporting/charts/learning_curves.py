@@ -6,6 +6,7 @@ from itertools import cycle
 from typing import Any
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -19,6 +20,17 @@ from reidray.reporting.charts.style import (
     STYLE,
     WIDTH,
 )
+
+LEGEND_COLUMNS = 3
+
+PANELS, PANEL_COLUMNS = 12, 3
+"""Attributes in a chart, and in each row of it."""
+
+PANEL_HEIGHT = 0.95
+"""Height of an attribute's panel in inches."""
+
+PANEL_MARGIN = 0.4
+"""Height of the axis below the panels in inches."""
 
 Records = Sequence[dict[str, Any]]
 
@@ -62,7 +74,12 @@ _CURVES = (
         {"accuracy": "accuracy", "macro_f1": "F1, macro"},
         True,
     ),
-    _CurveSpec("Masks of validation images", "F1, IoU", {"mask_f1": "F1", "mask_iou": "IoU"}, True),
+    _CurveSpec(
+        "Masks of validation images",
+        "Accuracy, F1, IoU",
+        {"mask_accuracy": "pixels", "mask_f1": "F1", "mask_iou": "IoU"},
+        True,
+    ),
     _CurveSpec("Learning rate", "Rate at the end of the epoch", {"learning_rate": "learning rate"}),
     _CurveSpec("Training speed", "Images per second", {"images_per_second": "speed"}),
     _CurveSpec(
@@ -93,10 +110,43 @@ def learning_curves(records: Records, best_epoch: int) -> list[Chart]:
     return [_draw_curves(spec, records, best_epoch) for spec in specs if spec.lines.keys() & keys]
 
 
-def _loss_lines(keys: Iterable[str], name: str) -> dict[str, str]:
-    """Return the label of the sum of some losses and of each of them, or of the only one."""
-    terms = {key: key.removeprefix(f"{name}_") for key in keys if key.startswith(f"{name}_")}
-    return terms if len(terms) == 1 else {name: "sum", **terms}
+def attribute_curves(records: Records, best_epoch: int) -> list[Chart]:
+    """Draw the validation accuracy of each attribute over epochs, in a panel of its own.
+
+    A grey line marks the majority guess. The panels fill several charts, so that those of many
+    attributes stay legible on narrow and wide pages.
+
+    Args:
+        records: the metrics of each epoch, in order.
+        best_epoch: the epoch that each panel marks.
+    """
+    measured = [record for record in records if record.get("attributes")]
+    names = list(dict.fromkeys(name for record in measured for name in record["attributes"]))
+    charts = []
+    for start in range(0, len(names), PANELS):
+        shown = names[start : start + PANELS]
+        part = f", {start + 1} to {start + len(shown)} of {len(names)}"
+        title = f"Accuracy of each attribute{part if len(names) > PANELS else ''}"
+        rows = -(-len(shown) // PANEL_COLUMNS)
+        with rc_context(STYLE | {"font.size": 8}):
+            height = PANEL_MARGIN + PANEL_HEIGHT * rows
+            figure = Figure(figsize=(WIDTH, height))
+            figure.subplots_adjust(  # a constrained layout of so many panels takes seconds
+                left=0.1,
+                right=0.99,
+                bottom=PANEL_MARGIN / height,
+                top=1 - 0.2 / height,
+                wspace=0.08,
+                hspace=0.5,
+            )
+            grid = figure.subplots(rows, PANEL_COLUMNS, sharex=True, sharey=True, squeeze=False)
+            for axes in grid.ravel()[len(shown) :]:
+                axes.set_visible(False)
+            for axes, name in zip(grid.ravel(), shown, strict=False):
+                _draw_attribute(axes, name, measured, best_epoch)
+            figure.supxlabel("Epoch", fontsize=8, color=GREY, y=0.03 / height, va="bottom")
+            charts.append(to_svg(title, figure, f"attribute-curves-{start}"))
+    return charts
 
 
 def attribute_bars(attributes: dict[str, dict[str, float]]) -> Chart:
@@ -127,6 +177,32 @@ def attribute_bars(attributes: dict[str, dict[str, float]]) -> Chart:
         return to_svg("Accuracy of each attribute", figure, "attributes")
 
 
+def _loss_lines(keys: Iterable[str], name: str) -> dict[str, str]:
+    """Return the label of the sum of some losses and of each of them, or of the only one."""
+    terms = {
+        key: key.removeprefix(f"{name}_").replace("_", " ")
+        for key in keys
+        if key.startswith(f"{name}_")
+    }
+    return terms if len(terms) == 1 else {name: "sum", **terms}
+
+
+def _draw_attribute(axes: Axes, name: str, records: Records, best_epoch: int) -> None:
+    """Draw the accuracy of an attribute over epochs, beside that of the majority guess."""
+    known = [record for record in records if name in record["attributes"]]
+    epochs = [record["epoch"] for record in known]
+    axes.axvline(best_epoch, color=GREY, linewidth=1, linestyle=(0, (1, 2)))
+    for key, colour, width in (("majority", GREY, 1.0), ("accuracy", BLUE, 1.6)):
+        values = [record["attributes"][name][key] for record in known]
+        marker = "o" if len(known) == 1 else ""
+        axes.plot(epochs, values, color=colour, linewidth=width, marker=marker, markersize=3)
+    axes.set_title(name.replace("_", " "), loc="left", fontsize=8)
+    axes.set(ylim=(0, 1.02), yticks=(0, 0.5, 1))
+    axes.xaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.tick_params(length=0)
+
+
 def _draw_curves(spec: _CurveSpec, records: Records, best_epoch: int) -> Chart:
     """Draw metrics over epochs on an axis that begins at 0."""
     with rc_context(STYLE):
@@ -151,5 +227,5 @@ def _draw_curves(spec: _CurveSpec, records: Records, best_epoch: int) -> Chart:
             axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.tick_params(length=0)
         if len(spec.lines) > 1:
-            figure.legend(loc="outside upper left", ncols=len(spec.lines), columnspacing=1.2)
+            figure.legend(loc="outside upper left", ncols=LEGEND_COLUMNS, columnspacing=1.2)
         return to_svg(spec.title, figure, next(iter(spec.lines)))

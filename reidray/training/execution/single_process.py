@@ -4,7 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from reidray.config import TrainingConfig
-from reidray.data.images.crops import CropGroup, CropTable
+from reidray.data.images.crops import CropGroup, CropTable, Indices
 from reidray.data.images.decoding import BadImage
 from reidray.data.ingest.image_files import ImageFiles
 from reidray.errors import UserError
@@ -55,6 +55,14 @@ class LocalCrops:
     def open(self) -> CropTable:
         """Return a reader of the crops."""
         return CropTable(self.groups)
+
+    def sample(self, batches: Sequence[Indices]) -> Iterator[CropGroup]:
+        """Yield the crops of a few batches of indices.
+
+        Raises:
+            KeyError: an index has no crop.
+        """
+        return self.open().read(batches)
 
 
 class SingleProcess:

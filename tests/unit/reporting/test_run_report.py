@@ -6,6 +6,8 @@ import pytest
 
 from reidray.config import TrainReidConfig
 from reidray.config.sections.open_section import config_to_dict
+from reidray.reporting.dataset_figures.figures import DatasetFigures
+from reidray.reporting.dataset_figures.image_counts import ImageCounts
 from reidray.reporting.run_report import write_run_report
 from reidray.reporting.run_summary import DataSummary
 
@@ -113,7 +115,14 @@ def report(tmp_path, pages):
 
     def write_page(records, best_epoch, *, config=CONFIG, data=DATA):
         path = tmp_path / "report.html"
-        write_run_report(path, config=config, records=records, best_epoch=best_epoch, data=data)
+        write_run_report(
+            path,
+            config=config,
+            records=records,
+            best_epoch=best_epoch,
+            data=data,
+            figures=DatasetFigures(ImageCounts()),
+        )
         assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
         return path.read_text(encoding="utf-8")
 
@@ -167,7 +176,7 @@ def test_attributes_no_better_than_the_majority_are_named(report):
 
 def test_curves_show_each_loss_term_and_validation_metric(report):
     written = report([epoch_row(1), epoch_row(2, 0.5), epoch_row(3), epoch_row(4, 0.6)], 4)
-    assert Page(written).tags.count("svg") == 7
+    assert Page(written).tags.count("svg") == 8
     for label in ("identity", "triplet", "attributes", "mAP", "Rank-1", "majority guess"):
         assert re.search(rf"<text[^>]*>{label}</text>", written), label
     for label in ("Images per second", "Rate at the end of the epoch", "Share of the epoch"):

@@ -101,6 +101,7 @@ def test_classes_and_masks_are_trained_together():
     assert seen.summary["accuracy"] == best["accuracy"]
     assert seen.summary["mask_iou"] == pytest.approx(best["mask_iou"])
     assert seen.labels["class"].confusion.sum() == seen.images == 32
+    assert best["mask_iou"] < best["mask_accuracy"] < 1
 
 
 def test_attributes_are_trained_and_unknown_ones_are_ignored():
@@ -125,6 +126,39 @@ def test_attributes_are_trained_and_unknown_ones_are_ignored():
     )
     assert seen.labels["size"].support.sum() == (validation.targets[:, 1] >= 0).sum()
     assert "mask_f1" not in seen.summary
+
+
+def evaluate_at_random(labels):
+    """Return the evaluation of labels by a network that knows nothing of them."""
+    torch.manual_seed(0)
+    network = build_model("attributes_vgg", height=32, width=32, schema=SCHEMA, dropout=0.0)
+    majority = np.zeros(2, np.int64)
+    device = torch.device("cpu")
+    return evaluate_network(network.eval(), table(False), labels, majority, CONFIG.loss, device)
+
+
+def test_the_most_confident_mistakes_are_kept_and_show_each_person_once():
+    _, _, colours, sizes = generate_images()
+    values = np.stack([colours, sizes], axis=1)
+    values[::5, 1] = -1
+    settings = {"attribute_labels": values, "schema": SCHEMA}
+    labels = make_labels(np.full(len(values), -1), **settings)
+    mistakes = evaluate_at_random(labels).mistakes
+    by_target = {name: [each for each in mistakes if each.target == name] for name in SCHEMA.names}
+    assert {name: len(found) for name, found in by_target.items()} == {"colour": 12, "size": 12}
+    for column, (name, found) in enumerate(by_target.items()):
+        probabilities = [each.probability for each in found]
+        assert probabilities == sorted(probabilities, reverse=True)
+        names = SCHEMA.attributes[column].values
+        for each in found:
+            assert each.predicted != each.label == names[values[each.index, column]], name
+
+    people = make_labels(np.arange(len(values)) % 6, **settings)
+    of_people = evaluate_at_random(people).mistakes
+    for name in SCHEMA.names:
+        shown = [each.index % 6 for each in of_people if each.target == name]
+        assert len(shown) == len(set(shown)) <= 6
+    assert of_people[0] == mistakes[0]
 
 
 @pytest.mark.parametrize("workers", [2, 4])

@@ -27,6 +27,9 @@ from reidray.training.distributed_context import DistributedContext
 
 BATCH_SIZE = 64
 
+MISTAKES, MIN_MISTAKES = 24, 4
+"""Mistakes of all targets together that an evaluation keeps, but at least so many of each."""
+
 
 @dataclass(frozen=True)
 class MultitaskOutputs:
@@ -34,9 +37,9 @@ class MultitaskOutputs:
 
     Attributes:
         logits: (N, V) float32 for each of the L targets, with V values each.
-        masks: (N, 4) float64 for each predicted mask: foreground pixels in the prediction and the
-            truth, in the prediction, and in the truth, and the mean cross-entropy of all pixels.
-            (N, 0) where the network predicts no masks.
+        masks: (N, 5) float64 for each predicted mask: foreground pixels in the prediction and the
+            truth, in the prediction, and in the truth, the mean cross-entropy of all pixels, and
+            the share of the pixels that are correct. (N, 0) where the network predicts no masks.
         seconds: time in the network.
     """
 
@@ -65,6 +68,25 @@ class MultitaskOutputs:
 
 
 @dataclass(frozen=True)
+class Mistake:
+    """Hold a wrong prediction of a network.
+
+    Attributes:
+        index: row of the image in the manifest.
+        target: name of the target: `class`, or an attribute.
+        label: name of the true value, as the data gives it.
+        predicted: name of the predicted value.
+        probability: probability of the predicted value, in 0..1.
+    """
+
+    index: int
+    target: str
+    label: str
+    predicted: str
+    probability: float
+
+
+@dataclass(frozen=True)
 class LabelEvaluation:
     """Hold the metrics of a network on N images.
 
@@ -72,15 +94,17 @@ class LabelEvaluation:
         images: N.
         seconds: time in the network.
         summary: metrics by name: `validation_loss`; for classes `accuracy`, `macro_f1` and
-            `weighted_f1`; for masks `mask_f1`, `mask_iou` and `image_iou`; for attributes those of
-            `attribute_accuracy`.
+            `weighted_f1`; for masks `mask_accuracy`, `mask_f1`, `mask_iou` and `image_iou`; for
+            attributes those of `attribute_accuracy`.
         labels: metrics of each target by its name; the target of classes is `class`.
+        mistakes: the most confident wrong predictions, where they are asked for.
     """
 
     images: int
     seconds: float
     summary: dict[str, Any]
     labels: dict[str, ClassificationMetrics]
+    mistakes: tuple[Mistake, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return all metrics as plain values."""
@@ -165,6 +189,7 @@ def evaluate_outputs(
     if outputs.masks.shape[1]:
         loss += weights.masks * float(outputs.masks[:, 3].mean())
         masks = evaluate_masks(outputs.masks[:, :3].numpy().astype(np.int64))
+        summary["mask_accuracy"] = float(outputs.masks[:, 4].mean())
         summary |= {key: getattr(masks, key) for key in ("mask_f1", "mask_iou", "image_iou")}
     evaluation = LabelEvaluation(
         len(labels), outputs.seconds, {"validation_loss": loss, **summary}, by_target
@@ -193,7 +218,43 @@ def evaluate_network(
         device: device of the network.
     """
     outputs = run_network(network, CopiedCrops(crops, device), labels.indices, device).cpu()
-    return evaluate_outputs(outputs, labels, majority, weights)
+    evaluation = evaluate_outputs(outputs, labels, majority, weights)
+    return replace(evaluation, mistakes=confident_mistakes(outputs, labels))
+
+
+def confident_mistakes(outputs: MultitaskOutputs, labels: CropLabels) -> tuple[Mistake, ...]:
+    """Return the wrong predictions with the highest probability: images that look mislabelled.
+
+    Args:
+        outputs: outputs for all N images, on the CPU.
+        labels: labels of the N images. Of a known person each target shows one image.
+
+    Returns:
+        The mistakes by target, those with the highest probability first; several of each target.
+    """
+    targets = labels.target_values
+    most = max(MISTAKES // len(targets), MIN_MISTAKES)
+    found = []
+    for column, (name, values) in enumerate(targets.items()):
+        truth = labels.targets[:, column]
+        highest = torch.softmax(outputs.logits[column], dim=1).max(dim=1)
+        probabilities, predicted = highest.values.numpy(), highest.indices.numpy()
+        wrong = np.flatnonzero((truth >= 0) & (predicted != truth))
+        wrong = wrong[np.argsort(-probabilities[wrong], kind="stable")]
+        people = labels.person_ids[wrong]
+        identities = np.where(people >= 0, people, -1 - wrong)  # an unknown person is one image
+        _, first = np.unique(identities, return_index=True)
+        found += [
+            Mistake(
+                int(labels.indices[row]),
+                name,
+                values[truth[row]],
+                values[predicted[row]],
+                float(probabilities[row]),
+            )
+            for row in wrong[np.sort(first)[:most]].tolist()
+        ]
+    return tuple(found)
 
 
 class _Timer:
@@ -223,12 +284,14 @@ class _Timer:
 
 
 def _compare_masks(logits: Tensor, truth: Tensor) -> Tensor:
-    """Return the four values of `MultitaskOutputs.masks` for B masks, (B, H, W) each."""
+    """Return the five values of `MultitaskOutputs.masks` for B masks, (B, H, W) each."""
     entropy = nn.functional.binary_cross_entropy_with_logits(
         logits, truth.float(), reduction="none"
     )
-    counts = count_mask_pixels(logits > 0, truth > 0).double()
-    return torch.cat([counts, entropy.mean(dim=(1, 2))[:, None].double()], dim=1)
+    predicted, foreground = logits > 0, truth > 0
+    counts = count_mask_pixels(predicted, foreground)
+    means = [each.mean(dim=(1, 2)) for each in (entropy, (predicted == foreground).float())]
+    return torch.cat([counts.double(), torch.stack(means, dim=1).double()], dim=1)
 
 
 def _evaluate_targets(

@@ -1,7 +1,9 @@
 """Evaluate the best epoch of a multi-task training, and build its report."""
 
+from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 import torch
 
 from reidray.config import MultitaskLossConfig, TrainMultitaskConfig
@@ -11,6 +13,13 @@ from reidray.metrics.attribute_metrics import majority_labels
 from reidray.models.directory import ModelCard
 from reidray.models.networks import Network
 from reidray.progress import Activity
+from reidray.reporting.dataset_figures.figures import (
+    DatasetFigures,
+    count_images,
+    group_by_target,
+    sample_sections,
+)
+from reidray.reporting.dataset_figures.pictures import Picture, PictureRow, PictureSection
 from reidray.reporting.multitask_report import (
     MultitaskSummary,
     SplitMetrics,
@@ -24,7 +33,13 @@ from reidray.training.experiment import (
     TrainingReport,
     TrainingResult,
 )
-from reidray.training.tasks.multitask.label_evaluation import LabelEvaluation, evaluate_network
+from reidray.training.tasks.multitask.label_evaluation import (
+    LabelEvaluation,
+    Mistake,
+    evaluate_network,
+)
+from reidray.training.tasks.multitask.task import FILL
+from reidray.training.tasks.report_images import image_source
 
 SPLIT_NAMES = {"train": "training", "val": "validation", "gallery": "test"}
 """Names of the splits in reports and messages."""
@@ -80,7 +95,13 @@ def build_multitask_report(
             },
         ),
         readme=render_multitask_card(settings, summary),
-        write_html=partial(write_multitask_report, config=settings, summary=summary),
+        write_html=partial(
+            write_multitask_report,
+            config=settings,
+            summary=summary,
+            figures=_dataset_figures(experiment, crops),
+            mistakes=_mistake_section(experiment, crops, final.mistakes, final_split),
+        ),
         metrics={
             "judged_on": final_split,
             **final_metrics,
@@ -106,3 +127,53 @@ def _evaluate_splits(
         SPLIT_NAMES[split]: evaluate_network(network, reader, part, majority, weights, device)
         for split, part in labels.items()
     }
+
+
+def _dataset_figures(experiment: Experiment, crops: CropDataset) -> DatasetFigures:
+    """Return the counts and pictures of the images that the report shows."""
+    config, labels = experiment.config, experiment.labels
+    train = labels["train"]
+    counts = count_images({SPLIT_NAMES[split]: part for split, part in labels.items()})
+    if config.no_images:
+        return DatasetFigures(counts)
+    sections = sample_sections(
+        image_source(crops, experiment.manifest),
+        train,
+        group_by_target(train),
+        config.augment,
+        seed=config.seed,
+        fill=FILL,
+    )
+    shows_people = not train.classes or bool((train.person_ids > 0).any())
+    return DatasetFigures(counts, sections, shows_people=shows_people)
+
+
+def _mistake_section(
+    experiment: Experiment, crops: CropDataset, mistakes: Sequence[Mistake], split: str
+) -> PictureSection | None:
+    """Return pictures of confident wrong predictions; None without any, or without pictures."""
+    if experiment.config.no_images or not mistakes:
+        return None
+    source = image_source(crops, experiment.manifest)
+    indices = np.array([mistake.index for mistake in mistakes])
+    captions = [
+        f"label {each.label}, predicted {each.predicted} ({each.probability:.1%}), "
+        f"{source.name(each.index)}"
+        for each in mistakes
+    ]
+    rows: dict[str, list[Picture]] = {}
+    for mistake, picture in zip(mistakes, source.pictures(indices, captions), strict=True):
+        rows.setdefault(mistake.target, []).append(picture)
+    per_person = (
+        " Labels belong to a person, so that each attribute shows a person once."
+        if "class" not in rows
+        else ""
+    )
+    return PictureSection(
+        "Images that look mislabelled",
+        f"The wrong predictions on the {split} images with the highest probability.{per_person}",
+        tuple(
+            PictureRow(name.replace("_", " ").capitalize(), tuple(pictures))
+            for name, pictures in rows.items()
+        ),
+    )

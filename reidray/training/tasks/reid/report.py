@@ -8,6 +8,12 @@ import numpy as np
 from reidray.config.sections.open_section import config_to_dict
 from reidray.data.ingest.crop_dataset import CropDataset
 from reidray.models.directory import ModelCard
+from reidray.reporting.dataset_figures.figures import (
+    DatasetFigures,
+    count_images,
+    group_by_person,
+    sample_sections,
+)
 from reidray.reporting.model_card import render_model_card
 from reidray.reporting.run_report import write_run_report
 from reidray.reporting.run_summary import DatasetCounts, DataSummary
@@ -18,6 +24,8 @@ from reidray.training.experiment import (
     TrainingResult,
 )
 from reidray.training.loop import Metrics
+from reidray.training.tasks.reid.task import FILL
+from reidray.training.tasks.report_images import image_source
 
 METRICS = (
     "mean_ap",
@@ -61,10 +69,28 @@ def build_reid_report(
             records=result.records,
             best_epoch=state.best_epoch,
             data=data,
+            figures=_dataset_figures(experiment, crops),
             first_weights=experiment.weights.report,
         ),
         metrics={**metrics, "protocol": state.best["protocol"], **_dataset_metrics(state.best)},
     )
+
+
+def _dataset_figures(experiment: Experiment, crops: CropDataset) -> DatasetFigures:
+    """Return the counts and pictures of the images that the report shows."""
+    config, labels = experiment.config, experiment.labels
+    counts = count_images({"training": labels["train"], "validation": labels["val"]})
+    if config.no_images:
+        return DatasetFigures(counts)
+    sections = sample_sections(
+        image_source(crops, experiment.manifest),
+        labels["train"],
+        group_by_person(labels["train"]),
+        config.augment,
+        seed=config.seed,
+        fill=FILL,
+    )
+    return DatasetFigures(counts, sections, shows_people=True)
 
 
 def _dataset_metrics(best: Metrics) -> dict[str, Any]:
