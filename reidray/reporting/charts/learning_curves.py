@@ -1,6 +1,6 @@
-"""Draw the charts of a training run: metrics over epochs, and the accuracy of attributes."""
+"""Draw metrics of trainings over their epochs, and the accuracy of attributes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
@@ -88,6 +88,20 @@ _CURVES = (
 )
 
 
+LEGEND_COLUMNS = 3
+
+COMPARED_METRICS = {
+    "loss": "Loss in training",
+    "validation_loss": "Loss on validation images",
+    "accuracy": "Accuracy on validation images",
+    "mask_iou": "IoU of the masks of validation images",
+}
+"""Title of the chart of each metric in which several trainings are compared."""
+
+COMPARED_SHARES = ("accuracy", "mask_iou")
+"""Metrics in 0..1 among them, which are shown in per cent."""
+
+
 def learning_curves(records: Records, best_epoch: int) -> list[Chart]:
     """Draw losses, validation metrics, learning rate, speed and input waiting time over epochs.
 
@@ -146,6 +160,23 @@ def attribute_curves(records: Records, best_epoch: int) -> list[Chart]:
                 _draw_attribute(axes, name, measured, best_epoch)
             figure.supxlabel("Epoch", fontsize=8, color=GREY, y=0.03 / height, va="bottom")
             charts.append(to_svg(title, figure, f"attribute-curves-{start}"))
+    return charts
+
+
+def run_comparison_charts(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Chart]:
+    """Draw a chart of each metric that a training has, with a line for each training.
+
+    Args:
+        runs: the metrics of each epoch of a training, in order, by the training's name.
+    """
+    charts = []
+    for metric, title in COMPARED_METRICS.items():
+        lines = {
+            name: [(row["epoch"], row[metric]) for row in rows if metric in row]
+            for name, rows in runs.items()
+        }
+        if any(lines.values()):
+            charts.append(_draw_runs(metric, title, lines))
     return charts
 
 
@@ -229,3 +260,25 @@ def _draw_curves(spec: _CurveSpec, records: Records, best_epoch: int) -> Chart:
         if len(spec.lines) > 1:
             figure.legend(loc="outside upper left", ncols=LEGEND_COLUMNS, columnspacing=1.2)
         return to_svg(spec.title, figure, next(iter(spec.lines)))
+
+
+def _draw_runs(metric: str, title: str, lines: Mapping[str, Sequence[tuple[int, float]]]) -> Chart:
+    """Draw a metric over the epochs; a training that lacks it has no line."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+        axes = figure.subplots()
+        for (name, points), (colour, dashes) in zip(
+            lines.items(), cycle(LINE_STYLES), strict=False
+        ):
+            if points:
+                epochs, values = zip(*points, strict=True)
+                marker = "o" if len(points) <= MAX_MARKERS else ""
+                axes.plot(epochs, values, color=colour, linestyle=dashes, marker=marker, label=name)
+        is_share = metric in COMPARED_SHARES
+        axes.set(xlabel="Epoch", ylim=(0, 1.02 if is_share else None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+        if is_share:
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.tick_params(length=0)
+        figure.legend(loc="outside upper left", ncols=LEGEND_COLUMNS, columnspacing=1.2)
+        return to_svg(title, figure, f"runs-{metric}")

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidray.config import AugmentConfig, TrainMultitaskConfig
-from reidray.config.loading import load_config
 from reidray.data.augmentations import augmentations_on
 from reidray.data.crop_labels import CropLabels
 from reidray.data.images.decoding import decode_files
@@ -24,6 +23,7 @@ from reidray.reporting.dataset_figures.pictures import (
     poor_section,
     sample_rows,
 )
+from reidray.studies.pets.training_runs import training_configs
 from reidray.training.experiment import Labels
 from reidray.training.tasks.multitask.definition import label_images
 from reidray.training.tasks.multitask.report import SPLIT_NAMES
@@ -46,18 +46,6 @@ class DataFigures:
     counts: ImageCounts
     note: str
     sections: tuple[PictureSection, ...]
-
-
-def training_configs(models: Mapping[str, LoadedModel]) -> dict[str, TrainMultitaskConfig]:
-    """Return the configuration of each network's training, where its model card holds one."""
-    configs = {}
-    for name, model in models.items():
-        try:
-            loaded = load_config(TrainMultitaskConfig, overrides=model.card.recipe)
-        except UserError:  # made without a training, or by a version with other settings
-            continue
-        configs[name] = loaded.config
-    return configs
 
 
 def image_source(images: Manifest, size: tuple[int, int]) -> ImageSource:

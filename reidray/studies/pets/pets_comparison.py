@@ -22,6 +22,7 @@ from reidray.studies.pets.network_evaluation import NetworkResult, evaluate_netw
 from reidray.studies.pets.pet_data_figures import build_data_figures, image_source
 from reidray.studies.pets.pet_features import NEIGHBOURS
 from reidray.studies.pets.pets_page import render_pets_page
+from reidray.studies.pets.training_runs import read_training_metrics
 
 log = logging.getLogger("reidray")
 
@@ -143,7 +144,8 @@ def _render_page(
         for name, model in models.items()
         if shows_images
     }
-    return render_pets_page(manifest.root, rows, results, figures, sources)
+    trainings = read_training_metrics(config.model_folders)
+    return render_pets_page(manifest.root, rows, results, trainings, figures, sources)
 
 
 def _to_row(name: str, model: LoadedModel, result: NetworkResult) -> dict[str, Any]:

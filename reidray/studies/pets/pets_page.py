@@ -13,6 +13,7 @@ from reidray.reporting.charts.confusion_matrix import confusion_chart
 from reidray.reporting.charts.embedding_maps import class_maps
 from reidray.reporting.charts.encoding import Chart, png_data_uri
 from reidray.reporting.charts.grouped_bars import grouped_bars
+from reidray.reporting.charts.learning_curves import run_comparison_charts
 from reidray.reporting.dataset_figures.pictures import (
     ImageSource,
     Picture,
@@ -54,6 +55,7 @@ def render_pets_page(
     data: str,
     rows: Sequence[Mapping[str, Any]],
     results: Mapping[str, NetworkResult],
+    trainings: Mapping[str, Sequence[Mapping[str, Any]]],
     figures: DataFigures,
     sources: Mapping[str, ImageSource],
 ) -> str:
@@ -63,6 +65,7 @@ def render_pets_page(
         data: folder or URI of the images.
         rows: the rows of table.csv, one for each network.
         results: the results of each network by its name.
+        trainings: the metrics of each epoch of the trainings that are known, by the network's name.
         figures: the figures of the images.
         sources: the source of the images in the input size of each network; empty where the page
             shows no images.
@@ -84,6 +87,7 @@ def render_pets_page(
             "F1",
             "f1",
         ),
+        curves=run_comparison_charts(trainings),
         k=NEIGHBOURS,
         confusion=_confusion_charts(results),
         maps=png_data_uri(class_maps(maps, classes)) if maps else None,

@@ -13,6 +13,7 @@ from reidray.data.images.crops import CropGroup, CropTable
 from reidray.data.images.decoding import decode_files
 from reidray.data.layouts import read_manifest
 from reidray.models import LoadedModel, ModelCard, build_architecture, build_model
+from reidray.reporting.charts.learning_curves import run_comparison_charts
 from reidray.studies.pets.pet_data_figures import build_data_figures
 from reidray.studies.pets.pet_features import (
     evaluate_neighbours,
@@ -20,6 +21,7 @@ from reidray.studies.pets.pet_features import (
     run_with_features,
 )
 from reidray.studies.pets.pet_samples import choose_masks, most_confident_mistakes
+from reidray.studies.pets.training_runs import read_training_metrics
 
 CPU = torch.device("cpu")
 
@@ -168,6 +170,20 @@ def test_images_are_counted_in_the_splits_of_the_training(manifest):
     assert len(found.sections[0].rows) == 3
     assert [len(row.pictures) for row in found.sections[2].rows] == [6, 6, 6, 6]
     assert not found.sections[3].rows
+
+
+def test_metrics_are_those_of_the_run_directory_that_holds_the_model(tmp_path):
+    for run in ("a", "b"):
+        (tmp_path / run / "model").mkdir(parents=True)
+    (tmp_path / "a" / "metrics.jsonl").write_text(
+        '{"epoch": 1, "loss": 2.0}\n{"epoch": 2, "loss": 1.0, "accuracy": 0.5}\n'
+    )
+    found = read_training_metrics({run: str(tmp_path / run / "model") for run in ("a", "b")})
+    assert found == {"a": [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "accuracy": 0.5}]}
+    charts = run_comparison_charts(found)
+    titles = [chart.title for chart in charts]
+    assert titles == ["Loss in training", "Accuracy on validation images"]
+    assert all(">a<" in chart.svg for chart in charts)
 
 
 def test_without_a_recipe_there_are_training_and_test_images(manifest):
