@@ -60,13 +60,13 @@ def person_chart(names: Sequence[str], panels: Sequence[PersonPanel]) -> bytes:
 
 
 def _set_share_axes(axes: Axes) -> None:
-    axes.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
+    axes.set(xlim=(-0.1, 1.1), ylim=(-0.1, 1.1))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
 
 
 def _set_rank_axes(axes: Axes, largest: float) -> None:
-    limits = (0.8, max(largest, 2) * 1.25)
+    limits = (0.7, max(largest, 2) * 1.4)
     axes.set(xscale="log", yscale="log", xlim=limits, ylim=limits)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
