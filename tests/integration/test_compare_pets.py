@@ -58,9 +58,9 @@ def test_the_report_compares_metrics_and_masks_of_networks(pets, tmp_path):
     assert [row["mask_iou"] == "" for row in rows] == [False, True]
     record = json.loads((tmp_path / "out" / "comparison.json").read_text())
     tested = record["test"]["dense"]
-    for metrics in (tested["labels"]["class"], tested["neighbours"]):
+    for metrics in (tested["labels"]["class"], tested["nearest10"]):
         assert [sum(counts) for counts in metrics["confusion"]] == [4, 4, 4]
-    assert tested["neighbours"]["accuracy"] == pytest.approx(dense["nearest10_accuracy"], abs=1e-4)
+    assert tested["nearest10"]["accuracy"] == pytest.approx(dense["nearest10_accuracy"], abs=1e-4)
     assert "best_masks" not in tested
     masks = record["test"]["scratch"]
     assert masks["best_masks"][0]["iou"] >= masks["worst_masks"][0]["iou"]

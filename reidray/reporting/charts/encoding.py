@@ -45,7 +45,7 @@ def to_svg(title: str, figure: Figure, name: str, *, wide: bool = False) -> Char
     element = written.getvalue()
     element = element[element.index("<svg") :]
     element = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", element)
-    element = re.sub(r"<g id=[^>]*>\s*(<text.*?</text>)\s*</g>", r"\1", element)
+    element = re.sub(r'<g id="[^"]*">\s*(<text.*?</text>)\s*</g>', r"\1", element)
     element = re.sub("<[^>]*>", lambda tag: _shorten_tag(tag[0]), element)
     return Chart(title, Markup(element), wide)
 

@@ -21,6 +21,7 @@ from reidray.metrics.classification import ClassificationMetrics
 from reidray.models import LoadedModel
 from reidray.reporting.charts.embedding_maps import LabelledMap
 from reidray.studies.pets.pet_features import (
+    NEIGHBOURS,
     evaluate_neighbours,
     map_features,
     run_with_features,
@@ -74,7 +75,7 @@ class NetworkResult:
         """
         metrics = self.evaluation.to_json()
         if self.neighbours is not None:
-            metrics["neighbours"] = {
+            metrics[f"nearest{NEIGHBOURS}"] = {
                 key: value.tolist() if isinstance(value, np.ndarray) else value
                 for key, value in asdict(self.neighbours).items()
             }

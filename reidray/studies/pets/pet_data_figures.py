@@ -100,7 +100,7 @@ def build_data_figures(
         rows = sample_rows(
             source, {train.classes[label]: members for label, members in groups.items()}, seed
         )
-        text = "Training images of a class, drawn at random."
+        text = f"Training images of {len(rows)} of {len(groups)} classes, drawn at random."
         sections.insert(0, PictureSection("Variability within a class", text, rows))
         sections += _augmentation_sections(images, train.indices, configs, models)
     return DataFigures(counts, note, tuple(sections))
