@@ -8,9 +8,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.paths import ROOT
 from support.tiny_images import write_images
 
 from reidray.data.attribute_schema import Attribute, AttributeSchema
+from reidray.data.layouts import read_manifest
 from reidray.data.manifest_builder import build_manifest
 from reidray.data.split import split_by_image, split_by_person
 from reidray.errors import UserError
@@ -178,6 +180,18 @@ def test_a_split_by_files_trains_on_the_first_images_and_the_rest_of_their_last_
         assert train >= wanted - 1e-6
     if len(set(persons[:train])) > 1:
         assert train - sizes[1000 - persons[train - 1] - 1] < wanted + 1e-6
+
+
+def test_the_real_people_are_split_as_in_the_trento_report():
+    """70 % of 12,989 images are 9,092; the person of the last one has 11 more."""
+    data = ROOT.parent / "shared" / "data" / "market-trento"
+    if not data.is_dir():
+        pytest.skip("needs the real Market-1501 images")
+    split = split_by_person(read_manifest(str(data)), order="files")
+    train, val = (split.split(side) for side in ("train", "val"))
+    assert (train.num_rows, val.num_rows) == (9_103, 3_886)
+    assert max(train["path"].to_pylist()) < min(val["path"].to_pylist())
+    assert max(train["person"].to_pylist()) < min(val["person"].to_pylist())
 
 
 def test_a_split_by_files_takes_people_by_their_first_file():
