@@ -252,6 +252,7 @@ def _draw_curves(spec: _CurveSpec, records: Records, best_epoch: int) -> Chart:
                 marker="o" if len(measured) <= MAX_MARKERS else "",
                 label=label,
             )
+        axes.update_datalim([(best_epoch, 0)])  # keeps a flat curve off the upper edge
         axes.set(xlabel="Epoch", ylabel=spec.y_label, ylim=(0, 1.02 if spec.is_share else None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
         if spec.is_share:
