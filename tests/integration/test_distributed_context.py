@@ -1,8 +1,10 @@
 """Test how training processes communicate, with real processes."""
 
+import json
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,6 +137,38 @@ def test_the_accuracy_of_an_epoch_is_that_of_the_images_of_all_ranks(tmp_path):
     whole = accuracy(DistributedContext())
     assert 0 < whole < 1
     assert [float(np.load(tmp_path / f"{rank}.npy")) for rank in (0, 1)] == [whole, whole]
+
+
+def validate(context):
+    """With random queries and the first names of each ranking, by a network that does not learn."""
+    validation = replace(CONFIG.validation, num_queries=5, top_k=3)
+    task = build_task(replace(CONFIG, validation=validation), context)
+    network = build_network().eval()
+    task.prepare(network)
+    return task.validate(network)
+
+
+def validate_of_three(rank, folder):
+    meet(rank, 3, folder)
+    found = validate(DistributedContext(rank, 3))
+    assert bool(found) == (rank == 0)
+    if found:
+        Path(folder, "found.json").write_text(json.dumps(found))
+    distributed.destroy_process_group()
+
+
+@pytest.mark.timeout(120)
+def test_ranks_validate_together_as_one_process(tmp_path):
+    multiprocessing.spawn(validate_of_three, (str(tmp_path),), nprocs=3)
+    found, whole = json.loads((tmp_path / "found.json").read_text()), validate(DistributedContext())
+    assert found.keys() == whole.keys()
+    assert "5 queries used" in found["protocol"]
+    assert found["protocol"] == whole["protocol"]
+    for name in ("mean_ap", "attribute_accuracy"):
+        assert found[name] == whole[name]
+    for name in ("validation_loss", "validation_loss_triplet", "validation_loss_attributes"):
+        assert found[name] == pytest.approx(whole[name], rel=1e-5)
+        assert found[name] > 0
 
 
 def exchange(rank, folder):
