@@ -143,8 +143,8 @@ def _notes(comparison: Comparison) -> list[str]:
         notes.append(
             "The comparison does not check the training data of the models. The metrics of a model "
             "that was trained on the compared people are too high. A model of jobs/train_reid.py "
-            "on the same data, with the same val_fraction and split_seed, was not trained on the "
-            "validation people."
+            "on the same data, with the same val_fraction, split_order and split_seed, was not "
+            "trained on the validation people."
         )
     return notes
 
