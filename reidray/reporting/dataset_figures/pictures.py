@@ -97,7 +97,10 @@ def group_images(indices: Indices, labels: NDArray[np.int64]) -> dict[int, Indic
         indices: (N,) int64, the indices of the images.
         labels: (N,) int64, the person or the class in each image.
     """
-    return {int(label): indices[labels == label] for label in np.unique(labels[labels >= 0])}
+    order = np.argsort(labels, kind="stable")
+    found, starts = np.unique(labels[order], return_index=True)
+    parts = np.split(indices[order], starts)[1:]  # the first ends where the first label begins
+    return {int(label): part for label, part in zip(found, parts, strict=True) if label >= 0}
 
 
 def sample_rows(
