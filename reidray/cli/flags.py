@@ -102,6 +102,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 """The flags that correspond to the names in other tools, the likeliest first."""
 
 
+TRUTHS = ("true", "false", "yes", "no", "on", "off")
 AUTO_BATCH_FLAGS = ("--batch", "--batch-size", "--batch.people")
 """Flags whose value `auto` means `--auto-batch`."""
 
@@ -181,8 +182,12 @@ def parse_flags(arguments: Sequence[str], flags: Mapping[str, Flag]) -> dict[str
             raise UserError(describe_unknown_flag(typed, flags))
         values = found.setdefault(flag.name, [])
         if flag.type is bool:
-            if joined:
-                raise UserError(f"{typed} takes no value: leave out {quoted(joined + value)}")
+            if joined or (waiting and waiting[0].lower() in TRUTHS):
+                text = joined + value if joined else waiting[0]
+                raise UserError(
+                    f"{typed} takes no value: leave out {quoted(text)}; --{flag.name} says yes and "
+                    f"--no-{flag.name} no"
+                )
             values.append(not is_negated)
             continue
         texts = [value] if joined else _take_texts(waiting, several=flag.several)

@@ -103,7 +103,12 @@ def test_resume_takes_the_run_s_configuration(tmp_path):
         (["--optimizer.milestones", "0.5"], "expected a list such as"),
         (["--optimizer.name", "adamx"], "'adamx': expected adamw, adam, sgd or rmsprop$"),
         (["--strict=yes"], "^--strict takes no value"),
-        (["--strict", "yes"], "^'yes' belongs to no flag"),
+        (
+            ["--batch.spread-cameras", "False"],
+            r"takes no value: leave out 'False'; --batch\.spread-cameras says yes and "
+            r"--no-batch\.spread-cameras no$",
+        ),
+        (["--strict", "stray"], "^'stray' belongs to no flag"),
         (["--data", "a\0b"], "expected text"),
         (["--batch.crops", "1"], "the triplet loss needs --batch.crops of 2 or more"),
         (["--network.height", "8"], r"^--network\.height must lie in 16\.\."),

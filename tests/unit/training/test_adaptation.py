@@ -42,7 +42,10 @@ def classes(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("recipe", "cameras"),
-    [(None, 2), ("demo", 0), ("market_small", 1), *((name, 2) for name in recipe_files("reid"))],
+    [
+        *((None, 2), ("demo", 0), ("reid_nano", 0), ("market_small", 1)),
+        *((name, 2) for name in recipe_files("reid")),
+    ],
 )
 def test_every_recipe_trains_on_few_people_without_attributes(tmp_path, recipe, cameras):
     data = write_person_folders(tmp_path / "data", 8, cameras)
@@ -54,6 +57,16 @@ def test_every_recipe_trains_on_few_people_without_attributes(tmp_path, recipe, 
     assert "batches of" in adapted(experiment)
     written = ["--config", str(saved(experiment, tmp_path))]
     assert parse_arguments(TrainReidConfig, written).config == experiment.config
+
+
+def test_a_recipe_spreads_crops_over_cameras_only_where_images_name_them(tmp_path, plain):
+    data = write_person_folders(tmp_path / "data", 30, 0)
+    experiment = reid_experiment(data, "--recipe", "reid_nano")
+    assert not experiment.config.batch.spread_cameras
+    assert "not spread over cameras" in adapted(experiment)
+    assert reid_experiment(plain, "--recipe", "reid_nano").config.batch.spread_cameras
+    with pytest.raises(UserError, match=r"use --no-batch\.spread-cameras"):
+        reid_experiment(data, "--batch.spread-cameras")
 
 
 @pytest.mark.parametrize("recipe", ["demo", "joint_osnet"])

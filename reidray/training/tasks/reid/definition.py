@@ -65,7 +65,7 @@ def adapt_reid_config(
     _: Manifest,
     sources: Sources | None,
 ) -> tuple[TrainReidConfig, list[str]]:
-    """Adapt the values that no user set to data without attributes and to few people.
+    """Adapt the values that no user set to data without attributes or cameras, and to few people.
 
     Args:
         config: configuration of the training.
@@ -82,6 +82,10 @@ def adapt_reid_config(
     if selects_by_attributes and no_attributes and is_adaptable("validation.select_by", sources):
         changes.append("the best epoch is that of the best mean_ap, not attribute_accuracy")
         config = replace(config, validation=replace(config.validation, select_by="mean_ap"))
+    unknown = config.batch.spread_cameras and not names_cameras(train)
+    if unknown and is_adaptable("batch.spread_cameras", sources):
+        changes.append("crops of a person are not spread over cameras, as the images name none")
+        config = replace(config, batch=replace(config.batch, spread_cameras=False))
     people, workers = config.batch.people, config.num_workers
     fitting = _most_people(config, train) // workers * workers
     if 2 * workers <= fitting < people and is_adaptable("batch.people", sources):
@@ -106,10 +110,11 @@ def resolve_reid_network(
         check_balanced_batch(
             train.person_ids, train.dataset_indices, train.datasets, config.batch.people
         )
-    if config.batch.spread_cameras and train.camera_ids.max() < 0:
+    if config.batch.spread_cameras and not names_cameras(train):
         raise UserError(
             f"{join_values(config.data)}: `batch.spread_cameras` needs cameras and the training "
-            "images name none: leave it out, or use a layout or a manifest that does"
+            "images name none: use `batch.spread_cameras=False`, or a layout or a manifest that "
+            "names them"
         )
     data_fields = {
         "num_people": train.num_people,
@@ -186,6 +191,11 @@ def describe_selection(config: TrainReidConfig, labels: Labels) -> str:
 def has_attributes(labels: CropLabels) -> bool:
     """Return whether any attribute of any crop is known."""
     return bool((labels.attribute_labels >= 0).any())
+
+
+def names_cameras(labels: CropLabels) -> bool:
+    """Return whether the camera of any crop is known."""
+    return bool((labels.camera_ids >= 0).any())
 
 
 def predicts_attributes(config: TrainReidConfig) -> bool:
