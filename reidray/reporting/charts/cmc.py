@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from reidray.reporting.charts.encoding import to_png
-from reidray.reporting.charts.style import BLUE, GREY, LINE_STYLES, MAX_MARKERS, STYLE
+from reidray.reporting.charts.style import BLUE, GREY, LINE_STYLES, MAX_MARKERS, STYLE, add_legend
 
 WIDTH, HEIGHT = 6.4, 4.2
 COMPARISON_HEIGHT = 4.6
@@ -87,7 +87,7 @@ def cmc_comparison_chart(curves: Mapping[str, Sequence[float]]) -> bytes:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.tick_params(length=0)
-        figure.legend(loc="outside upper left", ncols=3)
+        add_legend(figure)
         return to_png(figure)
 
 

@@ -10,10 +10,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from reidray.reporting.charts.encoding import Chart, to_svg
-from reidray.reporting.charts.style import HEIGHT, LINE_STYLES, STYLE, WIDTH
+from reidray.reporting.charts.style import HEIGHT, LINE_STYLES, STYLE, WIDTH, add_legend
 
 MAX_BINS = 30
-LEGEND_COLUMNS = 3
+
 BAR_HEIGHT = 0.24
 """Inches that a bar takes, with the space around it."""
 
@@ -40,7 +40,7 @@ def count_histogram(title: str, x_label: str, counts: Mapping[str, NDArray[np.in
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.tick_params(length=0)
-        figure.legend(loc="outside upper left", ncols=LEGEND_COLUMNS, columnspacing=1.2)
+        add_legend(figure)
         return to_svg(title, figure, "histogram")
 
 
@@ -69,5 +69,5 @@ def count_bars(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_axisbelow(True)
         axes.tick_params(length=0)
-        figure.legend(loc="outside upper left", ncols=LEGEND_COLUMNS, columnspacing=1.2)
+        add_legend(figure)
         return to_svg(title, figure, prefix)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from reidray.reporting.charts.encoding import Chart, to_svg
-from reidray.reporting.charts.style import LINE_STYLES, STYLE, WIDTH
+from reidray.reporting.charts.style import LINE_STYLES, STYLE, WIDTH, add_legend
 
 BAR_HEIGHT = 0.11
 GAP = 0.13
@@ -16,8 +16,6 @@ GAP = 0.13
 
 MARGIN = 0.9
 """Inches above and below the bars."""
-
-LEGEND_COLUMNS = 3
 FEW_GROUPS = 8
 """Number of groups up to which the chart is as wide as the others."""
 
@@ -68,5 +66,5 @@ def grouped_bars(
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.set_axisbelow(True)
         axes.tick_params(length=0)
-        figure.legend(loc="outside upper left", ncols=LEGEND_COLUMNS, columnspacing=1.2)
+        add_legend(figure)
         return to_svg(title, figure, prefix, wide=is_wide)

@@ -19,9 +19,8 @@ from reidray.reporting.charts.style import (
     MAX_MARKERS,
     STYLE,
     WIDTH,
+    add_legend,
 )
-
-LEGEND_COLUMNS = 3
 
 PANELS, PANEL_COLUMNS = 12, 3
 """Attributes in a chart, and in each row of it."""
@@ -87,8 +86,6 @@ _CURVES = (
     ),
 )
 
-
-LEGEND_COLUMNS = 3
 
 COMPARED_METRICS = {
     "loss": "Loss in training",
@@ -259,7 +256,7 @@ def _draw_curves(spec: _CurveSpec, records: Records, best_epoch: int) -> Chart:
             axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.tick_params(length=0)
         if len(spec.lines) > 1:
-            figure.legend(loc="outside upper left", ncols=LEGEND_COLUMNS, columnspacing=1.2)
+            add_legend(figure)
         return to_svg(spec.title, figure, next(iter(spec.lines)))
 
 
@@ -281,5 +278,5 @@ def _draw_runs(metric: str, title: str, lines: Mapping[str, Sequence[tuple[int, 
         if is_share:
             axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.tick_params(length=0)
-        figure.legend(loc="outside upper left", ncols=LEGEND_COLUMNS, columnspacing=1.2)
+        add_legend(figure)
         return to_svg(title, figure, f"runs-{metric}")

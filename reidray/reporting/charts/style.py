@@ -1,6 +1,8 @@
-"""Define the colours, line styles and Matplotlib settings that all charts share."""
+"""Define the colours, line styles, legend and Matplotlib settings that all charts share."""
 
 from typing import Any
+
+from matplotlib.figure import Figure
 
 BLUE, VERMILION, GREEN, PURPLE = "#0072b2", "#d55e00", "#00795a", "#9c4f80"
 GREY, LIGHT_GREY = "#5b6470", "#c9ced6"
@@ -20,6 +22,9 @@ WIDTH, HEIGHT = 4.4, 2.9
 
 MAX_MARKERS = 25
 """Number of points up to which a line marks each point."""
+
+LEGEND_COLUMNS = 3
+"""Most columns of a legend."""
 
 STYLE: dict[Any, Any] = {
     "axes.edgecolor": LIGHT_GREY,
@@ -41,3 +46,12 @@ STYLE: dict[Any, Any] = {
     "ytick.color": GREY,
 }
 """Matplotlib settings (`rcParams`) of every chart."""
+
+
+def add_legend(figure: Figure) -> None:
+    """Put a legend above the axes of a figure, in as many columns as fit into its width."""
+    for columns in range(LEGEND_COLUMNS, 0, -1):
+        legend = figure.legend(loc="outside upper left", ncols=columns, columnspacing=1.2)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()

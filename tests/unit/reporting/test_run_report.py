@@ -183,6 +183,15 @@ def test_curves_show_each_loss_term_and_validation_metric(report):
         assert re.search(rf"<text[^>]*>{label}</text>", written), label
 
 
+def test_legends_stay_inside_their_charts(report):
+    terms = {"loss_circle_softmax": 1.0, "loss_supervised_contrastive": 1.0}
+    chart = report([epoch_row(1, 0.5) | terms], 1).split("<svg ")[1]
+    width = float(re.search(r'viewBox="0 0 ([\d.]+)', chart)[1])
+    labels = re.findall(r'<text[^>]* x="([\d.]+)"[^>]*>([a-z ]+)</text>', chart)
+    assert "supervised contrastive" in [label for _, label in labels]
+    assert all(float(x) + 5.5 * len(label) < width for x, label in labels)  # of 10 points
+
+
 def test_losses_on_validation_images_stand_beside_those_of_training(report):
     one = {"validation_loss": 0.5, "validation_loss_triplet": 0.5}
     written = report([epoch_row(1, 0.5) | one], 1)
