@@ -243,10 +243,11 @@ def test_queries_of_people_in_one_camera_are_noted(tmp_path):
     assert all(f"/{person:04d}_" in note for person in one_camera)
 
 
-def test_people_with_one_image_each_are_refused_with_advice(tmp_path):
+@pytest.mark.parametrize("order", ["random", "files"])
+def test_people_with_one_image_each_are_refused_with_advice(tmp_path, order):
     data = folders(tmp_path, [(person, 1) for person in range(1, 9)])
     with pytest.raises(UserError, match=r"none of the 2 validation people has a second one: add"):
-        build_from_folders(data)
+        build_from_folders(data, split_order=order)
 
 
 def test_a_split_without_matches_is_refused_with_a_better_seed(tmp_path):
@@ -260,8 +261,11 @@ def test_a_split_without_matches_is_refused_with_a_better_seed(tmp_path):
 
 def test_a_split_by_files_without_matches_is_refused_with_another_order(tmp_path):
     data = folders(tmp_path, [(person, 1) for person in range(1, 9)] + [(3, 2)])
-    with pytest.raises(UserError, match=r"raise `val_fraction`, or use `split_order=random`$"):
+    advice = r"raise `val_fraction`, or use `split_order=random` and `split_seed=(\d+)`$"
+    with pytest.raises(UserError, match=advice) as refused:
         build_from_folders(data, split_order="files")
+    seed = int(re.search(advice, str(refused.value))[1])
+    assert valid_queries(build_from_folders(data, split_seed=seed)) == 2
 
 
 def test_people_of_a_given_validation_split_need_two_images(tmp_path):

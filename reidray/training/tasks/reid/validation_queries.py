@@ -202,15 +202,16 @@ def _refuse_queries(
     rows = read.rows_of(dataset) if dataset else read.table
     if pc.any(pc.equal(rows["split"], "val")).as_py():
         advice = "add a second image of people in val, of another camera where there are several"
-    elif (seed := _find_split_seed(config, read)) is not None:
-        advice = f"choose other people by `split_seed={seed}`"
-    elif config.split_order != "random":
-        advice = "raise `val_fraction`, or use `split_order=random`"
-    else:
+    elif (seed := _find_split_seed(config, read)) is None:
         advice = (
             "add images to the set until some people have two, of different cameras where there "
             "are several"
         )
+    elif config.split_order == "random":
+        advice = f"choose other people by `split_seed={seed}`"
+    else:
+        with_seed = f" and `split_seed={seed}`" if seed else ""
+        advice = f"raise `val_fraction`, or use `split_order=random`{with_seed}"
     raise UserError(
         f"{dataset or config.data}: validation looks for another image of each person, and "
         f"{found}: {advice}"
@@ -258,12 +259,7 @@ def _dataset_notes(
 
 
 def _find_split_seed(config: TrainReidConfig, read: Manifest) -> int | None:
-    """Return a seed of the split for which some validation query of each set has a match.
-
-    A split in the order of the files has no seed.
-    """
-    if config.split_order != "random":
-        return None
+    """Return a seed of a random split for which some validation query of each set has a match."""
     for seed in range(MAX_SPLIT_SEEDS):
         split = split_by_person(read, val_fraction=config.val_fraction, seed=seed)
         validation = CropLabels.from_manifest(split, "val")
