@@ -114,12 +114,15 @@ def _facts(comparison: Comparison) -> dict[str, str]:
     data, config = comparison.data, comparison.config
     models = [each.method for each in comparison.metrics if each.method.model_id]
     people = "all training people" if data.learns_from_all else "people that are not validated on"
+    kind = "training" if data.learns_from_all else "validation"
     return {
         "Training of baselines": f"{_count_images_and_people(data.train.person_ids)}: {people}",
         "Input of baselines": f"crops of {config.height}x{config.width}, "
         f"{'luminance' if config.grey else 'colour'}, standardised pixels",
         **{
-            name.replace("_", " ").capitalize(): _count_images_and_people(labels.person_ids)
+            name.replace("_", " ")
+            .replace("validation", kind)
+            .capitalize(): _count_images_and_people(labels.person_ids)
             for name, labels in data.sets.items()
         },
         "Models": ", ".join(f"{model.name} ({model.model_id})" for model in models) or "none",
@@ -140,12 +143,16 @@ def _notes(comparison: Comparison) -> list[str]:
             "of the baselines are too high."
         )
     if any(each.method.model_id for each in comparison.metrics):
-        notes.append(
+        note = (
             "The comparison does not check the training data of the models. The metrics of a model "
-            "that was trained on the compared people are too high. A model of jobs/train_reid.py "
-            "on the same data, with the same val_fraction, split_order and split_seed, was not "
-            "trained on the validation people."
+            "that was trained on the compared people are too high."
         )
+        if not comparison.data.learns_from_all:
+            note += (
+                " A model of jobs/train_reid.py on the same data, with the same val_fraction, "
+                "split_order and split_seed, was not trained on the validation people."
+            )
+        notes.append(note)
     return notes
 
 

@@ -14,6 +14,9 @@ from reidray.reporting.charts.style import HEIGHT, LINE_STYLES, STYLE, WIDTH, ad
 
 MAX_BINS = 30
 
+COUNT_TICKS = 5
+"""Most intervals of an axis of counts below a chart: more numbers of six digits would touch."""
+
 BAR_HEIGHT = 0.24
 """Inches that a bar takes, with the space around it."""
 
@@ -66,7 +69,7 @@ def count_bars(
             left += np.asarray(each)
         axes.set_yticks(places, names)
         axes.set(xlabel="Images", ylim=(len(names) - 0.5, -0.5))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.xaxis.set_major_locator(MaxNLocator(COUNT_TICKS, integer=True, min_n_ticks=1))
         axes.set_axisbelow(True)
         axes.tick_params(length=0)
         add_legend(figure)

@@ -1,6 +1,7 @@
 """The page of a comparison, without Ray."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -67,6 +68,7 @@ def test_without_images_the_page_holds_no_image_of_the_data(root):
     assert [row.name for row in report.counts.people] == ["training", "query", "gallery"]
     page = render_comparison_report(report)
     assert "The baselines have learnt from all training people" in page
+    assert "alidation" not in re.sub("<details.*?</details>", "", page, flags=re.DOTALL)
     assert "data:image/jpeg" not in page
     assert "This page shows images of people" not in page
     for title in SECTIONS:

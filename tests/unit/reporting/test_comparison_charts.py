@@ -1,4 +1,5 @@
 import io
+import re
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ from PIL import Image
 
 from reidray.reporting.charts.cmc import cmc_comparison_chart
 from reidray.reporting.charts.confusion_matrix import confusion_maps
+from reidray.reporting.charts.count_charts import count_bars
 from reidray.reporting.charts.embedding_maps import LabelledMap, class_maps, embedding_maps
 from reidray.reporting.charts.explained_variance import components_for, variance_chart
 from reidray.reporting.charts.grouped_bars import grouped_bars
@@ -72,6 +74,15 @@ def test_every_network_has_a_bar_in_every_group(groups, networks):
     assert svg.count("clip-path") >= groups * networks
     assert all(f">{name}<" in svg for name in (*names, *shares))
     assert len(svg) < 150_000
+
+
+@pytest.mark.parametrize("most", [9, 1_840, 19_999, 123_456])
+def test_the_numbers_below_bars_of_counts_do_not_touch(most):
+    svg = str(count_bars("Images", ["camera 1", "camera 2"], {"train": [most, 1]}, "cameras").svg)
+    labels = re.findall(r'<text[^>]* x="([\d.]+)"[^>]*>(\d+)</text>', svg)
+    places = [float(x) for x, _ in labels]
+    assert len(labels) >= 3
+    assert min(np.diff(places)) > 6.4 * len(labels[-1][1]) + 6  # points of a digit, and of a space
 
 
 def test_a_dot_grows_with_the_people_that_share_its_place():
