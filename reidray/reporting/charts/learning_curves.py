@@ -272,6 +272,7 @@ def _draw_runs(metric: str, title: str, lines: Mapping[str, Sequence[tuple[int, 
                 epochs, values = zip(*points, strict=True)
                 marker = "o" if len(points) <= MAX_MARKERS else ""
                 axes.plot(epochs, values, color=colour, linestyle=dashes, marker=marker, label=name)
+        axes.update_datalim([(1, 0)])  # keeps flat curves off the upper edge
         is_share = metric in COMPARED_SHARES
         axes.set(xlabel="Epoch", ylim=(0, 1.02 if is_share else None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))

@@ -11,6 +11,7 @@ from reidray.reporting.charts.count_charts import count_bars
 from reidray.reporting.charts.embedding_maps import LabelledMap, class_maps, embedding_maps
 from reidray.reporting.charts.explained_variance import components_for, variance_chart
 from reidray.reporting.charts.grouped_bars import grouped_bars
+from reidray.reporting.charts.learning_curves import run_comparison_charts
 from reidray.reporting.charts.person_accuracy import PersonPanel, person_chart
 
 RISING = np.array([0.5, 0.85, 0.9, 0.96, 0.98])
@@ -95,3 +96,12 @@ def test_a_dot_grows_with_the_people_that_share_its_place():
     assert 20 * blue[0] < blue[1] < 80 * blue[0]
     ranks = PersonPanel("Rank", np.array([[1.0, 3], [301, 1]]), is_share=False)
     assert (decode_png(person_chart(names, [ranks, ranks])) < 200).any()
+
+
+def test_markers_of_trainings_of_one_epoch_lie_below_the_upper_edge():
+    runs = {name: [{"epoch": 1, "loss": loss}] for name, loss in (("a", 1.95), ("b", 2.4))}
+    svg = str(run_comparison_charts(runs)[0].svg)
+    spines = re.findall(r'd="M ([\d.]+) [\d.]+ ?\s*L \1 ([\d.]+)', svg)
+    markers = [float(y) for y in re.findall(r'<use [^>]*\by="([\d.]+)"', svg)]
+    upper_edge = min(float(y) for _, y in spines)
+    assert min(markers[:2]) > upper_edge + 4  # the legend has the others
