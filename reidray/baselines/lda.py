@@ -8,6 +8,11 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from reidray.baselines.pca import PCABaseline
 from reidray.baselines.pixel_projection import PixelProjection
+from reidray.errors import UserError
+
+SAME = 1e-4
+"""Images of a person are the same where they differ from their mean by at most this share of the
+largest difference between the mean of a person and that of all."""
 
 SHARE = 0.99
 SHRINKAGE = 0.7
@@ -23,7 +28,9 @@ class LDABaseline(PixelProjection):
     between persons relative to the scatter within persons, of principal components instead of
     pixels, because the within-person scatter of 5,933 crops is singular in 6,144 pixels. The
     within-person scatter is shrunk towards a multiple of the identity, because a scatter that is
-    estimated from few images of each person is mostly noise.
+    estimated from few images of each person is mostly noise. Where the images of each person are
+    the same, as with one image each, there is no such scatter: the discriminants are then the
+    principal components of the means of the persons.
     """
 
     @classmethod
@@ -44,15 +51,33 @@ class LDABaseline(PixelProjection):
             shrinkage: Shrinkage of the within-person scatter, 0 (as estimated) to 1 (the identity).
 
         Raises:
-            ValueError: The shape of `embeddings` is wrong, or there are fewer than two persons.
+            ValueError: The shape of `embeddings` is wrong.
+            UserError: There are fewer than two persons.
         """
         if embeddings.shape != (len(person_ids), len(pca.components)):
             raise ValueError(
                 f"`embeddings` has shape {embeddings.shape}: expected "
                 f"{(len(person_ids), len(pca.components))}"
             )
+        values = embeddings.astype(np.float64)
+        _, person, counts = np.unique(person_ids, return_inverse=True, return_counts=True)
+        if len(counts) < 2:
+            raise UserError(
+                "LDA separates people, and the training images show one: add images of others"
+            )
+        means = np.zeros((len(counts), values.shape[1]))
+        np.add.at(means, person, values)
+        means /= counts[:, None]
+        between = means - values.mean(axis=0)
+        if np.abs(values - means[person]).max() <= SAME * np.abs(between).max():
+            weighted = np.sqrt(counts)[:, None] * between
+            _, singular_values, axes = np.linalg.svd(weighted, full_matrices=False)
+            count = min(len(counts) - 1, len(axes))
+            variances = singular_values[:count] ** 2
+            components = axes[:count].astype(np.float32) @ pca.components
+            return cls(pca.scaler, components, variances.cumsum() / variances.sum())
         lda = LinearDiscriminantAnalysis(solver="eigen", shrinkage=shrinkage)
-        lda.fit(embeddings.astype(np.float64), person_ids)
+        lda.fit(values, person_ids)
         shares = lda.explained_variance_ratio_.astype(np.float64)
         directions = lda.scalings_[:, : len(shares)].T.astype(np.float32)
         # scikit-learn divides by all eigenvalues, and shrinkage makes more than the discriminants.

@@ -3,6 +3,7 @@ import pytest
 
 from reidray.baselines.lda import LDABaseline
 from reidray.baselines.pca import PCABaseline
+from reidray.errors import UserError
 from reidray.metrics import evaluate
 
 
@@ -49,6 +50,24 @@ def test_discriminants_are_one_fewer_than_people(fitted):
     _, lda = fitted
     assert lda.components.shape == (11, 96)
     assert lda.embed(people_in_changing_light(2, 2, 4)[0]).dtype == np.float32
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_people_whose_images_are_the_same_have_discriminants(images):
+    crops, people = people_in_changing_light(12, 1, 1)
+    crops, people = np.repeat(crops, images, axis=0), np.repeat(people, images)
+    pca = PCABaseline.fit(crops, 0.99)
+    lda = LDABaseline.fit(pca, pca.embed(crops), people)
+    assert lda.components.shape == (min(11, len(pca.components)), 96)
+    assert lda.cumulative_variance[-1] == pytest.approx(1)
+    embeddings = lda.embed(crops)
+    assert evaluate(embeddings, embeddings, people, people, protocol="all").cmc[0] == 1
+
+
+def test_one_person_is_refused(fitted):
+    pca, _ = fitted
+    with pytest.raises(UserError, match="training images show one: add"):
+        LDABaseline.fit(pca, np.ones((4, len(pca.components)), np.float32), np.ones(4, np.int64))
 
 
 def test_embeddings_that_are_not_the_components_are_refused(fitted):
