@@ -117,7 +117,7 @@ class TrainingConfig(ConfigSection):
         import_plugins(self.plugins)
         if recipe is not None:
             self.fill_in(load_recipe(type(self), recipe))
-        require(0 < self.val_fraction < 1, "`val_fraction` must lie between 0 and 1")
+        require(0 < self.val_fraction < 1, "`val_fraction` must be above 0 and below 1")
         require(1 <= self.epochs <= MAX_EPOCHS, f"`epochs` must lie in 1..{MAX_EPOCHS}")
         require(self.num_workers >= 1, "`num_workers` must be 1 or more")
         require(

@@ -102,7 +102,7 @@ def split_by_image(
 
 def _check_fraction(val_fraction: float) -> None:
     if not 0 < val_fraction < 1:
-        raise UserError(f"`val_fraction` is {val_fraction}, expected a share between 0 and 1")
+        raise UserError(f"`val_fraction` is {val_fraction}, expected a share above 0 and below 1")
 
 
 def _has_val(table: pa.Table) -> bool:

@@ -69,13 +69,23 @@ def count_images(sets: Mapping[str, CropLabels]) -> ImageCounts:
     return found
 
 
-def group_by_person(labels: CropLabels) -> ImageGroups:
-    """Return the images of each person."""
+def group_by_person(labels: CropLabels, person_ids: Mapping[str, int]) -> ImageGroups:
+    """Return the images of each person.
+
+    Args:
+        labels: labels of the images.
+        person_ids: the number of each person's name, if people have names; else empty.
+    """
+    names = {number: name for name, number in person_ids.items()}
     people = group_images(labels.indices, labels.person_ids)
     return ImageGroups(
         "Variability within a person",
         "Random training images of people drawn at random.",
-        {f"Person {person}": members for person, members in people.items() if person > 0},
+        {
+            f"Person {names.get(person, person)}": members
+            for person, members in people.items()
+            if person > 0
+        },
     )
 
 

@@ -145,8 +145,7 @@ def test_each_of_many_attributes_has_a_curve(tmp_path):
     assert len(ids) == len(set(ids))
 
 
-def test_people_are_grouped_without_those_unknown():
-    labels = make_labels([-1, 0, 7, 7])
-    assert {name: each.tolist() for name, each in group_by_person(labels).members.items()} == {
-        "Person 7": [2, 3]
-    }
+@pytest.mark.parametrize(("names", "title"), [({}, "Person 7"), ({"名前 é": 7}, "Person 名前 é")])
+def test_people_are_grouped_by_name_without_those_unknown(names, title):
+    members = group_by_person(make_labels([-1, 0, 7, 7]), names).members
+    assert {name: each.tolist() for name, each in members.items()} == {title: [2, 3]}

@@ -85,7 +85,7 @@ def _dataset_figures(experiment: Experiment, crops: CropDataset) -> DatasetFigur
     sections = sample_sections(
         image_source(crops, experiment.manifest),
         labels["train"],
-        group_by_person(labels["train"]),
+        group_by_person(labels["train"], experiment.manifest.person_ids),
         config.augment,
         seed=config.seed,
         fill=FILL,
