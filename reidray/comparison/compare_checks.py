@@ -9,6 +9,8 @@ from reidray.storage.publishing import check_output
 METRICS_FILE = "comparison.json"
 TABLE_FILE = "table.csv"
 REPORT_FILE = "report.html"
+COMPARISON_FILES = frozenset({METRICS_FILE, TABLE_FILE, REPORT_FILE})
+"""Files of an output, which a later comparison replaces."""
 
 
 def check_compare_output(config: CompareConfig) -> None:
@@ -19,7 +21,7 @@ def check_compare_output(config: CompareConfig) -> None:
     """
     models = {f"models={name}": folder for name, folder in config.model_folders.items()}
     check_disjoint("output", config.output, {"data": config.data, **models})
-    check_output(config.output)
+    check_output(config.output, COMPARISON_FILES, METRICS_FILE)
 
 
 def check_compare_inputs(config: CompareConfig) -> None:

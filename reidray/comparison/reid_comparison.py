@@ -6,7 +6,12 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from reidray.comparison.compare_checks import METRICS_FILE, REPORT_FILE, TABLE_FILE
+from reidray.comparison.compare_checks import (
+    COMPARISON_FILES,
+    METRICS_FILE,
+    REPORT_FILE,
+    TABLE_FILE,
+)
 from reidray.comparison.comparison_data import read_comparison_data
 from reidray.comparison.comparison_result import Comparison, format_table
 from reidray.comparison.method_evaluation import evaluate_method, unmatched_queries
@@ -44,7 +49,7 @@ def compare_reid(
         UserError: the data, a model or the output is not valid, the cluster has too few resources,
             or too many images do not decode. The output folder does not change then.
     """
-    with atomic_output(config.output) as staging:
+    with atomic_output(config.output, COMPARISON_FILES, METRICS_FILE) as staging:
         comparison = _compare_methods(config, session)
         data = comparison.data
         for line in describe_unmatched(unmatched_queries(comparison.metrics[0], data)):

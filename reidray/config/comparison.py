@@ -17,8 +17,8 @@ class CompareConfig:
     Attributes:
         data: folder or s3:// URI of a set with train, query and gallery, or a CSV or Parquet
             manifest.
-        output: folder or s3:// URI to write, a folder new or empty: comparison.json, table.csv and
-            report.html.
+        output: folder or s3:// URI to write: comparison.json, table.csv and report.html; they
+            replace an earlier output.
         task: reid compares rankings of people, pets the classes and masks of test images. The
             baselines and the distances apply to reid.
         models: trained models to compare, each as NAME=DIR with a model directory DIR.

@@ -60,8 +60,8 @@ class RecommendConfig:
         ratings: CSV file with the columns userId, movieId and rating, as in MovieLens.
         movies: CSV file with the columns movieId, title and genres, separated by |.
         users: ids of the users whose lists are shown; recommendations.csv holds all users.
-        output: folder or s3:// URI, new or empty, for recommendations.csv, clusters.json and
-            report.html.
+        output: folder or s3:// URI for recommendations.csv, clusters.json and report.html; they
+            replace an earlier output.
         top_k: number of films in a list.
         seed: seed of the random starts and of the map of users.
         sweep: mixtures to fit.

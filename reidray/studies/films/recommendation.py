@@ -20,6 +20,7 @@ from reidray.studies.films.gaussian_mixtures import (
 from reidray.studies.films.genre_means import GenreMeans, compute_genre_means
 from reidray.studies.films.random_states import fit_random_states
 from reidray.studies.films.ratings import read_ratings
+from reidray.studies.films.recommend_checks import CLUSTERS_FILE, RECOMMENDATION_FILES
 from reidray.studies.films.recommendation_files import (
     Recommendation,
     list_to_dict,
@@ -49,7 +50,7 @@ def recommend_films(
         result = _recommend(config, session)
         output = {}
     else:
-        with atomic_output(config.output) as staging:
+        with atomic_output(config.output, RECOMMENDATION_FILES, CLUSTERS_FILE) as staging:
             result = _recommend(config, session)
             write_files(staging, config, result)
         output = {"output": Location(config.output).uri}

@@ -22,11 +22,9 @@ from reidray.studies.films.film_lists import UserList
 from reidray.studies.films.gaussian_mixtures import Choice, Clusters, StateFits
 from reidray.studies.films.genre_means import GenreMeans
 from reidray.studies.films.ratings import Ratings
+from reidray.studies.films.recommend_checks import CLUSTERS_FILE, LISTS_FILE, REPORT_FILE
 from reidray.studies.films.user_map import map_users
 
-LISTS_FILE = "recommendations.csv"
-CLUSTERS_FILE = "clusters.json"
-REPORT_FILE = "report.html"
 DIGITS = 6
 COLUMNS = ("user", "cluster", "rank", "film", "title", "genres", "liked_by", "mean_rating", "note")
 

@@ -9,7 +9,12 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from reidray.comparison.compare_checks import METRICS_FILE, REPORT_FILE, TABLE_FILE
+from reidray.comparison.compare_checks import (
+    COMPARISON_FILES,
+    METRICS_FILE,
+    REPORT_FILE,
+    TABLE_FILE,
+)
 from reidray.config.comparison import CompareConfig
 from reidray.data.layouts import read_manifest
 from reidray.data.manifest import Manifest
@@ -44,7 +49,7 @@ def compare_pets(
         UserError: the data, a model or the output is not valid, or too many images do not decode.
             The output folder does not change then.
     """
-    with atomic_output(config.output) as staging:
+    with atomic_output(config.output, COMPARISON_FILES, METRICS_FILE) as staging:
         manifest = read_manifest(
             config.data, config.layout, root=config.root, follow_links=config.follow_links
         )

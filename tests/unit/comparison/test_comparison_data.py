@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from support.tiny_images import write_images
 
+from reidray.comparison.compare_checks import check_compare_output
 from reidray.comparison.comparison_data import read_comparison_data
 from reidray.config import TrainReidConfig
 from reidray.config.comparison import CompareConfig
 from reidray.data.layouts import read_manifest
+from reidray.errors import UserError
 from reidray.training.tasks.reid.definition import label_people
 
 
@@ -34,3 +36,15 @@ def test_the_people_are_those_of_the_training(single_shot, split):
     assert found.tolist() == np.unique(labels["train"].person_ids).tolist()
     if split == {"split_order": "files"}:
         assert found.tolist() == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_an_output_replaces_that_of_an_earlier_comparison_and_nothing_else(tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    for name in ("comparison.json", "table.csv", "report.html"):
+        (output / name).write_text("of yesterday")
+    config = CompareConfig(data=str(tmp_path / "data"), output=str(output))
+    check_compare_output(config)
+    (output / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds 'mine.txt', which would be lost"):
+        check_compare_output(config)

@@ -8,6 +8,7 @@ from reidray.config.films import RecommendConfig, SweepConfig
 from reidray.errors import UserError
 from reidray.studies.films.genre_means import compute_genre_means
 from reidray.studies.films.ratings import read_ratings
+from reidray.studies.films.recommend_checks import check_recommend_output
 from reidray.studies.films.recommendation import recommend_films
 
 GOOD = "1,1,4,0\n2,2,3,0\n"
@@ -103,6 +104,17 @@ def test_a_folder_that_holds_something_is_refused_and_stays(tmp_path):
     complaint = refusal(write_ratings(tmp_path, GOOD), output=str(tmp_path / "out"))
     assert "holds 'mine.txt', which would be lost" in complaint
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+
+
+def test_an_earlier_output_may_be_replaced(tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    for name in ("recommendations.csv", "clusters.json", "report.html"):
+        (output / name).write_text("of yesterday")
+    check_recommend_output(RecommendConfig(ratings="-", movies="-", output=str(output)))
+    (output / "clusters.json").unlink()
+    with pytest.raises(UserError, match="would be lost"):
+        check_recommend_output(RecommendConfig(ratings="-", movies="-", output=str(output)))
 
 
 def test_users_are_given_one_after_another():
