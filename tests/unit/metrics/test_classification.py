@@ -48,6 +48,13 @@ def test_class_metrics_equal_those_of_scikit_learn(pair):
     assert not found.confusion.any()
 
 
+@pytest.mark.filterwarnings("error")
+def test_one_class_gives_one_cell_and_no_warning():
+    found = evaluate_classification(np.zeros(3, np.int64), np.zeros(3, np.int64), ("pug",))
+    assert found.confusion.tolist() == [[3]]
+    assert found.macro == ClassAverages(1, 1, 1)
+
+
 def test_metrics_of_classes_without_images_and_predictions_are_zero():
     found = evaluate_classification(np.array([0, 0, 2]), np.array([0, 0, 1]), BREEDS)
     assert found.classes == BREEDS

@@ -177,6 +177,15 @@ def test_classes_alone_are_trained_without_masks(classes, recipe):
         multitask_experiment(classes, "--recipe", recipe, *network)
 
 
+def test_images_of_one_class_are_noted(tmp_path, classes):
+    rows = [f"{image}.png,train,cat" for image in range(6)]
+    data = write_manifest(tmp_path / "data", "path,split,label", rows)
+    told = "the images show one class"
+    for images, count in ((data, 1), (classes, 0)):
+        notes = multitask_experiment(images, "--task", "pets").manifest.notes
+        assert sum(told in note for note in notes) == count
+
+
 def test_the_advice_on_a_batch_of_classes_works(classes):
     data, recipe = classes, "pets_scratch_transpose"
     with pytest.raises(UserError, match="use --batch-size 12, or less"):

@@ -130,9 +130,18 @@ def resolve_multitask_network(
     return replace(config, network=network), architecture
 
 
-def check_validation(*_: object) -> list[str]:
-    """Return no notes: `label_images` checks that some validation image has labels."""
-    return []
+def check_validation(
+    _config: TrainMultitaskConfig, _labels: Labels, manifest: Manifest, _read: Manifest
+) -> list[str]:
+    """Return a note on images of one class.
+
+    `label_images` checks that some validation image has labels.
+    """
+    if len(manifest.classes) != 1:
+        return []
+    return [
+        "the images show one class, so that every predicted class is right: add images of others"
+    ]
 
 
 def check_decoded_images(_config: TrainMultitaskConfig, _labels: Labels, decoded: Labels) -> None:
