@@ -136,9 +136,9 @@ def describe_names(person_ids: Mapping[str, int], camera_ids: Mapping[str, int])
     for kind, numbers in (("people", person_ids), ("cameras", camera_ids)):
         named = [name for name, number in numbers.items() if number > 0]
         if named:
-            notes.append(
-                f"{kind}: {len(named)} names, numbered from 1 ({named[0]!r} is {numbers[named[0]]})"
-            )
+            noun = "name" if len(named) == 1 else "names"
+            first = f"{named[0]!r} is {numbers[named[0]]}"
+            notes.append(f"{kind}: {len(named)} {noun}, numbered from 1 ({first})")
     special = {-1: "junk", 0: "distractors"}
     for name, number in person_ids.items():
         if number in special:

@@ -159,7 +159,7 @@ def _with_sides(values: Mapping[str, Any]) -> dict[str, Any]:
     sides: dict[str, Any] = {}
     if INPUT_SIZE in values:
         size = str(values[INPUT_SIZE])
-        if not re.fullmatch(r"[0-9]{1,5}x[0-9]{1,5}", size):
+        if not re.fullmatch(r"[0-9]{1,9}x[0-9]{1,9}", size):
             raise ValueError(f"{quoted(size)} is no height and width in pixels, such as 128x64")
         height, width = map(int, size.split("x"))
         sides = {"network.height": height, "network.width": width}
@@ -217,7 +217,7 @@ def _check_parameter(parameter: SearchParameter, base: TrainingConfig, file: Pat
     for value in parameter.values:
         is_float = parameter.distribution in ("uniform", "loguniform")
         drawn = float(value) if is_float else value
-        if not _is_of_type(drawn, kinds[key]):
+        if key != INPUT_SIZE and not _is_of_type(drawn, kinds[key]):
             expected = describe_type(kinds[key])
             raise UserError(
                 f"{file}: {key}: {quoted(drawn)} is no valid value: expected {expected}"

@@ -150,6 +150,6 @@ def _label_splits(
         except UserError:  # a class has too few images to split
             continue
         alike = [name for name, each in configs.items() if split_of(each) == split_of(config)]
-        return labels, f"Validation images as the training of {', '.join(alike)} split them off."
+        return labels, f"Validation images as the training of {' and '.join(alike)} split them off."
     parts = {split: CropLabels.from_manifest(manifest, split) for split in ("train", "gallery")}
     return {split: part for split, part in parts.items() if len(part)}, ""
