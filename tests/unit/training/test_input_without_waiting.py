@@ -190,7 +190,7 @@ def test_validation_does_not_wait_for_the_device():
     assert [logits.shape for logits in outputs.attributes] == [(9, 2)]
     pets = build_model("pets_scratch_transpose", height=32, width=32, num_classes=3)
     outputs = run_network(pets.eval().to(META), build_resident(32), indices, META)
-    assert outputs.masks.shape == (9, 4)
+    assert outputs.masks.shape == (9, 5)
 
 
 def test_only_an_augmentation_that_asks_for_it_gets_its_parameters_on_the_device(monkeypatch):
