@@ -28,7 +28,6 @@ from reidray.studies.pets.pet_features import (
 )
 from reidray.studies.pets.pet_samples import (
     MaskSamples,
-    Mistake,
     choose_masks,
     describe_samples,
     most_confident_mistakes,
@@ -38,7 +37,11 @@ from reidray.training.execution.resources import Resources
 from reidray.training.experiment import image_files
 from reidray.training.orchestration import report_bad_images
 from reidray.training.tasks.multitask.definition import group_by_row
-from reidray.training.tasks.multitask.label_evaluation import LabelEvaluation, evaluate_outputs
+from reidray.training.tasks.multitask.label_evaluation import (
+    LabelEvaluation,
+    Mistake,
+    evaluate_outputs,
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class NetworkResult:
                 key: value.tolist() if isinstance(value, np.ndarray) else value
                 for key, value in asdict(self.neighbours).items()
             }
-        chosen = describe_samples(self.masks, self.mistakes, paths, self.classes.classes)
+        chosen = describe_samples(self.masks, self.mistakes, paths)
         return metrics | chosen
 
 

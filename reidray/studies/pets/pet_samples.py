@@ -13,7 +13,11 @@ from reidray.data.augmentations import image_tensor
 from reidray.data.crop_labels import CropLabels
 from reidray.data.images.crops import CropReader
 from reidray.metrics.classification import evaluate_masks
-from reidray.training.tasks.multitask.label_evaluation import MultitaskOutputs
+from reidray.training.tasks.multitask.label_evaluation import (
+    Mistake,
+    MultitaskOutputs,
+    confident_mistakes,
+)
 
 MASKS_PER_END = 4
 """Number of images with the best masks, and number of those with the worst."""
@@ -38,23 +42,6 @@ class MaskSample:
     crop: NDArray[np.uint8]
     truth: NDArray[np.bool_]
     predicted: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """Hold a test image whose class the network predicts wrongly.
-
-    Attributes:
-        index: index of the image in the manifest.
-        label: index of the true class.
-        predicted: index of the predicted class.
-        probability: probability of the predicted class.
-    """
-
-    index: int
-    label: int
-    predicted: int
-    probability: float
 
 
 @dataclass(frozen=True)
@@ -116,25 +103,13 @@ def most_confident_mistakes(outputs: MultitaskOutputs, labels: CropLabels) -> tu
         outputs: outputs of a network for N images.
         labels: labels of the N images.
     """
-    probabilities, predicted = outputs.logits[0].softmax(dim=1).max(dim=1)
-    is_wrong = predicted.numpy() != labels.class_labels
-    order = np.argsort(-probabilities.numpy(), kind="stable")
-    return tuple(
-        Mistake(
-            int(labels.indices[place]),
-            int(labels.class_labels[place]),
-            int(predicted[place]),
-            float(probabilities[place]),
-        )
-        for place in order[is_wrong[order]][:NUM_MISTAKES].tolist()
-    )
+    return confident_mistakes(outputs, labels)[:NUM_MISTAKES]
 
 
 def describe_samples(
     masks: MaskSamples | None,
     mistakes: tuple[Mistake, ...],
     paths: pa.ChunkedArray,
-    classes: tuple[str, ...],
 ) -> dict[str, Any]:
     """Return the chosen images as plain values.
 
@@ -142,7 +117,6 @@ def describe_samples(
         masks: the best and the worst masks; None without masks.
         mistakes: the most confident wrong predictions.
         paths: the paths of the images of the manifest, as strings.
-        classes: the names of the classes.
     """
     ends = {} if masks is None else {"best_masks": masks.best, "worst_masks": masks.worst}
     return {
@@ -153,8 +127,8 @@ def describe_samples(
         "confident_mistakes": [
             {
                 "path": paths[each.index].as_py(),
-                "class": classes[each.label],
-                "predicted": classes[each.predicted],
+                "class": each.label,
+                "predicted": each.predicted,
                 "probability": each.probability,
             }
             for each in mistakes

@@ -96,9 +96,7 @@ def render_pets_page(
             for name, source in sources.items()
             if results[name].masks
         ],
-        mistakes=[
-            _show_mistakes(name, results[name], classes, source) for name, source in sources.items()
-        ],
+        mistakes=[_show_mistakes(name, results[name], source) for name, source in sources.items()],
         figures=figures,
     )
 
@@ -139,13 +137,10 @@ def _mask_uri(mask: NDArray[np.bool_]) -> str:
     return png_data_uri(written.getvalue())
 
 
-def _show_mistakes(
-    name: str, result: NetworkResult, classes: Sequence[str], source: ImageSource
-) -> PictureRow:
+def _show_mistakes(name: str, result: NetworkResult, source: ImageSource) -> PictureRow:
     """Return the pictures of the most confident wrong predictions of a network."""
-    names = [each.replace("_", " ") for each in classes]  # which break between words
-    captions = [
-        f"{names[each.label]}, predicted {names[each.predicted]} ({each.probability:.1%})"
+    captions = [  # of names that break between words
+        f"{each.label}, predicted {each.predicted}".replace("_", " ") + f" ({each.probability:.1%})"
         for each in result.mistakes
     ]
     indices = np.array([each.index for each in result.mistakes], dtype=np.int64)

@@ -134,7 +134,7 @@ def test_mistakes_are_wrong_and_the_most_confident_first(manifest, crops):
         sorted(probabilities[wrong], reverse=True)[:8]
     )
     assert all(each.label != each.predicted for each in found)
-    assert all(labels.class_labels[each.index] == each.label for each in found)
+    assert all(labels.classes[labels.class_labels[each.index]] == each.label for each in found)
 
 
 def loaded(recipe):
