@@ -8,7 +8,13 @@ import numpy.typing as npt
 import torch
 
 from reidray.config import AugmentConfig
-from reidray.data.augmentations import AugmentPlan, augment, image_tensor, plan_augmentation
+from reidray.data.augmentations import (
+    AugmentPlan,
+    augment,
+    image_crops,
+    image_tensor,
+    plan_augmentation,
+)
 
 STRENGTHS = {"flip": 0.5, "rotation": 10, "shift": 0.1, "zoom": 0.1, "brightness": 0.2}
 """Augmentation of the recipe `vgg_triplet_rgb`."""
@@ -42,8 +48,7 @@ class AugmentedCopies:
         """
         before = image_tensor(crops, torch.device("cpu"))
         plan = self._plan.take(torch.from_numpy(positions))
-        after = augment(before, plan, fill=FILL)
-        return after.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        return image_crops(augment(before, plan, fill=FILL))
 
     @cached_property
     def _plan(self) -> AugmentPlan:

@@ -13,6 +13,7 @@ from reidray.data.augmentations.batch_augmentation import (
     augment_masks,
     augmentations_on,
     draw_donors,
+    image_crops,
     image_tensor,
     plan_augmentation,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "augment_masks",
     "augmentations_on",
     "draw_donors",
+    "image_crops",
     "image_tensor",
     "plan_augmentation",
     "register_augmentation",

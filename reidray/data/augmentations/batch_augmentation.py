@@ -35,6 +35,12 @@ def augmentations_on(config: AugmentConfig) -> dict[str, float]:
     return {name: strength for name, strength in strengths.items() if strength}
 
 
+def image_crops(images: Tensor) -> NDArray[np.uint8]:
+    """Return augmented images, (B, 3, H, W) in 0..255, as crops, (B, H, W, 3) uint8."""
+    crops = images.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    return np.asarray(crops.cpu().numpy())
+
+
 def plan_augmentation(
     config: AugmentConfig, count: int, *, seed: int, epoch: int, step: int
 ) -> AugmentPlan:

@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from reidray.config import AugmentConfig
-from reidray.data.augmentations import augment, augmentations_on, image_tensor, plan_augmentation
+from reidray.data.augmentations import (
+    augment,
+    augmentations_on,
+    image_crops,
+    image_tensor,
+    plan_augmentation,
+)
 from reidray.reporting.dataset_figures.image_quality import measure_quality
 
 Indices = NDArray[np.int64]
@@ -186,8 +192,8 @@ def augmented_rows(
     """
     before = image_tensor(crops, torch.device("cpu"))
     plan = plan_augmentation(config, len(crops) * COPIES, seed=seed, epoch=0, step=0)
-    after = augment(before.repeat_interleave(COPIES, dim=0), plan, fill=fill, donors=before)
-    copies = after.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    repeated = before.repeat_interleave(COPIES, dim=0)
+    copies = image_crops(augment(repeated, plan, fill=fill, donors=before))
     return tuple(
         PictureRow(
             "",
