@@ -208,9 +208,9 @@ def _ingest(sweep: Sweep, resources: Resources) -> TrialContext:
     if mode == "stream":
         resources = replace(resources, share=SHARE_BESIDE_DECODING)
     crops = {size: ingest(of_size, mode) for size, of_size in files.items()}
-    for index, of_size in enumerate(crops.values()):
-        if index == 0 or of_size.bad != crops[experiment.architecture.size].bad:
-            report_bad_images(of_size, len(first.paths), experiment.config.max_bad)
+    for of_size in {each.bad: each for each in crops.values()}.values():  # the same images once
+        report_bad_images(of_size, len(first.paths), experiment.config.max_bad)
+    for of_size in crops.values():
         experiment = experiment.keep_decoded(of_size)
     return TrialContext(
         experiment=experiment,
