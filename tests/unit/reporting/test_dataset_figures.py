@@ -1,4 +1,4 @@
-"""What a page shows of the images of a data set."""
+"""Test what a page shows of the images of a data set."""
 
 import base64
 import io

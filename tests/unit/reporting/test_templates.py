@@ -1,4 +1,4 @@
-"""What all pages have in common."""
+"""Test what all pages have in common."""
 
 import re
 from importlib.resources import files
