@@ -99,6 +99,10 @@ class DistanceMetric(ABC):
         """Return exact keys without the scale, so that keys of two scales compare."""
         return keys / self._scale**self.degree
 
+    def scaled(self, keys: Tensor) -> Tensor:
+        """Return what `unscaled` turns into keys."""
+        return keys * self._scale**self.degree
+
     def distance(self, keys: Tensor) -> Tensor:
         """Return the distances that exact keys stand for."""
         return self.unscaled(keys)

@@ -29,7 +29,8 @@ from reidray.retrieval.array_inputs import (
 )
 from reidray.retrieval.arrow_features import FeatureFile, Paths, check_column, open_files
 from reidray.retrieval.distances import DISTANCE_METRICS
-from reidray.retrieval.partitioned_search import Neighbours, PartitionedSearch
+from reidray.retrieval.neighbours import Neighbours, merge_neighbours
+from reidray.retrieval.partitioned_search import PartitionedSearch
 
 TASKS_PER_CPU = 8
 
@@ -97,7 +98,7 @@ def top_k(
         results = _search_files(gallery, column, ray.put(search))
     best, images = search.empty(), 0
     for result in _in_order(results):
-        best = search.merge([best, _read_result(result, search, images)])
+        best = merge_neighbours([best, _read_result(result, search, images)], search.k)
         images += result["images"]
     if images == 0:
         raise ValueError("`gallery` holds no images: expected at least one")
@@ -193,8 +194,8 @@ def _run_search(arrays: Iterator[pa.Array], search: PartitionedSearch) -> pa.Tab
         reason = str(error)
     result = {
         "images": images,
-        "keys": best.keys.numpy().tobytes(),
-        "indices": best.indices.numpy().tobytes(),
+        "keys": best.keys.tobytes(),
+        "indices": best.indices.tobytes(),
         "error": reason,
         "bad_row": bad_row,
     }
@@ -214,5 +215,4 @@ def _read_result(result: dict[str, Any], search: PartitionedSearch, first: int) 
     shape = len(search.query), -1
     keys: NDArray[np.float64] = np.frombuffer(result["keys"]).reshape(shape)
     indices: NDArray[np.int64] = np.frombuffer(result["indices"], np.int64).reshape(shape)
-    # Copies, as the bytes are read-only.
-    return Neighbours(torch.tensor(keys), torch.tensor(indices)).shift(first)
+    return Neighbours(keys, indices).shift(first)

@@ -113,6 +113,7 @@ def nearest(
     memory_mb: float,
     *,
     farthest: Tensor | None = None,
+    limit: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the keys and indices of the k nearest gallery images, nearest first.
 
@@ -124,9 +125,13 @@ def nearest(
         memory_mb: Working memory in megabytes.
         farthest: (Q,) float32; raised to the largest fast key of each query, without its
             `DistanceMetric.offset`.
+        limit: (Q,) float64 exact keys. Images with larger keys may be left out, which a CPU does:
+            it then looks at few of them.
 
     Returns:
-        Exact keys (Q, k) float64 and gallery indices (Q, k) int64.
+        Exact keys (Q, k) float64 and gallery indices (Q, k) int64; infinity and -1 where an image
+        is left out.
     """
-    search = search_blocks if query.device.type == "cpu" else search_candidates
-    return search(query, gallery, k, metric, memory_mb, farthest)
+    if query.is_cpu:
+        return search_blocks(query, gallery, k, metric, memory_mb, farthest, limit)
+    return search_candidates(query, gallery, k, metric, memory_mb, farthest)

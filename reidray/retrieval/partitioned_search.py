@@ -1,10 +1,11 @@
-"""Search a gallery that comes in parts, and merge the results of the parts.
+"""Search a gallery that comes in parts.
 
 Keys are exact, so the result depends neither on the split into parts nor on their order. Parts come
-as NumPy arrays and are searched on one device, where their results stay until the end.
+as NumPy arrays and are searched on one device. The nearest images of the parts before limit the
+search of the next: an image that is farther than the k-th of them is not looked at.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,37 +28,11 @@ from reidray.retrieval.array_inputs import (
 )
 from reidray.retrieval.arrow_features import to_matrix
 from reidray.retrieval.distances import DISTANCE_METRICS, build_distance_metric
-from reidray.retrieval.exact_search import nearest, without_farther
+from reidray.retrieval.exact_search import nearest
+from reidray.retrieval.neighbours import Neighbours, merge_neighbours
 from reidray.retrieval.numerics import full_precision
 
 CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """Hold the nearest images in a part of a gallery.
-
-    Attributes:
-        keys: (Q, N) float64 exact keys in the scale of the features, smallest first.
-        indices: (Q, N) int64 indices of the images, ascending where keys are equal.
-    """
-
-    keys: Tensor
-    indices: Tensor
-
-    def shift(self, offset: int) -> "Neighbours":
-        """Return the same images in a gallery that has `offset` more images before them."""
-        return Neighbours(self.keys, self.indices + offset)
-
-    def to_distances(
-        self, metric: str, max_distance: float | None
-    ) -> tuple[NDArray[np.float32], Integers]:
-        """Return distances (Q, N) float32 and indices; infinity and -1 beyond `max_distance`."""
-        distances = build_distance_metric(metric).distance(self.keys)
-        indices = self.indices
-        if max_distance is not None:
-            distances, indices = without_farther(distances, indices, max_distance)
-        return distances.float().cpu().numpy(), indices.cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -85,11 +60,17 @@ class PartitionedSearch:
 
     def empty(self) -> Neighbours:
         """Return the neighbours in an empty part."""
-        none = torch.empty(len(self.query), 0, dtype=torch.float64, device=self.device)
-        return Neighbours(none, none.long())
+        return Neighbours.empty(len(self.query))
 
-    def search_matrix(self, gallery: NDArray[np.generic]) -> Neighbours:
+    def search_matrix(
+        self, gallery: NDArray[np.generic], known: Neighbours | None = None
+    ) -> Neighbours:
         """Return the nearest of some images (N, D) of any real dtype.
+
+        Args:
+            gallery: Features of the images.
+            known: Neighbours in other parts. Images that cannot be among the k nearest beside them
+                may be missing from the result.
 
         Raises:
             InvalidRowError: A row holds a value that is not finite.
@@ -97,9 +78,40 @@ class PartitionedSearch:
         on_device = to_device(as_features("gallery", gallery), self.device)
         query, images, scale = check_features(self._query_on_device, on_device)
         metric, k = build_distance_metric(self.metric, scale), min(self.k, len(images))
+        limit = None
+        if known is not None and known.keys.shape[1] >= self.k:
+            kth = torch.tensor(known.keys[:, self.k - 1])
+            limit = metric.scaled(to_device(kth, self.device))
         with full_precision(self.device):
-            keys, indices = nearest(query, images.float(), k, metric, self.memory_mb / 2)
-        return Neighbours(metric.unscaled(keys), indices)
+            keys, indices = nearest(
+                query, images.float(), k, metric, self.memory_mb / 2, limit=limit
+            )
+        return Neighbours(metric.unscaled(keys).cpu().numpy(), indices.cpu().numpy())
+
+    def update(
+        self, best: Neighbours, gallery: NDArray[np.generic], positions: Integers | int
+    ) -> Neighbours:
+        """Return the nearest of images found before and of the images of a further part.
+
+        Faster than `search_matrix` and a merge: `best` limits what is looked at.
+
+        Args:
+            best: Neighbours in other parts, or `empty()`.
+            gallery: (N, D) features of any real dtype; N may be 0.
+            positions: Index of each image in the whole gallery, (N,) int64 ascending; or that of
+                the first, where the others follow it.
+
+        Raises:
+            InvalidRowError: A row holds a value that is not finite.
+        """
+        if not len(gallery):
+            return best
+        found = self.search_matrix(gallery, best)
+        if isinstance(positions, int | np.integer):
+            found = found.shift(int(positions))
+        else:
+            found = found.at(positions)
+        return merge_neighbours([best, found], self.k)
 
     def search_arrays(self, arrays: Iterable[pa.Array]) -> tuple[Neighbours, int]:
         """Return the nearest of all images in arrays of lists, and the number of these images.
@@ -111,20 +123,9 @@ class PartitionedSearch:
         best, images = self.empty(), 0
         for features in self._batches(arrays):
             with _counting_rows_from(images):
-                found = self.search_matrix(features)
-            best = self.merge([best, found.shift(images)])
+                best = self.update(best, features, images)
             images += len(features)
         return best, images
-
-    def merge(self, parts: Sequence[Neighbours]) -> Neighbours:
-        """Return the nearest images of several parts of a gallery, in any order of the parts."""
-        indices, order = torch.cat([part.indices for part in parts], dim=1).sort(dim=1)
-        keys = torch.cat([part.keys for part in parts], dim=1).gather(1, order)
-        # A stable sort keeps equal keys in the order of the indices.
-        keys, order = keys.sort(dim=1, stable=True)
-        return Neighbours(
-            keys[:, : self.k].contiguous(), indices.gather(1, order[:, : self.k].contiguous())
-        )
 
     @cached_property
     def _query_on_device(self) -> Tensor:
@@ -194,11 +195,7 @@ def top_k_from_parts(
     search = PartitionedSearch(query, k, metric, memory_mb, torch.device(device))
     best = search.empty()
     for indices, features in parts:
-        if not len(indices):
-            continue
-        found = search.search_matrix(features)
-        positions = to_device(torch.from_numpy(indices), search.device)
-        best = search.merge([best, Neighbours(found.keys, positions[found.indices])])
+        best = search.update(best, features, indices)
     return best.to_distances(metric, max_distance)
 
 

@@ -35,15 +35,18 @@ def search_blocks(
     metric: DistanceMetric,
     memory_mb: float,
     farthest: Tensor | None = None,
+    limit: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the keys and indices of the k nearest gallery images (see `exact_search.nearest`)."""
+    if limit is None:
+        limit = torch.full_like(query[:, 0], torch.inf, dtype=torch.float64)
     budget = int(memory_mb * 2**20 / 4)
     at_once = max(1, budget // (4 * query.shape[1]))
     parts = []
     for top in range(0, len(query), at_once):
         rows = slice(top, top + at_once)
         largest = None if farthest is None else farthest[rows]
-        parts.append(_search(query[rows], gallery, k, metric, budget, largest))
+        parts.append(_search(query[rows], gallery, k, metric, budget, largest, limit[rows]))
     keys, indices = zip(*parts, strict=True)
     return torch.cat(keys), torch.cat(indices)
 
@@ -55,14 +58,15 @@ def _search(
     metric: DistanceMetric,
     budget: int,
     farthest: Tensor | None,
+    limit: Tensor,
 ) -> tuple[Tensor, Tensor]:
     widest = MAX_COLUMNS if query.is_cpu else MAX_COLUMNS_ON_DEVICE
     columns = min(len(gallery), widest, max(GROUP, budget // (8 * query.shape[1])))
     rows = min(len(query), MAX_ROWS, max(1, budget // (4 * columns)))
     buffer = torch.empty(rows * (columns + GROUP), dtype=torch.float32, device=query.device)
     blocks = [
-        _BlockSearch(query[top : top + rows], gallery, k, metric, buffer, budget)
-        for top in range(0, len(query), rows)
+        _BlockSearch(query[part], gallery, k, metric, buffer, budget, limit[part])
+        for part in (slice(top, top + rows) for top in range(0, len(query), rows))
     ]
     for left in range(0, len(gallery), columns):
         prepared = metric.prepare(gallery[left : left + columns], torch.float32)
@@ -106,6 +110,7 @@ class _BlockSearch:
         metric: DistanceMetric,
         buffer: Tensor,
         budget: int,
+        limit: Tensor,
     ) -> None:
         self._query = query
         self._gallery = gallery
@@ -114,6 +119,7 @@ class _BlockSearch:
         self._buffer = buffer
         self._fitting = max(1, budget // BYTES_PER_CANDIDATE)
         self._offset = metric.offset(query)
+        self._largest_wanted = limit - self._offset
         self._ready = metric.prepare(query, torch.float32)
         self._margin = torch.zeros_like(self._offset)
         # (B, k + EXTRA_CANDIDATES), smallest first; infinite where there is no candidate yet.
@@ -156,7 +162,10 @@ class _BlockSearch:
         return block
 
     def best(self) -> tuple[Tensor, Tensor]:
-        """Return the exact keys (B, k) float64, smallest first, and indices (B, k) int64."""
+        """Return the exact keys (B, k) float64, smallest first, and indices (B, k) int64.
+
+        Infinity and -1 fill the rows where the limit leaves fewer.
+        """
         self._sort()
         rows = torch.arange(len(self._query), device=self._query.device)
         exact = self._exact(rows, self._keys, self._indices)
@@ -164,7 +173,7 @@ class _BlockSearch:
         return exact.gather(1, position), self._indices.gather(1, position)
 
     def _limit(self, block: Tensor, least: Tensor) -> Tensor:
-        """Return limits (B,) float32; an image with a larger fast key is not among the best k."""
+        """Return limits (B,) float32; an image with a larger fast key is not to be found."""
         worst = self._keys[:, self._k - 1]
         is_known = self._images_sorted >= self._k
         if not is_known and self._k <= len(block):
@@ -173,6 +182,10 @@ class _BlockSearch:
         below = worst.nextafter(torch.full_like(worst, -torch.inf)) if is_known else worst
         possible = largest_possible(worst, self._margin)
         limit = torch.where(self._margin == 0, below, possible)
+        # A fast key exceeds the exact key by the margin at most.
+        wanted = (self._largest_wanted + self._margin).float()
+        wanted = wanted.nextafter(torch.full_like(wanted, torch.inf))
+        limit = torch.minimum(limit, wanted)
         return limit.clamp(max=torch.finfo(torch.float32).max)
 
     def _collect(

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from reidray.retrieval import DISTANCE_METRICS, top_k
 from reidray.retrieval.array_inputs import InvalidRowError
-from reidray.retrieval.distances import build_distance_metric
-from reidray.retrieval.partitioned_search import Neighbours, PartitionedSearch, top_k_from_parts
+from reidray.retrieval.neighbours import Neighbours, merge_neighbours
+from reidray.retrieval.partitioned_search import PartitionedSearch, top_k_from_parts
 
 
 def lists(features):
@@ -20,9 +20,9 @@ def lists(features):
 
 def assert_same(search, best, gallery):
     expected = top_k(search.query, gallery, search.k, metric=search.metric)
-    found = build_distance_metric(search.metric).distance(best.keys).float()
-    assert (best.indices.numpy() == expected[1]).all()
-    assert (found.numpy() == expected[0]).all()
+    found = best.to_distances(search.metric)
+    assert (found[1] == expected[1]).all()
+    assert (found[0] == expected[0]).all()
 
 
 @st.composite
@@ -61,11 +61,42 @@ def test_results_have_the_same_bits_for_any_split_and_order_of_the_parts(split, 
     random.shuffle(found)
     best = search.empty()
     for one in found:
-        best = search.merge([best, one])
+        best = merge_neighbours([best, one], k)
     assert_same(search, best, np.concatenate(parts))
-    together = search.merge(found)
-    assert (together.keys == best.keys).all()
-    assert (together.indices == best.indices).all()
+    middle = random.randint(1, len(found))
+    branches = [merge_neighbours(half, k) for half in (found[:middle], found[middle:]) if half]
+    for other in (merge_neighbours(found, k), merge_neighbours(branches[::-1], k)):
+        assert (other.keys == best.keys).all()
+        assert (other.indices == best.indices).all()
+
+
+@given(
+    split_galleries(),
+    st.integers(1, 60),
+    st.sampled_from(sorted(DISTANCE_METRICS)),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=50)
+def test_images_found_before_limit_the_search_and_change_nothing(split, k, metric, random):
+    query, parts = split
+    search = PartitionedSearch(query, k, metric, memory_mb=64)
+    gallery, rows = np.concatenate(parts), np.arange(sum(map(len, parts)))
+    position = np.random.default_rng(random.randint(0, 99)).permutation(rows)
+    pieces = [np.sort(piece) for piece in np.array_split(position, random.randint(1, 6))]
+    best = search.empty()
+    for piece in pieces:
+        best = search.update(best, gallery[piece], piece)
+    assert_same(search, best, gallery)
+
+
+def test_nothing_is_looked_at_beyond_the_images_found_before():
+    random = np.random.default_rng(4)
+    query = random.normal(size=(5, 8)).astype(np.float32)
+    search = PartitionedSearch(query, 3, "euclidean", memory_mb=64)
+    near = search.update(search.empty(), np.repeat(query, 3, axis=0), 100)
+    far = search.search_matrix(random.normal(size=(200, 8)) + 9, near)
+    assert (far.indices == -1).all()
+    assert np.isinf(far.keys).all()
 
 
 @pytest.mark.parametrize("lengths", [[100], [1] * 100, [31, 2, 0, 60, 7], [33, 67]])
@@ -101,14 +132,12 @@ def test_a_gpu_ranks_parts_as_the_cpu_does():
 
 
 def test_keys_with_equal_roots_are_not_ties():
-    search = PartitionedSearch(np.zeros((1, 1), np.float32), 2, "euclidean", memory_mb=1)
     above = np.nextafter(1, 2)
     assert np.sqrt(above) == 1
     parts = [
-        Neighbours(torch.tensor([[key]], dtype=torch.float64), torch.tensor([[index]]))
-        for key, index in ((above, 0), (1.0, 5))
+        Neighbours(np.array([[key]]), np.array([[index]])) for key, index in ((above, 0), (1.0, 5))
     ]
-    assert search.merge(parts).indices.tolist() == [[5, 0]]
+    assert merge_neighbours(parts, 2).indices.tolist() == [[5, 0]]
 
 
 def test_a_bad_row_is_counted_from_the_first_array():
