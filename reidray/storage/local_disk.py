@@ -7,6 +7,7 @@ import posixpath
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
@@ -26,6 +27,60 @@ def is_dir(entry: os.DirEntry[str]) -> bool:
     return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
+class EntryKind(Enum):
+    """Name the kinds of entries that a listing of a folder treats differently."""
+
+    FILE = "file"
+    HIDDEN_FOLDER = "hidden folder"
+    FOLDER = "folder"
+    OUTSIDE_FOLDER = "link to a folder outside the root"
+
+
+def scan_folder(
+    root: str,
+    folder: str,
+    *,
+    hidden: bool = False,
+    follow_links: bool = False,
+    as_files: Collection[str] = (),
+) -> Iterator[tuple[str, EntryKind]]:
+    """Yield the names and kinds of the entries of one folder, in the order of the disk.
+
+    Links to folders within the root are left out, as their files are listed where they lie. A
+    folder with a suffix in `as_files` is yielded as a file too.
+
+    Args:
+        root: the root, an absolute path.
+        folder: the folder within it; empty for the root itself.
+        hidden: whether to yield hidden files and folders.
+        follow_links: whether links to folders outside the root are allowed.
+        as_files: folders with one of these suffixes, in small letters, are listed as files are.
+
+    Raises:
+        OutsideLinkError: an entry is a link to a folder outside the root, and `follow_links` is
+            off.
+        OSError: the folder cannot be read.
+    """
+    with os.scandir(posixpath.join(root, folder)) as entries:
+        for entry in entries:
+            name = entry.name
+            if name in _SYSTEM_FOLDERS:
+                continue
+            if name.startswith("."):
+                if hidden and is_dir(entry):
+                    yield name, EntryKind.HIDDEN_FOLDER
+                elif hidden and entry.is_file():
+                    yield name, EntryKind.FILE
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield name, EntryKind.FOLDER
+            if posixpath.splitext(name)[1].lower() in as_files or not is_dir(entry):
+                yield name, EntryKind.FILE
+            elif entry.is_symlink() and _leaves(root, entry.path):
+                _check_link(root, entry.path, follow_links)
+                yield name, EntryKind.OUTSIDE_FOLDER
+
+
 def walk(
     root: str,
     under: str,
@@ -34,6 +89,7 @@ def walk(
     hidden: bool = False,
     follow_links: bool = False,
     as_files: Collection[str] = (),
+    repeated: set[str] | None = None,
 ) -> Iterator[str]:
     """Yield the paths that `Location.list_files` lists.
 
@@ -46,6 +102,8 @@ def walk(
         follow_links: whether to list folders to which links out of the root lead. A folder that
             can be reached in several ways is listed once, where it lies or under the first name.
         as_files: folders with one of these suffixes, in small letters, are listed as files are.
+        repeated: receives the paths of the folders that are not listed, as they are listed under
+            another path.
 
     Raises:
         OutsideLinkError: `under`, or a folder in it, is a link out of the root, and `follow_links`
@@ -60,28 +118,33 @@ def walk(
         if follow_links:
             real = os.path.realpath(posixpath.join(root, folder))
             if real in seen:
+                if repeated is not None:
+                    repeated.add(folder)
                 continue
             seen.add(real)
-        with os.scandir(posixpath.join(root, folder)) as entries:
-            for entry in entries:
-                is_hidden = entry.name.startswith(".")
-                if (is_hidden and not hidden) or entry.name in _SYSTEM_FOLDERS:
-                    continue
-                path = posixpath.join(folder, entry.name)
-                if is_hidden:
-                    if is_dir(entry):
-                        yield f"{path}/"
-                    elif entry.is_file():
-                        yield path
-                    continue
-                if recursive and entry.is_dir(follow_symlinks=False):
-                    folders.append(path)
-                if posixpath.splitext(path)[1].lower() in as_files or not is_dir(entry):
-                    yield path
-                elif entry.is_symlink() and _leaves(root, entry.path):
-                    _check_link(root, entry.path, follow_links)
-                    if recursive:
-                        links.append(path)
+        entries = scan_folder(
+            root, folder, hidden=hidden, follow_links=follow_links, as_files=as_files
+        )
+        for name, kind in entries:
+            path = posixpath.join(folder, name)
+            if kind is EntryKind.FILE:
+                yield path
+            elif kind is EntryKind.HIDDEN_FOLDER:
+                yield f"{path}/"
+            elif recursive:
+                (folders if kind is EntryKind.FOLDER else links).append(path)
+
+
+def find_repeated_folders(root: str, as_files: Collection[str] = ()) -> set[str]:
+    """Return the paths under which `walk` with `follow_links` does not list a folder again.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    repeated = set[str]()
+    for _ in walk(root, "", True, follow_links=True, as_files=as_files, repeated=repeated):
+        pass
+    return repeated
 
 
 def read(root: str, path: str, limit: int | None, follow_links: bool = False) -> bytes:

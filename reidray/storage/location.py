@@ -102,14 +102,14 @@ class Location:
     def is_dir(self) -> bool:
         """Return whether there is a folder of this name."""
         if not self.is_remote:
-            with self._reading():
+            with self.reading():
                 return Path(self.uri).is_dir()
         return bool(self._remote_type() == pafs.FileType.Directory)
 
     def is_file(self) -> bool:
         """Return whether there is a file of this name."""
         if not self.is_remote:
-            with self._reading():
+            with self.reading():
                 return Path(self.uri).is_file()
         return bool(self._remote_type() == pafs.FileType.File)
 
@@ -120,7 +120,7 @@ class Location:
             UserError: the folder is missing or cannot be read.
         """
         if not self.is_remote:
-            with self._reading(), os.scandir(self.uri) as entries:
+            with self.reading(), os.scandir(self.uri) as entries:
                 shown = [entry for entry in entries if not entry.name.startswith(".")]
             return sorted(entry.name + "/" * disk.is_dir(entry) for entry in shown)
         children = (self._child(info) for info in self._select("", recursive=False))
@@ -163,7 +163,7 @@ class Location:
         """
         inside = self._inside(under) if under else ""
         if not self.is_remote:
-            with self._reading():
+            with self.reading():
                 found = disk.walk(
                     self.uri,
                     inside,
@@ -285,13 +285,15 @@ class Location:
         """
         settled = time.time_ns() - FRESH_NS
         if self.is_remote:
-            with self._reading():
+            with self.reading():
                 infos = object_store.list_objects(self.uri, self.path, recursive=True)
             prefix = self.path + "/"
             found = {
-                info.path.removeprefix(prefix): f"{info.size:x}-{info.mtime_ns:x}"
+                info.path.removeprefix(prefix): object_store.stamp(
+                    info.size, info.mtime_ns, settled
+                )
                 for info in infos
-                if info.mtime_ns is not None and info.mtime_ns < settled
+                if info.mtime_ns is not None
             }
             return [found.get(path, "") for path in paths]
         return [disk.stamp(posixpath.join(self.uri, path), settled) for path in paths]
@@ -316,17 +318,21 @@ class Location:
         return path if self.is_remote else posixpath.normpath(path)
 
     def _remote_type(self) -> pafs.FileType:
-        with self._reading():
+        with self.reading():
             return object_store.describe_object(self.uri, self.path).type
 
     def _select(self, under: str, recursive: bool) -> list[pafs.FileInfo]:
-        with self._reading():
+        with self.reading():
             path = f"{self.path}/{under}" if under else self.path
             return object_store.list_objects(self.uri, path, recursive=recursive)
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Turn errors of a listing into a `UserError` of one line."""
+    def reading(self) -> Iterator[None]:
+        """Turn the errors of reading a folder into a `UserError` of one line.
+
+        Raises:
+            UserError: within the context, the disk or the object store failed.
+        """
         try:
             yield
         except FileNotFoundError:

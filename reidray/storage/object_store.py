@@ -151,6 +151,20 @@ def list_objects(uri: str, path: str, *, recursive: bool) -> list[pafs.FileInfo]
     return with_retries(lambda: list(open_s3(uri).get_file_info(selector)))
 
 
+def stamp(size: int, modified: int, settled: int) -> str:
+    """Return a text of the size and the time of an object, which changes with its contents.
+
+    Args:
+        size: the size in bytes.
+        modified: the time of the last change, in nanoseconds since 1970.
+        settled: the time, in nanoseconds since 1970, before which the last change must lie.
+
+    Returns:
+        The text; empty if the object was changed later.
+    """
+    return f"{size:x}-{modified:x}" if modified < settled else ""
+
+
 def open_s3(uri: str) -> pafs.S3FileSystem:
     """Return the file system of an address; each process keeps one connection per bucket.
 

@@ -41,6 +41,8 @@ OTHER_SUFFIXES = frozenset(
 )
 """Suffixes of files that are not images of these formats. Their first bytes are not read."""
 
+_KNOWN_SUFFIXES = IMAGE_SUFFIXES | OTHER_SUFFIXES
+
 HEAD_BYTES = 32
 """Number of first bytes that show whether a file is an image of these formats."""
 
@@ -72,7 +74,7 @@ def is_image_name(path: str) -> bool:
 
 def may_be_image(path: str) -> bool:
     """Return whether a file has an unknown suffix, so that only its first bytes can show."""
-    return suffix_of(path) not in IMAGE_SUFFIXES | OTHER_SUFFIXES
+    return suffix_of(path) not in _KNOWN_SUFFIXES
 
 
 def is_image_head(head: bytes) -> bool:

@@ -4,7 +4,8 @@ import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from reidray.data.reading.image_folders import holds_images, is_junk_folder
+from reidray.data.listing.file_kinds import is_junk_folder
+from reidray.data.reading.image_folders import holds_images
 from reidray.storage.location import Location
 
 SPLIT_FOLDERS = {
