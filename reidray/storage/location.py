@@ -32,6 +32,11 @@ FRESH_NS = 2_000_000_000
 """The age below which a file may change again and keep its times, as some disks count seconds."""
 
 
+def settled_before() -> int:
+    """Return the time, in nanoseconds since 1970, before which a file with a stamp was changed."""
+    return time.time_ns() - FRESH_NS
+
+
 @dataclass(frozen=True)
 class Location:
     """Access a folder, or a file, by its local path or its address `s3://bucket/prefix`.
@@ -283,7 +288,7 @@ class Location:
         Raises:
             UserError: the folder cannot be read.
         """
-        settled = time.time_ns() - FRESH_NS
+        settled = settled_before()
         if self.is_remote:
             with self.reading():
                 infos = object_store.list_objects(self.uri, self.path, recursive=True)

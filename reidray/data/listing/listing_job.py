@@ -1,0 +1,81 @@
+"""List all images of a folder or a bucket into shards."""
+
+from collections.abc import Callable, Iterable
+
+from reidray.data.listing.image_listing import ImageListing, RunTasks
+from reidray.data.listing.key_ranges import KeyRange, split_ranges
+from reidray.data.listing.listing_tasks import (
+    KeyTask,
+    ListedFiles,
+    ListingTarget,
+    join_listed,
+    list_folder,
+    list_keys,
+)
+from reidray.data.reading.image_folders import no_images_error
+from reidray.storage.location import Location
+
+FIRST_KEYS = 30_000
+"""The number of keys that one task lists before a bucket is split."""
+
+TASK_KEYS = 1_000_000
+"""The number of keys after which the rest of a range is split again."""
+
+TASKS = 64
+"""The number of ranges into which a bucket is split at least, if its keys differ enough."""
+
+
+def write_listing(
+    images: Location,
+    work: Location,
+    name: str,
+    run_tasks: RunTasks = map,
+    *,
+    with_stamps: bool,
+    check_names: Callable[[Iterable[str]], None],
+) -> ImageListing:
+    """List the images of a folder, as `find_images` finds them, into sorted Parquet shards.
+
+    A folder on a disk is listed by one task. A bucket is listed by one task first. If it holds more
+    than `FIRST_KEYS` keys, the rest is split into ranges of keys for parallel tasks; what a task
+    leaves after `TASK_KEYS` keys is split again. This process holds descriptions of shards only.
+
+    Args:
+        images: the folder or bucket to list.
+        work: the folder to write the shards to.
+        name: the beginning of the names of the shards, such as `gallery`.
+        run_tasks: runs the tasks, as `map` does.
+        with_stamps: whether to write the stamps of the files, as of `Location.read_stamps`.
+        check_names: raises a UserError for a path that later steps cannot take. Tasks call it, so
+            it must be a function of a module.
+
+    Raises:
+        UserError: the folder is missing, is a file, cannot be read or holds no images, a link
+            leaves it, or a name cannot be used.
+        OSError: the object store failed, or a shard cannot be written.
+    """
+    target = ListingTarget(images, work, name, with_stamps, check_names)
+    if images.is_remote:
+        listed = _list_bucket(target, run_tasks)
+    else:
+        listed = join_listed(run_tasks(list_folder, [target]))
+    if not listed.shards:
+        raise no_images_error(images, listed.skipped)
+    return ImageListing(images, work, listed.shards, listed.skipped)
+
+
+def _list_bucket(target: ListingTarget, run_tasks: RunTasks) -> ListedFiles:
+    """List a bucket in rounds of tasks. Each round lists what the one before has left."""
+    done: list[tuple[KeyRange, ListedFiles]] = []
+    ranges, limit = [KeyRange()], FIRST_KEYS
+    number = 0
+    while ranges:
+        tasks = [KeyTask(target, number, keys, limit) for number, keys in enumerate(ranges, number)]
+        number += len(tasks)
+        listed = list(run_tasks(list_keys, tasks))
+        done += zip(ranges, listed, strict=True)
+        left = [each.rest for each in listed if each.rest is not None]
+        with target.images.reading():
+            ranges = split_ranges(target.images, left, TASKS) if left else []
+        limit = TASK_KEYS
+    return join_listed(listed for _, listed in sorted(done, key=lambda each: each[0].after))
