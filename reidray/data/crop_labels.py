@@ -1,6 +1,7 @@
 """Hold the labels of the crops for training and evaluation."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from reidray.data.attribute_schema import UNKNOWN, AttributeSchema
 from reidray.data.manifest import Manifest
+from reidray.data.sampling.person_index import PersonIndex
 
 
 @dataclass(frozen=True)
@@ -19,24 +21,24 @@ class CropLabels:
     Attributes:
         indices: (N,) int64, rows of the crops in the manifest.
         person_ids: (N,) int64, -1 where unknown.
-        camera_ids: (N,) int64, -1 where unknown.
+        camera_ids: (N,) int16, -1 where unknown.
         attribute_labels: (N, A) int8, index of the value of each attribute, -1 where unknown.
         schema: the A attributes.
-        class_labels: (N,) int64, index of the class, -1 where unknown.
+        class_labels: (N,) int16, index of the class, -1 where unknown.
         classes: names of the classes; empty where the data has none.
         datasets: names of the data sets where several are joined; else empty.
-        dataset_indices: (N,) int64, index of each crop's set in `datasets`; None for one set.
+        dataset_indices: (N,) int16, index of each crop's set in `datasets`; None for one set.
     """
 
     indices: NDArray[np.int64]
     person_ids: NDArray[np.int64]
-    camera_ids: NDArray[np.int64]
+    camera_ids: NDArray[np.int16]
     attribute_labels: NDArray[np.int8]
     schema: AttributeSchema
-    class_labels: NDArray[np.int64]
+    class_labels: NDArray[np.int16]
     classes: tuple[str, ...]
     datasets: tuple[str, ...] = ()
-    dataset_indices: NDArray[np.int64] | None = None
+    dataset_indices: NDArray[np.int16] | None = None
 
     @classmethod
     def from_manifest(cls, manifest: Manifest, split: str) -> Self:
@@ -47,18 +49,18 @@ class CropLabels:
         def column(name: str) -> NDArray[Any]:
             return np.asarray(table[name].fill_null(UNKNOWN).to_numpy())
 
-        unknown = np.full(len(indices), UNKNOWN, dtype=np.int64)
+        unknown = np.full(len(indices), UNKNOWN, dtype=np.int16)
         datasets = tuple(manifest.datasets)
         attributes = [column(name).astype(np.int8) for name in manifest.schema.columns]
         return cls(
             indices=indices.astype(np.int64),
             person_ids=column("person").astype(np.int64),
-            camera_ids=column("camera").astype(np.int64),
+            camera_ids=column("camera").astype(np.int16),
             attribute_labels=np.stack(attributes, axis=1)
             if attributes
             else np.zeros((len(indices), 0), dtype=np.int8),
             schema=manifest.schema,
-            class_labels=column("label").astype(np.int64) if manifest.classes else unknown,
+            class_labels=column("label").astype(np.int16) if manifest.classes else unknown,
             classes=manifest.classes,
             datasets=datasets,
             dataset_indices=_index_datasets(table, datasets) if datasets else None,
@@ -69,15 +71,13 @@ class CropLabels:
         return len(self.indices)
 
     @property
-    def targets(self) -> NDArray[np.int64]:
+    def targets(self) -> NDArray[np.int16] | NDArray[np.int8]:
         """Return the labels that a multi-task network predicts.
 
         Returns:
-            (N, L) int64, -1 where unknown: the class, or else a value for each attribute.
+            (N, L) int16 or int8, -1 where unknown: the class, or else a value for each attribute.
         """
-        if self.classes:
-            return self.class_labels[:, None]
-        return self.attribute_labels.astype(np.int64)
+        return self.class_labels[:, None] if self.classes else self.attribute_labels
 
     @property
     def target_values(self) -> dict[str, tuple[str, ...]]:
@@ -86,22 +86,23 @@ class CropLabels:
             return {"class": self.classes}
         return {attribute.name: attribute.values for attribute in self.schema.attributes}
 
+    @cached_property
+    def people(self) -> PersonIndex:
+        """Return the crops of each person, as computed by the first access.
+
+        It travels with the labels, so that processes that get both share it.
+        """
+        return PersonIndex.from_person_ids(self.person_ids)
+
     @property
     def num_people(self) -> int:
         """Return the number of people in the crops."""
-        return len(np.unique(self.person_ids))
+        return self.people.num_people
 
     @property
-    def camera_indices(self) -> NDArray[np.int64]:
-        """Return the cameras of the crops as indices from 0, (N,) int64, -1 where unknown."""
-        known = self.camera_ids[self.camera_ids >= 0]
-        indices = np.searchsorted(np.unique(known), self.camera_ids)
-        return np.where(self.camera_ids >= 0, indices, UNKNOWN).astype(np.int64)
-
-    @property
-    def num_cameras(self) -> int:
-        """Return the number of cameras that took the crops; unknown ones do not count."""
-        return int(self.camera_indices.max(initial=UNKNOWN)) + 1
+    def cameras(self) -> NDArray[np.int16]:
+        """Return the sorted ids of the cameras that took the crops, without unknown ones."""
+        return np.unique(self.camera_ids[self.camera_ids >= 0])
 
     @property
     def dataset_masks(self) -> dict[str, NDArray[np.bool_]]:
@@ -134,7 +135,7 @@ class CropLabels:
         return self.take(np.isin(self.indices, decoded))
 
 
-def _index_datasets(table: pa.Table, datasets: tuple[str, ...]) -> NDArray[np.int64]:
-    """Return the index of each row's data set, (N,) int64."""
+def _index_datasets(table: pa.Table, datasets: tuple[str, ...]) -> NDArray[np.int16]:
+    """Return the index of each row's data set, (N,) int16."""
     indices = pc.index_in(table["dataset"], value_set=pa.array(datasets))
-    return np.asarray(indices.to_numpy()).astype(np.int64)
+    return np.asarray(indices.to_numpy()).astype(np.int16)

@@ -6,7 +6,7 @@ share a few blocks, nothing is pinned anew at each step, and nothing that is sti
 overwritten. On other devices these functions copy as usual.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,17 +49,20 @@ def copy_to_host(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def rows_to_device(
-    values: NDArray[Any], batches: Sequence[NDArray[np.int64]], device: torch.device
-) -> Sequence[Tensor]:
-    """Return the rows of an array that each batch needs on a device, in one copy for all batches.
+    rows: NDArray[Any], lengths: Sequence[int], device: torch.device
+) -> Iterator[Tensor]:
+    """Yield the rows of each batch on a device, in one copy for all batches.
 
     Args:
-        values: (N, ...) labels of N crops.
-        batches: (B,) positions of the crops of each batch.
-        device: device of the results, (B, ...) each, which are views of one block of memory.
+        rows: (N, ...) labels or positions of the crops of all batches, one after the other.
+        lengths: number of crops of each batch, N together.
+        device: device of the results, which are views of one block of memory.
     """
-    rows = to_device(torch.from_numpy(values[np.concatenate(batches)]), device)
-    return rows.split_with_sizes([len(batch) for batch in batches])
+    on_device = to_device(torch.from_numpy(rows), device)
+    first = 0
+    for length in lengths:
+        yield on_device[first : first + length]
+        first += length
 
 
 def to_device_together(values: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:

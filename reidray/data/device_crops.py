@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidray.data.device_copies import host_array, to_device
+from reidray.data.device_copies import host_array, rows_to_device, to_device
 from reidray.data.images.crops import CropGroup, CropReader, CropTable, IndexLookup, Indices
 
 log = logging.getLogger("reidray")
@@ -108,8 +108,8 @@ class GatheredCrops:
             KeyError: an index has no crop.
         """
         positions = self._lookup.find(np.concatenate([np.zeros(0, np.int64), *batches]))
-        on_device = to_device(torch.from_numpy(positions), self._device)
-        return map(self._gather, on_device.split_with_sizes([len(batch) for batch in batches]))
+        lengths = [len(batch) for batch in batches]
+        return map(self._gather, rows_to_device(positions, lengths, self._device))
 
     def _gather(self, positions: Tensor) -> CropBatch:
         masks = None if self._masks is None else self._masks.index_select(0, positions)

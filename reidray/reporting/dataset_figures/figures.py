@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from reidray.config import AugmentConfig
 from reidray.data.crop_labels import CropLabels
 from reidray.reporting.dataset_figures.image_counts import (
@@ -59,11 +61,11 @@ def count_images(sets: Mapping[str, CropLabels]) -> ImageCounts:
     """
     found = count_people(
         {name: labels.person_ids for name, labels in sets.items()},
-        {name: labels.camera_ids for name, labels in sets.items()},
+        {name: labels.camera_ids.astype(np.int64) for name, labels in sets.items()},
     )
     first = next(iter(sets.values()))
     for column, (label, values) in enumerate(first.target_values.items()):
-        by_set = {name: labels.targets[:, column] for name, labels in sets.items()}
+        by_set = {name: labels.targets[:, column].astype(np.int64) for name, labels in sets.items()}
         if any((each >= 0).any() for each in by_set.values()):
             found += count_values(label, values, by_set, draws_chart=bool(first.classes))
     return found
@@ -94,7 +96,9 @@ def group_by_target(labels: CropLabels) -> ImageGroups:
     members = {
         (values[value] if labels.classes else f"{name.replace('_', ' ')}: {values[value]}"): each
         for column, (name, values) in enumerate(labels.target_values.items())
-        for value, each in group_images(labels.indices, labels.targets[:, column]).items()
+        for value, each in group_images(
+            labels.indices, labels.targets[:, column].astype(np.int64)
+        ).items()
     }
     kind = "a class" if labels.classes else "the value of an attribute"
     drawn = "classes" if labels.classes else "values of attributes"

@@ -88,7 +88,7 @@ def build_data_figures(
     counts = count_values(
         "class",
         manifest.classes,
-        {SPLIT_NAMES[split]: part.class_labels for split, part in labels.items()},
+        {SPLIT_NAMES[split]: part.class_labels.astype(np.int64) for split, part in labels.items()},
     )
     if not shows_images:
         return DataFigures(counts, note, ())
@@ -96,7 +96,7 @@ def build_data_figures(
     train = CropLabels.from_manifest(images, "train").take_decoded(decoded)
     sections = [poor_section(source, np.sort(decoded), seed)]
     if len(train):
-        groups = group_images(train.indices, train.class_labels)
+        groups = group_images(train.indices, train.class_labels.astype(np.int64))
         rows = sample_rows(
             source, {train.classes[label]: members for label, members in groups.items()}, seed
         )

@@ -69,7 +69,8 @@ def evaluate_neighbours(
         weights="distance",
         metric=METRIC,
     )
-    return evaluate_classification(predicted, query_labels.class_labels, query_labels.classes)
+    truth = query_labels.class_labels.astype(np.int64)
+    return evaluate_classification(predicted, truth, query_labels.classes)
 
 
 def map_features(features: Tensor, labels: CropLabels, seed: int) -> LabelledMap | None:
@@ -80,11 +81,12 @@ def map_features(features: Tensor, labels: CropLabels, seed: int) -> LabelledMap
         labels: labels of the N images.
         seed: seed of the choice, and of the first coordinates.
     """
-    chosen = _choose_images(labels.class_labels, seed)
+    classes = labels.class_labels.astype(np.int64)
+    chosen = _choose_images(classes, seed)
     if len(chosen) < FEWEST_MAPPED:
         return None
     mapped = features[torch.from_numpy(chosen).to(features.device)].cpu().numpy()
-    return LabelledMap(map_embeddings(mapped, METRIC, seed), labels.class_labels[chosen])
+    return LabelledMap(map_embeddings(mapped, METRIC, seed), classes[chosen])
 
 
 def _choose_images(class_labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:

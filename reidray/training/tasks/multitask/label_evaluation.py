@@ -170,10 +170,8 @@ def evaluate_outputs(
             where the network predicts a class.
         weights: weights of the losses.
     """
-    targets = labels.targets
-    loss = weights.labels * float(
-        attribute_loss(outputs.logits, torch.from_numpy(targets), smoothing=0.0)
-    )
+    targets = torch.from_numpy(labels.targets).long()
+    loss = weights.labels * float(attribute_loss(outputs.logits, targets, smoothing=0.0))
     predicted = torch.stack([v.argmax(dim=1) for v in outputs.logits], dim=1).numpy()
     by_target = _evaluate_targets(predicted, labels)
     summary: dict[str, Any] = {}
@@ -300,7 +298,7 @@ def _evaluate_targets(
     """Return the metrics of each target over the images where it is known."""
     by_target = {}
     for column, (name, values) in enumerate(labels.target_values.items()):
-        truth = labels.targets[:, column]
+        truth = labels.targets[:, column].astype(np.int64)
         known = truth >= 0
         if known.any():
             by_target[name] = evaluate_classification(

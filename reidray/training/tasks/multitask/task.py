@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 from reidray.config import TrainMultitaskConfig
 from reidray.data.crop_labels import CropLabels
-from reidray.data.device_copies import rows_to_device
 from reidray.data.device_crops import place_crops
 from reidray.data.images.crops import CropReader
-from reidray.data.sampling import shuffled_batches
+from reidray.data.sampling.shuffled_batches import shuffled_batches
 from reidray.losses import LossSizes, Targets, attach_losses, loss_modules
 from reidray.metrics.attribute_metrics import majority_labels
 from reidray.training.distributed_context import DistributedContext
@@ -64,14 +63,27 @@ class MultitaskTask:
     def batches(self, epoch: int) -> Iterator[ImageBatch]:
         """Yield this rank's images of each global batch of an epoch."""
         context, config, train = self._context, self._config, self._train
-        plan = list(shuffled_batches(len(train), config.batch_size, seed=config.seed, epoch=epoch))
-        share = np.arange(context.rank, config.batch_size, context.world_size)
-        targets = rows_to_device(train.targets, [batch[share] for batch in plan], context.device)
-        batches = augmented_batches(
-            self._crops, train.indices, plan, share, config, epoch=epoch, fill=FILL
+        plan = shuffled_batches(
+            len(train),
+            config.batch_size,
+            seed=config.seed,
+            epoch=epoch,
+            rank=context.rank,
+            world_size=context.world_size,
         )
-        for step, batch in enumerate(batches):
-            yield ImageBatch(batch.images, targets[step], batch.masks)
+        batches = augmented_batches(
+            self._crops,
+            train.indices,
+            plan,
+            np.arange(context.rank, config.batch_size, context.world_size),
+            lambda positions: {"targets": train.targets[positions]},
+            config,
+            device=context.device,
+            epoch=epoch,
+            fill=FILL,
+        )
+        for batch in batches:
+            yield ImageBatch(batch.images, batch.labels["targets"].long(), batch.masks)
 
     def batch_size(self, batch: ImageBatch) -> int:
         """Return the number of images in this process's share of a batch."""

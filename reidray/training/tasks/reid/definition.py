@@ -14,7 +14,7 @@ from reidray.config.sections.network_options import DEFAULT_NETWORKS, NETWORK_OP
 from reidray.config.sources import Sources
 from reidray.data.crop_labels import CropLabels
 from reidray.data.manifest import Manifest
-from reidray.data.sampling import check_balanced_batch, check_identity_batch
+from reidray.data.sampling.batch_checks import check_balanced_batch, check_identity_batch
 from reidray.data.split import split_by_person
 from reidray.errors import UserError
 from reidray.models.architecture import Architecture
@@ -103,12 +103,10 @@ def resolve_reid_network(
         UserError: the images cannot fill a batch, the network cannot be built, or it has no loss.
     """
     train = labels["train"]
-    check_identity_batch(
-        train.person_ids, config.batch.people, config.batch.crops, config.num_workers
-    )
+    check_identity_batch(train.people, config.batch.people, config.batch.crops, config.num_workers)
     if train.dataset_indices is not None and config.batch.dataset_shares == "equal":
         check_balanced_batch(
-            train.person_ids, train.dataset_indices, train.datasets, config.batch.people
+            train.people, train.dataset_indices, train.datasets, config.batch.people
         )
     if config.batch.spread_cameras and not names_cameras(train):
         raise UserError(
@@ -119,7 +117,7 @@ def resolve_reid_network(
     data_fields = {
         "num_people": train.num_people,
         "schema": manifest.schema,
-        "num_cameras": train.num_cameras,
+        "num_cameras": len(train.cameras),
     }
     network, architecture = resolve_network(config.network, "reid", data_fields)
     _check_losses(config, architecture, has_attributes=bool(manifest.schema.attributes))

@@ -1,8 +1,10 @@
 """Train on batches of people: the batches, losses and validation metrics of re-ID."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +13,16 @@ from torch import Tensor, nn
 
 from reidray.config import LossOptions, TrainReidConfig
 from reidray.config.sections.network_options import NETWORK_OPTIONS
+from reidray.data.attribute_schema import UNKNOWN
 from reidray.data.crop_labels import CropLabels
-from reidray.data.device_copies import rows_to_device
 from reidray.data.device_crops import place_crops
 from reidray.data.images.crops import CropReader
-from reidray.data.sampling import balanced_batches, identity_batches
+from reidray.data.sampling.identity_batches import (
+    balanced_batches,
+    count_balanced_batches,
+    count_identity_batches,
+    identity_batches,
+)
 from reidray.errors import UserError
 from reidray.inference.inference_settings import Precision
 from reidray.losses import LossSizes, Targets, attach_losses, compute_loss, loss_modules
@@ -73,11 +80,12 @@ class ReidTask:
         self._config, self._context = config, context
         self._crops = place_crops(crops, context.device)
         self._train, self._validation = labels["train"], labels["val"]
-        _, self._person_indices = np.unique(self._train.person_ids, return_inverse=True)
+        people = self._train.people
+        self._person_ids = self._train.person_ids[people.order[people.starts]]  # sorted
         name = config.network.name or ""
         reads_cameras = name in NETWORK_OPTIONS and NETWORK_OPTIONS.get(name).reads_cameras
-        self._camera_indices = self._train.camera_indices if reads_cameras else None
-        self.steps_per_epoch = sum(1 for _ in self._plan_batches(0))
+        self._cameras = self._train.cameras if reads_cameras else None
+        self.steps_per_epoch = self._count_batches()
         self.validation_images = len(self._validation)
         self._accuracy = TrainingAccuracy(config.loss)
 
@@ -87,20 +95,21 @@ class ReidTask:
         shape = config.batch.people, config.batch.crops
         share = np.arange(math.prod(shape)).reshape(shape)[context.rank :: context.world_size]
         share = share.reshape(-1)
-        plan = [batch.reshape(-1) for batch in self._plan_batches(epoch)]
-        chosen = [batch[share] for batch in plan]
-        person_indices = rows_to_device(self._person_indices, chosen, context.device)
-        attributes = self._train.attribute_labels.astype(np.int64)
-        attribute_labels = rows_to_device(attributes, chosen, context.device)
-        cameras: Sequence[Tensor | None] = [None] * len(chosen)
-        if self._camera_indices is not None:
-            cameras = rows_to_device(self._camera_indices, chosen, context.device)
         batches = augmented_batches(
-            self._crops, self._train.indices, plan, share, config, epoch=epoch, fill=FILL
+            self._crops,
+            self._train.indices,
+            (batch.reshape(-1) for batch in self._plan_batches(epoch)),
+            share,
+            self._labels_of,
+            config,
+            device=context.device,
+            epoch=epoch,
+            fill=FILL,
         )
-        for step, batch in enumerate(batches):
+        for batch in batches:
+            labels = batch.labels
             yield ReidBatch(
-                batch.images, person_indices[step], attribute_labels[step], cameras[step]
+                batch.images, labels["person"], labels["attributes"].long(), labels.get("camera")
             )
 
     def batch_size(self, batch: ReidBatch) -> int:
@@ -109,9 +118,8 @@ class ReidTask:
 
     def prepare(self, network: nn.Module) -> None:
         """Attach the losses to a network, so that their weights train with it."""
-        people = int(self._person_indices.max()) + 1
         sizes = LossSizes(
-            num_people=people,
+            num_people=self._train.num_people,
             embedding_size=getattr(network, "embedding_size", 0),
             metric_size=getattr(network, "metric_size", 0),
         )
@@ -192,20 +200,45 @@ class ReidTask:
             top_k=self._config.validation.top_k,
         )
 
-    def _plan_batches(self, epoch: int) -> Iterator[NDArray[np.int64]]:
-        """Yield the positions of each global batch in the training labels, (P, K) int64."""
-        config, train = self._config, self._train
-        size = config.batch.people, config.batch.crops
-        camera_ids = train.camera_ids if config.batch.spread_cameras else None
-        if train.dataset_indices is not None and config.batch.dataset_shares == "equal":
-            return balanced_batches(
-                self._person_indices,
-                train.dataset_indices,
-                *size,
-                seed=config.seed,
-                epoch=epoch,
-                camera_ids=camera_ids,
+    def _labels_of(self, positions: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Return the labels of the training crops at some positions, (N,) and (N, A)."""
+        train = self._train
+        labels: dict[str, NDArray[Any]] = {
+            "person": np.searchsorted(self._person_ids, train.person_ids[positions]),
+            "attributes": train.attribute_labels[positions],
+        }
+        if self._cameras is not None:
+            ids = train.camera_ids[positions]
+            labels["camera"] = np.where(ids >= 0, np.searchsorted(self._cameras, ids), UNKNOWN)
+        return labels
+
+    def _count_batches(self) -> int:
+        """Return the number of batches of an epoch."""
+        batch, train = self._config.batch, self._train
+        if train.dataset_indices is not None and batch.dataset_shares == "equal":
+            return count_balanced_batches(
+                train.people, train.dataset_indices, batch.people, batch.crops
             )
-        return identity_batches(
-            self._person_indices, *size, seed=config.seed, epoch=epoch, camera_ids=camera_ids
+        return count_identity_batches(train.people, batch.people, batch.crops)
+
+    def _plan_batches(self, epoch: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the positions of this rank's people of each batch in the training labels.
+
+        Yields:
+            (P / W, K) int64, of W processes.
+        """
+        config, train = self._config, self._train
+        batch, context = config.batch, self._context
+        draw = identity_batches
+        if train.dataset_indices is not None and batch.dataset_shares == "equal":
+            draw = partial(balanced_batches, dataset_indices=train.dataset_indices)
+        return draw(
+            train.people,
+            batch_people=batch.people,
+            batch_crops=batch.crops,
+            seed=config.seed,
+            epoch=epoch,
+            camera_ids=train.camera_ids if batch.spread_cameras else None,
+            rank=context.rank,
+            world_size=context.world_size,
         )

@@ -179,7 +179,7 @@ def evaluate_embeddings(
     queries, gallery = plan.queries, plan.gallery
     ranks_all = plan.protocol == "all"
     # With a camera of its own for each image, a query does not see itself and sees all others.
-    cameras = np.arange(len(labels)) if ranks_all else labels.camera_ids
+    cameras = np.arange(len(labels)) if ranks_all else labels.camera_ids.astype(np.int64)
     ranking = evaluate(
         embeddings[torch.from_numpy(queries)],
         embeddings[torch.from_numpy(gallery)],

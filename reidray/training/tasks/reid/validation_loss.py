@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from reidray.config import TrainReidConfig
 from reidray.data.crop_labels import CropLabels
-from reidray.data.sampling import identity_batches
+from reidray.data.sampling.identity_batches import identity_batches
 from reidray.losses import Targets
 from reidray.models.networks import Outputs
 
@@ -36,27 +35,32 @@ def validation_losses(
         the training has no such loss.
     """
     device = outputs.embedding.device
-    people, person_indices = np.unique(labels.person_ids, return_inverse=True)
+    people = labels.people
     targets = Targets(
-        torch.from_numpy(person_indices).to(device),
-        torch.from_numpy(labels.attribute_labels.astype(np.int64)).to(device),
+        torch.from_numpy(people.person_numbers()).to(device).long(),
+        torch.from_numpy(labels.attribute_labels).to(device).long(),
     )
-    size = min(config.batch.people, len(people)), config.batch.crops
-    batches = [
-        torch.from_numpy(batch.reshape(-1)).to(device)
-        for batch in identity_batches(person_indices, *size, seed=BATCH_SEED, epoch=0)
-    ]
-    found = {}
-    for name, options in config.loss.used.items():
-        values: list[Tensor | None] = []
-        if options.compares_images and len(people) > 1:
-            values = [losses[name](*_take(outputs, targets, batch)) for batch in batches]
-        elif name == "attributes":
-            values = [losses[name](outputs, targets)]
-        known = [value for value in values if value is not None]
-        if known:
-            loss = options.weight * torch.stack(known).mean()
-            found[f"validation_loss_{name}"] = float(loss)
+    used = config.loss.used
+    values: dict[str, list[Tensor]] = {name: [] for name in used}
+
+    def add(name: str, value: Tensor | None) -> None:
+        if value is not None:
+            values[name].append(value)
+
+    if "attributes" in used:
+        add("attributes", losses["attributes"](outputs, targets))
+    comparing = [name for name, options in used.items() if options.compares_images]
+    if comparing and people.num_people > 1:
+        size = min(config.batch.people, people.num_people), config.batch.crops
+        for batch in identity_batches(people, *size, seed=BATCH_SEED, epoch=0):
+            chosen = _take(outputs, targets, torch.from_numpy(batch.reshape(-1)).to(device))
+            for name in comparing:
+                add(name, losses[name](*chosen))
+    found = {
+        f"validation_loss_{name}": float(used[name].weight * torch.stack(each).mean())
+        for name, each in values.items()
+        if each
+    }
     return {"validation_loss": sum(found.values()), **found} if found else {}
 
 

@@ -66,7 +66,7 @@ def plan_ranking(
             that `default_protocol` chooses for the queries and the gallery.
         num_queries: largest number of random queries; by default none is drawn.
     """
-    person_ids, camera_ids = labels.person_ids, labels.camera_ids
+    person_ids, camera_ids = labels.person_ids, labels.camera_ids.astype(np.int64)
     use_cameras = bool((camera_ids >= 0).all()) and protocol != "all"
     cameras = camera_ids if use_cameras else np.zeros_like(camera_ids)
     if num_queries is not None:
