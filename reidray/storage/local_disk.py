@@ -74,6 +74,9 @@ def scan_folder(
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield name, EntryKind.FOLDER
+            elif not entry.is_symlink():
+                yield name, EntryKind.FILE
+                continue
             if posixpath.splitext(name)[1].lower() in as_files or not is_dir(entry):
                 yield name, EntryKind.FILE
             elif entry.is_symlink() and _leaves(root, entry.path):

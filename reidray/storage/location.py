@@ -301,7 +301,8 @@ class Location:
                 if info.mtime_ns is not None
             }
             return [found.get(path, "") for path in paths]
-        return [disk.stamp(posixpath.join(self.uri, path), settled) for path in paths]
+        root = posixpath.join(self.uri, "")
+        return [disk.stamp(root + path, settled) for path in paths]
 
     @property
     def path(self) -> str:

@@ -4,6 +4,7 @@ import errno
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -340,12 +341,34 @@ def _connect_to_s3(
     endpoint: str | None, scheme: str | None, region: str | None
 ) -> "s3fs.S3FileSystem":
     import s3fs  # slow to import, and few jobs need it
+    from aiobotocore.session import AioSession
 
     if endpoint and "://" not in endpoint:
         endpoint = f"{scheme or 'https'}://{endpoint}"
+    session = AioSession()
+    parsers = session.get_component("response_parser_factory")
+    parsers.set_parser_defaults(timestamp_parser=_parse_time)
     return s3fs.S3FileSystem(
+        session=session,
         endpoint_url=endpoint,
         client_kwargs={"region_name": region} if region else {},
         use_listings_cache=False,
         skip_instance_cache=True,
     )
+
+
+def _parse_time(value: Any) -> datetime:
+    """Parse a time in an answer of S3.
+
+    The parser of botocore, which takes any format, takes longer than the rest of a listing.
+    """
+    from botocore.utils import parse_timestamp
+
+    try:
+        found: datetime | None = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        found = None
+    if found is not None and found.tzinfo is not None:
+        return found
+    parsed: datetime = parse_timestamp(value)
+    return parsed

@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 from reidray.data.images.image_formats import (
     HEAD_BYTES,
+    IMAGE_SUFFIXES,
+    OTHER_SUFFIXES,
     is_image_head,
-    is_image_name,
-    may_be_image,
     suffix_of,
 )
 from reidray.storage.local_disk import OutsideLinkError
@@ -87,11 +88,12 @@ def is_junk_folder(name: str) -> bool:
 def is_junk(path: str) -> bool:
     """Return whether operating systems make files, or hidden folders, of this path."""
     folders, _, name = path.rstrip("/").rpartition("/")
-    return (
-        name.lower() in _JUNK_FILES
-        or name.startswith("._")
-        or not _JUNK_FOLDERS.isdisjoint(folders.split("/"))
-    )
+    return name.lower() in _JUNK_FILES or name.startswith("._") or _lies_in_junk(folders)
+
+
+@lru_cache(maxsize=64)
+def _lies_in_junk(folders: str) -> bool:
+    return not _JUNK_FOLDERS.isdisjoint(folders.split("/"))
 
 
 def _kind_of(path: str) -> str:
@@ -100,9 +102,10 @@ def _kind_of(path: str) -> str:
         return _JUNK
     if path.rstrip("/").rpartition("/")[2].startswith("."):
         return HIDDEN_FOLDERS if path.endswith("/") else HIDDEN
-    if is_image_name(path):
+    suffix = suffix_of(path)
+    if suffix in IMAGE_SUFFIXES:
         return _IMAGE
-    return _UNSURE if may_be_image(path) else suffix_of(path)
+    return suffix if suffix in OTHER_SUFFIXES else _UNSURE
 
 
 def _kind_by_head(path: str, is_image: bool | None) -> str:

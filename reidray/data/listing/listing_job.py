@@ -1,6 +1,7 @@
 """List all images of a folder or a bucket into shards."""
 
 from collections.abc import Callable, Iterable
+from itertools import chain, repeat
 
 from reidray.data.listing.image_listing import ImageListing, RunTasks
 from reidray.data.listing.key_ranges import KeyRange, split_ranges
@@ -15,14 +16,9 @@ from reidray.data.listing.listing_tasks import (
 from reidray.data.reading.image_folders import no_images_error
 from reidray.storage.location import Location
 
-FIRST_KEYS = 30_000
-"""The number of keys that one task lists before a bucket is split."""
-
-TASK_KEYS = 1_000_000
-"""The number of keys after which the rest of a range is split again."""
-
-TASKS = 64
-"""The number of ranges into which a bucket is split at least, if its keys differ enough."""
+ROUNDS = ((1, 30_000), (8, 100_000), (64, 1_000_000))
+"""The number of ranges into which each round splits a bucket, and the number of keys after which a
+task leaves the rest of its range to the next round. The last round is repeated."""
 
 
 def write_listing(
@@ -36,9 +32,9 @@ def write_listing(
 ) -> ImageListing:
     """List the images of a folder, as `find_images` finds them, into sorted Parquet shards.
 
-    A folder on a disk is listed by one task. A bucket is listed by one task first. If it holds more
-    than `FIRST_KEYS` keys, the rest is split into ranges of keys for parallel tasks; what a task
-    leaves after `TASK_KEYS` keys is split again. This process holds descriptions of shards only.
+    A folder on a disk is listed by one task. So is a small bucket. The keys of a larger one are
+    split into ranges for parallel tasks, and again where tasks have met too many, in `ROUNDS`. This
+    process holds descriptions of shards only.
 
     Args:
         images: the folder or bucket to list.
@@ -67,15 +63,16 @@ def write_listing(
 def _list_bucket(target: ListingTarget, run_tasks: RunTasks) -> ListedFiles:
     """List a bucket in rounds of tasks. Each round lists what the one before has left."""
     done: list[tuple[KeyRange, ListedFiles]] = []
-    ranges, limit = [KeyRange()], FIRST_KEYS
-    number = 0
-    while ranges:
-        tasks = [KeyTask(target, number, keys, limit) for number, keys in enumerate(ranges, number)]
+    left, number = [KeyRange()], 0
+    for parts, limit in chain(ROUNDS, repeat(ROUNDS[-1])):
+        if parts > 1:
+            with target.images.reading():
+                left = split_ranges(target.images, left, parts)
+        if not left:
+            break
+        tasks = [KeyTask(target, number, keys, limit) for number, keys in enumerate(left, number)]
         number += len(tasks)
         listed = list(run_tasks(list_keys, tasks))
-        done += zip(ranges, listed, strict=True)
+        done += zip(left, listed, strict=True)
         left = [each.rest for each in listed if each.rest is not None]
-        with target.images.reading():
-            ranges = split_ranges(target.images, left, TASKS) if left else []
-        limit = TASK_KEYS
     return join_listed(listed for _, listed in sorted(done, key=lambda each: each[0].after))
