@@ -2,6 +2,8 @@
 
 A task searches each block of a Ray Data set, or each run of pieces of files, where it lies, and
 sends only the k nearest images. Ray Data places the tasks, limits them and restarts lost ones.
+Other tasks merge in a tree what they found, while the search goes on. The driver holds references,
+and reads the last result alone.
 """
 
 import os
@@ -33,6 +35,10 @@ from reidray.retrieval.neighbours import Neighbours, merge_neighbours
 from reidray.retrieval.partitioned_search import PartitionedSearch
 
 TASKS_PER_CPU = 8
+FAN_IN = 8
+"""Results that a task merges."""
+QUERIES_AT_ONCE = 4096
+"""Queries that a task merges together, which bounds its memory beyond results."""
 
 RUN_SCHEMA = pa.schema({"file": pa.int64(), "piece": pa.int64()})
 RESULT_SCHEMA = pa.schema(
@@ -96,13 +102,12 @@ def top_k(
         )
     else:
         results = _search_files(gallery, column, ray.put(search))
-    best, images = search.empty(), 0
+    tree = _MergeTree(len(queries), search.k)
     for result in _in_order(results):
-        best = merge_neighbours([best, _read_result(result, search, images)], search.k)
-        images += result["images"]
-    if images == 0:
-        raise ValueError("`gallery` holds no images: expected at least one")
-    return best.to_distances(metric, max_distance)
+        tree.add(result)
+        if tree.has_failed():
+            break  # the first error of the gallery is in the results so far
+    return _read_result(tree.result(), len(queries)).to_distances(metric, max_distance)
 
 
 def _search_dataset(
@@ -139,14 +144,14 @@ def _map_blocks(dataset: ray.data.Dataset, function: Any, **arguments: Any) -> r
     )
 
 
-def _in_order(results: ray.data.Dataset) -> Iterator[dict[str, Any]]:
-    """Yield the results in the order of the gallery, and restore the context of the caller."""
+def _in_order(results: ray.data.Dataset) -> "Iterator[ray.ObjectRef[pa.Table]]":
+    """Yield the blocks of results in the order of the gallery, and restore the caller's context."""
     options = results.context.execution_options
     before = options.preserve_order
     options.preserve_order = True
     try:
-        for table in results.iter_batches(batch_size=None, batch_format="pyarrow"):
-            yield from table.to_pylist()
+        for bundle in results.iter_internal_ref_bundles():
+            yield from (entry.ref for entry in bundle.blocks)
     finally:
         options.preserve_order = before
 
@@ -178,41 +183,144 @@ def _search_run(
 
 
 def _run_search(arrays: Iterator[pa.Array], search: PartitionedSearch) -> pa.Table:
-    """Return one row: the number of images in arrays and the nearest, or the error in them.
+    """Return the result of the images in arrays, or the error in them.
 
-    `keys` and `indices` are the bytes of `Neighbours`; `error` and `bad_row` are null without an
-    error. Indices and rows count from the first array, because a task does not know what precedes
-    it.
+    Indices and rows count from the first array, because a task does not know what precedes it.
     """
     torch.set_num_threads(1)  # the task has one CPU; a process that Ray reuses may have set more
-    best, images, reason, bad_row = search.empty(), 0, None, None
     try:
         best, images = search.search_arrays(arrays)
     except InvalidRowError as error:
-        reason, bad_row = error.reason, error.row
+        return _error(error.reason, error.row)
     except ValueError as error:
-        reason = str(error)
-    result = {
-        "images": images,
-        "keys": best.keys.tobytes(),
-        "indices": best.indices.tobytes(),
-        "error": reason,
-        "bad_row": bad_row,
+        return _error(str(error), None)
+    return _result(best, images)
+
+
+def _result(best: Neighbours, images: int) -> pa.Table:
+    """Return a table of one row, with the neighbours in a part of the gallery of some images."""
+    row = {
+        "images": pa.array([images]),
+        "keys": _one_value(best.keys),
+        "indices": _one_value(best.indices),
+        "error": pa.nulls(1, pa.string()),
+        "bad_row": pa.nulls(1, pa.int64()),
     }
-    return pa.Table.from_pylist([result], schema=RESULT_SCHEMA)
+    return pa.table(row, schema=RESULT_SCHEMA)
 
 
-def _read_result(result: dict[str, Any], search: PartitionedSearch, first: int) -> Neighbours:
-    """Return the neighbours in the part of the gallery that begins at `first`.
+def _error(reason: str, bad_row: int | None) -> pa.Table:
+    """Return a table of one row with what is wrong in a part, and the row, or None for all."""
+    row = {"images": 0, "keys": b"", "indices": b"", "error": reason, "bad_row": bad_row}
+    return pa.Table.from_pylist([row], schema=RESULT_SCHEMA)
+
+
+def _one_value(array: NDArray[np.generic]) -> pa.Array:
+    """Return the bytes of an array as one value of a column, without a copy."""
+    ends = pa.py_buffer(np.array([0, array.nbytes], np.int64))
+    return pa.LargeBinaryArray.from_buffers(
+        pa.large_binary(), 1, [None, ends, pa.py_buffer(np.ascontiguousarray(array))]
+    )
+
+
+class _MergeTree:
+    """Merge results in tasks, in the order of the gallery.
+
+    Args:
+        queries: Number of queries.
+        k: Number of nearest images.
+    """
+
+    def __init__(self, queries: int, k: int) -> None:
+        self._arguments = queries, k
+        self._merge = ray.remote(num_cpus=1, num_returns=2)(_merge_results)
+        # Those of a level precede those of the level before; each merges FAN_IN of that.
+        self._levels: list[list[ray.ObjectRef[pa.Table]]] = [[]]
+        self._errors: list[ray.ObjectRef[bool]] = []
+
+    def add(self, result: "ray.ObjectRef[pa.Table]") -> None:
+        """Add the results that come next in the gallery."""
+        self._levels[0].append(result)
+        level = 0
+        while len(self._levels[level]) == FAN_IN:
+            self._combine(level)
+            level += 1
+
+    def has_failed(self) -> bool:
+        """Return whether a merge has met an error; it does not wait for those at work."""
+        if not self._errors:
+            return False
+        done, self._errors = ray.wait(self._errors, num_returns=len(self._errors), timeout=0)
+        return any(ray.get(done))
+
+    def result(self) -> pa.Table:
+        """Return the one result of the gallery."""
+        level = 0
+        while level == 0 or level + 1 < len(self._levels) or len(self._levels[level]) > 1:
+            if self._levels[level] or len(self._levels) == 1:
+                self._combine(level)
+            level += 1
+        table: pa.Table = ray.get(self._levels[level][0])
+        return table
+
+    def _combine(self, level: int) -> None:
+        """Merge the results of a level into one of the next."""
+        merged, is_error = self._merge.remote(*self._arguments, *self._levels[level])
+        self._levels[level] = []
+        self._errors.append(is_error)
+        if level + 1 == len(self._levels):
+            self._levels.append([])
+        self._levels[level + 1].append(merged)
+
+
+def _merge_results(queries: int, k: int, *tables: pa.Table) -> tuple[pa.Table, bool]:
+    """Return the result of the parts of tables together, and whether it is an error.
+
+    Args:
+        queries: Number of queries.
+        k: Number of nearest images.
+        *tables: Results, in the order of the gallery.
+    """
+    torch.set_num_threads(1)
+    images, parts = 0, []
+    for table in tables:
+        for row in range(len(table)):
+            result = {name: table[name][row] for name in table.column_names}
+            if (reason := result["error"].as_py()) is not None:
+                bad_row = result["bad_row"].as_py()
+                return _error(reason, None if bad_row is None else images + bad_row), True
+            parts.append((_neighbours(result, queries), images))
+            images += result["images"].as_py()
+    width = min(k, images)
+    best = Neighbours(np.empty((queries, width)), np.empty((queries, width), np.int64))
+    for top in range(0, queries, QUERIES_AT_ONCE):
+        some = slice(top, top + QUERIES_AT_ONCE)
+        found = [part.rows(some).shift(first) for part, first in parts]
+        merged = merge_neighbours([Neighbours.empty(len(best.keys[some])), *found], k)
+        best.keys[some], best.indices[some] = merged.keys, merged.indices
+    return _result(best, images), False
+
+
+def _neighbours(result: dict[str, pa.Scalar], queries: int) -> Neighbours:
+    """Return the neighbours in a row of results, as views."""
+    keys, indices = (result[name].as_buffer() for name in ("keys", "indices"))
+    return Neighbours(
+        np.frombuffer(keys, np.float64).reshape(queries, -1),
+        np.frombuffer(indices, np.int64).reshape(queries, -1),
+    )
+
+
+def _read_result(table: pa.Table, queries: int) -> Neighbours:
+    """Return the neighbours in the one result of a gallery.
 
     Raises:
-        ValueError: The task met an error.
+        ValueError: A task met an error, or the gallery holds no images.
     """
-    if result["bad_row"] is not None:
-        raise InvalidRowError("gallery", first + result["bad_row"], result["error"])
-    if result["error"] is not None:
-        raise ValueError(result["error"])
-    shape = len(search.query), -1
-    keys: NDArray[np.float64] = np.frombuffer(result["keys"]).reshape(shape)
-    indices: NDArray[np.int64] = np.frombuffer(result["indices"], np.int64).reshape(shape)
-    return Neighbours(keys, indices).shift(first)
+    (row,) = table.select(["images", "error", "bad_row"]).to_pylist()
+    if row["bad_row"] is not None:
+        raise InvalidRowError("gallery", row["bad_row"], row["error"])
+    if row["error"] is not None:
+        raise ValueError(row["error"])
+    if row["images"] == 0:
+        raise ValueError("`gallery` holds no images: expected at least one")
+    return _neighbours({name: table[name][0] for name in table.column_names}, queries)

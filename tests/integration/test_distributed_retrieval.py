@@ -75,6 +75,27 @@ def test_tensors_of_half_precision_and_features_of_two_scales():
     assert_same(found, top_k(QUERY, large, 180))
 
 
+def test_more_results_than_a_task_merges_are_merged_in_a_tree():
+    gallery = in_blocks(*range(8, 200, 8))
+    for k in (12, 500):
+        assert_same(distributed.top_k(QUERY, gallery, k), top_k(QUERY, GALLERY, k))
+
+
+def test_the_first_error_ends_the_search(tmp_path):
+    gallery = GALLERY.copy()
+    gallery[[5, 8, 190]] = np.nan
+
+    def embed(rows):
+        (tmp_path / str(rows["id"][0])).touch()
+        time.sleep(0.1)
+        return {"embedding": gallery[rows["id"]]}
+
+    dataset = ray.data.range(200, override_num_blocks=100).map_batches(embed, batch_size=None)
+    with pytest.raises(ValueError, match=r"^`gallery` row 5 holds NaN"):
+        distributed.top_k(QUERY, dataset, 3)
+    assert 0 < len(list(tmp_path.iterdir())) < 80
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Return a folder of three files, one of them empty, with more pieces than tasks."""
