@@ -44,10 +44,10 @@ class CropLabels:
     def from_manifest(cls, manifest: Manifest, split: str) -> Self:
         """Return the labels of the images in one split of a manifest."""
         indices = np.flatnonzero(pc.equal(manifest.table["split"], split).to_numpy())
-        table = manifest.table.take(indices)
 
         def column(name: str) -> NDArray[Any]:
-            return np.asarray(table[name].fill_null(UNKNOWN).to_numpy())
+            chosen = manifest.table[name].take(indices)
+            return np.asarray(chosen.fill_null(UNKNOWN).to_numpy())
 
         unknown = np.full(len(indices), UNKNOWN, dtype=np.int16)
         datasets = tuple(manifest.datasets)
@@ -63,7 +63,9 @@ class CropLabels:
             class_labels=column("label").astype(np.int16) if manifest.classes else unknown,
             classes=manifest.classes,
             datasets=datasets,
-            dataset_indices=_index_datasets(table, datasets) if datasets else None,
+            dataset_indices=_index_datasets(manifest.table["dataset"].take(indices), datasets)
+            if datasets
+            else None,
         )
 
     def __len__(self) -> int:
@@ -135,7 +137,7 @@ class CropLabels:
         return self.take(np.isin(self.indices, decoded))
 
 
-def _index_datasets(table: pa.Table, datasets: tuple[str, ...]) -> NDArray[np.int16]:
-    """Return the index of each row's data set, (N,) int16."""
-    indices = pc.index_in(table["dataset"], value_set=pa.array(datasets))
+def _index_datasets(names: pa.ChunkedArray, datasets: tuple[str, ...]) -> NDArray[np.int16]:
+    """Return the index of each data set named, (N,) int16."""
+    indices = pc.index_in(names, value_set=pa.array(datasets))
     return np.asarray(indices.to_numpy()).astype(np.int16)

@@ -89,7 +89,7 @@ def join_manifests(manifests: Mapping[str, Manifest]) -> Manifest:
         person_ids |= _name_numbers(name, people.numbers, manifest.person_ids)
         camera_ids |= _name_numbers(name, cameras.numbers, manifest.camera_ids)
         columns = {
-            "path": pc.binary_join_element_wise(name, table["path"], "/"),
+            "path": _join_paths(name, table["path"]),
             "split": table["split"],
             "person": people.column,
             "camera": cameras.column,
@@ -130,8 +130,7 @@ def check_images_differ(manifests: Mapping[str, Manifest]) -> None:
         if posixpath.commonpath([roots[one], roots[other]]) not in (roots[one], roots[other]):
             continue
         paths, others = (
-            pc.binary_join_element_wise(roots[name], manifests[name].table["path"], "/")
-            for name in (one, other)
+            _join_paths(roots[name], manifests[name].table["path"]) for name in (one, other)
         )
         shared = paths.filter(pc.is_in(paths, value_set=others.combine_chunks()))
         if len(shared):
@@ -139,6 +138,12 @@ def check_images_differ(manifests: Mapping[str, Manifest]) -> None:
                 f"the data sets {one} and {other} share {len(shared):,} images, such as "
                 f"{shared[0]}: name each image in one set"
             )
+
+
+def _join_paths(folder: str, paths: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return paths below a folder, as large strings."""
+    texts = pa.scalar(folder, pa.large_string()), paths, pa.scalar("/", pa.large_string())
+    return pc.binary_join_element_wise(*texts)
 
 
 def _place(root: str) -> str:

@@ -17,6 +17,8 @@ from reidray.storage.location import Location
 
 NO_ATTRIBUTES = AttributeSchema()
 SPLITS = ("train", "val", "query", "gallery")
+FINGERPRINT_ROWS = 2**16
+"""Number of rows that are written as text at once."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,13 @@ class Manifest:
 
     | column | type | content |
     |---|---|---|
-    | `path` | string | the image, relative to `root` |
+    | `path` | large_string | the image, relative to `root` |
     | `split` | string | `train`, `val`, `query` or `gallery` |
     | `person` | int64 | null: unknown; -1: junk; 0: distractor |
     | `camera` | int16 | null: unknown |
     | `attr_<name>` | int8 | index of the value of an attribute of `schema`; -1: unknown |
     | `label` | int16 | index of the class in `classes`; in labelled sets only |
-    | `mask_path` | string | the mask, relative to `root`; in sets with masks only |
+    | `mask_path` | large_string | the mask, relative to `root`; in sets with masks only |
     | `dataset` | string | name of the data set; where several are joined only |
 
     Attributes:
@@ -151,14 +153,23 @@ class Manifest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Return the first 16 hexadecimal digits of the SHA-256 of columns and rows."""
-        digest = hashlib.sha256(self.table.schema.to_string(show_schema_metadata=False).encode())
+        """Return the first 16 hexadecimal digits of the SHA-256 of columns and rows.
+
+        A column of large strings counts as one of strings, of which paths were once.
+        """
+        schema = self.table.schema.to_string(show_schema_metadata=False)
+        digest = hashlib.sha256(schema.replace(": large_string", ": string").encode())
         options = pacsv.WriteOptions(include_header=False)
-        for batch in self.table.to_batches():
+        for batch in self.table.to_batches(max_chunksize=FINGERPRINT_ROWS):
             text = io.BytesIO()
             pacsv.write_csv(batch, text, options)
             digest.update(text.getvalue())
         return digest.hexdigest()[:16]
+
+
+def keep_rows(table: pa.Table, keep: pa.ChunkedArray) -> pa.Table:
+    """Return the rows where the mask `keep` is true, without a copy if it is true everywhere."""
+    return table if pc.all(keep, skip_nulls=False).as_py() else table.filter(keep).combine_chunks()
 
 
 def _rows_in(table: pa.Table, split: str) -> pa.Table:
@@ -167,6 +178,8 @@ def _rows_in(table: pa.Table, split: str) -> pa.Table:
 
 def _count_splits(table: pa.Table) -> dict[str, Any]:
     """Return the counts of images, people and others in each split that has images."""
+    counted = ("split", "person", "camera", "label")
+    table = table.select([name for name in counted if name in table.column_names])
     counts = {split: _count_rows(_rows_in(table, split)) for split in SPLITS}
     return {split: each for split, each in counts.items() if each["images"]}
 

@@ -1,11 +1,13 @@
 """Build a manifest of columns: check them, convert their types, and sort the rows by path."""
 
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from reidray.data.attribute_schema import UNKNOWN, AttributeSchema
 from reidray.data.ids import NO_NAMES, describe_names
@@ -14,12 +16,12 @@ from reidray.errors import UserError
 from reidray.storage.paths import key_leaves_root, path_leaves_root
 
 _TYPES = {
-    "path": pa.string(),
+    "path": pa.large_string(),
     "split": pa.string(),
     "person": pa.int64(),
     "camera": pa.int16(),
     "label": pa.int16(),
-    "mask_path": pa.string(),
+    "mask_path": pa.large_string(),
 }
 # Paths that are absolute, empty, or have empty, `.` or `..` parts.
 _UNUSUAL_PATH = r"^$|^/|//|/$|(^|/)\.{1,2}(/|$)|\x00|^[A-Za-z]:|\\"
@@ -68,10 +70,11 @@ def build_manifest(
             paths = _plain_paths(table[column], column, is_remote=root.startswith("s3://"))
             table = table.set_column(table.column_names.index(column), column, paths)
     _check_known_splits(table)
-    _check_duplicates(table)
+    order = _order_paths(table)
     _check_codes(table, schema, classes)
     _check_train_against_val(table)
-    table = table.sort_by("path").combine_chunks()
+    if order is not None:
+        table = table.take(order).combine_chunks()
     notes = (*notes, *describe_names(person_ids, camera_ids), *_overlap_notes(table))
     return Manifest(root, table, layout, schema, classes, notes, person_ids, camera_ids)
 
@@ -88,14 +91,12 @@ def keep_existing(manifest: Manifest, files: Iterable[str], *, strict: bool) -> 
         UserError: no image exists; or one is missing, and `strict` is on.
     """
     # Compare bytes, as other files may have names that are not UTF-8.
-    names = sorted(file.encode(errors="surrogateescape") for file in set(files))
-    exists = pc.is_in(
-        manifest.table["path"].cast(pa.binary()), value_set=pa.array(names, pa.binary())
-    )
+    names = pa.array((file.encode(errors="surrogateescape") for file in files), pa.large_binary())
+    exists = pc.is_in(manifest.table["path"].cast(pa.large_binary()), value_set=names)
+    if pc.all(exists).as_py():
+        return manifest
     table = manifest.table.filter(exists)
     missing = manifest.table.num_rows - table.num_rows
-    if not missing:
-        return manifest
     first = manifest.table.filter(pc.invert(exists))["path"][0].as_py()
     note = f"listed images that are not there: {missing} (the first is {first!r})"
     if strict or not table.num_rows:
@@ -139,20 +140,37 @@ def _plain_paths(paths: pa.ChunkedArray, column: str, *, is_remote: bool) -> pa.
     unusual = pc.match_substring_regex(paths, _UNUSUAL_PATH)
     if column == "path" and paths.null_count:
         raise UserError(f"row {_first(pc.is_null(paths)) + 1} has no path; give every row one")
-    if not pc.any(unusual).as_py():
-        return paths
-    plain = paths.to_pylist()
-    for row, path in enumerate(plain):
-        if path is None:
-            continue
+    rows = np.flatnonzero(pc.fill_null(unusual, False).to_numpy())
+    plain = paths.take(rows).to_pylist()
+    for place, (row, path) in enumerate(zip(rows.tolist(), plain, strict=True)):
         if key_leaves_root(path) if is_remote else path_leaves_root(path) or "\\" in path:
             raise UserError(
                 f"row {row + 1}: {column} {path!r} is not a path within the root; "
                 "expected one such as train/0002_c1_000451.jpg"
                 f"{', with / in place of each backslash' if chr(92) in path else ''}"
             )
-        plain[row] = path if is_remote else posixpath.normpath(path)
-    return pa.chunked_array([pa.array(plain, pa.string())])
+        plain[place] = path if is_remote else posixpath.normpath(path)
+    return replace_rows(paths, rows, plain)
+
+
+def replace_rows(
+    texts: pa.ChunkedArray, rows: NDArray[np.int64], new: Sequence[str | None]
+) -> pa.ChunkedArray:
+    """Return texts with new ones in some rows.
+
+    Args:
+        texts: (N,) large strings.
+        rows: (R,) rows to replace, ascending.
+        new: R texts.
+    """
+    if not len(rows):
+        return texts
+    is_replaced = np.zeros(len(texts), dtype=np.bool_)
+    is_replaced[rows] = True
+    replaced = pc.replace_with_mask(
+        texts.combine_chunks(), pa.array(is_replaced), pa.array(new, pa.large_string())
+    )
+    return pa.chunked_array([replaced])
 
 
 def _check_known_splits(table: pa.Table) -> None:
@@ -165,16 +183,24 @@ def _check_known_splits(table: pa.Table) -> None:
         )
 
 
-def _check_duplicates(table: pa.Table) -> None:
-    if pc.count_distinct(table["path"]).as_py() == table.num_rows:
-        return
-    seen: dict[str, int] = {}
-    for row, path in enumerate(table["path"].to_pylist()):
-        if path in seen:
-            raise UserError(
-                f"{_name(table, row)}: the path is in row {seen[path] + 1} already; keep one"
-            )
-        seen[path] = row
+def _order_paths(table: pa.Table) -> NDArray[np.int64] | None:
+    """Return the rows sorted by path, (N,); None where they are.
+
+    Raises:
+        UserError: a path occurs twice.
+    """
+    paths = table["path"]
+    if pc.all(pc.less(paths[:-1], paths[1:])).as_py():
+        return None
+    order = np.asarray(pc.sort_indices(paths)).astype(np.int64)  # stable
+    ordered = paths.take(order)
+    repeats = np.flatnonzero(pc.equal(ordered[:-1], ordered[1:]).to_numpy())
+    if len(repeats):
+        first, row = min(zip(order[repeats], order[repeats + 1], strict=True), key=lambda p: p[1])
+        raise UserError(
+            f"{_name(table, int(row))}: the path is in row {first + 1} already; keep one"
+        )
+    return order
 
 
 def _check_codes(table: pa.Table, schema: AttributeSchema, classes: tuple[str, ...]) -> None:
@@ -197,29 +223,30 @@ def _check_codes(table: pa.Table, schema: AttributeSchema, classes: tuple[str, .
 
 
 def _check_train_against_val(table: pa.Table) -> None:
-    both = _people(table, "train") & _people(table, "val")
-    if both:
+    both = np.intersect1d(_people(table, "train"), _people(table, "val"))
+    if len(both):
         in_val = pc.equal(table["split"], "val")
-        row = _first(pc.and_(pc.equal(table["person"], min(both)), in_val))
+        row = _first(pc.and_(pc.equal(table["person"], int(both[0])), in_val))
         raise UserError(
-            f"{_name(table, row)}: person {min(both)} is in both train and val, and so are "
+            f"{_name(table, row)}: person {both[0]} is in both train and val, and so are "
             f"{len(both) - 1} others; put each person into one of them"
         )
 
 
 def _overlap_notes(table: pa.Table) -> tuple[str, ...]:
-    both = _people(table, "train") & (_people(table, "query") | _people(table, "gallery"))
-    if not both:
+    tested = np.union1d(_people(table, "query"), _people(table, "gallery"))
+    both = np.intersect1d(_people(table, "train"), tested)
+    if not len(both):
         return ()
     return (
         f"people in train who are also in query or gallery: {len(both)} "
-        f"(the first is person {min(both)}); the metrics will be too good",
+        f"(the first is person {both[0]}); the metrics will be too good",
     )
 
 
-def _people(table: pa.Table, split: str) -> set[int]:
+def _people(table: pa.Table, split: str) -> NDArray[np.int64]:
     chosen = pc.and_(pc.equal(table["split"], split), pc.greater(table["person"], 0))
-    return set(table["person"].filter(chosen).unique().to_pylist())
+    return np.asarray(table["person"].filter(chosen).unique().to_numpy())
 
 
 def _first(mask: pa.ChunkedArray) -> int:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from reidray.data.manifest import Manifest
+from reidray.data.manifest import Manifest, keep_rows
 from reidray.errors import UserError
 
 SplitOrder = Literal["random", "files"]
@@ -55,7 +55,7 @@ def split_by_person(
     known = pc.fill_null(pc.greater(table["person"], 0), False)
     if manifest.datasets:
         known = pc.or_(known, pc.invert(pc.is_in(table["dataset"], value_set=pa.array([*parts]))))
-    kept = table.filter(pc.or_(pc.invert(in_train), known))
+    kept = keep_rows(table, pc.or_(pc.invert(in_train), known))
     in_train = pc.equal(kept["split"], "train")
     value_set = pa.array(np.concatenate(val_people), pa.int64())
     in_val = pc.is_in(kept["person"], value_set=value_set)
@@ -112,8 +112,8 @@ def _has_val(table: pa.Table) -> bool:
 def _known_people(table: pa.Table) -> NDArray[np.int64]:
     """Return the person of each training image that shows a known person, (N,) int64."""
     in_train = pc.equal(table["split"], "train")
-    people = table.filter(pc.and_(in_train, pc.fill_null(pc.greater(table["person"], 0), False)))
-    return np.asarray(people["person"].to_numpy())
+    is_known = pc.and_(in_train, pc.fill_null(pc.greater(table["person"], 0), False))
+    return np.asarray(table["person"].filter(is_known).to_numpy())
 
 
 def _resplit(manifest: Manifest, kept: pa.Table, in_val: pa.Array, note: str) -> Manifest:
@@ -122,7 +122,7 @@ def _resplit(manifest: Manifest, kept: pa.Table, in_val: pa.Array, note: str) ->
     dropped = manifest.table.num_rows - kept.num_rows
     return replace(
         manifest,
-        table=kept.set_column(kept.column_names.index("split"), "split", splits).combine_chunks(),
+        table=kept.set_column(kept.column_names.index("split"), "split", splits),
         notes=(*manifest.notes, f"{note}: {dropped}") if dropped else manifest.notes,
     )
 

@@ -208,6 +208,22 @@ def test_more_keys_than_one_answer_holds_are_listed_below_an_unusual_prefix(buck
     assert len(Location(f"{bucket}/a//set").list_files()) == 1001
 
 
+def test_shards_in_a_bucket_are_a_manifest_of_its_keys(bucket):
+    images, shards = Location(f"{bucket}/images"), Location(f"{bucket}/shards")
+    images.write_bytes("a/1.jpg", tiny_jpeg())
+    paths = [f"{bucket}/images/a/1.jpg", "b//2.jpg"]
+    for number, path in enumerate(paths):
+        sink = pa.BufferOutputStream()
+        papq.write_table(pa.table({"path": [path], "split": ["train"], "person": [1]}), sink)
+        shards.write_bytes(f"{number}.parquet", sink.getvalue().to_pybytes())
+    with pytest.raises(UserError, match=re.escape(f"such as `root={bucket}/images/a`")):
+        read_manifest(shards.uri)
+    manifest = read_manifest(shards.uri, root=images.uri)
+    assert paths_of(manifest) == ["a/1.jpg", "b//2.jpg"]
+    bad = decode_files(manifest.location, paths_of(manifest), (16, 8)).bad
+    assert [each.path for each in bad] == ["b//2.jpg"]
+
+
 def test_a_manifest_names_keys_exactly_or_in_their_plain_form(bucket, tmp_path):
     for key in ("a.jpg", "sub/c.jpg"):
         Location(f"{bucket}/set").write_bytes(key, tiny_jpeg())

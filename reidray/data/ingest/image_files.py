@@ -20,19 +20,19 @@ class ImageFiles:
 
     Attributes:
         location: the root of the paths, or the joined folders in which they are read.
-        paths: (N,) strings, relative paths; a crop is found by the index of its path.
+        paths: (N,) large strings, relative paths; a crop is found by the index of its path.
         groups: (N,) int64, a number per image. Images of the same number lie together in memory:
             those of a person, of a class, or of another division into groups of 10 to 500 images.
         size: height and width of a crop in pixels.
-        masks: (N,) strings or nulls, the relative paths of the masks. An image whose mask is null
-            or does not decode counts as a bad image. None decodes no masks.
+        masks: (N,) large strings or nulls, the relative paths of the masks. An image whose mask is
+            null or does not decode counts as a bad image. None decodes no masks.
     """
 
     location: Location | JoinedFolders
-    paths: pa.StringArray
+    paths: pa.LargeStringArray
     groups: NDArray[np.int64]
     size: tuple[int, int]
-    masks: pa.StringArray | None = None
+    masks: pa.LargeStringArray | None = None
 
     @property
     def decoded_bytes(self) -> int:

@@ -12,6 +12,7 @@ from reidray.data.manifest import Manifest
 from reidray.data.reading.crop_lists import ANNOTATIONS
 from reidray.data.reading.folder_names import folder_names
 from reidray.data.reading.image_folders import count_skipped, describe_skipped, holds_images
+from reidray.data.reading.manifest_tables import has_columns
 from reidray.errors import UserError
 from reidray.storage.input_checks import check_data
 from reidray.storage.location import Location
@@ -181,7 +182,7 @@ def _check_tables(location: Location, names: Sequence[str], reader: Layout) -> N
         name for name in names if name.endswith(manifest_file.SUFFIXES) and name != ANNOTATIONS
     ]
     for table in tables[:_MAX_SEARCHED]:
-        if manifest_file.has_columns(location, table):
+        if has_columns(location, table):
             raise UserError(
                 f"{location.uri}: {table} has the columns of a manifest, and the folders look like "
                 f"the layout {reader.NAME}: choose the first by `data={location.join(table).uri}`, "

@@ -1,17 +1,15 @@
-"""Read a manifest file: a CSV or Parquet file with the columns of a manifest."""
+"""Read a manifest: a CSV or Parquet file, or a folder of Parquet files, with its columns."""
 
-import io
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
-import pyarrow.parquet as papq
 
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA, UNKNOWN, Attribute, AttributeSchema
 from reidray.data.ids import (
-    MISSING_VALUES,
+    MAX_CAMERA_ID,
+    MAX_PERSON_ID,
     NO_NAMES,
     nontrivial_names,
     number_camera_ids,
@@ -27,57 +25,36 @@ from reidray.data.reading.columns import (
     read_whole_numbers,
 )
 from reidray.data.reading.manifest_paths import find_listed, find_root, relative_paths
+from reidray.data.reading.manifest_tables import (
+    FILES,
+    PATH_COLUMNS,
+    find_manifest,
+    find_shards,
+    read_table,
+)
 from reidray.errors import UserError
 from reidray.storage.location import Location
 
 NAME = "manifest"
-EXPECTED = "manifest.csv or manifest.parquet with the columns path and split"
+EXPECTED = "manifest.csv, manifest.parquet, or Parquet files alone, with the columns path and split"
 SUFFIXES = (".csv", ".parquet")
 BESIDE: frozenset[str] = frozenset()
 
-_FILES = ("manifest.parquet", "manifest.csv")
-_HEAD_BYTES = 4096
-_PATHS = ("path", "mask_path")
-_TEXT = (*_PATHS, "split")
 _IDS: dict[str, Callable[[Iterable[str], str], dict[str, int]]] = {
     "person": number_person_ids,
     "camera": number_camera_ids,
 }
-_PLAIN_TYPES = (
-    pa.types.is_string,
-    pa.types.is_large_string,
-    pa.types.is_integer,
-    pa.types.is_floating,
-    pa.types.is_boolean,
-    pa.types.is_decimal,
-    pa.types.is_null,
-)
-"""Types of columns that are read. Other types are refused, as they may hold pickled objects."""
-
+_LAST_ID = {"person": MAX_PERSON_ID, "camera": MAX_CAMERA_ID}
 _LAST_LABEL, _LAST_VALUE = 32_767, 127  # the manifest's int16 and int8
 
 
-def recognises(_location: Location, names: Sequence[str]) -> bool:
+def recognises(location: Location, names: Sequence[str]) -> bool:
     """Return whether a folder with these children looks like this layout."""
-    return any(file in names for file in _FILES)
-
-
-def has_columns(location: Location, file: str) -> bool:
-    """Return whether a CSV or Parquet file has the columns that a manifest needs."""
-    try:
-        if file.endswith(".parquet"):
-            names = location.read_with(file, papq.read_schema).names
-        else:
-            head = location.read_head(file, _HEAD_BYTES)
-            line = head.partition(b"\n")[0].decode("utf-8-sig", errors="replace")
-            names = [name.strip().strip('"') for name in line.split(_delimiter(head))]
-    except (pa.ArrowException, OSError):
-        return False
-    return {"path", "split"} <= set(names)
+    return any(file in names for file in FILES) or bool(find_shards(location, names))
 
 
 def read(location: Location, options: ReadOptions) -> Manifest:
-    """Return the manifest of a manifest file, or of a folder that holds one.
+    """Return the manifest of a manifest file, of a folder that holds one, or of its shards.
 
     Relative paths begin at `options.root`, at the `root` in the metadata of a Parquet file, or at
     the folder of the file. Absolute paths must lie below that root.
@@ -88,42 +65,48 @@ def read(location: Location, options: ReadOptions) -> Manifest:
     empty cell, `nan` or `NA`, are unknown values. An empty `mask_path` means no mask. Listed images
     that do not exist are left out and counted.
 
+    A folder whose files are Parquet files with these columns is one manifest of all of them. The
+    images are not listed, unless `options.strict` is on: one that is missing is a bad image.
+
     Raises:
-        UserError: the file cannot be read, lacks a column, or holds a value that is not allowed.
+        UserError: a file cannot be read, lacks a column, or holds a value that is not allowed.
     """
-    folder, file = _find(location)
-    table = _read_table(folder.read_bytes(file), file)
-    _check_columns(table.schema, file)
+    files = find_manifest(location)
+    folder, file = files.folder, files.name
+    found = read_table(files)
+    table = found.table
     base = find_root(folder, table.schema.metadata, options.root)
     columns: dict[str, object] = {}
-    paths: dict[str, list[str | None]] = {}
+    paths: dict[str, pa.ChunkedArray] = {}
     attributes: list[Attribute] = []
     classes: tuple[str, ...] = ()
-    notes = []
+    notes = [
+        f"{file}: column {name!r} is not a column of a manifest, skipped" for name in found.skipped
+    ]
     names: dict[str, Mapping[str, int]] = {}
     for name in table.column_names:
-        if _is_read(name) and (note := missing_note(table[name], file, name)):
+        if note := missing_note(table[name], file, name):
             notes.append(note)
-        if name in _PATHS:
+        if name in PATH_COLUMNS:
             texts = _text(table[name], file, name)
             paths[name] = relative_paths(texts, folder, base, file, name)
-        elif name in _TEXT:
+        elif name == "split":
             columns[name] = _text(table[name], file, name)
         elif name in _IDS:
-            ids = read_ids(table[name], file, name, _IDS[name])
+            ids = read_ids(table[name], file, name, _IDS[name], _LAST_ID[name])
             columns[name], names[name] = ids.values, nontrivial_names(ids.numbers)
         elif name == "label":
             columns[name], classes = _read_categories(table[name], file, name, None)
-        elif name.startswith("attr_"):
+        else:
             attribute = name.removeprefix("attr_")
             known = _known_values(attribute)
             columns[name], values = _read_categories(table[name], file, name, known)
             if len(values) < 2:
                 raise UserError(f"{file}: {name} has one value only; leave the column out")
             attributes.append(Attribute(attribute, values))
-        else:
-            notes.append(f"{file}: column {name!r} is not a column of a manifest, skipped")
-    paths["path"], files = find_listed(base, paths["path"])
+    is_listed = not files.shards or options.strict
+    if is_listed:
+        paths["path"], listed = find_listed(base, paths["path"])
     manifest = build_manifest(
         base.uri,
         columns | paths,
@@ -134,77 +117,19 @@ def read(location: Location, options: ReadOptions) -> Manifest:
         person_ids=names.get("person", NO_NAMES),
         camera_ids=names.get("camera", NO_NAMES),
     )
-    return keep_existing(manifest, files, strict=options.strict)
-
-
-def _check_columns(schema: pa.Schema, file: str) -> None:
-    """Check that a table has the required columns, none twice, and only texts and numbers."""
-    names = schema.names
-    missing = [name for name in ("path", "split") if name not in names]
-    if missing:
-        found = ", ".join(map(repr, names))
-        raise UserError(f"{file}: columns missing: {', '.join(missing)}; found {found}")
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise UserError(f"{file}: column {twice[0]!r} occurs twice; keep one of them")
-    for field in filter(lambda field: _is_read(field.name), schema):
-        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        if not any(is_kind(kind) for is_kind in _PLAIN_TYPES):
-            raise UserError(
-                f"{file}: column {field.name!r} holds {kind}, expected text or numbers; "
-                "write it as one of them"
-            )
-
-
-def _is_read(name: str) -> bool:
-    return name in (*_TEXT, *_IDS, "label") or name.startswith("attr_")
-
-
-def _find(location: Location) -> tuple[Location, str]:
-    if location.is_file():
-        return location.parent, location.name
-    names = location.list_children()
-    file = next((file for file in _FILES if file in names), None)
-    if file is None:
-        raise UserError(f"{location.uri}: holds no {' or '.join(_FILES)}")
-    return location, file
-
-
-def _read_table(data: bytes, file: str) -> pa.Table:
-    """Return a file as a table; texts and ids of a CSV file are never read as numbers or dates."""
-    try:
-        if file.endswith(".parquet"):
-            table = papq.read_table(io.BytesIO(data))
-        else:
-            types = dict.fromkeys((*_TEXT, *_IDS), pa.string())
-            options = pacsv.ConvertOptions(column_types=types, null_values=sorted(MISSING_VALUES))
-            parsing = pacsv.ParseOptions(delimiter=_delimiter(data))
-            table = pacsv.read_csv(io.BytesIO(data), parse_options=parsing, convert_options=options)
-        table.validate(full=True)
-        _ = table.column_names  # Arrow decodes the names only now
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{file}: cannot be read as a table ({reason})") from None
-    return table
-
-
-def _delimiter(data: bytes) -> str:
-    """Return the delimiter of a CSV file: a comma, unless its header holds another and no comma."""
-    header = data[:_HEAD_BYTES].partition(b"\n")[0]
-    others = [mark for mark in (b";", b"\t") if mark in header]
-    return others[0].decode() if others and b"," not in header else ","
+    return keep_existing(manifest, listed, strict=options.strict) if is_listed else manifest
 
 
 def _text(column: pa.ChunkedArray, file: str, name: str) -> pa.ChunkedArray:
     try:
-        texts = column.cast(pa.string())
+        texts = column.cast(pa.large_string() if name in PATH_COLUMNS else pa.string())
     except pa.ArrowException as error:
         raise UserError(f"{file}: column {name!r} is not text ({error})") from None
     return _empty_as_null(texts) if name == "mask_path" else texts
 
 
 def _empty_as_null(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, texts.type), texts)
 
 
 def _known_values(attribute: str) -> tuple[str, ...] | None:

@@ -1,12 +1,12 @@
 """Read columns of tables that people and pandas write: ids and whole numbers."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reidray.data.ids import MISSING_VALUES, parse_id
+from reidray.data.ids import MISSING_VALUES, NO_NAMES, parse_id
 from reidray.errors import UserError
 
 
@@ -16,11 +16,11 @@ class IdColumn:
 
     Attributes:
         values: int64 numbers, null where an id is missing.
-        numbers: the number of each name in the column.
+        numbers: the number of each name in the column; empty for integers.
     """
 
     values: pa.ChunkedArray
-    numbers: dict[str, int]
+    numbers: Mapping[str, int]
 
 
 def read_ids(
@@ -28,20 +28,26 @@ def read_ids(
     file: str,
     name: str,
     number: Callable[[Iterable[str], str], dict[str, int]],
+    most: int,
 ) -> IdColumn:
     """Return a column of ids, numbers or names, as numbers.
+
+    A column of integers from -1 to `most` stays as it is.
 
     Args:
         column: a column of texts or numbers.
         file: the name of the file, for the message of an error.
         name: the name of the column, for the message of an error.
         number: `number_person_ids` or `number_camera_ids`.
+        most: the largest number that an id can be.
 
     Raises:
         UserError: a value is no id, or two names are the same number.
     """
     if pa.types.is_dictionary(column.type):  # its dictionary may hold values that no row has
         column = column.cast(column.type.value_type)
+    if pa.types.is_integer(column.type) and _are_numbers(column, most):
+        return IdColumn(column.cast(pa.int64()), NO_NAMES)
     encoded = column.dictionary_encode().combine_chunks()
     if isinstance(encoded, pa.ChunkedArray):  # a column without rows
         encoded = pa.DictionaryArray.from_arrays(pa.array([], pa.int32()), pa.array([], pa.null()))
@@ -56,6 +62,12 @@ def read_ids(
     numbers = number({text for text in texts if text is not None}, file)
     values = pa.array([None if text is None else numbers[text] for text in texts], pa.int64())
     return IdColumn(pa.chunked_array([values.take(encoded.indices)]), numbers)
+
+
+def _are_numbers(column: pa.ChunkedArray, most: int) -> bool:
+    """Return whether all integers of a column are ids that stay as they are."""
+    least, largest = pc.min_max(column).as_py().values()
+    return least is None or (least >= -1 and largest <= most)
 
 
 def read_whole_numbers(column: pa.ChunkedArray, file: str, name: str) -> pa.ChunkedArray:
@@ -96,8 +108,8 @@ def missing_note(column: pa.ChunkedArray, file: str, name: str) -> str | None:
         column = column.cast(column.type.value_type)
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         return None
-    marks = pa.array(sorted(MISSING_VALUES - {""}), pa.string())
-    found = column.filter(pc.is_in(column.cast(pa.string()), value_set=marks))
+    marks = pa.array(sorted(MISSING_VALUES - {""}), column.type)
+    found = column.filter(pc.is_in(column, value_set=marks))
     if not len(found):
         return None
     return f"{file}: {name} is {found[0].as_py()!r} or such in {len(found)} rows: read as missing"

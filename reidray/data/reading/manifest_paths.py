@@ -7,9 +7,12 @@ import re
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reidray.data.images.image_formats import IMAGE_SUFFIXES
+from reidray.data.manifest_builder import replace_rows
 from reidray.errors import UserError
 from reidray.storage.location import Location
 from reidray.storage.paths import key_leaves_root, path_leaves_root
@@ -19,6 +22,10 @@ ROOT_KEY = b"root"
 
 _ABSOLUTE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*://")
 _ADDRESS = re.compile(r"(?!s3://|file://)[A-Za-z][A-Za-z0-9+.-]+://", re.IGNORECASE)
+_SPECIAL = r"^/|^[A-Za-z][A-Za-z0-9+.-]*://|(^|/)\.\.(/|$)"
+# Expression of Arrow for paths that are absolute, an address, or may climb out of their folder.
+_ODD_PARTS = r"//|(^|/)\.{1,2}(/|$)|/$"
+# Expression of Arrow for paths that are not in their plain form.
 _MANY_FOLDERS = 50
 
 
@@ -51,11 +58,11 @@ def find_root(folder: Location, metadata: dict[bytes, bytes] | None, root: str |
 
 def relative_paths(
     column: pa.ChunkedArray, folder: Location, root: Location, file: str, name: str
-) -> list[str | None]:
+) -> pa.ChunkedArray:
     """Return the paths of a column, with absolute paths made relative to the root.
 
     Args:
-        column: the paths as texts.
+        column: the paths as large strings.
         folder: the folder of the manifest, to which a path on a disk such as `../crops/a.jpg` is
             relative.
         root: the root of the other relative paths.
@@ -65,28 +72,45 @@ def relative_paths(
     Raises:
         UserError: a path lies outside the root, or is an address of an unknown kind.
     """
-    paths: list[str | None] = column.to_pylist()
-    for row, path in enumerate(paths, start=1):
-        if path and _ADDRESS.match(path):
+    prefix = f"s3://{root.path}/" if root.is_remote else f"{root.uri.rstrip('/')}/"
+    is_inside = _is_inside(column, prefix, is_remote=root.is_remote)
+    is_special = pc.and_not(pc.match_substring_regex(column, _SPECIAL), is_inside)
+    if pc.any(is_inside).as_py():
+        stripped = pc.replace_substring(column, prefix, "", max_replacements=1)
+        column = pc.if_else(is_inside, stripped, column)
+    is_special = pc.fill_null(is_special, False)
+    rows = np.flatnonzero(is_special.to_numpy())
+    paths: list[str] = column.take(rows).to_pylist()
+    for row, path in zip(rows.tolist(), paths, strict=True):
+        if _ADDRESS.match(path):
             raise UserError(
-                f"{file}, row {row}: {name} {path!r} is an address of an unknown kind: bring the "
-                "images to a disk or to s3://"
+                f"{file}, row {row + 1}: {name} {path!r} is an address of an unknown kind: bring "
+                "the images to a disk or to s3://"
             )
     absolute = {
-        row: path if _ABSOLUTE.match(path) else posixpath.join(folder.uri, path)
-        for row, path in enumerate(paths)
-        if path and (_ABSOLUTE.match(path) or (not folder.is_remote and _climbs(path)))
+        place: path if _ABSOLUTE.match(path) else posixpath.join(folder.uri, path)
+        for place, path in enumerate(paths)
+        if _ABSOLUTE.match(path) or (not folder.is_remote and _climbs(path))
     }
-    for row, path in absolute.items():
+    new = list(paths)
+    for place, path in absolute.items():
         inside = _relative(path, root)
         if inside is None:
             raise UserError(
-                f"{file}, row {row + 1}: {name} {paths[row]!r} lies outside {root.uri}: name the "
-                "folder that holds the images, such as "
+                f"{file}, row {rows[place] + 1}: {name} {paths[place]!r} lies outside {root.uri}: "
+                "name the folder that holds the images, such as "
                 f"`root={_common_folder(list(absolute.values()))}`"
             )
-        paths[row] = inside
-    return paths
+        new[place] = inside
+    return replace_rows(column, rows, new)
+
+
+def _is_inside(paths: pa.ChunkedArray, prefix: str, *, is_remote: bool) -> pa.ChunkedArray:
+    """Return which paths begin with the root and its slash, and are in plain form on a disk."""
+    is_inside = pc.and_(pc.starts_with(paths, prefix), pc.not_equal(paths, prefix))
+    if is_remote:
+        return is_inside
+    return pc.and_not(is_inside, pc.match_substring_regex(paths, _ODD_PARTS))
 
 
 def list_beside(root: Location, paths: Sequence[str | None]) -> list[str]:
@@ -118,26 +142,28 @@ def list_beside(root: Location, paths: Sequence[str | None]) -> list[str]:
     return files
 
 
-def find_listed(root: Location, paths: Sequence[str | None]) -> tuple[list[str | None], list[str]]:
+def find_listed(root: Location, column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, list[str]]:
     """Find the files of a manifest that exist.
 
     Args:
         root: the root of the paths.
-        paths: the paths of the manifest.
+        column: the paths of the manifest as large strings.
 
     Returns:
         The paths, each as its file is named, and the files that exist. In an object store a path
         is the key of an object, or else its plain form: `a.jpg` for `./a.jpg`.
     """
+    paths: list[str | None] = column.to_pylist()
     files = list_beside(root, paths)
     there = set(files)
     if root.is_remote:
         plain = [path if not path or path in there else posixpath.normpath(path) for path in paths]
-        return [new if new in there else old for new, old in zip(plain, paths, strict=True)], files
+        found = [new if new in there else old for new, old in zip(plain, paths, strict=True)]
+        return pa.chunked_array([pa.array(found, pa.large_string())]), files
     missing = {path for path in paths if path and not path_leaves_root(path)} - there
     # A folder to which a link within the root leads is listed under its own name only.
     files += [path for path in map(posixpath.normpath, missing) if root.join(path).is_file()]
-    return list(paths), files
+    return column, files
 
 
 def _climbs(path: str) -> bool:

@@ -2,6 +2,7 @@ import random
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ from support.paths import ROOT
 from support.tiny_images import write_images
 
 from reidray.data.attribute_schema import Attribute, AttributeSchema
+from reidray.data.joined_manifests import join_manifests
 from reidray.data.layouts import read_manifest
 from reidray.data.manifest_builder import build_manifest
 from reidray.data.split import split_by_image, split_by_person
@@ -40,7 +42,7 @@ def test_rows_are_sorted_and_typed_and_unknown_values_are_null():
         {"path": "b, c.jpg", "split": "train", "person": 7, "camera": None, "attr_hat": 1},
     ]
     types = [str(field.type) for field in manifest.table.schema]
-    assert types == ["string", "string", "int64", "int16", "int8"]
+    assert types == ["large_string", "string", "int64", "int16", "int8"]
     assert manifest.split("train")["path"].to_pylist() == ["b, c.jpg"]
     assert manifest.split("val").num_rows == 0
     with pytest.raises(ValueError, match="'test' is none of"):
@@ -127,6 +129,25 @@ def test_the_fingerprint_depends_on_rows_and_columns_but_not_on_their_order_or_r
     ]
     assert len({m.fingerprint for m in (first, *others)}) == len(others) + 1
     assert re.fullmatch("[0-9a-f]{16}", first.fingerprint)
+
+
+def test_the_fingerprint_is_that_of_the_versions_that_kept_paths_as_strings():
+    columns = {
+        "path": ["b,é.jpg", 'a "x".jpg', "c/d.jpg"],
+        "split": ["train", "val", "query"],
+        "person": [1, 2, None],
+        "camera": [1, None, 2],
+        "attr_hat": [0, 1, None],
+        "label": [0, 1, None],
+        "mask_path": ["m.png", None, "k/z.png"],
+    }
+    first = build_manifest("r", columns, layout="manifest", schema=SCHEMA, classes=("x", "y"))
+    other = manifest_of([("b.jpg", "train", 1)])
+    assert first.fingerprint == "991cb33b6cca841b"
+    assert other.fingerprint == "0cd48e9a41755327"
+    assert join_manifests({"m": first, "n": other}).fingerprint == "d0a47b7d19e40212"
+    in_chunks = replace(first, table=pa.concat_tables([first.table[:1], first.table[1:]]))
+    assert in_chunks.fingerprint == first.fingerprint
 
 
 people_images = st.dictionaries(st.integers(1, 10**9), st.integers(1, 9), min_size=2, max_size=30)

@@ -13,7 +13,7 @@ from reidray.config.data_sources import join_values
 from reidray.config.sections.network_options import DEFAULT_NETWORKS, NETWORK_OPTIONS
 from reidray.config.sources import Sources
 from reidray.data.crop_labels import CropLabels
-from reidray.data.manifest import Manifest
+from reidray.data.manifest import Manifest, keep_rows
 from reidray.data.sampling.batch_checks import check_balanced_batch, check_identity_batch
 from reidray.data.split import split_by_person
 from reidray.errors import UserError
@@ -41,7 +41,7 @@ def label_people(config: TrainReidConfig, manifest: Manifest) -> tuple[Manifest,
             cameras that are unknown.
     """
     for name, rows in manifest.by_dataset().items():
-        people = rows.filter(pc.equal(rows["split"], "train"))["person"]
+        people = rows["person"].filter(pc.equal(rows["split"], "train"))
         if not pc.any(pc.greater(people, 0)).as_py():
             layout = manifest.datasets[name].layout if name else manifest.layout
             classes = "; jobs/train_multitask.py trains on its classes" if manifest.classes else ""
@@ -232,13 +232,13 @@ def _keep_known_people(manifest: Manifest) -> Manifest:
 
     A set with its own split val may have other images in these splits: a note counts them.
     """
-    is_used = pc.is_in(manifest.table["split"], value_set=pa.array(["train", "val"]))
-    table = manifest.table.filter(is_used)
-    known = table.filter(pc.fill_null(pc.greater(table["person"], 0), False))
-    lost = table.num_rows - known.num_rows
+    table = manifest.table
+    is_used = pc.is_in(table["split"], value_set=pa.array(["train", "val"]))
+    is_kept = pc.and_(is_used, pc.fill_null(pc.greater(table["person"], 0), False))
+    lost = pc.sum(is_used).as_py() - pc.sum(is_kept).as_py()
     note = f"images of junk, distractors or nobody known in train and val, left out: {lost}"
     notes = (*manifest.notes, note) if lost else manifest.notes
-    return replace(manifest, table=known.combine_chunks(), notes=notes)
+    return replace(manifest, table=keep_rows(table, is_kept), notes=notes)
 
 
 def _adapt_network(
