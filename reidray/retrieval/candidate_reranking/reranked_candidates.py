@@ -45,10 +45,10 @@ def rerank_candidates(
     of its query in place of all queries and the whole gallery. Where the joint set holds all of
     these, the result is the same: exactly for features of small whole numbers, and else up to the
     rounding of float32 in `rerank` (about 1e-6). Exact float64 distances decide everything here, so
-    the result has the same bits for any block of queries, number of threads and machine.
+    the result has the same bits for any block of queries and any number of workers.
 
     A joint set of `k1` images or fewer uses as many neighbours as it has. The work is done on one
-    thread.
+    thread of a CPU: blocks of queries can be re-ranked beside each other.
 
     >>> from reidray.retrieval.candidate_reranking import joint_sets
     >>> from reidray.retrieval.neighbours import Neighbours
