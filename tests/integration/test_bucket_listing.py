@@ -14,8 +14,9 @@ from support.tiny_images import tiny_jpeg
 
 from reidray.data.listing import listing_job
 from reidray.data.listing.image_listing import ImageListing
-from reidray.data.listing.key_ranges import KeyRange, split_ranges
+from reidray.data.listing.key_ranges import split_ranges
 from reidray.data.listing.listing_job import write_listing
+from reidray.data.listing.path_range import PathRange
 from reidray.data.reading.image_folders import find_images
 from reidray.errors import UserError
 from reidray.scoring.ranking_file import check_names
@@ -180,16 +181,10 @@ def key_server(monkeypatch):
 def test_ranges_cover_every_key_once(key_server, keys, parts, data):
     ordered = sorted(keys)
     cuts = sorted(data.draw(st.sets(st.sampled_from(ordered), max_size=3)))
-    whole = [KeyRange(a, b) for a, b in pairwise(["", *cuts, None])]
+    whole = [PathRange(a, b) for a, b in pairwise(["", *cuts, None])]
     key_server.set_keys(len(ordered), lambda number: f"set/{ordered[number]}")
     ranges = split_ranges(Location(key_server.uri("/set")), whole, parts)
-    found = [
-        key
-        for each in ranges
-        for key in ordered
-        if key > each.after and (each.until is None or key <= each.until)
-    ]
-    assert found == ordered
+    assert [key for each in ranges for key in ordered if each.holds(key)] == ordered
     assert len(ranges) <= max(2 * parts, len(whole))
     assert len(ranges) >= min(parts, len(ordered)) // 2
 
@@ -208,7 +203,7 @@ def test_ranges_cover_every_key_once(key_server, keys, parts, data):
 def test_a_million_keys_are_split_evenly_by_few_requests(key_server, key_of):
     count, parts = 1_000_000, 64
     key_server.set_keys(count, key_of)
-    ranges = split_ranges(Location(key_server.uri("/set")), [KeyRange()], parts)
+    ranges = split_ranges(Location(key_server.uri("/set")), [PathRange()], parts)
     assert key_server.probes < 1000
     starts = [
         bisect_right(range(count), f"set/{each.after}", key=key_of) if each.after else 0

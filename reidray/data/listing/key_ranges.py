@@ -6,11 +6,12 @@ as in a prefix tree. So folders split where their names differ, and so do the fi
 """
 
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 
+from reidray.data.listing.path_range import PathRange
 from reidray.storage.location import Location
 from reidray.storage.object_store import call_s3
 
@@ -19,23 +20,10 @@ _MAX_CHILDREN = 64  # number of characters that are tried after one prefix
 
 
 @dataclass(frozen=True)
-class KeyRange:
-    """Hold the bounds of a range of keys, relative to a folder.
-
-    Attributes:
-        after: the range begins after this key; empty for the first key.
-        until: the range ends with this key; None for the last key.
-    """
-
-    after: str = ""
-    until: str | None = None
-
-
-@dataclass(frozen=True)
 class _Node:
     """Hold a prefix of keys of a range, and the first key of the range that begins with it."""
 
-    keys: KeyRange
+    keys: PathRange
     prefix: str
     first: str
 
@@ -46,7 +34,7 @@ def key_prefix(folder: Location) -> str:
     return f"{key}/" if key else ""
 
 
-def split_ranges(folder: Location, ranges: Sequence[KeyRange], parts: int) -> list[KeyRange]:
+def split_ranges(folder: Location, ranges: Sequence[PathRange], parts: int) -> list[PathRange]:
     """Split ranges of keys where the keys differ; leave out ranges that hold no key.
 
     Args:
@@ -77,17 +65,8 @@ def split_ranges(folder: Location, ranges: Sequence[KeyRange], parts: int) -> li
     return [
         each
         for keys, group in groupby(nodes, key=lambda node: node.keys)
-        for each in _bounds(keys, [node.prefix for node in group][step::step])
+        for each in keys.cut([node.prefix for node in group][step::step])
     ]
-
-
-def _bounds(keys: KeyRange, cuts: Sequence[str]) -> Iterator[KeyRange]:
-    """Yield the parts of a range between cuts."""
-    after = keys.after
-    for cut in cuts:
-        yield KeyRange(after, cut)
-        after = cut
-    yield KeyRange(after, keys.until)
 
 
 def _children(folder: Location, node: _Node) -> list[_Node]:

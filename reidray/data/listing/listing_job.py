@@ -3,18 +3,23 @@
 from collections.abc import Callable, Iterable
 from itertools import chain, repeat
 
+from reidray.data.listing.folder_ranges import split_folder
 from reidray.data.listing.image_listing import ImageListing, RunTasks
-from reidray.data.listing.key_ranges import KeyRange, split_ranges
+from reidray.data.listing.key_ranges import split_ranges
 from reidray.data.listing.listing_tasks import (
-    KeyTask,
     ListedFiles,
     ListingTarget,
+    ListingTask,
     join_listed,
     list_folder,
     list_keys,
 )
+from reidray.data.listing.path_range import PathRange
 from reidray.data.reading.image_folders import no_images_error
 from reidray.storage.location import Location
+
+FOLDER_TASKS = 64
+"""The number of ranges into which a folder on a disk is split at most."""
 
 ROUNDS = ((1, 30_000), (8, 100_000), (64, 1_000_000))
 """The number of ranges into which each round splits a bucket, and the number of keys after which a
@@ -32,9 +37,9 @@ def write_listing(
 ) -> ImageListing:
     """List the images of a folder, as `find_images` finds them, into sorted Parquet shards.
 
-    A folder on a disk is listed by one task. So is a small bucket. The keys of a larger one are
-    split into ranges for parallel tasks, and again where tasks have met too many, in `ROUNDS`. This
-    process holds descriptions of shards only.
+    One task lists a small folder or bucket. A larger folder on a disk is split between the folders
+    in it for parallel tasks. A larger bucket is split wherever its keys differ, and again where
+    tasks have met too many keys, in `ROUNDS`. This process holds descriptions of shards only.
 
     Args:
         images: the folder or bucket to list.
@@ -51,26 +56,33 @@ def write_listing(
         OSError: the object store failed, or a shard cannot be written.
     """
     target = ListingTarget(images, work, name, with_stamps, check_names)
-    if images.is_remote:
-        listed = _list_bucket(target, run_tasks)
-    else:
-        listed = join_listed(run_tasks(list_folder, [target]))
+    listed = (_list_bucket if images.is_remote else _list_disk)(target, run_tasks)
     if not listed.shards:
         raise no_images_error(images, listed.skipped)
     return ImageListing(images, work, listed.shards, listed.skipped)
 
 
+def _list_disk(target: ListingTarget, run_tasks: RunTasks) -> ListedFiles:
+    """List a folder on a disk by as many tasks as it fills shards, up to `FOLDER_TASKS`."""
+    with target.images.reading():
+        ranges = split_folder(target.images, FOLDER_TASKS)
+    tasks = [ListingTask(target, number, paths) for number, paths in enumerate(ranges)]
+    return join_listed(run_tasks(list_folder, tasks))
+
+
 def _list_bucket(target: ListingTarget, run_tasks: RunTasks) -> ListedFiles:
     """List a bucket in rounds of tasks. Each round lists what the one before has left."""
-    done: list[tuple[KeyRange, ListedFiles]] = []
-    left, number = [KeyRange()], 0
+    done: list[tuple[PathRange, ListedFiles]] = []
+    left, number = [PathRange()], 0
     for parts, limit in chain(ROUNDS, repeat(ROUNDS[-1])):
         if parts > 1:
             with target.images.reading():
                 left = split_ranges(target.images, left, parts)
         if not left:
             break
-        tasks = [KeyTask(target, number, keys, limit) for number, keys in enumerate(left, number)]
+        tasks = [
+            ListingTask(target, number, keys, limit) for number, keys in enumerate(left, number)
+        ]
         number += len(tasks)
         listed = list(run_tasks(list_keys, tasks))
         done += zip(left, listed, strict=True)

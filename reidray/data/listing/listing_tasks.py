@@ -1,5 +1,6 @@
 """List a folder, or a range of the keys of a bucket, into shards: the functions that tasks run."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,7 +11,8 @@ from typing import Any, TypeVar
 from reidray.data.images.image_formats import IMAGE_SUFFIXES
 from reidray.data.listing.file_kinds import HIDDEN_FOLDERS, is_junk, select_images
 from reidray.data.listing.image_listing import ListingShard
-from reidray.data.listing.key_ranges import KeyRange, key_prefix
+from reidray.data.listing.key_ranges import key_prefix
+from reidray.data.listing.path_range import PathRange
 from reidray.data.listing.shard_writer import ShardWriter
 from reidray.data.listing.sorted_walk import walk_sorted
 from reidray.storage import object_store
@@ -43,20 +45,25 @@ class ListingTarget:
 
 
 @dataclass(frozen=True)
-class KeyTask:
-    """Hold a range of keys to list.
+class ListingTask:
+    """Hold a range of paths to list.
 
     Attributes:
         target: what all tasks share.
         number: the number of the task, which the names of its shard files hold.
-        keys: the range.
-        limit: the number of keys after which the task stops at the end of a page.
+        paths: the range.
+        limit: the number of keys of a bucket after which the task stops at the end of a page.
     """
 
     target: ListingTarget
     number: int
-    keys: KeyRange
-    limit: int
+    paths: PathRange
+    limit: int = sys.maxsize
+
+    def open_writer(self) -> ShardWriter:
+        """Return a writer of the shards of this task."""
+        target = self.target
+        return ShardWriter(target.work, f"{target.name}-{self.number:05d}", target.check_names)
 
 
 @dataclass(frozen=True)
@@ -73,23 +80,24 @@ class ListedFiles:
 
     shards: tuple[ListingShard, ...]
     skipped: Mapping[str, int]
-    rest: KeyRange | None = None
+    rest: PathRange | None = None
     hidden_folders: tuple[str, str] | None = None
 
 
-def list_folder(target: ListingTarget) -> ListedFiles:
-    """List a folder on a disk into shards, in the memory of the names of its largest folder.
+def list_folder(task: ListingTask) -> ListedFiles:
+    """List a range of a folder on a disk into shards, in the memory of its largest folder's names.
 
     Raises:
         UserError: the folder is missing, is a file or cannot be read, a link leaves it, or a name
             cannot be used.
         OSError: a shard cannot be written.
     """
-    images, skipped = target.images, Counter[str]()
-    writer = ShardWriter(target.work, target.name, target.check_names)
+    target, images, skipped = task.target, task.target.images, Counter[str]()
+    writer = task.open_writer()
     paths = walk_sorted(
         images.uri,
         lambda listed: select_images(images, listed, skipped),
+        task.paths,
         follow_links=images.follow_links,
         as_files=IMAGE_SUFFIXES,
     )
@@ -99,7 +107,7 @@ def list_folder(target: ListingTarget) -> ListedFiles:
     return ListedFiles(tuple(writer.shards), skipped)
 
 
-def list_keys(task: KeyTask) -> ListedFiles:
+def list_keys(task: ListingTask) -> ListedFiles:
     """List a range of the keys of a bucket into shards, page by page.
 
     Raises:
@@ -108,12 +116,12 @@ def list_keys(task: KeyTask) -> ListedFiles:
         OSError: the first bytes of a file cannot be read, or a shard cannot be written.
     """
     target, images = task.target, task.target.images
-    writer = ShardWriter(target.work, f"{target.name}-{task.number:05d}", target.check_names)
+    writer = task.open_writer()
     skipped, settled = Counter[str](), settled_before()
     first_folder: str | None = None
     last_folder: str | None = None
     count, rest = 0, None
-    pages = _iter_pages(images, task.keys)
+    pages = _iter_pages(images, task.paths)
     while page := _read(images, lambda: next(pages, None)):
         listed, stamps = [], {}
         for path, entry in page:
@@ -132,9 +140,9 @@ def list_keys(task: KeyTask) -> ListedFiles:
         count += len(page)
         last = page[-1][0]
         if count >= task.limit and last:
-            rest = KeyRange(last, task.keys.until)
+            rest = PathRange(last, task.paths.until)
             break
-    if count == 0 and task.keys == KeyRange():
+    if count == 0 and task.paths == PathRange():
         with images.reading():
             raise FileNotFoundError(images.uri)
     writer.close()
@@ -170,7 +178,7 @@ def _read(images: Location, request: Callable[[], Item]) -> Item:
         return request()
 
 
-def _iter_pages(images: Location, keys: KeyRange) -> Iterator[list[tuple[str, dict[str, Any]]]]:
+def _iter_pages(images: Location, keys: PathRange) -> Iterator[list[tuple[str, dict[str, Any]]]]:
     """Yield pages of the paths of a range, relative to the folder, with their entries.
 
     Raises:

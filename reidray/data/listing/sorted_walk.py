@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 
 import pyarrow as pa
 
+from reidray.data.listing.path_range import PathRange
 from reidray.storage import local_disk as disk
 from reidray.storage.local_disk import EntryKind
 
@@ -20,14 +21,21 @@ Select = Callable[[list[str]], list[str]]
 
 
 def walk_sorted(
-    root: str, select: Select, *, follow_links: bool = False, as_files: Collection[str] = ()
+    root: str,
+    select: Select,
+    paths: PathRange,
+    *,
+    follow_links: bool = False,
+    as_files: Collection[str] = (),
 ) -> Iterator[str]:
-    """Yield the files of a folder that are selected, sorted by path.
+    """Yield the files of a range of a folder that are selected, sorted by path.
 
     Args:
         root: the folder, an absolute path.
         select: returns those to keep of a list of paths, in which hidden folders end in `/`. It
-            gets every path that `Location.list_files(hidden=True)` lists, in any order.
+            gets every path of the range that `Location.list_files(hidden=True)` lists, in any
+            order.
+        paths: the range.
         follow_links: whether to list folders to which links out of the root lead.
         as_files: folders with one of these suffixes, in small letters, are listed as files are.
 
@@ -37,13 +45,13 @@ def walk_sorted(
     """
     repeated = disk.find_repeated_folders(root, as_files) if follow_links else set[str]()
 
-    def entries_of(folder: str) -> Iterator[str]:
+    def names_of(folder: str) -> Iterator[str]:
         found = disk.scan_folder(
             root, folder[:-1], hidden=True, follow_links=follow_links, as_files=as_files
         )
-        return _sort(_select_entries(folder, found, select))
+        return _sort(_select_entries(folder, found, select, paths))
 
-    folders = [("", entries_of(""))]
+    folders = [("", names_of(""))]
     while folders:
         folder, names = folders[-1]
         for name in names:
@@ -51,23 +59,28 @@ def walk_sorted(
             if not name.endswith("/"):
                 yield path
             elif path[:-1] not in repeated:
-                folders.append((path, entries_of(path)))
+                folders.append((path, names_of(path)))
                 break
         else:
             folders.pop()
 
 
 def _select_entries(
-    folder: str, entries: Iterator[tuple[str, EntryKind]], select: Select
+    folder: str, entries: Iterator[tuple[str, EntryKind]], select: Select, paths: PathRange
 ) -> Iterator[str]:
     """Yield the names of the selected files of a folder, and of its folders with a final `/`."""
     listed: list[str] = []
     start = len(folder)
     for name, kind in entries:
+        path = folder + name
         if kind is EntryKind.FOLDER or kind is EntryKind.OUTSIDE_FOLDER:
-            yield f"{name}/"
-        else:
-            listed.append(f"{folder}{name}/" if kind is EntryKind.HIDDEN_FOLDER else folder + name)
+            if paths.may_hold_files_of(f"{path}/"):
+                yield f"{name}/"
+            continue
+        if kind is EntryKind.HIDDEN_FOLDER:
+            path = f"{path}/"
+        if paths.holds(path):
+            listed.append(path)
         if len(listed) == CHUNK_NAMES:
             yield from (path[start:] for path in select(listed))
             listed = []
@@ -75,24 +88,22 @@ def _select_entries(
 
 
 def _sort(names: Iterator[str]) -> Iterator[str]:
-    """Yield names in the order of their bytes.
+    """Yield names in the order of their code points.
 
     More names than `RUN_NAMES` are kept as Arrow arrays, which take a third of the memory.
     """
     runs: list[pa.Array] = []
-    run: list[bytes] = []
+    run: list[str] = []
     for name in names:
-        run.append(os.fsencode(name))
+        run.append(name)
         if len(run) == RUN_NAMES:
             run.sort()
-            runs.append(pa.array(run, pa.large_binary()))
+            runs.append(pa.array(map(os.fsencode, run), pa.large_binary(), size=len(run)))
             run = []
     run.sort()
-    if not runs:
-        return map(os.fsdecode, run)
-    return map(os.fsdecode, heapq.merge(run, *map(_iter_bytes, runs)))
+    return heapq.merge(run, *map(_iter_names, runs)) if runs else iter(run)
 
 
-def _iter_bytes(array: pa.Array) -> Iterator[bytes]:
+def _iter_names(array: pa.Array) -> Iterator[str]:
     for start in range(0, len(array), CHUNK_NAMES):
-        yield from array.slice(start, CHUNK_NAMES).to_pylist()
+        yield from map(os.fsdecode, array.slice(start, CHUNK_NAMES).to_pylist())

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from support.bad_files import put_bad_files
 from support.tiny_images import tiny_jpeg, write_images
 
-from reidray.data.listing import image_listing, sorted_walk
+from reidray.data.listing import folder_ranges, image_listing, listing_job, sorted_walk
+from reidray.data.listing.folder_ranges import split_folder
 from reidray.data.listing.listing_job import write_listing
 from reidray.data.reading.image_folders import find_images
 from reidray.errors import UserError
@@ -36,7 +37,7 @@ def rows_of(listing):
         assert (shard.first, shard.rows, ends) == (first, len(paths), (paths[0], paths[-1]))
         first += shard.rows
     assert first == listing.num_images
-    assert all(shard.rows == image_listing.SHARD_ROWS for shard in listing.shards[:-1])
+    assert all(0 < shard.rows <= image_listing.SHARD_ROWS for shard in listing.shards)
     table = pa.concat_tables(tables)
     assert table.schema.types == [pa.large_string(), pa.string()]
     return tuple(table["path"].to_pylist()), table["stamp"].to_pylist()
@@ -74,6 +75,8 @@ def assert_same(folder, work, *, follow_links=False):
 def small_parts(monkeypatch):
     """Let a few files fill shards, runs and chunks, and have stamps at once."""
     monkeypatch.setattr(image_listing, "SHARD_ROWS", 3)
+    monkeypatch.setattr(folder_ranges, "SHARD_ROWS", 1)
+    monkeypatch.setattr(listing_job, "FOLDER_TASKS", 5)
     monkeypatch.setattr(sorted_walk, "RUN_NAMES", 4)
     monkeypatch.setattr(sorted_walk, "CHUNK_NAMES", 2)
     monkeypatch.setattr("reidray.storage.location.FRESH_NS", 0)
@@ -175,3 +178,38 @@ def test_a_column_of_a_shard_can_be_read_alone(tmp_path):
     names = [shard.file for shard in listing.shards]
     assert all(a < b for a, b in pairwise(names))
     assert names[0].startswith("gallery-")
+
+
+def test_large_folders_are_split_between_their_folders_and_small_ones_are_not(
+    tmp_path, monkeypatch
+):
+    write_images(tmp_path, [f"set/{n:03}/{image}.jpg" for n in range(90) for image in range(2)])
+    images = Location(str(tmp_path / "set"))
+    monkeypatch.setattr(folder_ranges, "SHARD_ROWS", 20)
+    sizes = [
+        sum(each.holds(path) for path in images.list_files()) for each in split_folder(images, 64)
+    ]
+    assert (len(sizes), sum(sizes)) == (9, 180)
+    assert max(sizes) <= 22
+    assert len(split_folder(images, 4)) == 4
+    for name, value in (("SHARD_ROWS", 1000), ("MAX_FILES", 1)):
+        with monkeypatch.context() as changed:
+            changed.setattr(folder_ranges, name, value)
+            write_images(tmp_path, ["set/a.jpg", "set/b.jpg"])
+            assert len(split_folder(images, 64)) == 1
+    write_images(tmp_path, [f"deep/only/one/{n}/{n}.jpg" for n in range(40)])
+    assert len(split_folder(Location(str(tmp_path / "deep")), 64)) == 2
+    assert len(split_folder(Location(str(tmp_path / "deep"), follow_links=True), 64)) == 1
+
+
+def test_a_part_of_many_folders_is_enough_to_split_them(tmp_path, monkeypatch):
+    for number in range(300):
+        (tmp_path / f"{number:04}").mkdir()
+        (tmp_path / f"{number:04}" / "a.jpg").touch()
+    monkeypatch.setattr(folder_ranges, "MAX_NAMES", 20)
+    images = Location(str(tmp_path))
+    ranges = split_folder(images, 8)
+    files = images.list_files()
+    sizes = [sum(each.holds(path) for path in files) for each in ranges]
+    assert sum(sizes) == 300
+    assert 5 <= len(sizes) <= 8
