@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from reidray.config.sections.durations import DEFAULT_WAIT, parse_duration
 from reidray.errors import MachineError, UserError
 from reidray.interrupts import interrupted
 from reidray.progress import SHOW_AFTER_SECONDS, Activity
@@ -51,6 +52,7 @@ def ray_session(
     verbose: bool = False,
     dashboard: bool = False,
     needs_gpu: str | None = None,
+    wait_for_resources: str = DEFAULT_WAIT,
 ) -> Iterator[None]:
     """Connect to Ray while the block runs, and disconnect or stop it afterwards.
 
@@ -64,10 +66,11 @@ def ray_session(
             resources for ever.
         needs_gpu: setting of the user that needs a GPU, for the message where Ray would start on a
             machine without one; None where a CPU does too.
+        wait_for_resources: time that the job waits for CPUs and GPUs, as `90s`, `10m` or `1h`.
 
     Raises:
         UserError: the address is `none`, no cluster answers at it, the cluster has no dashboard
-            and needs one, or this machine has no GPU and needs one.
+            and needs one, this machine has no GPU and needs one, or the time has another form.
         MachineError: Ray did not start in time.
     """
     if not uses_ray(address):
@@ -76,6 +79,7 @@ def ray_session(
             f"{given} is for train_reid and train_multitask, and what this job does needs Ray: use "
             "`ray_address=local`, which starts Ray on this machine where the job needs it"
         )
+    patience = _parse_wait(wait_for_resources)
     bind_to_loopback(address)
     address = _resolve_address(address)
     is_local = address == "local"
@@ -91,7 +95,10 @@ def ray_session(
                     f"Ray at {address!r} has no dashboard, which trials of several workers need to "
                     "be stopped: start one with cluster/local/up, or use `ray_address=local`"
                 )
-            yield
+            from reidray.cluster_resources import watching_waits  # imports Ray
+
+            with watching_waits(patience):
+                yield
         finally:
             if not interrupted():  # an interrupted job ends at once, and Ray with it
                 import ray
@@ -105,6 +112,13 @@ def ray_session(
 def gpu_setting(use_gpu: str) -> str | None:
     """Return `use_gpu=yes` for a message, or None for another value, with which a CPU serves."""
     return "`use_gpu=yes`" if use_gpu == "yes" else None
+
+
+def _parse_wait(text: str) -> float:
+    try:
+        return parse_duration(text, "wait_for_resources")
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def _check_gpu_here(setting: str) -> None:

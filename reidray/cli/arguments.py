@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from reidray.cli.flags import Flag, flags_of, parse_flags, read_flag
 from reidray.cli.messages import naming_flags
 from reidray.config.loading import MissingValueError, find_plugins, load_config
+from reidray.config.sections.durations import DEFAULT_WAIT, parse_duration
 from reidray.config.sections.open_section import config_to_dict, section_settings
 from reidray.config.settings_files import read_settings
 from reidray.config.sources import Sources
@@ -57,11 +58,21 @@ class SessionConfig:
         ray_address: `local` starts Ray in this process, `auto` or HOST:PORT joins a running
             cluster, `none` trains in this process without Ray (trainings alone); by default the one
             in RAY_ADDRESS, else local.
+        wait_for_resources: time to wait for CPUs or GPUs that other jobs hold, or that an
+            autoscaler has to start, before the job ends, as 90s, 10m or 1h. A line says for what
+            it waits and who holds it.
         verbose: show Ray's own messages too.
     """
 
     ray_address: str | None = None
+    wait_for_resources: str = DEFAULT_WAIT
     verbose: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            parse_duration(self.wait_for_resources, "wait_for_resources")
+        except ValueError as error:
+            raise UserError(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,8 @@ class JobArguments(Generic[Config]):
             words += ["--ray-address", address]
         if self.s3_endpoint is not None:
             words += ["--s3-endpoint", self.s3_endpoint]
+        if self.session.wait_for_resources != DEFAULT_WAIT:
+            words += ["--wait-for-resources", self.session.wait_for_resources]
         words += ["--verbose"] * self.session.verbose
         return f"{self.command} {shlex.join(words)}"
 
@@ -196,7 +209,8 @@ def parse_arguments(
     session_values = {
         flag.key: last[name] for name, flag in flags_of(SessionConfig).items() if name in last
     }
-    session = SessionConfig(**session_values)
+    with naming_flags(flags):
+        session = SessionConfig(**session_values)
 
     from reidray.ray_runtime import (
         bind_to_loopback,

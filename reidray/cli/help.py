@@ -32,6 +32,8 @@ GROUPS = {
     "concurrent": MACHINES,
     "cpus_per_trial": MACHINES,
     "ray_address": MACHINES,
+    "wait_for_resources": MACHINES,
+    "min_workers": MACHINES,
     "verbose": MESSAGES,
 }
 """The group of a field in the help; other fields belong to the group of the job."""

@@ -47,7 +47,11 @@ class TrainingConfig(ConfigSection):
         auto_batch: find the largest batch that fits into the memory of a GPU, before the training,
             and use it in place of the batch that is given; --batch auto means the same.
         seed: seed of the weights, the batches and the augmentation.
-        num_workers: number of training processes, each with a GPU or a share of the CPUs.
+        num_workers: number of training processes, each with a GPU or a share of the CPUs; auto
+            takes all GPUs that the cluster may grow to, or a process for each node without any.
+        min_workers: number of training processes with which the training begins, and goes on where
+            nodes are lost, up to `num_workers`, as on spot nodes; only numbers that divide a batch
+            evenly. By default the number is fixed.
         use_gpu: use GPUs; auto uses them where the cluster has some.
         sync_batchnorm: compute the statistics of batch normalisation over the batches of all
             workers instead of each worker's share, which needs GPUs; auto does so where several
@@ -89,7 +93,8 @@ class TrainingConfig(ConfigSection):
     max_minutes: float | None = None
     auto_batch: bool = False
     seed: int = 0
-    num_workers: int = 1
+    num_workers: int | Literal["auto"] = 1
+    min_workers: int | None = None
     use_gpu: Literal["auto", "yes", "no"] = "auto"
     sync_batchnorm: Literal["auto", "yes", "no"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -119,7 +124,8 @@ class TrainingConfig(ConfigSection):
             self.fill_in(load_recipe(type(self), recipe))
         require(0 < self.val_fraction < 1, "`val_fraction` must be above 0 and below 1")
         require(1 <= self.epochs <= MAX_EPOCHS, f"`epochs` must lie in 1..{MAX_EPOCHS}")
-        require(self.num_workers >= 1, "`num_workers` must be 1 or more")
+        require(self.workers >= 1, "`num_workers` must be 1 or more")
+        self._check_min_workers()
         require(
             self.sync_batchnorm != "yes" or self.use_gpu != "no",
             "`sync_batchnorm` yes needs GPUs and `use_gpu` is no: leave it at auto",
@@ -142,6 +148,26 @@ class TrainingConfig(ConfigSection):
         )
         require_seed(self.seed, "`seed`")
         check_split(self.split_order, self.split_seed)
+
+    def _check_min_workers(self) -> None:
+        if self.min_workers is None:
+            return
+        require(self.min_workers >= 1, "`min_workers` must be 1 or more")
+        require(
+            self.num_workers == "auto" or self.min_workers <= self.num_workers,
+            f"`min_workers` is {self.min_workers}, above `num_workers`, which is "
+            f"{self.num_workers}: give a larger `num_workers`, or auto",
+        )
+        require(
+            not self.auto_batch,
+            "`auto_batch` finds a batch for a fixed number of workers: leave out `min_workers`, or "
+            f"give a number in `{self.BATCH_FIELD}`",
+        )
+
+    @property
+    def workers(self) -> int:
+        """Return the largest number of training processes; 1 until `auto` has been resolved."""
+        return 1 if self.num_workers == "auto" else self.num_workers
 
     @property
     def gpu_setting(self) -> str | None:
@@ -251,7 +277,7 @@ class TrainMultitaskConfig(TrainingConfig):
             f"`batch_size` must lie in 2..{MAX_IMAGES_A_BATCH}",
         )
         require(
-            self.batch_size >= 2 * self.num_workers,
+            self.batch_size >= 2 * self.workers,
             "`batch_size` must give each worker 2 images or more",
         )
 

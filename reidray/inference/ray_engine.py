@@ -18,7 +18,7 @@ from typing import Any, Literal
 import ray
 import torch
 
-from reidray.cluster_resources import cluster_cpus, cluster_gpus
+from reidray.cluster_resources import cluster_capacity, cluster_cpus, wait_for_resources
 from reidray.config.scoring import STALL_MINUTES
 from reidray.errors import UserError
 from reidray.inference.actor_pool import (
@@ -89,14 +89,17 @@ class EmbeddingPool:
 def plan_pool(num_workers: int | None, use_gpu: Literal["auto", "yes", "no"]) -> EmbeddingPool:
     """Return the pool that fits the cluster: by default one actor for each GPU, or each CPU.
 
+    Nodes that an autoscaler may start count too. The function waits until one actor has room.
+
     Args:
         num_workers: number of actors; None for as many as the cluster can place.
-        use_gpu: "auto" takes GPUs where the cluster has them.
+        use_gpu: "auto" takes GPUs where the cluster may have them.
 
     Raises:
-        UserError: the cluster cannot place the actors.
+        UserError: the cluster can never place the actors, or had no room for one in time.
     """
-    cpus, gpus = cluster_cpus(), cluster_gpus()
+    capacity = cluster_capacity()
+    cpus, gpus = capacity.cpus, capacity.gpus
     if use_gpu == "yes" and not gpus:
         raise UserError("`use_gpu=yes`: the cluster has no GPU; use `use_gpu=auto`")
     on_gpu = gpus > 0 and use_gpu != "no"
@@ -104,9 +107,10 @@ def plan_pool(num_workers: int | None, use_gpu: Literal["auto", "yes", "no"]) ->
     workers = num_workers or max_workers
     if not 1 <= workers <= max_workers:
         raise UserError(
-            f"`num_workers={workers}`: the cluster has {cpus} CPUs and {gpus} GPUs and can place "
+            f"`num_workers={workers}`: the cluster {capacity.describe()}, and can place "
             f"{max_workers} embedding workers; ask for fewer or start a larger cluster"
         )
+    wait_for_resources([{"CPU": 1}, {"GPU": 1}] if on_gpu else [{"CPU": 1}])
     return EmbeddingPool(workers, on_gpu)
 
 

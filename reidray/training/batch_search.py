@@ -49,7 +49,7 @@ def with_largest_batch(experiment: Experiment, job: TrainJob, resources: Resourc
     Raises:
         UserError: not even the smallest batch fits.
     """
-    config, workers = experiment.config, experiment.config.num_workers
+    config, workers = experiment.config, experiment.config.workers
     largest = min(experiment.largest_batch(), MAX_IMAGES_A_BATCH) // (config.batch_step * workers)
     found = resources.run(find_worker_share, job, largest)
     if found is None:

@@ -144,11 +144,13 @@ def train_experiment(
     files = experiment.image_files()
     plan = engine.plan(config, files)
     resources = plan.resources
+    config = replace(config, num_workers=plan.counts[-1])
+    experiment = replace(experiment, config=config)
     check_gpu_settings(config, resources)
     crops = engine.decode(files, plan.mode)
     report_bad_images(crops, len(files.paths), config.max_bad)
     experiment = experiment.keep_decoded(crops)
-    log.info("%s; %s", experiment.describe_images(), resources.describe(config.num_workers))
+    log.info("%s; %s", experiment.describe_images(), plan.describe())
     if config.auto_batch:
         job = experiment.train_job(crops, resources, None)
         experiment = with_largest_batch(experiment, job, resources)
@@ -157,7 +159,7 @@ def train_experiment(
         with _removed_without_checkpoint(run, MachineError):
             logger = start_run(experiment)
         job = experiment.train_job(crops, resources, limit)
-        checkpoint = engine.train(job, resources, run.location, logger)
+        checkpoint = engine.train(job, plan, run.location, logger)
     result = TrainingResult.from_checkpoint(experiment.architecture, checkpoint)
     return write_results(experiment, result, crops, resources)
 

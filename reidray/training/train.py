@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from reidray.config import TrainingConfig
 from reidray.config.data_sources import join_values
+from reidray.config.sections.durations import DEFAULT_WAIT
 from reidray.config.sources import Sources
 from reidray.data.layouts import check_layout
 from reidray.progress import SHOW_AFTER_SECONDS, Activity
@@ -26,6 +27,7 @@ def train(
     sources: Sources | None = None,
     ray_address: str | None = None,
     verbose: bool = False,
+    wait_for_resources: str = DEFAULT_WAIT,
     started: float | None = None,
     on_start: Callable[[RunDirectory], None] | None = None,
 ) -> TrainingRun:
@@ -45,6 +47,8 @@ def train(
             `none` trains in this process, which needs no Ray. By default the address in
             RAY_ADDRESS, or else `local`.
         verbose: whether Ray's own messages are shown.
+        wait_for_resources: time to wait for CPUs and GPUs that other jobs of a cluster hold, or
+            that its autoscaler has to start, as `90s`, `10m` or `1h`.
         started: seconds since 1970 from which `max_minutes` counts; by default now.
         on_start: function that is called with the run directory once all checks passed, before
             Ray is connected.
@@ -75,7 +79,10 @@ def train(
             experiment = build_experiment(config, run, sources)
         if on_start is not None:
             on_start(run)
-        with _session(config, ray_address, verbose=verbose) if with_ray else nullcontext():
+        session: AbstractContextManager[None] = nullcontext()
+        if with_ray:
+            session = _session(config, ray_address, wait_for_resources, verbose=verbose)
+        with session:
             return train_experiment(experiment, engine, started=started)
 
 
@@ -91,14 +98,19 @@ def _load_engine(*, with_ray: bool) -> "TrainingEngine":
 
 
 def _session(
-    config: TrainingConfig, ray_address: str | None, *, verbose: bool
+    config: TrainingConfig, ray_address: str | None, wait_for_resources: str, *, verbose: bool
 ) -> AbstractContextManager[None]:
     """Return the connection to Ray, which stays as it is where the process is connected."""
     import ray
 
     if ray.is_initialized():
         return nullcontext()
-    return ray_session(ray_address, verbose=verbose, needs_gpu=config.gpu_setting)
+    return ray_session(
+        ray_address,
+        verbose=verbose,
+        needs_gpu=config.gpu_setting,
+        wait_for_resources=wait_for_resources,
+    )
 
 
 def check_training_inputs(config: TrainingConfig, *, resumes: bool = False) -> None:

@@ -14,8 +14,8 @@ from reidray.data.ingest.mode import choose_ingest_mode, ingest
 from reidray.errors import UserError
 from reidray.interrupts import interrupted, restore_interrupt_handler
 from reidray.storage.staging import atomic_write
-from reidray.training.execution.ray_trainer import SHARE_BESIDE_DECODING
 from reidray.training.execution.resources import Resources, check_gpu_settings
+from reidray.training.execution.worker_planning import SHARE_BESIDE_DECODING
 from reidray.training.experiment import Experiment, TrainingResult
 from reidray.training.orchestration import (
     build_experiment,
@@ -90,7 +90,7 @@ def prepare_sweep(config: TuneConfig, output: RunDirectory | None = None) -> Swe
         check_sweep_folder(output, config)
     loaded = load_base(config)
     space = load_space(config.space, config.task, loaded.config)
-    check_search(config, space, loaded.config.num_workers)
+    check_search(config, space, loaded.config.workers)
     best = output.uri(BEST_FOLDER)
     base = replace(
         loaded.config,
@@ -128,11 +128,11 @@ def run_sweep(sweep: Sweep, *, started: float | None = None) -> dict[str, Any]:
             budget is too short, or no trial completed an epoch.
     """
     config, base = sweep.config, sweep.experiment.config
-    plan = plan_trials(config, base.num_workers)
+    plan = plan_trials(config, base.workers)
     check_gpu_settings(base, plan.resources)
     context = _ingest(sweep, plan.resources)
     log.info("%s", context.experiment.describe_images())
-    described = context.resources.describe(base.num_workers)
+    described = context.resources.describe(base.workers)
     log.info("%d trials of %s, %d at once", config.num_samples, described, plan.concurrent)
     budget = _trial_budget(config, started or time.time())
     _write_sweep_file(sweep)

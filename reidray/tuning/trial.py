@@ -79,7 +79,7 @@ def run_trial(parameters: dict[str, Any], context: TrialContext) -> None:
     metric = experiment.config.validation.select_by
     if context.is_population:
         job = replace(job, changeable=(*CHANGEABLE_ON_RESUME, *MUTABLE_SECTIONS))
-    if experiment.config.num_workers > 1:
+    if experiment.config.workers > 1:
         run = context.folder.join(tune.get_context().get_trial_id())
         repair_checkpoint_list(run)
         callbacks = [EvaluatedEpochCallback(metric)]

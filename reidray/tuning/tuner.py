@@ -16,13 +16,13 @@ from ray.tune.search import ConcurrencyLimiter, SearchAlgorithm, Searcher
 from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.search.sample import Domain
 
-from reidray.cluster_resources import node_resources
+from reidray.cluster_resources import cluster_capacity, wait_for_resources
 from reidray.config import TrainingConfig
 from reidray.config.tuning import TuneConfig
 from reidray.errors import UserError
 from reidray.storage.object_store import open_s3_for_ray
-from reidray.training.execution.ray_trainer import RayResources
 from reidray.training.execution.resources import Resources
+from reidray.training.execution.worker_planning import RayResources
 from reidray.tuning.search_space import SearchParameter
 from reidray.tuning.sweep_progress import SweepProgress
 from reidray.tuning.trial import MUTABLE_SECTIONS, TrialContext, run_trial
@@ -51,21 +51,24 @@ class TrialPlan:
 
 
 def plan_trials(config: TuneConfig, num_workers: int) -> TrialPlan:
-    """Plan the trials on the cluster that Ray is connected to.
+    """Plan the trials on the cluster, once it has grown, and wait for the room of one trial.
 
     Args:
         config: the configuration of the sweep.
         num_workers: number of training processes of each trial.
 
     Raises:
-        UserError: the cluster has too few CPUs or GPUs for one trial.
+        UserError: the cluster can never have enough CPUs or GPUs for one trial, or had no room for
+            one in time.
     """
-    nodes = node_resources()
+    nodes = cluster_capacity().most
     cpus = config.cpus_per_trial
     processes = sum(int(node.get("CPU", 0)) // cpus for node in nodes)
     gpus = int(sum(node.get("GPU", 0) for node in nodes))
     if gpus:
-        processes = min(processes, gpus)
+        processes = sum(
+            min(int(node.get("CPU", 0)) // cpus, int(node.get("GPU", 0))) for node in nodes
+        )
     if processes < num_workers:
         largest = max((int(node.get("CPU", 0)) for node in nodes), default=0)
         raise UserError(
@@ -75,9 +78,9 @@ def plan_trials(config: TuneConfig, num_workers: int) -> TrialPlan:
         )
     share = 1.0 if num_workers == 1 else SHARE_BESIDE_TRIAL_DRIVER
     concurrent = processes // num_workers
-    return TrialPlan(
-        RayResources(gpus > 0, cpus, share), min(concurrent, config.concurrent or concurrent)
-    )
+    resources = RayResources(gpus > 0, cpus, share)
+    wait_for_resources([resources.reserved] * num_workers, "cpus_per_trial")
+    return TrialPlan(resources, min(concurrent, config.concurrent or concurrent))
 
 
 def build_tuner(
@@ -100,7 +103,7 @@ def build_tuner(
         UserError: the state of the sweep to resume cannot be read.
     """
     base = context.experiment.config
-    in_one_process = base.num_workers == 1
+    in_one_process = base.workers == 1
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, context=context),
         context.resources.reserved if in_one_process else {"CPU": TRIAL_DRIVER_CPUS},

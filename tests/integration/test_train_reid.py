@@ -25,7 +25,7 @@ from reidray.demo import generate_demo_set
 from reidray.errors import UserError
 from reidray.models import load_model
 from reidray.storage.location import Location
-from reidray.training.execution.ray_trainer import plan_workers
+from reidray.training.execution.worker_planning import plan_workers
 from reidray.training.orchestration import build_experiment
 
 pytestmark = pytest.mark.cluster
@@ -231,7 +231,9 @@ def test_invalid_settings_are_refused_before_ray_starts(crops, arguments, compla
 def test_workers_that_the_cluster_cannot_place_are_refused_with_what_it_has():
     with pytest.raises(UserError, match="3 workers need a CPU each and the cluster has 2"):
         plan_workers(3, "auto")
-    with pytest.raises(UserError, match="1 worker needs a GPU and the cluster has 0"):
+    with pytest.raises(
+        UserError, match="1 worker needs a GPU and the cluster has 2 CPUs and 0 GPUs"
+    ):
         plan_workers(1, "yes")
     assert plan_workers(2, "no").cpus == 1
     assert plan_workers(2, "no").reserved == {"CPU": 1}

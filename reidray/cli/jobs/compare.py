@@ -26,6 +26,7 @@ def compare(arguments: "JobArguments[CompareConfig]") -> dict[str, Any]:
     session = ray_session(
         arguments.session.ray_address,
         verbose=arguments.session.verbose,
+        wait_for_resources=arguments.session.wait_for_resources,
         needs_gpu=gpu_setting(config.use_gpu),
     )
     if config.task == "pets":

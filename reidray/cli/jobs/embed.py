@@ -23,7 +23,10 @@ def embed(arguments: "JobArguments[EmbedConfig]") -> dict[str, Any]:
 
     address = arguments.session.ray_address
     session = ray_session(
-        address, verbose=arguments.session.verbose, needs_gpu=gpu_setting(config.use_gpu)
+        address,
+        verbose=arguments.session.verbose,
+        wait_for_resources=arguments.session.wait_for_resources,
+        needs_gpu=gpu_setting(config.use_gpu),
     )
     return run_embedding(config, session, starts_ray=starts_local_ray(address))
 

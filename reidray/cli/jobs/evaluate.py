@@ -30,6 +30,7 @@ def evaluate(arguments: "JobArguments[EvaluateConfig]") -> dict[str, Any]:
         session = ray_session(
             arguments.session.ray_address,
             verbose=arguments.session.verbose,
+            wait_for_resources=arguments.session.wait_for_resources,
             needs_gpu=gpu_setting(config.use_gpu),
         )
     return run_evaluation(config, session)

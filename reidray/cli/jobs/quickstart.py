@@ -25,7 +25,11 @@ def quickstart(arguments: "JobArguments[QuickstartConfig]") -> dict[str, Any]:
             from reidray.ray_runtime import ray_session
 
         training = load_config(TrainReidConfig, "demo", {"data": "demo"}).config
-        session = ray_session(arguments.session.ray_address, verbose=arguments.session.verbose)
+        session = ray_session(
+            arguments.session.ray_address,
+            verbose=arguments.session.verbose,
+            wait_for_resources=arguments.session.wait_for_resources,
+        )
         results = run_quickstart(arguments.config, training, session, folder)
         log.info(
             "\nNext, your own crops: a folder for each person under train/, then\n"

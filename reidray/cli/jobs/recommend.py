@@ -24,7 +24,11 @@ def recommend(arguments: "JobArguments[RecommendConfig]") -> dict[str, Any]:
         from reidray.ray_runtime import ray_session
         from reidray.studies.films.recommendation import recommend_films
 
-    session = ray_session(arguments.session.ray_address, verbose=arguments.session.verbose)
+    session = ray_session(
+        arguments.session.ray_address,
+        verbose=arguments.session.verbose,
+        wait_for_resources=arguments.session.wait_for_resources,
+    )
     return recommend_films(config, session)
 
 

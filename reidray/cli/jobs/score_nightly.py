@@ -24,7 +24,10 @@ def score_nightly(arguments: "JobArguments[ScoreConfig]") -> dict[str, Any]:
 
     address = arguments.session.ray_address
     session = ray_session(
-        address, verbose=arguments.session.verbose, needs_gpu=gpu_setting(config.use_gpu)
+        address,
+        verbose=arguments.session.verbose,
+        wait_for_resources=arguments.session.wait_for_resources,
+        needs_gpu=gpu_setting(config.use_gpu),
     )
     return run_nightly(config, session, starts_ray=starts_local_ray(address))
 

@@ -26,6 +26,7 @@ def run_training(arguments: "JobArguments[TrainingConfig]") -> dict[str, Any]:
         sources=arguments.sources,
         ray_address=arguments.session.ray_address,
         verbose=arguments.session.verbose,
+        wait_for_resources=arguments.session.wait_for_resources,
         started=arguments.started,
         on_start=offer_command,
     )

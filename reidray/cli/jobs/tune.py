@@ -29,7 +29,8 @@ def tune(arguments: "JobArguments[TuneConfig]") -> dict[str, Any]:
         session = ray_session(
             arguments.session.ray_address,
             verbose=arguments.session.verbose,
-            dashboard=sweep.experiment.config.num_workers > 1,
+            wait_for_resources=arguments.session.wait_for_resources,
+            dashboard=sweep.experiment.config.workers > 1,
             needs_gpu=sweep.experiment.config.gpu_setting,
         )
         with session:

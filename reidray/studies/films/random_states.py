@@ -4,6 +4,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from reidray.cluster_resources import wait_for_resources
 from reidray.config.films import MAX_STATES, SweepConfig
 from reidray.progress import Counter
 from reidray.studies.films.gaussian_mixtures import StateFits, fit_random_state
@@ -29,7 +30,11 @@ def fit_random_states(
 
     Returns:
         The fits of each random state, in the order of the states, for any number of workers.
+
+    Raises:
+        UserError: the cluster had no free CPU in time.
     """
+    wait_for_resources([{"CPU": 1}], field=None)
     states = list_random_states(seed, config.random_states)
     shared = ray.put(means)
     task = ray.remote(num_cpus=1)(fit_random_state)

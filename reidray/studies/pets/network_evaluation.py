@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from reidray.cluster_resources import wait_for_resources
 from reidray.config import MultitaskLossConfig
 from reidray.config.comparison import CompareConfig
 from reidray.data.crop_labels import CropLabels
@@ -32,8 +33,8 @@ from reidray.studies.pets.pet_samples import (
     describe_samples,
     most_confident_mistakes,
 )
-from reidray.training.execution.ray_trainer import plan_workers
 from reidray.training.execution.resources import Resources
+from reidray.training.execution.worker_planning import plan_workers
 from reidray.training.experiment import image_files
 from reidray.training.orchestration import report_bad_images
 from reidray.training.tasks.multitask.definition import group_by_row
@@ -116,10 +117,11 @@ def _decode(files: ImageFiles, config: CompareConfig) -> tuple[CropDataset, Reso
     """Decode images across the cluster, and plan the task that a network runs in.
 
     Raises:
-        UserError: too many images do not decode.
+        UserError: too many images do not decode, or the cluster had no room for the task in time.
     """
     mode = choose_ingest_mode(files, "auto")
     resources = plan_workers(1, config.use_gpu, streams=mode == "stream")
+    wait_for_resources([resources.reserved])
     crops = ingest(files, mode)
     report_bad_images(crops, len(files.paths), config.max_bad)
     return crops, resources

@@ -20,10 +20,19 @@ class TrainingPlan:
     Attributes:
         mode: `resident` keeps the crops in memory; `stream` decodes them in each epoch.
         resources: resources of each training process.
+        counts: numbers of training processes that are possible, ascending; one unless the training
+            is elastic.
     """
 
     mode: Literal["resident", "stream"]
     resources: Resources
+    counts: tuple[int, ...] = (1,)
+
+    def describe(self) -> str:
+        """Return the processes, such as `2 workers x 1 GPU` or `2, 4 or 8 workers x 1 GPU`."""
+        least = "".join(f"{count}, " for count in self.counts[:-2])
+        least += f"{self.counts[-2]} or " if len(self.counts) > 1 else ""
+        return least + self.resources.describe(self.counts[-1])
 
 
 class TrainingEngine(Protocol):
@@ -39,7 +48,7 @@ class TrainingEngine(Protocol):
     def decode(self, files: ImageFiles, mode: Literal["resident", "stream"]) -> CropDataset:
         """Decode images, or check that they decode."""
 
-    def train(self, job: TrainJob, resources: Resources, run: Location, logger: RunLogger) -> Path:
+    def train(self, job: TrainJob, plan: TrainingPlan, run: Location, logger: RunLogger) -> Path:
         """Train to the end, from the last checkpoint of the run if it has one.
 
         Returns:

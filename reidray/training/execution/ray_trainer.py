@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,12 @@ import ray.train
 from ray.train.torch import TorchTrainer
 from ray.util.queue import Empty, Queue
 
-from reidray.cluster_resources import cluster_gpus, node_resources
+from reidray.cluster_resources import (
+    describe_resources,
+    no_room_error,
+    patience,
+    wait_for_resources,
+)
 from reidray.config import TrainingConfig
 from reidray.data.ingest.crop_dataset import CropDataset
 from reidray.data.ingest.image_files import ImageFiles
@@ -23,100 +27,58 @@ from reidray.data.ingest.mode import IngestMode, choose_ingest_mode, ingest
 from reidray.errors import MachineError, UserError
 from reidray.storage.location import Location
 from reidray.storage.object_store import open_s3_for_ray
+from reidray.training.execution.elastic_scaling import EvenScalingPolicy
 from reidray.training.execution.engine import TrainingPlan
 from reidray.training.execution.failures import StopOnBug, TrainingBugError
-from reidray.training.execution.resources import Resources, Result
+from reidray.training.execution.resources import Resources
 from reidray.training.execution.train_job import TrainJob
+from reidray.training.execution.worker_planning import plan_counts, plan_workers
 from reidray.training.runs.checkpoint_files import CHECKPOINTS
 from reidray.training.runs.run_logger import Event, RunLogger
-
-SHARE_BESIDE_DECODING = 0.5
-"""Share of its CPUs that training reserves while it streams crops. Ray Data would wait without end
-if training reserved all CPUs."""
 
 MAX_REASON_LENGTH = 300
 """Number of characters of a process's failure in a message."""
 
+MAX_START_FAILURES = 3
+"""Number of times that workers may fail to start. Each time Ray Train waits for their resources for
+a quarter of the time that the user grants."""
+
+ELASTIC_START_SECONDS = 20.0
+"""Seconds after which an elastic training chooses its number of workers again, if those that it
+chose do not start: a node that was lost counts until Ray declares it dead."""
+
 POLL_SECONDS = "0.2"
 """Interval at which Ray polls the workers; each epoch ends by waiting for a poll."""
-
-
-@dataclass(frozen=True)
-class RayResources(Resources):
-    """Hold the resources that Ray reserves for each training process."""
-
-    def run(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Run a function in a Ray task with these resources, and return its result."""
-        reserved = self.reserved
-        task = ray.remote(num_cpus=reserved["CPU"], num_gpus=reserved.get("GPU", 0))(function)
-        result: Result = ray.get(task.remote(*arguments))
-        return result
-
-
-def plan_workers(num_workers: int, use_gpu: str, *, streams: bool = False) -> Resources:
-    """Return the resources that the cluster can give to each worker.
-
-    Args:
-        num_workers: number of training processes.
-        use_gpu: `yes`, `no`, or `auto` for GPUs where the cluster has them.
-        streams: whether crops are decoded during the training.
-
-    Raises:
-        UserError: the cluster has too few CPUs or GPUs for the workers.
-    """
-    share = SHARE_BESIDE_DECODING if streams else 1.0
-    gpus = cluster_gpus()
-    nodes = [int(node.get("CPU", 0)) for node in node_resources()]
-    if use_gpu == "yes" or (use_gpu == "auto" and gpus > 0):
-        if num_workers > gpus:
-            lower = "lower `num_workers`, or " if num_workers > 1 else ""
-            raise UserError(
-                f"{_describe_need(num_workers, 'GPU')} and the cluster has {gpus}: "
-                f"{lower}train on CPUs with `use_gpu=no`"
-            )
-        cpus = max(1, min(sum(nodes) // num_workers, 8))
-        return RayResources(use_gpu=True, cpus=cpus, share=share)
-    for cpus in range(max(nodes, default=0), 0, -1):
-        if sum(node // cpus for node in nodes) >= num_workers:
-            return RayResources(use_gpu=False, cpus=cpus, share=share)
-    raise UserError(
-        f"{_describe_need(num_workers, 'CPU')} and the cluster has {sum(nodes)}: "
-        "lower `num_workers`, or start Ray with more CPUs"
-    )
-
-
-def _describe_need(num_workers: int, kind: str) -> str:
-    """Return what workers need, such as `2 workers need a GPU each`."""
-    each = f"{num_workers} workers need a {kind} each"
-    return f"1 worker needs a {kind}" if num_workers == 1 else each
 
 
 class RayEngine:
     """Decode and train on the Ray cluster to which this process is connected."""
 
     def plan(self, config: TrainingConfig, files: ImageFiles) -> TrainingPlan:
-        """Return the ingest mode and the resources of each worker (see `TrainingEngine`)."""
+        """Plan a training, and wait until its workers have room (see `TrainingEngine`)."""
         mode = choose_ingest_mode(files, config.ingest)
-        resources = plan_workers(config.num_workers, config.use_gpu, streams=mode == "stream")
-        return TrainingPlan(mode, resources)
+        counts = plan_counts(config)
+        resources = plan_workers(counts[-1], config.use_gpu, streams=mode == "stream")
+        wait_for_resources([resources.reserved] * counts[0])
+        return TrainingPlan(mode, resources, counts)
 
     def decode(self, files: ImageFiles, mode: IngestMode) -> CropDataset:
         """Decode the images across the cluster."""
         return ingest(files, mode)
 
-    def train(self, job: TrainJob, resources: Resources, run: Location, logger: RunLogger) -> Path:
+    def train(self, job: TrainJob, plan: TrainingPlan, run: Location, logger: RunLogger) -> Path:
         """Train in the workers, and return the folder of the last checkpoint."""
-        return train_on_cluster(job, resources, run, logger)
+        return train_on_cluster(job, plan, run, logger)
 
 
-def train_on_cluster(job: TrainJob, resources: Resources, run: Location, logger: RunLogger) -> Path:
+def train_on_cluster(job: TrainJob, plan: TrainingPlan, run: Location, logger: RunLogger) -> Path:
     """Train to the end, and restart from the last checkpoint after a crash.
 
     A run directory with checkpoints is resumed.
 
     Args:
         job: training to run in each process.
-        resources: resources of each process.
+        plan: number of processes, and resources of each.
         run: run directory.
         logger: logger that writes the progress.
 
@@ -127,8 +89,8 @@ def train_on_cluster(job: TrainJob, resources: Resources, run: Location, logger:
         UserError: a worker raised it.
     """
     events = Queue(actor_options={"num_cpus": 0})
-    trainer = build_torch_trainer(job, resources, run, events=events)
-    with _writing(events, logger, resources.describe(job.config.num_workers)):
+    trainer = build_torch_trainer(job, plan.resources, run, events=events, counts=plan.counts)
+    with _writing(events, logger, plan.describe()):
         return run_trainer(trainer)
 
 
@@ -161,6 +123,7 @@ def build_torch_trainer(
     run: Location,
     *,
     events: Queue | None = None,
+    counts: Sequence[int] = (),
     callbacks: Sequence[Any] = (),
 ) -> TorchTrainer:
     """Return the Ray trainer of a run directory, which resumes from its checkpoints.
@@ -170,23 +133,36 @@ def build_torch_trainer(
         resources: resources of each process.
         run: run directory.
         events: queue for progress to the driver.
+        counts: numbers of processes that an elastic training may have; by default the number of
+            the configuration.
         callbacks: callbacks of Ray Train.
     """
     config = job.config
+    least, most = (counts[0], counts[-1]) if counts else (config.workers, config.workers)
+    is_elastic = least < most
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", POLL_SECONDS)
-    return TorchTrainer(
+    start_seconds = ELASTIC_START_SECONDS if is_elastic else patience() / (MAX_START_FAILURES + 1)
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(max(start_seconds, 1.0))
+    scaling = ray.train.ScalingConfig(
+        num_workers=(least, most) if is_elastic else most,
+        use_gpu=resources.use_gpu,
+        resources_per_worker=resources.reserved,
+    )
+    trainer_class = TorchTrainer
+    if is_elastic:
+        trainer_class = _elastic_trainer(EvenScalingPolicy(scaling, counts, patience()))
+    return trainer_class(
         _worker_function(),
         train_loop_config={"job": ray.put(job), "events": events},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=config.num_workers,
-            use_gpu=resources.use_gpu,
-            resources_per_worker=resources.reserved,
-        ),
+        scaling_config=scaling,
         run_config=ray.train.RunConfig(
             name=CHECKPOINTS,
             storage_path=run.path,
             storage_filesystem=open_s3_for_ray(run.uri),
-            failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
+            failure_config=ray.train.FailureConfig(
+                max_failures=config.max_failures,
+                controller_failure_limit=-1 if is_elastic else MAX_START_FAILURES,
+            ),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             callbacks=[StopOnBug(), *callbacks],
         ),
@@ -210,6 +186,8 @@ def run_trainer(trainer: TorchTrainer) -> Path:
         cause = error.controller_failure
         if isinstance(cause, UserError | TrainingBugError):
             raise cause from None
+        if isinstance(cause, ray.train.v2.api.exceptions.WorkerGroupStartupTimeoutError):
+            raise _no_room_to_restart(trainer) from error
         raise
     except ray.train.WorkerGroupError as error:
         failure = next(iter(error.worker_failures.values()), error)
@@ -219,6 +197,23 @@ def run_trainer(trainer: TorchTrainer) -> Path:
             "continue from the last checkpoint with `resume`"
         ) from error
     return to_local_folder(result.checkpoint)
+
+
+def _no_room_to_restart(trainer: TorchTrainer) -> UserError:
+    """Return the error of a training whose workers found no room, at its start or after a loss."""
+    scaling = trainer.scaling_config
+    needed = describe_resources(scaling.resources_per_worker)
+    return no_room_error(f"{scaling.max_workers} x ({needed})", "num_workers")
+
+
+def _elastic_trainer(policy: EvenScalingPolicy) -> type[TorchTrainer]:
+    """Return a trainer whose number of workers follows a policy."""
+
+    class ElasticTrainer(TorchTrainer):  # type: ignore[misc]
+        def _initialize_and_run_controller(self, **options: Any) -> Any:
+            return super()._initialize_and_run_controller(**options | {"scaling_policy": policy})
+
+    return ElasticTrainer
 
 
 def to_local_folder(checkpoint: ray.train.Checkpoint) -> Path:

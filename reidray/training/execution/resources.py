@@ -63,8 +63,8 @@ def check_gpu_settings(config: TrainingConfig, resources: Resources) -> None:
 
 def syncs_batch_norm(config: TrainingConfig, resources: Resources) -> bool:
     """Return whether workers compute the statistics of batch normalisation together."""
-    share = config.images_per_batch / config.num_workers
+    share = config.images_per_batch / config.workers
     is_wanted = config.sync_batchnorm == "yes" or (
         config.sync_batchnorm == "auto" and share < SMALL_SHARE
     )
-    return is_wanted and resources.use_gpu and config.num_workers > 1
+    return is_wanted and resources.use_gpu and config.workers > 1

@@ -103,11 +103,11 @@ class SingleProcess:
         bad.sort(key=lambda image: image.path)
         return LocalCrops(np.sort(indices), tuple(bad), tuple(groups))
 
-    def train(self, job: TrainJob, resources: Resources, run: Location, logger: RunLogger) -> Path:
+    def train(self, job: TrainJob, plan: TrainingPlan, run: Location, logger: RunLogger) -> Path:
         """Train from the last checkpoint of the run, and return the folder of the last one."""
-        device = torch.device("cuda" if resources.use_gpu else "cpu")
+        device = torch.device("cuda" if plan.resources.use_gpu else "cpu")
         with (
-            logger.receiving(resources.describe(1)) as receive,
+            logger.receiving(plan.describe()) as receive,
             naming_memory(),
             _local_copy(newest_checkpoint(run)) as checkpoint,
             temporary_folder() as folder,
@@ -153,7 +153,8 @@ def _check_settings(config: TrainingConfig) -> None:
         UserError: one does; the message names it.
     """
     needs_ray = {
-        "num_workers": config.num_workers > 1,
+        "num_workers": config.workers > 1,
+        "min_workers": config.min_workers is not None,
         "ingest": config.ingest == "stream",
         "auto_batch": config.auto_batch,
     }

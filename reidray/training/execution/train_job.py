@@ -29,6 +29,7 @@ CHANGEABLE_ON_RESUME = (
     "output",
     "max_minutes",
     "num_workers",
+    "min_workers",
     "max_failures",
     "use_gpu",
     "compile",

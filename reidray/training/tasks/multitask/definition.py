@@ -89,7 +89,7 @@ def adapt_multitask_config(
         if dropped:
             changes.append(f"{', '.join(dropped)} left out, which network {name} lacks")
     images = len(labels["train"])
-    if 2 * config.num_workers <= images < config.batch_size and is_adaptable("batch_size", sources):
+    if 2 * config.workers <= images < config.batch_size and is_adaptable("batch_size", sources):
         changes.append(f"batches of {images} images instead of {config.batch_size}")
         config = replace(config, batch_size=images)
     return config, changes
@@ -236,7 +236,7 @@ def _check_batch(config: TrainMultitaskConfig, count: int) -> None:
     """
     if count >= config.batch_size:
         return
-    if count >= 2 * config.num_workers:
+    if count >= 2 * config.workers:
         advice = f"use `batch_size={count}`, or less"
     elif count >= 2:
         advice = f"each worker needs 2: use `num_workers={count // 2}` and `batch_size={count}`"

@@ -86,7 +86,7 @@ def adapt_reid_config(
     if unknown and is_adaptable("batch.spread_cameras", sources):
         changes.append("crops of a person are not spread over cameras, as the images name none")
         config = replace(config, batch=replace(config.batch, spread_cameras=False))
-    people, workers = config.batch.people, config.num_workers
+    people, workers = config.batch.people, config.workers
     fitting = _most_people(config, train) // workers * workers
     if 2 * workers <= fitting < people and is_adaptable("batch.people", sources):
         changes.append(f"batches of {fitting} people instead of {people}, as there are no more")
@@ -103,7 +103,7 @@ def resolve_reid_network(
         UserError: the images cannot fill a batch, the network cannot be built, or it has no loss.
     """
     train = labels["train"]
-    check_identity_batch(train.people, config.batch.people, config.batch.crops, config.num_workers)
+    check_identity_batch(train.people, config.batch.people, config.batch.crops, config.workers)
     if train.dataset_indices is not None and config.batch.dataset_shares == "equal":
         check_balanced_batch(
             train.people, train.dataset_indices, train.datasets, config.batch.people

@@ -1,0 +1,175 @@
+"""Find the groups of nodes that the autoscaler of a Ray cluster may start.
+
+Ray 2.60 has no public function for them. The managed Ray of some clouds reports them to the head;
+elsewhere they lie in the configuration of the autoscaler, whose process runs on the head: this
+module reads the file that the command line of that process names, or, on Kubernetes, the
+description of the cluster that KubeRay keeps.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+from ray._private import state
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from reidray.errors import MachineError
+
+HEAD = "node:__internal_head__"
+"""Resource that the head alone has."""
+
+UNLIMITED_NODES = 1000
+"""Number of nodes that a group without a limit counts as."""
+
+HEAD_TIMEOUT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class NodeGroup:
+    """Describe nodes of one kind that an autoscaler may start.
+
+    Attributes:
+        name: name of the group.
+        resources: resources of each node by their names in Ray.
+        max_nodes: largest number of nodes.
+    """
+
+    name: str
+    resources: Mapping[str, float]
+    max_nodes: int
+
+
+@dataclass(frozen=True)
+class GrowthLimit:
+    """Hold the limits of an autoscaler.
+
+    Attributes:
+        groups: groups of nodes, without the head.
+        max_nodes: largest number of nodes of all groups together.
+    """
+
+    groups: tuple[NodeGroup, ...] = ()
+    max_nodes: int = 0
+
+
+def find_growth_limit() -> GrowthLimit:
+    """Return the limits of the autoscaler of the connected cluster; no groups without one.
+
+    Raises:
+        MachineError: the head does not answer, or the configuration cannot be read.
+    """
+    context = ray.get_runtime_context()
+    return _find_growth_limit(context.gcs_address)
+
+
+@lru_cache(maxsize=1)
+def _find_growth_limit(gcs_address: str) -> GrowthLimit:
+    reported = state.state.get_cluster_config()
+    if reported is not None and reported.node_group_configs:
+        return _reported_limit(reported)
+    head = next((node for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"]), None)
+    if head is None:
+        return GrowthLimit()
+    own_node = ray.get_runtime_context().get_node_id()
+    addresses = {
+        node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] in (own_node,)
+    }
+    if head["NodeManagerAddress"] in addresses:
+        config = read_autoscaler_config(gcs_address)
+    else:
+        config = _read_on_head(head["NodeID"], gcs_address)
+    return GrowthLimit() if config is None else limit_of_config(config)
+
+
+def _reported_limit(reported: Any) -> GrowthLimit:
+    """Return the limits that the head knows; a group without a limit has -1 nodes there."""
+    groups = tuple(
+        NodeGroup(
+            group.name,
+            dict(group.resources),
+            UNLIMITED_NODES if group.max_count < 0 else group.max_count,
+        )
+        for group in reported.node_group_configs
+    )
+    return GrowthLimit(groups, sum(group.max_nodes for group in groups))
+
+
+def limit_of_config(config: Mapping[str, Any]) -> GrowthLimit:
+    """Return the limits in the configuration of Ray's autoscaler.
+
+    >>> limit_of_config({
+    ...     "max_workers": 4,
+    ...     "head_node_type": "head",
+    ...     "available_node_types": {
+    ...         "head": {"resources": {"CPU": 4}},
+    ...         "gpu": {"resources": {"CPU": 8, "GPU": 1}, "max_workers": 2},
+    ...         "cpu": {"resources": {"CPU": 16}},
+    ...     },
+    ... })  # doctest: +NORMALIZE_WHITESPACE
+    GrowthLimit(groups=(NodeGroup(name='gpu', resources={'CPU': 8, 'GPU': 1}, max_nodes=2),
+    NodeGroup(name='cpu', resources={'CPU': 16}, max_nodes=4)), max_nodes=4)
+    """
+    most = int(config.get("max_workers", 0))
+    groups = tuple(
+        NodeGroup(name, dict(kind.get("resources", {})), int(kind.get("max_workers", most)))
+        for name, kind in config.get("available_node_types", {}).items()
+        if name != config.get("head_node_type")
+    )
+    return GrowthLimit(groups, most)
+
+
+def _read_on_head(head: str, gcs_address: str) -> dict[str, Any] | None:
+    """Read the configuration in a task on the head, which needs no CPU.
+
+    Raises:
+        MachineError: the head does not answer, or the configuration cannot be read.
+    """
+    reading = ray.remote(num_cpus=0, max_retries=0)(read_autoscaler_config).options(
+        scheduling_strategy=NodeAffinitySchedulingStrategy(head, soft=False)
+    )
+    try:
+        config: dict[str, Any] | None = ray.get(
+            reading.remote(gcs_address), timeout=HEAD_TIMEOUT_SECONDS
+        )
+    except (ray.exceptions.RayError, TimeoutError) as error:
+        reason = " ".join(str(error).split())[-200:]
+        raise MachineError(
+            f"the head of the cluster does not say what its autoscaler may start ({reason}): see "
+            "whether the head is alive and not overloaded, then run the job again"
+        ) from error
+    return config
+
+
+def read_autoscaler_config(gcs_address: str) -> dict[str, Any] | None:
+    """Return the configuration of the autoscaler that runs on this machine; None without one.
+
+    Args:
+        gcs_address: address of the cluster's head, by which its autoscaler is recognised.
+
+    Raises:
+        OSError: the configuration cannot be read.
+    """
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue  # a process that has ended, or of another user
+        if f"--gcs-address={gcs_address}" not in words:
+            continue
+        for word in words:
+            option, _, value = word.partition("=")
+            if option == "--autoscaling-config" and value:
+                config: dict[str, Any] = yaml.safe_load(Path(value).expanduser().read_text())
+                return config
+    if "RAY_CLUSTER_NAME" not in os.environ or "KUBERNETES_SERVICE_HOST" not in os.environ:
+        return None
+    from ray.autoscaler._private.kuberay.autoscaling_config import AutoscalingConfigProducer
+
+    names = os.environ["RAY_CLUSTER_NAME"], os.environ["RAY_CLUSTER_NAMESPACE"]
+    described: dict[str, Any] = AutoscalingConfigProducer(*names)()
+    return described

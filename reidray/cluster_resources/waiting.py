@@ -1,0 +1,127 @@
+"""Wait for the resources of a Ray cluster, and say for what, for how long and who holds them."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+
+from reidray.cluster_resources.capacity import NodeResources, describe_resources
+from reidray.cluster_resources.occupants import (
+    describe_demand,
+    describe_occupants,
+    find_demand,
+    read_tables,
+)
+from reidray.config.sections.durations import DEFAULT_WAIT, parse_duration
+from reidray.errors import UserError
+from reidray.progress import describe_seconds
+
+log = logging.getLogger("reidray")
+
+DEFAULT_PATIENCE_SECONDS = parse_duration(DEFAULT_WAIT, "wait_for_resources")
+
+FIRST_LINE_SECONDS = 10.0
+"""Seconds without a resource after which a line says so."""
+
+GROWTH = 3
+"""Factor by which the interval between two lines grows."""
+
+POLL_SECONDS = 1.0
+
+_patience: ContextVar[float] = ContextVar("patience", default=DEFAULT_PATIENCE_SECONDS)
+
+
+def patience() -> float:
+    """Return the seconds that this job waits for resources before it is refused."""
+    return _patience.get()
+
+
+@contextmanager
+def watching_waits(patience_seconds: float = DEFAULT_PATIENCE_SECONDS) -> Iterator[None]:
+    """Log a line while actors or placement groups of this job wait for resources.
+
+    The first line comes after 10 s, later ones at growing intervals. Each says what is waited for,
+    what the cluster has and may grow to, and which jobs hold it.
+
+    Args:
+        patience_seconds: seconds that the job waits for resources before it is refused.
+    """
+    before = _patience.set(patience_seconds)
+    ended = threading.Event()
+    thread = threading.Thread(target=_watch, args=(ended,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        _patience.reset(before)
+
+
+def _watch(ended: threading.Event) -> None:
+    since, next_line = None, FIRST_LINE_SECONDS
+    while not ended.wait(POLL_SECONDS):
+        try:
+            tables = read_tables()
+            demand = find_demand(tables)
+            occupants = describe_occupants(tables) if demand else ""
+        except (ray.exceptions.RayError, RuntimeError) as error:
+            log.debug("the head of the cluster does not answer: %s", error)
+            continue
+        now = time.monotonic()
+        if not demand:
+            since, next_line = None, FIRST_LINE_SECONDS
+            continue
+        since = since or now
+        if now - since >= next_line:
+            next_line *= GROWTH
+            waited = describe_seconds(now - since)
+            log.warning("waiting for %s, %s so far: %s", describe_demand(demand), waited, occupants)
+
+
+def wait_for_resources(bundles: Sequence[NodeResources], field: str | None = "num_workers") -> None:
+    """Wait until the cluster has room for some workers at the same time.
+
+    An autoscaler starts nodes for them. They are not reserved: what needs them is to ask at once.
+
+    Args:
+        bundles: resources of each worker by their names in Ray; each fits on one node.
+        field: the field by which a user asks for fewer workers, for the message; None without one.
+
+    Raises:
+        UserError: there was no room within the job's patience.
+    """
+    group = placement_group([dict(bundle) for bundle in bundles])
+    try:
+        if not group.wait(patience()):
+            raise no_room_error(_describe_bundles(bundles), field)
+    finally:
+        remove_placement_group(group)
+
+
+def no_room_error(needed: str, field: str | None) -> UserError:
+    """Return the error of a job that found no room within its patience.
+
+    Args:
+        needed: the resources that it needs, in words.
+        field: the field by which a user asks for less; None without one.
+    """
+    lower = "" if field is None else f"lower `{field}`, "
+    return UserError(
+        f"no room for {needed} within {describe_seconds(patience())}: "
+        f"{describe_occupants(read_tables())}; wait for others to end, {lower}or raise "
+        "`wait_for_resources`"
+    )
+
+
+def _describe_bundles(bundles: Sequence[NodeResources]) -> str:
+    counts: dict[str, int] = {}
+    for bundle in bundles:
+        described = describe_resources(bundle)
+        counts[described] = counts.get(described, 0) + 1
+    return describe_demand(counts)
