@@ -10,6 +10,7 @@ from reidray.cluster_resources.capacity import (
     node_resources,
     object_store_bytes,
 )
+from reidray.cluster_resources.occupants import find_waits
 from reidray.cluster_resources.waiting import (
     no_room_error,
     patience,
@@ -24,6 +25,7 @@ __all__ = [
     "cluster_cpus",
     "cluster_gpus",
     "describe_resources",
+    "find_waits",
     "no_room_error",
     "node_resources",
     "object_store_bytes",

@@ -91,6 +91,11 @@ def find_demand(tables: Tables) -> dict[str, int]:
     return dict(demand)
 
 
+def find_waits() -> str:
+    """Return what this job waits for in words; empty where it has all that it asked for."""
+    return describe_demand(find_demand(read_tables()))
+
+
 def describe_demand(demand: Mapping[str, int]) -> str:
     """Return a demand in words.
 

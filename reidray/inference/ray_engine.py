@@ -21,15 +21,8 @@ import torch
 from reidray.cluster_resources import cluster_capacity, cluster_cpus, wait_for_resources
 from reidray.config.scoring import STALL_MINUTES
 from reidray.errors import UserError
-from reidray.inference.actor_pool import (
-    MAX_RESTARTS,
-    Actor,
-    ActorAddress,
-    Block,
-    BlockTask,
-    StartActor,
-    run_on_actors,
-)
+from reidray.inference.actors.actor_pool import MAX_RESTARTS, run_on_actors
+from reidray.inference.actors.pool_slots import Actor, ActorAddress, Block, BlockTask, StartActor
 from reidray.inference.decode_tasks import ObjectRef, SharedInputs, decode_block, decode_planned
 from reidray.inference.image_batches import (
     BATCH_SIZE,
@@ -135,7 +128,8 @@ def embed_with_ray(
             where there is one, and embeds its images again.
 
     Raises:
-        MachineError: an actor gives no answer although it was replaced several times.
+        UserError: no actor had resources in time.
+        MachineError: actors die or give no answer at the same images again and again.
     """
     shared = SharedInputs(
         weights=ray.put(model.network.state_dict()),
@@ -149,10 +143,11 @@ def embed_with_ray(
         tasks = 2 * cluster_cpus() / pool.num_actors
         in_flight = GPU_CALLS + math.ceil(tasks * BATCHES_PER_DECODE_TASK / max_length)
     num_blocks = pool.num_actors * blocks_per_actor
+    blocks = _split(batches, min(max_length, -(-len(batches) // num_blocks)))
     results = run_on_actors(
         _actor_starter(model.architecture, settings, pool, shared),
-        num_actors=pool.num_actors,
-        blocks=iter(_split(batches, min(max_length, -(-len(batches) // num_blocks)))),
+        num_actors=min(pool.num_actors, len(blocks)),
+        blocks=iter(blocks),
         blocks_in_flight=in_flight,
         stall_seconds=stall_minutes * 60,
     )
@@ -179,8 +174,7 @@ def _actor_starter(
     actor_class = ray.remote(
         num_cpus=0 if pool.use_gpu else CPUS_PER_ACTOR,
         num_gpus=1 if pool.use_gpu else 0,
-        max_restarts=MAX_RESTARTS,
-        max_task_retries=MAX_RESTARTS,
+        max_restarts=0,  # the pool replaces actors
         max_concurrency=GPU_CALLS if pool.use_gpu else 1,
     )(EmbeddingActor)
 

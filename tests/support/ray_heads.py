@@ -94,7 +94,8 @@ def ray_head(cpus, groups=None):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
         "RAY_AUTH_MODE": "disabled",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # 0 keeps Ray on loopback; it also lets nobody but an autoscaler add nodes.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1" if groups is None else "0",
         "RAY_worker_niceness": "0",
     }
     command = [
@@ -155,6 +156,9 @@ def _autoscaling(address, cpus, groups):
                 "gcs_address": address,
                 "head_node_id": HEAD_ID,
                 "launch_multiple": True,
+                "use_node_id_as_ip": True,
+                "disable_node_updaters": True,
+                "disable_launch_config_check": True,
             },
             "available_node_types": types,
             "head_node_type": "ray.head.default",
