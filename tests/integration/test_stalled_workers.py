@@ -15,7 +15,8 @@ from support.nightly_runs import draw_images, published, run_with_ray
 
 from reidray.errors import MachineError
 from reidray.inference.actors import actor_pool
-from reidray.inference.actors.actor_pool import Actor, ActorAddress, BlockTask, run_on_actors
+from reidray.inference.actors.actor_pool import run_on_actors
+from reidray.inference.actors.pool_slots import Actor, ActorAddress, BlockTask
 from reidray.inference.image_batches import BatchPredictions, ImageBatch
 from reidray.inference.predictions import PredictionShape
 from reidray.storage.location import Location
