@@ -47,6 +47,9 @@ class ScoreConfig:
         keep_missing: give a gallery image that does not decode a row of -1 among the attributes.
         num_workers: number of embedding processes; by default one for each GPU, or each CPU.
         use_gpu: auto takes GPUs where the cluster has them.
+        engine: local embeds in this process or by a pool of actors that send it the embeddings,
+            ray-data embeds, writes and ranks in the workers of a cluster; auto is ray-data on a
+            cluster of several machines, and local elsewhere.
         precision: fp32 embeds in float32, bf16 runs the backbone in bfloat16; auto is bf16 on a
             GPU and fp32 on a CPU. A store keeps the embeddings of each precision apart.
         flip: average the embeddings of each image and of its mirror image, which takes twice the
@@ -74,6 +77,7 @@ class ScoreConfig:
     keep_missing: bool = False
     num_workers: int | None = None
     use_gpu: Literal["auto", "yes", "no"] = "auto"
+    engine: Literal["auto", "local", "ray-data"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     flip: bool = False
     stall_timeout: float = STALL_MINUTES
@@ -88,6 +92,11 @@ class ScoreConfig:
             if math.isnan(getattr(self, name) or 0):
                 raise ValueError(f"`{name}` must be a number")
         check_embedding(self.max_bad, self.num_workers, self.stall_timeout)
+
+    @property
+    def scores_distractors(self) -> bool:
+        """Return whether the run computes distractor scores."""
+        return self.distractor_scores or self.max_distractor_score is not None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,18 +1,30 @@
 """Rank the images of a gallery for each query, from the embeddings in a store."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reidray.config.scoring import ScoreConfig
-from reidray.inference.predictions import Predictions
+from reidray.inference.distributed.task_runner import Shared, TaskRunner
+from reidray.inference.predictions import Predictions, concatenate
 from reidray.retrieval.knn import vote_attributes
-from reidray.retrieval.partitioned_search import top_k_from_parts
 from reidray.scoring.gallery_distractors import GalleryFilter, filter_distractors
-from reidray.scoring.incremental_update import StoredImages
-from reidray.scoring.store.embedding_store import EmbeddingStore
+from reidray.scoring.stages.gallery_search import (
+    QueryBlock,
+    SearchSettings,
+    query_blocks,
+    read_queries,
+    search_gallery,
+)
+from reidray.scoring.stages.located_images import (
+    LocatedShard,
+    read_predictions_of,
+    read_rows_of,
+)
+from reidray.scoring.stages.nightly_images import NightlyImages
+from reidray.scoring.stages.output_chunks import write_ranking_block
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,15 +32,19 @@ class GalleryRanking:
     """Hold the results of a nightly run.
 
     Attributes:
-        ranking: path of each query to the paths of its nearest gallery images, best first; empty
-            for a query that does not decode.
-        attribute_labels: (M, A) int64, of the M gallery images that decode.
-        filtered: the distractor scores of these M images, and which of them are ranked; None
-            where the run scores no distractors.
+        located: the shards of each role.
+        blocks: the blocks of the queries, whose lines are in their working files.
+        num_empty: number of queries without a gallery image.
+        voted: (G, A) int64, labels of the attributes by the position of an image in the listing of
+            the gallery; None where each image has its own.
+        filtered: the distractor scores of the gallery images that decode, and which of them are
+            ranked; None where the run scores no distractors.
     """
 
-    ranking: Mapping[str, Sequence[str]]
-    attribute_labels: NDArray[np.int64]
+    located: Mapping[str, Sequence[LocatedShard]]
+    blocks: Sequence[QueryBlock]
+    num_empty: int
+    voted: NDArray[np.int64] | None
     filtered: GalleryFilter | None
 
     @property
@@ -37,29 +53,29 @@ class GalleryRanking:
         return 0 if self.filtered is None else int((~self.filtered.keep).sum())
 
     @property
-    def num_empty(self) -> int:
-        """Return the number of queries without a gallery image."""
-        return sum(not paths for paths in self.ranking.values())
+    def num_bad(self) -> int:
+        """Return the number of images of all roles that do not decode."""
+        return sum(shard.num_bad for shards in self.located.values() for shard in shards)
 
 
 def rank_gallery(
-    queries: StoredImages,
-    gallery: StoredImages,
-    store: EmbeddingStore,
+    runner: TaskRunner,
+    images: NightlyImages,
+    located: Mapping[str, Sequence[LocatedShard]],
     config: ScoreConfig,
     metric: str,
     *,
     device: str = "cpu",
 ) -> GalleryRanking:
-    """Return each query's nearest gallery images, and the attributes of the gallery.
+    """Rank the gallery for each query, and write the lines of the ranking into working files.
 
-    The embeddings of the gallery are read one part of the store at a time. Only distractor scores
-    and votes on attributes need all of them at once.
+    The embeddings of the gallery are read one shard at a time. Only distractor scores and votes on
+    attributes need all of them at once, in this process.
 
     Args:
-        queries: the queries.
-        gallery: the gallery.
-        store: has the embeddings of both.
+        runner: runs the tasks.
+        images: the images of the run.
+        located: the shards of the roles `query` and `gallery`.
         config: `top_k`, `max_distance`, `distractor_scores`, `max_distractor_score` and
             `attribute_neighbours` apply.
         metric: distance between embeddings.
@@ -68,52 +84,59 @@ def rank_gallery(
     Raises:
         UserError: `max_distractor_score` leaves out the whole gallery.
     """
-    query = _read_all(queries, store)
-    parts, filtered = store.read_rows(gallery.rows), None
-    scores_distractors = config.distractor_scores or config.max_distractor_score is not None
-    if scores_distractors or config.attribute_neighbours > 1:
-        whole = _read_all(gallery, store)
-        if scores_distractors:
+    filtered, voted, keep = None, None, None
+    if config.scores_distractors or config.attribute_neighbours > 1:
+        positions, whole = _read_all(images, located["gallery"])
+        if config.scores_distractors:
+            _, queries = _read_all(images, located["query"])
             filtered = filter_distractors(
-                query, whole, metric, config.max_distractor_score, device=device
+                queries, whole, metric, config.max_distractor_score, device=device
             )
+            keep = np.zeros(images.listings["gallery"].num_images, bool)
+            keep[positions] = filtered.keep
         if config.attribute_neighbours > 1:
-            voted = vote_attributes(
+            voted = np.zeros(
+                (images.listings["gallery"].num_images, whole.attribute_labels.shape[1]), np.int64
+            )
+            voted[positions] = vote_attributes(
                 whole.embeddings,
                 whole.attribute_labels,
                 k=config.attribute_neighbours,
                 metric=metric,
                 device=device,
             )
-            whole = replace(whole, attribute_labels=voted)
-        parts = iter([(np.arange(len(whole)), whole)])
-    labels = np.empty((len(gallery.rows), store.shape.num_attributes), dtype=np.int64)
-
-    def embeddings_by_part() -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        for positions, predictions in parts:
-            labels[positions] = predictions.attribute_labels
-            keep = slice(None) if filtered is None else filtered.keep[positions]
-            yield positions[keep], predictions.embeddings[keep]
-
-    _, nearest = top_k_from_parts(
-        query.embeddings,
-        embeddings_by_part(),
-        config.top_k,
-        metric=metric,
-        max_distance=config.max_distance,
-        device=device,
+    blocks = query_blocks(located["query"])
+    settings = SearchSettings(config.top_k, metric, device)
+    shared, keep = runner.share(images), runner.share(keep)
+    num_empty = sum(
+        _rank_block(runner, shared, located["gallery"], block, settings, keep, config.max_distance)
+        for block in blocks
     )
-    gallery_paths = gallery.paths
-    ranking: dict[str, list[str]] = {path: [] for path in queries.images.paths}
-    for path, positions in zip(queries.paths, nearest, strict=True):
-        # -1 stands for images that are farther than `max_distance`.
-        ranking[path] = [gallery_paths[position] for position in positions[positions >= 0]]
-    return GalleryRanking(ranking, labels, filtered)
+    return GalleryRanking(located, blocks, num_empty, voted, filtered)
 
 
-def _read_all(images: StoredImages, store: EmbeddingStore) -> Predictions:
-    """Return the predictions for all images that decode."""
-    predictions = store.shape.empty(len(images.rows))
-    for positions, part in store.read_rows(images.rows):
-        predictions.assign(positions, part)
-    return predictions
+def _rank_block(
+    runner: TaskRunner,
+    images: Shared,
+    gallery: Sequence[LocatedShard],
+    block: QueryBlock,
+    settings: SearchSettings,
+    keep: Shared,
+    max_distance: float | None,
+) -> int:
+    """Write the lines of a block of queries, and return the number of queries without an image."""
+    query = read_queries(runner, images, block)
+    nearest = search_gallery(runner, images, gallery, query, settings, keep)
+    write = runner.run(
+        write_ranking_block, [block], images, gallery, nearest, settings.metric, max_distance
+    )
+    return sum(write)
+
+
+def _read_all(
+    images: NightlyImages, shards: Sequence[LocatedShard]
+) -> tuple[NDArray[np.int64], Predictions]:
+    """Return the positions and the predictions of all images of a role that decode."""
+    rows = [read_rows_of(images, located) for located in shards]
+    predictions = concatenate([read_predictions_of(images, each) for each in rows])
+    return np.concatenate([each.positions for each in rows]), predictions

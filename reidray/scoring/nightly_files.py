@@ -1,60 +1,63 @@
 """Write the files of a nightly run, but for its summary."""
 
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reidray.config.scoring import ScoreConfig
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.reading.annotations import write_annotations
+from reidray.inference.distributed.task_runner import TaskRunner
 from reidray.inference.runs.quarantine import write_quarantine
 from reidray.models import LoadedModel
 from reidray.scoring.gallery_distractors import distractor_table
 from reidray.scoring.gallery_ranking import GalleryRanking
-from reidray.scoring.incremental_update import StoredImages
-from reidray.scoring.ranking_file import write_ranking
 from reidray.scoring.scoring_paths import (
     ATTRIBUTE_FILE,
     DISTRACTOR_FILE,
     QUARANTINE_FILE,
     RANKING_FILE,
 )
+from reidray.scoring.stages.nightly_images import NightlyImages
+from reidray.scoring.stages.output_chunks import (
+    join_chunks,
+    write_attribute_chunk,
+    write_quarantine_chunk,
+)
 
 
 def write_nightly_files(
     folder: Path,
     model: LoadedModel,
-    queries: StoredImages,
-    gallery: StoredImages,
+    runner: TaskRunner,
+    images: NightlyImages,
     ranked: GalleryRanking,
     config: ScoreConfig,
 ) -> None:
     """Write the ranking, the attributes, the distractor scores and the quarantine.
 
     Args:
-        folder: an empty folder.
+        folder: a folder without these files.
         model: the model of the run.
-        queries: the queries.
-        gallery: the gallery.
+        runner: runs the tasks, one for each shard of the gallery.
+        images: the images of the run.
         ranked: the results.
         config: `keep_missing` and `distractor_scores` apply.
     """
-    (folder / RANKING_FILE).write_bytes(write_ranking(ranked.ranking))
+    work, shared = images.work, runner.share(images)
+    join_chunks(work, (block.file for block in ranked.blocks), folder / RANKING_FILE)
+    gallery = ranked.located["gallery"]
     if predicts_pedestrian_attributes(model):
-        rows = attribute_rows(
-            gallery.images.paths,
-            gallery.indices,
-            ranked.attribute_labels,
-            keep_missing=config.keep_missing,
-        )
-        (folder / ATTRIBUTE_FILE).write_bytes(write_annotations(rows))
+        voted = runner.share(ranked.voted)
+        chunks = runner.run(write_attribute_chunk, gallery, shared, voted, config.keep_missing)
+        join_chunks(work, chunks, folder / ATTRIBUTE_FILE, write_annotations([]))
     if config.distractor_scores and ranked.filtered is not None:
-        table = distractor_table(gallery.paths, ranked.filtered.scores)
+        paths = [path for located in gallery for path in _read_decoded(images, located.file)]
+        table = distractor_table(paths, ranked.filtered.scores)
         (folder / DISTRACTOR_FILE).write_bytes(table)
-    bad = {"query": queries.bad, "gallery": gallery.bad}
-    (folder / QUARANTINE_FILE).write_bytes(write_quarantine(bad))
+    bad = [each for shards in ranked.located.values() for each in shards if each.num_bad]
+    chunks = runner.run(write_quarantine_chunk, bad, shared)
+    join_chunks(work, chunks, folder / QUARANTINE_FILE, write_quarantine({}))
 
 
 def predicts_pedestrian_attributes(model: LoadedModel) -> bool:
@@ -62,26 +65,9 @@ def predicts_pedestrian_attributes(model: LoadedModel) -> bool:
     return model.architecture.schema == PEDESTRIAN_SCHEMA
 
 
-def attribute_rows(
-    paths: Sequence[str],
-    indices: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    *,
-    keep_missing: bool,
-) -> Iterator[tuple[str, Mapping[str, int] | None]]:
-    """Yield the path and the attribute labels of each gallery image, in the order of the paths.
-
-    Args:
-        paths: N paths.
-        indices: (M,) indices of the images that decode.
-        labels: (M, A) the pedestrian attributes of these images.
-        keep_missing: whether an image that does not decode has a row, with None for labels.
-    """
-    names = PEDESTRIAN_SCHEMA.names
-    positions = np.full(len(paths), -1)
-    positions[indices] = np.arange(len(indices))
-    for path, position in zip(paths, positions.tolist(), strict=True):
-        if position >= 0:
-            yield path, dict(zip(names, labels[position].tolist(), strict=True))
-        elif keep_missing:
-            yield path, None
+def _read_decoded(images: NightlyImages, file: str) -> list[str]:
+    """Return the paths of the images of a shard that decode."""
+    table = images.read_table(file, ["path", "part"])
+    decoded = np.flatnonzero(table["part"].to_numpy() >= 0)
+    paths: list[str] = table["path"].take(decoded).to_pylist()
+    return paths

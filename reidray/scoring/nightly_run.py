@@ -2,31 +2,34 @@
 
 import json
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import posixpath
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from reidray.config.scoring import ScoreConfig
-from reidray.data.reading.image_folders import describe_skipped, find_images
+from reidray.data.images.decoding import NUM_EXAMPLES, BadImage, check_bad_share
+from reidray.data.listing.image_listing import ImageListing
+from reidray.data.listing.listing_job import write_listing
+from reidray.data.reading.image_folders import describe_skipped
 from reidray.errors import UserError
-from reidray.inference.image_batches import ImageBatch, ImageSet, plan_batches
+from reidray.inference.distributed.scoring_engine import ScoringEngine, choose_scoring_engine
+from reidray.inference.distributed.task_runner import Shared
 from reidray.inference.inference_settings import choose_settings
-from reidray.inference.prediction_loop import lacks_memory, prediction_shape
-from reidray.inference.runs.embedding_engine import RayConnection, choose_engine, embeds_on_gpu
-from reidray.inference.runs.run_timing import StageTimer, Throughput
+from reidray.inference.prediction_loop import prediction_shape
+from reidray.inference.runs.embedding_engine import (
+    EmbeddingEngine,
+    RayConnection,
+    choose_engine,
+    embeds_on_gpu,
+)
+from reidray.inference.runs.run_timing import StageTimer
 from reidray.models import LoadedModel, load_person_model
 from reidray.progress import SHOW_AFTER_SECONDS, Stages, warn_when_slow
 from reidray.scoring.gallery_ranking import GalleryRanking, rank_gallery
-from reidray.scoring.incremental_update import (
-    IncrementalUpdate,
-    KnownImages,
-    StoredImages,
-    folder_of,
-)
 from reidray.scoring.nightly_files import predicts_pedestrian_attributes, write_nightly_files
 from reidray.scoring.ranking_file import check_names
 from reidray.scoring.scoring_paths import (
@@ -35,9 +38,14 @@ from reidray.scoring.scoring_paths import (
     SUMMARY_FILE,
     check_score_outputs,
 )
+from reidray.scoring.stages.embed_missing import EmbeddingOutcome, embed_here, embed_in_workers
+from reidray.scoring.stages.located_images import LocatedShard, locate_images
+from reidray.scoring.stages.missing_images import MissingImages, collect_keys, find_missing
+from reidray.scoring.stages.nightly_images import NightlyImages
 from reidray.scoring.store.embedding_store import EmbeddingStore, open_parts, open_temporary_parts
-from reidray.scoring.store.part_storage import PartStorage
+from reidray.scoring.store.part_storage import PartFolder, PartStorage
 from reidray.storage.location import Location
+from reidray.storage.outputs.working_folder import working_folder
 from reidray.storage.publishing import atomic_output
 from reidray.storage.retries import retry_count
 
@@ -57,13 +65,13 @@ def run_nightly(
     The run writes `reid_test.txt`, `classification_test.csv` where the model predicts the
     pedestrian attributes, `distractors.csv` where the configuration requests it, `quarantine.csv`
     and `scoring.json`. All but the last have the same bytes for the same model and images, for any
-    number of workers and any contents of the store.
+    number of workers, both engines and any contents of the store.
 
     Args:
         config: the nightly run.
         session: connection to Ray, which the run opens after all checks, and only where a running
-            cluster decides whether a GPU embeds, or there is much to embed; by default Ray is
-            connected already.
+            cluster decides where to embed, or there is much to embed; by default Ray is connected
+            already.
         starts_ray: whether `session` starts Ray on this machine, with the GPUs of this machine.
 
     Returns:
@@ -84,67 +92,76 @@ def run_nightly(
             model = load_person_model(config.model)
         metric = config.metric or model.card.metric
         _check_attribute_votes(config, model)
+        engine = choose_scoring_engine(config.engine, connection, _written_folders(config, staging))
+        with working_folder(
+            Location(config.output), staging, in_bucket=engine.uses_ray_data
+        ) as work:
+            stages.begin(f"listing {config.queries} and {config.gallery}", delay=SHOW_AFTER_SECONDS)
+            listings = _list_images(config, work, engine)
+            timer.end_stage("check")
 
-        stages.begin(f"listing {config.queries} and {config.gallery}", delay=SHOW_AFTER_SECONDS)
-        image_sets = _list_image_sets(config)
-        timer.end_stage("check")
+            on_gpu = embeds_on_gpu(config, connection)
+            settings = choose_settings(config.precision, config.flip, on_gpu=on_gpu)
+            embedding_id = settings.embedding_id(model.model_id)
+            in_store = f" in the store {config.store}" if config.store else ""
+            stages.begin(f"looking up the images{in_store}")
+            with _open_parts(config, staging, work, engine) as parts:
+                store = EmbeddingStore(
+                    parts, embedding_id, prediction_shape(model), replace_existing=config.full
+                )
+                images = NightlyImages(listings, store.contents, work)
+                keys = collect_keys(engine.runner, images)
+                with warn_when_slow("looking up what the store knows of the images"):
+                    missing = find_missing(engine.runner, images, keys)
+                timer.end_stage("look up")
+                stages.end()
 
-        on_gpu = embeds_on_gpu(config, connection)
-        settings = choose_settings(config.precision, config.flip, on_gpu=on_gpu)
-        embedding_id = settings.embedding_id(model.model_id)
-        in_store = f" in the store {config.store}" if config.store else ""
-        stages.begin(f"looking up the images{in_store}")
-        with _open_parts(config, staging) as parts:
-            store = EmbeddingStore(
-                parts,
-                embedding_id,
-                prediction_shape(model),
-                folders=[folder_of(images) for images in image_sets],
-                replace_existing=config.full,
-            )
-            known_images = _look_up(image_sets, store)
-            batches = _plan_missing(known_images, store)
-            timer.end_stage("look up")
-            stages.end()
-
-            workers, throughput = 0, Throughput()
-            with IncrementalUpdate(store, known_images) as update:
-                if batches:
+                num_workers, outcome = 0, EmbeddingOutcome()
+                if missing:
                     if not config.full:
                         _warn_of_other_settings(store, model.model_id, embedding_id)
-                    engine = choose_engine(batches, config, settings, connection, on_gpu=on_gpu)
-                    workers, throughput = engine.num_workers, Throughput()
-                    for results in engine.embed(model, batches, store.sorted_digests()):
-                        update.add(results)
-                        throughput.add(results)
+                    num_images = sum(each.num_images for each in missing)
+                    embedding = choose_engine(
+                        num_images,
+                        config,
+                        settings,
+                        connection,
+                        on_gpu=on_gpu,
+                        by_ray_data=engine.uses_ray_data,
+                    )
+                    num_workers = embedding.num_workers
+                    outcome = _embed(embedding, model, images, missing, store, keys)
                     timer.end_stage("embed")
-                connection.close()
+                if not engine.uses_ray_data:
+                    connection.close()
+
                 stages.begin("ranking")
-                update.finish()
+                images = NightlyImages(listings, store.contents, work)
+                located = locate_images(engine.runner, images, outcome.unreadable)
+                for role, shards in located.items():
+                    _check_bad_images(listings[role], shards, config.max_bad)
+                device = engine.ranking_device(config.use_gpu)
+                ranked = rank_gallery(engine.runner, images, located, config, metric, device=device)
+                store.remove_replaced()
+                timer.end_stage("rank")
 
-            queries, gallery = (known.locate(store) for known in known_images)
-            for each in (queries, gallery):
-                each.images.check_bad_images(each.bad, config.max_bad)
-            ranked = _rank(queries, gallery, store, config, metric)
-            store.remove_replaced()
-            timer.end_stage("rank")
-
-        stages.begin("writing")
-        write_nightly_files(staging, model, queries, gallery, ranked, config)
-        timer.end_stage("write")
+                stages.begin("writing")
+                write_nightly_files(staging, model, engine.runner, images, ranked, config)
+                timer.end_stage("write")
         summary = {
             "model": embedding_id,
             "precision": settings.precision,
             "flip": settings.flip,
-            **_counts(queries, gallery, ranked, config),
+            **_counts(listings, ranked, config),
             "metric": metric,
             "attributes": (
                 ATTRIBUTE_FILE if predicts_pedestrian_attributes(model) else NO_ATTRIBUTES
             ),
-            "embedded": update.num_embedded,
-            "workers": workers,
-            "retries": update.num_retries + retry_count() - retries_before,
-            **(throughput.summary() if update.num_embedded else {}),
+            "embedded": outcome.num_embedded,
+            "engine": engine.name,
+            "workers": num_workers,
+            "retries": outcome.num_retries + retry_count() - retries_before,
+            **(outcome.throughput.summary() if outcome.num_embedded else {}),
             "stages": timer.seconds,
             "versions": {name: _version(name) for name in ("reidray", "ray", "torch", "timm")},
         }
@@ -165,56 +182,63 @@ def _check_attribute_votes(config: ScoreConfig, model: LoadedModel) -> None:
         )
 
 
-def _list_image_sets(config: ScoreConfig) -> list[ImageSet]:
-    """Return the queries and the gallery.
+def _written_folders(config: ScoreConfig, staging: Path) -> list[Path]:
+    """Return the folders on disks that workers on other machines need to reach."""
+    output, store = Location(config.output), config.store and Location(config.store)
+    folders = [] if output.is_remote else [staging]
+    return folders if not store or store.is_remote else [*folders, Path(store.uri)]
+
+
+def _list_images(
+    config: ScoreConfig, work: Location, engine: ScoringEngine
+) -> Mapping[str, ImageListing]:
+    """Return the listings of the queries and the gallery, and log the number of other files.
 
     Raises:
         UserError: a folder is missing or holds no images, or the output files cannot hold a file
             name.
     """
+    listings = {}
     with warn_when_slow("listing %s and %s", config.queries, config.gallery):
-        return [
-            _list_image_set("query", Location(config.queries, config.follow_links)),
-            _list_image_set("gallery", Location(config.gallery, config.follow_links)),
-        ]
+        for role, uri in (("query", config.queries), ("gallery", config.gallery)):
+            folder = Location(uri, config.follow_links)
+            listings[role] = write_listing(
+                folder,
+                work,
+                role,
+                engine.run_listing,
+                with_stamps=config.store is not None,
+                check_names=check_names,
+            )
+            if listings[role].skipped:
+                log.info("%s: %s", folder.uri, describe_skipped(listings[role].skipped))
+    return listings
 
 
-def _list_image_set(name: str, folder: Location) -> ImageSet:
-    """Return the images of a folder, sorted by path, and log the number of other files.
-
-    Raises:
-        UserError: the folder is missing or holds no images, or the output files cannot hold a
-            file name.
-    """
-    found = find_images(folder)
-    check_names(found.paths)
-    if found.skipped:
-        log.info("%s: %s", folder.uri, describe_skipped(found.skipped))
-    return ImageSet(name, folder, found.paths, found.skipped)
-
-
-def _open_parts(config: ScoreConfig, staging: Path) -> AbstractContextManager[PartStorage]:
+def _open_parts(
+    config: ScoreConfig, staging: Path, work: Location, engine: ScoringEngine
+) -> AbstractContextManager[PartStorage]:
     """Open the parts of the configured store, or temporary parts where there is no store."""
     if config.store is not None:
         return open_parts(config.store)
+    if engine.uses_ray_data:
+        return nullcontext(PartFolder(work.join("store")))
     return open_temporary_parts(staging)
 
 
-def _look_up(image_sets: Sequence[ImageSet], store: EmbeddingStore) -> list[KnownImages]:
-    """Return what a store knows of each image set."""
-    with warn_when_slow("looking up what the store knows of the images"):
-        known_images = [KnownImages(images, store) for images in image_sets]
-    store.release_images()
-    return known_images
-
-
-def _plan_missing(known_images: Sequence[KnownImages], store: EmbeddingStore) -> list[ImageBatch]:
-    """Return batches of the images that have no embedding in a store."""
-    return [
-        batch
-        for known in known_images
-        for batch in plan_batches(known.images, known.missing(store))
-    ]
+def _embed(
+    engine: EmbeddingEngine,
+    model: LoadedModel,
+    images: NightlyImages,
+    missing: Sequence[MissingImages],
+    store: EmbeddingStore,
+    keys: Shared,
+) -> EmbeddingOutcome:
+    """Embed the missing images, and write them into the store."""
+    if engine.embed_work is not None:
+        embed = partial(engine.embed_work, model, known=keys)
+        return embed_in_workers(embed, images, missing, store, engine.num_workers)
+    return embed_here(engine.embed, model, images, missing, store, keys)
 
 
 def _warn_of_other_settings(store: EmbeddingStore, model_id: str, embedding_id: str) -> None:
@@ -229,40 +253,34 @@ def _warn_of_other_settings(store: EmbeddingStore, model_id: str, embedding_id: 
         )
 
 
-def _rank(
-    queries: StoredImages,
-    gallery: StoredImages,
-    store: EmbeddingStore,
-    config: ScoreConfig,
-    metric: str,
-) -> GalleryRanking:
-    """Return `rank_gallery`, which the CPU computes where a GPU has no room for it."""
-    device = _ranking_device(config)
-    try:
-        return rank_gallery(queries, gallery, store, config, metric, device=device)
-    except RuntimeError as error:
-        if device == "cpu" or not lacks_memory(error):
-            raise
-    log.warning("ranking: the GPU has too little free memory; the CPU ranks instead")
-    return rank_gallery(queries, gallery, store, config, metric)
+def _check_bad_images(
+    listing: ImageListing, shards: Sequence[LocatedShard], max_bad: float
+) -> None:
+    """Check that few enough images of a listing failed to decode.
 
-
-def _ranking_device(config: ScoreConfig) -> str:
-    """Return the device of this process that ranks: a GPU, if there is one and it may be used."""
-    return "cuda" if config.use_gpu != "no" and torch.cuda.is_available() else "cpu"
+    Raises:
+        UserError: a larger share failed; the message names the first images in full.
+    """
+    examples = [
+        BadImage(posixpath.join(listing.images.uri, image.path), image.reason)
+        for shard in shards
+        for image in shard.bad
+    ]
+    num_bad = sum(shard.num_bad for shard in shards)
+    check_bad_share(num_bad, examples[:NUM_EXAMPLES], listing.num_images, max_bad)
 
 
 def _counts(
-    queries: StoredImages, gallery: StoredImages, ranked: GalleryRanking, config: ScoreConfig
+    listings: Mapping[str, ImageListing], ranked: GalleryRanking, config: ScoreConfig
 ) -> dict[str, Any]:
     """Return the counts and the settings of the ranking for the summary."""
     return {
-        "queries": len(queries.images.paths),
-        "gallery": len(gallery.images.paths),
-        "quarantined": len(queries.bad) + len(gallery.bad),
+        "queries": listings["query"].num_images,
+        "gallery": listings["gallery"].num_images,
+        "quarantined": ranked.num_bad,
         "passed_over": {
-            "queries": dict(queries.images.skipped_files),
-            "gallery": dict(gallery.images.skipped_files),
+            "queries": dict(listings["query"].skipped),
+            "gallery": dict(listings["gallery"].skipped),
         },
         "top_k": config.top_k,
         "max_distance": config.max_distance,

@@ -62,10 +62,15 @@ def write_ranking(ranking: Mapping[str, Sequence[str]]) -> bytes:
         UserError: the file cannot hold a name.
     """
     check_names(dict.fromkeys(chain(ranking, *ranking.values())))  # each name once
+    return ranking_lines({query: ranking[query] for query in sorted(ranking)})
+
+
+def ranking_lines(ranking: Mapping[str, Sequence[str]]) -> bytes:
+    """Return a line for each query, in the order of the mapping, of names that were checked."""
     lines = []
-    for query in sorted(ranking):
-        names = f" {', '.join(ranking[query])}" if ranking[query] else ""
-        lines.append(f"{query}:{names}\n")
+    for query, names in ranking.items():
+        ranked = f" {', '.join(names)}" if names else ""
+        lines.append(f"{query}:{ranked}\n")
     return "".join(lines).encode()
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,6 +28,10 @@ log = logging.getLogger("reidray")
 LATEST_FILE = "latest.json"
 MANIFEST_FILE = ".manifest.json"
 RUNS_FOLDER = "runs"
+WORK_FOLDER = "work"
+"""Folder of the working files of a job that runs, or was killed."""
+
+WORK_NAME = re.compile(r"[0-9a-f]{32}/")
 RUN_NAME = re.compile(r"[0-9]{8}T[0-9]{12}Z-[0-9a-f]{8}")
 
 
@@ -74,6 +78,10 @@ def check_contents(
                     foreign := find_foreign_file(frozenset(published.files), replaces, summary)
                 ):
                     raise _holds(location, f"{name}{run}{foreign}")
+        elif name == f"{WORK_FOLDER}/":
+            for work in list_level(location, name):
+                if WORK_NAME.fullmatch(work) is None:
+                    raise _holds(location, name + work)
         elif name == LATEST_FILE:
             latest = read_latest(location)
             if latest is None:
@@ -105,7 +113,7 @@ def publish_run(folder: Path, location: Location, check_lock: Callable[[], None]
     )
     location.write_bytes(f"{run.folder}/{MANIFEST_FILE}", run.to_json())
     for name in run.files:
-        location.write_bytes(f"{run.folder}/{name}", (folder / name).read_bytes())
+        location.upload_file(f"{run.folder}/{name}", folder / name)
     check_lock()
     if before is not None and not _read_json(location, f"{before.folder}/{MANIFEST_FILE}"):
         # An earlier version of this job listed the files in `latest.json` alone.
@@ -175,8 +183,9 @@ def _read_json(location: Location, path: str) -> dict[str, Any]:
 
 
 def _describe(file: Path) -> dict[str, Any]:
-    data = file.read_bytes()
-    return {"bytes": len(data), "sha256": sha256(data).hexdigest()}
+    with file.open("rb") as stream:
+        digest = file_digest(stream, "sha256")
+    return {"bytes": file.stat().st_size, "sha256": digest.hexdigest()}
 
 
 def _holds(location: Location, name: str) -> UserError:

@@ -253,6 +253,16 @@ class Location:
         file.parent.mkdir(parents=True, exist_ok=True)
         disk.write(file, data)
 
+    def upload_file(self, path: str, source: Path) -> None:
+        """Write an object of this bucket in one step from a local file, a piece at a time.
+
+        Raises:
+            UserError: the path leaves the folder.
+            OSError: the object store failed.
+        """
+        inside = self._inside(path)
+        object_store.upload_object(self.uri, f"{self.path}/{inside}", source)
+
     def delete_file(self, path: str) -> None:
         """Delete a file, if it exists.
 

@@ -5,6 +5,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -23,6 +24,9 @@ Answer = TypeVar("Answer")
 
 REQUEST_SECONDS = 30.0
 """The time without an answer after which a request is sent again."""
+
+UPLOAD_BYTES = 2**24
+"""Bytes of a file that are in memory while it is written."""
 
 ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL"
 
@@ -99,6 +103,26 @@ def write_object(uri: str, path: str, data: bytes | memoryview) -> None:
             stream.write(data)
 
     _with_safe_errors(path, write)
+
+
+def upload_object(uri: str, path: str, source: Path) -> None:
+    """Write an object from a local file, a piece at a time; the object appears whole.
+
+    Args:
+        uri: an address of the store.
+        path: `bucket/key` of the object.
+        source: the file.
+
+    Raises:
+        OSError: the store failed after all retries; the message holds no credentials.
+    """
+
+    def upload() -> None:
+        with source.open("rb") as file, open_s3(uri).open_output_stream(path) as stream:
+            while piece := file.read(UPLOAD_BYTES):
+                stream.write(piece)
+
+    _with_safe_errors(path, upload)
 
 
 def delete_object(uri: str) -> None:

@@ -1,41 +1,29 @@
-"""Measure nightly runs: the first, the next, beside a bare loop, and with a million rows.
+"""Measure nightly runs: the first, the next, and beside a bare loop.
 
 Run with `pytest -m benchmark -s tests/benchmarks/test_nightly_speed.py`. Prints a table and a JSON
 line for each.
 """
 
 import json
-import multiprocessing
 import os
-import resource
 import subprocess
 import sys
 import time
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from support.paths import ROOT
 
-from reidray.config.scoring import ScoreConfig
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.images.decoding import decode_files
 from reidray.data.reading.image_folders import list_images
 from reidray.demo import generate_demo_set
-from reidray.inference.image_batches import ImageSet
-from reidray.inference.predictions import PredictionShape
 from reidray.models import ModelCard, build_architecture, save_model
 from reidray.models.factory import build_network
-from reidray.scoring.gallery_ranking import rank_gallery
-from reidray.scoring.incremental_update import KnownImages
-from reidray.scoring.store.embedding_store import EmbeddingStore
-from reidray.scoring.store.part_file import IMAGES_SCHEMA
-from reidray.scoring.store.part_storage import PartFolder
 from reidray.storage.location import Location
 
 DRAWN, GALLERY, QUERIES, CHANGED = 2000, 20_000, 500, 200
-ROWS, SIZE, PART = 1_000_000, 256, 8192
 
 SIZES = {
     "resnet_small": {"backbone": "resnet_small", "feature_size": 256, "height": 96, "width": 48},
@@ -161,61 +149,4 @@ def test_steady_scoring_beside_a_bare_loop_over_decoded_crops(root):
     }
     print(f"\nbare loop {best:,.0f} images/s, steady {steady:,.0f} = {steady / best:.0%}")
     print(f"start to end {seconds:.1f} s, of which fixed {fixed:.1f} s")
-    print(json.dumps(figures))
-
-
-def rank_a_million(folder, results):
-    """Rank a million gallery rows of a store, as the driver of a nightly run does."""
-    Location.read_stamps = lambda _, paths: ["as it was"] * len(paths)
-    location = Location(str(folder))
-    gallery = ImageSet(
-        "gallery", location, tuple(f"camera{n % 97}/{n:09d}.jpg" for n in range(ROWS))
-    )
-    queries = ImageSet("query", location, gallery.paths[:QUERIES])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    store = EmbeddingStore(PartFolder(location), "m", PredictionShape(SIZE, 12), [location.uri])
-    known = [KnownImages(images, store) for images in (queries, gallery)]
-    assert not any(len(each.missing(store)) for each in known)
-    store.release_images()
-    config = ScoreConfig(model="", queries="", gallery="", output="")
-    start = time.perf_counter()
-    ranked = rank_gallery(*(each.locate(store) for each in known), store, config, "cosine")
-    assert all(query == names[0] for query, names in ranked.ranking.items())
-    assert ranked.attribute_labels.shape == (ROWS, 12)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    results.put((before, peak, time.perf_counter() - start))
-
-
-def test_memory_of_the_driver_with_a_million_gallery_rows(tmp_path):
-    location = Location(str(tmp_path))
-    store = EmbeddingStore(PartFolder(location), "m", PredictionShape(SIZE, 12))
-    draws = np.random.default_rng(0)
-    for start in range(0, ROWS, PART):
-        numbers = range(start, min(start + PART, ROWS))
-        contents = [number.to_bytes(32, "big") for number in numbers]
-        predictions = store.shape.empty(len(numbers))
-        predictions.attribute_labels[:] = 0
-        predictions.embeddings[:] = draws.normal(size=(len(numbers), SIZE))
-        seen = {
-            "folder": [location.uri] * len(numbers),
-            "path": [f"camera{n % 97}/{n:09d}.jpg" for n in numbers],
-            "stamp": ["as it was"] * len(numbers),
-            "content": contents,
-            "reason": [None] * len(numbers),
-        }
-        store.append(pa.table(seen, schema=IMAGES_SCHEMA), predictions)
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    child = context.Process(target=rank_a_million, args=(tmp_path, results))
-    child.start()
-    before, peak, seconds = results.get()
-    child.join()
-    figures = {
-        "rows": ROWS,
-        "peak_mb": round(peak / 1024),
-        "before_mb": round(before / 1024),
-        "rank_s": round(seconds, 1),
-        "embeddings_mb": round(ROWS * SIZE * 4 / 2**20),
-    }
-    print(f"\n{ROWS:,} rows of {SIZE}: peak {peak / 1024:,.0f} MB, ranked in {seconds:.1f} s")
     print(json.dumps(figures))

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +21,7 @@ from reidray.data.reading.annotations import ANNOTATION_COLUMNS, read_annotation
 from reidray.data.reading.image_folders import list_images
 from reidray.scoring.nightly_run import run_nightly
 from reidray.scoring.ranking_file import read_ranking
+from reidray.scoring.stages import missing_images
 from reidray.storage.location import Location
 
 pytestmark = pytest.mark.cluster
@@ -130,19 +130,19 @@ def test_more_bad_images_than_may_be_fail_the_job_which_names_some(scored, model
 
 
 @pytest.mark.usefixtures("ray_address")
-def test_an_image_that_vanishes_after_it_was_listed_is_set_aside(model, tmp_path):
+def test_an_image_that_vanishes_after_it_was_listed_is_set_aside(model, tmp_path, monkeypatch):
     for person in range(4):
         draw(tmp_path / "queries" / f"{person}.png", person, 0)
         draw(tmp_path / "gallery" / f"{person}.png", person, 1)
 
-    @contextmanager
-    def meanwhile():
+    def find_missing(*arguments):
         (tmp_path / "gallery" / "2.png").unlink()
-        yield
+        return missing_images.find_missing(*arguments)
 
+    monkeypatch.setattr("reidray.scoring.nightly_run.find_missing", find_missing)
     settings = {name: str(tmp_path / name) for name in ("queries", "gallery", "output")}
     config = ScoreConfig(model=str(model), **settings, max_bad=0.25, num_workers=1)
-    run_nightly(config, meanwhile())
+    run_nightly(config)
     quarantine = (tmp_path / "output" / "quarantine.csv").read_text().splitlines()
     assert quarantine[1:] == ["2.png,gallery,No such file or directory"]
     ranking = read_ranking((tmp_path / "output" / "reid_test.txt").read_bytes(), "txt")

@@ -5,10 +5,10 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import s3fs
 from support.paths import ROOT
+from support.store_rows import append_rows, find_stored
 from support.store_runs import files_on_disk, write_legacy_store
 
 from reidray.config.scoring import ForgetConfig
@@ -16,7 +16,7 @@ from reidray.errors import UserError
 from reidray.inference.predictions import PredictionShape
 from reidray.scoring.store.deletion import forget
 from reidray.scoring.store.embedding_store import EmbeddingStore, open_parts
-from reidray.scoring.store.part_file import IMAGES_SCHEMA, read_rows
+from reidray.scoring.store.part_file import read_rows
 from reidray.scoring.store.part_storage import PartFolder
 from reidray.storage.location import Location
 from reidray.storage.publishing import exclusive_writer
@@ -35,10 +35,10 @@ def append(store, paths, values, *names):
     predictions = store.shape.empty(len(paths))
     predictions.attribute_labels[:] = 0
     predictions.embeddings[:] = np.array(values)[:, None]
+    predictions.uncertainty[:] = 0
     rows = [("/data", path, "s", digest(path), None) for path in paths]
     rows += [("/data", name, "s", digest(path), None) for name, path in names]
-    images = [dict(zip(IMAGES_SCHEMA.names, row, strict=True)) for row in rows]
-    store.append(pa.Table.from_pylist(images, IMAGES_SCHEMA), predictions)
+    append_rows(store, rows, predictions)
 
 
 def open_s3(uri, model):
@@ -62,8 +62,8 @@ def left(uri):
     for part in log.find():
         names |= set(log.read(part, read_rows).table["path"].to_pylist())
     for model in ("one", "two"):
-        rows = open_s3(uri, model).find_rows(pa.array(map(digest, PATHS), pa.binary(32)))
-        pictures.append({path for path, row in zip(PATHS, rows, strict=True) if row >= 0})
+        places = find_stored(open_s3(uri, model), list(map(digest, PATHS)))
+        pictures.append({path for path, place in zip(PATHS, places, strict=True) if place})
     return names, pictures
 
 

@@ -9,25 +9,26 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import psutil
 import pytest
 from ray.cluster_utils import Cluster
 from ray.exceptions import RayActorError
 from support.nightly_runs import draw_images, published, run_with_ray
+from support.processes import once, worker_processes
 
 pytestmark = pytest.mark.cluster
 
 SCRIPT = """
 import json, sys
 import ray
-import reidray.scoring.incremental_update as incremental_update
+import reidray.scoring.stages.embed_missing as embed_missing
 from reidray.config.scoring import ScoreConfig
 from reidray.scoring.nightly_run import run_nightly
 
 settings, ray_settings = json.loads(sys.argv[1]), json.loads(sys.argv[2])
-incremental_update.PART_ROWS = 64
+embed_missing.PART_ROWS, embed_missing.COMMIT_SECONDS = 64, 0.0
 ray.init(**ray_settings, include_dashboard=False, log_to_driver=False)
 print(run_nightly(ScoreConfig(**settings))["embedded"])
 """
@@ -48,34 +49,7 @@ def quiet(ray_address, model, images, tmp_path_factory):  # noqa: ARG001 - it ne
 
 def embedders():
     """Return the processes that embed."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        command = " ".join(process.info["cmdline"] or [])
-        if command.startswith("ray::") and "EmbeddingActor" in command:
-            found.append(process)
-    return found
-
-
-@contextmanager
-def once(condition, act):
-    """Act in another thread as soon as a condition holds; fail where it never does."""
-    done = []
-
-    def wait():
-        end = time.monotonic() + 100
-        while time.monotonic() < end and not done:
-            if condition():
-                act()
-                done.append(True)
-            time.sleep(0.02)
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    yield
-    acted = bool(done)
-    done.append(True)
-    thread.join()
-    assert acted, "it ended before anything went wrong"
+    return worker_processes("EmbeddingActor") + worker_processes("DecodingActor")
 
 
 def test_a_scoring_actor_that_is_killed_leaves_no_trace(quiet, model, images, tmp_path):
@@ -125,13 +99,16 @@ def start_run(model, images, output, ray_settings, **changes):
 
 
 @pytest.mark.slow
-def test_a_driver_that_is_killed_loses_nothing_that_was_stored(quiet, model, images, tmp_path):
+@pytest.mark.parametrize("engine", ["local", "ray-data"])
+def test_a_driver_that_is_killed_loses_nothing_that_was_stored(
+    engine, quiet, model, images, tmp_path
+):
     out, store = tmp_path / "out", tmp_path / "store"
     yesterday = tmp_path / "yesterday"
     run_with_ray(model, images, yesterday, top_k=3)
     shutil.copytree(yesterday, out)
-    first = start_run(model, images, out, {"num_cpus": 2}, store=str(store))
-    while first.poll() is None and len(list(store.rglob("parts/*.parquet"))) < 3:
+    first = start_run(model, images, out, {"num_cpus": 2}, store=str(store), engine=engine)
+    while first.poll() is None and len(list(store.rglob("parts/0*.parquet"))) < 3:
         time.sleep(0.02)
     os.killpg(first.pid, signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL
@@ -186,19 +163,24 @@ def test_an_object_store_that_is_too_small_changes_nothing(quiet, model, images,
 
 
 @pytest.mark.slow
-def test_a_machine_that_goes_away_changes_nothing(quiet, model, images, tmp_path):
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+@pytest.mark.parametrize("engine", ["local", "auto"])
+def test_a_worker_and_a_machine_that_go_away_change_nothing(engine, quiet, model, images, tmp_path):
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
     try:
         node = cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
         address = {"address": cluster.address}
-        run = start_run(model, images, tmp_path / "out", address, num_workers=2)
-        while len(embedders()) < 2 and run.poll() is None:
+        run = start_run(model, images, tmp_path / "out", address, num_workers=3, engine=engine)
+        while len(embedders()) < 3 and run.poll() is None:
             time.sleep(0.02)
         assert run.poll() is None, "it ended before anything went wrong"
+        embedders()[0].send_signal(signal.SIGKILL)
         cluster.remove_node(node, allow_graceful=False)
         _, errors = run.communicate(timeout=200)
         assert run.returncode == 0, errors
     finally:
         cluster.shutdown()
     assert published(tmp_path / "out") == quiet
+    engines = {"local": "local", "auto": "ray-data"}
+    summary = json.loads((tmp_path / "out" / "scoring.json").read_text())
+    assert summary["engine"] == engines[engine]

@@ -1,4 +1,8 @@
-"""Find the processes that a process started."""
+"""Find the processes that a process started, and act once something has happened."""
+
+import threading
+import time
+from contextlib import contextmanager
 
 import psutil
 
@@ -16,3 +20,35 @@ def named_descendants(pid):
         except psutil.NoSuchProcess:
             continue
     return found
+
+
+def worker_processes(actor):
+    """Return the processes of the actors of a class that Ray runs."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        command = " ".join(process.info["cmdline"] or [])
+        if command.startswith("ray::") and actor in command:
+            found.append(process)
+    return found
+
+
+@contextmanager
+def once(condition, act):
+    """Act in another thread as soon as a condition holds; fail where it never does."""
+    done = []
+
+    def wait():
+        end = time.monotonic() + 100
+        while time.monotonic() < end and not done:
+            if condition():
+                act()
+                done.append(True)
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    yield
+    acted = bool(done)
+    done.append(True)
+    thread.join()
+    assert acted, "it ended before anything went wrong"

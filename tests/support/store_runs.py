@@ -7,6 +7,7 @@ import signal
 import struct
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
 
@@ -19,8 +20,8 @@ from reidray.errors import UserError
 from reidray.inference.predictions import PredictionShape
 from reidray.scoring.store.deletion import forget
 from reidray.scoring.store.embedding_store import EmbeddingStore, open_parts
-from reidray.scoring.store.part_file import IMAGES_SCHEMA
 from reidray.storage.location import Location
+from support.store_rows import append_rows, image_table, part_rows
 
 SHAPE = PredictionShape(4, 2)
 
@@ -40,10 +41,7 @@ def embedding_value(person):
 
 
 def image_rows(paths, stamp="s"):
-    rows = [("/data", path, stamp, digest(path), None) for path in paths]
-    return pa.Table.from_pylist(
-        [dict(zip(IMAGES_SCHEMA.names, row, strict=True)) for row in rows], IMAGES_SCHEMA
-    )
+    return [("/data", path, stamp, digest(path), None) for path in paths]
 
 
 def predictions_of(people):
@@ -59,17 +57,33 @@ def predictions_of(people):
 def embed(uri, model, people, *, full=False):
     """Embed the images of some people as a nightly run does, each person in a part."""
     with open_parts(uri) as parts:
-        store = EmbeddingStore(parts, model, SHAPE, ["/data"], replace_existing=full)
+        store = EmbeddingStore(parts, model, SHAPE, replace_existing=full)
         for person in people:
-            store.append(image_rows(image_names_of(person)), predictions_of([person]))
+            append_rows(store, image_rows(image_names_of(person)), predictions_of([person]))
         store.remove_replaced()
+
+
+def embed_in_files(uri, model, people):
+    """Embed the images of some people as the workers of a cluster do, and commit them together."""
+    with open_parts(uri) as parts:
+        store, files = EmbeddingStore(parts, model, SHAPE), []
+        for person in people:
+            images = image_table(image_rows(image_names_of(person)))
+            rows = part_rows(images, predictions_of([person]), model)
+            files.append(replace(parts.write_file(rows.to_parquet()), summary=rows.summary))
+        store.commit(files)
 
 
 def forget_person(uri, person):
     return forget(ForgetConfig(store=uri, person=str(person)))
 
 
-STEPS = {"embed": embed, "full": partial(embed, full=True), "forget": forget_person}
+STEPS = {
+    "embed": embed,
+    "files": embed_in_files,
+    "full": partial(embed, full=True),
+    "forget": forget_person,
+}
 
 
 def run_steps(uri, steps):
@@ -148,7 +162,7 @@ def write_legacy_store(uri, images, embeddings, day="2026-01-31"):
     location = Location(uri)
     if images:
         paths = [name for person in images for name in image_names_of(person)]
-        _write_table(location, f"images/day={day}/a.parquet", image_rows(paths))
+        _write_table(location, f"images/day={day}/a.parquet", image_table(image_rows(paths)))
     for number, person in enumerate(embeddings):
         predictions = predictions_of([person])
         values = pa.array(predictions.embeddings.ravel())

@@ -28,6 +28,9 @@ from reidray.errors import UserError
 from reidray.storage.local_disk import OutsideLinkError
 from reidray.storage.location import Location
 
+NUM_EXAMPLES = 3
+"""Bad images that a message names."""
+
 _CONCURRENT_READS = 16
 _SIDEWAYS = (5, 6, 7, 8)
 _FILE_ERRORS = frozenset(
@@ -174,15 +177,30 @@ def check_bad_images(bad: Sequence[BadImage], total: int, max_bad: float) -> Non
     Raises:
         UserError: a larger share is bad, or every image is.
     """
-    if not bad or (len(bad) <= max_bad * total and len(bad) < total):
+    check_bad_share(len(bad), bad[:NUM_EXAMPLES], total, max_bad)
+
+
+def check_bad_share(num_bad: int, examples: Sequence[BadImage], total: int, max_bad: float) -> None:
+    """Check that the share of bad images is small enough, where not all of them are known by name.
+
+    Args:
+        num_bad: the number of images that do not decode.
+        examples: the first of them, for the message.
+        total: the number of all images.
+        max_bad: the share of them that may be bad, 0 to 1.
+
+    Raises:
+        UserError: a larger share is bad, or every image is.
+    """
+    if not num_bad or (num_bad <= max_bad * total and num_bad < total):
         return
-    first = "; ".join(f"{image.path}: {image.reason}" for image in bad[:3])
-    more = ", ..." if len(bad) > 3 else ""
+    first = "; ".join(f"{image.path}: {image.reason}" for image in examples)
+    more = ", ..." if num_bad > len(examples) else ""
     limit = "and one at least must be"
-    if len(bad) < total:
+    if num_bad < total:
         limit = f"more than the share `max_bad={max_bad:g}` allows"
     raise UserError(
-        f"{len(bad)} of {total} images cannot be decoded, {limit} ({first}{more}); mend or remove "
+        f"{num_bad} of {total} images cannot be decoded, {limit} ({first}{more}); mend or remove "
         "them"
     )
 

@@ -1,6 +1,6 @@
 """Choose the engine that embeds the images of a job: this process, or Ray actors."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -55,11 +55,14 @@ class EmbeddingEngine:
 
     Attributes:
         num_workers: number of Ray actors; 0 where this process embeds.
-        embed: yields the predictions for batches.
+        embed: yields the predictions for batches to this process.
+        embed_work: embeds a piece of work whose results the workers write, and yields their
+            receipts; None where the predictions come to this process.
     """
 
     num_workers: int
     embed: EmbedBatches
+    embed_work: Callable[..., Iterator[Any]] | None = None
 
 
 class RayConnection:
@@ -120,12 +123,13 @@ def embeds_on_gpu(config: EngineOptions, connection: RayConnection) -> bool:
 
 
 def choose_engine(
-    batches: Sequence[ImageBatch],
+    num_images: int,
     config: EngineOptions,
     settings: InferenceSettings,
     connection: RayConnection,
     *,
     on_gpu: bool,
+    by_ray_data: bool = False,
 ) -> EmbeddingEngine:
     """Return the engine that embeds some images soonest: this process, or Ray actors.
 
@@ -133,27 +137,34 @@ def choose_engine(
     images. Ray is started for many images, or where the number of actors is given.
 
     Args:
-        batches: the images to embed.
+        num_images: number of images to embed.
         config: the configuration of the job.
         settings: precision, and use of mirror images.
         connection: connection to Ray, which is opened only where Ray embeds.
         on_gpu: result of `embeds_on_gpu`.
+        by_ray_data: whether Ray Data embeds, so that `embed_work` is set.
 
     Raises:
         UserError: the cluster cannot place the actors.
     """
-    num_images = sum(len(batch.paths) for batch in batches)
     device = _device_here(num_images, config, connection, on_gpu=on_gpu)
-    if device is not None:
+    if device is not None and not by_ray_data:
         return EmbeddingEngine(0, partial(embed_in_process, settings=settings, device=device))
     connection.open()
     from reidray.inference.ray_engine import embed_with_ray, plan_pool  # imports Ray
 
     pool = plan_pool(config.num_workers, config.use_gpu)
-    embed = partial(
-        embed_with_ray, settings=settings, pool=pool, stall_minutes=config.stall_timeout
-    )
-    return EmbeddingEngine(pool.num_actors, embed)
+    arguments: dict[str, Any] = {
+        "settings": settings,
+        "pool": pool,
+        "stall_minutes": config.stall_timeout,
+    }
+    embed_work = None
+    if by_ray_data:
+        from reidray.inference.distributed.ray_data_engine import embed_with_ray_data
+
+        embed_work = partial(embed_with_ray_data, **arguments)
+    return EmbeddingEngine(pool.num_actors, partial(embed_with_ray, **arguments), embed_work)
 
 
 def _device_here(

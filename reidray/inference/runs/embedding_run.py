@@ -67,7 +67,8 @@ def run_embedding(
         on_gpu = embeds_on_gpu(config, connection)
         settings = choose_settings(config.precision, config.flip, on_gpu=on_gpu)
         batches = plan_batches(images, np.arange(len(images.paths)))
-        engine = choose_engine(batches, config, settings, connection, on_gpu=on_gpu)
+        num_images = len(images.paths)
+        engine = choose_engine(num_images, config, settings, connection, on_gpu=on_gpu)
         throughput, retries = Throughput(), 0
         metadata = _describe(model, settings, images.location)
         schema = model.architecture.schema
@@ -75,7 +76,7 @@ def run_embedding(
         with table:
             for result in in_order(engine.embed(model, batches, None)):
                 table.add(result)
-                throughput.add([result])
+                throughput.add_results([result])
                 retries += result.num_retries
         timer.end_stage("embed")
         connection.close()

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from reidray.inference.image_batches import BatchPredictions
-from reidray.inference.predictions import NO_TIME
+from reidray.inference.predictions import NO_TIME, LoopTiming
 
 MIN_STEADY_SECONDS = 0.1
 """Least seconds over which a steady pace is measured; images within less come together."""
@@ -37,12 +37,16 @@ class Throughput:
         self._seconds = [0.0]
         self._timing = NO_TIME
 
-    def add(self, results: Sequence[BatchPredictions]) -> None:
-        """Count the images of some batches, which are done now."""
-        num_images = sum(len(result.batch.paths) for result in results)
+    def add(self, num_images: int, timing: LoopTiming) -> None:
+        """Count images that are done now, and the time of their forward passes."""
         self._num_images.append(self._num_images[-1] + num_images)
         self._seconds.append(time.perf_counter() - self._start)
-        self._timing = sum((result.timing for result in results), self._timing)
+        self._timing += timing
+
+    def add_results(self, results: Sequence[BatchPredictions]) -> None:
+        """Count the images of some batches, which are done now."""
+        timing = sum((result.timing for result in results), NO_TIME)
+        self.add(sum(len(result.batch.paths) for result in results), timing)
 
     def summary(self) -> dict[str, float]:
         """Return the images per second of all the time, and of the second half of the counts.

@@ -78,6 +78,7 @@ def forget(config: ForgetConfig) -> dict[str, Any]:
 def _delete(config: ForgetConfig, folder: PartFolder) -> dict[str, Any]:
     location = folder.location
     folder.fence()
+    num_uncommitted = folder.remove_uncommitted()
     unnamed = convert_legacy(location, folder)
     if unnamed:
         _logger.info("removed %d embeddings without a name that a killed run had left", unnamed)
@@ -96,7 +97,7 @@ def _delete(config: ForgetConfig, folder: PartFolder) -> dict[str, Any]:
     num_searched = _check_deleted(folder, [deletion for _, deletion in deletions])
     for part, _ in deletions:
         folder.replace(part, b"")
-    num_removed = remove_remains(location)
+    num_removed = num_uncommitted + remove_remains(location)
     completed = complete_records(location)
     remove_old_versions(location, DELETION_LOG)
 

@@ -3,7 +3,8 @@
 The rows of a part are images that one run has read: their folder and path, the digest of their
 content, and why an image does not decode. A row has an embedding where that run embedded its
 content, so that no embedding exists without a path. The metadata of the file hold the id of the
-model and the day. A part may also be a deletion, which lists the digests to delete.
+model and the day. A part may also be a deletion, which lists the digests to delete, or a commit,
+which lists files that several workers have written.
 """
 
 import io
@@ -20,7 +21,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from reidray.inference.image_batches import DIGEST_BYTES
-from reidray.inference.predictions import Predictions, PredictionShape
 
 DIGEST = pa.binary(DIGEST_BYTES)
 NO_DIGESTS = pa.array([], DIGEST)
@@ -37,6 +37,8 @@ REPEATED_COLUMNS = ["folder", "reason"]
 """Columns with the same value in many rows."""
 
 METADATA_KEY = b"reidray"
+ROW_GROUP = 4096
+"""Images in a row group, which is read as a whole where one of them is needed."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,19 @@ class PartRows:
     def without_embeddings(self) -> "PartRows":
         """Return the same images without embeddings."""
         return replace(self, table=self.table.select(IMAGES_SCHEMA.names))
+
+    @property
+    def summary(self) -> "PartSummary":
+        """Return the summary that `read_summary` reads from the file of these rows."""
+        bounds = pc.min_max(self.table["path"])
+        return PartSummary(
+            self.model,
+            self.day,
+            len(self.table),
+            pc.sum(self.embedded).as_py() or 0,
+            bounds["min"].as_py() or "",
+            bounds["max"].as_py() or "",
+        )
 
     def to_parquet(self) -> bytes:
         """Return the bytes of a Parquet file of these rows."""
@@ -125,6 +140,88 @@ class Deletion:
         return bool(self.before) and rows.day < self.before
 
 
+@dataclass(frozen=True)
+class CommittedFiles:
+    """Hold the files that one step adds to a store.
+
+    Attributes:
+        names: paths relative to the store. The files hold rows, as a part does.
+    """
+
+    names: tuple[str, ...]
+
+    def to_parquet(self) -> bytes:
+        """Return the bytes of the part that lists the files."""
+        return _to_parquet(pa.table({"file": pa.array(self.names, pa.string())}), {"commits": True})
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """Describe the rows of a part without reading them.
+
+    Attributes:
+        model: id of the model; empty where the part has no embedding.
+        day: the day in UTC when the part was written, as 2026-11-21.
+        num_rows: number of rows.
+        num_embedded: number of rows with an embedding.
+        first_path: the least path of the rows; empty where it is not known.
+        last_path: the greatest path of the rows; None where it is not known.
+    """
+
+    model: str
+    day: str
+    num_rows: int
+    num_embedded: int
+    first_path: str
+    last_path: str | None
+
+    def may_hold(self, first: str, last: str) -> bool:
+        """Return whether a row may have a path between two paths, both included."""
+        return self.first_path <= last and (self.last_path is None or first <= self.last_path)
+
+
+def read_summary(file: pa.NativeFile) -> PartSummary | Deletion | CommittedFiles:
+    """Read what a part holds: the summary of its rows, a deletion or a commit.
+
+    Args:
+        file: the Parquet file.
+
+    Raises:
+        KeyError: the file is no part of a store.
+        pa.ArrowException: the file is damaged.
+    """
+    opened = pq.ParquetFile(file)
+    described = json.loads((opened.schema_arrow.metadata or {})[METADATA_KEY])
+    if "commits" in described:
+        names = opened.read(use_threads=False)["file"].to_pylist()
+        return CommittedFiles(tuple(names))
+    if "forgets" in described:
+        return _read_deletion(opened, described)
+    _check_columns(opened)
+    groups = [opened.metadata.row_group(index) for index in range(opened.num_row_groups)]
+    first, last = path_bounds(opened)
+    return PartSummary(
+        described["model"],
+        described["day"],
+        opened.metadata.num_rows,
+        sum(map(_count_embedded, groups)),
+        min(first, default=""),
+        None if None in last else max(last, default=""),
+    )
+
+
+def path_bounds(opened: pq.ParquetFile) -> tuple[list[str], list[Any]]:
+    """Return the least and the greatest path of each row group; "" and None where not known."""
+    metadata, first, last = opened.metadata, [], []
+    place = opened.schema_arrow.get_field_index("path")
+    for index in range(metadata.num_row_groups):
+        statistics = metadata.row_group(index).column(place).statistics
+        known = statistics is not None and statistics.has_min_max
+        first.append(statistics.min if known else "")
+        last.append(statistics.max if known else None)
+    return first, last
+
+
 def read_rows(file: pa.NativeFile, columns: Sequence[str] | None = None) -> PartRows | Deletion:
     """Read a part.
 
@@ -139,11 +236,9 @@ def read_rows(file: pa.NativeFile, columns: Sequence[str] | None = None) -> Part
     opened = pq.ParquetFile(file)
     described = json.loads((opened.schema_arrow.metadata or {})[METADATA_KEY])
     if "forgets" in described:
-        digests = opened.read(use_threads=False)["content"].cast(DIGEST)
-        return Deletion(**described["forgets"], contents=digests.combine_chunks())
+        return _read_deletion(opened, described)
+    _check_columns(opened)
     present = opened.schema_arrow.names
-    if missing := sorted(IMAGE_FIELDS.keys() - set(present)):
-        raise KeyError(f"it has no column {missing[0]!r}")
     selected = present if columns is None else [name for name in columns if name in present]
     table = opened.read(columns=selected, use_threads=False).select(selected)
     fields = [
@@ -152,54 +247,32 @@ def read_rows(file: pa.NativeFile, columns: Sequence[str] | None = None) -> Part
     return PartRows(table.cast(pa.schema(fields)), described["model"], described["day"])
 
 
-def build_part(
-    images: pa.Table, predictions: Predictions, shape: PredictionShape, model: str
-) -> PartRows:
+def rows_of_today(table: pa.Table, model: str) -> PartRows:
     """Return the rows of a part that is written today.
 
     Args:
-        images: N rows of `IMAGES_SCHEMA`.
-        predictions: predictions for the first M of them.
-        shape: sizes of the predictions.
+        table: N rows of `IMAGES_SCHEMA` and `EMBEDDED_COLUMNS`, null where there is no prediction.
         model: id of the model.
     """
-    embedded = len(predictions)
-    labels = predictions.attribute_labels.astype(np.int8).ravel()
-    offsets = shape.num_attributes * np.arange(embedded + 1, dtype=np.int32)
-    values = np.ascontiguousarray(predictions.embeddings).ravel()
-    columns = {
-        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(values), shape.embedding_size),
-        "codes": pa.ListArray.from_arrays(offsets, pa.array(labels)),
-        "doubt": pa.array(predictions.uncertainty),
-    }
-    table = images
-    for name, column in columns.items():
-        nulls = pa.nulls(len(images) - embedded, column.type)
-        table = table.append_column(name, pa.chunked_array([column, nulls]))
-    return PartRows(table, model, f"{datetime.now(UTC):%Y-%m-%d}")
-
-
-def read_predictions(rows: PartRows, shape: PredictionShape) -> Predictions:
-    """Return the predictions of the rows that have an embedding.
-
-    Raises:
-        pa.ArrowInvalid: the embeddings have another size.
-    """
-    table = rows.table.select(EMBEDDED_COLUMNS).filter(rows.embedded)
-    labels = table["codes"].combine_chunks().flatten().to_numpy().astype(np.int64)
-    embeddings = read_embeddings(table)
-    if embeddings.shape[1:] != (shape.embedding_size,):
-        raise pa.ArrowInvalid(f"embeddings of {embeddings.shape[1]} numbers")
-    return Predictions(
-        embeddings, labels.reshape(len(table), shape.num_attributes), table["doubt"].to_numpy()
-    )
+    columns = [*IMAGES_SCHEMA.names, *EMBEDDED_COLUMNS]
+    return PartRows(table.select(columns), model, f"{datetime.now(UTC):%Y-%m-%d}")
 
 
 def read_embeddings(table: pa.Table) -> NDArray[np.float32]:
-    """Return (N, D) float32 embeddings of rows that all have one."""
+    """Return (N, D) float32 embeddings of rows that all have one.
+
+    Stores of earlier versions hold lists in place of bytes.
+    """
+    column = table["embedding"]
+    if pa.types.is_fixed_size_binary(column.type):
+        array = column.combine_chunks()
+        num_bytes = array.type.byte_width
+        packed = array.buffers()[1]
+        start, end = array.offset * num_bytes, (array.offset + len(array)) * num_bytes
+        values = np.frombuffer(packed, "<f4", count=(end - start) // 4, offset=start)
+        return values.reshape(len(array), num_bytes // 4)
     from reidray.retrieval.arrow_features import to_matrix  # imports PyTorch
 
-    column = table["embedding"]
     matrix = to_matrix(column.combine_chunks(), column.type.list_size)
     return matrix.astype(np.float32, copy=False)
 
@@ -209,9 +282,39 @@ def embedded_digests(rows: PartRows) -> pa.Array:
     return rows.table["content"].filter(rows.embedded).combine_chunks()
 
 
+def _read_deletion(opened: pq.ParquetFile, described: dict[str, Any]) -> Deletion:
+    digests = opened.read(use_threads=False)["content"].cast(DIGEST)
+    return Deletion(**described["forgets"], contents=digests.combine_chunks())
+
+
+def _check_columns(opened: pq.ParquetFile) -> None:
+    """Check that a file has the columns of an image.
+
+    Raises:
+        KeyError: it lacks one.
+    """
+    if missing := sorted(IMAGE_FIELDS.keys() - set(opened.schema_arrow.names)):
+        raise KeyError(f"it has no column {missing[0]!r}")
+
+
+def _count_embedded(group: pq.RowGroupMetaData) -> int:
+    """Return the number of rows of a row group with an embedding, at most."""
+    for index in range(group.num_columns):
+        column = group.column(index)
+        if column.path_in_schema == "doubt":
+            statistics = column.statistics
+            return int(group.num_rows - (statistics.null_count if statistics else 0))
+    return 0
+
+
 def _to_parquet(table: pa.Table, described: dict[str, Any]) -> bytes:
     file = io.BytesIO()
     metadata = {METADATA_KEY: json.dumps(described)}
     repeated = [name for name in REPEATED_COLUMNS if name in table.column_names]
-    pq.write_table(table.replace_schema_metadata(metadata), file, use_dictionary=repeated or False)
+    pq.write_table(
+        table.replace_schema_metadata(metadata),
+        file,
+        row_group_size=ROW_GROUP,
+        use_dictionary=repeated or False,
+    )
     return file.getvalue()

@@ -1,26 +1,31 @@
 """Store numbered parts on a disk, in a bucket or in a temporary file.
 
-A writer adds a part under the next number, which only one writer can claim. A writer that was
-paused, and does not know that it has lost the lock of the store, finds its next number taken, and
-nothing that it writes appears. A number is never free again: a part from which everything is
-deleted becomes empty.
+A part holds rows, or lists files of rows that workers have written. Such files do not belong to the
+store before a part lists them. A writer adds a part under the next number, which only one writer
+can claim. A writer that was paused, and does not know that it has lost the lock of the store, finds
+its next number taken, and nothing that it writes appears. A number is never free again: a part from
+which everything is deleted becomes empty.
 """
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import BinaryIO, TypeVar
+from uuid import uuid4
 
 import pyarrow as pa
 
 from reidray.errors import UserError
+from reidray.scoring.store.part_file import CommittedFiles, PartSummary, read_summary
 from reidray.storage.location import Location
 from reidray.storage.locks import exclusive_files
 
 Content = TypeVar("Content")
 
-PARTS_FOLDER = "parts"
+PARTS_FOLDER, FILES_FOLDER = "parts", "files"
+_CONCURRENT_READS = 16
 _DAMAGE = (pa.ArrowException, KeyError, TypeError, ValueError, RecursionError, OSError)
 """Errors that a damaged file, or a file that is no part, causes."""
 
@@ -29,17 +34,19 @@ _PART = re.compile(rf"{PARTS_FOLDER}/([0-9]{{8}})\.parquet")
 
 @dataclass(frozen=True)
 class Part:
-    """Describe a part of a store.
+    """Describe a part of a store, or a file that a part lists.
 
     Attributes:
-        number: position in the order of writing.
+        path: path relative to the store.
         size: bytes; 0 where everything in it is deleted.
         tag: version in an object store, which changes with every write.
+        summary: description of its rows; None where it holds none, but a deletion.
     """
 
-    number: int
+    path: str
     size: int
     tag: str = ""
+    summary: PartSummary | None = None
 
 
 class PartStorage(ABC):
@@ -55,7 +62,14 @@ class PartStorage(ABC):
 
     @abstractmethod
     def find(self) -> list[Part]:
-        """Return the parts that are not empty, in the order of writing."""
+        """Return the parts that are not empty, in the order of writing.
+
+        The files that a part lists take its place.
+
+        Raises:
+            UserError: a part is damaged, or a file that it lists is missing.
+            OSError: the disk or the object store failed.
+        """
 
     @abstractmethod
     def read(self, part: Part, reader: Callable[[pa.NativeFile], Content]) -> Content:
@@ -105,17 +119,30 @@ class PartFolder(PartStorage):
 
     def find(self) -> list[Part]:
         """Return the parts that are not empty (see `PartStorage.find`)."""
-        parts = []
-        for file in exclusive_files.list_entries(self.location, PARTS_FOLDER):
-            found = _PART.fullmatch(file.path)
-            if found:
-                parts.append(Part(int(found[1]), file.size, file.tag))
-        self._next = max((part.number for part in parts), default=0) + 1
-        return [part for part in parts if part.size]
+        found: list[Part] = []
+        contents = self._read_all(self._list_parts(), read_summary)
+        entries = exclusive_files.list_entries(self.location, FILES_FOLDER)
+        files = {entry.path: Part(entry.path, entry.size, entry.tag) for entry in entries}
+        for part, content in contents:
+            if not isinstance(content, CommittedFiles):
+                summary = content if isinstance(content, PartSummary) else None
+                found.append(replace(part, summary=summary))
+                continue
+            for name in content.names:
+                if name not in files:
+                    raise UserError(
+                        f"{self.location.join(name).uri}: is listed by {part.path} and is not "
+                        "there; bring it back, or remove that part, and what both held is embedded "
+                        "again"
+                    )
+            listed = [files[name] for name in content.names if files[name].size]
+            for file, described in self._read_all(listed, read_summary):
+                assert isinstance(described, PartSummary)
+                found.append(replace(file, summary=described))
+        return found
 
     def read(self, part: Part, reader: Callable[[pa.NativeFile], Content]) -> Content:
         """Return the result of a function that reads a part (see `PartStorage.read`)."""
-        path = _path_of(part.number)
 
         def read(file: pa.NativeFile) -> Content:
             if not file.size():
@@ -123,14 +150,14 @@ class PartFolder(PartStorage):
             return reader(file)
 
         try:
-            return self.location.read_with(path, read)
+            return self.location.read_with(part.path, read)
         except _DAMAGE as error:
             if isinstance(error, OSError):  # Arrow raises it for damage too: can it be read at all?
-                self.location.read_bytes(path)
+                self.location.read_bytes(part.path)
             reason = " ".join(str(error).split())
             raise UserError(
-                f"{self.location.join(path).uri}: is not a part of a store ({reason}); remove it, "
-                "and what it held is embedded again"
+                f"{self.location.join(part.path).uri}: is not a part of a store ({reason}); remove "
+                "it, and what it held is embedded again"
             ) from error
 
     def append(self, data: bytes) -> Part:
@@ -142,32 +169,96 @@ class PartFolder(PartStorage):
 
     def replace(self, part: Part, data: bytes) -> Part:
         """Replace the bytes of a part in one step (see `PartStorage.replace`)."""
-        path = _path_of(part.number)
-        tag = exclusive_files.replace(self.location, path, data, part.tag)
+        tag = exclusive_files.replace(self.location, part.path, data, part.tag)
         if tag is None:
             raise self.taken_over()
         return replace(part, size=len(data), tag=tag)
 
-    def fence(self) -> list[Part]:
-        """Claim a number, so that no earlier writer can add a part.
+    def write_file(self, data: bytes) -> Part:
+        """Write a file of rows, which belongs to the store once `commit` lists it.
 
-        Returns:
-            The parts. From now on only the caller adds parts.
+        Any process may call this function. Each call writes a file of its own, so that a worker
+        that is started again disturbs nothing.
+
+        Raises:
+            OSError: the disk or the object store failed.
         """
+        path = f"{FILES_FOLDER}/{uuid4().hex}.parquet"
+        tag = exclusive_files.create(self.location, path, data)
+        assert tag is not None
+        return Part(path, len(data), tag)
+
+    def commit(self, files: Sequence[Part]) -> None:
+        """Add files that `write_file` has written, in one step.
+
+        Raises:
+            UserError: another run writes the store.
+            OSError: the disk or the object store failed.
+        """
+        self.append(CommittedFiles(tuple(file.path for file in files)).to_parquet())
+
+    def remove_uncommitted(self) -> int:
+        """Remove the files that no part lists, which killed runs have left; return their number.
+
+        The caller is the only writer. It claims a number before, so that no earlier writer can list
+        the files any more.
+        """
+        if not self._find_uncommitted():
+            return 0
+        self.fence()
+        files = self._find_uncommitted()
+        for path in files:
+            self.location.delete_file(path)
+        return len(files)
+
+    def fence(self) -> None:
+        """Claim a number, so that no earlier writer can add a part."""
         while True:
-            parts = self.find()
+            self._list_parts()
             if self._claim(b"") is not None:
-                return parts
+                return
+
+    def _find_uncommitted(self) -> list[str]:
+        """Return the paths of the files that no part lists."""
+        entries = exclusive_files.list_entries(self.location, FILES_FOLDER)
+        if not entries:
+            return []
+        contents = self._read_all(self._list_parts(), read_summary)
+        commits = [each for _, each in contents if isinstance(each, CommittedFiles)]
+        listed = {name for commit in commits for name in commit.names}
+        return [entry.path for entry in entries if entry.path not in listed]
+
+    def _list_parts(self) -> list[Part]:
+        """Return the numbered parts that are not empty, without their summaries."""
+        parts, numbers = [], [0]
+        for file in exclusive_files.list_entries(self.location, PARTS_FOLDER):
+            found = _PART.fullmatch(file.path)
+            if found:
+                numbers.append(int(found[1]))
+                parts.append(Part(file.path, file.size, file.tag))
+        self._next = max(numbers) + 1
+        return [part for part in parts if part.size]
+
+    def _read_all(
+        self, parts: Sequence[Part], reader: Callable[[pa.NativeFile], Content]
+    ) -> list[tuple[Part, Content]]:
+        """Return each part with the result of a function that reads it."""
+        if not self.location.is_remote:
+            return [(part, self.read(part, reader)) for part in parts]
+        with ThreadPoolExecutor(_CONCURRENT_READS) as threads:
+            return list(
+                zip(parts, threads.map(lambda part: self.read(part, reader), parts), strict=True)
+            )
 
     def _claim(self, data: bytes) -> Part | None:
         if not self._next:
-            self.find()
-        path = _path_of(self._next)
+            self._list_parts()
+        path = f"{PARTS_FOLDER}/{self._next:08d}.parquet"
         tag = exclusive_files.create(self.location, path, data)
         if tag is None:
             return None
         self._next += 1
-        return Part(self._next - 1, len(data), tag)
+        return Part(path, len(data), tag)
 
 
 class TemporaryPartStorage(PartStorage):
@@ -183,29 +274,24 @@ class TemporaryPartStorage(PartStorage):
         """
         self.uri = "the temporary store of this run"
         self._file = file
-        self._extents: list[tuple[int, int]] = []
+        self._extents: dict[str, tuple[int, int]] = {}
 
     def find(self) -> list[Part]:
-        """Return the parts that are not empty (see `PartStorage.find`)."""
-        return [Part(number, size) for number, (_, size) in enumerate(self._extents) if size]
+        """Return no part: a run begins without one, and knows those that it has added."""
+        return []
 
     def read(self, part: Part, reader: Callable[[pa.NativeFile], Content]) -> Content:
         """Return the result of a function that reads a part (see `PartStorage.read`)."""
-        start, size = self._extents[part.number]
+        start, size = self._extents[part.path]
         self._file.seek(start)
         return reader(pa.BufferReader(self._file.read(size)))
 
     def append(self, data: bytes) -> Part:
         """Add a part in one step (see `PartStorage.append`)."""
-        self._extents.append((0, 0))
-        return self.replace(Part(len(self._extents) - 1, 0), data)
+        return self.replace(Part(f"{len(self._extents)}", 0), data)
 
     def replace(self, part: Part, data: bytes) -> Part:
         """Replace the bytes of a part in one step (see `PartStorage.replace`)."""
-        self._extents[part.number] = (self._file.seek(0, 2), len(data))
+        self._extents[part.path] = (self._file.seek(0, 2), len(data))
         self._file.write(data)
-        return Part(part.number, len(data))
-
-
-def _path_of(number: int) -> str:
-    return f"{PARTS_FOLDER}/{number:08d}.parquet"
+        return replace(part, size=len(data))

@@ -17,11 +17,12 @@ from reidray.storage.object_versions import (
 )
 
 _DAY = r"day=\d{4}-\d\d-\d\d"
-_FOLDERS = rf"(parts|images/{_DAY}|embeddings/model=[^/]+/{_DAY})/"
+_FOLDERS = rf"(parts|files|images/{_DAY}|embeddings/model=[^/]+/{_DAY})/"
 """Folders of a store; the last two are those of the earlier layout."""
 
 _OWN = re.compile(
-    rf"parts/[0-9]{{8}}\.parquet|(?!parts/){_FOLDERS}[^/.][^/]*\.parquet"
+    r"parts/[0-9]{8}\.parquet|files/[0-9a-f]{32}\.parquet"
+    rf"|(?!parts/|files/){_FOLDERS}[^/.][^/]*\.parquet"
     r"|forgotten\.jsonl|writing\.json"
 )
 _TEMPORARY = re.compile(rf"{_FOLDERS}\.[^/]+\.part|\.forgotten\.jsonl(\.[^/]+)?\.part")

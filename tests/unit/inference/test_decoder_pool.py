@@ -60,7 +60,7 @@ def copied(decoded):
 
 def test_processes_decode_what_this_process_decodes(batches):
     digests = [each.digests for each in decode_batches(batches[:3], SIZE, None)]
-    known = np.array(sorted(filter(None, {digests[0][3], digests[2][5]})), dtype="S32")
+    known = np.array(sorted({digests[0][3][:16], digests[2][5][:16]}), dtype="S16")
     before = children()
     with start_decoders(batches, SIZE, known, num_processes=2) as decoded:
         found = list(map(copied, decoded))

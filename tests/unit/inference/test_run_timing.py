@@ -16,7 +16,7 @@ def test_images_that_come_together_give_no_steady_pace():
     assert throughput.summary() == {}
     time.sleep(0.05)
     for _ in range(4):
-        throughput.add([batch_of(32)])
+        throughput.add_results([batch_of(32)])
     assert set(throughput.summary()) == {"images_per_second", "input_wait"}
     assert throughput.summary()["images_per_second"] < 128 / 0.05
 
@@ -26,7 +26,7 @@ def test_a_steady_pace_leaves_out_the_start():
     time.sleep(0.3)
     for _ in range(4):
         time.sleep(0.06)
-        throughput.add([batch_of(32), batch_of(32)])
+        throughput.add_results([batch_of(32), batch_of(32)])
     rates = throughput.summary()
     assert rates["images_per_second"] < 256 / 0.54
     assert rates["images_per_second_steady"] <= 128 / 0.12

@@ -1,0 +1,263 @@
+"""Run a model over image files with Ray Data: read, decode, predict and write in its workers.
+
+Nothing that grows with the number of images comes to this process. Ray Data limits the data in
+flight, places the work where its input lies, and repeats it after the loss of a process or machine.
+Where actors have GPUs, tasks on CPUs decode for them; elsewhere an actor decodes itself.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import Empty, Queue
+from threading import Thread
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+import torch
+
+from reidray.errors import MachineError
+from reidray.inference.decode_tasks import ObjectRef
+from reidray.inference.device_buffers import download
+from reidray.inference.distributed.prediction_rows import (
+    decoded_rows,
+    prediction_rows,
+    read_crops,
+    with_predictions,
+)
+from reidray.inference.distributed.task_runner import find_cause
+from reidray.inference.image_batches import ImageBatch, decode_batches
+from reidray.inference.inference_settings import InferenceSettings
+from reidray.inference.local_engine import predict_decoded
+from reidray.inference.prediction_loop import PreparedNetwork, prediction_shape, prepare_network
+from reidray.inference.predictions import PredictionShape
+from reidray.inference.ray_engine import CPUS_PER_ACTOR, EmbeddingPool
+from reidray.models import Architecture, LoadedModel
+from reidray.models.factory import build_network
+from reidray.progress import describe_seconds
+
+WRITE_CPUS = 0.25
+"""CPUs that Ray reserves for a task that writes, beside the actors of a machine."""
+
+READ_WORK = Callable[[Any], Iterator[ImageBatch]]
+WRITE_ROWS = Callable[[pa.Table], str]
+
+
+@dataclass(frozen=True)
+class EmbeddingWork:
+    """Describe the images of a run, how a worker reads their names and where it writes.
+
+    All of it is sent to the workers. The functions are those of a module, with bound arguments.
+
+    Attributes:
+        items: pieces of the work, such as ranges of a file of names.
+        read: yields the batches of a piece.
+        write: writes rows of images (see `prediction_rows.row_schema`), and returns a receipt, a
+            short text. It may be called again with the same rows where a machine is lost.
+        rows_per_write: number of images that are written together.
+    """
+
+    items: Sequence[Any]
+    read: READ_WORK
+    write: WRITE_ROWS
+    rows_per_write: int
+
+
+@dataclass(frozen=True)
+class WorkerInputs:
+    """Hold what the workers of a run share.
+
+    Attributes:
+        architecture: description of the network.
+        settings: precision, and use of mirror images.
+        shape: sizes of the predictions.
+        device: device of each actor.
+        weights: reference to the state dict of the network.
+        known: reference to the keys of the digests of files that need no prediction, or to None.
+        work: reference to the `EmbeddingWork`.
+    """
+
+    architecture: Architecture[Any]
+    settings: InferenceSettings
+    shape: PredictionShape
+    device: str
+    weights: ObjectRef
+    known: ObjectRef
+    work: ObjectRef
+
+
+def embed_with_ray_data(
+    model: LoadedModel,
+    work: EmbeddingWork,
+    known: ObjectRef,
+    *,
+    settings: InferenceSettings,
+    pool: EmbeddingPool,
+    stall_minutes: float,
+) -> Iterator[str]:
+    """Embed images, and yield the receipts of what the workers have written, in no order.
+
+    Args:
+        model: the model.
+        work: the images.
+        known: reference to the keys of digests that need no prediction, or to None.
+        settings: precision, and use of mirror images.
+        pool: the largest number of actors, and whether they have GPUs.
+        stall_minutes: minutes without a receipt after which the run ends.
+
+    Raises:
+        UserError, MachineError: a worker raised it.
+        MachineError: the workers gave no answer.
+        OSError: a disk or an object store failed.
+    """
+    inputs = WorkerInputs(
+        model.architecture,
+        settings,
+        prediction_shape(model),
+        pool.device,
+        ray.put(model.network.state_dict()),
+        known,
+        ray.put(work),
+    )
+    dataset = _build_dataset(inputs, len(work.items), work.rows_per_write, pool)
+    receipts = (
+        receipt
+        for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow")
+        for receipt in table["receipt"].to_pylist()
+    )
+    try:
+        yield from _with_patience(receipts, stall_minutes * 60)
+    except ray.exceptions.RayTaskError as error:
+        raise find_cause(error) from None
+
+
+def _build_dataset(
+    inputs: WorkerInputs, num_items: int, rows_per_write: int, pool: EmbeddingPool
+) -> ray.data.Dataset:
+    """Return the pipeline, whose rows are receipts."""
+    dataset = ray.data.from_items(
+        [{"item": item} for item in range(num_items)], override_num_blocks=num_items
+    )
+    num_actors = min(pool.num_actors, num_items)
+    actors = ray.data.ActorPoolStrategy(min_size=1, max_size=num_actors, initial_size=num_actors)
+    arguments: dict[str, Any] = {
+        "compute": actors,
+        "fn_constructor_args": (inputs,),
+        "batch_size": None,
+    }
+    if pool.use_gpu:
+        dataset = dataset.map_batches(
+            _decode_item, fn_args=(inputs,), batch_size=None, batch_format="pyarrow", num_cpus=1
+        ).map_batches(PredictingActor, num_gpus=1, num_cpus=0, batch_format="pyarrow", **arguments)
+    else:
+        dataset = dataset.map_batches(
+            DecodingActor, num_cpus=CPUS_PER_ACTOR, batch_format="pyarrow", **arguments
+        )
+    return dataset.map_batches(
+        _write_rows,
+        fn_args=(inputs.work,),
+        batch_size=rows_per_write,
+        batch_format="pyarrow",
+        num_cpus=WRITE_CPUS,
+    )
+
+
+class DecodingActor:
+    """Decode and embed the images of items in one thread."""
+
+    def __init__(self, inputs: WorkerInputs) -> None:
+        torch.set_num_threads(1)
+        self._inputs = inputs
+        self._network = _build_prepared(inputs)
+        self._known, self._work = ray.get(inputs.known), ray.get(inputs.work)
+
+    def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
+        """Yield the rows of the images of some items."""
+        size = self._inputs.architecture.size
+        for item in table["item"].to_pylist():
+            batches = list(self._work.read(self._work.items[item]))
+            decoded = decode_batches(batches, size, self._known)
+            yield pa.concat_tables(
+                prediction_rows(results, self._inputs.shape)
+                for results in predict_decoded(self._network, decoded)
+            )
+
+
+class PredictingActor:
+    """Embed decoded images on a GPU."""
+
+    def __init__(self, inputs: WorkerInputs) -> None:
+        torch.set_num_threads(1)
+        self._inputs = inputs
+        self._network = _build_prepared(inputs)
+
+    def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
+        """Yield the rows of decoded images with predictions, those of a forward pass together."""
+        length, size = self._network.batch_size, self._inputs.architecture.size
+        groups = [rows.slice(start, length) for start in range(0, len(rows), length)]
+        found = [read_crops(group, size) for group in groups]
+        predicted = download(self._network.predict([crops] for _, crops in found))
+        for group, (positions, _), each in zip(groups, found, predicted, strict=True):
+            yield with_predictions(
+                group, positions, each.predictions, each.timing, self._inputs.shape
+            )
+
+
+def _build_prepared(inputs: WorkerInputs) -> PreparedNetwork:
+    """Return the network of a run on the device of an actor."""
+    network = build_network(inputs.architecture)
+    network.load_state_dict(ray.get(inputs.weights))
+    device = torch.device(inputs.device)
+    return prepare_network(network, inputs.architecture.size, inputs.settings, device)
+
+
+def _decode_item(table: pa.Table, inputs: WorkerInputs) -> Iterator[pa.Table]:
+    """Yield the decoded images of some items."""
+    known, work = ray.get(inputs.known), ray.get(inputs.work)
+    for item in table["item"].to_pylist():
+        batches = list(work.read(work.items[item]))
+        for decoded in decode_batches(batches, inputs.architecture.size, known):
+            yield decoded_rows(decoded)
+
+
+def _write_rows(rows: pa.Table, work: ObjectRef) -> pa.Table:
+    """Write rows, and return the receipt."""
+    return pa.table({"receipt": [ray.get(work).write(rows)]})
+
+
+def _with_patience(receipts: Iterator[str], stall_seconds: float) -> Iterator[str]:
+    """Yield receipts; end the run where none arrives for a time.
+
+    Raises:
+        MachineError: none has arrived.
+    """
+    arrived: Queue[Future[Any]] = Queue()
+    end = object()
+
+    def receive() -> None:
+        receipt: Any = None
+        while receipt is not end:
+            answer: Future[Any] = Future()
+            try:
+                receipt = next(receipts, end)
+                answer.set_result(receipt)
+            except BaseException as error:
+                receipt = end
+                answer.set_exception(error)
+            arrived.put(answer)
+
+    # A daemon does not keep the process from ending where the workers never answer.
+    Thread(target=receive, daemon=True).start()
+    while True:
+        try:
+            receipt = arrived.get(timeout=stall_seconds).result()
+        except Empty:
+            raise MachineError(
+                f"embedding: no answer from the workers for {describe_seconds(stall_seconds)}; "
+                "look for a disk that does not answer, a stopped process or a cluster without "
+                "room, then run the job again: it goes on with what is in the store"
+            ) from None
+        if receipt is end:
+            return
+        yield receipt

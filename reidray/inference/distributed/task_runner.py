@@ -1,0 +1,169 @@
+"""Run functions over the pieces of a set: in this process, or as tasks of Ray.
+
+A function takes a piece and values that all its calls share, such as the contents of a store. The
+values, and results that `collect` merges, stay where they are computed; this process holds
+references to them.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol
+
+from reidray.errors import MachineError, UserError
+
+if TYPE_CHECKING:
+    from ray.exceptions import RayTaskError
+
+MERGED_TOGETHER = 8
+"""Results that one call merges."""
+
+TASK_RETRIES = 8
+"""Times that Ray runs a task again whose process or machine is lost."""
+
+Shared = Any
+"""A value that `share` or `collect` returned: the value itself, or a reference of Ray to it."""
+
+
+class TaskRunner(Protocol):
+    """Define what runs the functions."""
+
+    @property
+    def parallelism(self) -> int:
+        """Return the number of calls that run at a time."""
+
+    def share(self, value: Any) -> Shared:
+        """Return a value in the form that calls share."""
+
+    def run(
+        self, function: Callable[..., Any], items: Iterable[Any], *shared: Shared
+    ) -> Iterator[Any]:
+        """Yield the results of `function(item, *shared)` in the order of the items."""
+
+    def collect(
+        self,
+        function: Callable[..., Any],
+        items: Iterable[Any],
+        *shared: Shared,
+        merge: Callable[[Sequence[Any]], Any],
+        on_gpu: bool = False,
+    ) -> Shared:
+        """Return the merged results of `function(item, *shared)`, in the form that calls share.
+
+        Args:
+            function: the function.
+            items: one item or more.
+            shared: values that all calls share.
+            merge: merges results, those of neighbouring items first; it may merge merged results.
+            on_gpu: whether each call needs a GPU.
+        """
+
+
+class LocalTasks:
+    """Run functions in this process, one call after the other."""
+
+    parallelism = 1
+
+    def share(self, value: Any) -> Shared:
+        """Return the value."""
+        return value
+
+    def run(
+        self, function: Callable[..., Any], items: Iterable[Any], *shared: Shared
+    ) -> Iterator[Any]:
+        """Yield the results in the order of the items."""
+        return (function(item, *shared) for item in items)
+
+    def collect(
+        self,
+        function: Callable[..., Any],
+        items: Iterable[Any],
+        *shared: Shared,
+        merge: Callable[[Sequence[Any]], Any],
+        on_gpu: bool = False,  # noqa: ARG002 - this process has the GPU
+    ) -> Shared:
+        """Return the merged results; at most `MERGED_TOGETHER` are in memory at a time."""
+        merged: list[Any] = []
+        for item in items:
+            merged.append(function(item, *shared))
+            if len(merged) == MERGED_TOGETHER:
+                merged = [merge(merged)]
+        return merge(merged)
+
+
+class RayTasks:
+    """Run functions as tasks of the Ray cluster to which this process is connected."""
+
+    def __init__(self, parallelism: int) -> None:
+        """Take the number of tasks that run at a time, the CPUs of the cluster."""
+        self.parallelism = parallelism
+
+    def share(self, value: Any) -> Shared:
+        """Put a value into the object store."""
+        import ray
+
+        return ray.put(value)
+
+    def run(
+        self, function: Callable[..., Any], items: Iterable[Any], *shared: Shared
+    ) -> Iterator[Any]:
+        """Yield the results in the order of the items."""
+        import ray
+
+        task = _remote(function)
+        references = [task.remote(item, *shared) for item in items]
+        for reference in references:
+            try:
+                yield ray.get(reference)
+            except ray.exceptions.RayTaskError as error:
+                raise find_cause(error) from None
+
+    def collect(
+        self,
+        function: Callable[..., Any],
+        items: Iterable[Any],
+        *shared: Shared,
+        merge: Callable[[Sequence[Any]], Any],
+        on_gpu: bool = False,
+    ) -> Shared:
+        """Merge the results in a tree of tasks, and return the reference to its root."""
+        task, merging = _remote(function, on_gpu=on_gpu), _remote(_merge_all)
+        level = [task.remote(item, *shared) for item in items]
+        while True:
+            level = [merging.remote(merge, *group) for group in _groups(level, MERGED_TOGETHER)]
+            if len(level) == 1:
+                return level[0]
+
+
+def find_cause(error: "RayTaskError") -> BaseException:
+    """Return the error of a user, a machine or a disk that ended a task, or else the given one.
+
+    Its message is one line, to which Ray adds the traceback of the task.
+    """
+    cause: BaseException | None = error.cause
+    while cause is not None and not isinstance(cause, UserError | MachineError | OSError):
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    return error if cause is None else cause
+
+
+def _groups(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Yield items in groups of a size; the last may be smaller."""
+    remaining = iter(items)
+    while group := list(islice(remaining, size)):
+        yield group
+
+
+def _merge_all(merge: Callable[[Sequence[Any]], Any], *results: Any) -> Any:
+    return merge(results)
+
+
+def _remote(function: Callable[..., Any], *, on_gpu: bool = False) -> Any:
+    """Return a function as a task of Ray, which has one thread."""
+    import ray
+
+    def run(*arguments: Any) -> Any:
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(1)  # a process that Ray reuses may have set more
+        return function(*arguments)
+
+    return ray.remote(num_cpus=1, num_gpus=int(on_gpu), max_retries=TASK_RETRIES)(run)

@@ -1,0 +1,152 @@
+"""Write the files of a nightly run in chunks, one for each shard, and join them in order."""
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
+from reidray.data.images.decoding import BadImage
+from reidray.data.reading.annotations import write_annotations
+from reidray.inference.runs.quarantine import write_quarantine
+from reidray.retrieval.neighbours import Neighbours
+from reidray.scoring.ranking_file import ranking_lines
+from reidray.scoring.stages.gallery_search import QueryBlock
+from reidray.scoring.stages.located_images import (
+    LocatedShard,
+    read_predictions_of,
+    read_rows_of,
+)
+from reidray.scoring.stages.nightly_images import NightlyImages
+from reidray.storage.location import Location
+
+
+def write_ranking_block(
+    block: QueryBlock,
+    images: NightlyImages,
+    gallery: Sequence[LocatedShard],
+    nearest: Neighbours,
+    metric: str,
+    max_distance: float | None,
+) -> int:
+    """Write the lines of a block of queries into its working file.
+
+    Args:
+        block: the queries, M of which decode.
+        images: the images of the run.
+        gallery: the shards of the gallery.
+        nearest: the neighbours of the M queries, with positions in the listing of the gallery.
+        metric: distance between embeddings.
+        max_distance: largest distance of a gallery image; None for any.
+
+    Returns:
+        The number of queries without a gallery image.
+    """
+    _, positions = nearest.to_distances(metric, max_distance)
+    names = _read_names(images, gallery, positions)
+    rows = block.read_rows(images)
+    queries = images.read_table(block.located.file, ["path"])["path"]
+    queries = queries.slice(block.start, block.stop - block.start).to_pylist()
+    ranked: dict[str, Sequence[str]] = dict.fromkeys(queries, ())
+    first = images.shard(block.located.shard).first + block.start
+    for query, found in zip((rows.positions - first).tolist(), names, strict=True):
+        ranked[queries[query]] = found
+    images.work.write_bytes(block.file, ranking_lines(ranked))
+    return sum(not found for found in ranked.values())
+
+
+def write_attribute_chunk(
+    located: LocatedShard,
+    images: NightlyImages,
+    voted: NDArray[np.int64] | None,
+    keep_missing: bool,
+) -> str:
+    """Write the attributes of the images of a shard into a working file, and return its name.
+
+    Args:
+        located: the shard.
+        images: the images of the run.
+        voted: (G, A) attribute labels for each image of the listing; None for those of the store.
+        keep_missing: whether an image that does not decode has a row, with None for labels.
+    """
+    rows = read_rows_of(images, located)
+    labels = (
+        read_predictions_of(images, rows, ["codes"]).attribute_labels
+        if voted is None
+        else voted[rows.positions]
+    )
+    paths = images.read_table(located.file, ["path"])["path"].to_pylist()
+    first = images.shard(located.shard).first
+    by_place = dict(zip((rows.positions - first).tolist(), labels.tolist(), strict=True))
+    names = PEDESTRIAN_SCHEMA.names
+    lines = (
+        (path, dict(zip(names, by_place[place], strict=True)) if place in by_place else None)
+        for place, path in enumerate(paths)
+        if keep_missing or place in by_place
+    )
+    return _write_chunk(images, located, "attributes", write_annotations(lines))
+
+
+def write_quarantine_chunk(located: LocatedShard, images: NightlyImages) -> str:
+    """Write the bad images of a shard into a working file, and return its name."""
+    table = images.read_table(located.file, ["path", "reason"])
+    bad = table.filter(table["reason"].is_valid())
+    columns = bad["path"].to_pylist(), bad["reason"].to_pylist()
+    rows = [BadImage(path, reason) for path, reason in zip(*columns, strict=True)]
+    data = write_quarantine({located.shard.role: rows})
+    return _write_chunk(images, located, "quarantine", data)
+
+
+def join_chunks(work: Location, chunks: Iterable[str], file: Path, header: bytes = b"") -> None:
+    """Join working files to one file, and read a few of them at a time.
+
+    Args:
+        work: folder of the working files.
+        chunks: their names, in order.
+        file: the file to write.
+        header: the beginning of the file.
+    """
+    with file.open("wb") as target:
+        target.write(header)
+        for chunk in chunks:
+            if work.is_remote:
+                target.write(work.read_bytes(chunk))
+                continue
+            with Path(work.path, chunk).open("rb") as source:
+                shutil.copyfileobj(source, target)
+
+
+def _write_chunk(images: NightlyImages, located: LocatedShard, kind: str, data: bytes) -> str:
+    """Write the lines of a CSV file but its first, the names of the columns."""
+    name = f"{kind}/{located.shard.role}-{located.shard.number:06d}.csv"
+    images.work.write_bytes(name, data[data.index(b"\n") + 1 :])
+    return name
+
+
+def _read_names(
+    images: NightlyImages, gallery: Sequence[LocatedShard], positions: NDArray[np.int64]
+) -> list[list[str]]:
+    """Return the paths of gallery images by their positions in the listing, without -1.
+
+    Args:
+        images: the images of the run.
+        gallery: the shards of the gallery.
+        positions: (M, k) int64, -1 where there is no image.
+    """
+    wanted = np.unique(positions[positions >= 0])
+    found = []
+    for located in gallery:
+        shard = images.shard(located.shard)
+        start, end = np.searchsorted(wanted, [shard.first, shard.first + shard.rows])
+        if start < end:
+            paths = images.read_table(located.file, ["path"])["path"]
+            found.append(paths.take(pa.array(wanted[start:end] - shard.first)).combine_chunks())
+    names = pa.concat_arrays(found).to_pylist() if found else []
+    places = np.searchsorted(wanted, positions)
+    return [
+        [names[place] for place, position in zip(row, of_row, strict=True) if position >= 0]
+        for row, of_row in zip(places.tolist(), positions.tolist(), strict=True)
+    ]
