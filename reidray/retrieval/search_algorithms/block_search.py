@@ -18,7 +18,7 @@ from reidray.retrieval.search_algorithms.candidates import (
 )
 
 GROUP = 32
-"""Adjacent images, a power of two, whose least key decides whether any of them is looked at."""
+"""Adjacent images whose least key decides whether any of them is looked at."""
 MAX_ROWS = 1024
 MAX_COLUMNS = 8192
 """Width of a block: the keys of MAX_ROWS queries take 32 MB, about a processor's last cache."""
@@ -120,6 +120,7 @@ class _BlockSearch:
         self._fitting = max(1, budget // BYTES_PER_CANDIDATE)
         self._offset = metric.offset(query)
         self._largest_wanted = limit - self._offset
+        self._is_limited = limit.is_cpu and bool(limit.isfinite().all())
         self._ready = metric.prepare(query, torch.float32)
         self._margin = torch.zeros_like(self._offset)
         # (B, k + EXTRA_CANDIDATES), smallest first; infinite where there is no candidate yet.
@@ -147,9 +148,7 @@ class _BlockSearch:
         margin = self._metric.approximate(self._ready, prepared, block.T)
         self._margin = torch.maximum(self._margin, margin)
         groups = padded.view(-1, GROUP, queries)
-        least = padded
-        while len(least) > len(groups):  # whole rows at a time: faster than `amin`
-            least = torch.minimum(least[::2], least[1::2])
+        least = groups.amin(dim=1)
         limit = self._limit(block, least)
         group, rows = (least <= limit).nonzero(as_tuple=True)
         step = max(1, self._fitting // GROUP)
@@ -176,7 +175,7 @@ class _BlockSearch:
         """Return limits (B,) float32; an image with a larger fast key is not to be found."""
         worst = self._keys[:, self._k - 1]
         is_known = self._images_sorted >= self._k
-        if not is_known and self._k <= len(block):
+        if not is_known and not self._is_limited and self._k <= len(block):
             worst = _kth_or_more(block, least, self._k)
         # If fast keys are exact, a key equal to the worst of earlier blocks loses the tie.
         below = worst.nextafter(torch.full_like(worst, -torch.inf)) if is_known else worst
