@@ -3,13 +3,12 @@
 Run with `pytest -m benchmark -s tests/benchmarks/scale/test_listing_at_scale.py`. Prints a table
 and one JSON line. Each listing runs in a new process and includes the stamps and the check of the
 names. The bucket is a server of another process that makes its keys up. It waits `PAGE_SECONDS`
-before each answer, as a real store does. `LISTING_NAMES=20000000` sets the numbers of keys, and
-`LISTING_FILES` those of files. The files are empty ones in a folder in memory, if there is one.
+before each answer, as a real store does. `LISTING_NAMES=1000000,5000000` sets the numbers of keys,
+and `LISTING_FILES` those of files. The files are empty ones in a folder in memory, if there is one.
 """
 
 import json
 import os
-import resource
 import shutil
 import tempfile
 import time
@@ -17,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from support.key_server import KeyServer
 
@@ -27,7 +27,7 @@ from reidray.storage.location import Location
 
 NAMES = [int(count) for count in os.environ.get("LISTING_NAMES", "1000000,5000000").split(",")]
 FILES = [int(count) for count in os.environ.get("LISTING_FILES", "300000,1500000").split(",")]
-PAGE_SECONDS, THREADS = 0.02, 8
+PAGE_SECONDS, THREADS = float(os.environ.get("PAGE_SECONDS", "0.02")), 8
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(7200)]
 
@@ -46,27 +46,23 @@ def list_in_shards(uri, work):
 
 
 def list_in_threads(uri, work):
+    options = {"with_stamps": True, "check_names": check_names}
     with ThreadPoolExecutor(THREADS) as threads:
-        listing = write_listing(
-            Location(uri),
-            Location(work),
-            "gallery",
-            threads.map,
-            with_stamps=True,
-            check_names=check_names,
-        )
+        listing = write_listing(Location(uri), Location(work), "gallery", threads.map, **options)
     return listing.num_images, len(listing.shards)
 
 
-def megabytes():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def peak_megabytes():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def measure(action, uri, work):
     """Return the seconds, the growth of the peak memory in MB, and the numbers of a listing."""
-    before, start = megabytes(), time.perf_counter()
+    pa.array(["imports pandas"])
+    before, start = peak_megabytes(), time.perf_counter()
     images, shards = action(uri, work)
-    return time.perf_counter() - start, megabytes() - before, images, shards
+    return time.perf_counter() - start, peak_megabytes() - before, images, shards
 
 
 def in_a_new_process(action, uri):
@@ -98,10 +94,10 @@ def make_files(folder, count):
 def rows():
     rows = []
     yield rows
-    print(f"\n{'listing':36} {'images':>10} {'seconds':>8} {'images/s':>9} {'MB':>6} {'shards':>7}")
+    print(f"\n{'listing':28} {'images':>10} {'seconds':>8} {'images/s':>9} {'MB':>6} {'shards':>7}")
     for row in rows:
         print(
-            f"{row['name']:36} {row['images']:10,} {row['seconds']:8.1f} "
+            f"{row['listing']:28} {row['images']:10,} {row['seconds']:8.1f} "
             f"{row['images'] / row['seconds']:9,.0f} {row['megabytes']:6.0f} {row['shards']:7}"
         )
     print(json.dumps({"listing": rows}))
@@ -110,43 +106,45 @@ def rows():
 def add_row(rows, name, action, uri, count):
     seconds, grown, images, shards = in_a_new_process(action, uri)
     assert images == count
-    rows.append(
-        {
-            "name": name,
-            "images": images,
-            "seconds": seconds,
-            "megabytes": grown,
-            "shards": shards,
-        }
-    )
+    row = {"listing": name, "images": images, "seconds": seconds, "megabytes": grown}
+    rows.append(row | {"shards": shards})
+    print(rows[-1])
 
 
-@pytest.mark.parametrize("count", FILES)
-def test_a_folder_without_folders(count, rows, tmp_path):
+@pytest.fixture(scope="module", params=FILES)
+def folder(request, tmp_path_factory):
+    """Make a folder of empty files; yield it and their number."""
     memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else tmp_path))
+    base = memory if memory.is_dir() else tmp_path_factory.mktemp("files")
+    folder = Path(tempfile.mkdtemp(dir=base))
     try:
-        make_files(folder / "set", count)
-        add_row(rows, "folder, in memory", list_in_memory, str(folder / "set"), count)
-        add_row(rows, "folder, in shards", list_in_shards, str(folder / "set"), count)
+        make_files(folder / "set", request.param)
+        yield str(folder / "set"), request.param
     finally:
         shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("count", NAMES)
-def test_a_bucket_with_a_folder_for_each_person(count, rows, monkeypatch):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+@pytest.fixture(scope="module", params=NAMES)
+def served(request):
+    """Serve keys from another process; yield their address and their number."""
     context = get_context("fork")
     here, there = context.Pipe()
-    server = context.Process(target=serve, args=(count, there))
+    server = context.Process(target=serve, args=(request.param, there))
     server.start()
-    uri = here.recv()
-    try:
-        add_row(rows, "bucket, in memory", list_in_memory, uri, count)
-        add_row(rows, "bucket, in shards", list_in_shards, uri, count)
-        add_row(rows, f"bucket, in shards, {THREADS} threads", list_in_threads, uri, count)
-    finally:
-        here.send(None)
-        server.join()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        yield here.recv(), request.param
+    here.send(None)
+    server.join()
+
+
+@pytest.mark.parametrize("action", [list_in_memory, list_in_shards])
+def test_a_folder_without_folders(folder, action, rows):
+    add_row(rows, f"folder, {action.__name__}", action, *folder)
+
+
+@pytest.mark.parametrize("action", [list_in_memory, list_in_shards, list_in_threads])
+def test_a_bucket_with_a_folder_for_each_person(served, action, rows):
+    add_row(rows, f"bucket, {action.__name__}", action, *served)
