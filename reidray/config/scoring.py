@@ -36,6 +36,10 @@ class ScoreConfig:
         metric: distance between embeddings; by default the metric of the model's validation.
         max_distance: largest distance of a gallery image that a query names, so that a query of
             an unknown person names none; jobs/evaluate.py --false-accept-rate finds a good value.
+        rerank: number of nearest gallery images of each query to re-rank by k-reciprocal
+            neighbours, at least top_k; 0 re-ranks none.
+        expand: number of nearest gallery images by which each query is expanded before the search;
+            0 expands none.
         distractor_scores: also write distractors.csv: for each gallery image two scores that rise
             with the likelihood that it shows no person.
         max_distractor_score: leave gallery images with a higher distractor_score out of the
@@ -70,6 +74,8 @@ class ScoreConfig:
     top_k: int = 50
     metric: Metric | None = None
     max_distance: float | None = None
+    rerank: int = 0
+    expand: int = 0
     distractor_scores: bool = False
     max_distractor_score: float | None = None
     attribute_neighbours: int = 1
@@ -88,6 +94,14 @@ class ScoreConfig:
         for name in ("top_k", "attribute_neighbours"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be 1 or more")
+        for name in ("rerank", "expand"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must be 0 or more")
+        if 0 < self.rerank < self.top_k:
+            raise ValueError(
+                f"`rerank={self.rerank}` is less than `top_k={self.top_k}`, the images to name for "
+                "each query: raise it, or lower `top_k`"
+            )
         for name in ("max_distance", "max_distractor_score"):
             if math.isnan(getattr(self, name) or 0):
                 raise ValueError(f"`{name}` must be a number")

@@ -12,11 +12,9 @@ from reidray.inference.predictions import Predictions, concatenate
 from reidray.retrieval.knn import vote_attributes
 from reidray.scoring.gallery_distractors import GalleryFilter, filter_distractors
 from reidray.scoring.stages.gallery_search import (
-    QueryBlock,
     SearchSettings,
-    query_blocks,
-    read_queries,
-    search_gallery,
+    read_features_of,
+    search_images,
 )
 from reidray.scoring.stages.located_images import (
     LocatedShard,
@@ -24,7 +22,14 @@ from reidray.scoring.stages.located_images import (
     read_rows_of,
 )
 from reidray.scoring.stages.nightly_images import NightlyImages
-from reidray.scoring.stages.output_chunks import write_ranking_block
+from reidray.scoring.stages.output_chunks import write_nearest, write_ranked
+from reidray.scoring.stages.query_blocks import (
+    QueryBlock,
+    expand_block,
+    query_blocks,
+    read_queries,
+)
+from reidray.scoring.stages.reranked_queries import RerankSettings, rerank_block
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +81,8 @@ def rank_gallery(
         runner: runs the tasks.
         images: the images of the run.
         located: the shards of the roles `query` and `gallery`.
-        config: `top_k`, `max_distance`, `distractor_scores`, `max_distractor_score` and
-            `attribute_neighbours` apply.
+        config: `top_k`, `max_distance`, `rerank`, `expand`, `distractor_scores`,
+            `max_distractor_score` and `attribute_neighbours` apply.
         metric: distance between embeddings.
         device: device that searches, `cpu` or `cuda`; the ranking does not depend on it.
 
@@ -105,32 +110,88 @@ def rank_gallery(
                 metric=metric,
                 device=device,
             )
-    blocks = query_blocks(located["query"])
-    settings = SearchSettings(config.top_k, metric, device)
-    shared, keep = runner.share(images), runner.share(keep)
-    num_empty = sum(
-        _rank_block(runner, shared, located["gallery"], block, settings, keep, config.max_distance)
-        for block in blocks
+    size = images.contents.shape.embedding_size
+    blocks = query_blocks(located["query"], max(config.rerank, config.expand), size)
+    ranking = _Ranking(
+        runner,
+        runner.share(images),
+        located["gallery"],
+        runner.share(keep),
+        config,
+        metric,
+        device,
+        sum(shard.num_decoded for shard in located["gallery"]) if keep is None else int(keep.sum()),
     )
+    if config.expand:
+        blocks = [ranking.expand(block) for block in blocks]
+    num_empty = sum(ranking.write(block, blocks) for block in blocks)
     return GalleryRanking(located, blocks, num_empty, voted, filtered)
 
 
-def _rank_block(
-    runner: TaskRunner,
-    images: Shared,
-    gallery: Sequence[LocatedShard],
-    block: QueryBlock,
-    settings: SearchSettings,
-    keep: Shared,
-    max_distance: float | None,
-) -> int:
-    """Write the lines of a block of queries, and return the number of queries without an image."""
-    query = read_queries(runner, images, block)
-    nearest = search_gallery(runner, images, gallery, query, settings, keep)
-    write = runner.run(
-        write_ranking_block, [block], images, gallery, nearest, settings.metric, max_distance
-    )
-    return sum(write)
+@dataclass(frozen=True)
+class _Ranking:
+    """Rank the gallery for blocks of queries.
+
+    Attributes:
+        runner: runs the tasks.
+        images: the `NightlyImages`, shared.
+        gallery: the shards of the gallery.
+        keep: (G,) bool, whether each image of the listing is ranked; None for all; shared.
+        config: `top_k`, `max_distance`, `rerank` and `expand` apply.
+        metric: distance between embeddings.
+        device: device that searches.
+        gallery_size: number of images that are ranked.
+    """
+
+    runner: TaskRunner
+    images: Shared
+    gallery: Sequence[LocatedShard]
+    keep: Shared
+    config: ScoreConfig
+    metric: str
+    device: str
+    gallery_size: int
+
+    def expand(self, block: QueryBlock) -> QueryBlock:
+        """Return a block of queries that are moved towards their nearest gallery images."""
+        query = read_queries(self.runner, self.images, block)
+        nearest = self._search(query, self.config.expand, "cosine")
+        features = read_features_of(self.runner, self.images, self.gallery, nearest)
+        return expand_block(self.runner, self.images, block, query, nearest, features)
+
+    def write(self, block: QueryBlock, blocks: Sequence[QueryBlock]) -> int:
+        """Write the lines of a block; return the number of its queries without an image."""
+        config, runner = self.config, self.runner
+        query = read_queries(runner, self.images, block)
+        if not config.rerank:
+            nearest = self._search(query, config.top_k, self.metric)
+            limits = (self.metric, config.max_distance)
+            written = runner.run(
+                write_nearest, [block], self.images, self.gallery, nearest, *limits
+            )
+            return sum(written)
+        nearest = self._search(query, config.rerank, self.metric)
+        settings = SearchSettings(config.rerank + 1, self.metric, self.device)
+        everybody = runner.share(None)
+        others = search_images(runner, self.images, blocks, query, settings, everybody)
+        best = rerank_block(
+            runner,
+            self.images,
+            blocks,
+            block,
+            nearest,
+            others,
+            read_features_of(runner, self.images, self.gallery, nearest),
+            RerankSettings(
+                config.rerank, self.gallery_size, config.top_k, self.metric, config.max_distance
+            ),
+        )
+        return sum(runner.run(write_ranked, [block], self.images, self.gallery, best))
+
+    def _search(self, query: Shared, k: int, metric: str) -> Shared:
+        """Return the `Neighbours` of queries in the gallery."""
+        settings = SearchSettings(k, metric, self.device)
+        return search_images(self.runner, self.images, self.gallery, query, settings, self.keep)
 
 
 def _read_all(

@@ -5,7 +5,6 @@ from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from reidray.errors import UserError
 
@@ -53,20 +52,12 @@ def check_names(names: Iterable[str]) -> None:
 
 
 def write_ranking(ranking: Mapping[str, Sequence[str]]) -> bytes:
-    """Return the bytes of the file: a line for each query, sorted by name.
+    """Return the bytes of a file, or of a part of one: a line for each query, in their order.
 
     Args:
         ranking: query name to gallery names, best first; a query without names has a line too.
-
-    Raises:
-        UserError: the file cannot hold a name.
+            `check_names` has accepted all names.
     """
-    check_names(dict.fromkeys(chain(ranking, *ranking.values())))  # each name once
-    return ranking_lines({query: ranking[query] for query in sorted(ranking)})
-
-
-def ranking_lines(ranking: Mapping[str, Sequence[str]]) -> bytes:
-    """Return a line for each query, in the order of the mapping, of names that were checked."""
     lines = []
     for query, names in ranking.items():
         ranked = f" {', '.join(names)}" if names else ""

@@ -5,9 +5,20 @@ import shutil
 import pytest
 from support.nightly_runs import draw, draw_images, published, run_without_ray
 
+from reidray import embed, load_model
 from reidray.data.listing import image_listing
-from reidray.scoring.stages import embed_missing, gallery_search, located_images, missing_images
+from reidray.data.reading.image_folders import list_images
+from reidray.retrieval import expand_queries, rerank, top_k
+from reidray.scoring.ranking_file import read_ranking
+from reidray.scoring.stages import (
+    embed_missing,
+    located_images,
+    missing_images,
+    query_blocks,
+    reranked_queries,
+)
 from reidray.scoring.store import part_file
+from reidray.storage.location import Location
 
 
 @pytest.fixture
@@ -29,7 +40,8 @@ def small_pieces(monkeypatch):
         (missing_images, "PARTS_IN_TASK", 2),
         (located_images, "MAX_WANTED", 3),
         (embed_missing, "PART_ROWS", 1),
-        (gallery_search, "QUERIES_IN_BLOCK", 4),
+        (query_blocks, "MAX_QUERIES", 4),
+        (reranked_queries, "QUERIES_IN_TASK", 3),
         (part_file, "ROW_GROUP", 3),
     ):
         monkeypatch.setattr(module, name, value)
@@ -68,3 +80,61 @@ def test_a_query_folder_that_is_the_gallery_finds_each_image_first(model, tmp_pa
     assert len(pairs) == 12
     assert all(query == names.split(", ")[0] for query, names in pairs)
     assert all(len(names.split(", ")) == 12 for _, names in pairs)
+
+
+def features_of(model, folder):
+    """Return the sorted paths and the features of the images of a folder."""
+    paths = list_images(Location(str(folder)))
+    return paths, embed(load_model(str(model)), [folder / path for path in paths])
+
+
+def names_of(output):
+    return {
+        query: list(names)
+        for query, names in read_ranking(
+            (output / "reid_test.txt").read_bytes(), "reid_test.txt"
+        ).items()
+    }
+
+
+def test_reranking_the_whole_gallery_is_the_exact_reranking(
+    model,
+    tmp_path,
+    small_pieces,  # noqa: ARG001 - it divides the work
+):
+    images = draw_images(tmp_path / "images", people=9, variants=5)
+    run_without_ray(model, images, tmp_path / "out", rerank=45, top_k=7, metric="euclidean")
+    (queries, query), (gallery, found) = (
+        features_of(model, images / name) for name in ("queries", "gallery")
+    )
+    _, best = rerank(query, found, 7)
+    assert names_of(tmp_path / "out") == {
+        name: [gallery[place] for place in row] for name, row in zip(queries, best, strict=True)
+    }
+
+
+def test_expanded_queries_find_what_the_exact_ones_find(
+    model,
+    tmp_path,
+    small_pieces,  # noqa: ARG001 - it divides the work
+):
+    images = draw_images(tmp_path / "images", people=9, variants=5)
+    run_without_ray(model, images, tmp_path / "out", expand=3, top_k=7, metric="euclidean")
+    (queries, query), (gallery, found) = (
+        features_of(model, images / name) for name in ("queries", "gallery")
+    )
+    _, best = top_k(expand_queries(query, found, k=3), found, 7)
+    assert names_of(tmp_path / "out") == {
+        name: [gallery[place] for place in row] for name, row in zip(queries, best, strict=True)
+    }
+
+
+@pytest.mark.parametrize("options", [{"rerank": 12}, {"rerank": 12, "expand": 4}])
+def test_reranking_does_not_depend_on_the_division(options, model, images, tmp_path, request):
+    options = {"max_bad": 0.2, "top_k": 6, **options}
+    run_without_ray(model, images, tmp_path / "whole", **options)
+    request.getfixturevalue("small_pieces")
+    run_without_ray(model, images, tmp_path / "pieces", **options)
+    assert published(tmp_path / "pieces") == published(tmp_path / "whole")
+    assert len(names_of(tmp_path / "whole")["000001.jpg"]) == 6
+    assert names_of(tmp_path / "whole")["gone.jpg"] == []

@@ -50,6 +50,10 @@ def test_workers_write_the_files_of_the_local_engine(workers, model, images, exp
     # The local engine reads what the workers wrote, but for files within two seconds of a change.
     assert again["embedded"] == 0
     assert published(tmp_path / "again") == expected
+    options = {"store": store["store"], "rerank": 30, "expand": 5, "top_k": 10, "max_bad": 0.2}
+    run_with_ray(model, images, tmp_path / "out", engine="ray-data", **options)
+    run_without_ray(model, images, tmp_path / "again", **options)
+    assert published(tmp_path / "out") == published(tmp_path / "again") != expected
 
 
 @pytest.mark.usefixtures("ray_address")

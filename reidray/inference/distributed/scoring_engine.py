@@ -50,9 +50,9 @@ class ScoringEngine:
         if use_gpu == "no":
             return "cpu"
         if self.uses_ray_data:
-            from reidray.cluster_resources import cluster_gpus  # imports Ray
+            from reidray.cluster_resources import cluster_capacity  # imports Ray
 
-            return "cuda" if cluster_gpus() else "cpu"
+            return "cuda" if cluster_capacity().gpus else "cpu"
         return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -77,15 +77,20 @@ def choose_scoring_engine(
     if engine == "local" or (engine == "auto" and connection.starts_ray):
         return ScoringEngine(False, LocalTasks())
     connection.open()
-    from reidray.cluster_resources import cluster_cpus  # imports Ray
+    from reidray.cluster_resources import cluster_capacity, wait_for_resources  # imports Ray
 
-    others = _other_nodes()
-    if engine == "auto" and not others:
+    capacity = cluster_capacity()
+    if engine == "auto" and len(capacity.most) == 1:
         return ScoringEngine(False, LocalTasks())
+    others = _other_nodes()
     for folder in folders:
-        if _is_shared(folder, others):
+        # A machine that an autoscaler has not started yet cannot be asked.
+        unknown = not others and len(capacity.most) > 1
+        if engine == "ray-data" and unknown:
             continue
-        reason = f"{folder.parent}: not every machine of the cluster reaches this folder"
+        if not unknown and _is_shared(folder, others):
+            continue
+        reason = f"{folder.parent}: not every machine of the cluster is known to reach this folder"
         if engine == "ray-data":
             raise UserError(
                 f"{reason}, as `engine=ray-data` needs it: give an s3:// address, or use "
@@ -93,7 +98,8 @@ def choose_scoring_engine(
             )
         log.info("%s; this process writes the embeddings and ranks", reason)
         return ScoringEngine(False, LocalTasks())
-    return ScoringEngine(True, RayTasks(max(1, cluster_cpus())))
+    wait_for_resources([{"CPU": 1}], field=None)
+    return ScoringEngine(True, RayTasks(max(1, capacity.cpus)))
 
 
 def _other_nodes() -> list[str]:

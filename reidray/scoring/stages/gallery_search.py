@@ -15,16 +15,13 @@ from reidray.retrieval.neighbours import Neighbours, merge_neighbours
 from reidray.retrieval.partitioned_search import PartitionedSearch
 from reidray.scoring.stages.located_images import (
     LocatedShard,
-    ShardRows,
     read_predictions_of,
     read_rows_of,
 )
 from reidray.scoring.stages.nightly_images import NightlyImages
+from reidray.scoring.stages.query_blocks import GalleryFeatures, QueryBlock
 
-QUERIES_IN_BLOCK = 16_384
-"""Queries that are searched together; a gallery is read once for each block of them."""
-
-RUNS_PER_TASK = 4
+RUNS_PER_CALL = 4
 """Tasks of a search for each call that runs at a time, so that the last ones end together."""
 
 MEMORY_MB = 512
@@ -32,13 +29,16 @@ MEMORY_MB = 512
 
 log = logging.getLogger("reidray")
 
+Part = LocatedShard | QueryBlock
+"""Images that are searched: a shard of the gallery, or a block of queries."""
+
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """Hold how a gallery is searched.
+    """Hold how images are searched.
 
     Attributes:
-        k: number of gallery images for each query.
+        k: number of images for each query.
         metric: distance between embeddings.
         device: device that searches, `cpu` or `cuda`; the result does not depend on it.
     """
@@ -48,113 +48,76 @@ class SearchSettings:
     device: str
 
 
-@dataclass(frozen=True)
-class QueryBlock:
-    """Name queries that are searched together, those that do not decode included.
-
-    Attributes:
-        located: the shard of the queries.
-        start: first query in the shard.
-        stop: end of the queries in the shard.
-    """
-
-    located: LocatedShard
-    start: int
-    stop: int
-
-    @property
-    def file(self) -> str:
-        """Return the working file of the lines of the block."""
-        return f"ranking/{self.located.shard.number:06d}-{self.start:06d}.txt"
-
-    def read_rows(self, images: NightlyImages) -> ShardRows:
-        """Return where the queries are that decode."""
-        return read_rows_of(images, self.located, slice(self.start, self.stop))
-
-
-def query_blocks(queries: Sequence[LocatedShard], size: int = QUERIES_IN_BLOCK) -> list[QueryBlock]:
-    """Return the blocks of all queries, in the order of their paths.
-
-    Args:
-        queries: the shards of the queries.
-        size: number of queries in a block.
-    """
-    return [
-        QueryBlock(located, start, min(start + size, located.num_images))
-        for located in queries
-        for start in range(0, located.num_images, size)
-    ]
-
-
-def read_queries(runner: TaskRunner, images: Shared, block: QueryBlock) -> Shared:
-    """Return (Q, D) float32 embeddings of the queries of a block that decode."""
-    return runner.collect(_read_embeddings, [block], images, merge=_only)
-
-
-def search_gallery(
+def search_images(
     runner: TaskRunner,
     images: Shared,
-    gallery: Sequence[LocatedShard],
+    parts: Sequence[Part],
     query: Shared,
     settings: SearchSettings,
     keep: Shared,
 ) -> Shared:
-    """Return the `Neighbours` of queries in the gallery, with positions in its listing.
+    """Return the `Neighbours` of queries in a listing, by the positions of the images in it.
 
     Args:
         runner: runs the tasks.
         images: the `NightlyImages`, shared.
-        gallery: the shards of the gallery.
+        parts: the images to search, in the order of the listing.
         query: (Q, D) float32 embeddings, shared.
-        settings: how the gallery is searched.
-        keep: (G,) bool, whether each image of the listing is ranked; None for all; shared.
+        settings: how they are searched.
+        keep: (N,) bool, whether each image of the listing is searched; None for all; shared.
     """
-    length = max(1, -(-len(gallery) // (RUNS_PER_TASK * runner.parallelism)))
-    if runner.parallelism == 1:
-        length = len(gallery)
-    runs = [gallery[start : start + length] for start in range(0, len(gallery), length)]
     return runner.collect(
         _search_run,
-        runs,
+        _runs(runner, parts),
         images,
         query,
-        runner.share(settings),
+        settings,
         keep,
         merge=partial(merge_neighbours, k=settings.k),
         on_gpu=settings.device == "cuda",
     )
 
 
-def _only(results: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    (result,) = results
-    return result
+def read_features_of(
+    runner: TaskRunner, images: Shared, gallery: Sequence[LocatedShard], nearest: Shared
+) -> Shared:
+    """Return the `GalleryFeatures` of all images that some `Neighbours` name.
+
+    Args:
+        runner: runs the tasks.
+        images: the `NightlyImages`, shared.
+        gallery: the shards of the gallery.
+        nearest: the neighbours, shared.
+    """
+    return runner.collect(_read_run, _runs(runner, gallery), images, nearest, merge=_merge_features)
 
 
-def _read_embeddings(block: QueryBlock, images: NightlyImages) -> NDArray[np.float32]:
-    rows = block.read_rows(images)
-    return read_predictions_of(images, rows, ["embedding"]).embeddings
+def _runs(runner: TaskRunner, parts: Sequence[Part]) -> list[Sequence[Part]]:
+    """Return parts that follow each other in the same call."""
+    calls = 1 if runner.parallelism == 1 else RUNS_PER_CALL * runner.parallelism
+    length = max(1, -(-len(parts) // calls))
+    return [parts[start : start + length] for start in range(0, len(parts), length)]
 
 
 def _search_run(
-    run: Sequence[LocatedShard],
+    run: Sequence[Part],
     images: NightlyImages,
     query: NDArray[np.float32],
     settings: SearchSettings,
     keep: NDArray[np.bool_] | None,
 ) -> Neighbours:
-    """Return the neighbours of queries in some shards; the CPU searches if the GPU has no room."""
+    """Return the neighbours of queries in some parts; the CPU searches if the GPU has no room."""
+    if not len(query):
+        return Neighbours.empty(0)
 
     def search(device: str) -> Neighbours:
         searching = PartitionedSearch(
             query, settings.k, settings.metric, MEMORY_MB, torch.device(device)
         )
         best = searching.empty()
-        for located in run:
-            rows = read_rows_of(images, located)
-            if keep is not None:
-                rows = rows.select(keep[rows.positions])
-            embeddings = read_predictions_of(images, rows, ["embedding"]).embeddings
-            best = searching.update(best, embeddings, rows.positions)
+        for part in run:
+            positions, features = _read_part(part, images, keep)
+            best = searching.update(best, features, positions)
         return best
 
     try:
@@ -164,3 +127,35 @@ def _search_run(
             raise
     log.warning("ranking: the GPU has too little free memory; the CPU ranks instead")
     return search("cpu")
+
+
+def _read_part(
+    part: Part, images: NightlyImages, keep: NDArray[np.bool_] | None
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the positions and features of the images of a part that decode and are kept."""
+    if isinstance(part, QueryBlock):
+        return part.read_rows(images).positions, part.read_features(images)
+    rows = read_rows_of(images, part)
+    if keep is not None:
+        rows = rows.select(keep[rows.positions])
+    return rows.positions, read_predictions_of(images, rows, ["embedding"]).embeddings
+
+
+def _read_run(
+    run: Sequence[LocatedShard], images: NightlyImages, nearest: Neighbours
+) -> GalleryFeatures:
+    """Return the features of the images of some shards that are among the neighbours."""
+    wanted = np.unique(nearest.indices)
+    found = []
+    for located in run:
+        rows = read_rows_of(images, located)
+        rows = rows.select(np.isin(rows.positions, wanted, assume_unique=True))
+        features = read_predictions_of(images, rows, ["embedding"]).embeddings
+        found.append(GalleryFeatures(rows.positions, features))
+    return _merge_features(found)
+
+
+def _merge_features(parts: Sequence[GalleryFeatures]) -> GalleryFeatures:
+    """Return the features of several parts, in the order of the positions."""
+    positions = np.concatenate([part.positions for part in parts])
+    return GalleryFeatures(positions, np.concatenate([part.features for part in parts]))

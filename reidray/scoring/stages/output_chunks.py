@@ -13,18 +13,18 @@ from reidray.data.images.decoding import BadImage
 from reidray.data.reading.annotations import write_annotations
 from reidray.inference.runs.quarantine import write_quarantine
 from reidray.retrieval.neighbours import Neighbours
-from reidray.scoring.ranking_file import ranking_lines
-from reidray.scoring.stages.gallery_search import QueryBlock
+from reidray.scoring.ranking_file import write_ranking
 from reidray.scoring.stages.located_images import (
     LocatedShard,
     read_predictions_of,
     read_rows_of,
 )
 from reidray.scoring.stages.nightly_images import NightlyImages
+from reidray.scoring.stages.query_blocks import QueryBlock
 from reidray.storage.location import Location
 
 
-def write_ranking_block(
+def write_nearest(
     block: QueryBlock,
     images: NightlyImages,
     gallery: Sequence[LocatedShard],
@@ -32,7 +32,7 @@ def write_ranking_block(
     metric: str,
     max_distance: float | None,
 ) -> int:
-    """Write the lines of a block of queries into its working file.
+    """Write the nearest gallery images of a block of queries (see `write_ranked`).
 
     Args:
         block: the queries, M of which decode.
@@ -41,11 +41,29 @@ def write_ranking_block(
         nearest: the neighbours of the M queries, with positions in the listing of the gallery.
         metric: distance between embeddings.
         max_distance: largest distance of a gallery image; None for any.
+    """
+    _, positions = nearest.to_distances(metric, max_distance)
+    return write_ranked(block, images, gallery, positions)
+
+
+def write_ranked(
+    block: QueryBlock,
+    images: NightlyImages,
+    gallery: Sequence[LocatedShard],
+    positions: NDArray[np.int64],
+) -> int:
+    """Write the lines of a block of queries into its working file.
+
+    Args:
+        block: the queries, M of which decode.
+        images: the images of the run.
+        gallery: the shards of the gallery.
+        positions: (M, k) int64, positions of gallery images in their listing, best first; -1 for
+            none.
 
     Returns:
         The number of queries without a gallery image.
     """
-    _, positions = nearest.to_distances(metric, max_distance)
     names = _read_names(images, gallery, positions)
     rows = block.read_rows(images)
     queries = images.read_table(block.located.file, ["path"])["path"]
@@ -54,7 +72,7 @@ def write_ranking_block(
     first = images.shard(block.located.shard).first + block.start
     for query, found in zip((rows.positions - first).tolist(), names, strict=True):
         ranked[queries[query]] = found
-    images.work.write_bytes(block.file, ranking_lines(ranked))
+    images.work.write_bytes(block.file, write_ranking(ranked))
     return sum(not found for found in ranked.values())
 
 
