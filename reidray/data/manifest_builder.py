@@ -70,11 +70,9 @@ def build_manifest(
             paths = _plain_paths(table[column], column, is_remote=root.startswith("s3://"))
             table = table.set_column(table.column_names.index(column), column, paths)
     _check_known_splits(table)
-    order = _order_paths(table)
     _check_codes(table, schema, classes)
     _check_train_against_val(table)
-    if order is not None:
-        table = table.take(order).combine_chunks()
+    table = _sort_by_path(table)
     notes = (*notes, *describe_names(person_ids, camera_ids), *_overlap_notes(table))
     return Manifest(root, table, layout, schema, classes, notes, person_ids, camera_ids)
 
@@ -141,7 +139,7 @@ def _plain_paths(paths: pa.ChunkedArray, column: str, *, is_remote: bool) -> pa.
     if column == "path" and paths.null_count:
         raise UserError(f"row {_first(pc.is_null(paths)) + 1} has no path; give every row one")
     rows = np.flatnonzero(pc.fill_null(unusual, False).to_numpy())
-    plain = paths.take(rows).to_pylist()
+    plain = paths.filter(unusual).to_pylist()
     for place, (row, path) in enumerate(zip(rows.tolist(), plain, strict=True)):
         if key_leaves_root(path) if is_remote else path_leaves_root(path) or "\\" in path:
             raise UserError(
@@ -183,24 +181,25 @@ def _check_known_splits(table: pa.Table) -> None:
         )
 
 
-def _order_paths(table: pa.Table) -> NDArray[np.int64] | None:
-    """Return the rows sorted by path, (N,); None where they are.
+def _sort_by_path(table: pa.Table) -> pa.Table:
+    """Return a table sorted by path, without a copy if it is sorted.
 
     Raises:
         UserError: a path occurs twice.
     """
     paths = table["path"]
     if pc.all(pc.less(paths[:-1], paths[1:])).as_py():
-        return None
+        return table
     order = np.asarray(pc.sort_indices(paths)).astype(np.int64)  # stable
-    ordered = paths.take(order)
-    repeats = np.flatnonzero(pc.equal(ordered[:-1], ordered[1:]).to_numpy())
+    ordered = table.take(order)
+    paths = ordered["path"]
+    repeats = np.flatnonzero(pc.equal(paths[:-1], paths[1:]).to_numpy())
     if len(repeats):
         first, row = min(zip(order[repeats], order[repeats + 1], strict=True), key=lambda p: p[1])
         raise UserError(
             f"{_name(table, int(row))}: the path is in row {first + 1} already; keep one"
         )
-    return order
+    return ordered.combine_chunks()
 
 
 def _check_codes(table: pa.Table, schema: AttributeSchema, classes: tuple[str, ...]) -> None:
@@ -223,7 +222,7 @@ def _check_codes(table: pa.Table, schema: AttributeSchema, classes: tuple[str, .
 
 
 def _check_train_against_val(table: pa.Table) -> None:
-    both = np.intersect1d(_people(table, "train"), _people(table, "val"))
+    both = np.intersect1d(_people(table, "train"), _people(table, "val"), assume_unique=True)
     if len(both):
         in_val = pc.equal(table["split"], "val")
         row = _first(pc.and_(pc.equal(table["person"], int(both[0])), in_val))
@@ -235,7 +234,7 @@ def _check_train_against_val(table: pa.Table) -> None:
 
 def _overlap_notes(table: pa.Table) -> tuple[str, ...]:
     tested = np.union1d(_people(table, "query"), _people(table, "gallery"))
-    both = np.intersect1d(_people(table, "train"), tested)
+    both = np.intersect1d(_people(table, "train"), tested, assume_unique=True)
     if not len(both):
         return ()
     return (

@@ -42,7 +42,7 @@ def group_dataset(files: ImageFiles) -> ray.data.Dataset:
     """Return a dataset whose rows hold the indices of a group, in a few blocks per CPU."""
     groups = files.split_into_groups()
     count = min(len(groups), max(1, cluster_cpus()) * BLOCKS_PER_CPU)
-    table = pa.table({"indices": pa.array(groups, pa.list_(pa.int64()))})
+    table = pa.table({"indices": groups})
     return ray.data.from_arrow(table).repartition(count)
 
 

@@ -54,12 +54,14 @@ class ImageFiles:
         masks = None if self.masks is None else self.masks.take(chosen).to_pylist()
         return decode_files(self.location, paths, size or self.size, masks)
 
-    def split_into_groups(self) -> list[NDArray[np.int64]]:
-        """Return the indices of each group; large groups are divided."""
+    def split_into_groups(self) -> pa.LargeListArray:
+        """Return the indices of each group, lists of int64; large groups are divided."""
         order = np.argsort(self.groups, kind="stable")
-        _, starts = np.unique(self.groups[order], return_index=True)
-        return [
-            indices[start : start + GROUP_LIMIT]
-            for indices in np.split(order, starts[1:])
-            for start in range(0, len(indices), GROUP_LIMIT)
-        ]
+        groups = self.groups[order]
+        starts = np.flatnonzero(np.diff(groups, prepend=groups[:1] - 1))
+        sizes = np.diff(starts, append=len(order))
+        parts = -(-sizes // GROUP_LIMIT)
+        ends = np.cumsum(parts)
+        number = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - parts, parts)
+        offsets = np.append(np.repeat(starts, parts) + GROUP_LIMIT * number, len(order))
+        return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(order))

@@ -107,6 +107,7 @@ def read(location: Location, options: ReadOptions) -> Manifest:
     is_listed = not files.shards or options.strict
     if is_listed:
         paths["path"], listed = find_listed(base, paths["path"])
+    del found, table  # their memory is needed to build the manifest
     manifest = build_manifest(
         base.uri,
         columns | paths,

@@ -78,9 +78,8 @@ def relative_paths(
     if pc.any(is_inside).as_py():
         stripped = pc.replace_substring(column, prefix, "", max_replacements=1)
         column = pc.if_else(is_inside, stripped, column)
-    is_special = pc.fill_null(is_special, False)
-    rows = np.flatnonzero(is_special.to_numpy())
-    paths: list[str] = column.take(rows).to_pylist()
+    rows = np.flatnonzero(pc.fill_null(is_special, False).to_numpy())
+    paths: list[str] = column.filter(is_special).to_pylist()
     for row, path in zip(rows.tolist(), paths, strict=True):
         if _ADDRESS.match(path):
             raise UserError(

@@ -171,10 +171,11 @@ def _decode(files: ImageFiles) -> Iterator[tuple[CropGroup, list[BadImage]]]:
     if isinstance(files.location, Location) and files.masks is None:
         yield from _decode_in_processes(files, files.location)
         return
-    for indices in files.split_into_groups():
+    for group in files.split_into_groups():
+        indices = group.values.to_numpy()
         result = files.decode(indices)
-        group = CropGroup(indices[list(result.kept)], result.crops, result.masks)
-        yield group, list(result.bad)
+        crops = CropGroup(indices[list(result.kept)], result.crops, result.masks)
+        yield crops, list(result.bad)
 
 
 def _decode_in_processes(

@@ -16,7 +16,7 @@ from reidray.data.device_copies import rows_to_device
 from reidray.data.device_crops import DeviceCrops
 from reidray.data.images.crops import Indices
 
-FIRST_WINDOW, LARGEST_WINDOW = 2**16, 2**21
+FIRST_WINDOW, LARGEST_WINDOW = 2**20, 2**22
 """Crops of a process whose batches are planned and read together. Windows double, so that the first
 batch of an epoch comes soon, few windows follow, and no plan of a whole epoch exists."""
 
