@@ -97,7 +97,7 @@ def ray_session(
                 )
             from reidray.cluster_resources import watching_waits  # imports Ray
 
-            with watching_waits(patience):
+            with watching_waits(patience, is_shared=not is_local):
                 yield
         finally:
             if not interrupted():  # an interrupted job ends at once, and Ray with it

@@ -6,6 +6,7 @@ module reads the file that the command line of that process names, or, on Kubern
 description of the cluster that KubeRay keeps.
 """
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import yaml
 from ray._private import state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from reidray.errors import MachineError
+log = logging.getLogger("reidray")
 
 HEAD = "node:__internal_head__"
 """Resource that the head alone has."""
@@ -27,6 +28,15 @@ UNLIMITED_NODES = 1000
 """Number of nodes that a group without a limit counts as."""
 
 HEAD_TIMEOUT_SECONDS = 60.0
+
+MAX_REASON_LENGTH = 200
+"""Number of characters of a failure in a message."""
+
+KUBERNETES_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+"""File in which a pod finds its namespace."""
+
+UNREADABLE = (ray.exceptions.RayError, OSError, KeyError, ValueError, yaml.YAMLError)
+"""Errors of a configuration that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -60,26 +70,35 @@ class GrowthLimit:
 def find_growth_limit() -> GrowthLimit:
     """Return the limits of the autoscaler of the connected cluster; no groups without one.
 
-    Raises:
-        MachineError: the head does not answer, or the configuration cannot be read.
+    Where they cannot be read, a warning says so once, and the nodes that are up count alone.
     """
-    context = ray.get_runtime_context()
-    return _find_growth_limit(context.gcs_address)
+    return _find_growth_limit(ray.get_runtime_context().gcs_address)
 
 
 @lru_cache(maxsize=1)
 def _find_growth_limit(gcs_address: str) -> GrowthLimit:
+    try:
+        return _read_growth_limit(gcs_address)
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split())[-MAX_REASON_LENGTH:]
+        log.warning(
+            "what the autoscaler of the cluster may start is unknown (%s): the nodes that are up "
+            "count alone",
+            reason,
+        )
+        return GrowthLimit()
+
+
+def _read_growth_limit(gcs_address: str) -> GrowthLimit:
     reported = state.state.get_cluster_config()
     if reported is not None and reported.node_group_configs:
         return _reported_limit(reported)
     head = next((node for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"]), None)
     if head is None:
         return GrowthLimit()
-    own_node = ray.get_runtime_context().get_node_id()
-    addresses = {
-        node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] in (own_node,)
-    }
-    if head["NodeManagerAddress"] in addresses:
+    own_id = ray.get_runtime_context().get_node_id()
+    own = next(node for node in ray.nodes() if node["NodeID"] == own_id)
+    if head["NodeManagerAddress"] == own["NodeManagerAddress"]:
         config = read_autoscaler_config(gcs_address)
     else:
         config = _read_on_head(head["NodeID"], gcs_address)
@@ -127,21 +146,14 @@ def _read_on_head(head: str, gcs_address: str) -> dict[str, Any] | None:
     """Read the configuration in a task on the head, which needs no CPU.
 
     Raises:
-        MachineError: the head does not answer, or the configuration cannot be read.
+        RayError: the head does not answer, or the configuration cannot be read.
     """
     reading = ray.remote(num_cpus=0, max_retries=0)(read_autoscaler_config).options(
         scheduling_strategy=NodeAffinitySchedulingStrategy(head, soft=False)
     )
-    try:
-        config: dict[str, Any] | None = ray.get(
-            reading.remote(gcs_address), timeout=HEAD_TIMEOUT_SECONDS
-        )
-    except (ray.exceptions.RayError, TimeoutError) as error:
-        reason = " ".join(str(error).split())[-200:]
-        raise MachineError(
-            f"the head of the cluster does not say what its autoscaler may start ({reason}): see "
-            "whether the head is alive and not overloaded, then run the job again"
-        ) from error
+    config: dict[str, Any] | None = ray.get(
+        reading.remote(gcs_address), timeout=HEAD_TIMEOUT_SECONDS
+    )
     return config
 
 
@@ -149,27 +161,45 @@ def read_autoscaler_config(gcs_address: str) -> dict[str, Any] | None:
     """Return the configuration of the autoscaler that runs on this machine; None without one.
 
     Args:
-        gcs_address: address of the cluster's head, by which its autoscaler is recognised.
+        gcs_address: address of the cluster's head; its port tells it from others of this machine.
 
     Raises:
-        OSError: the configuration cannot be read.
+        OSError, KeyError, ValueError, YAMLError: the configuration cannot be read.
     """
+    port = gcs_address.rpartition(":")[2]
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue  # a process that has ended, or of another user
-        if f"--gcs-address={gcs_address}" not in words:
+        served = [word for word in words if word.startswith("--gcs-address=")]
+        if not any(word.rpartition(":")[2] == port for word in served):
             continue
         for word in words:
             option, _, value = word.partition("=")
             if option == "--autoscaling-config" and value:
                 config: dict[str, Any] = yaml.safe_load(Path(value).expanduser().read_text())
                 return config
-    if "RAY_CLUSTER_NAME" not in os.environ or "KUBERNETES_SERVICE_HOST" not in os.environ:
-        return None
-    from ray.autoscaler._private.kuberay.autoscaling_config import AutoscalingConfigProducer
+    if "RAY_CLUSTER_NAME" in os.environ and KUBERNETES_NAMESPACE.is_file():
+        return _read_from_kubernetes(os.environ["RAY_CLUSTER_NAME"])
+    return None
 
-    names = os.environ["RAY_CLUSTER_NAME"], os.environ["RAY_CLUSTER_NAMESPACE"]
-    described: dict[str, Any] = AutoscalingConfigProducer(*names)()
-    return described
+
+def _read_from_kubernetes(cluster: str) -> dict[str, Any]:
+    """Return the configuration that KubeRay derives from the description of a cluster.
+
+    Raises:
+        OSError: Kubernetes does not answer, or does not let this process read it.
+        KeyError, ValueError: the description has another form.
+    """
+    from ray.autoscaler._private.kuberay.autoscaling_config import (
+        _derive_autoscaling_config_from_ray_cr,
+    )
+    from ray.autoscaler._private.kuberay.node_provider import KubernetesHttpApiClient
+
+    client = KubernetesHttpApiClient(namespace=KUBERNETES_NAMESPACE.read_text().strip())
+    described = client.get(f"rayclusters/{cluster}")
+    if not described["spec"].get("enableInTreeAutoscaling"):
+        return {}
+    config: dict[str, Any] = _derive_autoscaling_config_from_ray_cr(described)
+    return config

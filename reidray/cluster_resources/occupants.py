@@ -18,7 +18,7 @@ from reidray.cluster_resources.capacity import (
     NodeResources,
     cluster_capacity,
     describe_resources,
-    total,
+    node_resources,
 )
 
 MAX_ENTRYPOINT = 80
@@ -96,6 +96,12 @@ def find_waits() -> str:
     return describe_demand(find_demand(read_tables()))
 
 
+def waits_for_itself(tables: Tables) -> bool:
+    """Return whether this job alone holds what it waits for, as a sweep with many trials does."""
+    held = _held_by_job(tables)
+    return list(held) == [tables.own_job] and not _held_by_tasks(held, tables.free)
+
+
 def describe_demand(demand: Mapping[str, int]) -> str:
     """Return a demand in words.
 
@@ -112,21 +118,14 @@ def describe_occupants(tables: Tables) -> str:
     """Return a clause that tells what the cluster has, what is free, and who holds the rest."""
     free = {kind: sum(node.get(kind, 0) for node in tables.free) for kind in COUNTED}
     capacity = cluster_capacity()
-    parts = [f"the cluster {capacity.describe()}", f"of which {describe_resources(free)} is free"]
-    if not any(free.values()):
-        parts[1] = "of which none is free"
+    room = describe_resources(free) if any(free.values()) else "none"
+    parts = [f"the cluster {capacity.describe()}", f"with {room} free"]
     held = _held_by_job(tables)
     holders = [
         f"{_name_job(job, tables)} ({'; '.join(_describe_share(who, share) for who, share in own)})"
         for job, own in ((job, list(own.items())) for job, own in held.items())
     ]
-    used = {
-        kind: total(capacity.now, kind)
-        - free[kind]
-        - sum(share.get(kind, 0) for own in held.values() for share in own.values())
-        for kind in COUNTED
-    }
-    tasks = {kind: round(amount, 2) for kind, amount in used.items() if amount >= 0.01}
+    tasks = _held_by_tasks(held, tables.free)
     if tasks:
         others = [_name_job(job, tables) for job in tables.jobs if job not in held]
         others = [name for name in others if name != "this job"]
@@ -163,6 +162,20 @@ def _held_by_job(tables: Tables) -> dict[str, dict[str, dict[str, float]]]:
         for job, own in held.items()
     }
     return {job: own for job, own in counted.items() if own}
+
+
+def _held_by_tasks(
+    held: Mapping[str, Mapping[str, Mapping[str, float]]], free: list[NodeResources]
+) -> dict[str, float]:
+    """Return the CPUs and GPUs that neither actors nor placement groups hold, and are not free."""
+    nodes = node_resources()
+    used = {
+        kind: sum(node.get(kind, 0) for node in nodes)
+        - sum(node.get(kind, 0) for node in free)
+        - sum(share[kind] for own in held.values() for share in own.values())
+        for kind in COUNTED
+    }
+    return {kind: round(amount, 2) for kind, amount in used.items() if amount >= 0.01}
 
 
 def _add(share: dict[str, float], resources: NodeResources) -> None:

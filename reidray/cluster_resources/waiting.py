@@ -16,6 +16,7 @@ from reidray.cluster_resources.occupants import (
     describe_occupants,
     find_demand,
     read_tables,
+    waits_for_itself,
 )
 from reidray.config.sections.durations import DEFAULT_WAIT, parse_duration
 from reidray.errors import UserError
@@ -42,7 +43,9 @@ def patience() -> float:
 
 
 @contextmanager
-def watching_waits(patience_seconds: float = DEFAULT_PATIENCE_SECONDS) -> Iterator[None]:
+def watching_waits(
+    patience_seconds: float = DEFAULT_PATIENCE_SECONDS, *, is_shared: bool = True
+) -> Iterator[None]:
     """Log a line while actors or placement groups of this job wait for resources.
 
     The first line comes after 10 s, later ones at growing intervals. Each says what is waited for,
@@ -50,16 +53,19 @@ def watching_waits(patience_seconds: float = DEFAULT_PATIENCE_SECONDS) -> Iterat
 
     Args:
         patience_seconds: seconds that the job waits for resources before it is refused.
+        is_shared: whether other jobs may use the cluster; lines are logged only where they may.
     """
     before = _patience.set(patience_seconds)
     ended = threading.Event()
     thread = threading.Thread(target=_watch, args=(ended,), daemon=True)
-    thread.start()
+    if is_shared:
+        thread.start()
     try:
         yield
     finally:
         ended.set()
-        thread.join()
+        if is_shared:
+            thread.join(timeout=2 * POLL_SECONDS)  # the head may not answer
         _patience.reset(before)
 
 
@@ -68,7 +74,7 @@ def _watch(ended: threading.Event) -> None:
     while not ended.wait(POLL_SECONDS):
         try:
             tables = read_tables()
-            demand = find_demand(tables)
+            demand = {} if waits_for_itself(tables) else find_demand(tables)
             occupants = describe_occupants(tables) if demand else ""
         except (ray.exceptions.RayError, RuntimeError) as error:
             log.debug("the head of the cluster does not answer: %s", error)

@@ -100,7 +100,7 @@ def test_jobs_say_who_holds_the_cluster_and_end_once_their_patience_is_over(mode
             said, messages = job.communicate(timeout=100)
             assert (job.returncode, said) == (2, ""), (name, messages)
             holder = r"held by job \w+ `.*-c.*` \(1 x Occupant with 1 CPU\)"
-            state = f"the cluster has 1 CPU and 0 GPUs, of which none is free, {holder}"
+            state = f"the cluster has 1 CPU and 0 GPUs, with none free, {holder}"
             assert re.search(f"waiting for .* CPU.*, 1\\d s so far: {state}", messages), messages
             last = messages.splitlines()[-1]
             assert re.search(f"no room for .* CPU.* within 13 s: {state}; .*--num-workers", last)

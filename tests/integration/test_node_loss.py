@@ -7,21 +7,11 @@ import time
 import psutil
 import pytest
 from support.nightly_runs import ROOT, draw_images, published, run_without_ray
-from support.ray_heads import ray_head
+from support.ray_heads import end_node, ray_head
 
 from reidray.inference.runs import embedding_engine
 
 pytestmark = pytest.mark.cluster
-
-
-def end_node(raylet):
-    """End a node at once, with its workers, as a spot machine that is taken away."""
-    workers = raylet.children(recursive=True)
-    for process in [raylet, *workers]:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
 
 
 def embeds(raylet):
@@ -61,7 +51,7 @@ def test_a_node_lost_while_it_embeds_costs_no_image_and_the_files_are_those_of_a
         said, messages = job.communicate(timeout=200)
         losing.join()
     assert job.returncode == 0, messages
-    assert json.loads(said)["embedded"] == 4100
+    assert json.loads(said.splitlines()[-1])["embedded"] == 4100
     assert "others embed its images" in messages
     monkeypatch.setattr(embedding_engine, "MAX_ON_CPU", 10_000)
     run_without_ray(model, images, tmp_path / "quiet", flip=True)
