@@ -12,6 +12,7 @@ import pyarrow.fs as pafs
 import ray
 import ray.train
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.util.queue import Empty, Queue
 
 from reidray.cluster_resources import (
@@ -186,7 +187,7 @@ def run_trainer(trainer: TorchTrainer) -> Path:
         cause = error.controller_failure
         if isinstance(cause, UserError | TrainingBugError):
             raise cause from None
-        if isinstance(cause, ray.train.v2.api.exceptions.WorkerGroupStartupTimeoutError):
+        if isinstance(cause, WorkerGroupStartupTimeoutError):
             raise _no_room_to_restart(trainer) from error
         raise
     except ray.train.WorkerGroupError as error:
