@@ -14,6 +14,7 @@ import ray.train
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.util.queue import Empty, Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from reidray.cluster_resources import (
     describe_resources,
@@ -89,7 +90,9 @@ def train_on_cluster(job: TrainJob, plan: TrainingPlan, run: Location, logger: R
     Raises:
         UserError: a worker raised it.
     """
-    events = Queue(actor_options={"num_cpus": 0})
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    # Beside this process, so that the progress survives the loss of any other node.
+    events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     trainer = build_torch_trainer(job, plan.resources, run, events=events, counts=plan.counts)
     with _writing(events, logger, plan.describe()):
         return run_trainer(trainer)
