@@ -12,6 +12,9 @@ from reidray.registry import import_plugins
 
 Metric = Literal["euclidean", "cosine"]
 STALL_MINUTES = 15.0
+RERANK_NEIGHBOURS = 20
+"""Images in a neighbourhood of re-ranking, k1 of `reidray.retrieval.Reranking`."""
+
 MAX_RANKS = 1_000_000
 """Longest cumulative match curve."""
 
@@ -97,6 +100,11 @@ class ScoreConfig:
         for name in ("rerank", "expand"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be 0 or more")
+        if 0 < self.rerank <= RERANK_NEIGHBOURS:
+            raise ValueError(
+                f"`rerank={self.rerank}` is too few: the neighbourhood of an image has "
+                f"{RERANK_NEIGHBOURS} images; give more, such as 100"
+            )
         if 0 < self.rerank < self.top_k:
             raise ValueError(
                 f"`rerank={self.rerank}` is less than `top_k={self.top_k}`, the images to name for "

@@ -129,7 +129,7 @@ def test_expanded_queries_find_what_the_exact_ones_find(
     }
 
 
-@pytest.mark.parametrize("options", [{"rerank": 12}, {"rerank": 12, "expand": 4}])
+@pytest.mark.parametrize("options", [{"rerank": 24}, {"rerank": 24, "expand": 4}])
 def test_reranking_does_not_depend_on_the_division(options, model, images, tmp_path, request):
     options = {"max_bad": 0.2, "top_k": 6, **options}
     run_without_ray(model, images, tmp_path / "whole", **options)

@@ -172,7 +172,7 @@ def main():
     parser.add_argument("--nights", type=int, default=2)
     arguments = parser.parse_args()
     ray_data_engine.DecodingActor = DrawingActor
-    os.environ["RAY_DATA_LOG_LEVEL"] = "ERROR"
+    os.environ |= {"RAY_DATA_LOG_LEVEL": "ERROR", "RAY_BACKEND_LOG_LEVEL": "fatal"}
     ray.init(num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
