@@ -8,6 +8,9 @@ import csv
 import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from reidray.data.attribute_schema import (
     LOWER_COLOURS,
     MULTICOLOUR,
@@ -17,7 +20,7 @@ from reidray.data.attribute_schema import (
 )
 from reidray.data.ids import NO_NAMES, parse_id, parse_id_number
 from reidray.errors import UserError
-from reidray.storage.csv_files import unescape_formula, write_csv
+from reidray.storage.csv_files import escape_formula, unescape_formula, write_csv
 
 _UPPER_COLUMNS = tuple(f"up{colour}" for colour in UPPER_COLOURS)
 _LOWER_COLUMNS = tuple(f"down{colour}" for colour in LOWER_COLOURS)
@@ -150,6 +153,34 @@ def write_annotations(rows: Iterable[tuple[str, Mapping[str, int] | None]]) -> b
         for identity, labels in rows
     )
     return write_csv(("id", *ANNOTATION_COLUMNS), values)
+
+
+def annotation_lines(
+    identities: Sequence[str], labels: NDArray[np.int64], known: NDArray[np.bool_]
+) -> bytes:
+    """Return the lines of `write_annotations` for many rows, without the names of the columns.
+
+    Args:
+        identities: N ids, which need no quotes in a CSV file.
+        labels: (N, 12) int64, attribute labels in the order of `PEDESTRIAN_SCHEMA`.
+        known: (N,) bool, whether the labels of a row are known; others are -1 in every column.
+
+    Raises:
+        ValueError: a label is outside the schema.
+    """
+    columns = []
+    for name, values_of_label in _VALUES_OF_LABEL.items():
+        of_attribute = labels[:, PEDESTRIAN_SCHEMA.names.index(name)]
+        wrong = known & ((of_attribute < 0) | (of_attribute >= len(values_of_label)))
+        if wrong.any():
+            label = of_attribute[np.argmax(wrong)]
+            raise ValueError(f"{name} has label {label}, expected 0 to {len(values_of_label) - 1}")
+        texts = [",".join(map(str, values)) for values in values_of_label]
+        unknown = ",".join([str(UNKNOWN)] * len(values_of_label[0]))
+        chosen = np.where(known, of_attribute, len(texts))
+        columns.append(np.array([*texts, unknown], dtype=object)[chosen].tolist())
+    ids = map(escape_formula, identities)
+    return "".join(f"{','.join(row)}\n" for row in zip(ids, *columns, strict=True)).encode()
 
 
 def attribute_columns(

@@ -8,9 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.images.decoding import BadImage
-from reidray.data.reading.annotations import write_annotations
+from reidray.data.reading.annotations import annotation_lines
 from reidray.inference.runs.quarantine import write_quarantine
 from reidray.retrieval.neighbours import Neighbours
 from reidray.scoring.ranking_file import write_ranking
@@ -91,21 +90,20 @@ def write_attribute_chunk(
         keep_missing: whether an image that does not decode has a row, with None for labels.
     """
     rows = read_rows_of(images, located)
-    labels = (
+    found = (
         read_predictions_of(images, rows, ["codes"]).attribute_labels
         if voted is None
         else voted[rows.positions]
     )
-    paths = images.read_table(located.file, ["path"])["path"].to_pylist()
-    first = images.shard(located.shard).first
-    by_place = dict(zip((rows.positions - first).tolist(), labels.tolist(), strict=True))
-    names = PEDESTRIAN_SCHEMA.names
-    lines = (
-        (path, dict(zip(names, by_place[place], strict=True)) if place in by_place else None)
-        for place, path in enumerate(paths)
-        if keep_missing or place in by_place
-    )
-    return _write_chunk(images, located, "attributes", write_annotations(lines))
+    places = rows.positions - images.shard(located.shard).first
+    paths = images.read_table(located.file, ["path"])["path"]
+    known = np.zeros(len(paths), bool)
+    known[places] = True
+    labels = np.zeros((len(paths), found.shape[1]), np.int64)
+    labels[places] = found
+    shown = np.ones(len(paths), bool) if keep_missing else known
+    lines = annotation_lines(paths.filter(shown).to_pylist(), labels[shown], known[shown])
+    return _write_chunk(images, located, "attributes", lines)
 
 
 def write_quarantine_chunk(located: LocatedShard, images: NightlyImages) -> str:
@@ -115,7 +113,7 @@ def write_quarantine_chunk(located: LocatedShard, images: NightlyImages) -> str:
     columns = bad["path"].to_pylist(), bad["reason"].to_pylist()
     rows = [BadImage(path, reason) for path, reason in zip(*columns, strict=True)]
     data = write_quarantine({located.shard.role: rows})
-    return _write_chunk(images, located, "quarantine", data)
+    return _write_chunk(images, located, "quarantine", data[data.index(b"\n") + 1 :])
 
 
 def join_chunks(work: Location, chunks: Iterable[str], file: Path, header: bytes = b"") -> None:
@@ -138,9 +136,9 @@ def join_chunks(work: Location, chunks: Iterable[str], file: Path, header: bytes
 
 
 def _write_chunk(images: NightlyImages, located: LocatedShard, kind: str, data: bytes) -> str:
-    """Write the lines of a CSV file but its first, the names of the columns."""
+    """Write lines of a CSV file, without the names of the columns, into a working file."""
     name = f"{kind}/{located.shard.role}-{located.shard.number:06d}.csv"
-    images.work.write_bytes(name, data[data.index(b"\n") + 1 :])
+    images.work.write_bytes(name, data)
     return name
 
 

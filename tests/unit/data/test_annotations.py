@@ -1,5 +1,6 @@
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,6 +9,7 @@ from support.paths import DATA
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.reading.annotations import (
     ANNOTATION_COLUMNS,
+    annotation_lines,
     decode_annotation_row,
     encode_annotation_row,
     read_annotations,
@@ -195,3 +197,27 @@ def test_the_real_annotations_survive_reading_and_writing():
     assert [ages.count(age) for age in range(4)] == [7, 597, 139, 8]
     assert sum(row["upper_colour"] == 8 for row in rows.values()) == 72
     assert sum(row["lower_colour"] == 9 for row in rows.values()) == 38
+
+
+@given(
+    st.lists(st.tuples(*(st.integers(0, size - 1) for size in PEDESTRIAN_SCHEMA.sizes))),
+    st.data(),
+)
+def test_the_lines_of_many_rows_are_those_of_the_file(labels, data):
+    known = data.draw(st.lists(st.booleans(), min_size=len(labels), max_size=len(labels)))
+    names = [f"{'=' * (number % 3)}{number}.jpg" for number in range(len(labels))]
+    rows = [
+        (name, dict(zip(PEDESTRIAN_SCHEMA.names, row, strict=True)) if is_known else None)
+        for name, row, is_known in zip(names, labels, known, strict=True)
+    ]
+    array = np.array(labels, np.int64).reshape(-1, len(PEDESTRIAN_SCHEMA.sizes))
+    lines = annotation_lines(names, array, np.array(known, bool))
+    assert write_annotations([]) + lines == write_annotations(rows)
+
+
+def test_a_label_outside_the_schema_is_refused_among_many_rows():
+    labels = np.zeros((3, len(PEDESTRIAN_SCHEMA.sizes)), np.int64)
+    labels[1, 0] = 99
+    with pytest.raises(ValueError, match="has label 99, expected 0 to"):
+        annotation_lines(["a", "b", "c"], labels, np.ones(3, bool))
+    annotation_lines(["a", "b", "c"], labels, np.array([True, False, True]))
