@@ -160,7 +160,9 @@ def run_nightly(
             "embedded": outcome.num_embedded,
             "engine": engine.name,
             "workers": num_workers,
-            "retries": outcome.num_retries + retry_count() - retries_before,
+            "retries": (
+                outcome.num_retries + engine.runner.num_retries + retry_count() - retries_before
+            ),
             **(outcome.throughput.summary() if outcome.num_embedded else {}),
             "stages": timer.seconds,
             "versions": {name: _version(name) for name in ("reidray", "ray", "torch", "timm")},

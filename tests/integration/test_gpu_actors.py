@@ -15,6 +15,7 @@ PROGRAM = """
 import json, sys
 import numpy as np, ray
 from reidray.data.reading.image_folders import find_images
+from reidray.inference.distributed.ray_data_engine import EmbeddingWork, embed_with_ray_data
 from reidray.inference.image_batches import ImageSet, plan_batches
 from reidray.inference.inference_settings import InferenceSettings
 from reidray.inference.local_engine import embed_in_process
@@ -46,6 +47,25 @@ same = [
 ]
 timing = sum((each[2] for each in found.values()), NO_TIME)
 print(json.dumps([len(found), all(same), timing.num_images, timing.input_wait]))
+
+def read(item):
+    yield batches[item]
+
+def write(rows):
+    named = zip(rows["path"].to_pylist(), rows["embedding"].to_pylist(), strict=True)
+    return json.dumps({path: np.frombuffer(packed, "<f4").tolist() for path, packed in named})
+
+work = EmbeddingWork(range(len(batches)), read, write, rows_per_write=100)
+receipts = embed_with_ray_data(
+    model, work, ray.put(None), settings=settings, pool=pool, stall_minutes=5
+)
+by_path = {path: values for receipt in receipts for path, values in json.loads(receipt).items()}
+rows = {
+    path: row.tolist()
+    for group in embed_in_process(model, batches, settings=settings) for each in group
+    for path, row in zip(each.batch.paths, each.predictions.embeddings, strict=True)
+}
+print(json.dumps([len(rows), by_path == rows]))
 """
 
 
@@ -60,6 +80,8 @@ def test_decode_tasks_and_concurrent_calls_change_no_embedding(tmp_path):
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    batches, same, num_images, input_wait = json.loads(run.stdout.splitlines()[-1])
+    *_, actors, workers = run.stdout.splitlines()
+    batches, same, num_images, input_wait = json.loads(actors)
     assert (batches, same, num_images) == (10, True, 600)
     assert 0 < input_wait < 1
+    assert json.loads(workers) == [600, True]  # by Ray Data

@@ -30,12 +30,24 @@ from reidray.inference.distributed.task_runner import find_cause
 from reidray.inference.image_batches import ImageBatch, decode_batches
 from reidray.inference.inference_settings import InferenceSettings
 from reidray.inference.local_engine import predict_decoded
-from reidray.inference.prediction_loop import PreparedNetwork, prediction_shape, prepare_network
+from reidray.inference.prediction_loop import (
+    MAX_BATCH_SIZE,
+    PreparedNetwork,
+    prediction_shape,
+    prepare_network,
+)
 from reidray.inference.predictions import PredictionShape
 from reidray.inference.ray_engine import CPUS_PER_ACTOR, EmbeddingPool
 from reidray.models import Architecture, LoadedModel
 from reidray.models.factory import build_network
 from reidray.progress import describe_seconds
+
+GPU_ROWS = 4 * MAX_BATCH_SIZE
+"""Decoded images that an actor with a GPU takes at a time, so that it copies some while it computes
+on others."""
+
+GPU_CALLS = 2
+"""Batches of images that an actor with a GPU receives, or sends, beside the one that it embeds."""
 
 WRITE_CPUS = 0.25
 """CPUs that Ray reserves for a task that writes, beside the actors of a machine."""
@@ -140,19 +152,24 @@ def _build_dataset(
         [{"item": item} for item in range(num_items)], override_num_blocks=num_items
     )
     num_actors = min(pool.num_actors, num_items)
-    actors = ray.data.ActorPoolStrategy(min_size=1, max_size=num_actors, initial_size=num_actors)
+    actors = ray.data.ActorPoolStrategy(
+        min_size=1,
+        max_size=num_actors,
+        initial_size=num_actors,
+        max_concurrent_calls_per_actor=GPU_CALLS if pool.use_gpu else None,
+    )
     arguments: dict[str, Any] = {
         "compute": actors,
         "fn_constructor_args": (inputs,),
-        "batch_size": None,
+        "batch_format": "pyarrow",
     }
     if pool.use_gpu:
         dataset = dataset.map_batches(
             _decode_item, fn_args=(inputs,), batch_size=None, batch_format="pyarrow", num_cpus=1
-        ).map_batches(PredictingActor, num_gpus=1, num_cpus=0, batch_format="pyarrow", **arguments)
+        ).map_batches(PredictingActor, batch_size=GPU_ROWS, num_gpus=1, num_cpus=0, **arguments)
     else:
         dataset = dataset.map_batches(
-            DecodingActor, num_cpus=CPUS_PER_ACTOR, batch_format="pyarrow", **arguments
+            DecodingActor, batch_size=None, num_cpus=CPUS_PER_ACTOR, **arguments
         )
     return dataset.map_batches(
         _write_rows,

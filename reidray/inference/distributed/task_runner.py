@@ -11,6 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from reidray.errors import MachineError, UserError
+from reidray.storage.retries import retry_count
 
 if TYPE_CHECKING:
     from ray.exceptions import RayTaskError
@@ -31,6 +32,10 @@ class TaskRunner(Protocol):
     @property
     def parallelism(self) -> int:
         """Return the number of calls that run at a time."""
+
+    @property
+    def num_retries(self) -> int:
+        """Return the requests to an object store that other processes have sent again so far."""
 
     def share(self, value: Any) -> Shared:
         """Return a value in the form that calls share."""
@@ -63,6 +68,7 @@ class LocalTasks:
     """Run functions in this process, one call after the other."""
 
     parallelism = 1
+    num_retries = 0
 
     def share(self, value: Any) -> Shared:
         """Return the value."""
@@ -97,6 +103,14 @@ class RayTasks:
     def __init__(self, parallelism: int) -> None:
         """Take the number of tasks that run at a time, the CPUs of the cluster."""
         self.parallelism = parallelism
+        self._retries: list[Shared] = []
+
+    @property
+    def num_retries(self) -> int:
+        """Return the number of requests to an object store that tasks have sent again so far."""
+        import ray
+
+        return sum(ray.get(self._retries))
 
     def share(self, value: Any) -> Shared:
         """Put a value into the object store."""
@@ -110,9 +124,7 @@ class RayTasks:
         """Yield the results in the order of the items."""
         import ray
 
-        task = _remote(function)
-        references = [task.remote(item, *shared) for item in items]
-        for reference in references:
+        for reference in self._submit(function, items, shared):
             try:
                 yield ray.get(reference)
             except ray.exceptions.RayTaskError as error:
@@ -127,12 +139,29 @@ class RayTasks:
         on_gpu: bool = False,
     ) -> Shared:
         """Merge the results in a tree of tasks, and return the reference to its root."""
-        task, merging = _remote(function, on_gpu=on_gpu), _remote(_merge_all)
-        level = [task.remote(item, *shared) for item in items]
+        level = self._submit(function, items, shared, on_gpu=on_gpu)
+        merging = _remote(_merge_all)
         while True:
-            level = [merging.remote(merge, *group) for group in _groups(level, MERGED_TOGETHER)]
+            groups = _groups(level, MERGED_TOGETHER)
+            level = [merging.remote(merge, *group)[0] for group in groups]
             if len(level) == 1:
                 return level[0]
+
+    def _submit(
+        self,
+        function: Callable[..., Any],
+        items: Iterable[Any],
+        shared: Sequence[Shared],
+        *,
+        on_gpu: bool = False,
+    ) -> list[Shared]:
+        """Submit a task for each item, and return references to the results."""
+        task, results = _remote(function, on_gpu=on_gpu), []
+        for item in items:
+            result, retries = task.remote(item, *shared)
+            results.append(result)
+            self._retries.append(retries)
+        return results
 
 
 def find_cause(error: "RayTaskError") -> BaseException:
@@ -158,12 +187,15 @@ def _merge_all(merge: Callable[[Sequence[Any]], Any], *results: Any) -> Any:
 
 
 def _remote(function: Callable[..., Any], *, on_gpu: bool = False) -> Any:
-    """Return a function as a task of Ray, which has one thread."""
+    """Return a function as a task of Ray with one thread, which returns its retries too."""
     import ray
 
-    def run(*arguments: Any) -> Any:
+    def run(*arguments: Any) -> tuple[Any, int]:
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(1)  # a process that Ray reuses may have set more
-        return function(*arguments)
+        before = retry_count()
+        result = function(*arguments)
+        return result, retry_count() - before
 
-    return ray.remote(num_cpus=1, num_gpus=int(on_gpu), max_retries=TASK_RETRIES)(run)
+    options = {"num_cpus": 1, "num_gpus": int(on_gpu), "max_retries": TASK_RETRIES}
+    return ray.remote(num_returns=2, **options)(run)

@@ -26,6 +26,7 @@ from reidray.scoring.stages.nightly_images import NightlyImages
 from reidray.scoring.store.embedding_store import EmbeddingStore
 from reidray.scoring.store.part_file import PartRows, PartSummary, rows_of_today
 from reidray.scoring.store.part_storage import Part, PartFolder
+from reidray.storage.retries import retry_count
 
 if TYPE_CHECKING:
     from reidray.inference.distributed.ray_data_engine import EmbeddingWork
@@ -205,13 +206,15 @@ def _append(rows: pa.Table, images: NightlyImages, store: EmbeddingStore) -> Wri
 
 def _write_file(rows: pa.Table, images: NightlyImages) -> str:
     """Write rows into a file of the store, which does not belong to it yet; return the receipt."""
+    retries_before = retry_count()
     part, written = _split_rows(rows, images)
-    if part is None:
-        return written.to_text()
-    storage = images.contents.storage
-    assert isinstance(storage, PartFolder)
-    file = replace(storage.write_file(part.to_parquet()), summary=part.summary)
-    return replace(written, file=file).to_text()
+    if part is not None:
+        storage = images.contents.storage
+        assert isinstance(storage, PartFolder)
+        file = replace(storage.write_file(part.to_parquet()), summary=part.summary)
+        written = replace(written, file=file)
+    num_retries = written.num_retries + retry_count() - retries_before
+    return replace(written, num_retries=num_retries).to_text()
 
 
 def _split_rows(rows: pa.Table, images: NightlyImages) -> tuple[PartRows | None, WrittenRows]:

@@ -7,6 +7,7 @@ its next number taken, and nothing that it writes appears. A number is never fre
 which everything is deleted becomes empty.
 """
 
+import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -23,6 +24,8 @@ from reidray.storage.location import Location
 from reidray.storage.locks import exclusive_files
 
 Content = TypeVar("Content")
+
+_logger = logging.getLogger(__name__)
 
 PARTS_FOLDER, FILES_FOLDER = "parts", "files"
 _CONCURRENT_READS = 16
@@ -67,7 +70,7 @@ class PartStorage(ABC):
         The files that a part lists take its place.
 
         Raises:
-            UserError: a part is damaged, or a file that it lists is missing.
+            UserError: a part is damaged.
             OSError: the disk or the object store failed.
         """
 
@@ -128,14 +131,18 @@ class PartFolder(PartStorage):
                 summary = content if isinstance(content, PartSummary) else None
                 found.append(replace(part, summary=summary))
                 continue
-            for name in content.names:
-                if name not in files:
-                    raise UserError(
-                        f"{self.location.join(name).uri}: is listed by {part.path} and is not "
-                        "there; bring it back, or remove that part, and what both held is embedded "
-                        "again"
-                    )
-            listed = [files[name] for name in content.names if files[name].size]
+            missing = [name for name in content.names if name not in files]
+            if missing:
+                _logger.warning(
+                    "%s: %d files that %s lists are not there, %s the first; what they held is "
+                    "embedded again",
+                    self.uri,
+                    len(missing),
+                    part.path,
+                    missing[0],
+                )
+            present = [files[name] for name in content.names if name in files]
+            listed = [file for file in present if file.size]
             for file, described in self._read_all(listed, read_summary):
                 assert isinstance(described, PartSummary)
                 found.append(replace(file, summary=described))

@@ -289,12 +289,18 @@ def test_a_writer_that_stood_still_commits_nothing_once_another_has_removed_its_
     assert is_stored(open_s3(tmp_path), [1]) == [False]
 
 
-def test_a_committed_file_that_is_missing_is_named(tmp_path):
-    file = write_file(tmp_path, [1])
-    open_s3(tmp_path).commit([file])
-    (tmp_path / file.path).unlink()
-    with pytest.raises(UserError, match=r"is listed by parts/00000001.parquet and is not there"):
+def test_a_committed_file_that_is_damaged_is_named_and_one_that_was_removed_too(tmp_path, caplog):
+    files = [write_file(tmp_path, [1]), write_file(tmp_path, [2])]
+    open_s3(tmp_path).commit(files)
+    file = tmp_path / files[0].path
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(UserError, match=rf"{file.name}: is not a part of a store.*remove it"):
         open_s3(tmp_path)
+    file.unlink()
+    assert is_stored(open_s3(tmp_path), [1, 2]) == [False, True]
+    assert (
+        f"1 files that parts/00000001.parquet lists are not there, {files[0].path}" in caplog.text
+    )
 
 
 def test_a_stamp_changes_with_the_contents_even_where_size_and_times_are_put_back(
