@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 import ray
 from support.gray_images import SIZE, draw_gray_images, image_files
+from support.labels import make_labels
 
 from reidray.data.ingest.mode import choose_ingest_mode, ingest
 from reidray.errors import UserError
@@ -112,3 +113,16 @@ def test_a_worker_maps_resident_crops_and_copies_none(image_folder):
     assert own_megabytes() - before < 12  # of 123
     (group,) = table.read([np.array([4])])
     assert group.crops[0, 500, 500].tolist() == [20] * 3
+
+
+def test_processes_of_a_node_map_the_labels_and_the_index_of_the_people():
+    labels = make_labels(np.arange(40_000) % 900)
+    assert labels.num_people == 900  # indexes the people, as the log of a training does
+    reference = ray.put({"train": labels})
+
+    def look(references):
+        found = ray.get(references[0])["train"]
+        arrays = found.indices, found.person_ids, found.camera_ids, *vars(found.people).values()
+        return [array.flags.writeable for array in arrays], "people" in vars(found)
+
+    assert ray.get(ray.remote(look).remote([reference])) == ([False] * 6, True)
