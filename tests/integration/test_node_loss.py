@@ -31,17 +31,17 @@ def test_a_node_lost_while_it_embeds_costs_no_image_and_the_files_are_those_of_a
     model, tmp_path, monkeypatch
 ):
     images = draw_images(tmp_path / "images", people=100, variants=40)
-    with ray_head(cpus=1) as head:
-        raylet = head.add_node(cpus=1)
+    with ray_head(cpus=0) as head:
+        raylets = [head.add_node(cpus=1) for _ in range(2)]
         job = head.start(
             *(ROOT / "jobs" / "score_nightly.py", "--model", model, "--num-workers", "2"),
             *("--queries", images / "queries", "--gallery", images / "gallery"),
-            *("--output", tmp_path / "out", "--flip"),
+            *("--output", tmp_path / "out", "--flip", "--engine", "local"),
         )
 
         def lose_node():
             while job.poll() is None:
-                if embeds(raylet):
+                for raylet in filter(embeds, raylets):
                     end_node(raylet)
                     return
                 time.sleep(0.05)
