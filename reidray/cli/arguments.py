@@ -29,6 +29,13 @@ RECIPE_FLAGS: dict[str, tuple[str | None, str]] = {
     "recipe": ("NAME", "recipe whose values replace the defaults; list prints the names"),
     "resume": ("RUN", "run directory of a training to go on with"),
 }
+PLAN_FLAGS: dict[str, tuple[str | None, str]] = {
+    "plan": (
+        None,
+        "time some images on these machines, print what the job would take and what "
+        "decides that, and write nothing",
+    ),
+}
 FILE_FLAGS: dict[str, tuple[str | None, str]] = {
     "config": (
         "FILE",
@@ -84,6 +91,7 @@ class JobArguments(Generic[Config]):
         sources: the sources of its values.
         session: connection to Ray.
         resume: the run directory to go on with.
+        plan: whether to plan the job in place of running it.
         s3_endpoint: the store that speaks S3, if a flag names one.
         command: the command that runs the job.
         words: the command line after the command.
@@ -94,6 +102,7 @@ class JobArguments(Generic[Config]):
     sources: Sources
     session: SessionConfig
     resume: str | None
+    plan: bool
     s3_endpoint: str | None
     command: str
     words: list[str]
@@ -137,6 +146,8 @@ def job_flags(config_class: type[Any], words: Sequence[str] = ()) -> dict[str, F
     others = FILE_FLAGS | MACHINE_FLAGS | MESSAGE_FLAGS
     if has_recipes(config_class):
         others |= RECIPE_FLAGS
+    if has_plan(config_class):
+        others |= PLAN_FLAGS
     typed = {name: Flag(name, bool if help_[0] is None else str) for name, help_ in others.items()}
     keys = [word.partition("=")[0].removeprefix("--").replace("-", "_") for word in words]
     return flags_of(config_class, SessionConfig, keys=keys) | typed
@@ -165,6 +176,11 @@ def import_named_plugins(
 def has_recipes(config_class: type[Any]) -> bool:
     """Return whether a configuration is that of a training, which has recipes and can go on."""
     return hasattr(config_class, "RECIPES")
+
+
+def has_plan(config_class: type[Any]) -> bool:
+    """Return whether a job can be planned before it runs."""
+    return getattr(config_class, "HAS_PLAN", False)
 
 
 def parse_arguments(
@@ -222,6 +238,7 @@ def parse_arguments(
         sources=loaded.sources,
         session=session,
         resume=last.get("resume") if has_recipes(config_class) else None,
+        plan=bool(last.get("plan")) and has_plan(config_class),
         s3_endpoint=last.get("s3-endpoint"),
         command=command,
         words=words,

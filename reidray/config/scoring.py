@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
-from typing import Literal
+from typing import ClassVar, Literal
 
 from reidray.config.data_sources import OneOrMore, check_sources, one_or_more
 from reidray.registry import import_plugins
@@ -66,6 +66,8 @@ class ScoreConfig:
         plugins: modules on the Python path that register the networks of the models, where the
             networks are your own.
     """
+
+    HAS_PLAN: ClassVar = True
 
     model: str
     queries: str

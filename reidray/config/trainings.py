@@ -81,6 +81,7 @@ class TrainingConfig(ConfigSection):
             fields that are not given.
     """
 
+    HAS_PLAN: ClassVar = True
     RECIPES: ClassVar[str]
     BATCH_FIELD: ClassVar[str]
 

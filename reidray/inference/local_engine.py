@@ -66,7 +66,7 @@ def embed_in_process(
     size = model.architecture.size
     torch_device = torch.device(device)
     if num_decoders is None:
-        num_decoders = _count_decoders(len(batches)) if torch_device.type == "cuda" else 0
+        num_decoders = count_decoders(len(batches)) if torch_device.type == "cuda" else 0
     num_images = sum(len(batch.paths) for batch in batches)
     with ExitStack() as stack:
         counter = stack.enter_context(Counter("embedding", total=num_images, unit="images"))
@@ -104,7 +104,7 @@ def predict_decoded(
         yield _split(in_flight.popleft(), predicted)
 
 
-def _count_decoders(num_batches: int) -> int:
+def count_decoders(num_batches: int) -> int:
     """Return the processes that decode for a GPU; 0 where they would start too late."""
     if num_batches <= DECODED_HERE:
         return 0

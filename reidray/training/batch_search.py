@@ -3,25 +3,19 @@
 import gc
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import chain, islice
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
 from reidray.config import TrainingConfig
 from reidray.config.sections.limits import MAX_IMAGES_A_BATCH
-from reidray.data.crop_labels import CropLabels
-from reidray.data.images.crops import CropReader
 from reidray.errors import UserError
-from reidray.training.distributed_context import DistributedContext
 from reidray.training.execution.resources import Resources
-from reidray.training.execution.train_job import BuildTask, TrainJob
+from reidray.training.execution.train_job import TrainJob
 from reidray.training.experiment import Experiment
-from reidray.training.loop import Metrics, Task
+from reidray.training.short_training import train_shortly
 
 log = logging.getLogger("reidray")
 
@@ -165,80 +159,10 @@ def find_largest(fits: Callable[[int], bool], smallest: int, largest: int) -> in
 
 def batch_fits(job: TrainJob, images: int, device: torch.device) -> bool:
     """Return whether memory suffices for a few steps of one worker with this number of images."""
-    optimizer = replace(job.config.optimizer, freeze_backbone=0.0)  # all weights have a gradient
-    config = replace(job.config, optimizer=optimizer, num_workers=1, epochs=1, compile=False)
-    short = replace(
-        job,
-        config=config.with_images_per_batch(images),
-        build_task=_ShortTaskBuilder(job.build_task),
-        limit=None,
-        weights=None,  # the network is as large without
-        sync_batchnorm=False,
-    )
     try:
-        short.run(DistributedContext(device=device), _NoCallback(), None)
+        train_shortly(job, images, device, steps=STEPS)
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or NO_ALGORITHM in str(error):
             return False
         raise
     return True
-
-
-@dataclass(frozen=True)
-class _ShortTaskBuilder:
-    """Build a task that ends after a few steps.
-
-    Attributes:
-        build_task: function that builds the whole task.
-    """
-
-    build_task: BuildTask
-
-    def __call__(
-        self,
-        config: Any,
-        labels: Mapping[str, CropLabels],
-        crops: CropReader,
-        context: DistributedContext,
-    ) -> Task:
-        """Return the task."""
-        select_by = config.validation.select_by
-        return _ShortTask(self.build_task(config, labels, crops, context), select_by)
-
-
-class _ShortTask:
-    """Train the first steps of a task, and validate nothing.
-
-    Args:
-        task: the whole task.
-        select_by: metric of a validation.
-    """
-
-    steps_per_epoch, validation_images = STEPS, 0
-
-    def __init__(self, task: Task, select_by: str) -> None:
-        self._task, self._select_by = task, select_by
-        self.batch_size, self.prepare, self.losses = task.batch_size, task.prepare, task.losses
-        self.training_metrics = task.training_metrics
-
-    def batches(self, epoch: int) -> Iterator[Any]:
-        """Yield the first batches, and those of later epochs where an epoch has too few."""
-        epochs = range(epoch, epoch + STEPS)
-        return islice(chain.from_iterable(map(self._task.batches, epochs)), STEPS)
-
-    def validate(self, _: nn.Module) -> Metrics:
-        """Return a finite metric, which a training needs at its end."""
-        return {self._select_by: 0.0}
-
-
-class _NoCallback:
-    """Ignore the progress of a try."""
-
-    def on_train_start(self, records: list[Metrics]) -> None:
-        """Do nothing."""
-
-    def on_progress(self, progress: object) -> None:
-        """Do nothing."""
-
-    def on_epoch_end(self, record: Metrics, save: Callable[[Path], None]) -> None:
-        """Do nothing."""

@@ -1,10 +1,11 @@
 """Train a network with one call. This module imports neither PyTorch nor Ray at its top."""
 
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reidray.config import TrainingConfig
 from reidray.config.data_sources import join_values
@@ -14,6 +15,7 @@ from reidray.data.layouts import check_layout
 from reidray.progress import SHOW_AFTER_SECONDS, Activity
 from reidray.ray_runtime import WORKER_SETTINGS, ray_session, uses_ray
 from reidray.storage.input_checks import check_data, check_weights
+from reidray.storage.output_checks import check_disjoint
 from reidray.training.runs.run_directory import RunDirectory, TrainingRun, lock_run
 
 if TYPE_CHECKING:
@@ -84,6 +86,53 @@ def train(
             session = _session(config, ray_address, wait_for_resources, verbose=verbose)
         with session:
             return train_experiment(experiment, engine, started=started)
+
+
+def plan_training(
+    config: TrainingConfig,
+    *,
+    sources: Sources | None = None,
+    ray_address: str | None = None,
+    verbose: bool = False,
+    wait_for_resources: str = DEFAULT_WAIT,
+) -> dict[str, Any]:
+    """Time some steps and images of a new training, and log and return what it takes.
+
+    The function connects to Ray as `train` does, and writes nothing.
+
+    Args:
+        config: a `TrainReidConfig` or `TrainMultitaskConfig`.
+        sources: sources of the values of `config` (see `train`).
+        ray_address: address of Ray (see `train`).
+        verbose: whether Ray's own messages are shown.
+        wait_for_resources: time to wait for CPUs and GPUs (see `train`).
+
+    Raises:
+        UserError: the configuration, the images or the cluster do not allow the training, or no
+            image of the sample decodes.
+    """
+    sources = sources or Sources(overrides=config.given_keys())
+    if config.output is not None:
+        check_disjoint("output", config.output, {"data": config.data})
+    check_training_inputs(config)
+    with_ray = uses_ray(ray_address)
+    if not with_ray:  # PyTorch reads the settings when it loads
+        os.environ.update(WORKER_SETTINGS | os.environ)
+    with (
+        tempfile.TemporaryDirectory(prefix="reidray-plan-") as folder,
+        Activity(f"loading PyTorch{' and Ray' * with_ray}", delay=SHOW_AFTER_SECONDS),
+    ):
+        from reidray.training.orchestration import build_experiment
+        from reidray.training.planning.training_plan import plan_experiment
+
+        engine = _load_engine(with_ray=with_ray)
+        run = RunDirectory.from_uri(folder)  # stands for the one of the training
+        experiment = build_experiment(config, run, sources)
+    session: AbstractContextManager[None] = nullcontext()
+    if with_ray:
+        session = _session(config, ray_address, wait_for_resources, verbose=verbose)
+    with session:
+        return plan_experiment(experiment, engine, with_ray=with_ray)
 
 
 def _load_engine(*, with_ray: bool) -> "TrainingEngine":

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def score_nightly(arguments: "JobArguments[ScoreConfig]") -> dict[str, Any]:
-    """Run the nightly scoring."""
+    """Run the nightly scoring, or plan it."""
     from reidray.progress import SHOW_AFTER_SECONDS, Activity
     from reidray.scoring.scoring_paths import check_score_inputs, check_score_outputs
 
@@ -21,6 +21,7 @@ def score_nightly(arguments: "JobArguments[ScoreConfig]") -> dict[str, Any]:
     with Activity("loading PyTorch", delay=SHOW_AFTER_SECONDS):
         from reidray.ray_runtime import gpu_setting, ray_session, starts_local_ray
         from reidray.scoring.nightly_run import run_nightly
+        from reidray.scoring.planning.night_plan import plan_nightly
 
     address = arguments.session.ray_address
     session = ray_session(
@@ -29,7 +30,8 @@ def score_nightly(arguments: "JobArguments[ScoreConfig]") -> dict[str, Any]:
         wait_for_resources=arguments.session.wait_for_resources,
         needs_gpu=gpu_setting(config.use_gpu),
     )
-    return run_nightly(config, session, starts_ray=starts_local_ray(address))
+    run = plan_nightly if arguments.plan else run_nightly
+    return run(config, session, starts_ray=starts_local_ray(address))
 
 
 JOB = Job(

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 
 def run_training(arguments: "JobArguments[TrainingConfig]") -> dict[str, Any]:
-    """Train in a new run directory, or resume one."""
+    """Train in a new run directory, resume one, or plan a training."""
+    if arguments.plan:
+        return _plan(arguments)
     from reidray.interrupts import set_resume_command
     from reidray.training.runs.run_directory import CONFIG_FILE
     from reidray.training.train import train
@@ -31,6 +33,24 @@ def run_training(arguments: "JobArguments[TrainingConfig]") -> dict[str, Any]:
         on_start=offer_command,
     )
     return run.to_json()
+
+
+def _plan(arguments: "JobArguments[TrainingConfig]") -> dict[str, Any]:
+    """Plan a new training."""
+    from reidray.errors import UserError
+    from reidray.training.train import plan_training
+
+    if arguments.resume is not None:
+        raise UserError(
+            "`plan` plans a new training: give --config RUN/config.yaml in place of --resume RUN"
+        )
+    return plan_training(
+        arguments.config,
+        sources=arguments.sources,
+        ray_address=arguments.session.ray_address,
+        verbose=arguments.session.verbose,
+        wait_for_resources=arguments.session.wait_for_resources,
+    )
 
 
 JOB = Job(

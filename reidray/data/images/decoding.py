@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from threading import Lock
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +24,8 @@ from reidray.data.images.pil_images import (
     to_rgb,
     turn_upright,
 )
-from reidray.data.joined_folders import JoinedFolders
 from reidray.errors import UserError
 from reidray.storage.local_disk import OutsideLinkError
-from reidray.storage.location import Location
 
 NUM_EXAMPLES = 3
 """Bad images that a message names."""
@@ -54,6 +53,23 @@ _DECODING = Lock()
 """Lock so that one image is decoded at a time, as a large one takes a gigabyte."""
 
 _Decoded = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]
+
+
+class ImageSource(Protocol):
+    """Read files by their paths, as `Location` and `JoinedFolders` do."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Return whether files are read from an object store, several at a time."""
+
+    def read_bytes(self, path: str, limit: int | None = None) -> bytes:
+        """Return the contents of a file of at most `limit` bytes.
+
+        Raises:
+            OutsideLinkError: the path leaves the folder through a link.
+            UserError: the path leaves the folder by its text.
+            OSError: the file cannot be read.
+        """
 
 
 @dataclass(frozen=True)
@@ -109,7 +125,7 @@ def decode_image(data: bytes, size: tuple[int, int] | None) -> npt.NDArray[np.ui
 
 
 def decode_files(
-    location: Location | JoinedFolders,
+    location: ImageSource,
     paths: Sequence[str],
     size: tuple[int, int],
     masks: Sequence[str | None] | None = None,
@@ -205,7 +221,7 @@ def check_bad_share(num_bad: int, examples: Sequence[BadImage], total: int, max_
     )
 
 
-def _read(location: Location | JoinedFolders, path: str) -> bytes:
+def _read(location: ImageSource, path: str) -> bytes:
     try:
         return location.read_bytes(path, MAX_BYTES)
     except OutsideLinkError:
@@ -217,7 +233,7 @@ def _read(location: Location | JoinedFolders, path: str) -> bytes:
 
 
 def _decode_mask_at(
-    location: Location | JoinedFolders,
+    location: ImageSource,
     path: str | None,
     shape: tuple[int, int],
     size: tuple[int, int],

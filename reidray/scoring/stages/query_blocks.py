@@ -74,13 +74,26 @@ def query_blocks(
         num_candidates: gallery images of each query whose features are read; 0 for none.
         embedding_size: numbers in a feature.
     """
-    fitting = MAX_CANDIDATE_BYTES // (4 * embedding_size * max(1, num_candidates))
-    size = max(1, min(MAX_QUERIES, fitting))
+    size = queries_in_block(num_candidates, embedding_size)
     return [
         QueryBlock(located, start, min(start + size, located.num_images))
         for located in queries
         for start in range(0, located.num_images, size)
     ]
+
+
+def queries_in_block(num_candidates: int, embedding_size: int) -> int:
+    """Return the number of queries of a block, whose candidates fit into memory together.
+
+    >>> queries_in_block(0, 512), queries_in_block(100, 512)
+    (16384, 2621)
+
+    Args:
+        num_candidates: gallery images of each query whose features are read; 0 for none.
+        embedding_size: numbers in a feature.
+    """
+    fitting = MAX_CANDIDATE_BYTES // (4 * embedding_size * max(1, num_candidates))
+    return max(1, min(MAX_QUERIES, fitting))
 
 
 def read_queries(runner: TaskRunner, images: Shared, block: QueryBlock) -> Shared:

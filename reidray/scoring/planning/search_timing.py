@@ -1,0 +1,141 @@
+"""Time the search of a gallery, and the reading of its embeddings."""
+
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from reidray.inference.distributed.prediction_rows import pack_embeddings
+from reidray.inference.distributed.task_runner import Shared, TaskRunner
+from reidray.inference.planning.measured_costs import Cost
+from reidray.retrieval.partitioned_search import PartitionedSearch
+from reidray.scoring.stages.gallery_search import MEMORY_MB
+from reidray.scoring.stages.query_blocks import MAX_QUERIES
+from reidray.scoring.store.part_file import read_embeddings
+from reidray.scoring.store.stored_images import StoreContents
+
+REPEATS = 4
+"""Measurements of a search, after one that does not count."""
+
+QUERIES_ON_CPU = 512
+IMAGES_ON_CPU = 16_384
+IMAGES_ON_GPU = 131_072
+"""Images of a gallery that a measurement searches, a shard on a GPU."""
+
+READ_ROWS = 8192
+"""Embeddings that a measurement reads."""
+
+
+@dataclass(frozen=True)
+class TimedSearch:
+    """Describe the search that is timed, in embeddings of noise.
+
+    Attributes:
+        num_queries: number of queries of a night.
+        k: number of images for each query.
+        embedding_size: numbers in an embedding.
+        metric: distance between embeddings.
+        device: device that searches.
+    """
+
+    num_queries: int
+    k: int
+    embedding_size: int
+    metric: str
+    device: str
+
+
+@dataclass(frozen=True)
+class SearchCosts:
+    """Hold what the search of a gallery costs.
+
+    Attributes:
+        compare: seconds for a query and an image of the gallery.
+        read: seconds to read an embedding of the gallery.
+        reads_store: whether `read` was measured in the store of the run; else in memory.
+    """
+
+    compare: Cost
+    read: Cost
+    reads_store: bool
+
+
+def measure_search(
+    runner: TaskRunner, search: TimedSearch, contents: StoreContents, num_tasks: int
+) -> SearchCosts:
+    """Return what a search costs, measured by several tasks at the same time.
+
+    Args:
+        runner: runs a call for each task.
+        search: the search.
+        contents: the store, whose embeddings are read if it has any.
+        num_tasks: number of tasks; one where a GPU searches.
+    """
+    if search.device == "cuda":
+        found = runner.collect(_time_search, [search], merge=_join, on_gpu=True)
+    else:
+        found = runner.collect(_time_search, [search] * num_tasks, merge=_join)
+    (measured,) = runner.run(_second, [None], found)
+    stored = _time_store(contents)
+    in_memory = _time_reading(search.embedding_size)
+    return SearchCosts(Cost.of(measured), Cost.of(stored or in_memory), bool(stored))
+
+
+def _time_search(search: TimedSearch) -> list[tuple[float, float]]:
+    """Return the seconds and the compared pairs of each measurement."""
+    on_gpu = search.device == "cuda"
+    most = MAX_QUERIES if on_gpu else QUERIES_ON_CPU
+    rng, size = np.random.default_rng(0), search.embedding_size
+    query = rng.standard_normal((min(search.num_queries, most), size), np.float32)
+    gallery = rng.standard_normal((IMAGES_ON_GPU if on_gpu else IMAGES_ON_CPU, size), np.float32)
+    searching = PartitionedSearch(
+        query, search.k, search.metric, MEMORY_MB, torch.device(search.device)
+    )
+    best, found = searching.update(searching.empty(), gallery, 0), []
+    for repeat in range(1, REPEATS + 1):
+        start = time.perf_counter()
+        best = searching.update(best, gallery, repeat * len(gallery))
+        found.append((time.perf_counter() - start, float(len(query) * len(gallery))))
+    return found
+
+
+def _time_store(contents: StoreContents) -> list[tuple[float, float]]:
+    """Return the seconds and the rows of the reading of some embeddings in a store."""
+
+    def read_group(file: pa.NativeFile) -> int:
+        opened = pq.ParquetFile(file)
+        return len(opened.read_row_group(0, columns=["embedding"], use_threads=False))
+
+    parts, found = contents.embedded_parts(), []
+    for number in parts[:: -(-len(parts) // REPEATS) or 1]:
+        start = time.perf_counter()
+        num_rows = contents.storage.read(contents.parts[number], read_group)
+        found.append((time.perf_counter() - start, float(num_rows)))
+    return found
+
+
+def _time_reading(size: int) -> list[tuple[float, float]]:
+    """Return the seconds and the rows of the reading of embeddings in memory."""
+    values = np.random.default_rng(0).standard_normal((READ_ROWS, size), np.float32)
+    column = pack_embeddings(values, np.arange(READ_ROWS), READ_ROWS)
+    file = io.BytesIO()
+    pq.write_table(pa.table({"embedding": column}), file)
+    found = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        read_embeddings(pq.ParquetFile(file).read(use_threads=False))
+        found.append((time.perf_counter() - start, float(READ_ROWS)))
+    return found
+
+
+def _join(results: Sequence[list[tuple[float, float]]]) -> list[tuple[float, float]]:
+    return [each for result in results for each in result]
+
+
+def _second(_: None, found: Shared) -> list[tuple[float, float]]:
+    return found  # type: ignore[no-any-return]
