@@ -6,12 +6,13 @@ import subprocess
 import pytest
 import yaml
 from support.forked_scripts import script_command
-from support.nightly_runs import draw, draw_images, run_job, run_with_ray
+from support.nightly_runs import Unreachable, draw, draw_images, run_job, run_with_ray
 from support.paths import JOBS, ROOT
 
 from reidray.config.scoring import ScoreConfig
 from reidray.demo import generate_demo_set
 from reidray.scoring.planning.night_plan import plan_nightly
+from reidray.storage.location import Location
 
 FACTOR = 2.5
 TRIES = 4
@@ -101,6 +102,26 @@ def test_a_plan_counts_what_the_store_lacks_and_times_it_in_the_cluster(model, i
     )
     plan = plan_nightly(known)
     assert (plan["missing"], plan["binds"]) == (0, "ranking")
+
+
+def test_a_plan_of_a_night_in_a_bucket_leaves_it_as_it_is(model, images, bucket):
+    files = sorted((images / "queries").iterdir())[:9]
+    for role in ("queries", "gallery"):
+        for file in files:
+            Location(bucket).write_bytes(f"{role}/{file.name}", file.read_bytes())
+    before = sorted(Location(bucket).list_files())
+    config = ScoreConfig(
+        model=str(model),
+        queries=f"{bucket}/queries",
+        gallery=f"{bucket}/gallery",
+        output=f"{bucket}/out",
+        store=f"{bucket}/store",
+        use_gpu="no",
+    )
+    plan = plan_nightly(config, Unreachable(), starts_ray=True)
+    assert (plan["missing"], plan["sampled"], plan["bad_in_sample"]) == (18, 18, 0)
+    assert plan["megabytes_per_second"] > 0
+    assert sorted(Location(bucket).list_files()) == before
 
 
 def test_a_mistake_ends_a_plan_with_status_2_and_one_line(model, images, tmp_path):

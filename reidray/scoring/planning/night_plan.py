@@ -299,7 +299,7 @@ def _format_plan(
     lines += format_table(rows)
     workers = f"{count_of(plan.suggested_workers, 'worker')}: {plan.reason}"
     if plan.cpus_per_gpu is not None:
-        workers += f"; decoding takes {plan.cpus_per_gpu} CPUs for each GPU"
+        workers += f"; decoding takes {count_of(plan.cpus_per_gpu, 'CPU')} for each GPU"
     return [
         *lines,
         f"what binds: {plan.binds}; {format_number(described['node_hours'])} node-hours; "

@@ -223,7 +223,7 @@ def _format_estimate(
     keeps = "in the memory of each node" if plan.mode == "resident" else "decoded in each epoch"
     suggested = f"suggested: {count_of(estimate.suggested_workers, 'worker')}: {estimate.reason}"
     if estimate.cpus_per_worker is not None:
-        suggested += f"; decoding takes {estimate.cpus_per_worker} CPUs for each"
+        suggested += f"; decoding takes {count_of(estimate.cpus_per_worker, 'CPU')} for each"
     lines = [
         f"{experiment.describe_images()}; {described['epochs']} epochs of "
         f"{described['steps_per_epoch']:,} steps, batches of "
