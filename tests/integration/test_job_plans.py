@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+import time
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -12,7 +14,7 @@ from support.paths import JOBS, ROOT
 from reidray.config.scoring import ScoreConfig
 from reidray.demo import generate_demo_set
 from reidray.scoring.planning.night_plan import plan_nightly
-from reidray.storage.location import Location
+from reidray.storage.location import FRESH_NS, Location
 
 FACTOR = 2.5
 TRIES = 4
@@ -23,7 +25,9 @@ SHORT = ("--recipe", "demo", "--batch.people", 6, "--network.height", 32, "--net
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    return draw_images(tmp_path_factory.mktemp("planned"), people=40, variants=11)
+    root = draw_images(tmp_path_factory.mktemp("planned"), people=40, variants=11)
+    time.sleep(1.1 * FRESH_NS / 1e9)  # a store does not trust the stamps of new files
+    return root
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +106,10 @@ def test_a_plan_counts_what_the_store_lacks_and_times_it_in_the_cluster(model, i
     )
     plan = plan_nightly(known)
     assert (plan["missing"], plan["binds"]) == (0, "ranking")
+    assert "queries_reranked" not in plan
+    reranked = plan_nightly(replace(known, rerank=60, engine="ray-data"))
+    assert reranked["queries_reranked"]["per_second"] > 0
+    assert reranked["ranking"]["minutes"] > plan["ranking"]["minutes"]
 
 
 def test_a_plan_of_a_night_in_a_bucket_leaves_it_as_it_is(model, images, bucket):

@@ -74,6 +74,7 @@ class NightMachines:
         decoders: number of CPUs that decode for the GPUs; without GPUs the workers decode.
         overlaps_reading: whether files are read while others are decoded, as from an object store.
         search_tasks: number of searches that run at a time.
+        rerank_tasks: number of re-rankings that run at a time.
     """
 
     nodes: int
@@ -82,6 +83,7 @@ class NightMachines:
     decoders: int
     overlaps_reading: bool
     search_tasks: int
+    rerank_tasks: int = 1
 
 
 @dataclass(frozen=True)
@@ -129,12 +131,12 @@ def plan_night(
     |---|---|
     | embedding on CPUs | (N p + M m) / W |
     | embedding on GPUs | max(N p / C, M m / W) |
-    | ranking of Q queries and G images, T tasks | S (Q c + ceil(Q / B) e) / T + s G² c |
+    | ranking of Q queries and G images, T tasks | S (Q c + ceil(Q / B) e) / T + Q k / R + s G² c |
 
     S is the number of images that each query is compared with: G, twice G for an expansion, and Q
     more for a re-ranking. c is the cost of a comparison, e that of reading an embedding, B the
-    number of queries in a block, and s the number of searches of the gallery for its own images,
-    which one process does.
+    number of queries in a block, k the cost to re-rank a query in one of R tasks, and s the number
+    of searches of the gallery for its own images, which one process does.
 
     Args:
         size: the sizes of the run.
@@ -146,6 +148,7 @@ def plan_night(
     ranking = (search.compare * size.queries + search.read * blocks) * (
         size.searched / machines.search_tasks
     )
+    ranking += search.rerank * (size.queries / machines.rerank_tasks)
     ranking += search.compare * (size.gallery_searches * float(size.gallery) ** 2)
     worker, elapsed, stages, cpus_per_gpu = FREE, FREE, {}, None
     binds = RANKING

@@ -44,6 +44,7 @@ from reidray.scoring.planning.night_arithmetic import (
 from reidray.scoring.planning.night_images import FoundImages, find_images_to_embed
 from reidray.scoring.planning.search_timing import SearchCosts, TimedSearch, measure_search
 from reidray.scoring.scoring_paths import check_score_outputs
+from reidray.scoring.stages.reranked_queries import QUERIES_IN_TASK
 from reidray.storage.location import Location
 
 log = logging.getLogger("reidray")
@@ -59,7 +60,6 @@ NOT_COUNTED = (
     "listing and lookup",
     "writing of the files",
     "the network between the nodes",
-    "re-ranking, but for its searches",
 )
 """What the minutes of a plan leave out."""
 
@@ -110,6 +110,7 @@ def plan_nightly(
             model.network.embedding_size,
             config.metric or model.card.metric,
             engine.ranking_device(config.use_gpu),
+            rerank=min(config.rerank, found.count("gallery")),
         )
         with Activity("timing the ranking", delay=SHOW_AFTER_SECONDS):
             timed = min(machines.search_tasks, MAX_TIMED_WORKERS)
@@ -171,6 +172,7 @@ def _machines_without_embedding(found: FoundImages, engine: ScoringEngine) -> Ni
         decoders=1,
         overlaps_reading=False,
         search_tasks=_count_searches(found, engine, "cpu"),
+        rerank_tasks=_count_rerankings(found, engine),
     )
 
 
@@ -221,6 +223,7 @@ def _measure(
         decoders=decoders,
         overlaps_reading=batches[0].location.is_remote,
         search_tasks=_count_searches(found, engine, engine.ranking_device(config.use_gpu)),
+        rerank_tasks=_count_rerankings(found, engine),
     )
     return costs, machines
 
@@ -243,6 +246,11 @@ def _count_searches(found: FoundImages, engine: ScoringEngine, device: str) -> i
     return max(1, min(most, len(found.images.listings["gallery"].shards)))
 
 
+def _count_rerankings(found: FoundImages, engine: ScoringEngine) -> int:
+    """Return the re-rankings that run at a time, each of some queries."""
+    return min(engine.runner.parallelism, -(-found.count("query") // QUERIES_IN_TASK))
+
+
 def _describe_measurements(
     costs: EmbeddingCosts | None, searching: SearchCosts, search: TimedSearch
 ) -> dict[str, Any]:
@@ -256,6 +264,8 @@ def _describe_measurements(
             "from": "store" if searching.reads_store else "memory",
         },
     }
+    if search.rerank:
+        described["queries_reranked"] = searching.rerank.to_rate()
     if costs is not None:
         described |= {
             "sampled": costs.num_images,

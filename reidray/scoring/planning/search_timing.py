@@ -9,11 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 
 from reidray.inference.distributed.prediction_rows import pack_embeddings
 from reidray.inference.distributed.task_runner import Shared, TaskRunner
-from reidray.inference.planning.measured_costs import Cost
+from reidray.inference.planning.measured_costs import FREE, Cost
+from reidray.retrieval.candidate_reranking import joint_sets, rerank_candidates
+from reidray.retrieval.neighbours import Neighbours
 from reidray.retrieval.partitioned_search import PartitionedSearch
+from reidray.retrieval.reranking import Reranking
 from reidray.scoring.stages.gallery_search import MEMORY_MB
 from reidray.scoring.stages.query_blocks import MAX_QUERIES
 from reidray.scoring.store.part_file import read_embeddings
@@ -26,6 +30,12 @@ QUERIES_ON_CPU = 512
 IMAGES_ON_CPU = 16_384
 IMAGES_ON_GPU = 131_072
 """Images of a gallery that a measurement searches, a shard on a GPU."""
+
+RERANKED_TOGETHER = 8
+"""Queries of one measurement of a re-ranking."""
+
+SPREAD = 4
+"""Images of noise for each candidate of a query."""
 
 READ_ROWS = 8192
 """Embeddings that a measurement reads."""
@@ -41,6 +51,7 @@ class TimedSearch:
         embedding_size: numbers in an embedding.
         metric: distance between embeddings.
         device: device that searches.
+        rerank: number of gallery images that are re-ranked for each query; 0 for none.
     """
 
     num_queries: int
@@ -48,6 +59,7 @@ class TimedSearch:
     embedding_size: int
     metric: str
     device: str
+    rerank: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,11 +70,13 @@ class SearchCosts:
         compare: seconds for a query and an image of the gallery.
         read: seconds to read an embedding of the gallery.
         reads_store: whether `read` was measured in the store of the run; else in memory.
+        rerank: seconds to re-rank the candidates of a query.
     """
 
     compare: Cost
     read: Cost
     reads_store: bool
+    rerank: Cost = FREE
 
 
 def measure_search(
@@ -81,9 +95,13 @@ def measure_search(
     else:
         found = runner.collect(_time_search, [search] * num_tasks, merge=_join)
     (measured,) = runner.run(_second, [None], found)
+    rerank = FREE
+    if search.rerank:
+        by_task = runner.run(_time_reranking, [search] * num_tasks)
+        rerank = Cost.of(_join(list(by_task)))
     stored = _time_store(contents)
     in_memory = _time_reading(search.embedding_size)
-    return SearchCosts(Cost.of(measured), Cost.of(stored or in_memory), bool(stored))
+    return SearchCosts(Cost.of(measured), Cost.of(stored or in_memory), bool(stored), rerank)
 
 
 def _time_search(search: TimedSearch) -> list[tuple[float, float]]:
@@ -102,6 +120,34 @@ def _time_search(search: TimedSearch) -> list[tuple[float, float]]:
         best = searching.update(best, gallery, repeat * len(gallery))
         found.append((time.perf_counter() - start, float(len(query) * len(gallery))))
     return found
+
+
+def _time_reranking(search: TimedSearch) -> list[tuple[float, float]]:
+    """Return the seconds and the queries of each re-ranking of a few queries."""
+    rng, size, count = np.random.default_rng(0), search.embedding_size, search.rerank
+    queries = rng.standard_normal((max(2 * RERANKED_TOGETHER, count), size), np.float32)
+    gallery = rng.standard_normal((SPREAD * count, size), np.float32)
+    few = queries[:RERANKED_TOGETHER]
+
+    def nearest(images: NDArray[np.float32], k: int) -> Neighbours:
+        searching = PartitionedSearch(few, k, search.metric, MEMORY_MB)
+        return searching.update(searching.empty(), images, 0)
+
+    candidates, others = nearest(gallery, count), nearest(queries, count + 1)
+    found = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        sets = joint_sets(np.arange(len(few)), candidates, others, count, len(gallery))
+        rerank_candidates(
+            sets,
+            queries[sets.queries],
+            gallery[sets.gallery],
+            search.k,
+            settings=Reranking(),
+            metric=search.metric,
+        )
+        found.append((time.perf_counter() - start, float(len(few))))
+    return found[1:]
 
 
 def _time_store(contents: StoreContents) -> list[tuple[float, float]]:
