@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from reidray.data.images.decoding import NUM_EXAMPLES, BadImage
 from reidray.inference.distributed.task_runner import TaskRunner
 from reidray.inference.predictions import Predictions
-from reidray.scoring.stages.missing_images import PARTS_IN_TASK
+from reidray.scoring.stages.missing_images import part_groups
 from reidray.scoring.stages.nightly_images import NightlyImages, RoleShard
 from reidray.scoring.store.part_file import DIGEST
 from reidray.scoring.store.stored_images import (
@@ -82,12 +82,9 @@ def locate_images(
     located = {each.shard: each for each in first_pass}
     for group in _groups([each for each in located.values() if each.num_wanted]):
         wanted = runner.collect(_read_wanted, group, shared, merge=_merge_wanted)
-        parts = images.contents.embedded_parts()
-        parts_of_tasks = [
-            parts[start : start + PARTS_IN_TASK] for start in range(0, len(parts), PARTS_IN_TASK)
-        ]
         contents = runner.share(images.contents)
-        found = runner.collect(_find_wanted, parts_of_tasks, contents, wanted, merge=_merge_found)
+        parts = part_groups(images.contents)
+        found = runner.collect(_find_wanted, parts, contents, wanted, merge=_merge_found)
         again = runner.run(_locate_shard, [each.shard for each in group], shared, files, found)
         located |= {each.shard: each for each in again}
     return {

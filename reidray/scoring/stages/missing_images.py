@@ -15,7 +15,7 @@ from reidray.inference.image_batches import (
     ImageBatch,
 )
 from reidray.scoring.stages.nightly_images import NightlyImages, RoleShard
-from reidray.scoring.store.stored_images import embedded_keys, find_images
+from reidray.scoring.store.stored_images import StoreContents, embedded_keys, find_images
 
 PARTS_IN_TASK = 16
 """Parts of a store that a task reads the digests of."""
@@ -41,11 +41,18 @@ class MissingImages:
 
 def collect_keys(runner: TaskRunner, images: NightlyImages) -> Shared:
     """Return the sorted keys of all digests that have an embedding, or None for an empty store."""
-    parts = images.contents.embedded_parts()
-    if not parts:
+    contents = images.contents
+    if not contents.embedded_parts():
         return runner.share(None)
-    groups = [parts[start : start + PARTS_IN_TASK] for start in range(0, len(parts), PARTS_IN_TASK)]
-    return runner.collect(_read_keys, groups, runner.share(images.contents), merge=_merge_keys)
+    groups = part_groups(contents)
+    return runner.collect(_read_keys, groups, runner.share(contents), merge=_merge_keys)
+
+
+def part_groups(contents: StoreContents) -> list[list[int]]:
+    """Return the indices of the parts with embeddings in groups for tasks, one group at least."""
+    parts = contents.embedded_parts()
+    starts = range(0, max(1, len(parts)), PARTS_IN_TASK)
+    return [parts[start : start + PARTS_IN_TASK] for start in starts]
 
 
 def find_missing(
@@ -79,8 +86,8 @@ def batch_of(images: NightlyImages, role: str, rows: pa.Table) -> ImageBatch:
     return ImageBatch(role, images.listings[role].images, *columns)
 
 
-def _read_keys(parts: Sequence[int], contents: object) -> Digests:
-    return embedded_keys(contents, parts)  # type: ignore[arg-type]
+def _read_keys(parts: Sequence[int], contents: StoreContents) -> Digests:
+    return embedded_keys(contents, parts)
 
 
 def _merge_keys(keys: Sequence[Digests]) -> Digests:
