@@ -1,8 +1,8 @@
 """Run a model over image files on a pool of Ray actors.
 
 The same images give the same predictions, bit by bit, on any number of actors and in blocks of any
-size: an actor runs over batches of fixed size and computes in one thread. Ray Data is not used: its
-own processes and imports would take a nightly run on two CPUs eight seconds more.
+size: an actor runs over batches of fixed size and computes in one thread. The predictions come to
+this process. `distributed.ray_data_engine` leaves them in the workers, for larger sets.
 """
 
 import math
