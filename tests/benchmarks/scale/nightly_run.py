@@ -41,20 +41,25 @@ from reidray.scoring import nightly_run
 
 QUERIES, SIZE, NEW_SHARE = 1000, 256, 0.01
 FILES_IN_FOLDER = 10_000
+PACE_VARIABLE = "REIDRAY_BENCHMARK_PACE"
 
 
 class DrawingActor:
-    """Draw the predictions of images in place of reading and embedding them."""
+    """Draw the predictions of images in place of reading and embedding them, at a pace."""
 
     def __init__(self, inputs):
         self._inputs, self._work = inputs, ray.get(inputs.work)
+        self._pace = float(os.environ.get(PACE_VARIABLE, "inf"))
 
     def __call__(self, table):
         """Yield the rows of the images of some items."""
         for item in table["item"].to_pylist():
+            start = time.perf_counter()
             batches = self._work.read(self._work.items[item])
             results = [self._predict(batch) for batch in batches]
-            yield prediction_rows(results, self._inputs.shape)
+            rows = prediction_rows(results, self._inputs.shape)
+            time.sleep(max(0, len(rows) / self._pace - (time.perf_counter() - start)))
+            yield rows
 
     def _predict(self, batch):
         predictions = self._inputs.shape.empty(len(batch.paths))
@@ -170,7 +175,10 @@ def main():
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000])
     parser.add_argument("--folder", default=None, help="folder with room for the stores")
     parser.add_argument("--nights", type=int, default=2)
+    parser.add_argument("--pace", type=float, help="images/s of a worker, as of a real network")
     arguments = parser.parse_args()
+    if arguments.pace is not None:
+        os.environ[PACE_VARIABLE] = str(arguments.pace)
     ray_data_engine.DecodingActor = DrawingActor
     os.environ |= {"RAY_DATA_LOG_LEVEL": "ERROR", "RAY_BACKEND_LOG_LEVEL": "fatal"}
     ray.init(num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False)
