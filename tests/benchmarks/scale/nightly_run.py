@@ -2,9 +2,9 @@
 
     uv run tests/benchmarks/scale/nightly_run.py --rows 1000000 5000000
 
-A run lists, joins with its store, embeds, writes, ranks and publishes as `jobs/score_nightly.py`
-does, by both engines' own code. Only two steps are replaced at their interfaces: the listing of a
-folder, which tasks draw up, and the actor that decodes and embeds, which draws embeddings. Each
+A run lists, joins with its store, embeds, writes, ranks and publishes, with the engine ray-data. Two
+steps are replaced at their interfaces: the listing of a folder, which tasks draw up, and the actor
+that decodes and embeds, which draws embeddings, as fast as it can or at the pace of a network. Each
 number of rows has a first night and a second one with 1 % of new files. The script prints the
 seconds of the stages, the peak memory of this process and of the largest worker beside it, without
 the pages of the object store, and a JSON line.
