@@ -274,7 +274,6 @@ def _quieten(verbose: bool) -> None:
     if verbose:
         return
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for name in ("ray.tune.tune", "ray.tune.execution.tune_controller"):

@@ -99,7 +99,6 @@ def test_a_job_in_a_bucket_writes_the_same_and_leaves_no_working_file(
     for name in ("reid_test.txt", "classification_test.csv"):
         assert run.read_bytes(name) == expected[name]
     assert not [name for name in Location(output).list_files() if name.startswith("work/")]
-    assert "core_worker" not in done.stderr
 
     wrong = run_job(*options[:4], "--gallery", f"{bucket}/images/nothing", *options[6:])
     assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1), wrong.stderr

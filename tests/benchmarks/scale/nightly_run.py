@@ -2,10 +2,10 @@
 
     uv run tests/benchmarks/scale/nightly_run.py --rows 1000000 5000000
 
-A run lists, joins with its store, embeds, writes, ranks and publishes, with the engine ray-data. Two
-steps are replaced at their interfaces: the listing of a folder, which tasks draw up, and the actor
-that decodes and embeds, which draws embeddings, as fast as it can or at the pace of a network. Each
-number of rows has a first night and a second one with 1 % of new files. The script prints the
+A run lists, joins with its store, embeds, writes, ranks and publishes, with the engine ray-data.
+Two steps are replaced at their interfaces: the listing of a folder, which tasks draw up, and the
+actor that decodes and embeds, which draws embeddings, as fast as it can or at the pace of a model.
+Each number of rows has a first night and a second one with 1 % of new files. The script prints the
 seconds of the stages, the peak memory of this process and of the largest worker beside it, without
 the pages of the object store, and a JSON line.
 """
@@ -180,7 +180,7 @@ def main():
     if arguments.pace is not None:
         os.environ[PACE_VARIABLE] = str(arguments.pace)
     ray_data_engine.DecodingActor = DrawingActor
-    os.environ |= {"RAY_DATA_LOG_LEVEL": "ERROR", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+    os.environ["RAY_DATA_LOG_LEVEL"] = "ERROR"
     ray.init(num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
