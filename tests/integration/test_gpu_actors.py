@@ -57,7 +57,7 @@ def write(rows):
 
 work = EmbeddingWork(range(len(batches)), read, write, rows_per_write=100)
 receipts = embed_with_ray_data(
-    model, work, ray.put(None), settings=settings, pool=pool, stall_minutes=5
+    model, work, ray.put(None), settings=settings, pool=pool, stall_minutes=5, on_progress=print
 )
 by_path = {path: values for receipt in receipts for path, values in json.loads(receipt).items()}
 rows = {

@@ -5,6 +5,7 @@ flight, places the work where its input lies, and repeats it after the loss of a
 Where actors have GPUs, tasks on CPUs decode for them; elsewhere an actor decodes itself.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import pyarrow as pa
 import ray
 import ray.data
 import torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from reidray.errors import MachineError
 from reidray.inference.decode_tasks import ObjectRef
@@ -48,6 +50,9 @@ on others."""
 
 GPU_CALLS = 2
 """Batches of images that an actor with a GPU receives, or sends, beside the one that it embeds."""
+
+POLL_SECONDS = 1.0
+"""Seconds between two looks at the progress."""
 
 WRITE_CPUS = 0.25
 """CPUs that Ray reserves for a task that writes, beside the actors of a machine."""
@@ -88,6 +93,7 @@ class WorkerInputs:
         weights: reference to the state dict of the network.
         known: reference to the keys of the digests of files that need no prediction, or to None.
         work: reference to the `EmbeddingWork`.
+        tally: handle of the `Tally` of the run.
     """
 
     architecture: Architecture[Any]
@@ -97,6 +103,7 @@ class WorkerInputs:
     weights: ObjectRef
     known: ObjectRef
     work: ObjectRef
+    tally: Any
 
 
 def embed_with_ray_data(
@@ -107,6 +114,7 @@ def embed_with_ray_data(
     settings: InferenceSettings,
     pool: EmbeddingPool,
     stall_minutes: float,
+    on_progress: Callable[[int], None],
 ) -> Iterator[str]:
     """Embed images, and yield the receipts of what the workers have written, in no order.
 
@@ -116,7 +124,8 @@ def embed_with_ray_data(
         known: reference to the keys of digests that need no prediction, or to None.
         settings: precision, and use of mirror images.
         pool: the largest number of actors, and whether they have GPUs.
-        stall_minutes: minutes without a receipt after which the run ends.
+        stall_minutes: minutes without progress after which the run ends.
+        on_progress: receives the number of images that are embedded, about once a second.
 
     Raises:
         UserError, MachineError: a worker raised it.
@@ -131,6 +140,7 @@ def embed_with_ray_data(
         ray.put(model.network.state_dict()),
         known,
         ray.put(work),
+        _start_tally(),
     )
     dataset = _build_dataset(inputs, len(work.items), work.rows_per_write, pool)
     receipts = (
@@ -139,7 +149,7 @@ def embed_with_ray_data(
         for receipt in table["receipt"].to_pylist()
     )
     try:
-        yield from _with_patience(receipts, stall_minutes * 60)
+        yield from _receive(receipts, inputs.tally, stall_minutes * 60, on_progress)
     except ray.exceptions.RayTaskError as error:
         raise find_cause(error) from None
 
@@ -195,10 +205,11 @@ class DecodingActor:
         for item in table["item"].to_pylist():
             batches = list(self._work.read(self._work.items[item]))
             decoded = decode_batches(batches, size, self._known)
-            yield pa.concat_tables(
-                prediction_rows(results, self._inputs.shape)
-                for results in predict_decoded(self._network, decoded)
-            )
+            tables = []
+            for results in predict_decoded(self._network, decoded):
+                tables.append(prediction_rows(results, self._inputs.shape))
+                self._inputs.tally.add.remote(len(tables[-1]))
+            yield pa.concat_tables(tables)
 
 
 class PredictingActor:
@@ -216,6 +227,7 @@ class PredictingActor:
         found = [read_crops(group, size) for group in groups]
         predicted = download(self._network.predict([crops] for _, crops in found))
         for group, (positions, _), each in zip(groups, found, predicted, strict=True):
+            self._inputs.tally.add.remote(len(group))
             yield with_predictions(
                 group, positions, each.predictions, each.timing, self._inputs.shape
             )
@@ -243,11 +255,38 @@ def _write_rows(rows: pa.Table, work: ObjectRef) -> pa.Table:
     return pa.table({"receipt": [ray.get(work).write(rows)]})
 
 
-def _with_patience(receipts: Iterator[str], stall_seconds: float) -> Iterator[str]:
-    """Yield receipts; end the run where none arrives for a time.
+class Tally:
+    """Count the images that all workers have embedded. Work that is repeated counts again."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def add(self, count: int) -> None:
+        """Add images."""
+        self._count += count
+
+    def read(self) -> int:
+        """Return the number of images so far."""
+        return self._count
+
+
+def _start_tally() -> Any:
+    """Start a `Tally` on the machine of this process."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    actor = ray.remote(num_cpus=0, scheduling_strategy=here)(Tally)
+    return actor.remote()
+
+
+def _receive(
+    receipts: Iterator[str],
+    tally: Any,
+    stall_seconds: float,
+    on_progress: Callable[[int], None],
+) -> Iterator[str]:
+    """Yield receipts, and report the progress; end the run where there is none for a time.
 
     Raises:
-        MachineError: none has arrived.
+        MachineError: there was none.
     """
     arrived: Queue[Future[Any]] = Queue()
     end = object()
@@ -266,15 +305,23 @@ def _with_patience(receipts: Iterator[str], stall_seconds: float) -> Iterator[st
 
     # A daemon does not keep the process from ending where the workers never answer.
     Thread(target=receive, daemon=True).start()
+    last, count = time.monotonic(), 0
     while True:
         try:
-            receipt = arrived.get(timeout=stall_seconds).result()
+            receipt = arrived.get(timeout=min(POLL_SECONDS, stall_seconds)).result()
         except Empty:
-            raise MachineError(
-                f"embedding: no answer from the workers for {describe_seconds(stall_seconds)}; "
-                "look for a disk that does not answer, a stopped process or a cluster without "
-                "room, then run the job again: it goes on with what is in the store"
-            ) from None
+            before, count = count, ray.get(tally.read.remote())
+            on_progress(count)
+            if count != before:
+                last = time.monotonic()
+            elif time.monotonic() - last > stall_seconds:
+                raise MachineError(
+                    f"embedding: no answer from the workers for {describe_seconds(stall_seconds)}; "
+                    "look for a disk that does not answer, a stopped process or a cluster without "
+                    "room, then run the job again: it goes on with what is in the store"
+                ) from None
+            continue
+        last = time.monotonic()
         if receipt is end:
             return
         yield receipt

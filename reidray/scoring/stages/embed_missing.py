@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import Self
 from uuid import uuid4
 
 import pyarrow as pa
@@ -27,9 +27,6 @@ from reidray.scoring.store.embedding_store import EmbeddingStore
 from reidray.scoring.store.part_file import PartRows, PartSummary, rows_of_today
 from reidray.scoring.store.part_storage import Part, PartFolder
 from reidray.storage.retries import retry_count
-
-if TYPE_CHECKING:
-    from reidray.inference.distributed.ray_data_engine import EmbeddingWork
 
 PART_ROWS = 8192
 """Images whose embeddings this process writes together. A run that is killed loses fewer."""
@@ -144,7 +141,7 @@ def embed_here(
 
 
 def embed_in_workers(
-    embed: Callable[["EmbeddingWork"], Iterator[str]],
+    embed: Callable[..., Iterator[str]],
     images: NightlyImages,
     missing: Sequence[MissingImages],
     store: EmbeddingStore,
@@ -153,7 +150,7 @@ def embed_in_workers(
     """Embed images by Ray Data, whose workers write files that this process commits.
 
     Args:
-        embed: yields the receipts of an `EmbeddingWork`.
+        embed: yields the receipts of an `EmbeddingWork`, and calls `on_progress`.
         images: the images of the run.
         missing: the images to embed.
         store: the store.
@@ -176,17 +173,21 @@ def embed_in_workers(
     )
     outcome, pending, committed = EmbeddingOutcome(), [], time.monotonic()
     with Counter("embedding", total=num_images, unit="images") as counter:
-        for receipt in embed(work):
+
+        def show(count: int) -> None:
+            counter.advance(max(0, min(count, num_images) - counter.done))
+
+        for receipt in embed(work, on_progress=show):
             written = WrittenRows.from_text(receipt)
             outcome.add(written)
             outcome.throughput.add(written.num_images, written.timing)
-            counter.advance(written.num_images)
             pending += [written.file] if written.file is not None else []
             if pending and time.monotonic() - committed > COMMIT_SECONDS:
                 store.commit(pending)
                 pending, committed = [], time.monotonic()
         if pending:
             store.commit(pending)
+        show(num_images)
     return outcome
 
 
