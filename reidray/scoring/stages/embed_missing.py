@@ -171,24 +171,48 @@ def embed_in_workers(
             BATCH_SIZE, min(fitting, max(PART_ROWS, num_images // num_workers // 8))
         ),
     )
-    outcome, pending, committed = EmbeddingOutcome(), [], time.monotonic()
+    outcome, files = EmbeddingOutcome(), _WrittenFiles(store)
     with Counter("embedding", total=num_images, unit="images") as counter:
 
         def show(count: int) -> None:
             counter.advance(max(0, min(count, num_images) - counter.done))
+            files.commit_due()
 
         for receipt in embed(work, on_progress=show):
             written = WrittenRows.from_text(receipt)
             outcome.add(written)
             outcome.throughput.add(written.num_images, written.timing)
-            pending += [written.file] if written.file is not None else []
-            if pending and time.monotonic() - committed > COMMIT_SECONDS:
-                store.commit(pending)
-                pending, committed = [], time.monotonic()
-        if pending:
-            store.commit(pending)
+            files.add(written.file)
+        files.commit()
         show(num_images)
     return outcome
+
+
+class _WrittenFiles:
+    """Commit the files that workers have written, some of them together."""
+
+    def __init__(self, store: EmbeddingStore) -> None:
+        self._store = store
+        self._pending: list[Part] = []
+        self._committed = time.monotonic()
+
+    def add(self, file: Part | None) -> None:
+        """Add a file, if there is one."""
+        if file is not None:
+            self._pending.append(file)
+        self.commit_due()
+
+    def commit_due(self) -> None:
+        """Commit the files, if the last commit was `COMMIT_SECONDS` ago."""
+        if time.monotonic() - self._committed > COMMIT_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Commit the files."""
+        if self._pending:
+            self._store.commit(self._pending)
+            self._pending = []
+        self._committed = time.monotonic()
 
 
 def _finish(writing: Future[WrittenRows] | None, outcome: EmbeddingOutcome) -> None:
