@@ -55,7 +55,7 @@ def write(rows):
     named = zip(rows["path"].to_pylist(), rows["embedding"].to_pylist(), strict=True)
     return json.dumps({path: np.frombuffer(packed, "<f4").tolist() for path, packed in named})
 
-work = EmbeddingWork(range(len(batches)), read, write, rows_per_write=100)
+work = EmbeddingWork(range(len(batches)), read, write)
 receipts = embed_with_ray_data(
     model, work, ray.put(None), settings=settings, pool=pool, stall_minutes=5, on_progress=print
 )

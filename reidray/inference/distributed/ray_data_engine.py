@@ -68,17 +68,16 @@ class EmbeddingWork:
     All of it is sent to the workers. The functions are those of a module, with bound arguments.
 
     Attributes:
-        items: pieces of the work, such as ranges of a file of names.
+        items: pieces of the work, such as ranges of a file of names; the rows of a piece, or of
+            `GPU_ROWS` images where actors have GPUs, are written together.
         read: yields the batches of a piece.
         write: writes rows of images (see `prediction_rows.row_schema`), and returns a receipt, a
             short text. It may be called again with the same rows where a machine is lost.
-        rows_per_write: number of images that are written together.
     """
 
     items: Sequence[Any]
     read: READ_WORK
     write: WRITE_ROWS
-    rows_per_write: int
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ def embed_with_ray_data(
         ray.put(work),
         _start_tally(),
     )
-    dataset = _build_dataset(inputs, len(work.items), work.rows_per_write, pool)
+    dataset = _build_dataset(inputs, len(work.items), pool)
     receipts = (
         receipt
         for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow")
@@ -154,9 +153,7 @@ def embed_with_ray_data(
         raise find_cause(error) from None
 
 
-def _build_dataset(
-    inputs: WorkerInputs, num_items: int, rows_per_write: int, pool: EmbeddingPool
-) -> ray.data.Dataset:
+def _build_dataset(inputs: WorkerInputs, num_items: int, pool: EmbeddingPool) -> ray.data.Dataset:
     """Return the pipeline, whose rows are receipts."""
     dataset = ray.data.from_items(
         [{"item": item} for item in range(num_items)], override_num_blocks=num_items
@@ -184,7 +181,7 @@ def _build_dataset(
     return dataset.map_batches(
         _write_rows,
         fn_args=(inputs.work,),
-        batch_size=rows_per_write,
+        batch_size=None,
         batch_format="pyarrow",
         num_cpus=WRITE_CPUS,
     )

@@ -29,12 +29,9 @@ from reidray.scoring.store.part_storage import Part, PartFolder
 from reidray.storage.retries import retry_count
 
 PART_ROWS = 8192
-"""Images whose embeddings this process writes together. A run that is killed loses fewer."""
+"""Images whose embeddings are written together, at most. Where this process writes, a run that is
+killed loses fewer."""
 
-MAX_PART_BYTES = 2**26
-"""Bytes of embeddings that a worker writes together, at most."""
-
-MAX_ITEM_IMAGES = 8192
 ITEMS_PER_WORKER = 8
 """Least number of pieces of work for each worker, so that the last ones end together."""
 
@@ -162,14 +159,10 @@ def embed_in_workers(
     from reidray.inference.distributed.ray_data_engine import EmbeddingWork  # imports Ray
 
     num_images = sum(each.num_images for each in missing)
-    fitting = MAX_PART_BYTES // (4 * store.shape.embedding_size)
     work = EmbeddingWork(
         items=_slices(missing, _item_length(num_images, num_workers)),
         read=partial(_read_slice, images=images),
         write=partial(_write_file, images=images),
-        rows_per_write=max(
-            BATCH_SIZE, min(fitting, max(PART_ROWS, num_images // num_workers // 8))
-        ),
     )
     outcome, files = EmbeddingOutcome(), _WrittenFiles(store)
     with Counter("embedding", total=num_images, unit="images") as counter:
@@ -272,7 +265,7 @@ def _split_rows(rows: pa.Table, images: NightlyImages) -> tuple[PartRows | None,
 def _item_length(num_images: int, num_workers: int) -> int:
     """Return the number of images of a piece of work, a multiple of a batch."""
     batches = -(-num_images // (BATCH_SIZE * num_workers * ITEMS_PER_WORKER))
-    return min(MAX_ITEM_IMAGES, BATCH_SIZE * max(1, batches))
+    return min(PART_ROWS, BATCH_SIZE * max(1, batches))
 
 
 @dataclass(frozen=True)
