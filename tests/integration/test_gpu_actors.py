@@ -57,7 +57,7 @@ def write(rows):
 
 work = EmbeddingWork(range(len(batches)), read, write)
 receipts = embed_with_ray_data(
-    model, work, ray.put(None), settings=settings, pool=pool, stall_minutes=5, on_progress=print
+    model, work, ray.put(None), settings=settings, pool=pool, stall_minutes=5, on_progress=id
 )
 by_path = {path: values for receipt in receipts for path, values in json.loads(receipt).items()}
 rows = {
