@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 
 import pytest
 from support.nightly_runs import (
@@ -15,7 +14,6 @@ from support.nightly_runs import (
 )
 from support.s3_server import latest_run
 
-from reidray.errors import MachineError
 from reidray.scoring.stages import embed_missing
 from reidray.storage.location import Location
 
@@ -81,27 +79,6 @@ def dying_writer(flag):
         return receipt
 
     return write
-
-
-@pytest.mark.usefixtures("ray_address")
-def test_workers_that_hang_end_the_run_and_leave_the_one_before(
-    model, images, expected, tmp_path, monkeypatch
-):
-    run_without_ray(model, images, tmp_path / "out", max_bad=0.2)
-    monkeypatch.setattr(embed_missing, "_read_slice", hanging_reader())
-    with pytest.raises(MachineError, match="no answer from the workers for 9 s"):
-        run_with_ray(model, images, tmp_path / "out", stall_timeout=0.15, **OPTIONS)
-    assert published(tmp_path / "out") == expected
-
-
-def hanging_reader():
-    """Return a reader of names that waits for long; Ray pickles it by value."""
-
-    def read(item, images):  # noqa: ARG001 - as it is called
-        time.sleep(30)
-        yield from ()
-
-    return read
 
 
 def test_a_job_in_a_bucket_writes_the_same_and_leaves_no_working_file(
