@@ -13,7 +13,7 @@ from reidray.config.sections.durations import DEFAULT_WAIT, parse_duration
 from reidray.errors import MachineError, UserError
 from reidray.interrupts import interrupted
 from reidray.progress import SHOW_AFTER_SECONDS, Activity
-from reidray.storage.object_store import ENDPOINT_VARIABLE
+from reidray.storage.connections.s3_connections import ENDPOINT_VARIABLE
 
 WITHOUT_RAY = "none"
 """Address that names no Ray: a training then runs in this process."""

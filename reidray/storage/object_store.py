@@ -1,34 +1,24 @@
 """Read and write objects of S3 and compatible stores, with errors that show no credentials."""
 
 import errno
-import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qsl
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from reidray.errors import describe_reason
+from reidray.storage.connections.s3_connections import open_s3, open_s3fs
 from reidray.storage.local_disk import check_length
-from reidray.storage.paths import bucket_of, key_of, split_address
-from reidray.storage.retries import ATTEMPTS, with_retries
-
-if TYPE_CHECKING:
-    import s3fs
+from reidray.storage.paths import bucket_of, key_of
+from reidray.storage.retries import with_retries
 
 Answer = TypeVar("Answer")
 
-REQUEST_SECONDS = 30.0
-"""The time without an answer after which a request is sent again."""
-
 UPLOAD_BYTES = 2**24
 """Bytes of a file that are in memory while it is written."""
-
-ENDPOINT_VARIABLE = "AWS_ENDPOINT_URL"
 
 _FAILED_CONDITIONS = ("PreconditionFailed", "ConditionalRequestConflict", "412")
 
@@ -97,12 +87,7 @@ def write_object(uri: str, path: str, data: bytes | memoryview) -> None:
     Raises:
         OSError: the store failed after all retries; the message holds no credentials.
     """
-
-    def write() -> None:
-        with open_s3(uri).open_output_stream(path) as stream:
-            stream.write(data)
-
-    _with_safe_errors(path, write)
+    write_object_with(uri, path, lambda stream: stream.write(data))
 
 
 def upload_object(uri: str, path: str, source: Path) -> None:
@@ -117,12 +102,33 @@ def upload_object(uri: str, path: str, source: Path) -> None:
         OSError: the store failed after all retries; the message holds no credentials.
     """
 
-    def upload() -> None:
-        with source.open("rb") as file, open_s3(uri).open_output_stream(path) as stream:
+    def copy(stream: pa.NativeFile) -> None:
+        with source.open("rb") as file:
             while piece := file.read(UPLOAD_BYTES):
                 stream.write(piece)
 
-    _with_safe_errors(path, upload)
+    write_object_with(uri, path, copy)
+
+
+def write_object_with(uri: str, path: str, writer: Callable[[pa.NativeFile], object]) -> None:
+    """Open a new object, call a writer with it, and close it; the object appears whole.
+
+    After a transient error the writer is called again, with an empty object.
+
+    Args:
+        uri: an address of the store.
+        path: `bucket/key` of the object.
+        writer: a function of the open file.
+
+    Raises:
+        OSError: the store failed after all retries; the message holds no credentials.
+    """
+
+    def write() -> None:
+        with open_s3(uri).open_output_stream(path) as stream:
+            writer(stream)
+
+    _with_safe_errors(path, write)
 
 
 def delete_object(uri: str) -> None:
@@ -190,25 +196,6 @@ def stamp(size: int, modified: int, settled: int) -> str:
     return f"{size:x}-{modified:x}" if modified < settled else ""
 
 
-def open_s3(uri: str) -> pafs.S3FileSystem:
-    """Return the file system of an address; each process keeps one connection per bucket.
-
-    The file system does not retry: `with_retries` does, and counts the retries.
-    """
-    return _connect(bucket_of(uri), *_endpoint(uri))
-
-
-def open_s3_for_ray(uri: str) -> pafs.S3FileSystem | None:
-    """Return a file system for Ray's own files, which retries by itself.
-
-    Returns:
-        None for a local path, which Ray opens without one.
-    """
-    if not uri.startswith("s3://"):
-        return None
-    return _connect(bucket_of(uri), *_endpoint(uri), attempts=ATTEMPTS)
-
-
 def call_s3(uri: str, method: str, **arguments: Any) -> dict[str, Any]:
     """Call a method of S3 that pyarrow lacks, and return the answer.
 
@@ -226,7 +213,7 @@ def call_s3(uri: str, method: str, **arguments: Any) -> dict[str, Any]:
     from botocore.exceptions import BotoCoreError  # slow to import, and few jobs need it
 
     try:
-        store = _connect_to_s3(*_endpoint(uri))
+        store = open_s3fs(uri)
         return dict(store.call_s3(method, Bucket=bucket_of(uri), **arguments))
     except FileNotFoundError:
         raise
@@ -261,13 +248,6 @@ def iter_pages(
         more = {name: page[f"Next{name}"] for name in markers if page.get(f"Next{name}")}
 
 
-def _endpoint(uri: str) -> tuple[str | None, str | None, str | None]:
-    """Return the endpoint, scheme and region that an address or the environment names."""
-    options = dict(parse_qsl(split_address(uri)[1]))
-    endpoint = options.get("endpoint_override") or os.environ.get(ENDPOINT_VARIABLE)
-    return endpoint, options.get("scheme"), options.get("region")
-
-
 def redact_secrets(text: str) -> str:
     """Return a text with each credential of this process replaced by the name of its variable."""
     for variable in _SECRET_VARIABLES:
@@ -291,7 +271,7 @@ def _open_object(uri: str, path: str) -> pa.NativeFile:
     """Open the object at `bucket/key`, without any change of the key."""
     if not _is_unusual(path):
         return open_s3(uri).open_input_file(path)
-    return pa.PythonFile(_connect_to_s3(*_endpoint(uri)).open(path, "rb"), mode="r")
+    return pa.PythonFile(open_s3fs(uri).open(path, "rb"), mode="r")
 
 
 def _describe_key(uri: str, path: str) -> pafs.FileInfo:
@@ -341,58 +321,3 @@ def _with_safe_errors(path: str, request: Callable[[], Answer]) -> Answer:
         if "ACCESS_DENIED" in str(error) or isinstance(error, PermissionError):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path) from None
         raise OSError(redact_secrets(f"{path}: {error}")) from None
-
-
-@functools.lru_cache(maxsize=64)
-def _connect(
-    bucket: str, endpoint: str | None, scheme: str | None, region: str | None, attempts: int = 1
-) -> pafs.S3FileSystem:
-    if not endpoint and not region:
-        region = pafs.resolve_s3_region(bucket)
-    return pafs.S3FileSystem(
-        endpoint_override=endpoint,
-        scheme=scheme,
-        region=region,
-        connect_timeout=10,
-        request_timeout=REQUEST_SECONDS,
-        allow_delayed_open=True,  # a small file is one request
-        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=attempts),
-    )
-
-
-@functools.lru_cache(maxsize=64)
-def _connect_to_s3(
-    endpoint: str | None, scheme: str | None, region: str | None
-) -> "s3fs.S3FileSystem":
-    import s3fs  # slow to import, and few jobs need it
-    from aiobotocore.session import AioSession
-
-    if endpoint and "://" not in endpoint:
-        endpoint = f"{scheme or 'https'}://{endpoint}"
-    session = AioSession()
-    parsers = session.get_component("response_parser_factory")
-    parsers.set_parser_defaults(timestamp_parser=_parse_time)
-    return s3fs.S3FileSystem(
-        session=session,
-        endpoint_url=endpoint,
-        client_kwargs={"region_name": region} if region else {},
-        use_listings_cache=False,
-        skip_instance_cache=True,
-    )
-
-
-def _parse_time(value: Any) -> datetime:
-    """Parse a time in an answer of S3.
-
-    The parser of botocore, which takes any format, takes longer than the rest of a listing.
-    """
-    from botocore.utils import parse_timestamp
-
-    try:
-        found: datetime | None = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        found = None
-    if found is not None and found.tzinfo is not None:
-        return found
-    parsed: datetime = parse_timestamp(value)
-    return parsed

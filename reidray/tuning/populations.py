@@ -15,7 +15,7 @@ from typing import Any
 import ray.train
 
 from reidray.errors import UserError
-from reidray.storage.object_store import open_s3_for_ray
+from reidray.storage.connections.s3_connections import open_s3_for_ray
 from reidray.training.checkpoint import TrainerState, read_trainer_state
 from reidray.training.execution.ray_trainer import to_local_folder
 from reidray.tuning.sweep_progress import RESULTS_FILE

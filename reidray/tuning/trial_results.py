@@ -12,8 +12,8 @@ import ray.train
 from ray import tune
 
 from reidray.errors import UserError
+from reidray.storage.connections.s3_connections import open_s3_for_ray
 from reidray.storage.location import Location
-from reidray.storage.object_store import open_s3_for_ray
 from reidray.training.checkpoint import TrainerState, read_trainer_state
 from reidray.training.execution.ray_trainer import to_local_folder
 from reidray.training.experiment import training_seconds

@@ -20,7 +20,7 @@ from reidray.cluster_resources import cluster_capacity, wait_for_resources
 from reidray.config import TrainingConfig
 from reidray.config.tuning import TuneConfig
 from reidray.errors import UserError
-from reidray.storage.object_store import open_s3_for_ray
+from reidray.storage.connections.s3_connections import open_s3_for_ray
 from reidray.training.execution.resources import Resources
 from reidray.training.execution.worker_planning import RayResources
 from reidray.tuning.search_space import SearchParameter

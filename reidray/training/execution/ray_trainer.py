@@ -27,8 +27,8 @@ from reidray.data.ingest.crop_dataset import CropDataset
 from reidray.data.ingest.image_files import ImageFiles
 from reidray.data.ingest.mode import IngestMode, choose_ingest_mode, ingest
 from reidray.errors import MachineError, UserError
+from reidray.storage.connections.s3_connections import open_s3_for_ray
 from reidray.storage.location import Location
-from reidray.storage.object_store import open_s3_for_ray
 from reidray.training.execution.elastic_scaling import EvenScalingPolicy
 from reidray.training.execution.engine import TrainingPlan
 from reidray.training.execution.failures import StopOnBug, TrainingBugError

@@ -1,0 +1,1 @@
+"""Hold the connections to object stores."""
