@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
 CLOSED = os.devnull
@@ -24,6 +25,33 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """Return a text with its line breaks and without other control codes."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def count_noun(count: float, noun: str) -> str:
+    """Return a count with its noun, in the singular or the plural.
+
+    >>> count_noun(1, "GPU"), count_noun(0.5, "CPU"), count_noun(1200, "image")
+    ('1 GPU', '0.5 CPUs', '1,200 images')
+    """
+    amount = int(count) if count == int(count) else count
+    return f"{amount:,} {noun}{'' if count == 1 else 's'}"
+
+
+def align_columns(rows: Iterable[Sequence[object]]) -> list[str]:
+    """Return rows as lines; the first column begins, and the others end, at the same place.
+
+    >>> align_columns([["a", "long"], ["bc", 1]])
+    ['a   long', 'bc     1']
+    """
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
 
 
 def set_up_streams() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import ray
 
 from reidray.cluster_resources.node_groups import HEAD, GrowthLimit, find_growth_limit
+from reidray.terminal import count_noun
 
 NodeResources = Mapping[str, float]
 """Amounts of resources by their names in Ray."""
@@ -55,15 +56,6 @@ class ClusterCapacity:
 def total(nodes: Iterable[NodeResources], kind: str) -> int:
     """Return the whole amount of a resource on some nodes."""
     return int(sum(node.get(kind, 0) for node in nodes))
-
-
-def count_noun(count: float, noun: str) -> str:
-    """Return a count with its noun.
-
-    >>> count_noun(1, "GPU"), count_noun(0.5, "CPU"), count_noun(2, "CPU")
-    ('1 GPU', '0.5 CPUs', '2 CPUs')
-    """
-    return f"{count:g} {noun}{'' if count == 1 else 's'}"
 
 
 def describe_resources(resources: NodeResources) -> str:

@@ -20,6 +20,7 @@ from reidray.inference.inference_settings import choose_settings
 from reidray.inference.ray_engine import EmbeddingPool, plan_pool
 from reidray.models import LoadedModel, load_person_model
 from reidray.storage.location import Location
+from reidray.terminal import align_columns
 
 log = logging.getLogger("reidray")
 
@@ -121,22 +122,6 @@ def format_table(matrix: CrossDomainMatrix) -> list[str]:
         ]
         rows.append([name, *cells, f"{each.images_per_second:,.0f}"])
     return align_columns(rows)
-
-
-def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as lines; the first column begins, and the others end, at the same place.
-
-    >>> align_columns([["a", "long"], ["bc", "1"]])
-    ['a   long', 'bc     1']
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            [row[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        )
-        for row in rows
-    ]
 
 
 def _evaluate_one(

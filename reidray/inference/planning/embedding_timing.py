@@ -1,6 +1,5 @@
 """Time a worker that embeds, stage by stage, on a few batches of images."""
 
-import resource
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from reidray.inference.distributed.task_runner import Shared, TaskRunner
 from reidray.inference.image_batches import BATCH_SIZE, ImageBatch
 from reidray.inference.inference_settings import InferenceSettings
 from reidray.inference.planning.file_timing import FileTiming, time_files, until_time_is_up
-from reidray.inference.planning.measured_costs import Cost
+from reidray.inference.planning.measured_costs import Cost, peak_memory
 from reidray.inference.prediction_loop import PreparedNetwork, prepare_network
 from reidray.models import Architecture
 from reidray.models.factory import build_network
@@ -170,11 +169,6 @@ def time_network(_: None, network: TimedNetwork) -> WorkerTiming:
         )
         seconds = time.perf_counter() - start
     return WorkerTiming((), passes, peak_memory(), seconds)
-
-
-def peak_memory() -> int:
-    """Return the largest number of bytes that this process has had in memory."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _time_passes(network: PreparedNetwork, batches: Iterable[NDArray[np.uint8]]) -> float:

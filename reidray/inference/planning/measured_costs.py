@@ -1,9 +1,10 @@
-"""Hold repeated measurements of the cost of a unit of work, and round them for a plan."""
+"""Measure the cost of a unit of work repeatedly, and round the numbers of a plan."""
 
+import resource
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil, floor, log10
-from typing import Any, Self
+from typing import Self
 
 DIGITS = 2
 """Digits of the numbers of a plan, which is no more certain than that."""
@@ -111,27 +112,6 @@ def format_range(values: Mapping[str, float]) -> str:
     return f"{format_number(values['low'])}-{format_number(values['high'])}"
 
 
-def count_of(number: int, noun: str) -> str:
-    """Return a number with its noun.
-
-    >>> count_of(1, "node"), count_of(2, "node")
-    ('1 node', '2 nodes')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def format_table(rows: Iterable[tuple[Any, ...]]) -> list[str]:
-    """Return the lines of a table, whose first column is text and whose others are right-aligned.
-
-    Args:
-        rows: the cells of each row; the first row is the heading.
-    """
-    cells = [tuple(map(str, row)) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if number else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
+def peak_memory() -> int:
+    """Return the largest number of bytes that this process has had in memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -20,10 +20,8 @@ from reidray.inference.planning.embedding_timing import (
     measure_embedding,
 )
 from reidray.inference.planning.measured_costs import (
-    count_of,
     format_number,
     format_range,
-    format_table,
     rounded,
 )
 from reidray.inference.runs.embedding_engine import RayConnection, choose_engine, embeds_on_gpu
@@ -46,6 +44,7 @@ from reidray.scoring.planning.search_timing import SearchCosts, TimedSearch, mea
 from reidray.scoring.scoring_paths import check_score_outputs
 from reidray.scoring.stages.reranked_queries import QUERIES_IN_TASK
 from reidray.storage.location import Location
+from reidray.terminal import align_columns, count_noun
 
 log = logging.getLogger("reidray")
 
@@ -61,7 +60,7 @@ NOT_COUNTED = (
     "writing of the files",
     "the network between the nodes",
 )
-"""What the minutes of a plan leave out."""
+"""Name what the minutes of a plan leave out."""
 
 
 def plan_nightly(
@@ -286,8 +285,8 @@ def _format_plan(
     device = "GPU" if machines.on_gpu else "CPU"
     lines = [
         f"{size.queries:,} queries and {size.gallery:,} images of the gallery, {size.missing:,} "
-        f"to embed; {count_of(machines.workers, 'worker')} x 1 {device}, "
-        f"{count_of(machines.nodes, 'node')}, engine {described['engine']}",
+        f"to embed; {count_noun(machines.workers, 'worker')} x 1 {device}, "
+        f"{count_noun(machines.nodes, 'node')}, engine {described['engine']}",
     ]
     rows: list[tuple[str, ...]] = [
         ("stage", "one process, per s", "range", "minutes", "range", "share")
@@ -306,10 +305,10 @@ def _format_plan(
         )
     total = described["total"]
     rows.append(("in all", "", "", format_number(total["minutes"]), format_range(total), ""))
-    lines += format_table(rows)
-    workers = f"{count_of(plan.suggested_workers, 'worker')}: {plan.reason}"
+    lines += align_columns(rows)
+    workers = f"{count_noun(plan.suggested_workers, 'worker')}: {plan.reason}"
     if plan.cpus_per_gpu is not None:
-        workers += f"; decoding takes {count_of(plan.cpus_per_gpu, 'CPU')} for each GPU"
+        workers += f"; decoding takes {count_noun(plan.cpus_per_gpu, 'CPU')} for each GPU"
     return [
         *lines,
         f"what binds: {plan.binds}; {format_number(described['node_hours'])} node-hours; "

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from reidray.config import TrainingConfig
 from reidray.errors import UserError
+from reidray.terminal import count_noun
 
 Result = TypeVar("Result")
 
@@ -35,7 +36,7 @@ class Resources:
     def describe(self, count: int) -> str:
         """Return the resources of `count` workers, such as `2 workers x 1 GPU`."""
         each = "1 GPU" if self.use_gpu else f"{self.cpus} CPU"
-        return f"{count} worker{'s' if count != 1 else ''} x {each}"
+        return f"{count_noun(count, 'worker')} x {each}"
 
     def run(self, function: Callable[..., Result], *arguments: object) -> Result:
         """Run a function where a training process would run, and return its result."""

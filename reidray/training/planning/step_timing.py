@@ -1,6 +1,5 @@
 """Time the steps of a training on crops of noise, with the resources of a worker."""
 
-import resource
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from reidray.data.images.crops import Allocate, CropGroup, Indices, allocate_array
 from reidray.data.images.decoding import BadImage
-from reidray.inference.planning.measured_costs import Cost
+from reidray.inference.planning.measured_costs import Cost, peak_memory
 from reidray.training.execution.train_job import TrainJob, naming_memory
 from reidray.training.short_training import train_shortly
 
@@ -115,6 +114,6 @@ def time_steps(job: TrainJob, images: int, use_gpu: bool) -> StepTiming:
     return StepTiming(
         Cost.of((record["seconds"], steps) for record in records),
         float(np.mean([record["input_wait"] for record in records])),
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_memory(),
         torch.cuda.max_memory_reserved() if use_gpu else 0,
     )

@@ -12,14 +12,13 @@ from reidray.inference.distributed.task_runner import LocalTasks, RayTasks, Task
 from reidray.inference.planning.file_timing import FileTiming
 from reidray.inference.planning.measured_costs import (
     Cost,
-    count_of,
     format_number,
     format_range,
-    format_table,
     rounded,
 )
 from reidray.progress import Activity
 from reidray.storage.location import Location
+from reidray.terminal import align_columns, count_noun
 from reidray.training.batch_search import with_largest_batch
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.execution.engine import TrainingEngine, TrainingPlan
@@ -51,7 +50,7 @@ NOT_COUNTED = (
     "metrics of the validation",
     "checkpoints and report",
 )
-"""What the minutes of a plan leave out."""
+"""Name what the minutes of a plan leave out."""
 
 
 def plan_experiment(
@@ -221,14 +220,14 @@ def _format_estimate(
     ]
     crops = f"{format_number(described['crops_gb'])} GB of crops"
     keeps = "in the memory of each node" if plan.mode == "resident" else "decoded in each epoch"
-    suggested = f"suggested: {count_of(estimate.suggested_workers, 'worker')}: {estimate.reason}"
+    suggested = f"suggested: {count_noun(estimate.suggested_workers, 'worker')}: {estimate.reason}"
     if estimate.cpus_per_worker is not None:
-        suggested += f"; decoding takes {count_of(estimate.cpus_per_worker, 'CPU')} for each"
+        suggested += f"; decoding takes {count_noun(estimate.cpus_per_worker, 'CPU')} for each"
     lines = [
         f"{experiment.describe_images()}; {described['epochs']} epochs of "
         f"{described['steps_per_epoch']:,} steps, batches of "
         f"{experiment.config.describe_batch()}; {plan.describe()}",
-        *format_table(rows),
+        *align_columns(rows),
         f"what binds: {estimate.binds}; {format_number(described['node_hours'])} node-hours",
         f"ingest {plan.mode}: {crops}, {keeps}; "
         f"{format_number(described['memory_gb_per_node'])} GB of memory on a node",
