@@ -124,7 +124,7 @@ def rank_gallery(
     )
     if config.expand:
         blocks = [ranking.expand(block) for block in blocks]
-    num_empty = sum(ranking.write(block, blocks) for block in blocks)
+    num_empty = sum(runner.fetch(ranking.write(block, blocks)) for block in blocks)
     return GalleryRanking(located, blocks, num_empty, voted, filtered)
 
 
@@ -159,17 +159,14 @@ class _Ranking:
         features = read_features_of(self.runner, self.images, self.gallery, nearest)
         return expand_block(self.runner, self.images, block, query, nearest, features)
 
-    def write(self, block: QueryBlock, blocks: Sequence[QueryBlock]) -> int:
+    def write(self, block: QueryBlock, blocks: Sequence[QueryBlock]) -> Shared:
         """Write the lines of a block; return the number of its queries without an image."""
         config, runner = self.config, self.runner
         query = read_queries(runner, self.images, block)
         if not config.rerank:
             nearest = self._search(query, config.top_k, self.metric)
             limits = (self.metric, config.max_distance)
-            written = runner.run(
-                write_nearest, [block], self.images, self.gallery, nearest, *limits
-            )
-            return sum(written)
+            return runner.call(write_nearest, block, self.images, self.gallery, nearest, *limits)
         nearest = self._search(query, config.rerank, self.metric)
         settings = SearchSettings(config.rerank + 1, self.metric, self.device)
         everybody = runner.share(None)
@@ -186,7 +183,7 @@ class _Ranking:
                 config.rerank, self.gallery_size, config.top_k, self.metric, config.max_distance
             ),
         )
-        return sum(runner.run(write_ranked, [block], self.images, self.gallery, best))
+        return runner.call(write_ranked, block, self.images, self.gallery, best)
 
     def _search(self, query: Shared, k: int, metric: str) -> Shared:
         """Return the `Neighbours` of queries in the gallery."""

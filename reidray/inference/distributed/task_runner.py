@@ -5,6 +5,7 @@ values, and results that `collect` merges, stay where they are computed; this pr
 references to them.
 """
 
+import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -40,6 +41,18 @@ class TaskRunner(Protocol):
     def share(self, value: Any) -> Shared:
         """Return a value in the form that calls share."""
 
+    def fetch(self, value: Shared) -> Any:
+        """Return a shared value in this process."""
+
+    def call(self, function: Callable[..., Any], *shared: Shared, on_gpu: bool = False) -> Shared:
+        """Return the result of `function(*shared)`, in the form that calls share.
+
+        Args:
+            function: the function.
+            shared: its arguments.
+            on_gpu: whether the call needs a GPU.
+        """
+
     def run(
         self, function: Callable[..., Any], items: Iterable[Any], *shared: Shared
     ) -> Iterator[Any]:
@@ -73,6 +86,19 @@ class LocalTasks:
     def share(self, value: Any) -> Shared:
         """Return the value."""
         return value
+
+    def fetch(self, value: Shared) -> Any:
+        """Return the value."""
+        return value
+
+    def call(
+        self,
+        function: Callable[..., Any],
+        *shared: Shared,
+        on_gpu: bool = False,  # noqa: ARG002 - this process has the GPU
+    ) -> Shared:
+        """Return the result of the function."""
+        return function(*shared)
 
     def run(
         self, function: Callable[..., Any], items: Iterable[Any], *shared: Shared
@@ -118,17 +144,27 @@ class RayTasks:
 
         return ray.put(value)
 
+    def fetch(self, value: Shared) -> Any:
+        """Return a value of the object store."""
+        import ray
+
+        try:
+            return ray.get(value)
+        except ray.exceptions.RayTaskError as error:
+            raise find_cause(error) from None
+
+    def call(self, function: Callable[..., Any], *shared: Shared, on_gpu: bool = False) -> Shared:
+        """Submit a task, and return the reference to its result."""
+        result, retries = _task(on_gpu=on_gpu).remote(function, *shared)
+        self._retries.append(retries)
+        return result
+
     def run(
         self, function: Callable[..., Any], items: Iterable[Any], *shared: Shared
     ) -> Iterator[Any]:
         """Yield the results in the order of the items."""
-        import ray
-
-        for reference in self._submit(function, items, shared):
-            try:
-                yield ray.get(reference)
-            except ray.exceptions.RayTaskError as error:
-                raise find_cause(error) from None
+        submitted = [self.call(function, item, *shared) for item in items]
+        return (self.fetch(each) for each in submitted)
 
     def collect(
         self,
@@ -139,29 +175,12 @@ class RayTasks:
         on_gpu: bool = False,
     ) -> Shared:
         """Merge the results in a tree of tasks, and return the reference to its root."""
-        level = self._submit(function, items, shared, on_gpu=on_gpu)
-        merging = _remote(_merge_all)
+        level = [self.call(function, item, *shared, on_gpu=on_gpu) for item in items]
         while True:
             groups = _groups(level, MERGED_TOGETHER)
-            level = [merging.remote(merge, *group)[0] for group in groups]
+            level = [self.call(_merge_all, merge, *group) for group in groups]
             if len(level) == 1:
                 return level[0]
-
-    def _submit(
-        self,
-        function: Callable[..., Any],
-        items: Iterable[Any],
-        shared: Sequence[Shared],
-        *,
-        on_gpu: bool = False,
-    ) -> list[Shared]:
-        """Submit a task for each item, and return references to the results."""
-        task, results = _remote(function, on_gpu=on_gpu), []
-        for item in items:
-            result, retries = task.remote(item, *shared)
-            results.append(result)
-            self._retries.append(retries)
-        return results
 
 
 def find_cause(error: "RayTaskError") -> BaseException:
@@ -186,16 +205,19 @@ def _merge_all(merge: Callable[[Sequence[Any]], Any], *results: Any) -> Any:
     return merge(results)
 
 
-def _remote(function: Callable[..., Any], *, on_gpu: bool = False) -> Any:
-    """Return a function as a task of Ray with one thread, which returns its retries too."""
+@functools.cache
+def _task(*, on_gpu: bool) -> Any:
+    """Return the task of Ray that runs any function."""
     import ray
 
-    def run(*arguments: Any) -> tuple[Any, int]:
-        if torch := sys.modules.get("torch"):
-            torch.set_num_threads(1)  # a process that Ray reuses may have set more
-        before = retry_count()
-        result = function(*arguments)
-        return result, retry_count() - before
-
     options = {"num_cpus": 1, "num_gpus": int(on_gpu), "max_retries": TASK_RETRIES}
-    return ray.remote(num_returns=2, **options)(run)
+    return ray.remote(num_returns=2, **options)(_run_counted)
+
+
+def _run_counted(function: Callable[..., Any], *arguments: Any) -> tuple[Any, int]:
+    """Return the result of a function in one thread, and the requests that it has sent again."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)  # a process that Ray reuses may have set more
+    before = retry_count()
+    result = function(*arguments)
+    return result, retry_count() - before

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from reidray.inference.device_buffers import download
-from reidray.inference.distributed.task_runner import Shared, TaskRunner
+from reidray.inference.distributed.task_runner import TaskRunner
 from reidray.inference.image_batches import BATCH_SIZE, ImageBatch
 from reidray.inference.inference_settings import InferenceSettings
 from reidray.inference.planning.file_timing import FileTiming, time_files, until_time_is_up
@@ -115,8 +115,7 @@ def measure_embedding(
     passes = [each for timing in timings for each in timing.passes]
     measured = max(timing.seconds for timing in timings)
     if network.device != "cpu":
-        found = runner.collect(time_network, [None], shared, merge=_only, on_gpu=True)
-        (on_gpu,) = runner.run(_second, [None], found)
+        on_gpu = runner.fetch(runner.call(time_network, shared, on_gpu=True))
         passes += on_gpu.passes
         measured += on_gpu.seconds
     files = [each for timing in timings for each in timing.files]
@@ -155,7 +154,7 @@ def time_worker(batches: Sequence[ImageBatch], network: TimedNetwork) -> WorkerT
     return WorkerTiming(tuple(files), tuple(passes), peak_memory(), seconds)
 
 
-def time_network(_: None, network: TimedNetwork) -> WorkerTiming:
+def time_network(network: TimedNetwork) -> WorkerTiming:
     """Time a network on a GPU, with crops of noise that fill its batches."""
     with single_thread():
         prepared = network.prepare()
@@ -177,12 +176,3 @@ def _time_passes(network: PreparedNetwork, batches: Iterable[NDArray[np.uint8]])
     for _ in download(network.predict([crops] for crops in batches)):
         pass
     return time.perf_counter() - start
-
-
-def _only(results: Sequence[WorkerTiming]) -> WorkerTiming:
-    (result,) = results
-    return result
-
-
-def _second(_: None, found: Shared) -> WorkerTiming:
-    return found  # type: ignore[no-any-return]

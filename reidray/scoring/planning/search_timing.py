@@ -2,8 +2,8 @@
 
 import io
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from reidray.inference.distributed.prediction_rows import pack_embeddings
-from reidray.inference.distributed.task_runner import Shared, TaskRunner
+from reidray.inference.distributed.task_runner import TaskRunner
 from reidray.inference.planning.measured_costs import FREE, Cost
 from reidray.retrieval.candidate_reranking import joint_sets, rerank_candidates
 from reidray.retrieval.neighbours import Neighbours
@@ -91,17 +91,15 @@ def measure_search(
         num_tasks: number of tasks; one where a GPU searches.
     """
     if search.device == "cuda":
-        found = runner.collect(_time_search, [search], merge=_join, on_gpu=True)
+        compare = Cost.of(runner.fetch(runner.call(_time_search, search, on_gpu=True)))
     else:
-        found = runner.collect(_time_search, [search] * num_tasks, merge=_join)
-    (measured,) = runner.run(_second, [None], found)
+        compare = Cost.of(chain(*runner.run(_time_search, [search] * num_tasks)))
     rerank = FREE
     if search.rerank:
-        by_task = runner.run(_time_reranking, [search] * num_tasks)
-        rerank = Cost.of(_join(list(by_task)))
+        rerank = Cost.of(chain(*runner.run(_time_reranking, [search] * num_tasks)))
     stored = _time_store(contents)
     in_memory = _time_reading(search.embedding_size)
-    return SearchCosts(Cost.of(measured), Cost.of(stored or in_memory), bool(stored), rerank)
+    return SearchCosts(compare, Cost.of(stored or in_memory), bool(stored), rerank)
 
 
 def _time_search(search: TimedSearch) -> list[tuple[float, float]]:
@@ -177,11 +175,3 @@ def _time_reading(size: int) -> list[tuple[float, float]]:
         read_embeddings(pq.ParquetFile(file).read(use_threads=False))
         found.append((time.perf_counter() - start, float(READ_ROWS)))
     return found
-
-
-def _join(results: Sequence[list[tuple[float, float]]]) -> list[tuple[float, float]]:
-    return [each for result in results for each in result]
-
-
-def _second(_: None, found: Shared) -> list[tuple[float, float]]:
-    return found  # type: ignore[no-any-return]

@@ -98,7 +98,7 @@ def queries_in_block(num_candidates: int, embedding_size: int) -> int:
 
 def read_queries(runner: TaskRunner, images: Shared, block: QueryBlock) -> Shared:
     """Return the (M, D) float32 features of the queries of a block that decode."""
-    return runner.collect(_read_features, [block], images, merge=_only)
+    return runner.call(_read_features, block, images)
 
 
 def expand_block(
@@ -119,7 +119,7 @@ def expand_block(
         nearest: their `Neighbours` by cosine in the gallery, shared.
         features: the `GalleryFeatures` of these, shared.
     """
-    list(runner.run(_expand, [block], images, query, nearest, features))
+    runner.fetch(runner.call(_expand, block, images, query, nearest, features))
     return replace(block, expanded=True)
 
 
@@ -139,11 +139,6 @@ class GalleryFeatures:
         """Return the rows of images by their positions; -1 for -1."""
         rows = np.searchsorted(self.positions, positions)
         return np.where(positions < 0, -1, rows)
-
-
-def _only(results: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    (result,) = results
-    return result
 
 
 def _read_features(block: QueryBlock, images: NightlyImages) -> NDArray[np.float32]:
