@@ -5,6 +5,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -80,6 +81,27 @@ class SessionConfig:
             parse_duration(self.wait_for_resources, "wait_for_resources")
         except ValueError as error:
             raise UserError(str(error)) from None
+
+    @property
+    def starts_ray(self) -> bool:
+        """Return whether the connection starts Ray on this machine."""
+        from reidray.ray_runtime import starts_local_ray  # slow to import
+
+        return starts_local_ray(self.ray_address)
+
+    def connect(
+        self, *, dashboard: bool = False, needs_gpu: str | None = None
+    ) -> AbstractContextManager[None]:
+        """Return the connection to Ray, which opens as a context (see `ray_session`)."""
+        from reidray.ray_runtime import ray_session  # slow to import
+
+        return ray_session(
+            self.ray_address,
+            verbose=self.verbose,
+            dashboard=dashboard,
+            needs_gpu=needs_gpu,
+            wait_for_resources=self.wait_for_resources,
+        )
 
 
 @dataclass(frozen=True)

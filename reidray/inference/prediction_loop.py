@@ -5,9 +5,10 @@ outputs of a network too, and runs it by itself.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,8 @@ from reidray.inference.image_batches import BATCH_SIZE
 from reidray.inference.inference_settings import InferenceSettings
 from reidray.inference.predictions import LoopTiming, PredictionShape
 from reidray.metrics.distractor_scores import attribute_uncertainty
-from reidray.models import LoadedModel
+from reidray.models import Architecture, LoadedModel
+from reidray.models.factory import build_network
 from reidray.models.inference_network import largest_activation, prepare_for_inference
 from reidray.retrieval.numerics import full_precision
 
@@ -82,6 +84,28 @@ def prepare_network(
             memory = torch.cuda.get_device_properties(device).total_memory
             batch_size = choose_batch_size(prepared, size, memory)
     return PreparedNetwork(prepared, device, batch_size, settings.flip)
+
+
+def load_network(
+    architecture: Architecture[Any],
+    weights: Mapping[str, Tensor],
+    settings: InferenceSettings,
+    device: torch.device,
+) -> PreparedNetwork:
+    """Return a network for inference from its description and its weights.
+
+    Args:
+        architecture: description of the network.
+        weights: its state dict.
+        settings: precision, and use of mirror images.
+        device: device of the network.
+
+    Raises:
+        MachineError: the GPU has no room for the network.
+    """
+    network = build_network(architecture)
+    network.load_state_dict(weights)
+    return prepare_network(network, architecture.size, settings, device)
 
 
 def choose_batch_size(network: nn.Module, size: tuple[int, int], memory: int) -> int:

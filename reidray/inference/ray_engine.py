@@ -36,11 +36,10 @@ from reidray.inference.local_engine import predict_decoded
 from reidray.inference.prediction_loop import (
     MAX_BATCH_SIZE,
     PreparedNetwork,
-    prepare_network,
+    load_network,
 )
 from reidray.inference.predictions import NO_TIME, LoopTiming
 from reidray.models import Architecture, LoadedModel
-from reidray.models.factory import build_network
 from reidray.progress import Counter
 
 CPUS_PER_ACTOR = 0.5
@@ -247,10 +246,9 @@ class EmbeddingActor:
         """
         with self._loading:
             if self._network is None:
-                network = build_network(self._architecture)
-                network.load_state_dict(ray.get(shared.weights))
-                size = self._architecture.size
-                self._network = prepare_network(network, size, self._settings, self._device)
+                self._network = load_network(
+                    self._architecture, ray.get(shared.weights), self._settings, self._device
+                )
         return self._network
 
 

@@ -13,7 +13,6 @@ from typing import Any
 from reidray.config.scoring import ScoreConfig
 from reidray.data.images.decoding import NUM_EXAMPLES, BadImage, check_bad_share
 from reidray.data.listing.image_listing import ImageListing
-from reidray.data.listing.listing_job import write_listing
 from reidray.data.reading.image_folders import describe_skipped
 from reidray.errors import UserError
 from reidray.inference.distributed.scoring_engine import ScoringEngine, choose_scoring_engine
@@ -31,7 +30,6 @@ from reidray.models import LoadedModel, load_person_model
 from reidray.progress import SHOW_AFTER_SECONDS, Stages, warn_when_slow
 from reidray.scoring.gallery_ranking import GalleryRanking, rank_gallery
 from reidray.scoring.nightly_files import predicts_pedestrian_attributes, write_nightly_files
-from reidray.scoring.ranking_file import check_names
 from reidray.scoring.scoring_paths import (
     ATTRIBUTE_FILE,
     OUTPUT_FILES,
@@ -41,7 +39,7 @@ from reidray.scoring.scoring_paths import (
 from reidray.scoring.stages.embed_missing import EmbeddingOutcome, embed_here, embed_in_workers
 from reidray.scoring.stages.located_images import LocatedShard, locate_images
 from reidray.scoring.stages.missing_images import MissingImages, collect_keys, find_missing
-from reidray.scoring.stages.nightly_images import NightlyImages
+from reidray.scoring.stages.nightly_images import NightlyImages, list_roles
 from reidray.scoring.store.embedding_store import EmbeddingStore, open_parts, open_temporary_parts
 from reidray.scoring.store.part_storage import PartFolder, PartStorage
 from reidray.storage.location import Location
@@ -200,20 +198,11 @@ def _list_images(
         UserError: a folder is missing or holds no images, or the output files cannot hold a file
             name.
     """
-    listings = {}
     with warn_when_slow("listing %s and %s", config.queries, config.gallery):
-        for role, uri in (("query", config.queries), ("gallery", config.gallery)):
-            folder = Location(uri, config.follow_links)
-            listings[role] = write_listing(
-                folder,
-                work,
-                role,
-                engine.run_listing,
-                with_stamps=config.store is not None,
-                check_names=check_names,
-            )
-            if listings[role].skipped:
-                log.info("%s: %s", folder.uri, describe_skipped(listings[role].skipped))
+        listings = list_roles(config, work, engine.run_listing)
+    for listing in listings.values():
+        if listing.skipped:
+            log.info("%s: %s", listing.images.uri, describe_skipped(listing.skipped))
     return listings
 
 

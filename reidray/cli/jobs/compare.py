@@ -20,15 +20,10 @@ def compare(arguments: "JobArguments[CompareConfig]") -> dict[str, Any]:
 
     with Activity("loading PyTorch and Ray", delay=SHOW_AFTER_SECONDS):
         from reidray.comparison.reid_comparison import compare_reid
-        from reidray.ray_runtime import gpu_setting, ray_session
+        from reidray.ray_runtime import gpu_setting
         from reidray.studies.pets.pets_comparison import compare_pets
 
-    session = ray_session(
-        arguments.session.ray_address,
-        verbose=arguments.session.verbose,
-        wait_for_resources=arguments.session.wait_for_resources,
-        needs_gpu=gpu_setting(config.use_gpu),
-    )
+    session = arguments.session.connect(needs_gpu=gpu_setting(config.use_gpu))
     if config.task == "pets":
         return compare_pets(config, session)
     return compare_reid(config, session)

@@ -19,16 +19,10 @@ def embed(arguments: "JobArguments[EmbedConfig]") -> dict[str, Any]:
 
     with Activity("loading PyTorch", delay=SHOW_AFTER_SECONDS):
         from reidray.inference.runs.embedding_run import run_embedding
-        from reidray.ray_runtime import gpu_setting, ray_session, starts_local_ray
+        from reidray.ray_runtime import gpu_setting
 
-    address = arguments.session.ray_address
-    session = ray_session(
-        address,
-        verbose=arguments.session.verbose,
-        wait_for_resources=arguments.session.wait_for_resources,
-        needs_gpu=gpu_setting(config.use_gpu),
-    )
-    return run_embedding(config, session, starts_ray=starts_local_ray(address))
+    session = arguments.session.connect(needs_gpu=gpu_setting(config.use_gpu))
+    return run_embedding(config, session, starts_ray=arguments.session.starts_ray)
 
 
 JOB = Job(

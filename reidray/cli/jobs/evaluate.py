@@ -25,14 +25,9 @@ def evaluate(arguments: "JobArguments[EvaluateConfig]") -> dict[str, Any]:
     if config.model is not None:
         with Activity("loading PyTorch and Ray", delay=SHOW_AFTER_SECONDS):
             import reidray.evaluation.model_evaluation  # noqa: F401
-            from reidray.ray_runtime import gpu_setting, ray_session
+            from reidray.ray_runtime import gpu_setting
 
-        session = ray_session(
-            arguments.session.ray_address,
-            verbose=arguments.session.verbose,
-            wait_for_resources=arguments.session.wait_for_resources,
-            needs_gpu=gpu_setting(config.use_gpu),
-        )
+        session = arguments.session.connect(needs_gpu=gpu_setting(config.use_gpu))
     return run_evaluation(config, session)
 
 

@@ -22,14 +22,9 @@ def quickstart(arguments: "JobArguments[QuickstartConfig]") -> dict[str, Any]:
     with lock_folder(arguments.config.output) as folder:  # before PyTorch and Ray load
         with Activity("loading PyTorch and Ray"):
             from reidray.quickstart import run_quickstart
-            from reidray.ray_runtime import ray_session
 
         training = load_config(TrainReidConfig, "demo", {"data": "demo"}).config
-        session = ray_session(
-            arguments.session.ray_address,
-            verbose=arguments.session.verbose,
-            wait_for_resources=arguments.session.wait_for_resources,
-        )
+        session = arguments.session.connect()
         results = run_quickstart(arguments.config, training, session, folder)
         log.info(
             "\nNext, your own crops: a folder for each person under train/, then\n"

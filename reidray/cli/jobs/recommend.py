@@ -21,14 +21,9 @@ def recommend(arguments: "JobArguments[RecommendConfig]") -> dict[str, Any]:
     check_recommend_output(config)  # before Ray loads
 
     with Activity("loading Ray", delay=SHOW_AFTER_SECONDS):
-        from reidray.ray_runtime import ray_session
         from reidray.studies.films.recommendation import recommend_films
 
-    session = ray_session(
-        arguments.session.ray_address,
-        verbose=arguments.session.verbose,
-        wait_for_resources=arguments.session.wait_for_resources,
-    )
+    session = arguments.session.connect()
     return recommend_films(config, session)
 
 

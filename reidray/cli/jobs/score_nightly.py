@@ -19,19 +19,15 @@ def score_nightly(arguments: "JobArguments[ScoreConfig]") -> dict[str, Any]:
     check_score_outputs(config)  # before PyTorch loads
 
     with Activity("loading PyTorch", delay=SHOW_AFTER_SECONDS):
-        from reidray.ray_runtime import gpu_setting, ray_session, starts_local_ray
-        from reidray.scoring.nightly_run import run_nightly
-        from reidray.scoring.planning.night_plan import plan_nightly
+        from reidray.ray_runtime import gpu_setting
 
-    address = arguments.session.ray_address
-    session = ray_session(
-        address,
-        verbose=arguments.session.verbose,
-        wait_for_resources=arguments.session.wait_for_resources,
-        needs_gpu=gpu_setting(config.use_gpu),
-    )
-    run = plan_nightly if arguments.plan else run_nightly
-    return run(config, session, starts_ray=starts_local_ray(address))
+        if arguments.plan:
+            from reidray.scoring.planning.night_plan import plan_nightly as run
+        else:
+            from reidray.scoring.nightly_run import run_nightly as run
+
+    session = arguments.session.connect(needs_gpu=gpu_setting(config.use_gpu))
+    return run(config, session, starts_ray=arguments.session.starts_ray)
 
 
 JOB = Job(

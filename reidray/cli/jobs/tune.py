@@ -20,16 +20,12 @@ def tune(arguments: "JobArguments[TuneConfig]") -> dict[str, Any]:
     check_tune_inputs(config)
     with claim_sweep_folder(config) as output:  # before PyTorch and Ray load
         with Activity("loading PyTorch and Ray", delay=SHOW_AFTER_SECONDS):
-            from reidray.ray_runtime import ray_session
             from reidray.tuning.sweep import prepare_sweep, run_sweep
 
         with Activity(f"reading {join_values(config.data)}", delay=SHOW_AFTER_SECONDS):
             sweep = prepare_sweep(config, output)
         set_resume_command(arguments.command_to_resume(), once=output.folder / SWEEP_FILE)
-        session = ray_session(
-            arguments.session.ray_address,
-            verbose=arguments.session.verbose,
-            wait_for_resources=arguments.session.wait_for_resources,
+        session = arguments.session.connect(
             dashboard=sweep.experiment.config.workers > 1,
             needs_gpu=sweep.experiment.config.gpu_setting,
         )

@@ -99,11 +99,8 @@ def read_crops(
         (M,) int64, the rows with a crop, and (M, H, W, 3) uint8.
     """
     column = rows["crop"].combine_chunks()
-    num_bytes = column.type.byte_width
-    pixels = np.frombuffer(column.buffers()[1], np.uint8)
-    pixels = pixels[column.offset * num_bytes :][: len(column) * num_bytes]
     positions = np.flatnonzero(np.asarray(column.is_valid()))
-    crops = pixels.reshape(len(column), *size, 3)
+    crops = unpack_bytes(column).reshape(len(column), *size, 3)
     return positions, crops if len(positions) == len(column) else crops[positions]
 
 
@@ -152,6 +149,14 @@ def pack_embeddings(
         num_rows: number of rows; those without an embedding are null.
     """
     return _pack(np.ascontiguousarray(embeddings, "<f4").view(np.uint8), positions, num_rows)
+
+
+def unpack_bytes(array: pa.FixedSizeBinaryArray) -> NDArray[np.uint8]:
+    """Return (N, B) uint8, a view of N values of B bytes; a null has any bytes."""
+    num_bytes = array.type.byte_width
+    packed = np.frombuffer(array.buffers()[1] or b"", np.uint8)
+    packed = packed[array.offset * num_bytes :][: len(array) * num_bytes]
+    return packed.reshape(len(array), num_bytes)
 
 
 def pack_labels(

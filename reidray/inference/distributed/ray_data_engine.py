@@ -35,13 +35,12 @@ from reidray.inference.local_engine import predict_decoded
 from reidray.inference.prediction_loop import (
     MAX_BATCH_SIZE,
     PreparedNetwork,
+    load_network,
     prediction_shape,
-    prepare_network,
 )
 from reidray.inference.predictions import PredictionShape
 from reidray.inference.ray_engine import CPUS_PER_ACTOR, EmbeddingPool
 from reidray.models import Architecture, LoadedModel
-from reidray.models.factory import build_network
 from reidray.progress import describe_seconds
 
 GPU_ROWS = 4 * MAX_BATCH_SIZE
@@ -232,10 +231,8 @@ class PredictingActor:
 
 def _build_prepared(inputs: WorkerInputs) -> PreparedNetwork:
     """Return the network of a run on the device of an actor."""
-    network = build_network(inputs.architecture)
-    network.load_state_dict(ray.get(inputs.weights))
-    device = torch.device(inputs.device)
-    return prepare_network(network, inputs.architecture.size, inputs.settings, device)
+    weights, device = ray.get(inputs.weights), torch.device(inputs.device)
+    return load_network(inputs.architecture, weights, inputs.settings, device)
 
 
 def _decode_item(table: pa.Table, inputs: WorkerInputs) -> Iterator[pa.Table]:

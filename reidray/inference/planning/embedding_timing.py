@@ -15,9 +15,8 @@ from reidray.inference.image_batches import BATCH_SIZE, ImageBatch
 from reidray.inference.inference_settings import InferenceSettings
 from reidray.inference.planning.file_timing import FileTiming, time_files, until_time_is_up
 from reidray.inference.planning.measured_costs import Cost, peak_memory
-from reidray.inference.prediction_loop import PreparedNetwork, prepare_network
+from reidray.inference.prediction_loop import PreparedNetwork, load_network
 from reidray.models import Architecture
-from reidray.models.factory import build_network
 from reidray.retrieval.numerics import single_thread
 
 REPEATS = 5
@@ -45,10 +44,8 @@ class TimedNetwork:
 
     def prepare(self) -> PreparedNetwork:
         """Return the network, ready on its device."""
-        network = build_network(self.architecture)
-        network.load_state_dict(self.weights)
         device = torch.device(self.device)
-        return prepare_network(network, self.architecture.size, self.settings, device)
+        return load_network(self.architecture, self.weights, self.settings, device)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from reidray.config.scoring import ScoreConfig
-from reidray.data.listing.listing_job import write_listing
 from reidray.inference.distributed.scoring_engine import ScoringEngine
 from reidray.inference.distributed.task_runner import LocalTasks
 from reidray.inference.image_batches import BATCH_SIZE, ImageBatch
@@ -17,14 +16,13 @@ from reidray.inference.planning.file_timing import draw_sample
 from reidray.inference.prediction_loop import prediction_shape
 from reidray.models import LoadedModel
 from reidray.progress import SHOW_AFTER_SECONDS, Stages
-from reidray.scoring.ranking_file import check_names
 from reidray.scoring.stages.missing_images import (
     MissingImages,
     batch_of,
     collect_keys,
     find_missing,
 )
-from reidray.scoring.stages.nightly_images import NightlyImages
+from reidray.scoring.stages.nightly_images import NightlyImages, list_roles
 from reidray.scoring.store.embedding_store import EmbeddingStore
 from reidray.scoring.store.legacy_layout import EMBEDDINGS_FOLDER
 from reidray.scoring.store.part_storage import PartFolder
@@ -103,17 +101,7 @@ def find_images_to_embed(
     local = ScoringEngine(uses_ray_data=False, runner=runner)
     with Stages() as stages:
         stages.begin(f"listing {config.queries} and {config.gallery}", delay=SHOW_AFTER_SECONDS)
-        listings = {
-            role: write_listing(
-                Location(uri, config.follow_links),
-                work,
-                role,
-                local.run_listing,
-                with_stamps=config.store is not None,
-                check_names=check_names,
-            )
-            for role, uri in (("query", config.queries), ("gallery", config.gallery))
-        }
+        listings = list_roles(config, work, local.run_listing)
         stages.begin("looking up the images", delay=SHOW_AFTER_SECONDS)
         location = Location(config.store or str(folder / "store"))  # of which none is made
         if list_entries(location, EMBEDDINGS_FOLDER):

@@ -5,17 +5,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from reidray.inference.distributed.task_runner import Shared, TaskRunner
 from reidray.inference.image_batches import (
     BATCH_SIZE,
-    DIGEST_KEY_BYTES,
     Digests,
     ImageBatch,
 )
 from reidray.scoring.stages.nightly_images import NightlyImages, RoleShard
-from reidray.scoring.store.stored_images import StoreContents, embedded_keys, find_images
+from reidray.scoring.store.stored_images import (
+    StoreContents,
+    digest_keys,
+    embedded_keys,
+    find_images,
+)
 
 PARTS_IN_TASK = 16
 """Parts of a store that a task reads the digests of."""
@@ -114,7 +117,6 @@ def _find_missing_of(item: RoleShard, images: NightlyImages, keys: Digests | Non
 
 def _contain(keys: Digests, digests: pa.Array) -> np.ndarray:
     """Return for each of some digests whether its key is among sorted keys."""
-    beginnings = pc.binary_slice(digests, 0, DIGEST_KEY_BYTES)
-    wanted = np.array(beginnings.to_pylist(), dtype=keys.dtype)
+    wanted = digest_keys(digests)
     places = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
     return np.asarray(keys[places] == wanted) if len(keys) else np.zeros(len(wanted), bool)

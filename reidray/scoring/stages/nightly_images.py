@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reidray.data.listing.image_listing import ImageListing, ListingShard
+from reidray.config.scoring import ScoreConfig
+from reidray.data.listing.image_listing import ImageListing, ListingShard, RunTasks
+from reidray.data.listing.listing_job import write_listing
+from reidray.scoring.ranking_file import check_names
 from reidray.scoring.store.stored_images import StoreContents
 from reidray.storage.location import Location
 
@@ -81,6 +84,31 @@ class RoleShard:
     def file(self, kind: str) -> str:
         """Return the name of the working file of a kind for this shard."""
         return f"{kind}/{self.role}-{self.number:06d}.parquet"
+
+
+def list_roles(config: ScoreConfig, work: Location, run_tasks: RunTasks) -> dict[str, ImageListing]:
+    """Return the listings of the queries and the gallery, written into the working folder.
+
+    Args:
+        config: `queries`, `gallery`, `follow_links` and `store` apply.
+        work: folder of the working files.
+        run_tasks: runs the calls that list, as `map` does.
+
+    Raises:
+        UserError: a folder is missing or holds no images, or the output files cannot hold a file
+            name.
+    """
+    return {
+        role: write_listing(
+            Location(uri, config.follow_links),
+            work,
+            role,
+            run_tasks,
+            with_stamps=config.store is not None,
+            check_names=check_names,
+        )
+        for role, uri in (("query", config.queries), ("gallery", config.gallery))
+    }
 
 
 def folder_name(images: Location) -> str:

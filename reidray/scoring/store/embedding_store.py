@@ -28,7 +28,7 @@ from reidray.scoring.store.part_file import (
 )
 from reidray.scoring.store.part_storage import Part, PartFolder, PartStorage, TemporaryPartStorage
 from reidray.scoring.store.store_files import remove_temporary
-from reidray.scoring.store.stored_images import StoreContents
+from reidray.scoring.store.stored_images import StoreContents, summary_of
 from reidray.storage.location import Location
 from reidray.storage.publishing import exclusive_writer
 
@@ -101,7 +101,7 @@ class EmbeddingStore:
                 self._warn_of_deletion(part)
             else:
                 self._earlier.append(part)
-        models = {part.summary.model for part in self._earlier if part.summary is not None}
+        models = {summary_of(part).model for part in self._earlier}
         self.other_ids = models - {embedding_id, ""}
         earlier = () if replace_existing else tuple(self._earlier)
         self.contents = StoreContents(parts, embedding_id, shape, earlier, len(earlier))
@@ -151,8 +151,9 @@ class EmbeddingStore:
         """
         if not self._replaced:
             return
-        own = [part for part in self._earlier if self._model_of(part) == self.contents.embedding_id]
-        others = [part for part in self._earlier if part not in own]
+        embedding_id = self.contents.embedding_id
+        own = [part for part in self._earlier if summary_of(part).model == embedding_id]
+        others = [part for part in self._earlier if summary_of(part).model != embedding_id]
         contents = (embedded_digests(self._read(part, ["content", "doubt"])) for part in others)
         kept = pa.concat_arrays([NO_DIGESTS, *contents])
         for part in own:
@@ -171,10 +172,6 @@ class EmbeddingStore:
             "a deletion that was begun on %s is not complete: run jobs/forget.py again",
             deletion.begun,
         )
-
-    def _model_of(self, part: Part) -> str:
-        assert part.summary is not None
-        return part.summary.model
 
     def _read(self, part: Part, columns: Sequence[str]) -> PartRows:
         rows = self._storage.read(part, lambda file: read_rows(file, columns))

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from reidray.inference.distributed.prediction_rows import unpack_bytes
 from reidray.inference.image_batches import DIGEST_BYTES
 
 DIGEST = pa.binary(DIGEST_BYTES)
@@ -265,12 +266,7 @@ def read_embeddings(table: pa.Table) -> NDArray[np.float32]:
     """
     column = table["embedding"]
     if pa.types.is_fixed_size_binary(column.type):
-        array = column.combine_chunks()
-        num_bytes = array.type.byte_width
-        packed = array.buffers()[1]
-        start, end = array.offset * num_bytes, (array.offset + len(array)) * num_bytes
-        values = np.frombuffer(packed, "<f4", count=(end - start) // 4, offset=start)
-        return values.reshape(len(array), num_bytes // 4)
+        return unpack_bytes(column.combine_chunks()).view("<f4")
     from reidray.retrieval.arrow_features import to_matrix  # imports PyTorch
 
     matrix = to_matrix(column.combine_chunks(), column.type.list_size)

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from reidray.inference.distributed.prediction_rows import unpack_bytes
 from reidray.inference.image_batches import DIGEST_KEY_BYTES, Digests
 from reidray.inference.predictions import Predictions, PredictionShape
 from reidray.scoring.store.part_file import (
@@ -135,16 +136,19 @@ def find_images(
 def embedded_keys(contents: StoreContents, parts: Sequence[int]) -> Digests:
     """Return the keys of the digests of some parts that have an embedding, sorted.
 
-    The key of a digest is its first `DIGEST_KEY_BYTES` bytes.
-
     Args:
         contents: the store.
         parts: indices of parts.
     """
     arrays = [rows["content"] for rows in _embedded_rows(contents, parts)]
     digests = pa.chunked_array(arrays, DIGEST) if arrays else pa.chunked_array([], DIGEST)
-    keys = pc.binary_slice(digests, 0, DIGEST_KEY_BYTES).cast(pa.binary(DIGEST_KEY_BYTES))
-    return np.sort(_fixed_bytes(_one_array(keys)))
+    return np.sort(digest_keys(_one_array(digests)))
+
+
+def digest_keys(digests: pa.FixedSizeBinaryArray) -> Digests:
+    """Return the keys of digests, none of them null: their first `DIGEST_KEY_BYTES` bytes."""
+    beginnings = unpack_bytes(digests)[:, :DIGEST_KEY_BYTES]
+    return np.ascontiguousarray(beginnings).view(f"S{DIGEST_KEY_BYTES}")[:, 0]
 
 
 def find_digests(contents: StoreContents, parts: Sequence[int], digests: pa.Array) -> pa.Table:
@@ -302,12 +306,3 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
     if isinstance(combined, pa.ChunkedArray):
         return combined.chunk(0) if combined.num_chunks else pa.array([], column.type)
     return combined
-
-
-def _fixed_bytes(array: pa.FixedSizeBinaryArray) -> Digests:
-    """Return values of a fixed number of bytes, none of them null, as a NumPy array."""
-    width = array.type.byte_width
-    if not len(array):
-        return np.zeros(0, f"S{width}")
-    values = np.frombuffer(array.buffers()[1], f"S{width}")
-    return values[array.offset : array.offset + len(array)]

@@ -38,6 +38,7 @@ from reidray.inference.image_batches import BatchPredictions
 from reidray.models import ModelCard, build_architecture, save_model
 from reidray.models.factory import build_network
 from reidray.scoring import nightly_run
+from reidray.scoring.stages import nightly_images
 
 QUERIES, SIZE, NEW_SHARE = 1000, 256, 0.01
 FILES_IN_FOLDER = 10_000
@@ -142,7 +143,7 @@ def save_network(folder):
 
 def score(root, rows, night, engine):
     """Score one night, and return its figures."""
-    nightly_run.write_listing = partial(write_listing, rows=rows, night=night)
+    nightly_images.write_listing = partial(write_listing, rows=rows, night=night)
     config = ScoreConfig(
         model=str(root / "model"),
         queries=str(root / "queries"),
