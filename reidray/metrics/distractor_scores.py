@@ -87,12 +87,40 @@ def mean_neighbour_distance(
         each.cpu().numpy()
         for each in top_k(images, images, k + 1, metric=metric, memory_mb=memory_mb)
     )
-    itself = indices == np.arange(len(gallery))[:, None]
-    # An image with many copies of lower index is not among its own nearest.
-    itself[~itself.any(axis=1), -1] = True
-    others = in_gallery[~itself].reshape(len(gallery), -1)
     to_queries, _ = top_k(images, queries, k, metric=metric, memory_mb=memory_mb)
-    nearest = np.sort(np.concatenate([others, to_queries.cpu().numpy()], axis=1), axis=1)[:, :k]
+    itself = indices == np.arange(len(gallery))[:, None]
+    return mean_to_others(in_gallery, itself, to_queries.cpu().numpy(), k)
+
+
+def mean_to_others(
+    in_gallery: NDArray[np.float32],
+    itself: NDArray[np.bool_],
+    to_queries: NDArray[np.float32],
+    k: int = NEIGHBOURS,
+) -> NDArray[np.float32]:
+    """Return the mean distance of images to their k nearest other images, from known neighbours.
+
+    >>> in_gallery = np.array([[0.0, 3.0]], np.float32)
+    >>> itself = np.array([[True, False]])
+    >>> mean_to_others(in_gallery, itself, np.array([[1.0]], np.float32), k=2).tolist()
+    [2.0]
+
+    Args:
+        in_gallery: (N, n) float32, the smallest distances to images of the gallery, ascending; n is
+            k + 1, or the size of the gallery where that is smaller.
+        itself: (N, n) bool, whether the image at that distance is the image itself.
+        to_queries: (N, m) float32, the smallest distances to queries; m is k, or the number of
+            queries where that is smaller.
+        k: Number of nearest images.
+
+    Returns:
+        (N,) float32.
+    """
+    # An image with many copies of lower index is not among its own nearest.
+    itself = itself.copy()
+    itself[~itself.any(axis=1), -1] = True
+    others = in_gallery[~itself].reshape(len(in_gallery), in_gallery.shape[1] - 1)
+    nearest = np.sort(np.concatenate([others, to_queries], axis=1), axis=1)[:, :k]
     return np.asarray(nearest.mean(axis=1, dtype=np.float64), np.float32)
 
 

@@ -111,6 +111,23 @@ def vote_attributes(
     """
     images = to_device(as_features("features", features), torch.device(device))
     indices = top_k(images, images, k, metric=metric, memory_mb=memory_mb)[1].cpu().numpy()
+    return count_votes(labels, indices)
+
+
+def count_votes(labels: NDArray[np.int64], indices: Integers) -> NDArray[np.int64]:
+    """Return the labels that the most of some images have (see `vote_attributes`).
+
+    >>> labels = np.array([[1, 0], [1, 2], [5, 2]])
+    >>> count_votes(labels, np.array([[2, 0, 1], [0, 2, 1]])).tolist()
+    [[1, 2], [1, 2]]
+
+    Args:
+        labels: (U, A) int64, a label of each attribute.
+        indices: (N, k) int64, the rows of the images that vote, nearest first.
+
+    Returns:
+        (N, A) int64.
+    """
     alike = np.ones(indices.shape)
     columns = [_winners(column[indices], alike) for column in labels.T]
     return np.stack(columns, axis=1)

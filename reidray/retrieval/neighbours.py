@@ -39,6 +39,10 @@ class Neighbours:
         """Return the neighbours of a range of queries, as views."""
         return Neighbours(self.keys[queries], self.indices[queries])
 
+    def first(self, k: int) -> "Neighbours":
+        """Return the k nearest images of each query, as views."""
+        return Neighbours(self.keys[:, :k], self.indices[:, :k])
+
     def shift(self, offset: int) -> "Neighbours":
         """Return the same images in a gallery that has `offset` more images before them."""
         return Neighbours(self.keys, np.where(self.indices < 0, -1, self.indices + offset))

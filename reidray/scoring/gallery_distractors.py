@@ -1,14 +1,13 @@
 """Find gallery images that show no person, and evaluate the scores that identify them."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reidray.errors import UserError
-from reidray.inference.predictions import Predictions
 from reidray.metrics.distractor_scores import distractor_auc, mean_neighbour_distance
 from reidray.metrics.protocols import DISTRACTOR, JUNK
 from reidray.storage.csv_files import write_csv
@@ -23,26 +22,11 @@ Scores = dict[str, NDArray[np.float32]]
 """(N,) float32 scores by name, which rise with the likelihood that an image shows no person."""
 
 
-@dataclass(frozen=True, eq=False)
-class GalleryFilter:
-    """Hold the distractor scores of a gallery of N images.
-
-    Attributes:
-        keep: (N,) bool, whether an image is ranked.
-        scores: scores of all N images.
-    """
-
-    keep: NDArray[np.bool_]
-    scores: Scores
-
-
 def score_distractors(
     query: NDArray[np.generic],
     gallery: NDArray[np.generic],
     uncertainty: NDArray[np.float32] | None,
     metric: str,
-    *,
-    device: str = "cpu",
 ) -> Scores:
     """Return the distractor scores of a gallery.
 
@@ -57,53 +41,30 @@ def score_distractors(
         uncertainty: (G,) uncertainty of the attributes; None, or NaN, where the model predicts
             none.
         metric: distance between embeddings.
-        device: device that searches, `cpu` or `cuda`; the scores do not depend on it.
     """
-    distance = mean_neighbour_distance(query, gallery, metric=metric, device=device)
-    if uncertainty is None or np.isnan(uncertainty).any():
+    distance = mean_neighbour_distance(query, gallery, metric=metric)
+    if uncertainty is not None and np.isnan(uncertainty).any():
+        uncertainty = None
+    return combine_scores(distance, uncertainty)
+
+
+def combine_scores(
+    distance: NDArray[np.float32], uncertainty: NDArray[np.float32] | None
+) -> Scores:
+    """Return the distractor scores of N images (see `score_distractors`).
+
+    Args:
+        distance: (N,) mean distance to the nearest other images.
+        uncertainty: (N,) uncertainty of the attributes; None where the model predicts none.
+    """
+    if uncertainty is None:
         return {DISTRACTOR_SCORE: distance}
     return {DISTRACTOR_SCORE: distance * uncertainty, ATTRIBUTE_DOUBT: uncertainty}
 
 
-def filter_distractors(
-    query: Predictions,
-    gallery: Predictions,
-    metric: str,
-    max_score: float | None,
-    *,
-    device: str = "cpu",
-) -> GalleryFilter:
-    """Score the distractors of a gallery and leave out the likeliest.
-
-    Args:
-        query: predictions for the queries.
-        gallery: predictions for the N images of the gallery.
-        metric: distance between embeddings.
-        max_score: images with a higher `distractor_score` are left out; None leaves out none.
-        device: device that searches, `cpu` or `cuda`.
-
-    Raises:
-        UserError: no image is left.
-    """
-    scores = score_distractors(
-        query.embeddings, gallery.embeddings, gallery.uncertainty, metric, device=device
-    )
-    decisive = scores[DISTRACTOR_SCORE]
-    keep = decisive <= (np.inf if max_score is None else max_score)
-    if not keep.any():
-        raise UserError(
-            f"`max_distractor_score={max_score:g}` leaves out the whole gallery, whose least score "
-            f"is {decisive.min():.4g}: raise it, or rank without it"
-        )
-    return GalleryFilter(keep, scores)
-
-
 def distractor_table(paths: Sequence[str], scores: Scores) -> bytes:
-    """Return the scores as CSV in UTF-8, a line for each of N images, likely distractors first."""
-    order = np.argsort(-scores[DISTRACTOR_SCORE], kind="stable")
-    columns = [values[order] for values in scores.values()]
-    rows = zip((paths[index] for index in order), *columns, strict=True)
-    return write_csv(("file", *scores), rows)
+    """Return the scores of N images as CSV in UTF-8, a line for each of them in their order."""
+    return write_csv(("file", *scores), zip(paths, *scores.values(), strict=True))
 
 
 def find_distractor_kinds(person_ids: NDArray[np.int64], source: str) -> list[str]:

@@ -3,29 +3,26 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from reidray.config.scoring import ScoreConfig
 from reidray.inference.distributed.task_runner import Shared, TaskRunner
-from reidray.inference.predictions import Predictions, concatenate
-from reidray.retrieval.knn import vote_attributes
-from reidray.scoring.gallery_distractors import GalleryFilter, filter_distractors
+from reidray.scoring.stages.distractor_files import ScoredShard, score_gallery
+from reidray.scoring.stages.gallery_neighbours import (
+    GalleryNeighbours,
+    NeighbourSettings,
+    find_neighbours,
+)
 from reidray.scoring.stages.gallery_search import (
     SearchSettings,
     read_features_of,
     search_images,
 )
-from reidray.scoring.stages.located_images import (
-    LocatedShard,
-    read_predictions_of,
-    read_rows_of,
-)
+from reidray.scoring.stages.located_images import LocatedShard
 from reidray.scoring.stages.nightly_images import NightlyImages
 from reidray.scoring.stages.output_chunks import write_nearest, write_ranked
 from reidray.scoring.stages.query_blocks import (
     QueryBlock,
     expand_block,
+    queries_in_block,
     query_blocks,
     read_queries,
 )
@@ -40,22 +37,21 @@ class GalleryRanking:
         located: the shards of each role.
         blocks: the blocks of the queries, whose lines are in their working files.
         num_empty: number of queries without a gallery image.
-        voted: (G, A) int64, labels of the attributes by the position of an image in the listing of
-            the gallery; None where each image has its own.
-        filtered: the distractor scores of the gallery images that decode, and which of them are
-            ranked; None where the run scores no distractors.
+        neighbours: the files of the votes on attributes and of the distances of the gallery; None
+            where the run needs neither.
+        scored: the distractor scores of the gallery; None where the run scores no distractors.
     """
 
     located: Mapping[str, Sequence[LocatedShard]]
     blocks: Sequence[QueryBlock]
     num_empty: int
-    voted: NDArray[np.int64] | None
-    filtered: GalleryFilter | None
+    neighbours: GalleryNeighbours | None
+    scored: Sequence[ScoredShard] | None
 
     @property
     def num_distractors(self) -> int:
         """Return the number of gallery images that are left out as distractors."""
-        return 0 if self.filtered is None else int((~self.filtered.keep).sum())
+        return sum(each.num_left_out for each in self.scored or ())
 
     @property
     def num_bad(self) -> int:
@@ -74,8 +70,7 @@ def rank_gallery(
 ) -> GalleryRanking:
     """Rank the gallery for each query, and write the lines of the ranking into working files.
 
-    The embeddings of the gallery are read one shard at a time. Only distractor scores and votes on
-    attributes need all of them at once, in this process.
+    Each task reads the embeddings of the gallery one shard at a time.
 
     Args:
         runner: runs the tasks.
@@ -89,43 +84,31 @@ def rank_gallery(
     Raises:
         UserError: `max_distractor_score` leaves out the whole gallery.
     """
-    filtered, voted, keep = None, None, None
+    shared, gallery = runner.share(images), located["gallery"]
+    neighbours, scored = None, None
     if config.scores_distractors or config.attribute_neighbours > 1:
-        positions, whole = _read_all(images, located["gallery"])
+        wanted = NeighbourSettings(
+            config.scores_distractors, config.attribute_neighbours, metric, device
+        )
+        neighbours = find_neighbours(runner, shared, located, wanted)
         if config.scores_distractors:
-            _, queries = _read_all(images, located["query"])
-            filtered = filter_distractors(
-                queries, whole, metric, config.max_distractor_score, device=device
-            )
-            keep = np.zeros(images.listings["gallery"].num_images, bool)
-            keep[positions] = filtered.keep
-        if config.attribute_neighbours > 1:
-            voted = np.zeros(
-                (images.listings["gallery"].num_images, whole.attribute_labels.shape[1]), np.int64
-            )
-            voted[positions] = vote_attributes(
-                whole.embeddings,
-                whole.attribute_labels,
-                k=config.attribute_neighbours,
-                metric=metric,
-                device=device,
-            )
-    size = images.contents.shape.embedding_size
-    blocks = query_blocks(located["query"], max(config.rerank, config.expand), size)
+            scored = score_gallery(runner, shared, gallery, neighbours, config.max_distractor_score)
+    num_candidates, size = max(config.rerank, config.expand), images.contents.shape.embedding_size
+    blocks = query_blocks(located["query"], queries_in_block(num_candidates, size))
     ranking = _Ranking(
         runner,
-        runner.share(images),
-        located["gallery"],
-        runner.share(keep),
+        shared,
+        gallery if scored is None else [each.ranked for each in scored],
         config,
         metric,
         device,
-        sum(shard.num_decoded for shard in located["gallery"]) if keep is None else int(keep.sum()),
+        sum(shard.num_decoded for shard in gallery)
+        - sum(each.num_left_out for each in scored or ()),
     )
     if config.expand:
         blocks = [ranking.expand(block) for block in blocks]
     num_empty = sum(runner.fetch(ranking.write(block, blocks)) for block in blocks)
-    return GalleryRanking(located, blocks, num_empty, voted, filtered)
+    return GalleryRanking(located, blocks, num_empty, neighbours, scored)
 
 
 @dataclass(frozen=True)
@@ -135,8 +118,7 @@ class _Ranking:
     Attributes:
         runner: runs the tasks.
         images: the `NightlyImages`, shared.
-        gallery: the shards of the gallery.
-        keep: (G,) bool, whether each image of the listing is ranked; None for all; shared.
+        gallery: the shards of the gallery, without the images that are not ranked.
         config: `top_k`, `max_distance`, `rerank` and `expand` apply.
         metric: distance between embeddings.
         device: device that searches.
@@ -146,7 +128,6 @@ class _Ranking:
     runner: TaskRunner
     images: Shared
     gallery: Sequence[LocatedShard]
-    keep: Shared
     config: ScoreConfig
     metric: str
     device: str
@@ -169,8 +150,7 @@ class _Ranking:
             return runner.call(write_nearest, block, self.images, self.gallery, nearest, *limits)
         nearest = self._search(query, config.rerank, self.metric)
         settings = SearchSettings(config.rerank + 1, self.metric, self.device)
-        everybody = runner.share(None)
-        others = search_images(runner, self.images, blocks, query, settings, everybody)
+        others = search_images(runner, self.images, blocks, query, settings)
         best = rerank_block(
             runner,
             self.images,
@@ -188,13 +168,4 @@ class _Ranking:
     def _search(self, query: Shared, k: int, metric: str) -> Shared:
         """Return the `Neighbours` of queries in the gallery."""
         settings = SearchSettings(k, metric, self.device)
-        return search_images(self.runner, self.images, self.gallery, query, settings, self.keep)
-
-
-def _read_all(
-    images: NightlyImages, shards: Sequence[LocatedShard]
-) -> tuple[NDArray[np.int64], Predictions]:
-    """Return the positions and the predictions of all images of a role that decode."""
-    rows = [read_rows_of(images, located) for located in shards]
-    predictions = concatenate([read_predictions_of(images, each) for each in rows])
-    return np.concatenate([each.positions for each in rows]), predictions
+        return search_images(self.runner, self.images, self.gallery, query, settings)

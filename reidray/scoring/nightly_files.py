@@ -2,15 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from reidray.config.scoring import ScoreConfig
 from reidray.data.attribute_schema import PEDESTRIAN_SCHEMA
 from reidray.data.reading.annotations import write_annotations
 from reidray.inference.distributed.task_runner import TaskRunner
 from reidray.inference.runs.quarantine import write_quarantine
 from reidray.models import LoadedModel
-from reidray.scoring.gallery_distractors import distractor_table
 from reidray.scoring.gallery_ranking import GalleryRanking
 from reidray.scoring.scoring_paths import (
     ATTRIBUTE_FILE,
@@ -18,6 +15,7 @@ from reidray.scoring.scoring_paths import (
     QUARANTINE_FILE,
     RANKING_FILE,
 )
+from reidray.scoring.stages.distractor_files import write_distractor_chunks
 from reidray.scoring.stages.nightly_images import NightlyImages
 from reidray.scoring.stages.output_chunks import (
     join_chunks,
@@ -42,19 +40,18 @@ def write_nightly_files(
         runner: runs the tasks, one for each shard of the gallery.
         images: the images of the run.
         ranked: the results.
-        config: `keep_missing` and `distractor_scores` apply.
+        config: `keep_missing`, `attribute_neighbours` and `distractor_scores` apply.
     """
     work, shared = images.work, runner.share(images)
     join_chunks(work, (block.file for block in ranked.blocks), folder / RANKING_FILE)
     gallery = ranked.located["gallery"]
     if predicts_pedestrian_attributes(model):
-        voted = runner.share(ranked.voted)
+        voted = runner.share(ranked.neighbours if config.attribute_neighbours > 1 else None)
         chunks = runner.run(write_attribute_chunk, gallery, shared, voted, config.keep_missing)
         join_chunks(work, chunks, folder / ATTRIBUTE_FILE, write_annotations([]))
-    if config.distractor_scores and ranked.filtered is not None:
-        paths = [path for located in gallery for path in _read_decoded(images, located.file)]
-        table = distractor_table(paths, ranked.filtered.scores)
-        (folder / DISTRACTOR_FILE).write_bytes(table)
+    if config.distractor_scores and ranked.scored is not None:
+        chunks = write_distractor_chunks(runner, shared, ranked.scored)
+        join_chunks(work, chunks, folder / DISTRACTOR_FILE)
     bad = [each for shards in ranked.located.values() for each in shards if each.num_bad]
     chunks = runner.run(write_quarantine_chunk, bad, shared)
     join_chunks(work, chunks, folder / QUARANTINE_FILE, write_quarantine({}))
@@ -63,11 +60,3 @@ def write_nightly_files(
 def predicts_pedestrian_attributes(model: LoadedModel) -> bool:
     """Return whether the model's attributes are those of `classification_test.csv`."""
     return model.architecture.schema == PEDESTRIAN_SCHEMA
-
-
-def _read_decoded(images: NightlyImages, file: str) -> list[str]:
-    """Return the paths of the images of a shard that decode."""
-    table = images.read_table(file, ["path", "part"])
-    decoded = np.flatnonzero(table["part"].to_numpy() >= 0)
-    paths: list[str] = table["path"].take(decoded).to_pylist()
-    return paths

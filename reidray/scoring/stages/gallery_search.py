@@ -1,7 +1,7 @@
 """Search the gallery shard by shard, where its embeddings lie, and merge the results in a tree."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +15,7 @@ from reidray.retrieval.neighbours import Neighbours, merge_neighbours
 from reidray.retrieval.partitioned_search import PartitionedSearch
 from reidray.scoring.stages.located_images import (
     LocatedShard,
+    ShardRows,
     read_predictions_of,
     read_rows_of,
 )
@@ -54,7 +55,6 @@ def search_images(
     parts: Sequence[Part],
     query: Shared,
     settings: SearchSettings,
-    keep: Shared,
 ) -> Shared:
     """Return the `Neighbours` of queries in a listing, by the positions of the images in it.
 
@@ -64,15 +64,13 @@ def search_images(
         parts: the images to search, in the order of the listing.
         query: (Q, D) float32 embeddings, shared.
         settings: how they are searched.
-        keep: (N,) bool, whether each image of the listing is searched; None for all; shared.
     """
     return runner.collect(
-        _search_run,
+        search_parts,
         _runs(runner, parts),
         images,
         query,
         settings,
-        keep,
         merge=partial(merge_neighbours, k=settings.k),
         on_gpu=settings.device == "cuda",
     )
@@ -92,19 +90,22 @@ def read_features_of(
     return runner.collect(_read_run, _runs(runner, gallery), images, nearest, merge=_merge_features)
 
 
+def count_calls(runner: TaskRunner) -> int:
+    """Return the number of calls that a search is divided into, if there is enough to search."""
+    return 1 if runner.parallelism == 1 else RUNS_PER_CALL * runner.parallelism
+
+
 def _runs(runner: TaskRunner, parts: Sequence[Part]) -> list[Sequence[Part]]:
     """Return parts that follow each other in the same call."""
-    calls = 1 if runner.parallelism == 1 else RUNS_PER_CALL * runner.parallelism
-    length = max(1, -(-len(parts) // calls))
+    length = max(1, -(-len(parts) // count_calls(runner)))
     return [parts[start : start + length] for start in range(0, len(parts), length)]
 
 
-def _search_run(
-    run: Sequence[Part],
+def search_parts(
+    parts: Sequence[Part],
     images: NightlyImages,
     query: NDArray[np.float32],
     settings: SearchSettings,
-    keep: NDArray[np.bool_] | None,
 ) -> Neighbours:
     """Return the neighbours of queries in some parts; the CPU searches if the GPU has no room."""
     if not len(query):
@@ -115,8 +116,8 @@ def _search_run(
             query, settings.k, settings.metric, MEMORY_MB, torch.device(device)
         )
         best = searching.empty()
-        for part in run:
-            positions, features = _read_part(part, images, keep)
+        for part in parts:
+            positions, features = _read_part(part, images)
             best = searching.update(best, features, positions)
         return best
 
@@ -129,27 +130,30 @@ def _search_run(
     return search("cpu")
 
 
-def _read_part(
-    part: Part, images: NightlyImages, keep: NDArray[np.bool_] | None
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the positions and features of the images of a part that decode and are kept."""
+def _read_part(part: Part, images: NightlyImages) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the positions and features of the images of a part that decode and are ranked."""
     if isinstance(part, QueryBlock):
         return part.read_rows(images).positions, part.read_features(images)
     rows = read_rows_of(images, part)
-    if keep is not None:
-        rows = rows.select(keep[rows.positions])
     return rows.positions, read_predictions_of(images, rows, ["embedding"]).embeddings
+
+
+def iter_rows_among(
+    shards: Sequence[LocatedShard], images: NightlyImages, nearest: Neighbours
+) -> Iterator[ShardRows]:
+    """Yield for each shard where its images are that are among some neighbours."""
+    wanted = np.unique(nearest.indices)
+    for located in shards:
+        rows = read_rows_of(images, located)
+        yield rows.select(np.isin(rows.positions, wanted, assume_unique=True))
 
 
 def _read_run(
     run: Sequence[LocatedShard], images: NightlyImages, nearest: Neighbours
 ) -> GalleryFeatures:
     """Return the features of the images of some shards that are among the neighbours."""
-    wanted = np.unique(nearest.indices)
     found = []
-    for located in run:
-        rows = read_rows_of(images, located)
-        rows = rows.select(np.isin(rows.positions, wanted, assume_unique=True))
+    for rows in iter_rows_among(run, images, nearest):
         features = read_predictions_of(images, rows, ["embedding"]).embeddings
         found.append(GalleryFeatures(rows.positions, features))
     return _merge_features(found)

@@ -42,6 +42,8 @@ class LocatedShard:
         bad: the first images that do not decode.
         num_wanted: number of images whose embedding is that of another image with the same content,
             and was not located yet.
+        without_distractors: whether the working file leaves out the images that are not ranked, as
+            if they did not decode.
     """
 
     shard: RoleShard
@@ -49,11 +51,12 @@ class LocatedShard:
     num_decoded: int
     bad: tuple[BadImage, ...]
     num_wanted: int = 0
+    without_distractors: bool = False
 
     @property
     def file(self) -> str:
         """Return the working file: a row of `path`, `reason`, `part` and `row` for each image."""
-        return self.shard.file("located")
+        return self.shard.file("ranked" if self.without_distractors else "located")
 
     @property
     def num_bad(self) -> int:

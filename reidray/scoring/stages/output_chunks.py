@@ -13,6 +13,7 @@ from reidray.data.reading.annotations import annotation_lines
 from reidray.inference.runs.quarantine import write_quarantine
 from reidray.retrieval.neighbours import Neighbours
 from reidray.scoring.ranking_file import write_ranking
+from reidray.scoring.stages.gallery_neighbours import GalleryNeighbours
 from reidray.scoring.stages.located_images import (
     LocatedShard,
     read_predictions_of,
@@ -78,7 +79,7 @@ def write_ranked(
 def write_attribute_chunk(
     located: LocatedShard,
     images: NightlyImages,
-    voted: NDArray[np.int64] | None,
+    voted: GalleryNeighbours | None,
     keep_missing: bool,
 ) -> str:
     """Write the attributes of the images of a shard into a working file, and return its name.
@@ -86,14 +87,14 @@ def write_attribute_chunk(
     Args:
         located: the shard.
         images: the images of the run.
-        voted: (G, A) attribute labels for each image of the listing; None for those of the store.
+        voted: the files of the votes on attributes; None for the attributes of the store.
         keep_missing: whether an image that does not decode has a row, with None for labels.
     """
     rows = read_rows_of(images, located)
     found = (
         read_predictions_of(images, rows, ["codes"]).attribute_labels
         if voted is None
-        else voted[rows.positions]
+        else voted.read_votes(images, located)
     )
     places = rows.positions - images.shard(located.shard).first
     paths = images.read_table(located.file, ["path"])["path"]

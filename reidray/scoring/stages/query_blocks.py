@@ -64,17 +64,13 @@ class QueryBlock:
         return read_predictions_of(images, self.read_rows(images), ["embedding"]).embeddings
 
 
-def query_blocks(
-    queries: Sequence[LocatedShard], num_candidates: int, embedding_size: int
-) -> list[QueryBlock]:
+def query_blocks(queries: Sequence[LocatedShard], size: int) -> list[QueryBlock]:
     """Return the blocks of all queries, in the order of their paths.
 
     Args:
         queries: the shards of the queries.
-        num_candidates: gallery images of each query whose features are read; 0 for none.
-        embedding_size: numbers in a feature.
+        size: number of queries in a block.
     """
-    size = queries_in_block(num_candidates, embedding_size)
     return [
         QueryBlock(located, start, min(start + size, located.num_images))
         for located in queries

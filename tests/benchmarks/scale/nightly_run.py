@@ -141,7 +141,7 @@ def save_network(folder):
     save_model(folder, network, architecture, ModelCard(metric="cosine"), "# Model\n")
 
 
-def score(root, rows, night, engine):
+def score(root, rows, night, settings):
     """Score one night, and return its figures."""
     nightly_images.write_listing = partial(write_listing, rows=rows, night=night)
     config = ScoreConfig(
@@ -150,7 +150,8 @@ def score(root, rows, night, engine):
         gallery=str(root / "gallery"),
         output=str(root / "out"),
         store=str(root / "store"),
-        engine=engine,
+        engine="ray-data",
+        **settings,
     )
     start = time.perf_counter()
     with MemoryPeaks() as peaks:
@@ -176,6 +177,9 @@ def main():
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000])
     parser.add_argument("--folder", default=None, help="folder with room for the stores")
     parser.add_argument("--nights", type=int, default=2)
+    parser.add_argument("--distractor-scores", action="store_true")
+    parser.add_argument("--attribute-neighbours", type=int, default=1)
+    parser.add_argument("--full", action="store_true", help="embed everything anew in each night")
     parser.add_argument("--pace", type=float, help="images/s of a worker, as of a real network")
     arguments = parser.parse_args()
     if arguments.pace is not None:
@@ -185,13 +189,15 @@ def main():
     ray.init(num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
+    names = ("distractor_scores", "attribute_neighbours", "full")
+    settings = {name: getattr(arguments, name) for name in names}
     results = []
     for rows in arguments.rows:
         root = Path(tempfile.mkdtemp(dir=arguments.folder))
         try:
             save_network(root / "model")
             for night in range(arguments.nights):
-                results.append(score(root, rows, night, "ray-data"))
+                results.append(score(root, rows, night, settings))
                 print(" ".join(f"{key}={value}" for key, value in results[-1].items()), flush=True)
         finally:
             shutil.rmtree(root)
