@@ -51,9 +51,13 @@ def test_workers_write_the_files_of_the_local_engine(workers, model, images, exp
     assert again["embedded"] == 0
     assert published(tmp_path / "again") == expected
     options = {"store": store["store"], "rerank": 30, "expand": 5, "top_k": 10, "max_bad": 0.2}
-    run_with_ray(model, images, tmp_path / "out", engine="ray-data", **options)
+    options |= {"distractor_scores": True, "max_distractor_score": 3e-4, "attribute_neighbours": 9}
+    summary = run_with_ray(model, images, tmp_path / "out", engine="ray-data", **options)
+    assert 0 < summary["distractors_left_out"] < 200
     run_without_ray(model, images, tmp_path / "again", **options)
     assert published(tmp_path / "out") == published(tmp_path / "again") != expected
+    by_workers, here = ((tmp_path / name / "distractors.csv") for name in ("out", "again"))
+    assert by_workers.read_bytes() == here.read_bytes()
 
 
 @pytest.mark.usefixtures("ray_address")
@@ -92,12 +96,14 @@ def test_a_job_in_a_bucket_writes_the_same_and_leaves_no_working_file(
     options = ("--model", f"{bucket}/model", "--queries", f"{bucket}/images/queries")
     options += ("--gallery", f"{bucket}/images/gallery", "--output", output)
     options += ("--store", f"{bucket}/store", "--engine", "ray-data", "--max-bad", 0.2)
+    options += ("--distractor-scores",)
     done = run_job(*options)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["embedded"] == 420
     run = latest_run(output)
     for name in ("reid_test.txt", "classification_test.csv"):
         assert run.read_bytes(name) == expected[name]
+    assert len(run.read_bytes("distractors.csv").splitlines()) == 401
     assert not [name for name in Location(output).list_files() if name.startswith("work/")]
 
     wrong = run_job(*options[:4], "--gallery", f"{bucket}/images/nothing", *options[6:])

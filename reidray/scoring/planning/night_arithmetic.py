@@ -10,7 +10,7 @@ from reidray.inference.planning.embedding_timing import EmbeddingCosts
 from reidray.inference.planning.measured_costs import FREE, Cost, rounded
 from reidray.scoring.planning.search_timing import SearchCosts
 from reidray.scoring.stages.gallery_search import MEMORY_MB
-from reidray.scoring.stages.query_blocks import MAX_CANDIDATE_BYTES, queries_in_block
+from reidray.scoring.stages.query_blocks import MAX_CANDIDATE_BYTES, MAX_QUERIES, queries_in_block
 
 HOUR = 3600.0
 
@@ -36,7 +36,7 @@ class NightSize:
             expansion; 0 for none.
         reranks: whether the queries are compared with each other, for a re-ranking.
         expands: whether the gallery is searched once more before, for an expansion.
-        gallery_searches: searches of the gallery for each of its own images, as votes and
+        searches_itself: whether the gallery is searched for each of its own images, as votes and
             distractor scores need.
     """
 
@@ -50,7 +50,7 @@ class NightSize:
     candidates: int = 0
     reranks: bool = False
     expands: bool = False
-    gallery_searches: int = 0
+    searches_itself: bool = False
 
     @property
     def block(self) -> int:
@@ -75,6 +75,7 @@ class NightMachines:
         overlaps_reading: whether files are read while others are decoded, as from an object store.
         search_tasks: number of searches that run at a time.
         rerank_tasks: number of re-rankings that run at a time.
+        gallery_tasks: number of searches that run at a time for images of the gallery itself.
     """
 
     nodes: int
@@ -84,6 +85,7 @@ class NightMachines:
     overlaps_reading: bool
     search_tasks: int
     rerank_tasks: int = 1
+    gallery_tasks: int = 1
 
 
 @dataclass(frozen=True)
@@ -131,12 +133,12 @@ def plan_night(
     |---|---|
     | embedding on CPUs | (N p + M m) / W |
     | embedding on GPUs | max(N p / C, M m / W) |
-    | ranking of Q queries and G images, T tasks | S (Q c + ceil(Q / B) e) / T + Q k / R + s G² c |
+    | ranking of Q queries and G images, T tasks | S (Q c + ceil(Q / B) e) / T + Q k / R + s |
+    | s, if the gallery is searched for itself in U tasks | G (G c + ceil(G / 16,384) e) / U |
 
     S is the number of images that each query is compared with: G, twice G for an expansion, and Q
     more for a re-ranking. c is the cost of a comparison, e that of reading an embedding, B the
-    number of queries in a block, k the cost to re-rank a query in one of R tasks, and s the number
-    of searches of the gallery for its own images, which one process does.
+    number of queries in a block, and k the cost to re-rank a query in one of R tasks.
 
     Args:
         size: the sizes of the run.
@@ -149,7 +151,10 @@ def plan_night(
         size.searched / machines.search_tasks
     )
     ranking += search.rerank * (size.queries / machines.rerank_tasks)
-    ranking += search.compare * (size.gallery_searches * float(size.gallery) ** 2)
+    if size.searches_itself:
+        blocks = ceil(size.gallery / MAX_QUERIES)
+        itself = search.compare * size.gallery + search.read * blocks
+        ranking += itself * (size.gallery / machines.gallery_tasks)
     worker, elapsed, stages, cpus_per_gpu = FREE, FREE, {}, None
     binds = RANKING
     if embedding is not None:
@@ -229,13 +234,15 @@ def _memory_of_node(
     """
     row = 4 * size.embedding_size
     tasks = ceil(machines.search_tasks / machines.nodes)
-    block = min(size.queries, size.block) * row
+    queries = min(size.queries, size.block)
+    if size.searches_itself:
+        tasks = max(tasks, ceil(machines.gallery_tasks / machines.nodes))
+        queries = max(queries, min(size.gallery, MAX_QUERIES))
+    block = queries * row
     shard = min(size.gallery, SHARD_ROWS) * row
     searching = tasks * (shard + block + MEMORY_MB * 2**20)
     if size.candidates:
         searching += min(size.gallery * row, MAX_CANDIDATE_BYTES)
-    if size.gallery_searches:
-        searching += size.gallery * row
     embedding_bytes = 0.0
     if embedding is not None:
         processes = ceil(machines.workers / machines.nodes)

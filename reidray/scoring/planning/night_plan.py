@@ -158,7 +158,7 @@ def _size_of(config: ScoreConfig, model: LoadedModel, found: FoundImages) -> Nig
         candidates=max(config.rerank, config.expand),
         reranks=config.rerank > 0,
         expands=config.expand > 0,
-        gallery_searches=config.scores_distractors + (config.attribute_neighbours > 1),
+        searches_itself=config.scores_distractors or config.attribute_neighbours > 1,
     )
 
 
@@ -171,6 +171,7 @@ def _machines_without_embedding(found: FoundImages, engine: ScoringEngine) -> Ni
         decoders=1,
         overlaps_reading=False,
         search_tasks=_count_searches(found, engine, "cpu"),
+        gallery_tasks=_count_calls(engine, "cpu"),
         rerank_tasks=_count_rerankings(found, engine),
     )
 
@@ -215,13 +216,15 @@ def _measure(
             f"none of {costs.num_images} images that were timed decodes, as "
             f"{first.location.join(first.paths[0]).uri}: mend or remove them"
         )
+    device = engine.ranking_device(config.use_gpu)
     machines = NightMachines(
         nodes=nodes,
         workers=max(1, embedding.num_workers),
         on_gpu=on_gpu,
         decoders=decoders,
         overlaps_reading=batches[0].location.is_remote,
-        search_tasks=_count_searches(found, engine, engine.ranking_device(config.use_gpu)),
+        search_tasks=_count_searches(found, engine, device),
+        gallery_tasks=_count_calls(engine, device),
         rerank_tasks=_count_rerankings(found, engine),
     )
     return costs, machines
@@ -237,12 +240,16 @@ def _count_nodes() -> int:
 
 def _count_searches(found: FoundImages, engine: ScoringEngine, device: str) -> int:
     """Return the searches that run at a time, each over a shard of the gallery or more."""
+    return min(_count_calls(engine, device), len(found.images.listings["gallery"].shards))
+
+
+def _count_calls(engine: ScoringEngine, device: str) -> int:
+    """Return the searches that run at a time, if there is enough to search."""
     if not engine.uses_ray_data:
         return 1
     from reidray.cluster_resources import cluster_gpus  # imports Ray
 
-    most = cluster_gpus() if device == "cuda" else engine.runner.parallelism
-    return max(1, min(most, len(found.images.listings["gallery"].shards)))
+    return max(1, cluster_gpus() if device == "cuda" else engine.runner.parallelism)
 
 
 def _count_rerankings(found: FoundImages, engine: ScoringEngine) -> int:
