@@ -156,13 +156,13 @@ def _score_shard(
     paths = images.read_table(located.file, ["path"])["path"]
     columns = {"order": order, "position": rows.positions, **scores}
     listed = {name: values[by_order] for name, values in columns.items()}
-    sample = zip(*(listed[name][::SAMPLE_ROWS].tolist() for name in listed), strict=True)
+    sampled = (listed[name][::SAMPLE_ROWS].tolist() for name in ("order", "position"))
     scored = ScoredShard(
         located,
         ranked,
         int(is_left_out.sum()),
         float(decisive.min(initial=np.inf)),
-        tuple(ListPlace(order, position) for order, position, *_ in sample),
+        tuple(map(ListPlace, *sampled)),
     )
     listed_paths = paths.take(pa.array(places[by_order]))
     images.write_table(scored.file, pa.table({"path": listed_paths, **listed}))
