@@ -40,6 +40,7 @@ from reidray.scoring.stages.embed_missing import EmbeddingOutcome, embed_here, e
 from reidray.scoring.stages.located_images import LocatedShard, locate_images
 from reidray.scoring.stages.missing_images import MissingImages, collect_keys, find_missing
 from reidray.scoring.stages.nightly_images import NightlyImages, list_roles
+from reidray.scoring.stages.replaced_embeddings import remove_replaced
 from reidray.scoring.store.embedding_store import EmbeddingStore, open_parts, open_temporary_parts
 from reidray.scoring.store.part_storage import PartFolder, PartStorage
 from reidray.storage.location import Location
@@ -140,7 +141,7 @@ def run_nightly(
                     _check_bad_images(listings[role], shards, config.max_bad)
                 device = engine.ranking_device(config.use_gpu)
                 ranked = rank_gallery(engine.runner, images, located, config, metric, device=device)
-                store.remove_replaced()
+                remove_replaced(engine.runner, store)
                 timer.end_stage("rank")
 
                 stages.begin("writing")

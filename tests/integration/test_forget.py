@@ -13,7 +13,9 @@ from support.store_runs import files_on_disk, write_legacy_store
 
 from reidray.config.scoring import ForgetConfig
 from reidray.errors import UserError
+from reidray.inference.distributed.task_runner import LocalTasks
 from reidray.inference.predictions import PredictionShape
+from reidray.scoring.stages.replaced_embeddings import remove_replaced
 from reidray.scoring.store.deletion import forget
 from reidray.scoring.store.embedding_store import EmbeddingStore, open_parts
 from reidray.scoring.store.part_file import read_rows
@@ -174,7 +176,7 @@ def test_versions_that_a_bucket_keeps_are_gone_too(bucket, s3):
     fill(store)
     replacing = EmbeddingStore(PartFolder(Location(store)), "one", SHAPE, replace_existing=True)
     append(replacing, PATHS[2:], range(2, 5))
-    replacing.remove_replaced()
+    remove_replaced(LocalTasks(), replacing)
     s3.call_s3("create_multipart_upload", Bucket=bucket[5:], Key="store/parts/00000009.parquet")
     s3.call_s3("create_multipart_upload", Bucket=bucket[5:], Key="elsewhere")
     for data in (b"one", b"two"):

@@ -31,7 +31,9 @@ from reidray.storage.location import Location
 
 people = st.lists(st.integers(1, 3), min_size=1, max_size=3, unique=True)
 step = st.one_of(
-    st.tuples(st.sampled_from(["embed", "files"]), st.tuples(st.sampled_from("mn"), people)),
+    st.tuples(
+        st.sampled_from(["embed", "files", "full"]), st.tuples(st.sampled_from("mn"), people)
+    ),
     st.tuples(st.just("forget"), st.tuples(st.integers(1, 3))),
 )
 
@@ -108,9 +110,10 @@ def test_a_run_killed_at_any_step_leaves_only_what_the_next_one_removes(tmp_path
     for at in count(first, apart):
         uri = str(tmp_path / str(at))
         embed(uri, "m", [1, 2])
+        embed(uri, "n", [1])
         if not run_killed(uri, [("embed", ("m", [3])), ("full", ("m", [1, 2]))], at):
             break
-        assert kept(uri, 2) == 2
+        assert kept(uri, 2) == kept(uri, 1, "n") == 2
         embed(uri, "m", [3])
         files = {path.name for path in (tmp_path / str(at)).rglob("*") if path.is_file()}
         assert all(name.endswith(".parquet") and name[0] != "." for name in files)

@@ -17,7 +17,9 @@ import pyarrow.parquet as pq
 
 from reidray.config.scoring import ForgetConfig
 from reidray.errors import UserError
+from reidray.inference.distributed.task_runner import LocalTasks
 from reidray.inference.predictions import PredictionShape
+from reidray.scoring.stages.replaced_embeddings import remove_replaced
 from reidray.scoring.store.deletion import forget
 from reidray.scoring.store.embedding_store import EmbeddingStore, open_parts
 from reidray.storage.location import Location
@@ -60,7 +62,7 @@ def embed(uri, model, people, *, full=False):
         store = EmbeddingStore(parts, model, SHAPE, replace_existing=full)
         for person in people:
             append_rows(store, image_rows(image_names_of(person)), predictions_of([person]))
-        store.remove_replaced()
+        remove_replaced(LocalTasks(), store)
 
 
 def embed_in_files(uri, model, people):
@@ -113,7 +115,7 @@ def run_killed(uri, steps, at):
     """Run steps in a process that is killed; return whether it was killed before they ended."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["reidray.scoring.store.deletion", "reidray.scoring.store.embedding_store"]
+        ["reidray.scoring.store.deletion", "reidray.scoring.stages.replaced_embeddings"]
     )
     child = context.Process(target=_die_at, args=(uri, steps, at))
     child.start()

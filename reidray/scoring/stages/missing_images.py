@@ -53,7 +53,11 @@ def collect_keys(runner: TaskRunner, images: NightlyImages) -> Shared:
 
 def part_groups(contents: StoreContents) -> list[list[int]]:
     """Return the indices of the parts with embeddings in groups for tasks, one group at least."""
-    parts = contents.embedded_parts()
+    return group_parts(contents.embedded_parts())
+
+
+def group_parts(parts: list[int]) -> list[list[int]]:
+    """Return indices of parts in groups for tasks, one group at least."""
     starts = range(0, max(1, len(parts)), PARTS_IN_TASK)
     return [parts[start : start + PARTS_IN_TASK] for start in starts]
 

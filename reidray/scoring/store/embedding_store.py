@@ -13,19 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from reidray.inference.predictions import PredictionShape
 from reidray.scoring.store.legacy_layout import convert_legacy
-from reidray.scoring.store.part_file import (
-    IMAGES_SCHEMA,
-    NO_DIGESTS,
-    Deletion,
-    PartRows,
-    embedded_digests,
-    read_rows,
-)
+from reidray.scoring.store.part_file import Deletion, PartRows, read_rows
 from reidray.scoring.store.part_storage import Part, PartFolder, PartStorage, TemporaryPartStorage
 from reidray.scoring.store.store_files import remove_temporary
 from reidray.scoring.store.stored_images import StoreContents, summary_of
@@ -70,6 +60,8 @@ class EmbeddingStore:
 
     Attributes:
         contents: the parts that hold them, which any process can read.
+        replaced: the parts of earlier runs, of all models, where this run replaces the embeddings
+            of its model; no part otherwise.
         other_ids: ids of the other embeddings that the store holds.
     """
 
@@ -88,23 +80,24 @@ class EmbeddingStore:
             embedding_id: id of the model and of the settings it embeds with, as
                 `InferenceSettings.embedding_id` returns it.
             shape: sizes of the model's predictions.
-            replace_existing: ignore what the store holds, and delete the embeddings of the model
-                in `remove_replaced`.
+            replace_existing: ignore what the store holds; `remove_replaced` deletes the embeddings
+                of the model at the end.
 
         Raises:
             UserError: a part is damaged.
         """
-        self._storage, self._replaced = parts, replace_existing
-        self._earlier: list[Part] = []
+        self._storage = parts
+        found: list[Part] = []
         for part in parts.find():
             if part.summary is None:
                 self._warn_of_deletion(part)
             else:
-                self._earlier.append(part)
-        models = {summary_of(part).model for part in self._earlier}
-        self.other_ids = models - {embedding_id, ""}
-        earlier = () if replace_existing else tuple(self._earlier)
-        self.contents = StoreContents(parts, embedding_id, shape, earlier, len(earlier))
+                found.append(part)
+        self.other_ids = {summary_of(part).model for part in found} - {embedding_id, ""}
+        earlier = StoreContents(parts, embedding_id, shape, tuple(found), len(found))
+        nothing = StoreContents(parts, embedding_id, shape, (), 0)
+        self.contents = nothing if replace_existing else earlier
+        self.replaced = earlier if replace_existing else nothing
 
     @property
     def shape(self) -> PredictionShape:
@@ -144,24 +137,6 @@ class EmbeddingStore:
         self._storage.commit(files)
         self._add(files)
 
-    def remove_replaced(self) -> None:
-        """Delete what the store held of the model before it was opened with `replace_existing`.
-
-        An image stays where another model has an embedding of the same content.
-        """
-        if not self._replaced:
-            return
-        embedding_id = self.contents.embedding_id
-        own = [part for part in self._earlier if summary_of(part).model == embedding_id]
-        others = [part for part in self._earlier if summary_of(part).model != embedding_id]
-        contents = (embedded_digests(self._read(part, ["content", "doubt"])) for part in others)
-        kept = pa.concat_arrays([NO_DIGESTS, *contents])
-        for part in own:
-            rows = self._read(part, IMAGES_SCHEMA.names)
-            left = rows.where(pc.is_in(rows.table["content"].combine_chunks(), kept))
-            self._storage.replace(part, left.to_parquet() if len(left.table) else b"")
-        self._replaced = False
-
     def _add(self, parts: Sequence[Part]) -> None:
         self.contents = replace(self.contents, parts=(*self.contents.parts, *parts))
 
@@ -172,8 +147,3 @@ class EmbeddingStore:
             "a deletion that was begun on %s is not complete: run jobs/forget.py again",
             deletion.begun,
         )
-
-    def _read(self, part: Part, columns: Sequence[str]) -> PartRows:
-        rows = self._storage.read(part, lambda file: read_rows(file, columns))
-        assert isinstance(rows, PartRows)
-        return rows

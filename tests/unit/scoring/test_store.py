@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from support.store_rows import append_rows, find_stored, image_table, part_rows, read_stored
 
 from reidray.errors import UserError
+from reidray.inference.distributed.task_runner import LocalTasks
 from reidray.inference.image_batches import DIGEST_BYTES, DIGEST_KEY_BYTES, contains_digest
 from reidray.inference.predictions import PredictionShape
 from reidray.retrieval import top_k
 from reidray.retrieval.partitioned_search import top_k_from_parts
+from reidray.scoring.stages import missing_images, replaced_embeddings
+from reidray.scoring.stages.replaced_embeddings import remove_replaced
 from reidray.scoring.store.embedding_store import (
     EmbeddingStore,
     open_parts,
@@ -75,17 +78,26 @@ def test_what_was_kept_is_found_by_its_content_in_this_run_and_in_the_next(
         assert [contains_digest(keys, digest(n)) for n in asked] == [n in kept for n in asked]
 
 
-def test_a_store_keeps_models_apart_and_replaces_the_embeddings_of_one(tmp_path):
-    append(open_s3(tmp_path, "one"), [1, 2])
-    append(open_s3(tmp_path, "other"), [2])
+@pytest.mark.parametrize("group", [1, 3, 100])
+def test_a_store_keeps_models_apart_and_replaces_the_embeddings_of_one(
+    tmp_path, monkeypatch, group
+):
+    monkeypatch.setattr(replaced_embeddings, "GROUP_ROWS", group)
+    monkeypatch.setattr(missing_images, "PARTS_IN_TASK", group)
+    for numbers in ([1, 2], [4, 5], [6], [7, 8]):
+        append(open_s3(tmp_path, "one"), numbers)
+    append(open_s3(tmp_path, "other"), [2, 5])
+    append(open_s3(tmp_path, "third"), [8, 4])
     assert is_stored(open_s3(tmp_path, "other"), [1, 2]) == [False, True]
     replacing = open_s3(tmp_path, "one", replace_existing=True)
     assert is_stored(replacing, [1]) == [False]
     append(replacing, [2, 3])
-    replacing.remove_replaced()
-    assert is_stored(open_s3(tmp_path, "one"), [1, 2, 3]) == [False, True, True]
-    known = look_up(open_s3(tmp_path, "one"), "/a", [f"{n}.jpg" for n in (1, 2, 3)], ["s"] * 3)
-    assert known.digests.to_pylist() == [None, digest(2), digest(3)]  # 1 is in no model
+    remove_replaced(LocalTasks(), replacing)
+    assert is_stored(open_s3(tmp_path, "one"), range(1, 9)) == [n in (2, 3) for n in range(1, 9)]
+    assert is_stored(open_s3(tmp_path, "other"), [2, 5, 8]) == [True, True, False]
+    known = look_up(open_s3(tmp_path, "one"), "/a", [f"{n}.jpg" for n in range(1, 9)], ["s"] * 8)
+    kept = [n not in (1, 6, 7) for n in range(1, 9)]  # these are in no model
+    assert np.asarray(known.digests.is_valid()).tolist() == kept
 
 
 def test_the_store_of_one_run_holds_what_was_kept_and_no_name_of_a_file_appears(tmp_path):
