@@ -11,27 +11,29 @@ from numpy.typing import NDArray
 
 from reidray.data.attribute_schema import UNKNOWN, AttributeSchema
 from reidray.data.manifest import Manifest
-from reidray.data.sampling.person_index import PersonIndex
+from reidray.data.sampling.person_index import PersonIndex, index_type
 
 
 @dataclass(frozen=True)
 class CropLabels:
-    """Hold the labels of N crops. All arrays have N rows.
+    """Hold the labels of N crops.
+
+    Rows and people are int32 where that suffices, as each node of a training has a copy.
 
     Attributes:
-        indices: (N,) int64, rows of the crops in the manifest.
-        person_ids: (N,) int64, -1 where unknown.
+        indices: (N,) int32 or int64, rows of the crops in the manifest.
+        person_ids: (N,) int32 or int64, -1 where unknown.
         camera_ids: (N,) int16, -1 where unknown.
         attribute_labels: (N, A) int8, index of the value of each attribute, -1 where unknown.
         schema: the A attributes.
-        class_labels: (N,) int16, index of the class, -1 where unknown.
+        class_labels: (N,) int16, index of the class, -1 where unknown; empty without classes.
         classes: names of the classes; empty where the data has none.
         datasets: names of the data sets where several are joined; else empty.
         dataset_indices: (N,) int16, index of each crop's set in `datasets`; None for one set.
     """
 
-    indices: NDArray[np.int64]
-    person_ids: NDArray[np.int64]
+    indices: NDArray[Any]
+    person_ids: NDArray[Any]
     camera_ids: NDArray[np.int16]
     attribute_labels: NDArray[np.int8]
     schema: AttributeSchema
@@ -49,18 +51,20 @@ class CropLabels:
             chosen = manifest.table[name].take(indices)
             return np.asarray(chosen.fill_null(UNKNOWN).to_numpy())
 
-        unknown = np.full(len(indices), UNKNOWN, dtype=np.int16)
+        person_ids = column("person")
         datasets = tuple(manifest.datasets)
         attributes = [column(name).astype(np.int8) for name in manifest.schema.columns]
         return cls(
-            indices=indices.astype(np.int64),
-            person_ids=column("person").astype(np.int64),
+            indices=indices.astype(index_type(manifest.table.num_rows)),
+            person_ids=person_ids.astype(index_type(int(person_ids.max(initial=0)))),
             camera_ids=column("camera").astype(np.int16),
             attribute_labels=np.stack(attributes, axis=1)
             if attributes
             else np.zeros((len(indices), 0), dtype=np.int8),
             schema=manifest.schema,
-            class_labels=column("label").astype(np.int16) if manifest.classes else unknown,
+            class_labels=column("label").astype(np.int16)
+            if manifest.classes
+            else np.zeros(0, dtype=np.int16),
             classes=manifest.classes,
             datasets=datasets,
             dataset_indices=_index_datasets(manifest.table["dataset"].take(indices), datasets)
@@ -128,13 +132,14 @@ class CropLabels:
             person_ids=self.person_ids[keep],
             camera_ids=self.camera_ids[keep],
             attribute_labels=self.attribute_labels[keep],
-            class_labels=self.class_labels[keep],
+            class_labels=self.class_labels[keep] if self.classes else self.class_labels,
             dataset_indices=None if self.dataset_indices is None else self.dataset_indices[keep],
         )
 
-    def take_decoded(self, decoded: NDArray[np.int64]) -> Self:
-        """Return the labels of the crops whose manifest row is in `decoded`."""
-        return self.take(np.isin(self.indices, decoded))
+    def take_decoded(self, decoded: NDArray[np.bool_]) -> Self:
+        """Return the labels of the crops that decode, given a mask of the rows of the manifest."""
+        keep = decoded[self.indices]
+        return self if keep.all() else self.take(keep)
 
 
 def _index_datasets(names: pa.ChunkedArray, datasets: tuple[str, ...]) -> NDArray[np.int16]:

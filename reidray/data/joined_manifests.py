@@ -2,7 +2,7 @@
 
 import os
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from reidray.data.attribute_schema import UNKNOWN, Attribute, AttributeSchema
 from reidray.data.ids import MAX_CAMERA_ID
-from reidray.data.manifest import JoinedSet, Manifest
+from reidray.data.manifest import JoinedSet, Manifest, encode_names
+from reidray.data.stored_rows import ROWS_AT_ONCE, store_rows
 from reidray.errors import UserError
 from reidray.storage.location import Location
 
@@ -79,7 +80,8 @@ def join_manifests(manifests: Mapping[str, Manifest]) -> Manifest:
         UserError: two sets give an attribute different values, or there are too many cameras.
     """
     schema = _join_schemas({name: each.schema for name, each in manifests.items()})
-    tables: list[pa.Table] = []
+    tables: dict[str, pa.Table] = {}
+    names = tuple(manifests)
     person_ids: dict[str, int] = {}
     camera_ids: dict[str, int] = {}
     for name, manifest in manifests.items():
@@ -89,24 +91,25 @@ def join_manifests(manifests: Mapping[str, Manifest]) -> Manifest:
         person_ids |= _name_numbers(name, people.numbers, manifest.person_ids)
         camera_ids |= _name_numbers(name, cameras.numbers, manifest.camera_ids)
         columns = {
-            "path": _join_paths(name, table["path"]),
+            "path": table["path"],
             "split": table["split"],
             "person": people.column,
             "camera": cameras.column,
-            "dataset": pa.repeat(name, table.num_rows),
+            "dataset": encode_names(pa.chunked_array([pa.repeat(name, table.num_rows)]), names),
         }
-        tables.append(pa.table(columns | _attribute_columns(manifest, schema)))
+        tables[name] = pa.table(columns | _attribute_columns(manifest, schema))
     if len(camera_ids) > MAX_CAMERA_ID:
         raise UserError(
             f"{', '.join(manifests)}: name {len(camera_ids)} cameras together, expected "
             f"{MAX_CAMERA_ID} at most"
         )
-    joined = pa.concat_tables(tables)
-    camera = joined["camera"].cast(pa.int16())
-    joined = joined.set_column(joined.column_names.index("camera"), "camera", camera)
+    types = tables[names[0]].schema
+    types = types.set(types.get_field_index("camera"), pa.field("camera", pa.int16()))
+    in_order = sorted(names, key=lambda name: f"{name}/")  # that of the joined paths
+    rows = (batch for name in in_order for batch in _iter_below(name, tables[name], types))
     return Manifest(
         root=", ".join(each.root for each in manifests.values()),
-        table=joined.sort_by("path").combine_chunks(),
+        table=store_rows(rows, types),
         layout=", ".join(dict.fromkeys(each.layout for each in manifests.values())),
         schema=schema,
         notes=tuple(f"{name}: {note}" for name, each in manifests.items() for note in each.notes),
@@ -144,6 +147,14 @@ def _join_paths(folder: str, paths: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return paths below a folder, as large strings."""
     texts = pa.scalar(folder, pa.large_string()), paths, pa.scalar("/", pa.large_string())
     return pc.binary_join_element_wise(*texts)
+
+
+def _iter_below(folder: str, table: pa.Table, types: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a table with paths below a folder, and columns of some types."""
+    for start in range(0, table.num_rows, ROWS_AT_ONCE):
+        rows = table.slice(start, ROWS_AT_ONCE)
+        rows = rows.set_column(0, "path", _join_paths(folder, rows["path"]))
+        yield from rows.cast(types).combine_chunks().to_batches()
 
 
 def _place(root: str) -> str:

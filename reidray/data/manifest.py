@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,12 +13,13 @@ import pyarrow.csv as pacsv
 
 from reidray.data.attribute_schema import AttributeSchema
 from reidray.data.joined_folders import JoinedFolders
+from reidray.data.stored_rows import ROWS_AT_ONCE
 from reidray.storage.location import Location
 
 NO_ATTRIBUTES = AttributeSchema()
 SPLITS = ("train", "val", "query", "gallery")
-FINGERPRINT_ROWS = 2**16
-"""Number of rows that are written as text at once."""
+NAME_TYPE = pa.dictionary(pa.int16(), pa.string())
+"""Type of columns of few names: a number for each row, and the name of each number."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,15 @@ class Manifest:
     | column | type | content |
     |---|---|---|
     | `path` | large_string | the image, relative to `root` |
-    | `split` | string | `train`, `val`, `query` or `gallery` |
+    | `split` | string, as a dictionary | `train`, `val`, `query` or `gallery` |
     | `person` | int64 | null: unknown; -1: junk; 0: distractor |
     | `camera` | int16 | null: unknown |
     | `attr_<name>` | int8 | index of the value of an attribute of `schema`; -1: unknown |
     | `label` | int16 | index of the class in `classes`; in labelled sets only |
     | `mask_path` | large_string | the mask, relative to `root`; in sets with masks only |
-    | `dataset` | string | name of the data set; where several are joined only |
+    | `dataset` | string, as a dictionary | name of the data set; where several are joined only |
+
+    The rows of a large table lie in a temporary file that is mapped into memory (see `store_rows`).
 
     Attributes:
         root: the folder to which the paths are relative, a local path or `s3://` address.
@@ -145,31 +148,40 @@ class Manifest:
         """Return the rows of one of several data sets that are joined, sorted by path."""
         return self.table.filter(pc.equal(self.table["dataset"], dataset))
 
-    def by_dataset(self) -> dict[str, pa.Table]:
-        """Return the rows of each joined data set by its name; of one set, under an empty name."""
+    def by_dataset(self, *columns: str) -> dict[str, pa.Table]:
+        """Return some columns of each joined data set by its name; of one set, by an empty name."""
         if not self.datasets:
-            return {"": self.table}
-        return {name: self.rows_of(name) for name in self.datasets}
+            return {"": self.table.select(columns)}
+        table, dataset = self.table.select(columns), self.table["dataset"]
+        return {name: table.filter(pc.equal(dataset, name)) for name in self.datasets}
 
     @cached_property
     def fingerprint(self) -> str:
         """Return the first 16 hexadecimal digits of the SHA-256 of columns and rows.
 
-        A column of large strings counts as one of strings, of which paths were once.
+        Paths count as strings, and so do names in a dictionary, as all of them once were strings.
         """
-        schema = self.table.schema.to_string(show_schema_metadata=False)
-        digest = hashlib.sha256(schema.replace(": large_string", ": string").encode())
+        texts = (pa.large_string(), NAME_TYPE)
+        fields = [
+            (each.name, pa.string() if each.type in texts else each.type)
+            for each in self.table.schema
+        ]
+        plain = pa.schema(fields)
+        digest = hashlib.sha256(plain.to_string(show_schema_metadata=False).encode())
         options = pacsv.WriteOptions(include_header=False)
-        for batch in self.table.to_batches(max_chunksize=FINGERPRINT_ROWS):
+        for start in range(0, self.table.num_rows, ROWS_AT_ONCE):
             text = io.BytesIO()
-            pacsv.write_csv(batch, text, options)
+            rows = self.table.slice(start, ROWS_AT_ONCE).cast(plain)
+            pacsv.write_csv(rows, text, options)
             digest.update(text.getvalue())
         return digest.hexdigest()[:16]
 
 
-def keep_rows(table: pa.Table, keep: pa.ChunkedArray) -> pa.Table:
-    """Return the rows where the mask `keep` is true, without a copy if it is true everywhere."""
-    return table if pc.all(keep, skip_nulls=False).as_py() else table.filter(keep).combine_chunks()
+def encode_names(column: pa.ChunkedArray, names: Sequence[str]) -> pa.ChunkedArray:
+    """Return a column of some names as a dictionary, in which a name's number is its index."""
+    codes = pc.index_in(column, value_set=pa.array(names)).cast(NAME_TYPE.index_type)
+    chunks = [pa.DictionaryArray.from_arrays(chunk, pa.array(names)) for chunk in codes.chunks]
+    return pa.chunked_array(chunks, NAME_TYPE)
 
 
 def _rows_in(table: pa.Table, split: str) -> pa.Table:

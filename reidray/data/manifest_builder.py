@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from reidray.data.attribute_schema import UNKNOWN, AttributeSchema
 from reidray.data.ids import NO_NAMES, describe_names
-from reidray.data.manifest import NO_ATTRIBUTES, SPLITS, Manifest
+from reidray.data.manifest import NO_ATTRIBUTES, SPLITS, Manifest, encode_names
+from reidray.data.stored_rows import keep_rows, reorder_rows, store_rows
 from reidray.errors import UserError
 from reidray.storage.paths import key_leaves_root, path_leaves_root
 
@@ -70,6 +71,7 @@ def build_manifest(
             paths = _plain_paths(table[column], column, is_remote=root.startswith("s3://"))
             table = table.set_column(table.column_names.index(column), column, paths)
     _check_known_splits(table)
+    table = table.set_column(1, "split", encode_names(table["split"], SPLITS))
     _check_codes(table, schema, classes)
     _check_train_against_val(table)
     table = _sort_by_path(table)
@@ -93,7 +95,7 @@ def keep_existing(manifest: Manifest, files: Iterable[str], *, strict: bool) -> 
     exists = pc.is_in(manifest.table["path"].cast(pa.large_binary()), value_set=names)
     if pc.all(exists).as_py():
         return manifest
-    table = manifest.table.filter(exists)
+    table = keep_rows(manifest.table, exists)
     missing = manifest.table.num_rows - table.num_rows
     first = manifest.table.filter(pc.invert(exists))["path"][0].as_py()
     note = f"listed images that are not there: {missing} (the first is {first!r})"
@@ -103,7 +105,7 @@ def keep_existing(manifest: Manifest, files: Iterable[str], *, strict: bool) -> 
             f"{manifest.root}: {note}; mend the list, or bring the images"
             f"{root if manifest.layout == 'manifest' else ''}"
         )
-    return replace(manifest, table=table.combine_chunks(), notes=(*manifest.notes, note))
+    return replace(manifest, table=table, notes=(*manifest.notes, note))
 
 
 def _typed_table(columns: Mapping[str, object], schema: AttributeSchema) -> pa.Table:
@@ -182,16 +184,16 @@ def _check_known_splits(table: pa.Table) -> None:
 
 
 def _sort_by_path(table: pa.Table) -> pa.Table:
-    """Return a table sorted by path, without a copy if it is sorted.
+    """Return a table sorted by path.
 
     Raises:
         UserError: a path occurs twice.
     """
     paths = table["path"]
     if pc.all(pc.less(paths[:-1], paths[1:])).as_py():
-        return table
+        return store_rows(table.to_batches(), table.schema)
     order = np.asarray(pc.sort_indices(paths)).astype(np.int64)  # stable
-    ordered = table.take(order)
+    ordered = reorder_rows(table, order)
     paths = ordered["path"]
     repeats = np.flatnonzero(pc.equal(paths[:-1], paths[1:]).to_numpy())
     if len(repeats):
@@ -199,7 +201,7 @@ def _sort_by_path(table: pa.Table) -> pa.Table:
         raise UserError(
             f"{_name(table, int(row))}: the path is in row {first + 1} already; keep one"
         )
-    return ordered.combine_chunks()
+    return ordered
 
 
 def _check_codes(table: pa.Table, schema: AttributeSchema, classes: tuple[str, ...]) -> None:

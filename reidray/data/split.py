@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from reidray.data.manifest import Manifest, keep_rows
+from reidray.data.manifest import SPLITS, Manifest, encode_names
+from reidray.data.stored_rows import keep_rows
 from reidray.errors import UserError
 
 SplitOrder = Literal["random", "files"]
@@ -44,7 +45,8 @@ def split_by_person(
     """
     _check_fraction(val_fraction)
     table = manifest.table
-    parts = {name: rows for name, rows in manifest.by_dataset().items() if not _has_val(rows)}
+    sets = manifest.by_dataset("split", "person")
+    parts = {name: rows for name, rows in sets.items() if not _has_val(rows)}
     if not parts:
         return manifest
     val_people = [
@@ -92,7 +94,7 @@ def split_by_image(
     table = manifest.table
     if "label" in table.column_names:
         needs_label = pc.is_in(table["split"], value_set=pa.array(["train", "val"]))
-        table = table.filter(pc.or_(pc.invert(needs_label), pc.is_valid(table["label"])))
+        table = keep_rows(table, pc.or_(pc.invert(needs_label), pc.is_valid(table["label"])))
         _check_classes(table, manifest)
     in_val = pc.equal(table["split"], "val")
     if not _has_val(table):
@@ -118,7 +120,7 @@ def _known_people(table: pa.Table) -> NDArray[np.int64]:
 
 def _resplit(manifest: Manifest, kept: pa.Table, in_val: pa.Array, note: str) -> Manifest:
     """Return the manifest of the kept rows, with split `val` where `in_val`; note the others."""
-    splits = pc.if_else(in_val, "val", kept["split"])
+    splits = encode_names(pc.if_else(in_val, "val", kept["split"]), SPLITS)
     dropped = manifest.table.num_rows - kept.num_rows
     return replace(
         manifest,

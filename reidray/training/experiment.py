@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from reidray.config import OptimizerConfig, TrainingConfig
 from reidray.config.sources import Sources
 from reidray.data.crop_labels import CropLabels
+from reidray.data.ingest.compressed_paths import CompressedPaths
 from reidray.data.ingest.crop_dataset import CropDataset
 from reidray.data.ingest.image_files import ImageFiles
 from reidray.data.manifest import Manifest
@@ -121,7 +122,7 @@ class Experiment:
         Raises:
             UserError: too few of them are left.
         """
-        decoded = {split: part.take_decoded(crops.indices) for split, part in self.labels.items()}
+        decoded = {split: part.take_decoded(crops.decoded) for split, part in self.labels.items()}
         self.task.check_decoded(self.config, self.labels, decoded)
         return replace(self, labels={split: part for split, part in decoded.items() if len(part)})
 
@@ -238,10 +239,10 @@ def image_files(
     predicts_masks = "mask" in architecture.options.predicts
     return ImageFiles(
         location=manifest.files,
-        paths=manifest.table["path"].combine_chunks(),
+        paths=CompressedPaths.from_column(manifest.table["path"]),
         groups=groups,
         size=architecture.size,
-        masks=manifest.table["mask_path"].combine_chunks() if predicts_masks else None,
+        masks=CompressedPaths.from_column(manifest.table["mask_path"]) if predicts_masks else None,
     )
 
 

@@ -29,6 +29,7 @@ from reidray.config import (
     TrainReidConfig,
     ValidationConfig,
 )
+from reidray.data.ingest.compressed_paths import CompressedPaths
 from reidray.data.ingest.image_files import ImageFiles
 from reidray.data.ingest.mode import ingest
 from reidray.data.layouts import read_manifest
@@ -95,7 +96,8 @@ class Crops(Dataset):
 
 def image_files(drawn, size):
     folder, paths, people = drawn
-    return ImageFiles(Location(str(folder)), pa.array(paths), people.astype(np.int64), size)
+    compressed = CompressedPaths.from_column(pa.array(paths))
+    return ImageFiles(Location(str(folder)), compressed, people.astype(np.int64), size)
 
 
 def labelled(drawn):
@@ -225,7 +227,8 @@ def test_memory_of_a_stream_of_a_million_rows(drawn):
     folder, paths, _ = drawn
     count = 1_000_000
     repeated = pa.array(paths).take(pa.array(np.arange(count) % len(paths)))
-    files = ImageFiles(Location(str(folder)), repeated, np.arange(count) // 64, (64, 32))
+    compressed = CompressedPaths.from_column(repeated)
+    files = ImageFiles(Location(str(folder)), compressed, np.arange(count) // 64, (64, 32))
     source = ingest(files, "stream").open()
     rows = np.random.default_rng(0).permutation(count)
     batches = np.array_split(rows, count // 256)

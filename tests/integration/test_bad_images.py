@@ -15,6 +15,7 @@ from support.nightly_runs import Unreachable, draw, published, run_job, run_with
 
 from reidray.cli import job
 from reidray.config.scoring import ScoreConfig
+from reidray.data.ingest.compressed_paths import CompressedPaths
 from reidray.data.ingest.image_files import ImageFiles
 from reidray.data.ingest.mode import ingest
 from reidray.data.reading.annotations import ANNOTATION_COLUMNS, read_annotations
@@ -189,7 +190,8 @@ def test_a_name_that_the_files_cannot_carry_is_refused_before_any_work(
 def test_a_training_sets_the_same_files_aside(way, images, reasons):
     location = Location(str(images / "gallery"))
     paths = list_images(location)
-    crops = ingest(ImageFiles(location, pa.array(paths), np.arange(len(paths)) // 8, (8, 6)), way)
+    compressed = CompressedPaths.from_column(pa.array(paths))
+    crops = ingest(ImageFiles(location, compressed, np.arange(len(paths)) // 8, (8, 6)), way)
     assert [bad.path for bad in crops.bad] == sorted(reasons)
     assert all(re.search(reasons[bad.path], bad.reason) for bad in crops.bad)
-    assert [paths[row] for row in crops.indices] == [path for path in paths if path not in reasons]
+    assert crops.decoded.tolist() == [path not in reasons for path in paths]

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from reidray.data.ingest.compressed_paths import CompressedPaths
 from reidray.data.ingest.image_files import ImageFiles
 from reidray.storage.location import Location
 
@@ -26,8 +27,8 @@ def draw_gray_images(folder):
 def image_files(folder, numbers=range(40), groups=None, masks=None, size=SIZE):
     return ImageFiles(
         location=Location(str(folder)),
-        paths=pa.array([f"{number}.png" for number in numbers]),
+        paths=CompressedPaths.from_column(pa.array([f"{number}.png" for number in numbers])),
         groups=np.arange(len(numbers)) // 16 if groups is None else groups,
         size=size,
-        masks=None if masks is None else pa.array(masks, pa.string()),
+        masks=None if masks is None else CompressedPaths.from_column(pa.array(masks, pa.string())),
     )

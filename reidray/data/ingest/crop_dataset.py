@@ -14,8 +14,8 @@ class CropDataset(Protocol):
     """Refer to the crops of a training, which each of its processes opens."""
 
     @property
-    def indices(self) -> NDArray[np.int64]:
-        """Indices of the images that have a crop, (M,) int64, ascending."""
+    def decoded(self) -> NDArray[np.bool_]:
+        """Mask of the images that have a crop, (N,) bool."""
 
     @property
     def bad(self) -> tuple[BadImage, ...]:

@@ -51,33 +51,33 @@ class DecodeOutcome:
     """Hold the result of decoding: the images that decode, and the bad ones.
 
     Attributes:
-        indices: (M,) int64, the indices of the images that decode, ascending.
+        decoded: (N,) bool, mask of the images that decode.
         bad: the other images, sorted by path.
     """
 
-    indices: NDArray[np.int64]
+    decoded: NDArray[np.bool_]
     bad: tuple[BadImage, ...]
 
 
-def read_outcome(dataset: ray.data.Dataset, counter: Counter) -> DecodeOutcome:
+def read_outcome(dataset: ray.data.Dataset, count: int, counter: Counter) -> DecodeOutcome:
     """Read the outcome columns of a dataset, and count the images as they arrive.
 
     Args:
         dataset: a dataset with the columns of `OUTCOME_FIELDS`.
+        count: the number of images.
         counter: the counter of images.
 
     Raises:
         OSError: the disk or the object store failed.
     """
-    indices, bad = [np.zeros(0, np.int64)], []
+    decoded, bad = np.zeros(count, dtype=np.bool_), []
     for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-        indices.append(table["indices"].combine_chunks().values.to_numpy())
+        indices = table["indices"].combine_chunks().values.to_numpy()
+        decoded[indices] = True
         images = list(_iter_bad_images(table))
         bad += images
-        counter.advance(len(indices[-1]) + len(images))
-    return DecodeOutcome(
-        np.sort(np.concatenate(indices)), tuple(sorted(bad, key=lambda image: image.path))
-    )
+        counter.advance(len(indices) + len(images))
+    return DecodeOutcome(decoded, tuple(sorted(bad, key=lambda image: image.path)))
 
 
 def _iter_bad_images(table: pa.Table) -> Iterator[BadImage]:

@@ -35,13 +35,13 @@ class ResidentCrops:
     Attributes:
         blocks: references to tables of crops.
         size: height and width of a crop in pixels.
-        indices: (M,) int64, the indices of the images that have a crop, ascending.
+        decoded: (N,) bool, mask of the images that have a crop.
         bad: the images that do not decode, or whose masks do not.
     """
 
     blocks: tuple["ray.ObjectRef[pa.Table]", ...]
     size: tuple[int, int]
-    indices: NDArray[np.int64]
+    decoded: NDArray[np.bool_]
     bad: tuple[BadImage, ...]
 
     def open(self) -> CropTable:
@@ -76,14 +76,15 @@ def decode_resident(files: ImageFiles) -> ResidentCrops:
     with Counter("decoding", total=len(files.paths), unit="images") as counter:
         dataset = group_dataset(files).map_batches(
             _decode_groups,
-            fn_kwargs={"files": ray.put(files)},
+            fn_kwargs={"files": ray.put(files.without_groups())},
             batch_size=None,
             batch_format="pyarrow",
         )
         crops = dataset.materialize()
         outcome_columns = [name for name, _ in OUTCOME_FIELDS]
-        outcome = read_outcome(crops.select_columns(outcome_columns), counter)
-    return ResidentCrops(tuple(crops.to_arrow_refs()), files.size, outcome.indices, outcome.bad)
+        columns = crops.select_columns(outcome_columns)
+        outcome = read_outcome(columns, len(files.paths), counter)
+    return ResidentCrops(tuple(crops.to_arrow_refs()), files.size, outcome.decoded, outcome.bad)
 
 
 def _decode_groups(groups: pa.Table, files: "ray.ObjectRef[ImageFiles]") -> pa.Table:

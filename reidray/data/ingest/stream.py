@@ -43,12 +43,12 @@ class StreamingCrops:
 
     Attributes:
         files: a reference to the images.
-        indices: (M,) int64, the indices of the images that decode, ascending.
+        decoded: (N,) bool, mask of the images that decode.
         bad: the images that do not decode, or whose masks do not.
     """
 
     files: "ray.ObjectRef[ImageFiles]"
-    indices: NDArray[np.int64]
+    decoded: NDArray[np.bool_]
     bad: tuple[BadImage, ...]
 
     def open(self) -> "CropStream":
@@ -107,13 +107,13 @@ def check_stream(files: ImageFiles) -> StreamingCrops:
     Raises:
         OSError: the disk or the object store failed.
     """
-    reference = ray.put(files)
+    reference = ray.put(files.without_groups())
     dataset = group_dataset(files).map_batches(
         _check_groups, fn_kwargs={"files": reference}, batch_size=None, batch_format="pyarrow"
     )
     with Counter("checking", total=len(files.paths), unit="images") as counter:
-        outcome = read_outcome(dataset, counter)
-    return StreamingCrops(reference, outcome.indices, outcome.bad)
+        outcome = read_outcome(dataset, len(files.paths), counter)
+    return StreamingCrops(reference, outcome.decoded, outcome.bad)
 
 
 def _copy_into(allocate: Allocate, images: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,7 +1,7 @@
 """Find the files of a manifest, and read them as one table of plain columns."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,6 +11,7 @@ import pyarrow.parquet as papq
 
 from reidray.data.ids import MISSING_VALUES
 from reidray.data.reading.manifest_paths import ROOT_KEY
+from reidray.data.stored_rows import store_rows
 from reidray.errors import UserError
 from reidray.storage.location import Location
 
@@ -154,38 +155,69 @@ def _read_shards(files: ManifestFiles) -> ManifestTable:
     Raises:
         UserError: a shard cannot be read, or differs from the first in its columns or its root.
     """
-    tables: list[pa.Table] = []
-    for shard in files.shards:
+    schemas = [_read_schema(files, shard) for shard in files.shards]
+    first = schemas[0]
+    for shard, schema in zip(files.shards, schemas, strict=True):
         name = f"{files.name}/{shard}"
-        try:
-            schema = files.folder.read_with(shard, papq.read_schema)
-            _check_columns(schema, name)
-            columns = [column for column in schema.names if is_read(column)]
-            table = files.folder.read_with(shard, partial(papq.read_table, columns=columns))
-            table.validate(full=True)
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise _unreadable(name, error) from None
-        if tables and set(table.column_names) != set(tables[0].column_names):
+        if set(_read_names(schema)) != set(_read_names(first)):
             raise UserError(
-                f"{name}: has the columns {', '.join(table.column_names)}, and {files.shards[0]} "
-                f"has {', '.join(tables[0].column_names)}: write the same in all shards"
+                f"{name}: has the columns {', '.join(_read_names(schema))}, and {files.shards[0]} "
+                f"has {', '.join(_read_names(first))}: write the same in all shards"
             )
-        if tables and _root_of(table) != _root_of(tables[0]):
+        if _root_of(schema) != _root_of(first):
             raise UserError(
                 f"{name}: its metadata name another root than {files.shards[0]}: write the same in "
                 "all shards"
             )
-        tables.append(table)
     try:
-        table = pa.concat_tables(tables, promote_options="permissive")
-        return _keep_read(table, schema.names)
+        types = pa.unify_schemas(
+            [_read_types(schema) for schema in schemas], promote_options="permissive"
+        )
     except pa.ArrowException as error:
         raise _unreadable(files.name, error) from None
+    table = store_rows(_iter_shards(files, types), types)
+    return _keep_read(table, first.names)
 
 
-def _root_of(table: pa.Table) -> bytes | None:
-    """Return the root that the metadata of a table name."""
-    root: bytes | None = (table.schema.metadata or {}).get(ROOT_KEY)
+def _read_schema(files: ManifestFiles, shard: str) -> pa.Schema:
+    """Return the schema of a shard, whose columns are checked."""
+    name = f"{files.name}/{shard}"
+    try:
+        schema = files.folder.read_with(shard, papq.read_schema)
+        _check_columns(schema, name)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _unreadable(name, error) from None
+    return schema
+
+
+def _read_names(schema: pa.Schema) -> list[str]:
+    """Return the names of the columns that are read."""
+    return [name for name in schema.names if is_read(name)]
+
+
+def _read_types(schema: pa.Schema) -> pa.Schema:
+    """Return the columns of a schema that are read; paths as large strings, as a manifest holds."""
+    types = {name: schema.field(name).type for name in _read_names(schema)}
+    types |= {name: pa.large_string() for name in PATH_COLUMNS if types.get(name) == pa.string()}
+    return pa.schema(types, schema.metadata)
+
+
+def _iter_shards(files: ManifestFiles, types: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of all shards with columns of some types."""
+    for shard in files.shards:
+        try:
+            reader = partial(papq.read_table, columns=types.names)
+            table = files.folder.read_with(shard, reader)
+            table.validate(full=True)
+            batches = table.select(types.names).cast(types).to_batches()
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise _unreadable(f"{files.name}/{shard}", error) from None
+        yield from batches
+
+
+def _root_of(schema: pa.Schema) -> bytes | None:
+    """Return the root that the metadata of a schema name."""
+    root: bytes | None = (schema.metadata or {}).get(ROOT_KEY)
     return root
 
 

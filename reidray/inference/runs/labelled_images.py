@@ -64,7 +64,7 @@ def _read_layout(config: EmbedConfig) -> LabelledImages:
     columns = {
         PERSON: _named(table[PERSON], manifest.person_ids),
         CAMERA: _named(table[CAMERA], manifest.camera_ids),
-        SPLIT: table[SPLIT].combine_chunks(),
+        SPLIT: table[SPLIT].cast(pa.string()).combine_chunks(),
     }
     images = ImageSet("data", manifest.location, tuple(table["path"].to_pylist()))
     return LabelledImages(images, _known(columns))

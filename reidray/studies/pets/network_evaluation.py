@@ -106,7 +106,7 @@ def evaluate_networks(
             decoded[kind] = _decode(files, config)
         crops, resources = decoded[kind]
         train, test = (
-            CropLabels.from_manifest(images, split).take_decoded(crops.indices)
+            CropLabels.from_manifest(images, split).take_decoded(crops.decoded)
             for split in ("train", "gallery")
         )
         results[name] = resources.run(_evaluate, model, crops, train, test, config.seed, resources)

@@ -93,7 +93,8 @@ def build_data_figures(
     if not shows_images:
         return DataFigures(counts, note, ())
     source = image_source(images, SAMPLE_SIZE)
-    train = CropLabels.from_manifest(images, "train").take_decoded(decoded)
+    train = CropLabels.from_manifest(images, "train")
+    train = train.take(np.isin(train.indices, decoded))
     sections = [poor_section(source, np.sort(decoded), seed)]
     if len(train):
         groups = group_images(train.indices, train.class_labels.astype(np.int64))

@@ -43,12 +43,12 @@ class LocalCrops:
     """Hold decoded crops in the memory of this process.
 
     Attributes:
-        indices: (M,) int64, the indices of the images that have a crop, ascending.
+        decoded: (N,) bool, mask of the images that have a crop.
         bad: the images that do not decode, or whose masks do not.
         groups: the crops.
     """
 
-    indices: NDArray[np.int64]
+    decoded: NDArray[np.bool_]
     bad: tuple[BadImage, ...]
     groups: tuple[CropGroup, ...] = field(repr=False)
 
@@ -93,15 +93,16 @@ class SingleProcess:
     def decode(self, files: ImageFiles, _: Literal["resident", "stream"]) -> LocalCrops:
         """Decode the images of one folder in several processes, and other images in this one."""
         with Counter("decoding", total=len(files.paths), unit="images") as counter:
+            decoded = np.zeros(len(files.paths), dtype=np.bool_)
             groups: list[CropGroup] = []
             bad: list[BadImage] = []
             for group, bad_images in _decode(files):
                 groups.append(group)
+                decoded[group.indices] = True
                 bad += bad_images
                 counter.advance(len(group.indices) + len(bad_images))
-        indices = np.concatenate([np.zeros(0, np.int64), *(group.indices for group in groups)])
         bad.sort(key=lambda image: image.path)
-        return LocalCrops(np.sort(indices), tuple(bad), tuple(groups))
+        return LocalCrops(decoded, tuple(bad), tuple(groups))
 
     def train(self, job: TrainJob, plan: TrainingPlan, run: Location, logger: RunLogger) -> Path:
         """Train from the last checkpoint of the run, and return the folder of the last one."""
@@ -182,7 +183,7 @@ def _decode_in_processes(
     files: ImageFiles, location: Location
 ) -> Iterator[tuple[CropGroup, list[BadImage]]]:
     """Decode the images of one folder in a process for each CPU."""
-    images = ImageSet("train", location, tuple(files.paths.to_pylist()))
+    images = ImageSet("train", location, tuple(files.paths))
     batches = plan_batches(images, np.arange(len(images.paths)))
     processes = min(len(batches), len(os.sched_getaffinity(0)))
     with start_decoders(batches, files.size, None, num_processes=processes) as decoded:

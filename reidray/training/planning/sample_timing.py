@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
-import pyarrow as pa
 
 from reidray.data.images.decoding import ImageSource
 from reidray.data.ingest.image_files import ImageFiles
@@ -38,9 +37,9 @@ def time_sample(runner: TaskRunner, files: ImageFiles, num_tasks: int) -> list[F
     Raises:
         UserError: none of the images decodes.
     """
-    chosen = pa.array(draw_sample(len(files.paths), num_tasks * IMAGES_PER_TASK))
-    paths = files.paths.take(chosen).to_pylist()
-    masks = None if files.masks is None else files.masks.take(chosen).to_pylist()
+    chosen = draw_sample(len(files.paths), num_tasks * IMAGES_PER_TASK)
+    paths = files.paths.take(chosen)
+    masks = files.mask_paths(chosen)
     order = np.random.default_rng(0).permutation(-(-len(paths) // GROUP_IMAGES)) * GROUP_IMAGES
     groups: list[Group] = [
         (

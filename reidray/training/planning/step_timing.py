@@ -34,13 +34,13 @@ class NoiseCrops:
     Attributes:
         size: height and width of a crop in pixels.
         has_masks: whether each crop has a mask.
-        indices: the indices of the images.
+        decoded: mask of the images that decode, which nobody reads.
         bad: the images that do not decode: none.
     """
 
     size: tuple[int, int]
     has_masks: bool
-    indices: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    decoded: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     bad: tuple[BadImage, ...] = ()
 
     def open(self) -> "NoiseReader":

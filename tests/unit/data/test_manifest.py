@@ -15,6 +15,7 @@ from support.tiny_images import write_images
 from reidray.data.attribute_schema import Attribute, AttributeSchema
 from reidray.data.joined_manifests import join_manifests
 from reidray.data.layouts import read_manifest
+from reidray.data.manifest import NAME_TYPE
 from reidray.data.manifest_builder import build_manifest
 from reidray.data.split import split_by_image, split_by_person
 from reidray.errors import UserError
@@ -41,8 +42,8 @@ def test_rows_are_sorted_and_typed_and_unknown_values_are_null():
         {"path": "a/d e.jpg", "split": "query", "person": None, "camera": None, "attr_hat": -1},
         {"path": "b, c.jpg", "split": "train", "person": 7, "camera": None, "attr_hat": 1},
     ]
-    types = [str(field.type) for field in manifest.table.schema]
-    assert types == ["large_string", "string", "int64", "int16", "int8"]
+    types = [field.type for field in manifest.table.schema]
+    assert types == [pa.large_string(), NAME_TYPE, pa.int64(), pa.int16(), pa.int8()]
     assert manifest.split("train")["path"].to_pylist() == ["b, c.jpg"]
     assert manifest.split("val").num_rows == 0
     with pytest.raises(ValueError, match="'test' is none of"):

@@ -68,7 +68,7 @@ def tune(settings, output):
 @pytest.mark.parametrize("job", [train_reid, train_multitask, tune])
 def test_a_training_reads_from_its_root_and_through_links(settings, tmp_path, job):
     files = job(settings, str(tmp_path / "run"))
-    paths = files.paths.to_pylist()
+    paths = list(files.paths)
     assert paths
     assert files.location.uri == settings["root"]
     assert not decode_files(files.location, paths, (32, 16)).bad

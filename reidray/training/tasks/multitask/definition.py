@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -15,6 +16,7 @@ from reidray.data.attribute_schema import AttributeSchema
 from reidray.data.crop_labels import CropLabels
 from reidray.data.manifest import Manifest
 from reidray.data.split import split_by_image, split_by_person
+from reidray.data.stored_rows import keep_rows
 from reidray.errors import UserError
 from reidray.models.architecture import Architecture
 from reidray.training.experiment import Labels, TaskDefinition
@@ -49,7 +51,9 @@ def label_images(config: TrainMultitaskConfig, manifest: Manifest) -> tuple[Mani
                 f"label some{advice}"
             )
     used = np.sort(np.concatenate([part.indices for part in labels.values()]))
-    split = replace(split, table=split.table.take(used).combine_chunks())
+    is_used = np.zeros(split.table.num_rows, dtype=np.bool_)
+    is_used[used] = True
+    split = replace(split, table=keep_rows(split.table, pa.chunked_array([is_used])))
     labels = {
         name: replace(part, indices=np.searchsorted(used, part.indices))
         for name, part in labels.items()

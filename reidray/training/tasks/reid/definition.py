@@ -13,9 +13,10 @@ from reidray.config.data_sources import join_values
 from reidray.config.sections.network_options import DEFAULT_NETWORKS, NETWORK_OPTIONS
 from reidray.config.sources import Sources
 from reidray.data.crop_labels import CropLabels
-from reidray.data.manifest import Manifest, keep_rows
+from reidray.data.manifest import Manifest
 from reidray.data.sampling.batch_checks import check_balanced_batch, check_identity_batch
 from reidray.data.split import split_by_person
+from reidray.data.stored_rows import keep_rows
 from reidray.errors import UserError
 from reidray.models.architecture import Architecture
 from reidray.training.experiment import Labels, TaskDefinition
@@ -40,7 +41,7 @@ def label_people(config: TrainReidConfig, manifest: Manifest) -> tuple[Manifest,
         UserError: no training image shows a known person, or the protocol of the validation needs
             cameras that are unknown.
     """
-    for name, rows in manifest.by_dataset().items():
+    for name, rows in manifest.by_dataset("split", "person").items():
         people = rows["person"].filter(pc.equal(rows["split"], "train"))
         if not pc.any(pc.greater(people, 0)).as_py():
             layout = manifest.datasets[name].layout if name else manifest.layout

@@ -244,7 +244,8 @@ def _dataset_notes(
     notes = []
     if plan.num_valid_queries < num_queries:
         indices = validation.indices[plan.unmatched[:MAX_NAMED_QUERIES]]
-        paths = ", ".join(map(repr, manifest.table["path"].take(indices).to_pylist()))
+        column = manifest.table["path"]
+        paths = ", ".join(repr(column[index].as_py()) for index in indices.tolist())
         more = ", ..." if len(plan.unmatched) > MAX_NAMED_QUERIES else ""
         notes.append(
             f"validation queries without an image of the same person in another camera, not "
