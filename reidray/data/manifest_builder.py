@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from reidray.data.attribute_schema import UNKNOWN, AttributeSchema
 from reidray.data.ids import NO_NAMES, describe_names
 from reidray.data.manifest import NO_ATTRIBUTES, SPLITS, Manifest, encode_names
-from reidray.data.stored_rows import keep_rows, reorder_rows, store_rows
+from reidray.data.stored_rows import keep_rows, reorder_rows, store_rows, store_texts
 from reidray.errors import UserError
 from reidray.storage.paths import key_leaves_root, path_leaves_root
 
@@ -167,10 +167,16 @@ def replace_rows(
         return texts
     is_replaced = np.zeros(len(texts), dtype=np.bool_)
     is_replaced[rows] = True
-    replaced = pc.replace_with_mask(
-        texts.combine_chunks(), pa.array(is_replaced), pa.array(new, pa.large_string())
-    )
-    return pa.chunked_array([replaced])
+    replacements = pa.array(new, pa.large_string())
+    before = np.cumsum(is_replaced) - is_replaced  # replaced rows above each row
+
+    def replace_part(part: slice) -> pa.ChunkedArray:
+        mask = is_replaced[part]
+        own = replacements.slice(before[part.start], int(mask.sum()))
+        whole = texts[part].combine_chunks()
+        return pa.chunked_array([pc.replace_with_mask(whole, pa.array(mask), own)])
+
+    return store_texts(replace_part, len(texts))
 
 
 def _check_known_splits(table: pa.Table) -> None:

@@ -2,7 +2,7 @@
 
 import mmap
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 import numpy as np
@@ -55,6 +55,22 @@ def _map_file(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
         file.flush()
         pages = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
     return pa.ipc.open_stream(pa.py_buffer(pages)).read_all()
+
+
+def store_texts(change: Callable[[slice], pa.ChunkedArray], rows: int) -> pa.ChunkedArray:
+    """Return a column of large strings that is computed part by part, as `store_rows` does.
+
+    Args:
+        change: function that returns the texts of some rows.
+        rows: number of all rows.
+
+    Raises:
+        MachineError: the disk of temporary files is full or failed.
+    """
+    types = pa.schema({"text": pa.large_string()})
+    parts = (change(slice(first, first + ROWS_AT_ONCE)) for first in range(0, rows, ROWS_AT_ONCE))
+    batches = (batch for part in parts for batch in pa.table([part], schema=types).to_batches())
+    return store_rows(batches, types)["text"]
 
 
 def keep_rows(table: pa.Table, keep: pa.ChunkedArray) -> pa.Table:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from reidray.data.images.image_formats import IMAGE_SUFFIXES
 from reidray.data.manifest_builder import replace_rows
+from reidray.data.stored_rows import store_texts
 from reidray.errors import UserError
 from reidray.storage.location import Location
 from reidray.storage.paths import key_leaves_root, path_leaves_root
@@ -76,8 +77,7 @@ def relative_paths(
     is_inside = _is_inside(column, prefix, is_remote=root.is_remote)
     is_special = pc.and_not(pc.match_substring_regex(column, _SPECIAL), is_inside)
     if pc.any(is_inside).as_py():
-        stripped = pc.replace_substring(column, prefix, "", max_replacements=1)
-        column = pc.if_else(is_inside, stripped, column)
+        column = _strip_prefix(column, is_inside, prefix)
     rows = np.flatnonzero(pc.fill_null(is_special, False).to_numpy())
     paths: list[str] = column.filter(is_special).to_pylist()
     for row, path in zip(rows.tolist(), paths, strict=True):
@@ -102,6 +102,18 @@ def relative_paths(
             )
         new[place] = inside
     return replace_rows(column, rows, new)
+
+
+def _strip_prefix(
+    paths: pa.ChunkedArray, is_inside: pa.ChunkedArray, prefix: str
+) -> pa.ChunkedArray:
+    """Return paths without the prefix that those inside begin with."""
+
+    def strip(part: slice) -> pa.ChunkedArray:
+        stripped = pc.replace_substring(paths[part], prefix, "", max_replacements=1)
+        return pc.if_else(is_inside[part], stripped, paths[part])
+
+    return store_texts(strip, len(paths))
 
 
 def _is_inside(paths: pa.ChunkedArray, prefix: str, *, is_remote: bool) -> pa.ChunkedArray:

@@ -225,6 +225,7 @@ def write_shards(folder, rows):
 def measure(rows, folder):
     """Measure a number of rows in this process, which has measured nothing else."""
     sampler = MemorySampler()
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import it
     ray.init(
         num_cpus=os.cpu_count(),
         object_store_memory=STORE_BYTES,
