@@ -107,11 +107,12 @@ class Manifest:
         """
         summary = {"root": self.root, "layout": self.layout, **_count_splits(self.table)}
         if self.datasets:
+            rows = self.by_dataset("split", "person", "camera")
             summary["datasets"] = {
                 name: {
                     "root": each.root,
                     "layout": each.layout,
-                    **_count_splits(self.rows_of(name)),
+                    **_count_splits(rows[name]),
                 }
                 for name, each in self.datasets.items()
             }

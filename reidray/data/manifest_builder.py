@@ -168,7 +168,7 @@ def replace_rows(
     is_replaced = np.zeros(len(texts), dtype=np.bool_)
     is_replaced[rows] = True
     replacements = pa.array(new, pa.large_string())
-    before = np.cumsum(is_replaced) - is_replaced  # replaced rows above each row
+    before: NDArray[np.int64] = np.cumsum(is_replaced) - is_replaced  # replaced rows above each
 
     def replace_part(part: slice) -> pa.ChunkedArray:
         mask = is_replaced[part]
