@@ -165,16 +165,15 @@ def replace_rows(
     """
     if not len(rows):
         return texts
-    is_replaced = np.zeros(len(texts), dtype=np.bool_)
-    is_replaced[rows] = True
     replacements = pa.array(new, pa.large_string())
-    before: NDArray[np.int64] = np.cumsum(is_replaced) - is_replaced  # replaced rows above each
 
     def replace_part(part: slice) -> pa.ChunkedArray:
-        mask = is_replaced[part]
-        own = replacements.slice(before[part.start], int(mask.sum()))
-        whole = texts[part].combine_chunks()
-        return pa.chunked_array([pc.replace_with_mask(whole, pa.array(mask), own)])
+        first, end = np.searchsorted(rows, (part.start, part.stop)).tolist()
+        old = texts[part].combine_chunks()
+        is_replaced = np.zeros(len(old), dtype=np.bool_)
+        is_replaced[rows[first:end] - part.start] = True
+        own = replacements[first:end]
+        return pa.chunked_array([pc.replace_with_mask(old, pa.array(is_replaced), own)])
 
     return store_texts(replace_part, len(texts))
 
