@@ -1,6 +1,7 @@
 """No code of ours reads anything that runs code while it is read."""
 
 import ast
+from functools import cache
 
 import pytest
 from support.paths import ROOT
@@ -82,8 +83,14 @@ class Uses(ast.NodeVisitor):
         return self._names.get(node.id, node.id) if isinstance(node, ast.Name) else "?"
 
 
+@cache
+def names_used(source):
+    """Return the full names that a module uses; parse it once for all tests."""
+    return frozenset(Uses(source).found)
+
+
 def dangers(source):
-    found = Uses(source).found
+    found = names_used(source)
     named = {name for name in found if name in RUNS_CODE or name.startswith("numpy.load without")}
     return named | {name for name in found if name.partition(".")[0] in RUNS_CODE}
 
@@ -112,7 +119,7 @@ def test_the_program_for_pickles_makes_tensors_only_and_no_module_imports_it():
     uses = [node for node in ast.walk(program) if isinstance(node, ast.Attribute)]
     assert [ast.unparse(use) for use in uses].count("torch.load") == 1
     module = UNPICKLING.removesuffix(".py").replace("/", ".")
-    assert not [path for path in sources() if module in Uses(path.read_text()).found]
+    assert not [path for path in sources() if module in names_used(path.read_text())]
 
 
 @pytest.mark.parametrize(
