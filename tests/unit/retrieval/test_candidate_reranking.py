@@ -83,7 +83,7 @@ def test_candidates_that_cover_the_gallery_give_the_distances_of_the_exact_funct
 
 
 @given(st.integers(0, 1000), rerankings, metrics, st.integers(1, 45), st.integers(1, 9))
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_the_result_has_the_same_bits_for_any_block_of_queries(seed, chosen, metric, count, block):
     query, gallery = people(seed, persons=12, images=4)
     options = {"metric": metric, "settings": chosen}
@@ -196,5 +196,6 @@ def test_the_hundred_best_of_real_people_rank_almost_as_by_the_whole_gallery():
         rows = zip(orders, *truth, strict=True)
         return np.nanmean([average_precision(*row, *labels) for row in rows])
 
-    assert mean_ap(best) > mean_ap(plain) + 0.08
-    assert mean_ap(best) > mean_ap(whole) - 0.015
+    found = mean_ap(best)
+    assert found > mean_ap(plain) + 0.08
+    assert found > mean_ap(whole) - 0.015

@@ -12,7 +12,7 @@ from reidray.training.loop import TrainerConfig, fit
 
 TRAINER_CONFIG = TrainerConfig(
     seed=0,
-    epochs=3,
+    epochs=2,
     optimizer=OptimizerConfig(learning_rate=0.003),
     validation=CONFIG.validation,
 )
@@ -46,7 +46,9 @@ def train(**weights):
         )
         for column in (0, 1)
     )
-    return recorder.records, *(each.reshape(3, -1) for each in (people, attributes))
+    return recorder.records, *(
+        each.reshape(TRAINER_CONFIG.epochs, -1) for each in (people, attributes)
+    )
 
 
 def test_people_and_attributes_count_as_answers():
