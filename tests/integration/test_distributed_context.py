@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -51,28 +52,49 @@ def loss_and_gradient(context, loss):
     return value.item(), weights.grad.numpy()
 
 
-def meet(rank, count, folder):
+@contextmanager
+def group(rank, count, folder):
+    """Meet the other processes, and yield the context of this one."""
     distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=count
+        "gloo", init_method=f"file://{folder}/meeting-{count}", rank=rank, world_size=count
     )
-
-
-def one_of_three(rank, folder):
-    meet(rank, 3, folder)
-    found = [loss_and_gradient(DistributedContext(rank, 3), loss) for loss in LOSSES]
-    if rank == 0:
-        np.savez(
-            f"{folder}/found.npz",
-            values=[value for value, _ in found],
-            gradients=[gradient for _, gradient in found],
-        )
+    yield DistributedContext(rank, count)
     distributed.destroy_process_group()
 
 
-@pytest.mark.timeout(120)
-def test_a_loss_over_gathered_embeddings_has_the_gradient_it_has_in_one_process(tmp_path):
-    multiprocessing.spawn(one_of_three, (str(tmp_path),), nprocs=3)
-    with np.load(tmp_path / "found.npz") as found:
+def run_rank(rank, folder):
+    """Compute what the tests compare as one of three processes, and then as one of two."""
+    with group(rank, 3, folder) as context:
+        save_losses(context, folder)
+        save_metrics(context, folder)
+        save_exchanged(context, folder)
+    if rank < 2:
+        with group(rank, 2, folder) as context:
+            save_centres(context, folder)
+            np.save(f"{folder}/accuracy-{rank}.npy", accuracy(context))
+            train_against_time(rank, folder)
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """The folder in which the processes have saved their results; each starts once."""
+    folder = tmp_path_factory.mktemp("ranks")
+    multiprocessing.spawn(run_rank, (str(folder),), nprocs=3)
+    return folder
+
+
+def save_losses(context, folder):
+    found = [loss_and_gradient(context, loss) for loss in LOSSES]
+    if context.is_main:
+        np.savez(
+            f"{folder}/losses.npz",
+            values=[value for value, _ in found],
+            gradients=[gradient for _, gradient in found],
+        )
+
+
+def test_a_loss_over_gathered_embeddings_has_the_gradient_it_has_in_one_process(ranks):
+    with np.load(ranks / "losses.npz") as found:
         for index, loss in enumerate(LOSSES):
             value, gradient = loss_and_gradient(DistributedContext(), loss)
             assert found["values"][index] == pytest.approx(value, rel=1e-5)
@@ -91,27 +113,24 @@ def losses_and_centres(context, gathered):
     return triplet, center, network.losses["center"].centers.numpy()
 
 
-def one_of_two(rank, folder):
-    meet(rank, 2, folder)
+def save_centres(context, folder):
     for gathered in (True, False):
-        triplet, center, centers = losses_and_centres(DistributedContext(rank, 2), gathered)
-        np.savez(f"{folder}/{gathered}{rank}.npz", triplet=triplet, center=center, centers=centers)
-    distributed.destroy_process_group()
+        triplet, center, centers = losses_and_centres(context, gathered)
+        file = f"{folder}/{gathered}{context.rank}.npz"
+        np.savez(file, triplet=triplet, center=center, centers=centers)
 
 
-@pytest.mark.timeout(120)
 def test_triplets_compare_the_whole_batch_where_that_is_asked_for_and_centres_follow_it_always(
-    tmp_path,
+    ranks,
 ):
-    multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=2)
     triplet, center, centers = losses_and_centres(DistributedContext(), gathered=False)
     assert np.abs(centers).max() > 0.1
     for gathered in (True, False):
-        with np.load(tmp_path / f"{gathered}0.npz") as found:
+        with np.load(ranks / f"{gathered}0.npz") as found:
             is_whole = found["triplet"].tolist() == pytest.approx(triplet, rel=1e-4)
             assert is_whole == gathered
         for rank in (0, 1):  # centres follow all images in any case
-            with np.load(tmp_path / f"{gathered}{rank}.npz") as found:
+            with np.load(ranks / f"{gathered}{rank}.npz") as found:
                 assert found["center"].tolist() == pytest.approx(center, rel=1e-4)
                 assert np.allclose(found["centers"], centers, atol=1e-5)
 
@@ -125,18 +144,10 @@ def accuracy(context):
     return task.training_metrics()["training_accuracy"]
 
 
-def accuracy_of_two(rank, folder):
-    meet(rank, 2, folder)
-    np.save(f"{folder}/{rank}.npy", accuracy(DistributedContext(rank, 2)))
-    distributed.destroy_process_group()
-
-
-@pytest.mark.timeout(120)
-def test_the_accuracy_of_an_epoch_is_that_of_the_images_of_all_ranks(tmp_path):
-    multiprocessing.spawn(accuracy_of_two, (str(tmp_path),), nprocs=2)
+def test_the_accuracy_of_an_epoch_is_that_of_the_images_of_all_ranks(ranks):
     whole = accuracy(DistributedContext())
     assert 0 < whole < 1
-    assert [float(np.load(tmp_path / f"{rank}.npy")) for rank in (0, 1)] == [whole, whole]
+    assert [float(np.load(ranks / f"accuracy-{rank}.npy")) for rank in (0, 1)] == [whole, whole]
 
 
 def validate(context):
@@ -148,19 +159,15 @@ def validate(context):
     return task.validate(network)
 
 
-def validate_of_three(rank, folder):
-    meet(rank, 3, folder)
-    found = validate(DistributedContext(rank, 3))
-    assert bool(found) == (rank == 0)
+def save_metrics(context, folder):
+    found = validate(context)
+    assert bool(found) == context.is_main
     if found:
-        Path(folder, "found.json").write_text(json.dumps(found))
-    distributed.destroy_process_group()
+        Path(folder, "metrics.json").write_text(json.dumps(found))
 
 
-@pytest.mark.timeout(120)
-def test_ranks_validate_together_as_one_process(tmp_path):
-    multiprocessing.spawn(validate_of_three, (str(tmp_path),), nprocs=3)
-    found, whole = json.loads((tmp_path / "found.json").read_text()), validate(DistributedContext())
+def test_ranks_validate_together_as_one_process(ranks):
+    found, whole = json.loads((ranks / "metrics.json").read_text()), validate(DistributedContext())
     assert found.keys() == whole.keys()
     assert "5 queries used" in found["protocol"]
     assert found["protocol"] == whole["protocol"]
@@ -171,30 +178,34 @@ def test_ranks_validate_together_as_one_process(tmp_path):
         assert found[name] > 0
 
 
-def exchange(rank, folder):
+def save_exchanged(context, folder):
     """Exchange numbers, metrics, a batch of several types, and the results of two images."""
-    meet(rank, 3, folder)
-    context = DistributedContext(rank, 3)
-    assert context.broadcast_values(0.1 + rank, 2**53 - rank) == (0.1, 2**53)
-    assert context.broadcast({"protocol": f"of rank {rank}"}) == {"protocol": "of rank 0"}
+    rank, images = context.rank, np.array([7, 8])
+    own = context.own_share(images)
     batch = context.gather_batch(
         torch.tensor([rank, -rank]),
         torch.full((2, 2, 1), rank / 3, dtype=torch.bfloat16),
         torch.full((2, 3), rank / 3, dtype=torch.float64),
     )
+    exchanged = {
+        "numbers": context.broadcast_values(0.1 + rank, 2**53 - rank),
+        "metrics": context.broadcast({"protocol": f"of rank {rank}"}),
+        "batch": batch,
+        "results": context.gather_for_metrics(torch.from_numpy(own)[:, None] * 10, len(images)),
+    }
+    torch.save(exchanged, f"{folder}/exchanged-{rank}.pt")
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_ranks_exchange_values_of_any_type_though_one_has_no_image_to_validate(ranks, rank):
+    exchanged = torch.load(ranks / f"exchanged-{rank}.pt", weights_only=True)
+    assert exchanged["numbers"] == (0.1, 2**53)
+    assert exchanged["metrics"] == {"protocol": "of rank 0"}
+    batch, results = exchanged["batch"], exchanged["results"]
     assert batch[0].tolist() == [0, 0, 1, -1, 2, -2]
     assert torch.equal(batch[1][:, 1, 0], (torch.arange(6) // 2 / 3).bfloat16())
     assert torch.equal(batch[2][:, 2], torch.arange(6).double() // 2 / 3)
-    images = np.array([7, 8])
-    own = context.own_share(images)
-    results = context.gather_for_metrics(torch.from_numpy(own)[:, None] * 10, len(images))
     assert (results.tolist() if rank == 0 else results) == ([[70], [80]] if rank == 0 else None)
-    distributed.destroy_process_group()
-
-
-@pytest.mark.timeout(120)
-def test_ranks_exchange_values_of_any_type_though_one_has_no_image_to_validate(tmp_path):
-    multiprocessing.spawn(exchange, (str(tmp_path),), nprocs=3)
 
 
 class CountingContext(DistributedContext):
@@ -209,7 +220,6 @@ class CountingContext(DistributedContext):
 
 def train_against_time(rank, folder):
     """Take steps of 5 ms on rank 0 and of 1 ms on rank 1 until 4 seconds are over."""
-    meet(rank, 2, folder)
     limit = TimeLimit(started=time.time() - rank, seconds=4)
     budget = TimeBudget(
         100_000, first_step=0, limit=limit, validation_images=0, context=CountingContext(rank, 2)
@@ -222,14 +232,11 @@ def train_against_time(rank, folder):
     late = time.time() - limit.end - rank
     assert len(shares) > 100
     assert CountingContext.exchanges <= 12
-    np.savez(f"{folder}/{rank}.npz", shares=shares, late=late)
-    distributed.destroy_process_group()
+    np.savez(f"{folder}/shares-{rank}.npz", shares=shares, late=late)
 
 
-@pytest.mark.timeout(120)
-def test_ranks_agree_on_the_progress_by_time_once_a_second(tmp_path):
-    multiprocessing.spawn(train_against_time, (str(tmp_path),), nprocs=2)
-    with np.load(tmp_path / "0.npz") as first, np.load(tmp_path / "1.npz") as second:
+def test_ranks_agree_on_the_progress_by_time_once_a_second(ranks):
+    with np.load(ranks / "shares-0.npz") as first, np.load(ranks / "shares-1.npz") as second:
         assert np.array_equal(first["shares"], second["shares"])
         assert (np.diff(first["shares"]) >= 0).all()
         assert len(np.unique(first["shares"].round(2))) >= 4
