@@ -62,9 +62,13 @@ def send(job, number):
     return job.returncode, messages, time.monotonic() - began
 
 
-@pytest.mark.parametrize("number", STATUS)
 @pytest.mark.parametrize(
-    "doing", ["time.sleep(60)", "threading.Event().wait()", "while True: pass"]
+    ("doing", "number"),
+    [
+        *(("time.sleep(60)", number) for number in STATUS),
+        ("threading.Event().wait()", signal.SIGTERM),
+        ("while True: pass", signal.SIGTERM),
+    ],
 )
 def test_a_signal_ends_a_job_with_one_line_and_its_status(number, doing):
     job, _ = start(f"ready()\n{doing}")
