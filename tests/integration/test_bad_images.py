@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 from support.bad_files import put_bad_files, unusual_images
-from support.nightly_runs import Unreachable, draw, published, run_job, run_with_ray
+from support.nightly_runs import Unreachable, draw, published, run_job, run_without_ray
 
 from reidray.cli import job
 from reidray.config.scoring import ScoreConfig
@@ -88,7 +88,7 @@ def test_quarantined_images_are_not_ranked_and_quarantined_queries_have_a_line(s
 def test_a_row_of_minus_ones_stands_for_a_missing_image_on_request_only(
     scored, model, images, reasons, tmp_path
 ):
-    run_with_ray(model, images, tmp_path / "out", max_bad=0.5, top_k=NEAREST)
+    run_without_ray(model, images, tmp_path / "out", max_bad=0.5, top_k=NEAREST)
     asked, plain = published(scored[0]), published(tmp_path / "out")
     both = [side.pop("classification_test.csv").decode() for side in (asked, plain)]
     assert asked == plain
@@ -119,7 +119,7 @@ def test_unusual_images_are_ranked_as_the_plain_one(scored, images):
 def test_more_bad_images_than_may_be_fail_the_job_which_names_some(scored, model, images, capsys):
     output, before = scored[0], published(scored[0])
     with pytest.raises(SystemExit) as ended:
-        job.run_job(lambda: run_with_ray(model, images, output))
+        job.run_job(lambda: run_without_ray(model, images, output))
     captured = capsys.readouterr()
     assert (ended.value.code, captured.out) == (2, "")
     complaint = (
@@ -130,7 +130,6 @@ def test_more_bad_images_than_may_be_fail_the_job_which_names_some(scored, model
     assert published(output) == before
 
 
-@pytest.mark.usefixtures("ray_address")
 def test_an_image_that_vanishes_after_it_was_listed_is_set_aside(model, tmp_path, monkeypatch):
     for person in range(4):
         draw(tmp_path / "queries" / f"{person}.png", person, 0)
@@ -141,9 +140,7 @@ def test_an_image_that_vanishes_after_it_was_listed_is_set_aside(model, tmp_path
         return missing_images.find_missing(*arguments)
 
     monkeypatch.setattr("reidray.scoring.nightly_run.find_missing", find_missing)
-    settings = {name: str(tmp_path / name) for name in ("queries", "gallery", "output")}
-    config = ScoreConfig(model=str(model), **settings, max_bad=0.25, num_workers=1)
-    run_nightly(config)
+    run_without_ray(model, tmp_path, tmp_path / "output", max_bad=0.25)
     quarantine = (tmp_path / "output" / "quarantine.csv").read_text().splitlines()
     assert quarantine[1:] == ["2.png,gallery,No such file or directory"]
     ranking = read_ranking((tmp_path / "output" / "reid_test.txt").read_bytes(), "txt")

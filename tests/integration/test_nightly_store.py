@@ -51,13 +51,13 @@ def test_the_second_run_embeds_what_is_new_and_writes_what_a_nightly_run_without
     (gallery / "day3" / "4.png").write_bytes(b"no image")
     changed = run_without_ray(model, images, out, **store, max_bad=0.1)
     assert (changed["embedded"], changed["quarantined"]) == (2, 1)
-    alone = run_with_ray(model, images, tmp_path / "alone", max_bad=0.1)
+    alone = run_without_ray(model, images, tmp_path / "alone", max_bad=0.1)
     assert alone["embedded"] == 47
     assert published(out) == published(tmp_path / "alone")
     everybody = set().union(*names_of(out).values())
     assert {"day4/0.png", "day1/renamed.png"} <= everybody
     assert not everybody & {"day1/1.png", "day3/3.png", "day3/4.png"}
-    again = run_with_ray(model, images, out, **store, max_bad=0.1)
+    again = run_without_ray(model, images, out, **store, max_bad=0.1)
     assert (again["embedded"], again["quarantined"]) == (0, 1)
 
 

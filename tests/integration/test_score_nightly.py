@@ -13,6 +13,7 @@ from support.nightly_runs import (
     published,
     run_job,
     run_with_ray,
+    run_without_ray,
 )
 
 from reidray.config.scoring import ScoreConfig
@@ -81,7 +82,7 @@ def test_a_bad_image_changes_nothing_but_its_own_lines(first_run, model, images,
     for path in (tmp_path / "images" / "gallery").rglob("000007.png"):
         path.write_bytes(path.read_bytes()[:40])
     out = tmp_path / "out"
-    summary = run_with_ray(model, tmp_path / "images", out, max_bad=0.05, top_k=149)
+    summary = run_without_ray(model, tmp_path / "images", out, max_bad=0.05, top_k=149)
     gone = {f"day{day}/000007.png" for day in range(1, 6)}
     with (out / "quarantine.csv").open() as file:
         bad = [(row["file"], row["split"]) for row in csv.DictReader(file)]
@@ -104,7 +105,7 @@ def test_too_many_bad_images_leave_the_previous_run_as_it_was(first_run, model, 
     draw(queries / "good.png", 1, 0)
     (queries / "empty.jpg").touch()
     with pytest.raises(UserError, match=r"queries/empty\.jpg"):
-        run_with_ray(model, images, tmp_path / "out", queries=str(queries))
+        run_without_ray(model, images, tmp_path / "out", queries=str(queries))
     assert published(tmp_path / "out") == published(first_run)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "queries"]
 
@@ -116,7 +117,7 @@ def test_a_model_without_attributes_replaces_the_output_and_says_that_it_predict
     (tmp_path / "model").mkdir()
     plain = make_model(tmp_path / "model", "baseline", AttributeSchema())
     settings = {"top_k": 500, "metric": "euclidean", "distractor_scores": True}
-    run_with_ray(plain, images, tmp_path / "out", **settings)
+    run_without_ray(plain, images, tmp_path / "out", **settings)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"reid_test.txt", "quarantine.csv", "scoring.json", "distractors.csv"}
     scores = (tmp_path / "out" / "distractors.csv").read_text().splitlines()
@@ -176,7 +177,7 @@ def test_a_name_that_the_files_cannot_carry_is_found_before_ray_starts(model, im
 
 
 def test_images_beyond_the_largest_distance_are_not_named(first_run, model, images, tmp_path):
-    summary = run_with_ray(model, images, tmp_path / "out", top_k=149, max_distance=NEAR)
+    summary = run_without_ray(model, images, tmp_path / "out", top_k=149, max_distance=NEAR)
     everything, within = (
         read_ranking((folder / "reid_test.txt").read_bytes(), "reid_test.txt")
         for folder in (first_run, tmp_path / "out")
@@ -205,7 +206,7 @@ def test_likely_distractors_are_left_out_of_the_rankings_and_of_nothing_else(
     assert values == sorted(values, reverse=True)
     assert all(0 < float(row["attribute_doubt"]) < 1 for row in scores)
     settings = {"top_k": 149, "max_distractor_score": values[9]}
-    summary = run_with_ray(model, images, tmp_path / "out", **settings)
+    summary = run_without_ray(model, images, tmp_path / "out", **settings)
     gone = {row["file"] for row in scores if float(row["distractor_score"]) > values[9]}
     assert summary["distractors_left_out"] == len(gone) == 9
     assert not (tmp_path / "out" / "distractors.csv").exists()
@@ -222,7 +223,7 @@ def test_the_nearest_images_vote_on_the_attributes_and_on_nothing_else(
     first_run, model, images, tmp_path
 ):
     settings = {"top_k": 149, "attribute_neighbours": 10_000}
-    summary = run_with_ray(model, images, tmp_path / "out", **settings)
+    summary = run_without_ray(model, images, tmp_path / "out", **settings)
     assert summary["attribute_neighbours"] == 10_000
     before, after = published(first_run), published(tmp_path / "out")
     assert after["reid_test.txt"] == before["reid_test.txt"]
@@ -242,5 +243,5 @@ def test_votes_on_attributes_need_attributes(images, tmp_path):
     with pytest.raises(
         UserError, match=r"`attribute_neighbours=5` has nothing to vote on: .*model"
     ):
-        run_with_ray(plain, images, tmp_path / "out", attribute_neighbours=5)
+        run_without_ray(plain, images, tmp_path / "out", attribute_neighbours=5)
     assert not (tmp_path / "out").exists()
