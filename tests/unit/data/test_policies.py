@@ -45,7 +45,6 @@ def plan_of(*operations, count):
         ((Operation.SHARPNESS, 0.1), lambda x: reference.adjust_sharpness(x, 0.1), 1),
         ((Operation.SHARPNESS, 1.9), lambda x: reference.adjust_sharpness(x, 1.9), 1),
     ],
-    ids=str,
 )
 def test_an_operation_gives_torchvision_s_pixels_in_the_crop_that_drew_it(
     operation, expected, tolerance
