@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import yaml
 from support.forked_scripts import script_command
-from support.nightly_runs import Unreachable, draw, draw_images, run_job, run_with_ray
+from support.nightly_runs import Unreachable, draw, draw_images, run_job, run_without_ray
 from support.paths import JOBS, ROOT
 
 from reidray.config.scoring import ScoreConfig
@@ -78,7 +78,7 @@ def test_a_plan_of_a_night_writes_nothing_and_names_its_pace(model, images, tmp_
 @pytest.mark.usefixtures("ray_address")
 def test_a_plan_counts_what_the_store_lacks_and_times_it_in_the_cluster(model, images, tmp_path):
     store = tmp_path / "store"
-    run_with_ray(model, images, tmp_path / "out", store=str(store))
+    run_without_ray(model, images, tmp_path / "out", store=str(store))
     queries = tmp_path / "queries"
     for person in range(100, 170):
         draw(queries / f"{person}.png", person, 3)
