@@ -69,6 +69,11 @@ def describe_resources(resources: NodeResources) -> str:
     return " and ".join(parts) or "no CPU"
 
 
+def fits(needed: NodeResources, free: Iterable[NodeResources]) -> bool:
+    """Return whether one of some nodes has free resources for a worker or a task."""
+    return any(all(node.get(kind, 0) >= amount for kind, amount in needed.items()) for node in free)
+
+
 def cluster_capacity() -> ClusterCapacity:
     """Return what the connected cluster has, and what it may grow to.
 

@@ -25,7 +25,7 @@ HEAD = "node:__internal_head__"
 """Resource that the head alone has."""
 
 UNLIMITED_NODES = 1000
-"""Number of nodes that a group without a limit counts as."""
+"""Largest number of nodes of a group that counts, also where the group has no limit."""
 
 HEAD_TIMEOUT_SECONDS = 60.0
 
@@ -111,7 +111,7 @@ def _reported_limit(reported: Any) -> GrowthLimit:
         NodeGroup(
             group.name,
             dict(group.resources),
-            UNLIMITED_NODES if group.max_count < 0 else group.max_count,
+            _limited(group.max_count),
         )
         for group in reported.node_group_configs
     )
@@ -120,6 +120,9 @@ def _reported_limit(reported: Any) -> GrowthLimit:
 
 def limit_of_config(config: Mapping[str, Any]) -> GrowthLimit:
     """Return the limits in the configuration of Ray's autoscaler.
+
+    Its versions 1 and 2 read the same configuration. A group of KubeRay without a limit has
+    2**31 - 1 nodes there.
 
     >>> limit_of_config({
     ...     "max_workers": 4,
@@ -135,11 +138,15 @@ def limit_of_config(config: Mapping[str, Any]) -> GrowthLimit:
     """
     most = int(config.get("max_workers", 0))
     groups = tuple(
-        NodeGroup(name, dict(kind.get("resources", {})), int(kind.get("max_workers", most)))
+        NodeGroup(name, dict(kind.get("resources", {})), _limited(kind.get("max_workers", most)))
         for name, kind in config.get("available_node_types", {}).items()
         if name != config.get("head_node_type")
     )
     return GrowthLimit(groups, most)
+
+
+def _limited(max_nodes: int) -> int:
+    return UNLIMITED_NODES if max_nodes < 0 else min(max_nodes, UNLIMITED_NODES)
 
 
 def _read_on_head(head: str, gcs_address: str) -> dict[str, Any] | None:

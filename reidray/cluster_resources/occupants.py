@@ -1,9 +1,10 @@
 """Tell what this job waits for on a Ray cluster, and which jobs hold the resources.
 
 Ray's state API needs the dashboard, which a cluster may lack. This module reads the tables of the
-head itself, which has no record of single tasks: they show as what nobody else holds.
+head itself. Plain tasks hold what neither actors nor placement groups do.
 """
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,8 +19,12 @@ from reidray.cluster_resources.capacity import (
     NodeResources,
     cluster_capacity,
     describe_resources,
+    fits,
     node_resources,
 )
+from reidray.cluster_resources.plain_tasks import running_tasks
+
+log = logging.getLogger("reidray")
 
 MAX_ENTRYPOINT = 80
 """Number of characters of a job's command in a message."""
@@ -40,6 +45,7 @@ class Tables:
         groups: `PlacementGroupTableData` of the placement groups that were not removed.
         jobs: commands of the jobs that have not ended, by id.
         free: free resources of each node.
+        has_queue: whether tasks or actors of any job wait for resources.
     """
 
     own_job: str
@@ -47,6 +53,7 @@ class Tables:
     groups: list[Any]
     jobs: Mapping[str, str]
     free: list[NodeResources]
+    has_queue: bool
 
 
 def read_tables() -> Tables:
@@ -59,12 +66,14 @@ def read_tables() -> Tables:
     accessor = tables._connect_and_get_accessor()
     actors = map(gcs_pb2.ActorTableData.FromString, accessor.get_actor_table(None, None))
     groups = map(gcs_pb2.PlacementGroupTableData.FromString, accessor.get_placement_group_table())
+    usage = gcs_pb2.ResourceUsageBatchData.FromString(accessor.get_all_resource_usage())
     return Tables(
         own_job=ray.get_runtime_context().get_job_id(),
         actors=[each for each in actors if each.state != gcs_pb2.ActorTableData.DEAD],
         groups=[each for each in groups if each.state != gcs_pb2.PlacementGroupTableData.REMOVED],
         jobs={job["JobID"]: job["Entrypoint"] for job in tables.job_table() if not job["IsDead"]},
         free=list(tables.available_resources_per_node().values()),
+        has_queue=bool(usage.resource_load_by_shape.resource_demands),
     )
 
 
@@ -79,7 +88,7 @@ def find_demand(tables: Tables) -> dict[str, int]:
         waits = actor.pid == NO_PROCESS and actor.state != gcs_pb2.ActorTableData.ALIVE
         if actor.job_id.hex() == tables.own_job and waits and not actor.placement_group_id:
             needed = dict(actor.required_resources)
-            if any(needed.values()) and not _fits(needed, tables.free):
+            if any(needed.values()) and not fits(needed, tables.free):
                 demand[describe_resources(needed)] += 1
     for group in tables.groups:
         waits = group.state != gcs_pb2.PlacementGroupTableData.CREATED
@@ -127,17 +136,21 @@ def describe_occupants(tables: Tables) -> str:
     ]
     tasks = _held_by_tasks(held, tables.free)
     if tasks:
-        others = [_name_job(job, tables) for job in tables.jobs if job not in held]
-        others = [name for name in others if name != "this job"]
-        whose = f" of {_listed(others)}" if others else ""
+        names = [_name_job(job, tables) for job in _jobs_with_tasks()]
+        whose = f" of {_listed(names)}" if names else ""
         holders.append(f"tasks{whose} ({describe_resources(tasks)})")
     if holders:
         parts.append(f"held by {_listed(holders)}")
     return ", ".join(parts)
 
 
-def _fits(needed: NodeResources, free: list[NodeResources]) -> bool:
-    return any(all(node.get(kind, 0) >= amount for kind, amount in needed.items()) for node in free)
+def _jobs_with_tasks() -> list[str]:
+    """Return the ids of the jobs whose plain tasks run; none if the head does not name them."""
+    try:
+        return sorted({task.job for task in running_tasks()})
+    except RuntimeError as error:
+        log.debug("%s", error)
+        return []
 
 
 def _held_by_job(tables: Tables) -> dict[str, dict[str, dict[str, float]]]:
@@ -195,6 +208,7 @@ def _name_job(job: str, tables: Tables) -> str:
     command = tables.jobs.get(job)
     if command is None:
         return f"job {job}, which has ended"
+    command = " ".join(command.split())
     shown = command if len(command) <= MAX_ENTRYPOINT else f"{command[:MAX_ENTRYPOINT]}..."
     return f"job {job} `{shown}`"
 

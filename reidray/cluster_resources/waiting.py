@@ -12,12 +12,14 @@ from ray.util.placement_group import placement_group, remove_placement_group
 
 from reidray.cluster_resources.capacity import NodeResources, describe_resources
 from reidray.cluster_resources.occupants import (
+    Tables,
     describe_demand,
     describe_occupants,
     find_demand,
     read_tables,
     waits_for_itself,
 )
+from reidray.cluster_resources.plain_tasks import StarvationWatch, describe_tasks
 from reidray.config.sections.durations import DEFAULT_WAIT, parse_duration
 from reidray.errors import UserError
 from reidray.progress import describe_seconds
@@ -46,7 +48,7 @@ def patience() -> float:
 def watching_waits(
     patience_seconds: float = DEFAULT_PATIENCE_SECONDS, *, is_shared: bool = True
 ) -> Iterator[None]:
-    """Log a line while actors or placement groups of this job wait for resources.
+    """Log a line while actors, placement groups or plain tasks of this job wait for resources.
 
     The first line comes after 10 s, later ones at growing intervals. Each says what is waited for,
     what the cluster has and may grow to, and which jobs hold it.
@@ -71,33 +73,43 @@ def watching_waits(
 
 def _watch(ended: threading.Event) -> None:
     since, next_line = None, FIRST_LINE_SECONDS
+    starvation = StarvationWatch(ray.get_runtime_context().get_job_id())
     while not ended.wait(POLL_SECONDS):
         try:
             tables = read_tables()
-            demand = {} if waits_for_itself(tables) else find_demand(tables)
-            occupants = describe_occupants(tables) if demand else ""
+            needed = _find_needed(tables, starvation)
+            occupants = describe_occupants(tables) if needed else ""
         except (ray.exceptions.RayError, RuntimeError) as error:
             log.debug("the head of the cluster does not answer: %s", error)
             continue
         now = time.monotonic()
-        if not demand:
+        if not needed:
             since, next_line = None, FIRST_LINE_SECONDS
             continue
         since = since or now
         if now - since >= next_line:
             next_line *= GROWTH
             waited = describe_seconds(now - since)
-            log.warning("waiting for %s, %s so far: %s", describe_demand(demand), waited, occupants)
+            log.warning("waiting for %s, %s so far: %s", needed, waited, occupants)
 
 
-def wait_for_resources(bundles: Sequence[NodeResources], field: str | None = "num_workers") -> None:
+def _find_needed(tables: Tables, starvation: StarvationWatch) -> str:
+    """Return what this job waits for in words; empty where it has all or holds all itself."""
+    if waits_for_itself(tables):
+        return ""
+    starving = starvation.find_starving(tables.free) if tables.has_queue else {}
+    parts = describe_demand(find_demand(tables)), describe_tasks(starving)
+    return " and ".join(part for part in parts if part)
+
+
+def wait_for_resources(bundles: Sequence[NodeResources], field: str | None = None) -> None:
     """Wait until the cluster has room for some workers at the same time.
 
     An autoscaler starts nodes for them. They are not reserved: what needs them is to ask at once.
 
     Args:
         bundles: resources of each worker by their names in Ray; each fits on one node.
-        field: the field by which a user asks for fewer workers, for the message; None without one.
+        field: the field by which a user asks for less, for the message; None without one.
 
     Raises:
         UserError: there was no room within the job's patience.
@@ -110,7 +122,7 @@ def wait_for_resources(bundles: Sequence[NodeResources], field: str | None = "nu
         remove_placement_group(group)
 
 
-def no_room_error(needed: str, field: str | None) -> UserError:
+def no_room_error(needed: str, field: str | None = None) -> UserError:
     """Return the error of a job that found no room within its patience.
 
     Args:

@@ -79,7 +79,7 @@ def plan_trials(config: TuneConfig, num_workers: int) -> TrialPlan:
     share = 1.0 if num_workers == 1 else SHARE_BESIDE_TRIAL_DRIVER
     concurrent = processes // num_workers
     resources = RayResources(gpus > 0, cpus, share)
-    wait_for_resources([resources.reserved] * num_workers, "cpus_per_trial")
+    wait_for_resources([resources.reserved] * num_workers, "cpus_per_trial" if cpus > 1 else None)
     return TrialPlan(resources, min(concurrent, config.concurrent or concurrent))
 
 

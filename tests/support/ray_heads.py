@@ -19,6 +19,9 @@ HEAD_ID = "f" * 51 + "00000"
 
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 
+FAKE_PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
+"""The provider by its name in Ray needs a file that the packages of Ray lack, for version 2."""
+
 SECONDS_TO_END = 10
 
 
@@ -87,13 +90,14 @@ def end_node(raylet):
 
 
 @contextmanager
-def ray_head(cpus, groups=None):
+def ray_head(cpus, groups=None, autoscaler=1):
     """Start a cluster, yield it, and end its processes.
 
     Args:
         cpus: CPUs of the head.
         groups: resources and largest number of the nodes that a fake autoscaler starts, by name;
             None without an autoscaler.
+        autoscaler: version of Ray's autoscaler.
     """
     folder = Path(tempfile.mkdtemp(prefix="head", dir="/tmp"))  # sockets need a short path
     port, client_port = free_ports(2)
@@ -117,6 +121,7 @@ def ray_head(cpus, groups=None):
         command.append(f"--autoscaling-config={folder}/autoscaler.json")
         started = environment | {
             "RAY_FAKE_CLUSTER": "1",
+            "RAY_enable_autoscaler_v2": str(int(autoscaler == 2)),
             "AUTOSCALER_UPDATE_INTERVAL_S": "1",
             "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
             "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
@@ -158,7 +163,8 @@ def _autoscaling(address, cpus, groups):
             "cluster_name": "fake",
             "max_workers": sum(most for _, most in groups.values()),
             "provider": {
-                "type": "fake_multinode",
+                "type": "external",
+                "module": FAKE_PROVIDER,
                 "gcs_address": address,
                 "head_node_id": HEAD_ID,
                 "launch_multiple": True,

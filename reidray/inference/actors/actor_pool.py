@@ -260,7 +260,7 @@ class _Pool:
             return
         needed = find_waits()
         if needed:
-            raise no_room_error(needed, "num_workers")
+            raise no_room_error(needed)
         if self.idle_seconds >= max(self.stall_seconds, patience()):
             raise MachineError(
                 f"embedding: no worker started within {describe_seconds(self.idle_seconds)}; look "

@@ -98,7 +98,7 @@ def choose_scoring_engine(
             )
         log.info("%s; this process writes the embeddings and ranks", reason)
         return ScoringEngine(False, LocalTasks())
-    wait_for_resources([{"CPU": 1}], field=None)
+    wait_for_resources([{"CPU": 1}])
     return ScoringEngine(True, RayTasks(max(1, capacity.cpus)))
 
 

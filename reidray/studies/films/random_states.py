@@ -34,7 +34,7 @@ def fit_random_states(
     Raises:
         UserError: the cluster had no free CPU in time.
     """
-    wait_for_resources([{"CPU": 1}], field=None)
+    wait_for_resources([{"CPU": 1}])
     states = list_random_states(seed, config.random_states)
     shared = ray.put(means)
     task = ray.remote(num_cpus=1)(fit_random_state)

@@ -61,7 +61,7 @@ class RayEngine:
         mode = choose_ingest_mode(files, config.ingest)
         counts = plan_counts(config)
         resources = plan_workers(counts[-1], config.use_gpu, streams=mode == "stream")
-        wait_for_resources([resources.reserved] * counts[0])
+        wait_for_resources([resources.reserved] * counts[0], _field_to_lower(counts[0]))
         return TrainingPlan(mode, resources, counts)
 
     def decode(self, files: ImageFiles, mode: IngestMode) -> CropDataset:
@@ -207,7 +207,13 @@ def _no_room_to_restart(trainer: TorchTrainer) -> UserError:
     """Return the error of a training whose workers found no room, at its start or after a loss."""
     scaling = trainer.scaling_config
     needed = describe_resources(scaling.resources_per_worker)
-    return no_room_error(f"{scaling.max_workers} x ({needed})", "num_workers")
+    count = scaling.max_workers
+    return no_room_error(f"{count} x ({needed})", _field_to_lower(count))
+
+
+def _field_to_lower(num_workers: int) -> str | None:
+    """Return the field by which a user asks for fewer workers; None where there is one."""
+    return "num_workers" if num_workers > 1 else None
 
 
 def _elastic_trainer(policy: EvenScalingPolicy) -> type[TorchTrainer]:
