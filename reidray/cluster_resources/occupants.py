@@ -107,8 +107,7 @@ def find_waits() -> str:
 
 def waits_for_itself(tables: Tables) -> bool:
     """Return whether this job alone holds what it waits for, as a sweep with many trials does."""
-    held = _held_by_job(tables)
-    return list(held) == [tables.own_job] and not _held_by_tasks(held, tables.free)
+    return list(_held_by_job(tables)) == [tables.own_job] and not held_by_tasks(tables)
 
 
 def describe_demand(demand: Mapping[str, int]) -> str:
@@ -134,7 +133,7 @@ def describe_occupants(tables: Tables) -> str:
         f"{_name_job(job, tables)} ({'; '.join(_describe_share(who, share) for who, share in own)})"
         for job, own in ((job, list(own.items())) for job, own in held.items())
     ]
-    tasks = _held_by_tasks(held, tables.free)
+    tasks = held_by_tasks(tables)
     if tasks:
         names = [_name_job(job, tables) for job in _jobs_with_tasks()]
         whose = f" of {_listed(names)}" if names else ""
@@ -177,14 +176,12 @@ def _held_by_job(tables: Tables) -> dict[str, dict[str, dict[str, float]]]:
     return {job: own for job, own in counted.items() if own}
 
 
-def _held_by_tasks(
-    held: Mapping[str, Mapping[str, Mapping[str, float]]], free: list[NodeResources]
-) -> dict[str, float]:
+def held_by_tasks(tables: Tables) -> dict[str, float]:
     """Return the CPUs and GPUs that neither actors nor placement groups hold, and are not free."""
-    nodes = node_resources()
+    nodes, held = node_resources(), _held_by_job(tables)
     used = {
         kind: sum(node.get(kind, 0) for node in nodes)
-        - sum(node.get(kind, 0) for node in free)
+        - sum(node.get(kind, 0) for node in tables.free)
         - sum(share[kind] for own in held.values() for share in own.values())
         for kind in COUNTED
     }

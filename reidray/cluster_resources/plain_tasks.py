@@ -57,13 +57,13 @@ class PlainTask:
     resources: NodeResources
 
 
-def running_tasks(job: str | None = None) -> list[PlainTask]:
-    """Return the plain tasks that hold resources, of one job or of all.
+def running_tasks() -> list[PlainTask]:
+    """Return the plain tasks of all jobs that run and hold resources.
 
     Raises:
         RuntimeError: the head does not answer.
     """
-    return _query(job, is_not=WITHOUT_RESOURCES)
+    return _query(is_not=WITHOUT_RESOURCES)
 
 
 def pending_tasks(job: str) -> list[PlainTask]:
@@ -72,11 +72,11 @@ def pending_tasks(job: str) -> list[PlainTask]:
     Raises:
         RuntimeError: the head does not answer.
     """
-    return _query(job, is_in=(PENDING,))
+    return _query(is_in=(PENDING,), job=job)
 
 
 def _query(
-    job: str | None, *, is_in: Sequence[str] = (), is_not: Sequence[str] = ()
+    *, is_in: Sequence[str] = (), is_not: Sequence[str] = (), job: str | None = None
 ) -> list[PlainTask]:
     request = gcs_service_pb2.GetTaskEventsRequest(limit=MAX_TASKS)
     request.filters.exclude_driver = True
@@ -127,18 +127,24 @@ class StarvationWatch:
         self._waiting: set[tuple[bytes, int]] = set()
         self._starving: dict[str, int] = {}
 
-    def find_starving(self, free: Sequence[NodeResources]) -> Mapping[str, int]:
+    def find_starving(
+        self, free: Sequence[NodeResources], *, tasks_hold: bool
+    ) -> Mapping[str, int]:
         """Return numbers of tasks that starve, by the resources of each in words.
 
         Args:
             free: free resources of each node. Tasks that fit are about to start, and do not count.
+            tasks_hold: whether plain tasks of any job hold resources. If none of them runs, their
+                processes start, and this job's may be among them.
 
         Raises:
             RuntimeError: the head does not answer.
         """
         began = time.monotonic()
         if began >= self._next_query:
-            pending = [] if running_tasks(self._job) else pending_tasks(self._job)
+            jobs = {task.job for task in running_tasks()}
+            begins = self._job in jobs or (tasks_hold and not jobs)
+            pending = [] if begins else pending_tasks(self._job)
             self._starving = self.update(
                 [each for each in pending if not fits(each.resources, free)]
             )

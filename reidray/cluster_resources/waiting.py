@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -16,6 +16,7 @@ from reidray.cluster_resources.occupants import (
     describe_demand,
     describe_occupants,
     find_demand,
+    held_by_tasks,
     read_tables,
     waits_for_itself,
 )
@@ -97,7 +98,10 @@ def _find_needed(tables: Tables, starvation: StarvationWatch) -> str:
     """Return what this job waits for in words; empty where it has all or holds all itself."""
     if waits_for_itself(tables):
         return ""
-    starving = starvation.find_starving(tables.free) if tables.has_queue else {}
+    starving: Mapping[str, int] = {}
+    if tables.has_queue:
+        tasks_hold = bool(held_by_tasks(tables))
+        starving = starvation.find_starving(tables.free, tasks_hold=tasks_hold)
     parts = describe_demand(find_demand(tables)), describe_tasks(starving)
     return " and ".join(part for part in parts if part)
 

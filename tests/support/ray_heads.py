@@ -128,7 +128,7 @@ def ray_head(cpus, groups=None, autoscaler=1):
         }
     head = RayHead(address, environment, folder)
     try:
-        subprocess.run(command, env=started, check=True, capture_output=True, timeout=60)
+        subprocess.run(command, env=started, check=True, capture_output=True, timeout=150)
         yield head
     finally:
         head.stop()
