@@ -19,10 +19,10 @@ from ray.core.generated import common_pb2, gcs_service_pb2, gcs_service_pb2_grpc
 from reidray.cluster_resources.capacity import (
     COUNTED,
     NodeResources,
-    count_noun,
     describe_resources,
     fits,
 )
+from reidray.terminal import count_noun
 
 MAX_TASKS = 10_000
 """Number of tasks that one answer of the head names."""
