@@ -120,15 +120,15 @@ def default_protocol(
         return "single_shot"
     if query_cameras is None or gallery_cameras is None:
         return "all"
-    pairs = np.unique(np.stack([gallery_ids, gallery_cameras], axis=1), axis=0)
-    person_ids, counts = np.unique(pairs[:, 0], return_counts=True)
-    cameras_of = dict(zip(person_ids.tolist(), counts.tolist(), strict=True))
-    known_pairs = set(map(tuple, pairs.tolist()))
-    across = any(
-        person > DISTRACTOR and cameras_of.get(person, 0) > ((person, camera) in known_pairs)
-        for person, camera in zip(query_ids.tolist(), query_cameras.tolist(), strict=True)
-    )
-    return "market1501" if across else "all"
+    _, person = np.unique(np.concatenate([query_ids, gallery_ids]), return_inverse=True)
+    cameras = np.concatenate([query_cameras, gallery_cameras])
+    camera_ids, camera = np.unique(cameras, return_inverse=True)
+    pairs = person * len(camera_ids) + camera  # a number for each person and camera
+    of_query, in_gallery = pairs[: len(query_ids)], np.unique(pairs[len(query_ids) :])
+    num_cameras = np.bincount(in_gallery // len(camera_ids), minlength=len(person))
+    sees_own = np.isin(of_query, in_gallery)
+    across = (query_ids > DISTRACTOR) & (num_cameras[person[: len(query_ids)]] > sees_own)
+    return "market1501" if across.any() else "all"
 
 
 def build_ground_truth(

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
 import yaml
 
 from reidray.config import TrainingConfig, TrainMultitaskConfig, TrainReidConfig
@@ -99,6 +100,7 @@ def build_experiment(
         follow_links=config.follow_links,
     )
     manifest, labels = task.label_images(config, read)
+    pa.default_memory_pool().release_unused()  # what the columns of a large manifest took
     config, changes = task.adapt_config(config, labels, manifest, sources)
     config, architecture = task.resolve_network(config, labels, manifest)
     check_architecture(config.optimizer, architecture)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reidray.metrics import evaluate, match_ranks
+from reidray.metrics.protocols import default_protocol
 from reidray.retrieval import distance_blocks
 
 
@@ -271,3 +272,17 @@ def test_cuda_gives_the_same_metrics():
     for side in ("query", "gallery"):
         problem[side] = torch.from_numpy(problem[side]).cuda()
     assert same_metrics(evaluate(**problem), expected)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_default_protocol_asks_for_a_match_by_another_camera(seed):
+    random = np.random.default_rng(seed)
+    query, query_camera = random.integers(-1, 4, (2, 3))
+    gallery, gallery_camera = random.integers(-1, 4, (2, 6))
+    across = any(
+        person > 0 and person == other and camera != other_camera
+        for person, camera in zip(query, query_camera, strict=True)
+        for other, other_camera in zip(gallery, gallery_camera, strict=True)
+    )
+    found = default_protocol(query, gallery, query_camera, gallery_camera)
+    assert found == ("market1501" if across else "all")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import shutil
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -22,6 +23,7 @@ from reidray.config import (
     ReidValidationConfig,
     TrainReidConfig,
 )
+from reidray.data.attribute_schema import AttributeSchema
 from reidray.data.reading.annotations import ANNOTATION_COLUMNS
 from reidray.errors import UserError
 from reidray.models import Network, Outputs
@@ -34,6 +36,7 @@ from reidray.training.runs.checkpoint_files import (
     write_checksums,
 )
 from reidray.training.runs.run_directory import RunDirectory
+from reidray.training.tasks.network_choice import resolve_network
 from reidray.training.tasks.reid.validation_queries import plan_ranking
 
 
@@ -333,3 +336,13 @@ def test_a_run_of_an_earlier_version_resumes_and_one_of_other_settings_is_refuse
         build_experiment(dropped, run)
     with pytest.raises(UserError, match="resume the run without `auto_batch`"):
         build_experiment(replace(config, auto_batch=True), run)
+
+
+def test_the_check_of_a_network_makes_no_classifier_of_all_people():
+    """One of a million people and 512 features takes 2 GB."""
+    fields = {"num_people": 1_000_000, "schema": AttributeSchema(), "num_cameras": 0}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    config = NetworkConfig(name="baseline", height=32, width=16)
+    _, architecture = resolve_network(config, "reid", fields)
+    assert architecture.num_people == 1_000_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000

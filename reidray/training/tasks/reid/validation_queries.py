@@ -71,10 +71,12 @@ def plan_ranking(
     cameras = camera_ids if use_cameras else np.zeros_like(camera_ids)
     if num_queries is not None:
         return _draw_queries(person_ids, cameras if use_cameras else None, protocol, num_queries)
-    pairs, first, num_images = np.unique(
-        np.stack([person_ids, cameras]), axis=1, return_index=True, return_counts=True
+    _, person_of = np.unique(person_ids, return_inverse=True)
+    # A number for each person and camera is sorted in a fraction of the time and memory of pairs.
+    keys, first, num_images = np.unique(
+        (person_of << 16) + cameras, return_index=True, return_counts=True
     )
-    _, person = np.unique(pairs[0], return_inverse=True)
+    person = keys >> 16
     num_cameras = np.bincount(person)[person]
     is_only_image = num_images == 1
     queries = np.zeros(len(person_ids), dtype=np.bool_)
