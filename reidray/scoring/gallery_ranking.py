@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from reidray.config.scoring import ScoreConfig
 from reidray.inference.distributed.task_runner import Shared, TaskRunner
+from reidray.scoring.kept_rankings.incremental_search import IncrementalSearch
 from reidray.scoring.stages.distractor_files import ScoredShard, score_gallery
 from reidray.scoring.stages.gallery_neighbours import (
     GalleryNeighbours,
@@ -27,6 +28,8 @@ from reidray.scoring.stages.query_blocks import (
     read_queries,
 )
 from reidray.scoring.stages.reranked_queries import RerankSettings, rerank_block
+from reidray.scoring.store.kept_ranking import KeptRanking
+from reidray.scoring.store.part_storage import RankingPart
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +43,9 @@ class GalleryRanking:
         neighbours: the files of the votes on attributes and of the distances of the gallery; None
             where the run needs neither.
         scored: the distractor scores of the gallery; None where the run scores no distractors.
+        kept: the ranking to keep in the store; None where the run keeps none.
+        num_searched: number of queries that were compared with the whole gallery; None where the
+            run keeps no ranking, so that all of them were.
     """
 
     located: Mapping[str, Sequence[LocatedShard]]
@@ -47,6 +53,8 @@ class GalleryRanking:
     num_empty: int
     neighbours: GalleryNeighbours | None
     scored: Sequence[ScoredShard] | None
+    kept: KeptRanking | None
+    num_searched: int | None
 
     @property
     def num_distractors(self) -> int:
@@ -65,10 +73,14 @@ def rank_gallery(
     located: Mapping[str, Sequence[LocatedShard]],
     config: ScoreConfig,
     metric: str,
+    rankings: Sequence[RankingPart] | None,
     *,
     device: str = "cpu",
 ) -> GalleryRanking:
     """Rank the gallery for each query, and write the lines of the ranking into working files.
+
+    A query of a ranking that the store keeps is compared with new images only. Expanded queries
+    and a gallery with scored distractors are searched in full, and such a ranking is not kept.
 
     Each task reads the embeddings of the gallery one shard at a time.
 
@@ -79,6 +91,7 @@ def rank_gallery(
         config: `top_k`, `max_distance`, `rerank`, `expand`, `distractor_scores`,
             `max_distractor_score` and `attribute_neighbours` apply.
         metric: distance between embeddings.
+        rankings: the rankings that the store keeps; None where it keeps none.
         device: device that searches, `cpu` or `cuda`; the ranking does not depend on it.
 
     Raises:
@@ -95,6 +108,9 @@ def rank_gallery(
             scored = score_gallery(runner, shared, gallery, neighbours, config.max_distractor_score)
     num_candidates, size = max(config.rerank, config.expand), images.contents.shape.embedding_size
     blocks = query_blocks(located["query"], queries_in_block(num_candidates, size))
+    incremental = None
+    if rankings is not None and scored is None and not config.expand:
+        incremental = IncrementalSearch(runner, images, located, rankings, metric, device)
     ranking = _Ranking(
         runner,
         shared,
@@ -104,11 +120,15 @@ def rank_gallery(
         device,
         sum(shard.num_decoded for shard in gallery)
         - sum(each.num_left_out for each in scored or ()),
+        incremental,
     )
     if config.expand:
         blocks = [ranking.expand(block) for block in blocks]
     num_empty = sum(runner.fetch(ranking.write(block, blocks)) for block in blocks)
-    return GalleryRanking(located, blocks, num_empty, neighbours, scored)
+    kept, num_searched = None, None
+    if incremental is not None:
+        kept, num_searched = incremental.ranking(), incremental.num_searched
+    return GalleryRanking(located, blocks, num_empty, neighbours, scored, kept, num_searched)
 
 
 @dataclass(frozen=True)
@@ -123,6 +143,7 @@ class _Ranking:
         metric: distance between embeddings.
         device: device that searches.
         gallery_size: number of images that are ranked.
+        incremental: searches by the ranking that the store keeps; None to search in full.
     """
 
     runner: TaskRunner
@@ -132,6 +153,7 @@ class _Ranking:
     metric: str
     device: str
     gallery_size: int
+    incremental: IncrementalSearch | None
 
     def expand(self, block: QueryBlock) -> QueryBlock:
         """Return a block of queries that are moved towards their nearest gallery images."""
@@ -145,10 +167,10 @@ class _Ranking:
         config, runner = self.config, self.runner
         query = read_queries(runner, self.images, block)
         if not config.rerank:
-            nearest = self._search(query, config.top_k, self.metric)
+            nearest = self._search_block(block, query, config.top_k)
             limits = (self.metric, config.max_distance)
             return runner.call(write_nearest, block, self.images, self.gallery, nearest, *limits)
-        nearest = self._search(query, config.rerank, self.metric)
+        nearest = self._search_block(block, query, config.rerank)
         settings = SearchSettings(config.rerank + 1, self.metric, self.device)
         others = search_images(runner, self.images, blocks, query, settings)
         best = rerank_block(
@@ -164,6 +186,12 @@ class _Ranking:
             ),
         )
         return runner.call(write_ranked, block, self.images, self.gallery, best)
+
+    def _search_block(self, block: QueryBlock, query: Shared, k: int) -> Shared:
+        """Return the `Neighbours` of the queries of a block in the gallery."""
+        if self.incremental is None:
+            return self._search(query, k, self.metric)
+        return self.incremental.search(block, query, k)
 
     def _search(self, query: Shared, k: int, metric: str) -> Shared:
         """Return the `Neighbours` of queries in the gallery."""

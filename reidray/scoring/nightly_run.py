@@ -140,8 +140,13 @@ def run_nightly(
                 for role, shards in located.items():
                     _check_bad_images(listings[role], shards, config.max_bad)
                 device = engine.ranking_device(config.use_gpu)
-                ranked = rank_gallery(engine.runner, images, located, config, metric, device=device)
+                rankings = None if config.store is None else store.rankings
+                ranked = rank_gallery(
+                    engine.runner, images, located, config, metric, rankings, device=device
+                )
                 remove_replaced(engine.runner, store)
+                if ranked.kept is not None:
+                    store.keep_ranking(ranked.kept)
                 timer.end_stage("rank")
 
                 stages.begin("writing")
@@ -280,6 +285,7 @@ def _counts(
         "attribute_neighbours": config.attribute_neighbours,
         "distractors_left_out": ranked.num_distractors,
         "queries_without_names": ranked.num_empty,
+        **({} if ranked.num_searched is None else {"queries_searched": ranked.num_searched}),
     }
 
 

@@ -121,6 +121,28 @@ def test_a_run_killed_at_any_step_leaves_only_what_the_next_one_removes(tmp_path
 
 
 @EVERY
+def test_a_run_killed_as_it_keeps_a_ranking_leaves_the_old_one_or_the_new_one(
+    tmp_path, first, apart
+):
+    gallery = {f"{number}.jpg": (number, 1) for number in range(9)}
+    nights = [
+        {"query": {"a.jpg": (2, 0), "b.jpg": (6, 0)}, "gallery": gallery | changes}
+        for changes in ({}, {"2.jpg": (9, 9), "9.jpg": (2, 1)})
+    ]
+    for at in count(first, 3 * apart):
+        uri = str(tmp_path / str(at))
+        run_steps(uri, [("rank", (nights[0],))])
+        if not run_killed(uri, [("rank", (nights[1],))], at):
+            break
+        run_steps(uri, [("rank", (night,)) for night in nights[::-1]])
+        listed = [each.ranking for each in PartFolder(Location(uri)).scan().rankings]
+        assert len(listed) == 1
+        files = {file.path for ranking in listed for file in ranking.files}
+        assert len(files) == len(list((tmp_path / str(at) / "files").iterdir()))
+    assert at > 40
+
+
+@EVERY
 def test_a_store_of_the_earlier_layout_killed_as_it_moves_loses_only_what_has_no_name(
     tmp_path, first, apart
 ):

@@ -23,7 +23,7 @@ from reidray.scoring.stages import (
     query_blocks,
     reranked_queries,
 )
-from reidray.scoring.store import part_file
+from reidray.scoring.store import described_tables
 from reidray.storage.location import Location
 
 
@@ -50,7 +50,7 @@ def small_pieces(monkeypatch):
         (reranked_queries, "QUERIES_IN_TASK", 3),
         (distractor_files, "SAMPLE_ROWS", 3),
         (distractor_files, "SAMPLES_IN_RANGE", 2),
-        (part_file, "ROW_GROUP", 3),
+        (described_tables, "ROW_GROUP", 3),
     ):
         monkeypatch.setattr(module, name, value)
 
@@ -61,7 +61,8 @@ def test_small_pieces_change_no_byte_of_two_nights(model, images, tmp_path, requ
     first = published(tmp_path / "first")
     request.getfixturevalue("small_pieces")
     store = {"store": str(tmp_path / "store"), **options}
-    assert run_without_ray(model, images, tmp_path / "pieces", **store)["embedded"] == 55
+    once = run_without_ray(model, images, tmp_path / "pieces", **store)
+    assert (once["embedded"], once["queries_searched"]) == (55, 9)
     assert published(tmp_path / "pieces") == first
     assert len(list((tmp_path / "store" / "parts").iterdir())) > 1
 
@@ -72,7 +73,7 @@ def test_small_pieces_change_no_byte_of_two_nights(model, images, tmp_path, requ
     draw(gallery / "day4" / "000004.png", 70, 1)
     draw(gallery / "day9" / "000005.png", 5, 9)
     again = run_without_ray(model, images, tmp_path / "pieces", **store)
-    assert again["embedded"] == 2
+    assert (again["embedded"], again["queries_searched"]) == (2, 0)
     monkeypatch.undo()
     run_without_ray(model, images, tmp_path / "alone", **options)
     assert published(tmp_path / "pieces") == published(tmp_path / "alone") != first
@@ -242,3 +243,19 @@ def test_a_score_that_leaves_nothing_is_refused_with_the_least_score(model, imag
     ):
         run_without_ray(model, images, tmp_path / "out", max_bad=0.2, max_distractor_score=-1.0)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_second_night_with_reranking_searches_new_images_only(
+    model,
+    tmp_path,
+    small_pieces,  # noqa: ARG001 - it divides the work
+):
+    images = draw_images(tmp_path / "images", people=9, variants=5)
+    options = {"rerank": 24, "top_k": 6, "store": str(tmp_path / "store")}
+    assert run_without_ray(model, images, tmp_path / "out", **options)["queries_searched"] == 9
+    first = published(tmp_path / "out")
+    draw(images / "gallery" / "day3" / "new.png", 4, 9)
+    (images / "gallery" / "day2" / "000001.png").unlink()
+    assert run_without_ray(model, images, tmp_path / "out", **options)["queries_searched"] == 0
+    run_without_ray(model, images, tmp_path / "alone", **(options | {"store": None}))
+    assert published(tmp_path / "out") == published(tmp_path / "alone") != first

@@ -119,4 +119,4 @@ def test_a_nightly_run_in_a_bucket_that_fails_now_and_then_is_that_of_a_disk(
     again = run_without_ray(
         f"{bucket}/model", images, f"{bucket}/scores", **where, store=f"{bucket}/store"
     )
-    assert again["embedded"] == 0
+    assert (again["embedded"], again["queries_searched"]) == (0, 0)

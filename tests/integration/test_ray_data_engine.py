@@ -6,6 +6,7 @@ import signal
 
 import pytest
 from support.nightly_runs import (
+    draw,
     draw_images,
     published,
     run_job,
@@ -48,7 +49,7 @@ def test_workers_write_the_files_of_the_local_engine(workers, model, images, exp
     assert published(tmp_path / "out") == expected
     again = run_without_ray(model, images, tmp_path / "again", store=store["store"], max_bad=0.2)
     # The local engine reads what the workers wrote, but for files within two seconds of a change.
-    assert again["embedded"] == 0
+    assert (again["embedded"], again["queries_searched"]) == (0, 0)
     assert published(tmp_path / "again") == expected
     options = {"store": store["store"], "rerank": 30, "expand": 5, "top_k": 10, "max_bad": 0.2}
     options |= {"distractor_scores": True, "max_distractor_score": 3e-4, "attribute_neighbours": 9}
@@ -58,6 +59,20 @@ def test_workers_write_the_files_of_the_local_engine(workers, model, images, exp
     assert published(tmp_path / "out") == published(tmp_path / "again") != expected
     by_workers, here = ((tmp_path / name / "distractors.csv") for name in ("out", "again"))
     assert by_workers.read_bytes() == here.read_bytes()
+
+
+@pytest.mark.usefixtures("ray_address")
+def test_the_second_night_of_workers_searches_new_images_only(model, tmp_path):
+    images = draw_images(tmp_path / "images", people=4, variants=5)
+    store = {"store": str(tmp_path / "store"), "engine": "ray-data", "top_k": 8}
+    assert run_with_ray(model, images, tmp_path / "out", **store)["queries_searched"] == 4
+    first = published(tmp_path / "out")
+    draw(images / "gallery" / "day3" / "new.png", 2, 9)
+    draw(images / "queries" / "new.png", 1, 8)
+    (images / "gallery" / "day2" / "000001.png").unlink()
+    assert run_with_ray(model, images, tmp_path / "out", **store)["queries_searched"] == 1
+    run_without_ray(model, images, tmp_path / "alone", top_k=8)
+    assert published(tmp_path / "out") == published(tmp_path / "alone") != first
 
 
 @pytest.mark.usefixtures("ray_address")

@@ -6,6 +6,7 @@ import os
 import signal
 import struct
 import sys
+import tempfile
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -23,6 +24,7 @@ from reidray.scoring.stages.replaced_embeddings import remove_replaced
 from reidray.scoring.store.deletion import forget
 from reidray.scoring.store.embedding_store import EmbeddingStore, open_parts
 from reidray.storage.location import Location
+from support.store_nights import rank_night
 from support.store_rows import append_rows, image_table, part_rows
 
 SHAPE = PredictionShape(4, 2)
@@ -80,11 +82,19 @@ def forget_person(uri, person):
     return forget(ForgetConfig(store=uri, person=str(person)))
 
 
+def rank(uri, night):
+    """Rank a night, and keep its ranking."""
+    with tempfile.TemporaryDirectory() as work:
+        lines, alone, _ = rank_night(uri, work, night, top_k=3)
+    assert lines == alone
+
+
 STEPS = {
     "embed": embed,
     "files": embed_in_files,
     "full": partial(embed, full=True),
     "forget": forget_person,
+    "rank": rank,
 }
 
 

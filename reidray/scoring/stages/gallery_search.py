@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from reidray.inference.distributed.task_runner import Shared, TaskRunner
 from reidray.inference.prediction_loop import lacks_memory
 from reidray.retrieval.neighbours import Neighbours, merge_neighbours
 from reidray.retrieval.partitioned_search import PartitionedSearch
+from reidray.scoring.kept_rankings.matched_images import MatchedShard
 from reidray.scoring.stages.located_images import (
     LocatedShard,
     ShardRows,
@@ -30,8 +32,12 @@ MEMORY_MB = 512
 
 log = logging.getLogger("reidray")
 
-Part = LocatedShard | QueryBlock
-"""Images that are searched: a shard of the gallery, or a block of queries."""
+Part = LocatedShard | MatchedShard | QueryBlock
+"""Images that are searched: a shard of the gallery, those that are new in it, or a block of
+queries."""
+
+
+SomePart = TypeVar("SomePart", bound=Part)
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ def search_images(
     """
     return runner.collect(
         search_parts,
-        _runs(runner, parts),
+        split_parts(runner, parts),
         images,
         query,
         settings,
@@ -87,7 +93,9 @@ def read_features_of(
         gallery: the shards of the gallery.
         nearest: the neighbours, shared.
     """
-    return runner.collect(_read_run, _runs(runner, gallery), images, nearest, merge=_merge_features)
+    return runner.collect(
+        _read_run, split_parts(runner, gallery), images, nearest, merge=_merge_features
+    )
 
 
 def count_calls(runner: TaskRunner) -> int:
@@ -95,8 +103,8 @@ def count_calls(runner: TaskRunner) -> int:
     return 1 if runner.parallelism == 1 else RUNS_PER_CALL * runner.parallelism
 
 
-def _runs(runner: TaskRunner, parts: Sequence[Part]) -> list[Sequence[Part]]:
-    """Return parts that follow each other in the same call."""
+def split_parts(runner: TaskRunner, parts: Sequence[SomePart]) -> list[Sequence[SomePart]]:
+    """Return runs of parts that follow each other, one for each call of a search."""
     length = max(1, -(-len(parts) // count_calls(runner)))
     return [parts[start : start + length] for start in range(0, len(parts), length)]
 
@@ -134,7 +142,7 @@ def _read_part(part: Part, images: NightlyImages) -> tuple[NDArray[np.int64], ND
     """Return the positions and features of the images of a part that decode and are ranked."""
     if isinstance(part, QueryBlock):
         return part.read_rows(images).positions, part.read_features(images)
-    rows = read_rows_of(images, part)
+    rows = part.read_rows(images) if isinstance(part, MatchedShard) else read_rows_of(images, part)
     return rows.positions, read_predictions_of(images, rows, ["embedding"]).embeddings
 
 

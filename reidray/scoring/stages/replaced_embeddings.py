@@ -24,7 +24,8 @@ GROUP_ROWS = 1_000_000
 def remove_replaced(runner: TaskRunner, store: EmbeddingStore) -> None:
     """Delete what a store held of its model before it was opened with `replace_existing`.
 
-    An image stays where another model has an embedding of the same content.
+    An image stays where another model has an embedding of the same content. All kept rankings are
+    deleted before, as they name images and their places.
 
     Args:
         runner: runs the tasks.
@@ -34,6 +35,8 @@ def remove_replaced(runner: TaskRunner, store: EmbeddingStore) -> None:
         UserError: another run writes the store.
     """
     contents = store.replaced
+    if contents.parts:
+        store.remove_rankings()
     own, others = [], []
     for index, part in enumerate(contents.parts):
         if summary_of(part).model == contents.embedding_id:

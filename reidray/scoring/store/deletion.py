@@ -2,7 +2,8 @@
 
 A deletion has five steps. After a failure a later run can go on with each of them:
 
-1. It claims the next part number, so that no earlier writer can add a part.
+1. It claims the next part number, so that no earlier writer can add a part. It removes all kept
+   rankings: they name images, and the next run can compute them again.
 2. It adds a part that lists the rows to delete, and records the beginning in the deletion log.
 3. It rewrites every part that holds some of it, and searches all parts.
 4. It empties the part of step 2, and removes old versions, temporary files and unfinished uploads.
@@ -57,11 +58,11 @@ def forget(config: ForgetConfig) -> dict[str, Any]:
     """Delete from a store what a configuration names, check that it is gone, and record it.
 
     Returns:
-        The number of images and embeddings deleted and of parts rewritten (`files`); the number of
-        rows searched; the number of old versions and files of killed runs removed; and
-        `nearest_left`, the smallest distance of an embedding that stayed to a deleted one, None
-        where none stayed. It is 0 where another file holds the same image. A dry run returns
-        what would be deleted.
+        The number of images and embeddings deleted, of parts rewritten (`files`) and of kept
+        rankings removed (`rankings`); the number of rows searched; the number of old versions and
+        files of killed runs removed; and `nearest_left`, the smallest distance of an embedding that
+        stayed to a deleted one, None where none stayed. It is 0 where another file holds the same
+        image. A dry run returns what would be deleted.
 
     Raises:
         UserError: there is no store, it holds nothing that the configuration names, another run is
@@ -78,6 +79,9 @@ def forget(config: ForgetConfig) -> dict[str, Any]:
 def _delete(config: ForgetConfig, folder: PartFolder) -> dict[str, Any]:
     location = folder.location
     folder.fence()
+    rankings = folder.scan().rankings
+    for ranking in rankings:
+        folder.remove_ranking(ranking)
     num_uncommitted = folder.remove_uncommitted()
     unnamed = convert_legacy(location, folder)
     if unnamed:
@@ -89,7 +93,7 @@ def _delete(config: ForgetConfig, folder: PartFolder) -> dict[str, Any]:
     for _, unfinished in deletions:
         deleted += _rewrite_parts(folder, parts, unfinished)
         parts = list(_read_parts(folder, PLANNED_COLUMNS))
-    planned = plan_deletion(config, _image_rows(parts))
+    planned = plan_deletion(config, _image_rows(parts), len(rankings))
     if planned is not None:
         deletions.append((folder.append(planned.to_parquet()), planned))
         deleted += _rewrite_parts(folder, parts, planned)
@@ -117,6 +121,7 @@ def _delete(config: ForgetConfig, folder: PartFolder) -> dict[str, Any]:
         "images": record.images,
         "embeddings": record.embeddings,
         "files": record.files,
+        "rankings": record.rankings,
         "searched": num_searched,
         "removed": num_removed,
         "nearest_left": _min_distance(folder, deleted),
@@ -129,16 +134,19 @@ def _preview(config: ForgetConfig, location: Location) -> dict[str, Any]:
     Raises:
         UserError: the store holds nothing that the configuration names.
     """
-    parts = _image_rows(_read_parts(PartFolder(location), PLANNED_COLUMNS))
+    folder = PartFolder(location)
+    parts = _image_rows(_read_parts(folder, PLANNED_COLUMNS))
     parts += [file.rows for file in read_legacy(location)]
-    planned = plan_deletion(config, parts)
+    planned = plan_deletion(config, parts, len(folder.scan().rankings))
     if planned is None:
         raise _nothing_found(config, location)
     _logger.info(
-        "would forget %d images and %d embeddings in %d parts; nothing was changed",
+        "would forget %d images and %d embeddings in %d parts, and remove %d kept rankings; "
+        "nothing was changed",
         planned.images,
         planned.embeddings,
         planned.files,
+        planned.rankings,
     )
     return {
         "store": config.store,
@@ -146,6 +154,7 @@ def _preview(config: ForgetConfig, location: Location) -> dict[str, Any]:
         "images": planned.images,
         "embeddings": planned.embeddings,
         "files": planned.files,
+        "rankings": planned.rankings,
         "names": sorted({name for rows in parts for name in deleted_addresses(planned, rows)}),
     }
 
@@ -256,7 +265,12 @@ def _min_distance(folder: PartFolder, deleted: Sequence[PartRows]) -> float | No
 
 def _record_of(deletion: Deletion) -> DeletionRecord:
     return DeletionRecord(
-        deletion.begun, deletion.kind, deletion.images, deletion.embeddings, deletion.files
+        deletion.begun,
+        deletion.kind,
+        deletion.images,
+        deletion.embeddings,
+        deletion.files,
+        deletion.rankings,
     )
 
 

@@ -25,6 +25,7 @@ class DeletionRecord:
         images: number of image files.
         embeddings: number of embeddings.
         files: number of parts that held them.
+        rankings: number of kept rankings that were removed.
         completed: time when a search found nothing of it any more; None before.
     """
 
@@ -33,6 +34,7 @@ class DeletionRecord:
     images: int
     embeddings: int
     files: int
+    rankings: int = 0
     completed: str | None = None
 
 

@@ -20,12 +20,15 @@ from reidray.scoring.store.part_file import (
 from reidray.scoring.store.person_images import find_images_of
 
 
-def plan_deletion(config: ForgetConfig, parts: Sequence[PartRows]) -> Deletion | None:
+def plan_deletion(
+    config: ForgetConfig, parts: Sequence[PartRows], num_rankings: int
+) -> Deletion | None:
     """Find the images and embeddings that a configuration names, and count them.
 
     Args:
         config: the deletion.
         parts: contents of the store, with the columns of the images and `doubt`.
+        num_rankings: number of kept rankings that the deletion removes.
 
     Returns:
         None where the store holds nothing of the kind.
@@ -36,7 +39,7 @@ def plan_deletion(config: ForgetConfig, parts: Sequence[PartRows]) -> Deletion |
     before = config.before or ""
     digests = _digests_before(before, parts) if before else _digests_of(config, parts)
     begun = datetime.now(UTC).isoformat(timespec="microseconds")
-    deletion = Deletion(config.kind, before, 0, 0, 0, begun, digests)
+    deletion = Deletion(config.kind, before, 0, 0, 0, begun, digests, num_rankings)
     images: set[str] = set()
     num_embeddings, num_files = 0, 0
     for rows in parts:

@@ -2,21 +2,28 @@
 
 A store is a sequence of parts, `parts/NUMBER.parquet`. A part has images that a run has read and,
 for those whose content was new to the model, the embedding and the attribute labels; or it lists
-files with such rows, which workers have written. One write commits it. A run that is killed leaves
-a store that the next run goes on with.
+files with such rows, or of a ranking, which workers have written. One write commits it. A run that
+is killed leaves a store that the next run goes on with.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 
 from reidray.inference.predictions import PredictionShape
+from reidray.scoring.store.kept_ranking import KeptRanking
 from reidray.scoring.store.legacy_layout import convert_legacy
 from reidray.scoring.store.part_file import Deletion, PartRows, read_rows
-from reidray.scoring.store.part_storage import Part, PartFolder, PartStorage, TemporaryPartStorage
+from reidray.scoring.store.part_storage import (
+    Part,
+    PartFolder,
+    PartStorage,
+    RankingPart,
+    TemporaryPartStorage,
+)
 from reidray.scoring.store.store_files import remove_temporary
 from reidray.scoring.store.stored_images import StoreContents, summary_of
 from reidray.storage.location import Location
@@ -63,6 +70,7 @@ class EmbeddingStore:
         replaced: the parts of earlier runs, of all models, where this run replaces the embeddings
             of its model; no part otherwise.
         other_ids: ids of the other embeddings that the store holds.
+        rankings: the rankings that the store held when it was opened.
     """
 
     def __init__(
@@ -86,9 +94,10 @@ class EmbeddingStore:
         Raises:
             UserError: a part is damaged.
         """
-        self._storage = parts
+        self._storage, stored = parts, parts.scan()
+        self.rankings = stored.rankings
         found: list[Part] = []
-        for part in parts.find():
+        for part in stored.parts:
             if part.summary is None:
                 self._warn_of_deletion(part)
             else:
@@ -136,6 +145,37 @@ class EmbeddingStore:
         assert isinstance(self._storage, PartFolder)
         self._storage.commit(files)
         self._add(files)
+
+    def keep_ranking(self, ranking: KeptRanking) -> None:
+        """Keep a ranking for the next run, in place of those of the same folders.
+
+        Args:
+            ranking: the ranking, whose files are results of `PartFolder.write_file`.
+
+        Raises:
+            UserError: another run writes the store.
+        """
+        self._storage.append(ranking.to_parquet())
+        self._remove(
+            each
+            for each in self.rankings
+            if (each.ranking.queries, each.ranking.gallery) == (ranking.queries, ranking.gallery)
+        )
+
+    def remove_rankings(self) -> None:
+        """Remove the rankings of all folders.
+
+        Raises:
+            UserError: another run writes the store.
+        """
+        self._remove(self.rankings)
+
+    def _remove(self, rankings: Iterable[RankingPart]) -> None:
+        removed = tuple(rankings)
+        for each in removed:
+            assert isinstance(self._storage, PartFolder)
+            self._storage.remove_ranking(each)
+        self.rankings = tuple(each for each in self.rankings if each not in removed)
 
     def _add(self, parts: Sequence[Part]) -> None:
         self.contents = replace(self.contents, parts=(*self.contents.parts, *parts))

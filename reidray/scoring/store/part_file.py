@@ -3,12 +3,10 @@
 The rows of a part are images that one run has read: their folder and path, the digest of their
 content, and why an image does not decode. A row has an embedding where that run embedded its
 content, so that no embedding exists without a path. The metadata of the file hold the id of the
-model and the day. A part may also be a deletion, which lists the digests to delete, or a commit,
-which lists files that several workers have written.
+model and the day. A part may also be a deletion, which lists the digests to delete, a commit,
+which lists files that several workers have written, or a ranking that is kept for the next run.
 """
 
-import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,6 +20,8 @@ from numpy.typing import NDArray
 
 from reidray.inference.distributed.prediction_rows import unpack_bytes
 from reidray.inference.image_batches import DIGEST_BYTES
+from reidray.scoring.store.described_tables import read_description, to_parquet
+from reidray.scoring.store.kept_ranking import KeptRanking
 
 DIGEST = pa.binary(DIGEST_BYTES)
 NO_DIGESTS = pa.array([], DIGEST)
@@ -34,12 +34,6 @@ IMAGE_FIELDS = {
 }
 IMAGES_SCHEMA = pa.schema(IMAGE_FIELDS)
 EMBEDDED_COLUMNS = ("embedding", "codes", "doubt")
-REPEATED_COLUMNS = ["folder", "reason"]
-"""Columns with the same value in many rows."""
-
-METADATA_KEY = b"reidray"
-ROW_GROUP = 4096
-"""Images in a row group, which is read as a whole where one of them is needed."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +81,7 @@ class PartRows:
 
     def to_parquet(self) -> bytes:
         """Return the bytes of a Parquet file of these rows."""
-        return _to_parquet(self.table, {"model": self.model, "day": self.day})
+        return to_parquet(self.table, {"model": self.model, "day": self.day})
 
 
 @dataclass(frozen=True)
@@ -102,6 +96,7 @@ class Deletion:
         files: number of parts that held them.
         begun: time when the deletion began.
         contents: (N,) digests whose rows are deleted.
+        rankings: number of kept rankings that were removed.
     """
 
     kind: str
@@ -111,6 +106,7 @@ class Deletion:
     files: int
     begun: str
     contents: pa.Array
+    rankings: int = 0
 
     def deletes_image(self, rows: PartRows) -> pa.BooleanArray:
         """Return (N,) whether each row is deleted as a whole."""
@@ -135,7 +131,7 @@ class Deletion:
     def to_parquet(self) -> bytes:
         """Return the bytes of the part that holds this deletion."""
         described = {name: value for name, value in vars(self).items() if name != "contents"}
-        return _to_parquet(pa.table({"content": self.contents}), {"forgets": described})
+        return to_parquet(pa.table({"content": self.contents}), {"forgets": described})
 
     def _is_old(self, rows: PartRows) -> bool:
         return bool(self.before) and rows.day < self.before
@@ -153,7 +149,7 @@ class CommittedFiles:
 
     def to_parquet(self) -> bytes:
         """Return the bytes of the part that lists the files."""
-        return _to_parquet(pa.table({"file": pa.array(self.names, pa.string())}), {"commits": True})
+        return to_parquet(pa.table({"file": pa.array(self.names, pa.string())}), {"commits": True})
 
 
 @dataclass(frozen=True)
@@ -181,8 +177,8 @@ class PartSummary:
         return self.first_path <= last and (self.last_path is None or first <= self.last_path)
 
 
-def read_summary(file: pa.NativeFile) -> PartSummary | Deletion | CommittedFiles:
-    """Read what a part holds: the summary of its rows, a deletion or a commit.
+def read_summary(file: pa.NativeFile) -> PartSummary | Deletion | CommittedFiles | KeptRanking:
+    """Read what a part holds: the summary of its rows, a deletion, a commit or a ranking.
 
     Args:
         file: the Parquet file.
@@ -192,10 +188,12 @@ def read_summary(file: pa.NativeFile) -> PartSummary | Deletion | CommittedFiles
         pa.ArrowException: the file is damaged.
     """
     opened = pq.ParquetFile(file)
-    described = json.loads((opened.schema_arrow.metadata or {})[METADATA_KEY])
+    described = read_description(opened)
     if "commits" in described:
         names = opened.read(use_threads=False)["file"].to_pylist()
         return CommittedFiles(tuple(names))
+    if "ranks" in described:
+        return KeptRanking.from_parquet(opened, described)
     if "forgets" in described:
         return _read_deletion(opened, described)
     _check_columns(opened)
@@ -235,7 +233,7 @@ def read_rows(file: pa.NativeFile, columns: Sequence[str] | None = None) -> Part
         pa.ArrowException: the file is damaged.
     """
     opened = pq.ParquetFile(file)
-    described = json.loads((opened.schema_arrow.metadata or {})[METADATA_KEY])
+    described = read_description(opened)
     if "forgets" in described:
         return _read_deletion(opened, described)
     _check_columns(opened)
@@ -301,16 +299,3 @@ def _count_embedded(group: pq.RowGroupMetaData) -> int:
             statistics = column.statistics
             return int(group.num_rows - (statistics.null_count if statistics else 0))
     return 0
-
-
-def _to_parquet(table: pa.Table, described: dict[str, Any]) -> bytes:
-    file = io.BytesIO()
-    metadata = {METADATA_KEY: json.dumps(described)}
-    repeated = [name for name in REPEATED_COLUMNS if name in table.column_names]
-    pq.write_table(
-        table.replace_schema_metadata(metadata),
-        file,
-        row_group_size=ROW_GROUP,
-        use_dictionary=repeated or False,
-    )
-    return file.getvalue()

@@ -1,10 +1,10 @@
 """Store numbered parts on a disk, in a bucket or in a temporary file.
 
-A part holds rows, or lists files of rows that workers have written. Such files do not belong to the
-store before a part lists them. A writer adds a part under the next number, which only one writer
-can claim. A writer that was paused, and does not know that it has lost the lock of the store, finds
-its next number taken, and nothing that it writes appears. A number is never free again: a part from
-which everything is deleted becomes empty.
+A part holds rows, or lists files of rows, or of a ranking, that workers have written. Such files do
+not belong to the store before a part lists them. A writer adds a part under the next number, which
+only one writer can claim. A writer that was paused, and does not know that it has lost the lock of
+the store, finds its next number taken, and nothing that it writes appears. A number is never free
+again: a part from which everything is deleted becomes empty.
 """
 
 import logging
@@ -19,6 +19,7 @@ from uuid import uuid4
 import pyarrow as pa
 
 from reidray.errors import UserError
+from reidray.scoring.store.kept_ranking import KeptRanking
 from reidray.scoring.store.part_file import CommittedFiles, PartSummary, read_summary
 from reidray.storage.location import Location
 from reidray.storage.locks import exclusive_files
@@ -52,6 +53,34 @@ class Part:
     summary: PartSummary | None = None
 
 
+@dataclass(frozen=True)
+class RankingPart:
+    """Hold a ranking that a store keeps.
+
+    Attributes:
+        part: the part that lists its files.
+        ranking: the ranking.
+        is_whole: whether all files are there with their sizes.
+    """
+
+    part: Part
+    ranking: KeptRanking
+    is_whole: bool
+
+
+@dataclass(frozen=True)
+class StoredParts:
+    """Hold the parts of a store that are not empty, in the order of writing.
+
+    Attributes:
+        parts: the parts with rows and deletions; the files that a part lists take its place.
+        rankings: the rankings.
+    """
+
+    parts: tuple[Part, ...] = ()
+    rankings: tuple[RankingPart, ...] = ()
+
+
 class PartStorage(ABC):
     """Store parts one after the other.
 
@@ -64,15 +93,17 @@ class PartStorage(ABC):
     is_temporary = False
 
     @abstractmethod
-    def find(self) -> list[Part]:
-        """Return the parts that are not empty, in the order of writing.
-
-        The files that a part lists take its place.
+    def scan(self) -> StoredParts:
+        """Return the parts that are not empty.
 
         Raises:
             UserError: a part is damaged.
             OSError: the disk or the object store failed.
         """
+
+    def find(self) -> list[Part]:
+        """Return the parts with rows and the deletions (see `scan`)."""
+        return list(self.scan().parts)
 
     @abstractmethod
     def read(self, part: Part, reader: Callable[[pa.NativeFile], Content]) -> Content:
@@ -120,13 +151,19 @@ class PartFolder(PartStorage):
         self.location, self.uri = location, location.uri
         self._next = 0
 
-    def find(self) -> list[Part]:
-        """Return the parts that are not empty (see `PartStorage.find`)."""
+    def scan(self) -> StoredParts:
+        """Return the parts that are not empty (see `PartStorage.scan`)."""
         found: list[Part] = []
+        rankings: list[RankingPart] = []
         contents = self._read_all(self._list_parts(), read_summary)
         entries = exclusive_files.list_entries(self.location, FILES_FOLDER)
         files = {entry.path: Part(entry.path, entry.size, entry.tag) for entry in entries}
         for part, content in contents:
+            if isinstance(content, KeptRanking):
+                sizes = {path: file.size for path, file in files.items()}
+                is_whole = all(sizes.get(file.path) == file.size for file in content.files)
+                rankings.append(RankingPart(part, content, is_whole))
+                continue
             if not isinstance(content, CommittedFiles):
                 summary = content if isinstance(content, PartSummary) else None
                 found.append(replace(part, summary=summary))
@@ -146,7 +183,7 @@ class PartFolder(PartStorage):
             for file, described in self._read_all(listed, read_summary):
                 assert isinstance(described, PartSummary)
                 found.append(replace(file, summary=described))
-        return found
+        return StoredParts(tuple(found), tuple(rankings))
 
     def read(self, part: Part, reader: Callable[[pa.NativeFile], Content]) -> Content:
         """Return the result of a function that reads a part (see `PartStorage.read`)."""
@@ -204,6 +241,17 @@ class PartFolder(PartStorage):
         """
         self.append(CommittedFiles(tuple(file.path for file in files)).to_parquet())
 
+    def remove_ranking(self, found: RankingPart) -> None:
+        """Remove a ranking; a run that is killed meanwhile leaves files that no part lists.
+
+        Raises:
+            UserError: another run writes the store.
+            OSError: the disk or the object store failed.
+        """
+        self.replace(found.part, b"")
+        for file in found.ranking.files:
+            self.location.delete_file(file.path)
+
     def remove_uncommitted(self) -> int:
         """Remove the files that no part lists, which killed runs have left; return their number.
 
@@ -231,8 +279,7 @@ class PartFolder(PartStorage):
         if not entries:
             return []
         contents = self._read_all(self._list_parts(), read_summary)
-        commits = [each for _, each in contents if isinstance(each, CommittedFiles)]
-        listed = {name for commit in commits for name in commit.names}
+        listed = {name for _, content in contents for name in _listed_files(content)}
         return [entry.path for entry in entries if entry.path not in listed]
 
     def _list_parts(self) -> list[Part]:
@@ -283,9 +330,9 @@ class TemporaryPartStorage(PartStorage):
         self._file = file
         self._extents: dict[str, tuple[int, int]] = {}
 
-    def find(self) -> list[Part]:
+    def scan(self) -> StoredParts:
         """Return no part: a run begins without one, and knows those that it has added."""
-        return []
+        return StoredParts()
 
     def read(self, part: Part, reader: Callable[[pa.NativeFile], Content]) -> Content:
         """Return the result of a function that reads a part (see `PartStorage.read`)."""
@@ -302,3 +349,10 @@ class TemporaryPartStorage(PartStorage):
         self._extents[part.path] = (self._file.seek(0, 2), len(data))
         self._file.write(data)
         return replace(part, size=len(data))
+
+
+def _listed_files(content: object) -> tuple[str, ...]:
+    """Return the paths of the files that a part lists, by what it holds."""
+    if isinstance(content, KeptRanking):
+        return tuple(file.path for file in content.files)
+    return content.names if isinstance(content, CommittedFiles) else ()

@@ -1,0 +1,44 @@
+"""Write tables as Parquet files whose metadata say what they hold, and read what they say."""
+
+import io
+import json
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+METADATA_KEY = b"reidray"
+ROW_GROUP = 4096
+"""Rows in a row group, which is read as a whole where one of them is needed."""
+
+REPEATED_COLUMNS = ["folder", "reason", "part"]
+"""Columns with the same value in many rows."""
+
+
+def to_parquet(table: pa.Table, described: dict[str, Any]) -> bytes:
+    """Return the bytes of a Parquet file of a table.
+
+    Args:
+        table: the table.
+        described: what the file holds, as `read_description` returns it; a JSON object.
+    """
+    file = io.BytesIO()
+    metadata = {METADATA_KEY: json.dumps(described)}
+    repeated = [name for name in REPEATED_COLUMNS if name in table.column_names]
+    pq.write_table(
+        table.replace_schema_metadata(metadata),
+        file,
+        row_group_size=ROW_GROUP,
+        use_dictionary=repeated or False,
+    )
+    return file.getvalue()
+
+
+def read_description(opened: pq.ParquetFile) -> dict[str, Any]:
+    """Return what the metadata of a file say that it holds.
+
+    Raises:
+        KeyError: the file has no such metadata.
+    """
+    described: dict[str, Any] = json.loads((opened.schema_arrow.metadata or {})[METADATA_KEY])
+    return described
