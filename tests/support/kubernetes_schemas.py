@@ -1,0 +1,61 @@
+"""Validate descriptions of Kubernetes objects as an API server does that refuses unknown fields."""
+
+import functools
+import json
+import lzma
+
+import kubernetes_validate
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
+from support.paths import ROOT
+
+KUBERNETES_VERSION = "1.33"
+CUSTOM = "ray.io/v1"
+SCHEMAS = ROOT / "tests" / "support" / "crds" / "kuberay.json.xz"
+
+
+def find_problem(resource):
+    """Return what is wrong with an object, in a line; None if nothing is."""
+    if resource.get("apiVersion") == CUSTOM:
+        kind = resource.get("kind")
+        if kind not in custom_schemas():
+            return f"KubeRay has no kind {kind}"
+        error = best_match(custom_validator(kind).iter_errors(resource))
+        if error is not None:
+            return f"{error.json_path}: {error.message}"
+        # The definition leaves `metadata` to Kubernetes, where all kinds have the same.
+        resource = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": resource["metadata"]}
+    try:
+        kubernetes_validate.validate(resource, KUBERNETES_VERSION, strict=True)
+    except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
+        return error.message
+    except KeyError as error:
+        return f"{error} is missing"
+    return None
+
+
+@functools.cache
+def custom_schemas():
+    return json.loads(lzma.decompress(SCHEMAS.read_bytes()))
+
+
+@functools.cache
+def custom_validator(kind):
+    schema = strict(custom_schemas()[kind])
+    schema["properties"]["metadata"] = {"type": "object"}
+    schema["required"] = ["apiVersion", "kind", "metadata", "spec"]
+    return Draft202012Validator(schema)
+
+
+def strict(schema):
+    """Return a schema that refuses fields which it does not name."""
+    made = dict(schema)
+    for name in ("items", "additionalProperties"):
+        if isinstance(made.get(name), dict):
+            made[name] = strict(made[name])
+    if "properties" in made:
+        made["properties"] = {name: strict(each) for name, each in made["properties"].items()}
+    if made.get("type") == "object":
+        made.setdefault("additionalProperties", False)
+    return made

@@ -1,0 +1,83 @@
+"""Every object of cluster/kuberay has fields that Kubernetes and KubeRay know, and no others."""
+
+import copy
+import hashlib
+import json
+import random
+
+import pytest
+from support.kuberay_folders import ALL_DOCUMENTS
+from support.kubernetes_schemas import SCHEMAS, find_problem
+
+FREE = {"annotations", "data", "labels", "limits", "matchLabels", "rayStartParams", "requests"}
+"""Mappings in which any key is allowed."""
+
+DISTINCT = list({json.dumps(each, sort_keys=True): each for _, each in ALL_DOCUMENTS}.values())
+
+
+def named(resource):
+    return f"{resource['kind']}-{next(iter(resource['metadata'].values()))}"
+
+
+@pytest.mark.parametrize("resource", DISTINCT, ids=named)
+def test_every_field_is_known(resource):
+    assert find_problem(resource) is None
+
+
+@pytest.mark.parametrize("resource", DISTINCT, ids=named)
+def test_a_misspelt_key_is_refused_at_any_depth(resource):
+    """At each depth, another key is chosen in each document."""
+    chosen = random.Random(json.dumps(resource))
+    by_depth = {}
+    for path in key_paths(resource):
+        by_depth.setdefault(len(path), []).append(path)
+    assert len(by_depth) >= 2
+    for paths in by_depth.values():
+        path = chosen.choice(paths)
+        assert find_problem(misspelt(resource, path)), path
+
+
+def key_paths(value, path=()):
+    """Yield the path of every key that a schema names."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield (*path, key)
+            if key not in FREE:
+                yield from key_paths(each, (*path, key))
+    elif isinstance(value, list):
+        for place, each in enumerate(value):
+            yield from key_paths(each, (*path, place))
+
+
+def misspelt(resource, path):
+    changed = copy.deepcopy(resource)
+    parent = changed
+    for word in path[:-1]:
+        parent = parent[word]
+    parent[f"{path[-1]}x"] = parent.pop(path[-1])
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("spec", "authOptions", "mode"), "tokens"),
+        (("spec", "workerGroupSpecs", 0, "minReplicas"), "0"),
+        (("spec", "autoscalerOptions", "version"), "v3"),
+        (("spec", "headGroupSpec", "rayStartParams", "num-cpus"), 0),
+    ],
+)
+def test_a_wrong_value_is_refused(path, value):
+    cluster = next(each for each in DISTINCT if each["kind"] == "RayCluster")
+    changed = copy.deepcopy(cluster)
+    parent = changed
+    for word in path[:-1]:
+        parent = parent[word]
+    parent[path[-1]] = value
+    assert find_problem(changed)
+
+
+def test_the_schemas_are_those_of_the_recorded_sources():
+    sources = json.loads(SCHEMAS.with_name("sources.json").read_text())
+    assert sources["version"] == "v1.7.0"
+    assert set(map(len, sources["sha256"].values())) == {hashlib.sha256().digest_size * 2}
