@@ -5,7 +5,6 @@ the descriptions of the clouds: the model of EC2 in botocore, the description of
 Google's client, and the deployment template in Ray for Azure.
 """
 
-import copy
 import json
 import re
 from functools import cache
@@ -105,24 +104,3 @@ def _azure_problems(node):
 
 
 NODE_PROBLEMS = {"aws": _aws_problems, "azure": _azure_problems, "gcp": _gcp_problems}
-
-
-def key_paths(value, path=()):
-    """Yield the path of each key in a tree of mappings and lists."""
-    if isinstance(value, dict):
-        for key, each in value.items():
-            yield (*path, key)
-            yield from key_paths(each, (*path, key))
-    elif isinstance(value, list):
-        for place, each in enumerate(value):
-            yield from key_paths(each, (*path, place))
-
-
-def with_typo(config, path):
-    """Return a copy of a configuration in which the last letter of one key is doubled."""
-    changed = copy.deepcopy(config)
-    above = changed
-    for step in path[:-1]:
-        above = above[step]
-    above[path[-1] + path[-1][-1]] = above.pop(path[-1])
-    return changed

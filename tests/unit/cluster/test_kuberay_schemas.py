@@ -8,6 +8,7 @@ import random
 import pytest
 from support.kuberay_folders import ALL_DOCUMENTS
 from support.kubernetes_schemas import SCHEMAS, find_problem
+from support.misspelt_keys import key_paths, with_typo
 
 FREE = {"annotations", "data", "labels", "limits", "matchLabels", "rayStartParams", "requests"}
 """Mappings in which any key is allowed."""
@@ -29,33 +30,12 @@ def test_a_misspelt_key_is_refused_at_any_depth(resource):
     """At each depth, another key is chosen in each document."""
     chosen = random.Random(json.dumps(resource))
     by_depth = {}
-    for path in key_paths(resource):
+    for path in key_paths(resource, free=FREE):
         by_depth.setdefault(len(path), []).append(path)
     assert len(by_depth) >= 2
     for paths in by_depth.values():
         path = chosen.choice(paths)
-        assert find_problem(misspelt(resource, path)), path
-
-
-def key_paths(value, path=()):
-    """Yield the path of every key that a schema names."""
-    if isinstance(value, dict):
-        for key, each in value.items():
-            yield (*path, key)
-            if key not in FREE:
-                yield from key_paths(each, (*path, key))
-    elif isinstance(value, list):
-        for place, each in enumerate(value):
-            yield from key_paths(each, (*path, place))
-
-
-def misspelt(resource, path):
-    changed = copy.deepcopy(resource)
-    parent = changed
-    for word in path[:-1]:
-        parent = parent[word]
-    parent[f"{path[-1]}x"] = parent.pop(path[-1])
-    return changed
+        assert find_problem(with_typo(resource, path)), path
 
 
 @pytest.mark.parametrize(

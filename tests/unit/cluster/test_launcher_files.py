@@ -12,7 +12,8 @@ from moto import mock_aws
 from ray.autoscaler._private.aws.config import bootstrap_aws
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import start
-from support.launcher_schemas import AUTOSCALER, key_paths, problems, with_typo
+from support.launcher_schemas import AUTOSCALER, problems
+from support.misspelt_keys import key_paths, with_typo
 from support.paths import ROOT
 
 CLOUDS = ("aws", "azure", "gcp")
