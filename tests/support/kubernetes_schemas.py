@@ -10,13 +10,15 @@ from jsonschema.exceptions import best_match
 
 from support.paths import ROOT
 
-KUBERNETES_VERSION = "1.33"
+KUBERNETES_VERSIONS = ("1.30", kubernetes_validate.latest_version())
+"""The oldest that the README names, and the newest whose schemas are there."""
+
 CUSTOM = "ray.io/v1"
 SCHEMAS = ROOT / "tests" / "support" / "crds" / "kuberay.json.xz"
 
 
-def find_problem(resource):
-    """Return what is wrong with an object, in a line; None if nothing is."""
+def find_problem(resource, version=KUBERNETES_VERSIONS[0]):
+    """Return what is wrong with an object in a version of Kubernetes; None if nothing is."""
     if resource.get("apiVersion") == CUSTOM:
         kind = resource.get("kind")
         if kind not in custom_schemas():
@@ -27,7 +29,7 @@ def find_problem(resource):
         # The definition leaves `metadata` to Kubernetes, where all kinds have the same.
         resource = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": resource["metadata"]}
     try:
-        kubernetes_validate.validate(resource, KUBERNETES_VERSION, strict=True)
+        kubernetes_validate.validate(resource, version, strict=True)
     except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
         return error.message
     except KeyError as error:

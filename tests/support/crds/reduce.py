@@ -1,8 +1,8 @@
 """Reduce the CustomResourceDefinitions of KubeRay to the schemas that tests validate against.
 
-Run it in a checkout of KubeRay at the tag of the version:
+Run it with the version, and with a checkout of KubeRay at its tag:
 
-    python tests/support/crds/reduce.py VERSION KUBERAY/ray-operator/config/crd/bases
+    uv run tests/support/crds/reduce.py VERSION KUBERAY/ray-operator/config/crd/bases
 
 It writes `kuberay.json.xz`, the schema of each kind without descriptions, and `sources.json`, the
 version and the SHA-256 digests of the original files, both beside this script.

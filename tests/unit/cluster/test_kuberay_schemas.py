@@ -7,7 +7,7 @@ import random
 
 import pytest
 from support.kuberay_folders import ALL_DOCUMENTS
-from support.kubernetes_schemas import SCHEMAS, find_problem
+from support.kubernetes_schemas import KUBERNETES_VERSIONS, SCHEMAS, find_problem
 from support.misspelt_keys import key_paths, with_typo
 
 FREE = {"annotations", "data", "labels", "limits", "matchLabels", "rayStartParams", "requests"}
@@ -20,9 +20,10 @@ def named(resource):
     return f"{resource['kind']}-{next(iter(resource['metadata'].values()))}"
 
 
+@pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
 @pytest.mark.parametrize("resource", DISTINCT, ids=named)
-def test_every_field_is_known(resource):
-    assert find_problem(resource) is None
+def test_every_field_is_known(resource, version):
+    assert find_problem(resource, version) is None
 
 
 @pytest.mark.parametrize("resource", DISTINCT, ids=named)
