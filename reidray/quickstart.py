@@ -24,7 +24,7 @@ from reidray.scoring.nightly_run import run_nightly
 from reidray.scoring.scoring_paths import ATTRIBUTE_FILE, RANKING_FILE
 from reidray.storage.location import Location
 from reidray.training.execution.ray_trainer import RayEngine
-from reidray.training.orchestration import build_experiment, train_experiment
+from reidray.training.orchestration import build_experiment, decode_images, train_experiment
 from reidray.training.runs.run_directory import TrainingRun
 
 log = logging.getLogger("reidray")
@@ -76,7 +76,9 @@ def run_quickstart(
     experiment = build_experiment(training)
     with session:
         training_started = time.time()
-        training_run = train_experiment(experiment, RayEngine(), started=training_started)
+        engine = RayEngine()
+        decoded = decode_images(experiment, engine)
+        training_run = train_experiment(decoded, engine, started=training_started)
         scoring_started = time.time()
         seconds["train"] = scoring_started - training_started
         run_nightly(

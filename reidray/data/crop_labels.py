@@ -101,6 +101,11 @@ class CropLabels:
         return PersonIndex.from_person_ids(self.person_ids)
 
     @property
+    def unique_person_ids(self) -> NDArray[Any]:
+        """Return the sorted ids of the n people in the crops, (n,)."""
+        return self.person_ids[self.people.order[self.people.starts]]
+
+    @property
     def num_people(self) -> int:
         """Return the number of people in the crops."""
         return self.people.num_people
@@ -122,6 +127,8 @@ class CropLabels:
 
     def by_dataset(self) -> dict[str, Self]:
         """Return the labels of the crops of each data set, named as in `dataset_masks`."""
+        if self.dataset_indices is None:
+            return {"": self}
         return {name: self.take(mask) for name, mask in self.dataset_masks.items()}
 
     def take(self, keep: NDArray[np.bool_]) -> Self:

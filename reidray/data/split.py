@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from reidray.data.manifest import SPLITS, Manifest, encode_names
+from reidray.data.sampling.person_index import Integers, PersonIndex, index_type
 from reidray.data.stored_rows import keep_rows
 from reidray.errors import UserError
 
@@ -111,11 +112,13 @@ def _has_val(table: pa.Table) -> bool:
     return bool(pc.any(pc.equal(table["split"], "val")).as_py())
 
 
-def _known_people(table: pa.Table) -> NDArray[np.int64]:
-    """Return the person of each training image that shows a known person, (N,) int64."""
+def _known_people(table: pa.Table) -> Integers:
+    """Return the person of each training image that shows a known person, (N,)."""
     in_train = pc.equal(table["split"], "train")
     is_known = pc.and_(in_train, pc.fill_null(pc.greater(table["person"], 0), False))
-    return np.asarray(table["person"].filter(is_known).to_numpy())
+    known = table["person"].filter(is_known)
+    kind = index_type(pc.max(known).as_py() or 0)
+    return np.asarray(known.cast(pa.from_numpy_dtype(kind)).to_numpy())
 
 
 def _resplit(manifest: Manifest, kept: pa.Table, in_val: pa.Array, note: str) -> Manifest:
@@ -170,21 +173,23 @@ def _images_of_val(
 
 
 def _people_of_val(
-    persons: NDArray[np.int64], val_fraction: float, seed: int, order: SplitOrder, dataset: str
+    persons: Integers, val_fraction: float, seed: int, order: SplitOrder, dataset: str
 ) -> NDArray[np.int64]:
-    """Return the people of a set's training images, (N,) int64, who go to val.
+    """Return the people of a set's training images, (N,), who go to val, (n,) int64.
 
     The name of the set, which the message of an error contains, is empty for one set alone.
     """
-    people, first, images = np.unique(persons, return_index=True, return_counts=True)
-    if len(people) < 2:
+    index = PersonIndex.from_person_ids(persons)
+    if index.num_people < 2:
         raise UserError(
-            f"{f'{dataset}: ' if dataset else ''}train holds {len(people)} people, expected at "
-            "least 2 to set some apart for val"
+            f"{f'{dataset}: ' if dataset else ''}train holds {index.num_people} people, expected "
+            "at least 2 to set some apart for val"
         )
+    first = index.order[index.starts]
     ranked = np.argsort(first)
     if order == "random":
-        ranked = np.random.default_rng(seed).permutation(len(people))
-    reached = np.cumsum(images[ranked])
+        ranked = np.random.default_rng(seed).permutation(index.num_people)
+    reached = np.cumsum(index.counts[ranked])
     train_people = 1 + int(np.searchsorted(reached, (1 - val_fraction) * len(persons)))
-    return people[ranked[min(train_people, len(people) - 1) :]]
+    in_val = ranked[min(train_people, index.num_people - 1) :]
+    return persons[first[in_val]].astype(np.int64)

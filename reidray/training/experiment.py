@@ -21,6 +21,7 @@ from reidray.models.directory import ModelCard
 from reidray.models.factory import build_network, build_without_memory
 from reidray.models.networks import Network
 from reidray.training.checkpoint import TrainerState, read_best_weights, read_trainer_state
+from reidray.training.execution.engine import TrainingPlan
 from reidray.training.execution.resources import Resources, syncs_batch_norm
 from reidray.training.execution.train_job import BuildTask, TrainJob
 from reidray.training.first_weights import FirstWeights
@@ -162,6 +163,21 @@ class Experiment:
             weights=self.weights.source_of(self.config, self.architecture),
             sync_batchnorm=syncs_batch_norm(self.config, resources),
         )
+
+
+@dataclass(frozen=True)
+class DecodedExperiment:
+    """Hold a training whose images are decoded.
+
+    Attributes:
+        experiment: training on the images that decode.
+        crops: decoded images.
+        plan: use of the machines.
+    """
+
+    experiment: Experiment
+    crops: CropDataset
+    plan: TrainingPlan
 
 
 @dataclass(frozen=True)

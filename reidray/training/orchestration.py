@@ -35,6 +35,7 @@ from reidray.training.execution.engine import TrainingEngine
 from reidray.training.execution.resources import Resources, check_gpu_settings
 from reidray.training.execution.train_job import resume_settings
 from reidray.training.experiment import (
+    DecodedExperiment,
     Experiment,
     TaskDefinition,
     TrainingResult,
@@ -125,35 +126,51 @@ def build_experiment(
     return experiment
 
 
-def train_experiment(
-    experiment: Experiment, engine: TrainingEngine, *, started: float
-) -> TrainingRun:
-    """Decode the images, train, and write the run directory.
+def decode_images(experiment: Experiment, engine: TrainingEngine) -> DecodedExperiment:
+    """Decode the images of a training, or check that they decode.
+
+    Where an image does not decode, the result has labels of its own. A caller that drops the first
+    experiment frees the labels of all images.
 
     Args:
         experiment: training that passed its checks.
         engine: decodes and trains.
+
+    Raises:
+        UserError: the machines have no room for the images or the workers, or too many images do
+            not decode.
+    """
+    files = experiment.image_files()
+    plan = engine.plan(experiment.config, files)
+    config = replace(experiment.config, num_workers=plan.counts[-1])
+    check_gpu_settings(config, plan.resources)
+    crops = engine.decode(files, plan.mode)
+    report_bad_images(crops, len(files.paths), config.max_bad)
+    del files  # their memory is needed for the labels of the images that decode
+    kept = replace(experiment, config=config).keep_decoded(crops)
+    log.info("%s; %s", kept.describe_images(), plan.describe())
+    return DecodedExperiment(replace(kept, labels=engine.share(kept.labels)), crops, plan)
+
+
+def train_experiment(
+    decoded: DecodedExperiment, engine: TrainingEngine, *, started: float
+) -> TrainingRun:
+    """Train, and write the run directory.
+
+    Args:
+        decoded: training whose images are decoded.
+        engine: decodes and trains.
         started: seconds since 1970 at which the job began, for `max_minutes`.
 
     Raises:
-        UserError: the machines have no room for the images or the workers, too many images do not
-            decode, the time limit leaves no time to train, or the loss is not finite. A new run
+        UserError: the time limit leaves no time to train, or the loss is not finite. A new run
             directory without a checkpoint is then removed.
         MachineError: the run directory cannot be written, or the machines failed. A new run
             directory that cannot be started is removed.
     """
-    config, run = experiment.config, experiment.run
-    files = experiment.image_files()
-    plan = engine.plan(config, files)
-    resources = plan.resources
-    config = replace(config, num_workers=plan.counts[-1])
-    experiment = replace(experiment, config=config)
-    check_gpu_settings(config, resources)
-    crops = engine.decode(files, plan.mode)
-    report_bad_images(crops, len(files.paths), config.max_bad)
-    experiment = experiment.keep_decoded(crops)
-    log.info("%s; %s", experiment.describe_images(), plan.describe())
-    if config.auto_batch:
+    experiment, crops, plan = decoded.experiment, decoded.crops, decoded.plan
+    run, resources = experiment.run, plan.resources
+    if experiment.config.auto_batch:
         job = experiment.train_job(crops, resources, None)
         experiment = with_largest_batch(experiment, job, resources)
     limit = _time_limit(experiment, started)

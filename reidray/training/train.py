@@ -74,7 +74,11 @@ def train(
         if not with_ray:  # PyTorch reads the settings when it loads
             os.environ.update(WORKER_SETTINGS | os.environ)
         with Activity(f"loading PyTorch{' and Ray' * with_ray}", delay=SHOW_AFTER_SECONDS):
-            from reidray.training.orchestration import build_experiment, train_experiment
+            from reidray.training.orchestration import (
+                build_experiment,
+                decode_images,
+                train_experiment,
+            )
 
             engine = _load_engine(with_ray=with_ray)
         with Activity(f"reading {join_values(config.data)}", delay=SHOW_AFTER_SECONDS):
@@ -85,7 +89,9 @@ def train(
         if with_ray:
             session = _session(config, ray_address, wait_for_resources, verbose=verbose)
         with session:
-            return train_experiment(experiment, engine, started=started)
+            decoded = decode_images(experiment, engine)
+            del experiment  # with the labels of images that do not decode
+            return train_experiment(decoded, engine, started=started)
 
 
 def plan_training(

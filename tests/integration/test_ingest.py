@@ -8,6 +8,7 @@ from support.labels import make_labels
 
 from reidray.data.ingest.mode import choose_ingest_mode, ingest
 from reidray.errors import UserError
+from reidray.training.execution.ray_trainer import RayEngine
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_address")]
 
@@ -115,14 +116,15 @@ def test_a_worker_maps_resident_crops_and_copies_none(image_folder):
     assert group.crops[0, 500, 500].tolist() == [20] * 3
 
 
-def test_processes_of_a_node_map_the_labels_and_the_index_of_the_people():
+def test_the_driver_and_the_workers_map_the_labels_and_the_index_of_the_people():
     labels = make_labels(np.arange(40_000) % 900)
     assert labels.num_people == 900  # indexes the people, as the log of a training does
-    reference = ray.put({"train": labels})
+    shared = RayEngine().share({"train": labels})
+    assert list(shared) == ["train"]
 
-    def look(references):
-        found = ray.get(references[0])["train"]
+    def look(shared):
+        found = shared["train"]
         arrays = found.indices, found.person_ids, found.camera_ids, *vars(found.people).values()
         return [array.flags.writeable for array in arrays], "people" in vars(found)
 
-    assert ray.get(ray.remote(look).remote([reference])) == ([False] * 6, True)
+    assert look(shared) == ray.get(ray.remote(look).remote(shared)) == ([False] * 6, True)

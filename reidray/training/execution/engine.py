@@ -1,10 +1,12 @@
 """Define the interface of the engines that decode and train: Ray, or this process alone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from reidray.config import TrainingConfig
+from reidray.data.crop_labels import CropLabels
 from reidray.data.ingest.crop_dataset import CropDataset
 from reidray.data.ingest.image_files import ImageFiles
 from reidray.storage.location import Location
@@ -47,6 +49,9 @@ class TrainingEngine(Protocol):
 
     def decode(self, files: ImageFiles, mode: Literal["resident", "stream"]) -> CropDataset:
         """Decode images, or check that they decode."""
+
+    def share(self, labels: Mapping[str, CropLabels]) -> Mapping[str, CropLabels]:
+        """Return labels by split of which all training processes of a node use one copy."""
 
     def train(self, job: TrainJob, plan: TrainingPlan, run: Location, logger: RunLogger) -> Path:
         """Train to the end, from the last checkpoint of the run if it has one.

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +23,7 @@ from reidray.cluster_resources import (
     wait_for_resources,
 )
 from reidray.config import TrainingConfig
+from reidray.data.crop_labels import CropLabels
 from reidray.data.ingest.crop_dataset import CropDataset
 from reidray.data.ingest.image_files import ImageFiles
 from reidray.data.ingest.mode import IngestMode, choose_ingest_mode, ingest
@@ -33,6 +34,7 @@ from reidray.training.execution.elastic_scaling import EvenScalingPolicy
 from reidray.training.execution.engine import TrainingPlan
 from reidray.training.execution.failures import StopOnBug, TrainingBugError
 from reidray.training.execution.resources import Resources
+from reidray.training.execution.shared_labels import SharedLabels
 from reidray.training.execution.train_job import TrainJob
 from reidray.training.execution.worker_planning import plan_counts, plan_workers
 from reidray.training.runs.checkpoint_files import CHECKPOINTS
@@ -67,6 +69,10 @@ class RayEngine:
     def decode(self, files: ImageFiles, mode: IngestMode) -> CropDataset:
         """Decode the images across the cluster."""
         return ingest(files, mode)
+
+    def share(self, labels: Mapping[str, CropLabels]) -> SharedLabels:
+        """Put labels into the object store."""
+        return SharedLabels(ray.put(dict(labels)))
 
     def train(self, job: TrainJob, plan: TrainingPlan, run: Location, logger: RunLogger) -> Path:
         """Train in the workers, and return the folder of the last checkpoint."""

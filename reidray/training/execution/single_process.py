@@ -4,7 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from reidray.config import TrainingConfig
+from reidray.data.crop_labels import CropLabels
 from reidray.data.images.crops import CropGroup, CropTable, Indices
 from reidray.data.images.decoding import BadImage
 from reidray.data.ingest.image_files import ImageFiles
@@ -103,6 +104,10 @@ class SingleProcess:
                 counter.advance(len(group.indices) + len(bad_images))
         bad.sort(key=lambda image: image.path)
         return LocalCrops(decoded, tuple(bad), tuple(groups))
+
+    def share(self, labels: Mapping[str, CropLabels]) -> Mapping[str, CropLabels]:
+        """Return the labels themselves, as this process is the only one."""
+        return labels
 
     def train(self, job: TrainJob, plan: TrainingPlan, run: Location, logger: RunLogger) -> Path:
         """Train from the last checkpoint of the run, and return the folder of the last one."""

@@ -31,8 +31,10 @@ import ray
 from reidray.config import AugmentConfig, BatchConfig, NetworkConfig, TrainReidConfig
 from reidray.data.ingest.stream import StreamingCrops
 from reidray.training.distributed_context import DistributedContext
+from reidray.training.execution.engine import TrainingPlan
+from reidray.training.execution.ray_trainer import RayEngine
 from reidray.training.execution.resources import Resources
-from reidray.training.orchestration import build_experiment
+from reidray.training.orchestration import build_experiment, decode_images
 from reidray.training.tasks.reid.task import ReidTask
 
 IMAGES_PER_PERSON, DISTRACTORS, SHARD_ROWS = 20, 1000, 1_000_000
@@ -147,6 +149,23 @@ class TrainingProcess:
         }
 
 
+class EngineWithoutImages(RayEngine):
+    """Give the paths of images to tasks, which do not look at the images."""
+
+    def __init__(self, stages):
+        self._stages = stages
+
+    def plan(self, *_):
+        """Plan one training process."""
+        return TrainingPlan("stream", Resources(False, 1))
+
+    def decode(self, files, _):
+        """Put the images into the object store, and count one in a million as bad."""
+        crops = give_files_to_tasks(files)
+        self._stages.end("paths and groups of images in the object store")
+        return crops
+
+
 def start(folder, output, sampler):
     """Start a training on a manifest, and plan its epochs."""
     stages = Stages(sampler)
@@ -160,12 +179,11 @@ def start(folder, output, sampler):
     )
     experiment = build_experiment(config)
     stages.end("read the manifest, check, split, labels, network")
-    crops = give_files_to_tasks(experiment.image_files())
-    stages.end("paths and groups of images in the object store")
-    kept = experiment.keep_decoded(crops)  # beside the first labels, which the caller still holds
-    kept.describe_images()
-    stages.end("labels of images that decode")
-    settings = {"job": ray.put(kept.train_job(crops, Resources(False, 1), None))}
+    decoded = decode_images(experiment, EngineWithoutImages(stages))
+    del experiment
+    stages.end("labels of images that decode, in the object store")
+    job = decoded.experiment.train_job(decoded.crops, decoded.plan.resources, None)
+    settings = {"job": ray.put(job)}
     stages.end("fingerprint, job in the object store")
     worker = TrainingProcess.remote(settings)
     steps = ray.get(worker.steps.remote())
@@ -180,7 +198,7 @@ def start(folder, output, sampler):
     }
     return {
         "steps": steps,
-        "fingerprint": experiment.manifest.fingerprint,
+        "fingerprint": job.training_data,
         **planning,
         **largest,
         "shared_mb": rows[-1]["shared_mb"],

@@ -4,6 +4,7 @@ import json
 import re
 import resource
 import shutil
+import weakref
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.plugin_networks import registered_network
+from support.training_folders import reid_experiment, write_person_folders
 from torch import nn
 
 from reidray.cli.arguments import parse_arguments
@@ -28,8 +30,9 @@ from reidray.data.reading.annotations import ANNOTATION_COLUMNS
 from reidray.errors import UserError
 from reidray.models import Network, Outputs
 from reidray.models.networks.network import IMAGENET_SCALING
+from reidray.training.execution.single_process import SingleProcess
 from reidray.training.execution.train_job import resume_settings
-from reidray.training.orchestration import build_experiment, start_run
+from reidray.training.orchestration import build_experiment, decode_images, start_run
 from reidray.training.runs.checkpoint_files import (
     FILES,
     repair_checkpoint_list,
@@ -346,3 +349,15 @@ def test_the_check_of_a_network_makes_no_classifier_of_all_people():
     _, architecture = resolve_network(config, "reid", fields)
     assert architecture.num_people == 1_000_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+
+
+def test_labels_of_all_images_leave_memory_once_those_that_decode_are_known(tmp_path):
+    data = write_person_folders(tmp_path / "data", 8)
+    (data / "1" / "0001_c1_0.png").write_bytes(b"no image")
+    experiment = reid_experiment(data, "--max-bad", "0.5")
+    of_all = weakref.ref(experiment.labels["train"])
+    count = sum(map(len, experiment.labels.values()))
+    decoded = decode_images(experiment, SingleProcess())
+    del experiment
+    assert of_all() is None
+    assert sum(map(len, decoded.experiment.labels.values())) == count - 1

@@ -143,7 +143,7 @@ def check_decoded_people(config: TrainReidConfig, labels: Labels, decoded: Label
     Raises:
         UserError: a training person has no image that decodes, or no query has a match.
     """
-    lost = np.setdiff1d(labels["train"].person_ids, decoded["train"].person_ids)
+    lost = np.setdiff1d(labels["train"].unique_person_ids, decoded["train"].unique_person_ids)
     if lost.size:
         others = f", and of {lost.size - 1} others" if lost.size > 1 else ""
         raise UserError(

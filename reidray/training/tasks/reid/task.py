@@ -80,8 +80,7 @@ class ReidTask:
         self._config, self._context = config, context
         self._crops = place_crops(crops, context.device)
         self._train, self._validation = labels["train"], labels["val"]
-        people = self._train.people
-        self._person_ids = self._train.person_ids[people.order[people.starts]]  # sorted
+        self._person_ids = self._train.unique_person_ids
         name = config.network.name or ""
         reads_cameras = name in NETWORK_OPTIONS and NETWORK_OPTIONS.get(name).reads_cameras
         self._cameras = self._train.cameras if reads_cameras else None

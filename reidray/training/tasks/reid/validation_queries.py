@@ -71,7 +71,7 @@ def plan_ranking(
     cameras = camera_ids if use_cameras else np.zeros_like(camera_ids)
     if num_queries is not None:
         return _draw_queries(person_ids, cameras if use_cameras else None, protocol, num_queries)
-    _, person_of = np.unique(person_ids, return_inverse=True)
+    person_of = labels.people.person_numbers().astype(np.int64)
     # A number for each person and camera is sorted in a fraction of the time and memory of pairs.
     keys, first, num_images = np.unique(
         (person_of << 16) + cameras, return_index=True, return_counts=True
