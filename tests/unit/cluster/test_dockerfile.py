@@ -43,6 +43,19 @@ def test_nodes_run_as_a_user_with_a_home(instructions):
     assert environment(instructions, {""})["HOME"] == "/home/reidray"
 
 
+def test_the_launcher_finds_the_programs_that_it_calls(instructions):
+    assert {"openssh-client", "rsync"} <= {
+        word.partition("=")[0] for word in of_kind(instructions, "RUN")[0].text.split()
+    }
+
+
+def test_login_shells_find_the_environment(instructions):
+    assert environment(instructions, {""})["PATH"] == "/opt/reidray/bin:$PATH"
+    assert environment(instructions, {"system"})["UV_PROJECT_ENVIRONMENT"] == "/opt/reidray"
+    profile = 'echo "PATH=/opt/reidray/bin:\\$PATH" > /etc/profile.d/reidray.sh'
+    assert profile in of_kind(instructions, "RUN")[0].text
+
+
 def test_the_image_sets_what_a_ray_of_a_job_sets(instructions):
     assert environment(instructions, {""}).items() >= WORKER_SETTINGS.items()
 

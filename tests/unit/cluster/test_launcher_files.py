@@ -84,11 +84,12 @@ def test_every_node_starts_ray_with_the_token_and_the_dashboard_on_loopback(clou
     for role in ("head", "worker"):
         *before, command = config[f"{role}_start_ray_commands"]
         assert before == ["ray stop"]
-        *exports, ray_start = (part.strip() for part in command.split(";") if "exit}" not in part)
-        assert exports[0] == (
-            "export RAY_AUTH_MODE=token "
-            f"RAY_AUTH_TOKEN_PATH={TOKEN_FOLDER.replace('~', '$HOME')}/token"
-        )
+        *settings, ray_start = (part.strip() for part in command.split(";"))
+        token = f"{TOKEN_FOLDER.replace('~', '$HOME')}/token"
+        assert settings[:2] == [
+            "unset OMP_NUM_THREADS",
+            f"export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={token}",
+        ]
         words = shlex.split(ray_start)
         assert words[:2] == ["ray", "start"]
         assert {word.split("=")[0] for word in words[2:]} <= options
