@@ -62,6 +62,14 @@ class NightSize:
         """Return the images that each query is compared with, other queries included."""
         return self.gallery * (1 + self.expands) + self.queries * self.reranks
 
+    @property
+    def read(self) -> int:
+        """Return the embeddings that are read for each block of queries, those twice included.
+
+        A re-ranking and an expansion read the gallery once more each, for the candidates.
+        """
+        return self.searched + self.gallery * (self.reranks + self.expands)
+
 
 @dataclass(frozen=True, kw_only=True)
 class NightMachines:
@@ -133,12 +141,14 @@ def plan_night(
     |---|---|
     | embedding on CPUs | (N p + M m) / W |
     | embedding on GPUs | max(N p / C, M m / W) |
-    | ranking of Q queries and G images, T tasks | S (Q c + ceil(Q / B) e) / T + Q k / R + s |
+    | ranking of Q queries and G images, T tasks | (S Q c + E ceil(Q / B) e) / T + Q k / R + s |
     | s, if the gallery is searched for itself in U tasks | G (G c + ceil(G / 16,384) e) / U |
 
     S is the number of images that each query is compared with: G, twice G for an expansion, and Q
-    more for a re-ranking. c is the cost of a comparison, e that of reading an embedding, B the
-    number of queries in a block, and k the cost to re-rank a query in one of R tasks.
+    more for a re-ranking. E is the number of embeddings that are read for each block of queries: S,
+    and G more for a re-ranking and for an expansion. c is the cost of a comparison, e that of
+    reading an embedding, B the number of queries in a block, and k the cost to re-rank a query in
+    one of R tasks.
 
     Args:
         size: the sizes of the run.
@@ -147,9 +157,8 @@ def plan_night(
         search: what the search costs.
     """
     blocks = ceil(size.queries / size.block)
-    ranking = (search.compare * size.queries + search.read * blocks) * (
-        size.searched / machines.search_tasks
-    )
+    searching = search.compare * size.queries * size.searched + search.read * blocks * size.read
+    ranking = searching * (1 / machines.search_tasks)
     ranking += search.rerank * (size.queries / machines.rerank_tasks)
     if size.searches_itself:
         blocks = ceil(size.gallery / MAX_QUERIES)
