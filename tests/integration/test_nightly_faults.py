@@ -52,10 +52,18 @@ def embedders():
     return worker_processes("EmbeddingActor") + worker_processes("DecodingActor")
 
 
+def wait_for_no_embedders():
+    """Wait until the actors of an earlier run end, once Ray has noticed that nobody needs them."""
+    while embedders():
+        time.sleep(0.1)
+
+
 def test_a_scoring_actor_that_is_killed_leaves_no_trace(quiet, model, images, tmp_path):
-    def kill_one():
+    wait_for_no_embedders()
+
+    def kill_one(processes):
         time.sleep(random.uniform(0, 0.5))
-        embedders()[0].send_signal(signal.SIGKILL)
+        processes[0].send_signal(signal.SIGKILL)
 
     with once(embedders, kill_one):
         summary = run_with_ray(model, images, tmp_path / "out", num_workers=2)

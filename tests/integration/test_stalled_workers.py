@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import socket
-import time
 
 import numpy as np
 import psutil
@@ -184,19 +183,18 @@ def test_a_nightly_run_whose_worker_is_stopped_has_the_files_of_a_quiet_one(
     tmp_path,
     caplog,
 ):
-    from test_nightly_faults import embedders, once
+    from test_nightly_faults import embedders, once, wait_for_no_embedders
 
     images = draw_images(tmp_path / "images", people=40, variants=30)
     run_with_ray(model, images, tmp_path / "quiet")
 
-    while embedders():  # those of the quiet run end once Ray has noticed that nobody needs them
-        time.sleep(0.1)
+    wait_for_no_embedders()
 
     def working():
         return [each for each in embedders() if "decode_and_embed" in " ".join(each.cmdline())]
 
-    def stop_one():
-        working()[0].send_signal(signal.SIGSTOP)
+    def stop_one(processes):
+        processes[0].send_signal(signal.SIGSTOP)
 
     with once(working, stop_one), caplog.at_level(logging.WARNING, "reidray"):
         summary = run_with_ray(

@@ -34,14 +34,14 @@ def worker_processes(actor):
 
 @contextmanager
 def once(condition, act):
-    """Act in another thread as soon as a condition holds; fail where it never does."""
+    """Act in another thread on what a condition finds first; fail where it finds nothing."""
     done = []
 
     def wait():
         end = time.monotonic() + 100
         while time.monotonic() < end and not done:
-            if condition():
-                act()
+            if found := condition():
+                act(found)
                 done.append(True)
             time.sleep(0.02)
 
