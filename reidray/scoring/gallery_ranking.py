@@ -1,7 +1,8 @@
 """Rank the images of a gallery for each query, from the embeddings in a store."""
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reidray.config.scoring import ScoreConfig
 from reidray.inference.distributed.task_runner import Shared, TaskRunner
@@ -28,8 +29,10 @@ from reidray.scoring.stages.query_blocks import (
     read_queries,
 )
 from reidray.scoring.stages.reranked_queries import RerankSettings, rerank_block
-from reidray.scoring.store.kept_ranking import KeptRanking
+from reidray.scoring.store.kept_ranking import DamagedRankingError, KeptRanking
 from reidray.scoring.store.part_storage import RankingPart
+
+log = logging.getLogger("reidray")
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +111,6 @@ def rank_gallery(
             scored = score_gallery(runner, shared, gallery, neighbours, config.max_distractor_score)
     num_candidates, size = max(config.rerank, config.expand), images.contents.shape.embedding_size
     blocks = query_blocks(located["query"], queries_in_block(num_candidates, size))
-    incremental = None
-    if rankings is not None and scored is None and not config.expand:
-        incremental = IncrementalSearch(runner, images, located, rankings, metric, device)
     ranking = _Ranking(
         runner,
         shared,
@@ -120,14 +120,24 @@ def rank_gallery(
         device,
         sum(shard.num_decoded for shard in gallery)
         - sum(each.num_left_out for each in scored or ()),
-        incremental,
     )
     if config.expand:
         blocks = [ranking.expand(block) for block in blocks]
-    num_empty = sum(runner.fetch(ranking.write(block, blocks)) for block in blocks)
-    kept, num_searched = None, None
-    if incremental is not None:
-        kept, num_searched = incremental.ranking(), incremental.num_searched
+    if rankings is None or scored is not None or config.expand:
+        num_empty = ranking.write_all(blocks)
+        return GalleryRanking(located, blocks, num_empty, neighbours, scored, None, None)
+
+    def begin(earlier: Sequence[RankingPart]) -> IncrementalSearch:
+        return IncrementalSearch(runner, images, located, earlier, metric, device)
+
+    try:
+        incremental = begin(rankings)
+        num_empty = replace(ranking, incremental=incremental).write_all(blocks)
+    except DamagedRankingError as error:
+        log.warning("%s; all queries are searched again", error)
+        incremental = begin(())
+        num_empty = replace(ranking, incremental=incremental).write_all(blocks)
+    kept, num_searched = incremental.ranking(), incremental.num_searched
     return GalleryRanking(located, blocks, num_empty, neighbours, scored, kept, num_searched)
 
 
@@ -153,7 +163,11 @@ class _Ranking:
     metric: str
     device: str
     gallery_size: int
-    incremental: IncrementalSearch | None
+    incremental: IncrementalSearch | None = None
+
+    def write_all(self, blocks: Sequence[QueryBlock]) -> int:
+        """Write the lines of all blocks; return the number of queries without an image."""
+        return sum(self.runner.fetch(self.write(block, blocks)) for block in blocks)
 
     def expand(self, block: QueryBlock) -> QueryBlock:
         """Return a block of queries that are moved towards their nearest gallery images."""

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from reidray.errors import UserError
 from reidray.inference.distributed.task_runner import Shared, TaskRunner
 from reidray.scoring.stages.located_images import LocatedShard, ShardRows, read_rows_of
 from reidray.scoring.stages.nightly_images import NightlyImages
-from reidray.scoring.store.described_tables import to_parquet
-from reidray.scoring.store.kept_ranking import KeptFile
+from reidray.scoring.store.described_tables import open_parquet, to_parquet
+from reidray.scoring.store.kept_ranking import DamagedRankingError, KeptFile
 from reidray.scoring.store.part_storage import Part, PartFolder
 
 
@@ -81,7 +81,7 @@ def _match_shard(
     names = [_place_of(images.contents.parts[number]) for number in numbers]
     positions = np.full(len(table), -1)
     for file in _overlapping(earlier, paths[0].as_py(), paths[-1].as_py()):
-        before = _read_kept(images, file)
+        before = read_kept(images, file, ["path", "part", "row"])
         numbers_before = _numbers_of(before["part"], names, numbers)
         places = _find_paths(paths, before["path"])
         is_same = (places >= 0) & (parts >= 0)
@@ -109,13 +109,29 @@ def _keep_shard(located: LocatedShard, images: NightlyImages, table: pa.Table) -
     )
 
 
-def _read_kept(images: NightlyImages, file: KeptFile) -> pa.Table:
-    """Return the images of a shard of the earlier run: `path`, `part` (null if bad) and `row`."""
+def read_kept(images: NightlyImages, file: KeptFile, columns: Sequence[str]) -> pa.Table:
+    """Return some columns of a file of the earlier run.
+
+    Args:
+        images: the images of the run.
+        file: the file.
+        columns: `path`, `part` (null if bad) and `row` for the images of a shard; `query`, `keys`
+            and `images` for the lists of a block.
+
+    Raises:
+        DamagedRankingError: the file cannot be read, or its bytes have changed.
+    """
+    storage = images.contents.storage
 
     def read(opened: pa.NativeFile) -> pa.Table:
-        return pq.ParquetFile(opened).read(columns=["path", "part", "row"], use_threads=False)
+        return open_parquet(opened).read(columns=list(columns), use_threads=False)
 
-    return images.contents.storage.read(Part(file.path, file.size), read)
+    try:
+        return storage.read(Part(file.path, file.size), read)
+    except UserError as error:
+        raise DamagedRankingError(
+            f"{storage.uri}: {file.path} of the last ranking is damaged"
+        ) from error
 
 
 def _overlapping(files: Sequence[KeptFile], first: str, last: str) -> Iterator[KeptFile]:

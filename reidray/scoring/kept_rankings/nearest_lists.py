@@ -11,16 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from reidray.retrieval.neighbours import Neighbours, merge_neighbours
-from reidray.scoring.kept_rankings.matched_images import MatchedShard
+from reidray.scoring.kept_rankings.matched_images import MatchedShard, read_kept
 from reidray.scoring.stages.nightly_images import NightlyImages
 from reidray.scoring.stages.query_blocks import QueryBlock
 from reidray.scoring.store.described_tables import to_parquet
 from reidray.scoring.store.kept_ranking import KeptFile
-from reidray.scoring.store.part_storage import Part, PartFolder
+from reidray.scoring.store.part_storage import PartFolder
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,11 +177,7 @@ def write_lists(block: QueryBlock, images: NightlyImages, lists: Neighbours) -> 
 
 def _read_file(images: NightlyImages, file: KeptFile) -> tuple[NDArray[np.int64], Neighbours]:
     """Return the positions of the queries of a file, and their lists."""
-
-    def read(opened: pa.NativeFile) -> pa.Table:
-        return pq.ParquetFile(opened).read(use_threads=False)
-
-    table = images.contents.storage.read(Part(file.path, file.size), read)
+    table = read_kept(images, file, ["query", "keys", "images"])
     lengths = np.asarray(pc.binary_length(table["keys"])) // 8
     filled = np.arange(lengths.max(initial=0)) < lengths[:, None]
     keys, indices = np.full(filled.shape, np.inf), np.full(filled.shape, -1)

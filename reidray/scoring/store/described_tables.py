@@ -30,8 +30,17 @@ def to_parquet(table: pa.Table, described: dict[str, Any]) -> bytes:
         file,
         row_group_size=ROW_GROUP,
         use_dictionary=repeated or False,
+        write_page_checksum=True,
     )
     return file.getvalue()
+
+
+def open_parquet(file: pa.NativeFile | io.BytesIO) -> pq.ParquetFile:
+    """Open a Parquet file of a store, whose pages are compared with their checksums.
+
+    Reading a damaged page raises an OSError. Files of earlier versions have no checksums.
+    """
+    return pq.ParquetFile(file, page_checksum_verification=True)
 
 
 def read_description(opened: pq.ParquetFile) -> dict[str, Any]:

@@ -7,7 +7,12 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from reidray.errors import UserError
 from reidray.scoring.store.described_tables import to_parquet
+
+
+class DamagedRankingError(UserError):
+    """Signal that a file of a kept ranking cannot be read, so that the ranking is of no use."""
 
 
 @dataclass(frozen=True)

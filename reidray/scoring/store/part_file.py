@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from reidray.inference.distributed.prediction_rows import unpack_bytes
 from reidray.inference.image_batches import DIGEST_BYTES
-from reidray.scoring.store.described_tables import read_description, to_parquet
+from reidray.scoring.store.described_tables import open_parquet, read_description, to_parquet
 from reidray.scoring.store.kept_ranking import KeptRanking
 
 DIGEST = pa.binary(DIGEST_BYTES)
@@ -187,7 +187,7 @@ def read_summary(file: pa.NativeFile) -> PartSummary | Deletion | CommittedFiles
         KeyError: the file is no part of a store.
         pa.ArrowException: the file is damaged.
     """
-    opened = pq.ParquetFile(file)
+    opened = open_parquet(file)
     described = read_description(opened)
     if "commits" in described:
         names = opened.read(use_threads=False)["file"].to_pylist()
@@ -232,7 +232,7 @@ def read_rows(file: pa.NativeFile, columns: Sequence[str] | None = None) -> Part
         KeyError: the file is no part of a store.
         pa.ArrowException: the file is damaged.
     """
-    opened = pq.ParquetFile(file)
+    opened = open_parquet(file)
     described = read_description(opened)
     if "forgets" in described:
         return _read_deletion(opened, described)

@@ -201,7 +201,7 @@ class PartFolder(PartStorage):
             reason = " ".join(str(error).split())
             raise UserError(
                 f"{self.location.join(part.path).uri}: is not a part of a store ({reason}); remove "
-                "it, and what it held is embedded again"
+                "it and run again: a nightly run embeds again what it held"
             ) from error
 
     def append(self, data: bytes) -> Part:

@@ -12,12 +12,12 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from reidray.inference.distributed.prediction_rows import unpack_bytes
 from reidray.inference.image_batches import DIGEST_KEY_BYTES, Digests
 from reidray.inference.predictions import Predictions, PredictionShape
+from reidray.scoring.store.described_tables import open_parquet
 from reidray.scoring.store.part_file import (
     DIGEST,
     IMAGE_FIELDS,
@@ -215,7 +215,7 @@ def _take_rows(
     file: pa.NativeFile, rows: NDArray[np.int32], columns: Sequence[str]
 ) -> pa.Table | None:
     """Return some rows of a part, in their order; None where it has too few rows."""
-    opened = pq.ParquetFile(file)
+    opened = open_parquet(file)
     metadata = opened.metadata
     lengths = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
     ends = np.cumsum(lengths, dtype=np.int64)
@@ -250,7 +250,7 @@ def _read_known(contents: StoreContents, folder: str, first: str, last: str) -> 
 
 def _read_range(file: pa.NativeFile, folder: str, first: str, last: str) -> pa.Table:
     """Return the rows of a part with a path of a folder between two paths, both included."""
-    opened = pq.ParquetFile(file)
+    opened = open_parquet(file)
     starts = np.cumsum(
         [0, *(opened.metadata.row_group(n).num_rows for n in range(opened.num_row_groups))]
     )
@@ -280,7 +280,7 @@ def _embedded_rows(contents: StoreContents, parts: Sequence[int]) -> Iterator[pa
     for index in parts:
 
         def read(file: pa.NativeFile) -> pa.Table:
-            return pq.ParquetFile(file).read(columns=["content", "doubt"], use_threads=False)
+            return open_parquet(file).read(columns=["content", "doubt"], use_threads=False)
 
         table = contents.storage.read(contents.parts[index], read)
         rows = pa.table(

@@ -162,13 +162,23 @@ def test_a_ranking_that_lacks_a_file_is_searched_again_with_one_line(
     assert rank() == 0
 
 
-def test_a_file_of_a_ranking_with_other_bytes_is_refused_in_one_line(rank, tmp_path):
+@pytest.mark.parametrize("kind", ["query", "gallery", "nearest"])
+@pytest.mark.parametrize("damage", ["a bit", "all bytes"])
+def test_a_file_of_a_ranking_with_other_bytes_costs_a_search_and_one_line(
+    rank, tmp_path, caplog, kind, damage
+):
     rank()
-    for file in kept_files(tmp_path):
-        if file.parent.name == "files":
-            file.write_bytes(bytes(file.stat().st_size))
-    with pytest.raises(UserError, match="is not a part of a store"):
-        rank()
+    is_kept = f'"keeps": "{kind}"'.encode()
+    file = next(path for path, described in kept_files(tmp_path).items() if is_kept in described)
+    data = bytearray(file.read_bytes() if damage == "a bit" else bytes(file.stat().st_size))
+    column = pq.ParquetFile(file).metadata.row_group(0).column(0)
+    start = column.dictionary_page_offset or column.data_page_offset
+    data[start + column.total_compressed_size - 1] ^= 8
+    file.write_bytes(data)
+    assert rank() == 4
+    (record,) = [record for record in caplog.records if "last ranking" in record.message]
+    assert record.getMessage().endswith("is damaged; all queries are searched again")
+    assert rank() == 0
 
 
 def test_files_of_a_ranking_that_a_killed_run_has_not_listed_are_removed(rank, tmp_path):

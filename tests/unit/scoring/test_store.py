@@ -172,6 +172,21 @@ def test_a_damaged_part_is_named_with_what_to_do(tmp_path):
         open_s3(tmp_path)
 
 
+@pytest.mark.parametrize("column", ["content", "embedding", "codes"])
+def test_a_part_with_a_flipped_bit_is_not_read(tmp_path, column):
+    append(open_s3(tmp_path), [1])
+    (part,) = tmp_path.rglob("*.parquet")
+    data, group = bytearray(part.read_bytes()), pq.ParquetFile(part).metadata.row_group(0)
+    columns = [group.column(index) for index in range(group.num_columns)]
+    (chunk,) = [each for each in columns if each.path_in_schema.split(".")[0] == column]
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    data[start + chunk.total_compressed_size - 1] ^= 8
+    part.write_bytes(data)
+    store = open_s3(tmp_path)
+    with pytest.raises(UserError, match=rf"{part.name}: is not a part of a store.*remove it"):
+        read_stored(store, find_stored(store, [digest(1)]))
+
+
 @pytest.mark.parametrize("described", ["", "{}", '{"model": "m", "day": "2026-01-01"}', "[" * 9999])
 def test_a_table_of_others_in_the_place_of_a_part_is_named(tmp_path, described):
     append(open_s3(tmp_path), [1])
