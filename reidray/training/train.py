@@ -12,6 +12,7 @@ from reidray.config.data_sources import join_values
 from reidray.config.sections.durations import DEFAULT_WAIT
 from reidray.config.sources import Sources
 from reidray.data.layouts import check_layout
+from reidray.errors import UserError
 from reidray.progress import SHOW_AFTER_SECONDS, Activity
 from reidray.ray_runtime import WORKER_SETTINGS, ray_session, uses_ray
 from reidray.storage.input_checks import check_data, check_weights
@@ -69,10 +70,8 @@ def train(
     started = time.time() if started is None else started
     sources = sources or Sources(overrides=config.given_keys())
     check_training_inputs(config, resumes=resume is not None)
+    with_ray = _prepare_process(config, ray_address)
     with lock_run(config, resume) as run:  # before PyTorch and Ray load
-        with_ray = uses_ray(ray_address)
-        if not with_ray:  # PyTorch reads the settings when it loads
-            os.environ.update(WORKER_SETTINGS | os.environ)
         with Activity(f"loading PyTorch{' and Ray' * with_ray}", delay=SHOW_AFTER_SECONDS):
             from reidray.training.orchestration import (
                 build_experiment,
@@ -121,9 +120,7 @@ def plan_training(
     if config.output is not None:
         check_disjoint("output", config.output, {"data": config.data})
     check_training_inputs(config)
-    with_ray = uses_ray(ray_address)
-    if not with_ray:  # PyTorch reads the settings when it loads
-        os.environ.update(WORKER_SETTINGS | os.environ)
+    with_ray = _prepare_process(config, ray_address)
     with (
         tempfile.TemporaryDirectory(prefix="reidray-plan-") as folder,
         Activity(f"loading PyTorch{' and Ray' * with_ray}", delay=SHOW_AFTER_SECONDS),
@@ -139,6 +136,39 @@ def plan_training(
         session = _session(config, ray_address, wait_for_resources, verbose=verbose)
     with session:
         return plan_experiment(experiment, engine, with_ray=with_ray)
+
+
+def _prepare_process(config: TrainingConfig, ray_address: str | None) -> bool:
+    """Return whether a training uses Ray; prepare this process if it trains by itself.
+
+    Raises:
+        UserError: a setting needs Ray, and the address is `none`.
+    """
+    with_ray = uses_ray(ray_address)
+    if not with_ray:
+        _check_without_ray(config)
+        os.environ.update(WORKER_SETTINGS | os.environ)  # PyTorch reads them when it loads
+    return with_ray
+
+
+def _check_without_ray(config: TrainingConfig) -> None:
+    """Check that no setting of a training without Ray needs it.
+
+    Raises:
+        UserError: one does; the message names it.
+    """
+    needs_ray = {
+        "num_workers": config.workers > 1,
+        "min_workers": config.min_workers is not None,
+        "ingest": config.ingest == "stream",
+        "auto_batch": config.auto_batch,
+    }
+    for field_name, is_needed in needs_ray.items():
+        if is_needed:
+            raise UserError(
+                f"`{field_name}` {getattr(config, field_name)} needs Ray, and `ray_address` is "
+                "none, as given or in RAY_ADDRESS: leave one of them out"
+            )
 
 
 def _load_engine(*, with_ray: bool) -> "TrainingEngine":

@@ -73,9 +73,8 @@ class SingleProcess:
         """Return the resources of this process, which keeps the crops in its memory.
 
         Raises:
-            UserError: a setting needs Ray or a GPU, or the crops need more memory.
+            UserError: a setting needs a GPU, or the crops need more memory.
         """
-        _check_settings(config)
         free = _free_bytes()
         if files.decoded_bytes > USABLE_SHARE * free:
             raise UserError(
@@ -150,26 +149,6 @@ class _RunCallback:
         with naming_write_errors(f"the checkpoint of epoch {record['epoch']}", ADVICE_TO_RESUME):
             save(self._folder)
             keep_checkpoint(self._run, self._folder)
-
-
-def _check_settings(config: TrainingConfig) -> None:
-    """Check that no setting needs Ray.
-
-    Raises:
-        UserError: one does; the message names it.
-    """
-    needs_ray = {
-        "num_workers": config.workers > 1,
-        "min_workers": config.min_workers is not None,
-        "ingest": config.ingest == "stream",
-        "auto_batch": config.auto_batch,
-    }
-    for field_name, is_needed in needs_ray.items():
-        if is_needed:
-            raise UserError(
-                f"`{field_name}` {getattr(config, field_name)} needs Ray, and `ray_address` is "
-                "none, as given or in RAY_ADDRESS: leave one of them out"
-            )
 
 
 def _decode(files: ImageFiles) -> Iterator[tuple[CropGroup, list[BadImage]]]:
