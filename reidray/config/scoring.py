@@ -40,7 +40,7 @@ class ScoreConfig:
         max_distance: largest distance of a gallery image that a query names, so that a query of
             an unknown person names none; jobs/evaluate.py --false-accept-rate finds a good value.
         rerank: number of nearest gallery images of each query to re-rank by k-reciprocal
-            neighbours, at least top_k; 0 re-ranks none.
+            neighbours, 21 or more and at least top_k; 0 re-ranks none.
         expand: number of nearest gallery images by which each query is expanded before the search;
             0 expands none.
         distractor_scores: also write distractors.csv: for each gallery image two scores that rise
@@ -102,15 +102,12 @@ class ScoreConfig:
         for name in ("rerank", "expand"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be 0 or more")
-        if 0 < self.rerank <= RERANK_NEIGHBOURS:
+        least = max(RERANK_NEIGHBOURS + 1, self.top_k)
+        if 0 < self.rerank < least:
             raise ValueError(
-                f"`rerank={self.rerank}` is too few: the neighbourhood of an image has "
-                f"{RERANK_NEIGHBOURS} images; give more, such as 100"
-            )
-        if 0 < self.rerank < self.top_k:
-            raise ValueError(
-                f"`rerank={self.rerank}` is less than `top_k={self.top_k}`, the images to name for "
-                "each query: raise it, or lower `top_k`"
+                f"`rerank={self.rerank}` is too few: expected at least {least}, more than the "
+                f"{RERANK_NEIGHBOURS} images in the neighbourhood of an image, and no fewer than "
+                f"`top_k={self.top_k}` names for each query"
             )
         for name in ("max_distance", "max_distractor_score"):
             if math.isnan(getattr(self, name) or 0):

@@ -11,8 +11,8 @@ WHERE = {name: name for name in ("model", "queries", "gallery", "output")}
     [
         ({"rerank": -1}, "`rerank` must be 0 or more"),
         ({"expand": -1}, "`expand` must be 0 or more"),
-        ({"rerank": 20, "top_k": 5}, "`rerank=20` is too few"),
-        ({"rerank": 30}, "`rerank=30` is less than `top_k=50`"),
+        ({"rerank": 20, "top_k": 5}, "`rerank=20` is too few: expected at least 21"),
+        ({"rerank": 30}, "`rerank=30` is too few: expected at least 50"),
     ],
 )
 def test_a_re_ranking_that_cannot_fill_the_lines_is_refused(options, message):
