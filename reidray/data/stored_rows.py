@@ -1,5 +1,6 @@
 """Keep the rows of a large table in a temporary file, which the system maps into memory."""
 
+import ctypes
 import mmap
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -104,3 +105,14 @@ def reorder_rows(table: pa.Table, order: NDArray[np.int64]) -> pa.Table:
     parts = (order[start : start + ROWS_AT_ONCE] for start in range(0, len(order), ROWS_AT_ONCE))
     batches = (batch for part in parts for batch in whole.take(part).to_batches())
     return store_rows(batches, table.schema)
+
+
+def release_freed_memory() -> None:
+    """Return memory that this process has freed to the system.
+
+    The allocator of glibc keeps freed arrays of up to 32 MB for later. After tables of millions of
+    rows these are hundreds of megabytes. Other allocators return such arrays by themselves.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -18,6 +18,7 @@ from reidray.data.ids import id_name_files
 from reidray.data.images.decoding import check_bad_images
 from reidray.data.ingest.crop_dataset import CropDataset
 from reidray.data.layouts import read_manifest
+from reidray.data.stored_rows import release_freed_memory
 from reidray.errors import MachineError, UserError
 from reidray.losses import LOSSES
 from reidray.models.architecture import Architecture
@@ -168,6 +169,7 @@ def train_experiment(
         MachineError: the run directory cannot be written, or the machines failed. A new run
             directory that cannot be started is removed.
     """
+    release_freed_memory()  # the labels of all images and their tables have ended
     experiment, crops, plan = decoded.experiment, decoded.crops, decoded.plan
     run, resources = experiment.run, plan.resources
     if experiment.config.auto_batch:

@@ -30,6 +30,7 @@ import ray
 
 from reidray.config import AugmentConfig, BatchConfig, NetworkConfig, TrainReidConfig
 from reidray.data.ingest.stream import StreamingCrops
+from reidray.data.stored_rows import release_freed_memory
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.execution.engine import TrainingPlan
 from reidray.training.execution.ray_trainer import RayEngine
@@ -181,6 +182,7 @@ def start(folder, output, sampler):
     stages.end("read the manifest, check, split, labels, network")
     decoded = decode_images(experiment, EngineWithoutImages(stages))
     del experiment
+    release_freed_memory()  # as `train_experiment` does
     stages.end("labels of images that decode, in the object store")
     job = decoded.experiment.train_job(decoded.crops, decoded.plan.resources, None)
     settings = {"job": ray.put(job)}
