@@ -1,6 +1,6 @@
 """Locate the embedding of each image of a nightly run in the store, and list the bad images."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from reidray.data.images.decoding import NUM_EXAMPLES, BadImage
 from reidray.inference.distributed.task_runner import TaskRunner
 from reidray.inference.predictions import Predictions
-from reidray.scoring.stages.missing_images import part_groups
+from reidray.scoring.stages.missing_images import group_by_count, part_groups
 from reidray.scoring.stages.nightly_images import NightlyImages, RoleShard
 from reidray.scoring.store.part_file import DIGEST
 from reidray.scoring.store.stored_images import (
@@ -83,7 +83,8 @@ def locate_images(
     shared, files = runner.share(images), tuple(unreadable)
     first_pass = runner.run(_locate_shard, images.shards(), shared, files, runner.share(None))
     located = {each.shard: each for each in first_pass}
-    for group in _groups([each for each in located.values() if each.num_wanted]):
+    incomplete = [each for each in located.values() if each.num_wanted]
+    for group in group_by_count(incomplete, lambda each: each.num_wanted, MAX_WANTED):
         wanted = runner.collect(_read_wanted, group, shared, merge=_merge_wanted)
         contents = runner.share(images.contents)
         parts = part_groups(images.contents)
@@ -210,18 +211,6 @@ def _with_unreadable(
         places = pc.index_in(paths, value_set=table["path"])
         reasons = pc.coalesce(reasons, table["reason"].take(places).combine_chunks())
     return reasons
-
-
-def _groups(shards: Iterable[LocatedShard]) -> Iterator[list[LocatedShard]]:
-    """Yield shards whose wanted digests are searched together."""
-    group: list[LocatedShard] = []
-    for each in shards:
-        if group and sum(one.num_wanted for one in group) + each.num_wanted > MAX_WANTED:
-            yield group
-            group = []
-        group.append(each)
-    if group:
-        yield group
 
 
 def _wanted_file(shard: RoleShard) -> str:

@@ -1,7 +1,8 @@
 """Find the images of a nightly run that have no embedding, by joining its listing with a store."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,8 @@ from reidray.scoring.store.stored_images import (
     embedded_keys,
     find_images,
 )
+
+Item = TypeVar("Item")
 
 PARTS_IN_TASK = 16
 """Parts of a store that a task reads the digests of."""
@@ -60,6 +63,31 @@ def group_parts(parts: list[int]) -> list[list[int]]:
     """Return indices of parts in groups for tasks, one group at least."""
     starts = range(0, max(1, len(parts)), PARTS_IN_TASK)
     return [parts[start : start + PARTS_IN_TASK] for start in starts]
+
+
+def group_by_count(
+    items: Iterable[Item], count: Callable[[Item], int], limit: int
+) -> Iterator[list[Item]]:
+    """Yield items in groups that are handled together, in their order.
+
+    >>> list(group_by_count([3, 4, 2, 9, 1], lambda item: item, 6))
+    [[3], [4, 2], [9], [1]]
+
+    Args:
+        items: the items.
+        count: function that returns the size of an item.
+        limit: largest size of a group of several items.
+    """
+    group: list[Item] = []
+    size = 0
+    for item in items:
+        if group and size + count(item) > limit:
+            yield group
+            group, size = [], 0
+        group.append(item)
+        size += count(item)
+    if group:
+        yield group
 
 
 def find_missing(

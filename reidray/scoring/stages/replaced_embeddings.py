@@ -4,14 +4,14 @@ Tasks write the images that stay into files. Only this process, which has the lo
 commits the files and empties the parts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from reidray.inference.distributed.task_runner import TaskRunner
-from reidray.scoring.stages.missing_images import group_parts
+from reidray.scoring.stages.missing_images import group_by_count, group_parts
 from reidray.scoring.store.embedding_store import EmbeddingStore
 from reidray.scoring.store.part_file import IMAGES_SCHEMA, PartRows, read_rows
 from reidray.scoring.store.part_storage import Part, PartFolder
@@ -44,7 +44,11 @@ def remove_replaced(runner: TaskRunner, store: EmbeddingStore) -> None:
         elif summary_of(part).num_embedded:
             others.append(index)
     shared = runner.share(contents)
-    for group in _groups(contents, own):
+
+    def count_rows(index: int) -> int:
+        return summary_of(contents.parts[index]).num_rows
+
+    for group in group_by_count(own, count_rows, GROUP_ROWS):
         digests = runner.collect(_read_digests, group, shared, merge=_merge)
         kept = runner.collect(_find_embedded, group_parts(others), shared, digests, merge=_merge)
         files = [file for file in runner.run(_write_kept, group, shared, kept) if file is not None]
@@ -52,20 +56,6 @@ def remove_replaced(runner: TaskRunner, store: EmbeddingStore) -> None:
             store.commit(files)
         for index in group:
             contents.storage.replace(contents.parts[index], b"")
-
-
-def _groups(contents: StoreContents, parts: Sequence[int]) -> Iterator[list[int]]:
-    """Yield parts whose digests are searched together."""
-    group: list[int] = []
-    num_rows = 0
-    for index in parts:
-        num_rows += summary_of(contents.parts[index]).num_rows
-        if group and num_rows > GROUP_ROWS:
-            yield group
-            group, num_rows = [], summary_of(contents.parts[index]).num_rows
-        group.append(index)
-    if group:
-        yield group
 
 
 def _merge(digests: Sequence[pa.Array]) -> pa.Array:
