@@ -38,7 +38,12 @@ from reidray.scoring.scoring_paths import (
 )
 from reidray.scoring.stages.embed_missing import EmbeddingOutcome, embed_here, embed_in_workers
 from reidray.scoring.stages.located_images import LocatedShard, locate_images
-from reidray.scoring.stages.missing_images import MissingImages, collect_keys, find_missing
+from reidray.scoring.stages.missing_images import (
+    LookedUpShard,
+    collect_keys,
+    count_missing,
+    look_up_images,
+)
 from reidray.scoring.stages.nightly_images import NightlyImages, list_roles
 from reidray.scoring.stages.replaced_embeddings import remove_replaced
 from reidray.scoring.store.embedding_store import EmbeddingStore, open_parts, open_temporary_parts
@@ -111,15 +116,15 @@ def run_nightly(
                 images = NightlyImages(listings, store.contents, work)
                 keys = collect_keys(engine.runner, images)
                 with warn_when_slow("looking up what the store knows of the images"):
-                    missing = find_missing(engine.runner, images, keys)
+                    shards = look_up_images(engine.runner, images, keys)
                 timer.end_stage("look up")
                 stages.end()
 
                 num_workers, outcome = 0, EmbeddingOutcome()
-                if missing:
+                num_images = count_missing(shards)
+                if num_images:
                     if not config.full:
                         _warn_of_other_settings(store, model.model_id, embedding_id)
-                    num_images = sum(each.num_images for each in missing)
                     embedding = choose_engine(
                         num_images,
                         config,
@@ -129,16 +134,16 @@ def run_nightly(
                         by_ray_data=engine.uses_ray_data,
                     )
                     num_workers = embedding.num_workers
-                    outcome = _embed(embedding, model, images, missing, store, keys)
+                    outcome = _embed(embedding, model, images, shards, store, keys)
                     timer.end_stage("embed")
                 if not engine.uses_ray_data:
                     connection.close()
 
                 stages.begin("ranking")
                 images = NightlyImages(listings, store.contents, work)
-                located = locate_images(engine.runner, images, outcome.unreadable)
-                for role, shards in located.items():
-                    _check_bad_images(listings[role], shards, config.max_bad)
+                located = locate_images(engine.runner, images, shards, outcome.unreadable)
+                for role, of_role in located.items():
+                    _check_bad_images(listings[role], of_role, config.max_bad)
                 device = engine.ranking_device(config.use_gpu)
                 rankings = None if config.store is None else store.rankings
                 ranked = rank_gallery(
@@ -227,15 +232,15 @@ def _embed(
     engine: EmbeddingEngine,
     model: LoadedModel,
     images: NightlyImages,
-    missing: Sequence[MissingImages],
+    shards: Sequence[LookedUpShard],
     store: EmbeddingStore,
     keys: Shared,
 ) -> EmbeddingOutcome:
     """Embed the missing images, and write them into the store."""
     if engine.embed_work is not None:
         embed = partial(engine.embed_work, model, known=keys)
-        return embed_in_workers(embed, images, missing, store, engine.num_workers)
-    return embed_here(engine.embed, model, images, missing, store, keys)
+        return embed_in_workers(embed, images, shards, store, engine.num_workers)
+    return embed_here(engine.embed, model, images, shards, store, keys)
 
 
 def _warn_of_other_settings(store: EmbeddingStore, model_id: str, embedding_id: str) -> None:

@@ -135,11 +135,11 @@ def test_an_image_that_vanishes_after_it_was_listed_is_set_aside(model, tmp_path
         draw(tmp_path / "queries" / f"{person}.png", person, 0)
         draw(tmp_path / "gallery" / f"{person}.png", person, 1)
 
-    def find_missing(*arguments):
+    def look_up_images(*arguments):
         (tmp_path / "gallery" / "2.png").unlink()
-        return missing_images.find_missing(*arguments)
+        return missing_images.look_up_images(*arguments)
 
-    monkeypatch.setattr("reidray.scoring.nightly_run.find_missing", find_missing)
+    monkeypatch.setattr("reidray.scoring.nightly_run.look_up_images", look_up_images)
     run_without_ray(model, tmp_path, tmp_path / "output", max_bad=0.25)
     quarantine = (tmp_path / "output" / "quarantine.csv").read_text().splitlines()
     assert quarantine[1:] == ["2.png,gallery,No such file or directory"]

@@ -13,6 +13,7 @@ from reidray.inference.distributed.task_runner import LocalTasks
 from reidray.inference.predictions import PredictionShape
 from reidray.scoring.gallery_ranking import rank_gallery
 from reidray.scoring.stages.located_images import locate_images
+from reidray.scoring.stages.missing_images import look_up_images
 from reidray.scoring.stages.nightly_images import NightlyImages
 from reidray.scoring.stages.replaced_embeddings import remove_replaced
 from reidray.scoring.store.embedding_store import EmbeddingStore, open_parts
@@ -54,7 +55,8 @@ def rank_night(uri, work, night, *, shard_rows=5, full=False, **options):
         for role, images in night.items():
             _embed(store, folders[role], images)
         images, runner = NightlyImages(listings, store.contents, work), LocalTasks()
-        located = locate_images(runner, images, ())
+        shards = look_up_images(runner, images, runner.share(None))
+        located = locate_images(runner, images, shards, ())
         ranked = rank_gallery(runner, images, located, config, metric, store.rankings)
         lines = _read_lines(ranked, work)
         alone = rank_gallery(runner, images, located, config, metric, None)

@@ -75,8 +75,11 @@ def _match_shard(
     located: LocatedShard, images: NightlyImages, earlier: tuple[KeptFile, ...]
 ) -> MatchedShard:
     """Match the images of a shard."""
-    table = images.read_table(located.file, ["path", "part", "row"])
-    paths, parts, rows = table["path"], table["part"].to_numpy(), table["row"].to_numpy()
+    table, paths = (
+        images.read_table(located.file, ["part", "row"]),
+        images.read_paths(located.shard),
+    )
+    parts, rows = table["part"].to_numpy(), table["row"].to_numpy()
     numbers = np.unique(parts[parts >= 0])
     names = [_place_of(images.contents.parts[number]) for number in numbers]
     positions = np.full(len(table), -1)

@@ -17,10 +17,11 @@ from reidray.inference.prediction_loop import prediction_shape
 from reidray.models import LoadedModel
 from reidray.progress import SHOW_AFTER_SECONDS, Stages
 from reidray.scoring.stages.missing_images import (
-    MissingImages,
+    LookedUpShard,
     batch_of,
     collect_keys,
-    find_missing,
+    count_missing,
+    look_up_images,
 )
 from reidray.scoring.stages.nightly_images import NightlyImages, list_roles
 from reidray.scoring.store.embedding_store import EmbeddingStore
@@ -38,23 +39,23 @@ class FoundImages:
 
     Attributes:
         images: the listings and the store.
-        missing: the images to embed, by shard.
+        shards: the shards, with the images to embed.
         seconds: seconds of the listing and the lookup, by one process.
     """
 
     images: NightlyImages
-    missing: tuple[MissingImages, ...]
+    shards: tuple[LookedUpShard, ...]
     seconds: float
 
     @property
     def num_missing(self) -> int:
         """Return the number of images to embed."""
-        return sum(each.num_images for each in self.missing)
+        return count_missing(self.shards)
 
     @property
     def num_slots(self) -> int:
         """Return the crops of the forward passes for these images, which fill every batch."""
-        return sum(-(-each.num_images // BATCH_SIZE) for each in self.missing) * BATCH_SIZE
+        return sum(-(-each.num_missing // BATCH_SIZE) for each in self.shards) * BATCH_SIZE
 
     def count(self, role: str) -> int:
         """Return the number of images of a role."""
@@ -68,15 +69,15 @@ class FoundImages:
         """
         chosen = draw_sample(self.num_missing, size)
         batches, first = [], 0
-        for each in self.missing:
-            inside = (chosen >= first) & (chosen < first + each.num_images)
+        for each in self.shards:
+            inside = (chosen >= first) & (chosen < first + each.num_missing)
             if inside.any():
-                rows = self.images.read_table(each.file).take(chosen[inside] - first)
+                rows = self.images.read_table(each.missing_file).take(chosen[inside] - first)
                 batches += [
                     batch_of(self.images, each.shard.role, rows.slice(start, BATCH_SIZE))
                     for start in range(0, len(rows), BATCH_SIZE)
                 ]
-            first += each.num_images
+            first += each.num_missing
         joined = _joined(batches)
         return [joined[number] for number in np.random.default_rng(0).permutation(len(joined))]
 
@@ -117,8 +118,8 @@ def find_images_to_embed(
             replace_existing=config.full,
         )
         images = NightlyImages(listings, store.contents, work)
-        missing = find_missing(runner, images, collect_keys(runner, images))
-    return FoundImages(images, missing, time.perf_counter() - start)
+        shards = look_up_images(runner, images, collect_keys(runner, images))
+    return FoundImages(images, shards, time.perf_counter() - start)
 
 
 def _joined(batches: Sequence[ImageBatch]) -> list[ImageBatch]:

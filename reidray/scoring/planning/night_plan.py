@@ -97,7 +97,7 @@ def plan_nightly(
         found = find_images_to_embed(config, model, embedding_id, Path(folder))
         timer.end_stage("look up")
         costs, machines = None, _machines_without_embedding(found, engine)
-        if found.missing:
+        if found.num_missing:
             costs, machines = _measure(
                 config, model, settings, found, engine, connection, on_gpu=on_gpu
             )

@@ -153,7 +153,7 @@ def _score_shard(
     # Images whose score is not a number come last.
     order = np.where(np.isnan(decisive), np.float32(np.inf), -decisive)
     by_order = np.argsort(order, kind="stable")
-    paths = images.read_table(located.file, ["path"])["path"]
+    paths = images.read_paths(located.shard)
     columns = {"order": order, "position": rows.positions, **scores}
     listed = {name: values[by_order] for name, values in columns.items()}
     sampled = (listed[name][::SAMPLE_ROWS].tolist() for name in ("order", "position"))

@@ -21,7 +21,12 @@ from reidray.inference.runs.run_timing import Throughput
 from reidray.models import LoadedModel
 from reidray.progress import Counter
 from reidray.scoring.stages.located_images import UNREADABLE_SCHEMA
-from reidray.scoring.stages.missing_images import MissingImages, batch_of, iter_batches
+from reidray.scoring.stages.missing_images import (
+    LookedUpShard,
+    batch_of,
+    count_missing,
+    iter_batches,
+)
 from reidray.scoring.stages.nightly_images import NightlyImages
 from reidray.scoring.store.embedding_store import EmbeddingStore
 from reidray.scoring.store.part_file import PartRows, PartSummary, rows_of_today
@@ -103,7 +108,7 @@ def embed_here(
     embed: EmbedBatches,
     model: LoadedModel,
     images: NightlyImages,
-    missing: Sequence[MissingImages],
+    shards: Sequence[LookedUpShard],
     store: EmbeddingStore,
     keys: Shared,
 ) -> EmbeddingOutcome:
@@ -115,7 +120,7 @@ def embed_here(
         embed: the engine.
         model: the model.
         images: the images of the run.
-        missing: the images to embed.
+        shards: the images to embed.
         store: the store.
         keys: keys of the digests that need no prediction, or None.
 
@@ -124,7 +129,7 @@ def embed_here(
     """
     outcome, waiting, writing = EmbeddingOutcome(), [], None
     with ThreadPoolExecutor(1, "parts") as writer:
-        for results in embed(model, list(iter_batches(images, missing)), keys):
+        for results in embed(model, list(iter_batches(images, shards)), keys):
             waiting.append(prediction_rows(results, store.shape))
             outcome.throughput.add_results(results)
             if sum(map(len, waiting)) >= PART_ROWS:
@@ -140,7 +145,7 @@ def embed_here(
 def embed_in_workers(
     embed: Callable[..., Iterator[str]],
     images: NightlyImages,
-    missing: Sequence[MissingImages],
+    shards: Sequence[LookedUpShard],
     store: EmbeddingStore,
     num_workers: int,
 ) -> EmbeddingOutcome:
@@ -149,7 +154,7 @@ def embed_in_workers(
     Args:
         embed: yields the receipts of an `EmbeddingWork`, and calls `on_progress`.
         images: the images of the run.
-        missing: the images to embed.
+        shards: the images to embed.
         store: the store.
         num_workers: number of workers that embed.
 
@@ -158,9 +163,9 @@ def embed_in_workers(
     """
     from reidray.inference.distributed.ray_data_engine import EmbeddingWork  # imports Ray
 
-    num_images = sum(each.num_images for each in missing)
+    num_images = count_missing(shards)
     work = EmbeddingWork(
-        items=_slices(missing, _item_length(num_images, num_workers)),
+        items=_slices(shards, _item_length(num_images, num_workers)),
         read=partial(_read_slice, images=images),
         write=partial(_write_file, images=images),
     )
@@ -270,23 +275,23 @@ def _item_length(num_images: int, num_workers: int) -> int:
 
 @dataclass(frozen=True)
 class _Slice:
-    """Name a range of rows of a working file of missing images."""
+    """Name a range of the images to embed of a shard."""
 
-    missing: MissingImages
+    shard: LookedUpShard
     start: int
     stop: int
 
 
-def _slices(missing: Sequence[MissingImages], length: int) -> tuple[_Slice, ...]:
+def _slices(shards: Sequence[LookedUpShard], length: int) -> tuple[_Slice, ...]:
     return tuple(
-        _Slice(each, start, min(start + length, each.num_images))
-        for each in missing
-        for start in range(0, each.num_images, length)
+        _Slice(each, start, min(start + length, each.num_missing))
+        for each in shards
+        for start in range(0, each.num_missing, length)
     )
 
 
 def _read_slice(item: _Slice, images: NightlyImages) -> Iterator[ImageBatch]:
     """Yield the batches of a range of rows."""
-    table = images.read_table(item.missing.file).slice(item.start, item.stop - item.start)
+    table = images.read_table(item.shard.missing_file).slice(item.start, item.stop - item.start)
     for start in range(0, len(table), BATCH_SIZE):
-        yield batch_of(images, item.missing.shard.role, table.slice(start, BATCH_SIZE))
+        yield batch_of(images, item.shard.shard.role, table.slice(start, BATCH_SIZE))

@@ -11,11 +11,17 @@ from numpy.typing import NDArray
 from reidray.data.images.decoding import NUM_EXAMPLES, BadImage
 from reidray.inference.distributed.task_runner import TaskRunner
 from reidray.inference.predictions import Predictions
-from reidray.scoring.stages.missing_images import group_by_count, part_groups
+from reidray.scoring.stages.missing_images import (
+    LookedUpShard,
+    group_by_count,
+    known_table,
+    part_groups,
+)
 from reidray.scoring.stages.nightly_images import NightlyImages, RoleShard
 from reidray.scoring.store.part_file import DIGEST
 from reidray.scoring.store.stored_images import (
     PREDICTION_COLUMNS,
+    KnownImages,
     StoreContents,
     find_digests,
     find_images,
@@ -55,7 +61,7 @@ class LocatedShard:
 
     @property
     def file(self) -> str:
-        """Return the working file: a row of `path`, `reason`, `part` and `row` for each image."""
+        """Return the working file: a row of `reason`, `part` and `row` for each image."""
         return self.shard.file("ranked" if self.without_distractors else "located")
 
     @property
@@ -65,13 +71,17 @@ class LocatedShard:
 
 
 def locate_images(
-    runner: TaskRunner, images: NightlyImages, unreadable: Sequence[str]
+    runner: TaskRunner,
+    images: NightlyImages,
+    shards: Sequence[LookedUpShard],
+    unreadable: Sequence[str],
 ) -> dict[str, tuple[LocatedShard, ...]]:
     """Locate every image of a run, all of which are embedded or bad.
 
     Args:
-        runner: runs the tasks, one for each shard of the listings.
-        images: the images of the run.
+        runner: runs the tasks, one for each shard.
+        images: the images of the run, with what it has embedded.
+        shards: the shards, as they were looked up before.
         unreadable: names of the working files of `UNREADABLE_SCHEMA`.
 
     Returns:
@@ -81,15 +91,17 @@ def locate_images(
         RuntimeError: an image was not embedded.
     """
     shared, files = runner.share(images), tuple(unreadable)
-    first_pass = runner.run(_locate_shard, images.shards(), shared, files, runner.share(None))
+    first_pass = runner.run(_locate_shard, shards, shared, files, runner.share(None))
     located = {each.shard: each for each in first_pass}
+    looked_up = {each.shard: each for each in shards}
     incomplete = [each for each in located.values() if each.num_wanted]
     for group in group_by_count(incomplete, lambda each: each.num_wanted, MAX_WANTED):
         wanted = runner.collect(_read_wanted, group, shared, merge=_merge_wanted)
         contents = runner.share(images.contents)
         parts = part_groups(images.contents)
         found = runner.collect(_find_wanted, parts, contents, wanted, merge=_merge_found)
-        again = runner.run(_locate_shard, [each.shard for each in group], shared, files, found)
+        group_again = [looked_up[each.shard] for each in group]
+        again = runner.run(_locate_shard, group_again, shared, files, found)
         located |= {each.shard: each for each in again}
     return {
         role: tuple(each for each in located.values() if each.shard.role == role)
@@ -141,7 +153,7 @@ def read_predictions_of(
 
 
 def _locate_shard(
-    item: RoleShard,
+    looked_up: LookedUpShard,
     images: NightlyImages,
     unreadable: tuple[str, ...],
     found: pa.Table | None,
@@ -149,7 +161,7 @@ def _locate_shard(
     """Locate the images of a shard.
 
     Args:
-        item: the shard.
+        looked_up: the shard.
         images: the images of the run.
         unreadable: working files of images that cannot be read.
         found: rows of `content`, `part` and `row` of images with the same content as others; None
@@ -158,9 +170,8 @@ def _locate_shard(
     Raises:
         RuntimeError: an image was not embedded.
     """
-    table = images.read(item)
-    known = find_images(images.contents, images.folder(item.role), table["path"], table["stamp"])
-    reasons = _with_unreadable(known.reasons, table["path"], item.role, images, unreadable)
+    item, known = looked_up.shard, _read_known(looked_up, images)
+    reasons = _with_unreadable(known.reasons, item, images, unreadable)
     is_bad, parts, rows = np.asarray(reasons.is_valid()), known.parts.copy(), known.rows.copy()
     wanted = np.flatnonzero((parts < 0) & ~is_bad & np.asarray(known.digests.is_valid()))
     if len(wanted) and found is not None:
@@ -175,39 +186,56 @@ def _locate_shard(
     if found is None:
         lost[wanted] = False
     if lost.any():
-        first = table["path"][int(np.argmax(lost))].as_py()
+        first = images.read_paths(item)[int(np.argmax(lost))].as_py()
         raise RuntimeError(f"{first} and {lost.sum() - 1} others were not embedded")
     parts[is_bad] = -1
-    bad_rows = np.flatnonzero(is_bad)
     located = LocatedShard(
-        item,
-        len(table),
-        len(table) - len(bad_rows),
-        tuple(
-            BadImage(table["path"][row].as_py(), reasons[row].as_py())
-            for row in bad_rows[:NUM_EXAMPLES].tolist()
-        ),
+        item, len(parts), int((~is_bad).sum()), _first_bad_images(item, images, reasons)
     )
     if found is None and len(wanted):
         digests = known.digests.take(pa.array(wanted))
         images.write_table(_wanted_file(item), pa.table({"content": digests}))
         return replace(located, num_wanted=len(wanted))
-    columns = {"path": table["path"], "reason": reasons, "part": parts, "row": rows}
-    images.write_table(located.file, pa.table(columns))
+    images.write_table(located.file, pa.table({"reason": reasons, "part": parts, "row": rows}))
     return located
 
 
+def _read_known(looked_up: LookedUpShard, images: NightlyImages) -> KnownImages:
+    """Return what the store knows of the images of a shard, with those that were missing."""
+    item = looked_up.shard
+    table = images.read_table(looked_up.known_file)
+    if looked_up.num_missing:
+        missing = images.read_table(looked_up.missing_file)
+        contents, folder = images.contents, images.folder(item.role)
+        first_new = contents.num_earlier
+        added = find_images(contents, folder, missing["path"], missing["stamp"], first_new)
+        sources = np.arange(len(table))
+        places = missing["index"].to_numpy() - images.shard(item).first
+        sources[places] = np.arange(len(table), len(table) + len(missing))
+        table = pa.concat_tables([table, known_table(added)]).take(pa.array(sources))
+    reasons, digests = (table[name].combine_chunks() for name in ("reason", "content"))
+    return KnownImages(digests, reasons, table["part"].to_numpy(), table["row"].to_numpy())
+
+
+def _first_bad_images(
+    item: RoleShard, images: NightlyImages, reasons: pa.Array
+) -> tuple[BadImage, ...]:
+    """Return the first images of a shard that do not decode."""
+    rows = np.flatnonzero(np.asarray(reasons.is_valid()))[:NUM_EXAMPLES]
+    if not len(rows):
+        return ()
+    paths = images.read_paths(item).take(pa.array(rows)).to_pylist()
+    return tuple(map(BadImage, paths, reasons.take(pa.array(rows)).to_pylist()))
+
+
 def _with_unreadable(
-    reasons: pa.Array,
-    paths: pa.ChunkedArray,
-    role: str,
-    images: NightlyImages,
-    unreadable: tuple[str, ...],
+    reasons: pa.Array, item: RoleShard, images: NightlyImages, unreadable: tuple[str, ...]
 ) -> pa.Array:
     """Return the reasons of the images of a shard, with those of files that cannot be read."""
+    paths = images.read_paths(item) if unreadable else None
     for file in unreadable:
         table = images.read_table(file)
-        table = table.filter(pc.equal(table["role"], role))
+        table = table.filter(pc.equal(table["role"], item.role))
         places = pc.index_in(paths, value_set=table["path"])
         reasons = pc.coalesce(reasons, table["reason"].take(places).combine_chunks())
     return reasons

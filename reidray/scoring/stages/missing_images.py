@@ -1,11 +1,12 @@
-"""Find the images of a nightly run that have no embedding, by joining its listing with a store."""
+"""Look up the images of a nightly run in a store, by joining its listing with the parts."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reidray.inference.distributed.task_runner import Shared, TaskRunner
 from reidray.inference.image_batches import (
@@ -15,6 +16,7 @@ from reidray.inference.image_batches import (
 )
 from reidray.scoring.stages.nightly_images import NightlyImages, RoleShard
 from reidray.scoring.store.stored_images import (
+    KnownImages,
     StoreContents,
     digest_keys,
     embedded_keys,
@@ -28,20 +30,32 @@ PARTS_IN_TASK = 16
 
 
 @dataclass(frozen=True)
-class MissingImages:
-    """Name a working file of images to embed, of one shard of a listing.
+class LookedUpShard:
+    """Name the working files of a shard of a listing that was looked up in the store.
 
     Attributes:
         shard: the shard.
-        num_images: number of images.
+        num_missing: number of images to embed.
     """
 
     shard: RoleShard
-    num_images: int
+    num_missing: int
 
     @property
-    def file(self) -> str:
-        """Return the working file, with the columns `index`, `path` and `stamp`."""
+    def known_file(self) -> str:
+        """Return the working file with what the store knows, a row for each image.
+
+        Its columns are `reason`, `part` and `row` of `KnownImages`, and `content`, the digest of an
+        image whose row in the store has neither a reason nor an embedding.
+        """
+        return self.shard.file("known")
+
+    @property
+    def missing_file(self) -> str:
+        """Return the working file of the images to embed: `index`, `path` and `stamp`.
+
+        There is none where no image of the shard is missing.
+        """
         return self.shard.file("missing")
 
 
@@ -90,10 +104,10 @@ def group_by_count(
         yield group
 
 
-def find_missing(
+def look_up_images(
     runner: TaskRunner, images: NightlyImages, keys: Shared
-) -> tuple[MissingImages, ...]:
-    """Write the images that have to be embedded into working files.
+) -> tuple[LookedUpShard, ...]:
+    """Write what the store knows, and the images that have to be embedded, into working files.
 
     Args:
         runner: runs the tasks, one for each shard of the listings.
@@ -101,22 +115,35 @@ def find_missing(
         keys: result of `collect_keys`.
 
     Returns:
-        The files that are not empty.
+        The shards, in the order of the roles and paths.
     """
-    found = runner.run(_find_missing_of, images.shards(), runner.share(images), keys)
-    return tuple(each for each in found if each.num_images)
+    return tuple(runner.run(_look_up_shard, images.shards(), runner.share(images), keys))
 
 
-def iter_batches(images: NightlyImages, missing: Sequence[MissingImages]) -> Iterator[ImageBatch]:
-    """Yield batches of the images of working files, each of one shard."""
-    for each in missing:
-        table = images.read_table(each.file)
-        for start in range(0, len(table), BATCH_SIZE):
-            yield batch_of(images, each.shard.role, table.slice(start, BATCH_SIZE))
+def known_table(known: KnownImages) -> pa.Table:
+    """Return the rows of a `known_file`."""
+    is_open = (known.parts < 0) & np.asarray(known.reasons.is_null())
+    digests = pc.if_else(pa.array(is_open), known.digests, None)
+    columns = {"reason": known.reasons, "content": digests}
+    return pa.table({**columns, "part": known.parts, "row": known.rows})
+
+
+def count_missing(shards: Sequence[LookedUpShard]) -> int:
+    """Return the number of images to embed."""
+    return sum(each.num_missing for each in shards)
+
+
+def iter_batches(images: NightlyImages, shards: Sequence[LookedUpShard]) -> Iterator[ImageBatch]:
+    """Yield batches of the images to embed, each of one shard."""
+    for each in shards:
+        if each.num_missing:
+            table = images.read_table(each.missing_file)
+            for start in range(0, len(table), BATCH_SIZE):
+                yield batch_of(images, each.shard.role, table.slice(start, BATCH_SIZE))
 
 
 def batch_of(images: NightlyImages, role: str, rows: pa.Table) -> ImageBatch:
-    """Return rows of a working file of `MissingImages` as a batch."""
+    """Return rows of a `missing_file` as a batch."""
     columns = (tuple(rows[name].to_pylist()) for name in ("index", "path", "stamp"))
     return ImageBatch(role, images.listings[role].images, *columns)
 
@@ -129,22 +156,23 @@ def _merge_keys(keys: Sequence[Digests]) -> Digests:
     return keys[0] if len(keys) == 1 else np.sort(np.concatenate(keys))
 
 
-def _find_missing_of(item: RoleShard, images: NightlyImages, keys: Digests | None) -> MissingImages:
-    """Write the images of one shard that have to be embedded."""
+def _look_up_shard(item: RoleShard, images: NightlyImages, keys: Digests | None) -> LookedUpShard:
+    """Write what the store knows of the images of a shard, and those that have to be embedded."""
     table = images.read(item)
     known = find_images(images.contents, images.folder(item.role), table["path"], table["stamp"])
+    looked_up = LookedUpShard(item, 0)
+    images.write_table(looked_up.known_file, known_table(known))
+
     is_missing = (known.parts < 0) & np.asarray(known.reasons.is_null())
     unsure = np.flatnonzero(is_missing & np.asarray(known.digests.is_valid()))
     if len(unsure) and keys is not None:
         is_missing[unsure[_contain(keys, known.digests.take(pa.array(unsure)))]] = False
-    indices = np.flatnonzero(is_missing)
-    missing = MissingImages(item, len(indices))
-    if len(indices):
-        rows = table.take(pa.array(indices))
-        first = images.shard(item).first
-        index = pa.array(first + indices, pa.int64())
-        images.write_table(missing.file, rows.add_column(0, "index", index))
-    return missing
+    missing = np.flatnonzero(is_missing)
+    if len(missing):
+        index = pa.array(images.shard(item).first + missing, pa.int64())
+        rows = table.take(pa.array(missing)).add_column(0, "index", index)
+        images.write_table(looked_up.missing_file, rows)
+    return replace(looked_up, num_missing=len(missing))
 
 
 def _contain(keys: Digests, digests: pa.Array) -> np.ndarray:

@@ -52,6 +52,10 @@ class NightlyImages:
         """Return the columns `path` and `stamp` of a shard of a listing."""
         return self.listings[item.role].read(self.shard(item))
 
+    def read_paths(self, item: "RoleShard") -> pa.ChunkedArray:
+        """Return the paths of a shard of a listing."""
+        return self.listings[item.role].read(self.shard(item), ["path"])["path"]
+
     def write_table(self, name: str, table: pa.Table) -> str:
         """Write a working file in one step, and return its name."""
         file = io.BytesIO()

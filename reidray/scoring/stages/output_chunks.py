@@ -66,7 +66,7 @@ def write_ranked(
     """
     names = _read_names(images, gallery, positions)
     rows = block.read_rows(images)
-    queries = images.read_table(block.located.file, ["path"])["path"]
+    queries = images.read_paths(block.located.shard)
     queries = queries.slice(block.start, block.stop - block.start).to_pylist()
     ranked: dict[str, Sequence[str]] = dict.fromkeys(queries, ())
     first = images.shard(block.located.shard).first + block.start
@@ -97,7 +97,7 @@ def write_attribute_chunk(
         else voted.read_votes(images, located)
     )
     places = rows.positions - images.shard(located.shard).first
-    paths = images.read_table(located.file, ["path"])["path"]
+    paths = images.read_paths(located.shard)
     known = np.zeros(len(paths), bool)
     known[places] = True
     labels = np.zeros((len(paths), found.shape[1]), np.int64)
@@ -109,10 +109,11 @@ def write_attribute_chunk(
 
 def write_quarantine_chunk(located: LocatedShard, images: NightlyImages) -> str:
     """Write the bad images of a shard into a working file, and return its name."""
-    table = images.read_table(located.file, ["path", "reason"])
-    bad = table.filter(table["reason"].is_valid())
-    columns = bad["path"].to_pylist(), bad["reason"].to_pylist()
-    rows = [BadImage(path, reason) for path, reason in zip(*columns, strict=True)]
+    reasons = images.read_table(located.file, ["reason"])["reason"]
+    is_bad = reasons.is_valid()
+    paths = images.read_paths(located.shard).filter(is_bad).to_pylist()
+    bad = zip(paths, reasons.filter(is_bad).to_pylist(), strict=True)
+    rows = [BadImage(path, reason) for path, reason in bad]
     data = write_quarantine({located.shard.role: rows})
     return _write_chunk(images, located, "quarantine", data[data.index(b"\n") + 1 :])
 
@@ -159,7 +160,7 @@ def _read_names(
         shard = images.shard(located.shard)
         start, end = np.searchsorted(wanted, [shard.first, shard.first + shard.rows])
         if start < end:
-            paths = images.read_table(located.file, ["path"])["path"]
+            paths = images.read_paths(located.shard)
             found.append(paths.take(pa.array(wanted[start:end] - shard.first)).combine_chunks())
     names = pa.concat_arrays(found).to_pylist() if found else []
     places = np.searchsorted(wanted, positions)

@@ -100,7 +100,11 @@ def summary_of(part: Part) -> PartSummary:
 
 
 def find_images(
-    contents: StoreContents, folder: str, paths: pa.ChunkedArray, stamps: pa.ChunkedArray
+    contents: StoreContents,
+    folder: str,
+    paths: pa.ChunkedArray,
+    stamps: pa.ChunkedArray,
+    first_part: int = 0,
 ) -> KnownImages:
     """Look up the images of a folder by path and stamp.
 
@@ -111,8 +115,9 @@ def find_images(
         folder: the folder of the images.
         paths: N paths relative to the folder, sorted, N > 0.
         stamps: N stamps of `Location.read_stamps`; empty where the file may have changed.
+        first_part: index of the first part to look in.
     """
-    known = _read_known(contents, folder, paths[0].as_py(), paths[-1].as_py())
+    known = _read_known(contents, folder, paths[0].as_py(), paths[-1].as_py(), first_part)
     order = pc.sort_indices(known, [("embedded", "descending"), ("part", "descending")])
     known = known.take(order)
     is_new = pc.greater_equal(known["part"], contents.num_earlier)
@@ -231,10 +236,12 @@ def _take_rows(
     return table.take(places)
 
 
-def _read_known(contents: StoreContents, folder: str, first: str, last: str) -> pa.Table:
-    """Return the rows of all parts with a path of a folder between two paths, both included."""
+def _read_known(
+    contents: StoreContents, folder: str, first: str, last: str, first_part: int
+) -> pa.Table:
+    """Return the rows of parts with a path of a folder between two paths, both included."""
     tables = [FOUND_SCHEMA.empty_table()]
-    for index, part in enumerate(contents.parts):
+    for index, part in enumerate(contents.parts[first_part:], first_part):
         summary = summary_of(part)
         if summary.may_hold(first, last):
             is_own = summary.model == contents.embedding_id
