@@ -4,6 +4,7 @@ import posixpath
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from reidray.data.images.decoding import BadImage, check_bad_images
 from reidray.inference.image_batches import ImageSet
 from reidray.inference.image_sets import embed_image_sets
 from reidray.inference.inference_settings import choose_settings
-from reidray.inference.ray_engine import EmbeddingPool
+from reidray.inference.ray_engine import EmbeddingPool, embed_with_ray
 from reidray.models import LoadedModel, load_person_model
 from reidray.progress import Activity
 
@@ -187,7 +188,8 @@ def embed_model(
         for set_name, labels in data.sets.items()
     ]
     settings = choose_settings(config.precision, config.flip, on_gpu=pool.use_gpu)
-    embedded = embed_image_sets(model, sets, pool, settings=settings)
+    embed = partial(embed_with_ray, settings=settings, pool=pool)
+    embedded = embed_image_sets(embed, model, sets)
     seconds = time.perf_counter() - start
     for each in sets:
         each.check_bad_images(embedded[each.name].bad, max_bad=0)

@@ -4,6 +4,7 @@ This module imports neither PyTorch nor Ray, so that a job reports a wrong path 
 """
 
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 from reidray.config.scoring import EvaluateConfig
@@ -27,14 +28,18 @@ from reidray.storage.publishing import atomic_output, check_output
 
 
 def run_evaluation(
-    config: EvaluateConfig, session: AbstractContextManager[None] | None = None
+    config: EvaluateConfig,
+    session: AbstractContextManager[None] | None = None,
+    *,
+    starts_ray: bool = False,
 ) -> dict[str, Any]:
     """Evaluate the files or the model of a configuration, and publish the result.
 
     Args:
         config: the evaluation.
-        session: connection to Ray, which only the evaluation of a model opens, after all checks;
-            by default Ray is connected already.
+        session: connection to Ray, which only the evaluation of a model opens, after all checks,
+            where it is needed; by default Ray is connected already.
+        starts_ray: whether `session` starts Ray on this machine, with the GPUs of this machine.
 
     Returns:
         The metrics, with the output folder.
@@ -43,37 +48,38 @@ def run_evaluation(
         UserError: an input or the output is not usable. The output folder is then untouched.
     """
     if config.is_cross_domain:
-        return _run_cross_domain(config, session)
+        return _run_cross_domain(config, session, starts_ray=starts_ray)
+    evaluate = partial(_evaluate, session=session, starts_ray=starts_ray)
     if config.output is None:
-        return _evaluate(config, session).metrics
+        return evaluate(config).metrics
     with atomic_output(config.output, EVALUATION_FILES, METRICS_FILE) as staging:
-        result = _evaluate(config, session)
+        result = evaluate(config)
         write_evaluation(staging, result)
     return {"output": Location(config.output).uri, **result.metrics}
 
 
 def _run_cross_domain(
-    config: EvaluateConfig, session: AbstractContextManager[None] | None
+    config: EvaluateConfig, session: AbstractContextManager[None] | None, *, starts_ray: bool
 ) -> dict[str, Any]:
     """Evaluate models on sets, log the table of both, and publish it as a page and as JSON."""
-    from reidray.evaluation.cross_domain.matrix_evaluation import evaluate_matrix  # imports Ray
+    from reidray.evaluation.cross_domain.matrix_evaluation import evaluate_matrix  # imports PyTorch
     from reidray.evaluation.cross_domain.matrix_files import write_matrix
 
     if config.output is None:
-        return evaluate_matrix(config, session).to_json()
+        return evaluate_matrix(config, session, starts_ray=starts_ray).to_json()
     with atomic_output(config.output, EVALUATION_FILES, METRICS_FILE) as staging:
-        matrix = evaluate_matrix(config, session)
+        matrix = evaluate_matrix(config, session, starts_ray=starts_ray)
         write_matrix(staging, matrix)
     return {"output": Location(config.output).uri, **matrix.to_json()}
 
 
 def _evaluate(
-    config: EvaluateConfig, session: AbstractContextManager[None] | None
+    config: EvaluateConfig, session: AbstractContextManager[None] | None, *, starts_ray: bool
 ) -> EvaluationResult:
     if config.model is not None:
-        from reidray.evaluation.model_evaluation import evaluate_model  # imports PyTorch and Ray
+        from reidray.evaluation.model_evaluation import evaluate_model  # imports PyTorch
 
-        return evaluate_model(config, session)
+        return evaluate_model(config, session, starts_ray=starts_ray)
     if config.query_features is not None:
         from reidray.evaluation.feature_evaluation import evaluate_feature_files  # imports PyTorch
 

@@ -1,7 +1,7 @@
 """Evaluate a model on the query and gallery images of a labelled set."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,8 @@ from reidray.evaluation.image_labels import (
 from reidray.inference.image_batches import ImageSet
 from reidray.inference.image_sets import SetPredictions, embed_image_sets
 from reidray.inference.inference_settings import choose_settings
-from reidray.inference.ray_engine import plan_pool
+from reidray.inference.runs.embedding_engine import RayConnection, choose_engine, embeds_on_gpu
+from reidray.inference.runs.run_timing import StageTimer
 from reidray.metrics.attribute_metrics import attribute_accuracy, majority_labels
 from reidray.metrics.subgroups import subgroup_metrics
 from reidray.models import LoadedModel, load_person_model
@@ -60,14 +61,18 @@ class LabelledSet:
 
 
 def evaluate_model(
-    config: EvaluateConfig, session: AbstractContextManager[None] | None = None
+    config: EvaluateConfig,
+    session: AbstractContextManager[None] | None = None,
+    *,
+    starts_ray: bool = False,
 ) -> EvaluationResult:
     """Embed the query and gallery images of a labelled set, and evaluate the embeddings.
 
     Args:
         config: evaluation with one `model` and one set as `data`.
-        session: connection to Ray, which is opened after all checks; by default Ray is connected
-            already.
+        session: connection to Ray, opened after all checks, where it is needed; by default Ray is
+            connected already.
+        starts_ray: whether `session` starts Ray on this machine, with the GPUs of this machine.
 
     Raises:
         UserError: the model or the data are not usable, the data have no person ids or do not fit
@@ -77,10 +82,12 @@ def evaluate_model(
     model = load_person_model(join_values(config.model or ""))
     labelled = read_labelled_set(config, source)
     images = labelled.image_sets()
-    with session or nullcontext():
-        pool = plan_pool(config.num_workers, config.use_gpu)
-        settings = choose_settings(config.precision, config.flip, on_gpu=pool.use_gpu)
-        embedded = embed_image_sets(model, images, pool, config.stall_timeout, settings)
+    with RayConnection(session, StageTimer(), starts_ray=starts_ray) as connection:
+        on_gpu = embeds_on_gpu(config, connection)
+        settings = choose_settings(config.precision, config.flip, on_gpu=on_gpu)
+        count = sum(len(each.paths) for each in images)
+        engine = choose_engine(count, config, settings, connection, on_gpu=on_gpu)
+        embedded = embed_image_sets(engine.embed, model, images)
     query, gallery = (embedded[each.name] for each in images)
     for each in images:
         each.check_bad_images(embedded[each.name].bad, config.max_bad)

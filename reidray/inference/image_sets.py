@@ -6,13 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reidray.config.scoring import STALL_MINUTES
 from reidray.data.images.decoding import BadImage
 from reidray.inference.image_batches import BatchPredictions, ImageSet, plan_batches
-from reidray.inference.inference_settings import FULL_PRECISION, InferenceSettings
 from reidray.inference.prediction_loop import prediction_shape
 from reidray.inference.predictions import Predictions
-from reidray.inference.ray_engine import EmbeddingPool, embed_with_ray
+from reidray.inference.runs.embedding_engine import EmbedBatches
 from reidray.models import LoadedModel
 
 
@@ -32,20 +30,14 @@ class SetPredictions:
 
 
 def embed_image_sets(
-    model: LoadedModel,
-    image_sets: Sequence[ImageSet],
-    pool: EmbeddingPool,
-    stall_minutes: float = STALL_MINUTES,
-    settings: InferenceSettings = FULL_PRECISION,
+    embed: EmbedBatches, model: LoadedModel, image_sets: Sequence[ImageSet]
 ) -> Mapping[str, SetPredictions]:
-    """Embed every image of some sets once. Ray is connected.
+    """Embed every image of some sets once.
 
     Args:
+        embed: the engine that embeds.
         model: the model.
         image_sets: sets with different names.
-        pool: the actors that embed.
-        stall_minutes: minutes without an answer after which an actor is replaced.
-        settings: precision, and use of mirror images.
 
     Returns:
         The predictions of each set, by its name.
@@ -60,10 +52,7 @@ def embed_image_sets(
         for images in image_sets
         for batch in plan_batches(images, np.arange(len(images.paths)))
     ]
-    embedded = embed_with_ray(
-        model, batches, settings=settings, pool=pool, stall_minutes=stall_minutes
-    )
-    for results in embedded:
+    for results in embed(model, batches, None):
         for result in results:
             collectors[result.batch.set_name].add(result)
     return {name: collector.finish() for name, collector in collectors.items()}

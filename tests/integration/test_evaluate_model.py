@@ -1,6 +1,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,12 @@ from reidray.errors import UserError
 from reidray.evaluation.evaluation_run import run_evaluation
 from reidray.evaluation.model_evaluation import evaluate_model
 
-pytestmark = pytest.mark.cluster
+
+def evaluate_without_ray(config):
+    return evaluate_model(config, Unreachable(), starts_ray=True)
 
 
+@pytest.mark.cluster
 @pytest.mark.usefixtures("ray_address")
 def test_a_model_is_evaluated_on_a_labelled_set(model, tmp_path):
     for person in range(1, 9):
@@ -21,9 +25,9 @@ def test_a_model_is_evaluated_on_a_labelled_set(model, tmp_path):
         draw(tmp_path / "bounding_box_test" / f"{person:04d}_c1s1_000002_00.png", person, 0)
         draw(tmp_path / "bounding_box_test" / f"{person:04d}_c2s1_000003_00.png", person, 1)
         draw(tmp_path / "bounding_box_train" / f"{person + 20:04d}_c1s1_000001_00.png", person, 2)
-    metrics = evaluate_model(
-        EvaluateConfig(model=str(model), data=str(tmp_path), num_workers=1)
-    ).metrics
+    config = EvaluateConfig(model=str(model), data=str(tmp_path))
+    metrics = evaluate_model(replace(config, num_workers=1)).metrics
+    assert evaluate_without_ray(config).metrics == metrics
     assert (metrics["queries"], metrics["gallery"]) == (8, 16)
     assert "market1501" in metrics["protocol"]
     assert metrics["mean_ap"] > 0.8
@@ -37,13 +41,12 @@ def draw_one_image_per_person(root):
     return root
 
 
-@pytest.mark.usefixtures("ray_address")
 def test_a_gallery_of_one_image_per_person_is_evaluated_whole_and_leaves_a_folder(model, tmp_path):
     data = draw_one_image_per_person(tmp_path / "qut")
     (data / "Testing" / "Probe" / "0003_c1s1_000001_00.png").write_bytes(b"no image")
-    asked = {"model": str(model), "data": str(data), "num_workers": 1, "max_bad": 0.2}
+    asked = {"model": str(model), "data": str(data), "max_bad": 0.2}
     config = EvaluateConfig(**asked, output=str(tmp_path / "out"))
-    metrics = run_evaluation(config)
+    metrics = run_evaluation(config, Unreachable(), starts_ray=True)
     assert "single_shot" in metrics["protocol"]
     counts = (metrics["queries"], metrics["queries_used"], metrics["quarantined"])
     assert counts == (7, 7, 1)
@@ -53,7 +56,7 @@ def test_a_gallery_of_one_image_per_person_is_evaluated_whole_and_leaves_a_folde
     assert sorted(people) == [1, 2, 4, 5, 6, 7, 8]
     assert all(int(row["person"]) == person for person, row in people.items())
     asked |= {"precision": "bf16", "flip": True}
-    by_camera = evaluate_model(EvaluateConfig(**asked, protocol="market1501")).metrics
+    by_camera = evaluate_without_ray(EvaluateConfig(**asked, protocol="market1501")).metrics
     assert (by_camera["queries_used"], by_camera["queries_without_match"]) == (3, 4)
     assert by_camera["model"] == f"{metrics['model']}-bf16-flip"
 
@@ -82,12 +85,11 @@ def draw_labelled(root):
     return root
 
 
-@pytest.mark.usefixtures("ray_address")
 def test_metrics_by_gender_and_of_distractor_scores(model, tmp_path):
     data = draw_labelled(tmp_path / "set")
-    asked = {"model": str(model), "data": str(data), "num_workers": 1}
+    asked = {"model": str(model), "data": str(data)}
     config = EvaluateConfig(**asked, distractor_scores=True, output=str(tmp_path / "out"))
-    run_evaluation(config)
+    run_evaluation(config, Unreachable(), starts_ray=True)
     metrics = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     men, women = metrics["groups"]
     assert (men["group"], men["queries"], men["people"]) == ("gender male", 12, 12)
@@ -113,7 +115,6 @@ def test_distractor_scores_of_a_set_without_distractors_are_refused_before_ray_s
         evaluate_model(config, Unreachable())
 
 
-@pytest.mark.usefixtures("ray_address")
 def test_each_model_is_evaluated_on_each_set_as_it_is_alone(model, tmp_path):
     first = draw_one_image_per_person(tmp_path / "first")
     second = draw_one_image_per_person(tmp_path / "second")
@@ -125,11 +126,10 @@ def test_each_model_is_evaluated_on_each_set_as_it_is_alone(model, tmp_path):
         model=models,
         data=sets,
         layout=("qut", "auto"),
-        num_workers=1,
         output=str(tmp_path / "out"),
     )
-    line = run_evaluation(config)
-    alone = evaluate_model(EvaluateConfig(model=str(model), data=sets[1], num_workers=1)).metrics
+    line = run_evaluation(config, Unreachable(), starts_ray=True)
+    alone = evaluate_without_ray(EvaluateConfig(model=str(model), data=sets[1])).metrics
     record = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert list(line["models"]) == list(record["models"])
     assert "copied" in line["models"]

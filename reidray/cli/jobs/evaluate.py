@@ -18,17 +18,18 @@ def evaluate(arguments: "JobArguments[EvaluateConfig]") -> dict[str, Any]:
     )
     from reidray.progress import SHOW_AFTER_SECONDS, Activity
 
-    config, session = arguments.config, None
+    config, session, starts_ray = arguments.config, None, False
     check_evaluate_inputs(config)
     check_evaluate_outputs(config)  # before PyTorch loads
 
     if config.model is not None:
-        with Activity("loading PyTorch and Ray", delay=SHOW_AFTER_SECONDS):
+        with Activity("loading PyTorch", delay=SHOW_AFTER_SECONDS):
             import reidray.evaluation.model_evaluation  # noqa: F401
             from reidray.ray_runtime import gpu_setting
 
         session = arguments.session.connect(needs_gpu=gpu_setting(config.use_gpu))
-    return run_evaluation(config, session)
+        starts_ray = arguments.session.starts_ray
+    return run_evaluation(config, session, starts_ray=starts_ray)
 
 
 JOB = Job(

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,8 @@ from reidray.evaluation.model_evaluation import (
 )
 from reidray.inference.image_sets import embed_image_sets
 from reidray.inference.inference_settings import choose_settings
-from reidray.inference.ray_engine import EmbeddingPool, plan_pool
+from reidray.inference.runs.embedding_engine import RayConnection, choose_engine, embeds_on_gpu
+from reidray.inference.runs.run_timing import StageTimer
 from reidray.models import LoadedModel, load_person_model
 from reidray.storage.location import Location
 from reidray.terminal import align_columns
@@ -78,14 +79,18 @@ class CrossDomainMatrix:
 
 
 def evaluate_matrix(
-    config: EvaluateConfig, session: AbstractContextManager[None] | None = None
+    config: EvaluateConfig,
+    session: AbstractContextManager[None] | None = None,
+    *,
+    starts_ray: bool = False,
 ) -> CrossDomainMatrix:
     """Embed the images of each set once with each model, evaluate them, and log the table.
 
     Args:
         config: evaluation of one or more models on one or more sets.
-        session: connection to Ray, which is opened after all checks; by default Ray is connected
-            already.
+        session: connection to Ray, opened after all checks, where it is needed; by default Ray is
+            connected already.
+        starts_ray: whether `session` starts Ray on this machine, with the GPUs of this machine.
 
     Raises:
         UserError: a model or a set is not usable, a set has no person ids or does not fit the
@@ -99,11 +104,10 @@ def evaluate_matrix(
         name: read_labelled_set(config, source) for name, source in zip(names, sources, strict=True)
     }
     evaluated = {}
-    with session or nullcontext():
-        pool = plan_pool(config.num_workers, config.use_gpu)
+    with RayConnection(session, StageTimer(), starts_ray=starts_ray) as connection:
         for name, model in models.items():
             log.info("evaluating %s on %s", name, ", ".join(names))
-            evaluated[name] = _evaluate_one(config, model, directories[name], labelled, pool)
+            evaluated[name] = _evaluate_one(config, model, directories[name], labelled, connection)
     datasets = {name: each.manifest.root for name, each in labelled.items()}
     matrix = CrossDomainMatrix(datasets, evaluated)
     for line in format_table(matrix):
@@ -129,14 +133,17 @@ def _evaluate_one(
     model: LoadedModel,
     directory: str,
     labelled: Mapping[str, LabelledSet],
-    pool: EmbeddingPool,
+    connection: RayConnection,
 ) -> EvaluatedModel:
     """Embed the images of all sets with one model, and evaluate each set."""
-    settings = choose_settings(config.precision, config.flip, on_gpu=pool.use_gpu)
+    on_gpu = embeds_on_gpu(config, connection)
+    settings = choose_settings(config.precision, config.flip, on_gpu=on_gpu)
     parts = {name: each.image_sets(f"{name} ") for name, each in labelled.items()}
     image_sets = [images for both in parts.values() for images in both]
+    count = sum(len(images.paths) for images in image_sets)
+    engine = choose_engine(count, config, settings, connection, on_gpu=on_gpu)
     started = time.perf_counter()
-    embedded = embed_image_sets(model, image_sets, pool, config.stall_timeout, settings)
+    embedded = embed_image_sets(engine.embed, model, image_sets)
     seconds = time.perf_counter() - started
     for images in image_sets:
         images.check_bad_images(embedded[images.name].bad, config.max_bad)
@@ -146,7 +153,6 @@ def _evaluate_one(
         predictions = embedded[query.name], embedded[gallery.name]
         result = evaluate_predictions(config, model, model_id, labelled[name], *predictions)
         metrics[name] = result.metrics
-    count = sum(len(images.paths) for images in image_sets)
     return EvaluatedModel(directory, count / seconds, metrics)
 
 
