@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from reidray.config.scoring import ScoreConfig
 from reidray.inference.distributed.task_runner import Shared, TaskRunner
 from reidray.scoring.kept_rankings.incremental_search import IncrementalSearch
+from reidray.scoring.kept_rankings.matched_images import ImageChanges
 from reidray.scoring.stages.distractor_files import ScoredShard, score_gallery
 from reidray.scoring.stages.gallery_neighbours import (
     GalleryNeighbours,
@@ -49,6 +50,8 @@ class GalleryRanking:
         kept: the ranking to keep in the store; None where the run keeps none.
         num_searched: number of queries that were compared with the whole gallery; None where the
             run keeps no ranking, so that all of them were.
+        changes: what differs from the images of the run before, by role; None where the store keeps
+            no usable ranking of it.
     """
 
     located: Mapping[str, Sequence[LocatedShard]]
@@ -58,6 +61,7 @@ class GalleryRanking:
     scored: Sequence[ScoredShard] | None
     kept: KeptRanking | None
     num_searched: int | None
+    changes: Mapping[str, ImageChanges] | None = None
 
     @property
     def num_distractors(self) -> int:
@@ -137,8 +141,16 @@ def rank_gallery(
         log.warning("%s; all queries are searched again", error)
         incremental = begin(())
         num_empty = replace(ranking, incremental=incremental).write_all(blocks)
-    kept, num_searched = incremental.ranking(), incremental.num_searched
-    return GalleryRanking(located, blocks, num_empty, neighbours, scored, kept, num_searched)
+    return GalleryRanking(
+        located,
+        blocks,
+        num_empty,
+        neighbours,
+        scored,
+        incremental.ranking(),
+        incremental.num_searched,
+        incremental.changes,
+    )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import logging
 import posixpath
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,6 +31,7 @@ from reidray.models import LoadedModel, load_person_model
 from reidray.progress import SHOW_AFTER_SECONDS, Stages, warn_when_slow
 from reidray.scoring.gallery_ranking import GalleryRanking, rank_gallery
 from reidray.scoring.nightly_files import predicts_pedestrian_attributes, write_nightly_files
+from reidray.scoring.nightly_metrics import export_success, exporting_failure
 from reidray.scoring.scoring_paths import (
     ATTRIBUTE_FILE,
     OUTPUT_FILES,
@@ -87,15 +89,35 @@ def run_nightly(
             distractors. The output folder is then untouched.
     """
     check_score_outputs(config)
-    timer, retries_before = StageTimer(), retry_count()
+    timer = StageTimer()
     connection = RayConnection(session, timer, starts_ray=starts_ray)
+    with connection, exporting_failure(connection, config.output):
+        summary = _publish_scores(config, connection, timer)
+        export_success(connection, config.output, summary)
+    return {"output": Location(config.output).uri, **summary}
+
+
+def _publish_scores(
+    config: ScoreConfig, connection: RayConnection, timer: StageTimer
+) -> dict[str, Any]:
+    """Write and publish the files of a run, and return the contents of `scoring.json`.
+
+    A failure closes the connection before the files are removed, which workers may still write.
+    """
+    retries_before = retry_count()
     output = atomic_output(config.output, OUTPUT_FILES, SUMMARY_FILE)
-    with output as staging, Stages() as stages, connection:
+    with (
+        output as staging,
+        Stages() as stages,
+        connection.closed_on_failure(),
+        exporting_failure(connection, config.output),
+    ):
         stages.begin("reading the model", delay=SHOW_AFTER_SECONDS)
         with warn_when_slow("reading the model %s", config.model):
             model = load_person_model(config.model)
         metric = config.metric or model.card.metric
         _check_attribute_votes(config, model)
+        connection.join()  # a cluster exports the metrics of the run
         engine = choose_scoring_engine(config.engine, connection, _written_folders(config, staging))
         with working_folder(
             Location(config.output), staging, in_bucket=engine.uses_ray_data
@@ -136,7 +158,7 @@ def run_nightly(
                     num_workers = embedding.num_workers
                     outcome = _embed(embedding, model, images, shards, store, keys)
                     timer.end_stage("embed")
-                if not engine.uses_ray_data:
+                if not engine.uses_ray_data and not connection.joins_cluster:
                     connection.close()
 
                 stages.begin("ranking")
@@ -177,7 +199,7 @@ def run_nightly(
             "versions": {name: _version(name) for name in ("reidray", "ray", "torch", "timm")},
         }
         (staging / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
-    return {"output": Location(config.output).uri, **summary}
+    return summary
 
 
 def _check_attribute_votes(config: ScoreConfig, model: LoadedModel) -> None:
@@ -290,8 +312,17 @@ def _counts(
         "attribute_neighbours": config.attribute_neighbours,
         "distractors_left_out": ranked.num_distractors,
         "queries_without_names": ranked.num_empty,
+        **_changes(ranked),
         **({} if ranked.num_searched is None else {"queries_searched": ranked.num_searched}),
     }
+
+
+def _changes(ranked: GalleryRanking) -> dict[str, Any]:
+    """Return what differs from the images of the run before, where the store keeps its ranking."""
+    if ranked.changes is None:
+        return {}
+    names = {"query": "queries", "gallery": "gallery"}
+    return {"since_last_run": {names[role]: asdict(c) for role, c in ranked.changes.items()}}
 
 
 def _version(package: str) -> str | None:

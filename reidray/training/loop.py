@@ -212,8 +212,10 @@ class _Trainer:
                 statistics.add(result, self.task.batch_size(batch), wait_seconds)
                 if self.steps.is_warm_up or statistics.is_read_due:
                     self._read_losses(statistics, done)
-                    self._report_progress(statistics, done)
+                    if time.perf_counter() - self.last_report > 1:
+                        self._report_progress(statistics, done)
         statistics.read()
+        self._report_progress(statistics, done)
         share = statistics.steps / self.task.steps_per_epoch
         partial_epoch = {"epoch_share": share} if share < 1 else {}
         return {
@@ -233,8 +235,8 @@ class _Trainer:
             self.budget.exclude_warm_up(done)
 
     def _report_progress(self, statistics: EpochStatistics, done: float) -> None:
-        """Report the progress within an epoch on rank 0, once a second."""
-        if not self.context.is_main or time.perf_counter() - self.last_report <= 1:
+        """Report the progress within an epoch on rank 0."""
+        if not self.context.is_main:
             return
         self.last_report = time.perf_counter()
         seconds_by_steps = (
@@ -243,8 +245,10 @@ class _Trainer:
         self.progress = StepProgress(
             epoch=self.state.epoch + 1,
             epoch_done=statistics.steps / self.task.steps_per_epoch,
-            done=done,
+            done=min(done, 1.0),
+            images=statistics.images,
             images_per_second=statistics.images_per_second(),
+            input_wait=statistics.input_wait(),
             seconds_left=min(seconds_by_steps, self.budget.seconds_left()),
             loss=statistics.mean_losses()["loss"],
         )

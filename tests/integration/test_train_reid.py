@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 from support.forked_scripts import script_command
 from support.paths import ROOT
 from support.processes import named_descendants
+from support.scrapes import scrape
 
 import reidray
 from reidray.cli.arguments import parse_arguments
@@ -24,6 +25,7 @@ from reidray.config.loading import load_config
 from reidray.demo import generate_demo_set
 from reidray.errors import UserError
 from reidray.models import load_model
+from reidray.monitoring.metric_definitions import DEFINITIONS
 from reidray.storage.location import Location
 from reidray.training.execution.worker_planning import plan_workers
 from reidray.training.orchestration import build_experiment
@@ -80,13 +82,38 @@ def crops(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(ray_address, crops, tmp_path_factory):
-    """A training that nothing happens to: its run directory, and what it printed last."""
+def scraped(ray_address, crops, tmp_path_factory):
+    """A training that nothing happens to: its run directory, what it printed last, its metrics."""
     run = tmp_path_factory.mktemp("undisturbed") / "run"
     asked = ("--data", crops, "--output", run, *SHORT, *TWO_WORKERS)
     code, output, messages = finish(start(*asked, "--ray-address", ray_address, is_fresh=True))
+    exported = scrape(run)
     assert code == 0, messages
-    return run, json.loads(output.splitlines()[-1])
+    return run, json.loads(output.splitlines()[-1]), exported
+
+
+@pytest.fixture(scope="module")
+def undisturbed(scraped):
+    """The run directory of this training, and what it printed last."""
+    return scraped[:2]
+
+
+def test_a_training_exports_its_progress_until_it_has_ended(scraped):
+    run, _, exported = scraped
+    last = records(run)[-1]
+    defined = {each.exported_name for each in DEFINITIONS if "training" in each.name}
+    assert {key[0] for key in exported} == defined
+    assert exported["ray_reidray_training_epoch",] == EPOCHS
+    assert exported["ray_reidray_training_loss",] == pytest.approx(last["loss"])
+    validation = {key[1]: value for key, value in exported.items() if "validation" in key[0]}
+    assert validation == {
+        f"metric={name}": pytest.approx(last[name])
+        for name in ("mean_ap", "rank1", "attribute_accuracy")
+    }
+    assert exported["ray_reidray_training_images_total",] % EPOCHS == 0
+    assert exported["ray_reidray_training_images_total",] > 100 * EPOCHS
+    assert exported["ray_reidray_training_images_per_second",] > 0
+    assert 0 < exported["ray_reidray_training_input_wait_ratio",] < 1
 
 
 def test_a_run_directory_holds_all_that_a_run_leaves(undisturbed):

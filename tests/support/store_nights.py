@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +27,23 @@ BAD = None
 """In place of an embedding: the image does not decode."""
 
 
+@dataclass(frozen=True)
+class RankedNight:
+    """Hold the lines of a night.
+
+    Attributes:
+        lines: its lines.
+        alone: those of a search of the whole gallery.
+        num_searched: number of queries that were compared with the whole gallery.
+        changes: what differs from the images of the night before.
+    """
+
+    lines: bytes
+    alone: bytes
+    num_searched: int
+    changes: Any
+
+
 def rank_night(uri, work, night, *, shard_rows=5, full=False, **options):
     """Rank the images of a night with the ranking that a store keeps, and without.
 
@@ -35,10 +54,6 @@ def rank_night(uri, work, night, *, shard_rows=5, full=False, **options):
         shard_rows: images of a shard of a listing.
         full: whether to embed all images again.
         options: of the `ScoreConfig`.
-
-    Returns:
-        The lines of the night, those of a search of the whole gallery, and the number of queries
-        that were compared with the whole gallery.
     """
     work = Location(str(work))
     folders = {"query": "/queries", "gallery": "/gallery"}
@@ -63,7 +78,7 @@ def rank_night(uri, work, night, *, shard_rows=5, full=False, **options):
         remove_replaced(runner, store)
         if ranked.kept is not None:
             store.keep_ranking(ranked.kept)
-    return lines, _read_lines(alone, work), ranked.num_searched
+    return RankedNight(lines, _read_lines(alone, work), ranked.num_searched, ranked.changes)
 
 
 def _read_lines(ranked, work):

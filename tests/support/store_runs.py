@@ -85,8 +85,8 @@ def forget_person(uri, person):
 def rank(uri, night):
     """Rank a night, and keep its ranking."""
     with tempfile.TemporaryDirectory() as work:
-        lines, alone, _ = rank_night(uri, work, night, top_k=3)
-    assert lines == alone
+        ranked = rank_night(uri, work, night, top_k=3)
+    assert ranked.lines == ranked.alone
 
 
 STEPS = {

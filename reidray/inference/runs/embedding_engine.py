@@ -1,7 +1,7 @@
 """Choose the engine that embeds the images of a job: this process, or Ray actors."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol, Self
@@ -80,7 +80,7 @@ class RayConnection:
         self, session: AbstractContextManager[None] | None, timer: StageTimer, *, starts_ray: bool
     ) -> None:
         self.starts_ray = starts_ray
-        self._session = session or nullcontext()
+        self._session = session
         self._timer = timer
         self._opened: ExitStack | None = None
 
@@ -88,8 +88,13 @@ class RayConnection:
         """Connect to Ray, if that has not happened yet."""
         if self._opened is None:
             self._opened = ExitStack()
-            self._opened.enter_context(self._session)
+            self._opened.enter_context(self._session or nullcontext())
             self._timer.end_stage("ray start")
+
+    def join(self) -> None:
+        """Connect to a running cluster, if the session joins one."""
+        if self._session is not None and not self.starts_ray:
+            self.open()
 
     def close(self) -> None:
         """Disconnect from Ray, or stop it, if it is connected."""
@@ -97,6 +102,20 @@ class RayConnection:
             opened, self._opened = self._opened, None
             opened.close()
             self._timer.end_stage("ray stop")
+
+    @property
+    def joins_cluster(self) -> bool:
+        """Return whether the connection is open, to a cluster that goes on after the job."""
+        return self._opened is not None and not self.starts_ray
+
+    @contextmanager
+    def closed_on_failure(self) -> Iterator[None]:
+        """Close the connection where a block raises."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -14,7 +14,11 @@ from numpy.typing import NDArray
 
 from reidray.inference.distributed.task_runner import Shared, TaskRunner
 from reidray.retrieval.neighbours import Neighbours
-from reidray.scoring.kept_rankings.matched_images import match_images
+from reidray.scoring.kept_rankings.matched_images import (
+    ImageChanges,
+    count_changes,
+    match_images,
+)
 from reidray.scoring.kept_rankings.nearest_lists import (
     Positions,
     count_images,
@@ -47,6 +51,8 @@ class IncrementalSearch:
 
     Attributes:
         num_searched: number of queries so far that were compared with the whole gallery.
+        changes: what differs from the images of the ranking that is kept, by role; None where none
+            is usable.
     """
 
     def __init__(
@@ -81,6 +87,12 @@ class IncrementalSearch:
             match_images(runner, self._images, located[role], earlier[role])
             for role in ("query", "gallery")
         )
+        self.changes: Mapping[str, ImageChanges] | None = None
+        if self._earlier is not None:
+            matched = {"query": self._queries, "gallery": self._matched}
+            self.changes = {
+                role: count_changes(shards, earlier[role]) for role, shards in matched.items()
+            }
         self._gallery = located["gallery"]
         self._gallery_size = sum(shard.num_decoded for shard in self._gallery)
         self._files = [each.kept for each in (*self._queries, *self._matched)]

@@ -24,17 +24,37 @@ from reidray.scoring.store.part_storage import Part, PartFolder
 
 
 @dataclass(frozen=True)
+class ImageChanges:
+    """Count what differs between the images of a role and those of the earlier run.
+
+    Attributes:
+        new: images whose path the earlier run did not have.
+        changed: images that decode, whose path had another content or did not decode. Images that
+            another model embeds, or that the run embeds again, have not changed.
+        gone: images of the earlier run whose path is gone.
+    """
+
+    new: int
+    changed: int
+    gone: int
+
+
+@dataclass(frozen=True)
 class MatchedShard:
     """Name the working file that matches the images of a shard with those of the earlier run.
 
     Attributes:
         located: the shard.
         num_new: number of images that decode and were not in the earlier run.
+        num_paths: number of images whose path the earlier run had.
+        num_changed: number of these that decode and have another content than there.
         kept: the file of the store with the images of the shard, for the next run.
     """
 
     located: LocatedShard
     num_new: int
+    num_paths: int
+    num_changed: int
     kept: KeptFile
 
     @property
@@ -71,29 +91,55 @@ def match_images(
     return list(runner.run(_match_shard, located, images, tuple(earlier)))
 
 
+def count_changes(matched: Sequence[MatchedShard], earlier: Sequence[KeptFile]) -> ImageChanges:
+    """Return what differs between the images of a role and those of an earlier run.
+
+    Args:
+        matched: the shards of the role.
+        earlier: the files with the shards of the earlier run.
+    """
+    num_paths = sum(each.num_paths for each in matched)
+    return ImageChanges(
+        new=sum(each.kept.rows for each in matched) - num_paths,
+        changed=sum(each.num_changed for each in matched),
+        gone=sum(file.rows for file in earlier) - num_paths,
+    )
+
+
 def _match_shard(
     located: LocatedShard, images: NightlyImages, earlier: tuple[KeptFile, ...]
 ) -> MatchedShard:
     """Match the images of a shard."""
-    table, paths = (
-        images.read_table(located.file, ["part", "row"]),
-        images.read_paths(located.shard),
-    )
+    contents = images.contents
+    table = images.read_table(located.file, ["part", "row"])
+    paths = images.read_paths(located.shard)
     parts, rows = table["part"].to_numpy(), table["row"].to_numpy()
     numbers = np.unique(parts[parts >= 0])
-    names = [_place_of(images.contents.parts[number]) for number in numbers]
-    positions = np.full(len(table), -1)
+    names = [_place_of(contents.parts[number]) for number in numbers]
+    own_parts = [_place_of(contents.parts[number]) for number in contents.embedded_parts()]
+    positions, is_changed = np.full(len(table), -1), np.zeros(len(table), bool)
+    num_paths = 0
     for file in _overlapping(earlier, paths[0].as_py(), paths[-1].as_py()):
         before = read_kept(images, file, ["path", "part", "row"])
         numbers_before = _numbers_of(before["part"], names, numbers)
         places = _find_paths(paths, before["path"])
-        is_same = (places >= 0) & (parts >= 0)
-        is_same &= (numbers_before[places] == parts) & (before["row"].to_numpy()[places] == rows)
-        positions[is_same] = file.first + places[is_same]
+        is_known = (places >= 0) & (parts >= 0)
+        is_same = (numbers_before[places] == parts) & (before["row"].to_numpy()[places] == rows)
+        positions[is_known & is_same] = file.first + places[is_known & is_same]
+        num_paths += int((places >= 0).sum())
+        is_own = pc.is_in(before["part"], value_set=pa.array(own_parts, pa.string()))
+        is_own_or_bad = np.asarray(pc.or_(is_own, pc.is_null(before["part"])))
+        is_changed |= is_known & ~is_same & is_own_or_bad[places]
     images.write_table(located.shard.file("matched"), pa.table({"earlier": positions}))
     is_new = (positions < 0) & (parts >= 0)
     kept = pa.table({"path": paths, "part": _name_parts(parts, names, numbers), "row": rows})
-    return MatchedShard(located, int(is_new.sum()), _keep_shard(located, images, kept))
+    return MatchedShard(
+        located,
+        num_new=int(is_new.sum()),
+        num_paths=num_paths,
+        num_changed=int(is_changed.sum()),
+        kept=_keep_shard(located, images, kept),
+    )
 
 
 def _keep_shard(located: LocatedShard, images: NightlyImages, table: pa.Table) -> KeptFile:

@@ -28,6 +28,7 @@ from reidray.data.ingest.crop_dataset import CropDataset
 from reidray.data.ingest.image_files import ImageFiles
 from reidray.data.ingest.mode import IngestMode, choose_ingest_mode, ingest
 from reidray.errors import MachineError, UserError
+from reidray.monitoring.metrics_exporter import MetricsExporter
 from reidray.storage.connections.s3_connections import open_s3_for_ray
 from reidray.storage.location import Location
 from reidray.training.execution.elastic_scaling import EvenScalingPolicy
@@ -39,6 +40,7 @@ from reidray.training.execution.train_job import TrainJob
 from reidray.training.execution.worker_planning import plan_counts, plan_workers
 from reidray.training.runs.checkpoint_files import CHECKPOINTS
 from reidray.training.runs.run_logger import Event, RunLogger
+from reidray.training.runs.training_metrics import TrainingMetrics
 
 MAX_REASON_LENGTH = 300
 """Number of characters of a process's failure in a message."""
@@ -100,15 +102,22 @@ def train_on_cluster(job: TrainJob, plan: TrainingPlan, run: Location, logger: R
     # Beside this process, so that the progress survives the loss of any other node.
     events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     trainer = build_torch_trainer(job, plan.resources, run, events=events, counts=plan.counts)
-    with _writing(events, logger, plan.describe()):
-        return run_trainer(trainer)
+    with MetricsExporter(run.uri) as exporter, logger.receiving(plan.describe()) as log_event:
+        metrics = TrainingMetrics(exporter)
+
+        def receive(event: Event) -> None:
+            log_event(event)
+            metrics.receive(event)
+
+        with _reading(events, receive):
+            return run_trainer(trainer)
 
 
 @contextmanager
-def _writing(events: Queue, logger: RunLogger, workers: str) -> Iterator[None]:
-    """Write the events that arrive in a queue while a block runs."""
+def _reading(events: Queue, receive: Callable[[Event], None]) -> Iterator[None]:
+    """Hand over the events that arrive in a queue while a block runs."""
     ended = threading.Event()
-    with logger.receiving(workers) as receive, ThreadPoolExecutor(1) as thread:
+    with ThreadPoolExecutor(1) as thread:
         reading = thread.submit(_read, events, receive, ended)
         try:
             yield

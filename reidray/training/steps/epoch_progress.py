@@ -26,7 +26,9 @@ class StepProgress:
         epoch: number of the epoch, from 1.
         epoch_done: share of the epoch that is done, in 0..1.
         done: share of the whole training that is done, in 0..1.
+        images: images of all processes in the epoch so far.
         images_per_second: images of all processes per second.
+        input_wait: share of the time of the epoch in which the network waited for images, in 0..1.
         seconds_left: estimated seconds until the end of the training.
         loss: mean loss of the epoch so far.
         validating: whether the steps of the epoch are done and its validation begins.
@@ -35,7 +37,9 @@ class StepProgress:
     epoch: int
     epoch_done: float
     done: float
+    images: int
     images_per_second: float
+    input_wait: float
     seconds_left: float
     loss: float
     validating: bool = False
@@ -133,6 +137,10 @@ class EpochStatistics:
             seconds, images = seconds - self._warm_up_seconds, images - self._warm_up_images
         return images / seconds
 
+    def input_wait(self) -> float:
+        """Return the share of the time of the epoch in which the network waited for images."""
+        return self.wait_seconds / self.seconds
+
     def mean_losses(self) -> dict[str, float]:
         """Return the mean of each loss that was read, and their sum as `loss`.
 
@@ -144,11 +152,10 @@ class EpochStatistics:
 
     def record(self) -> dict[str, Any]:
         """Return the losses and timings of the epoch, whose steps were read."""
-        seconds = self.seconds
         return {
-            "seconds": seconds,
+            "seconds": self.seconds,
             "images_per_second": self.images_per_second(),
-            "input_wait": self.wait_seconds / seconds,
+            "input_wait": self.input_wait(),
             **self.mean_losses(),
         }
 

@@ -12,6 +12,7 @@ from support.store_nights import BAD, rank_night
 from reidray.config.scoring import ForgetConfig
 from reidray.errors import UserError
 from reidray.scoring.kept_rankings import incremental_search
+from reidray.scoring.kept_rankings.matched_images import ImageChanges
 from reidray.scoring.stages import query_blocks
 from reidray.scoring.store.deletion import forget
 from reidray.scoring.store.embedding_store import open_parts
@@ -48,17 +49,31 @@ def apply(images, changes):
 def test_nights_with_any_changes_have_the_lines_of_a_search_of_the_whole_gallery(
     tmp_path_factory, queries, gallery, nights
 ):
-    folder = tmp_path_factory.mktemp("nights")
+    folder, before = tmp_path_factory.mktemp("nights"), None
     for number, (of_gallery, of_queries, top_k, shard_rows) in enumerate(nights):
         queries, gallery = apply(queries, of_queries), apply(gallery, of_gallery)
-        lines, alone, _ = rank_night(
+        ranked = rank_night(
             str(folder / "store"),
             folder / str(number),
             {"query": queries, "gallery": gallery},
             top_k=top_k,
             shard_rows=shard_rows,
         )
-        assert lines == alone
+        assert ranked.lines == ranked.alone
+        now = {"query": queries, "gallery": gallery}
+        assert ranked.changes == (
+            before and {role: changes(before[role], now[role]) for role in now}
+        )
+        before = now
+
+
+def changes(before, now):
+    common = before.keys() & now.keys()
+    return ImageChanges(
+        new=len(now.keys() - common),
+        changed=sum(now[name] not in (before[name], BAD) for name in common),
+        gone=len(before.keys() - common),
+    )
 
 
 GALLERY = {f"{number:02d}.jpg": (number, 0) for number in range(20)}
@@ -73,9 +88,9 @@ def rank(tmp_path):
     def rank(gallery=GALLERY, queries=QUERIES, **options):
         where = str(tmp_path / "store"), tmp_path / f"work{next(nights)}"
         night = {"query": queries, "gallery": gallery}
-        lines, alone, searched = rank_night(*where, night, **({"top_k": 5} | options))
-        assert lines == alone
-        return searched
+        ranked = rank_night(*where, night, **({"top_k": 5} | options))
+        assert ranked.lines == ranked.alone
+        return ranked.num_searched
 
     return rank
 
@@ -114,6 +129,15 @@ def test_what_is_embedded_again_is_searched_again(rank):
     rank()
     assert rank(full=True) == 4
     assert rank() == 0
+
+
+def test_images_that_are_embedded_again_have_not_changed(tmp_path):
+    night = {"query": QUERIES, "gallery": GALLERY}
+    found = [
+        rank_night(str(tmp_path / "store"), tmp_path / str(full), night, full=full).changes
+        for full in (False, True)
+    ]
+    assert found == [None, dict.fromkeys(night, ImageChanges(new=0, changed=0, gone=0))]
 
 
 def kept_files(folder):
@@ -214,8 +238,8 @@ def test_a_ranking_in_a_bucket_is_used_and_removed_by_a_deletion(bucket, tmp_pat
     night = {"query": QUERIES, "gallery": GALLERY}
     uri = f"{bucket}/store"
     for number, expected in enumerate([4, 0]):
-        lines, alone, searched = rank_night(uri, tmp_path / str(number), night, top_k=5)
-        assert (lines == alone, searched) == (True, expected)
+        ranked = rank_night(uri, tmp_path / str(number), night, top_k=5)
+        assert (ranked.lines == ranked.alone, ranked.num_searched) == (True, expected)
     assert len(exclusive_files.list_entries(Location(uri), "files")) == 1 + 4 + 1 + 2 - 1
     assert forget(ForgetConfig(store=uri, image="07.jpg"))["rankings"] == 1
     assert not exclusive_files.list_entries(Location(uri), "files")

@@ -22,10 +22,12 @@ class Recorder:
     """Keep the records and the checkpoints of each epoch."""
 
     def __init__(self, folder=None):
-        self.records, self.folder = [], folder
+        self.records, self.folder, self.images = [], folder, {}
 
     def on_progress(self, progress):
-        assert 0 <= progress.done < 1
+        assert 0 <= progress.done <= 1
+        assert 0 <= progress.input_wait < 1
+        self.images[progress.epoch] = progress.images
 
     def on_train_start(self, records):
         self.begun_after = list(records)
@@ -52,6 +54,7 @@ def test_training_learns_and_keeps_the_best_epoch(tmp_path):
     recorder = Recorder(tmp_path)
     state = fit(build_task(), build_network(), trainer_config(6), recorder)
     assert recorder.records[-1]["loss"] < recorder.records[0]["loss"]
+    assert recorder.images == dict.fromkeys(range(1, 7), 48)  # the last progress of each epoch
     best = max(recorder.records, key=lambda record: record["mean_ap"])
     assert best["mean_ap"] > 0.6
     assert state.trainer_state.best_epoch == best["epoch"]

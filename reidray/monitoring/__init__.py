@@ -1,0 +1,1 @@
+"""Metrics of running jobs for Prometheus, which Ray exports on each node."""
