@@ -23,6 +23,14 @@ ADDRESS_VARIABLE = "RAY_ADDRESS"
 
 CONNECT_SECONDS = 10
 LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+HIDDEN_MESSAGES_VARIABLE = "RAY_DEDUP_LOGS_SKIP_REGEX"
+
+RAYLET_LOG = r"Raylet is terminated\. Termination is unexpected\."
+"""Start of a message with the last 20 lines of the log of a raylet that has died, mostly counters.
+
+Two processes of the node send it. The head reports the lost node in another message.
+"""
+
 DASHBOARD_VARIABLE = "RAY_API_SERVER_ADDRESS"
 
 SOCKET_PATH_BYTES = 103
@@ -80,7 +88,7 @@ def ray_session(
             "`ray_address=local`, which starts Ray on this machine where the job needs it"
         )
     patience = _parse_wait(wait_for_resources)
-    bind_to_loopback(address)
+    set_import_variables(address, verbose=verbose)
     address = _resolve_address(address)
     is_local = address == "local"
     if is_local and needs_gpu is not None:
@@ -200,14 +208,16 @@ def _folder_for_sockets(address: str) -> Iterator[str | None]:
         yield folder
 
 
-def bind_to_loopback(address: str | None) -> None:
-    """Make a local Ray listen on loopback only.
+def set_import_variables(address: str | None, *, verbose: bool) -> None:
+    """Set the variables of the environment that Ray reads when it is imported.
 
-    Call it before Ray is imported, as Ray reads the variable then. By default Ray listens on every
-    interface; with the variable set to 0, it stays on loopback, as on a Mac.
+    By default a local Ray listens on every interface; with `LOOPBACK_VARIABLE` set to 0, it stays
+    on loopback, as on a Mac. Without Ray's own messages, the logs of dead raylets are hidden too.
     """
     if starts_local_ray(address):
         os.environ.setdefault(LOOPBACK_VARIABLE, "0")
+    if not verbose:
+        os.environ.setdefault(HIDDEN_MESSAGES_VARIABLE, RAYLET_LOG)
 
 
 def _local_dashboard() -> dict[str, object]:
@@ -247,14 +257,32 @@ def _worker_environment() -> dict[str, str]:
 
 
 def _check_reachable(address: str) -> None:
-    """Check that a server listens at HOST:PORT; Ray itself would try for many minutes."""
-    found = re.fullmatch(r"(?:ray://)?\[?([^/\]]+)\]?:(\d+)", address)
+    """Check that a head answers at HOST:PORT and lets this process join.
+
+    Ray itself would try for many minutes.
+    """
+    found = re.fullmatch(r"(ray://)?\[?([^/\]]+)\]?:(\d+)", address)
     if found is None:
         return
     try:
-        socket.create_connection((found[1], int(found[2])), timeout=CONNECT_SECONDS).close()
+        socket.create_connection((found[2], int(found[3])), timeout=CONNECT_SECONDS).close()
+        if found[1] is None:  # the server of Ray Client is not the head
+            _check_head(address)
     except (OSError, OverflowError) as error:
         raise _unreachable(address, str(error)) from error
+
+
+def _check_head(address: str) -> None:
+    from reidray.head_checks import TokenRefusedError, check_head  # imports Ray
+
+    try:
+        check_head(address)
+    except TokenRefusedError:
+        raise UserError(
+            f"Ray at {address!r} refuses the token of this process, or its lack of one: `source` "
+            "the env file of cluster/local/up, or set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH "
+            "to a copy of the head's token"
+        ) from None
 
 
 def _unreachable(address: str, reason: str) -> UserError:
@@ -265,7 +293,7 @@ def _unreachable(address: str, reason: str) -> UserError:
         )
     return UserError(
         f"Ray at {address!r} cannot be joined ({reason}): start one with cluster/local/up, "
-        "check the address and the token, or use `ray_address=local`"
+        "check the address, or use `ray_address=local`"
     )
 
 

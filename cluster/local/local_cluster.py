@@ -1,25 +1,17 @@
 """Record, reach and end the Ray cluster that `up` starts on this machine."""
 
 import contextlib
-import importlib.util
-import ipaddress
 import json
 import os
-import signal
-import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
+from node_network import is_loopback
+from ray_processes import is_alive, load_psutil
+
 from reidray.errors import UserError
-
-
-class ClusterError(Exception):
-    """Signal a failure of the cluster, which is not a user's mistake: exit status 1."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +59,7 @@ class LocalCluster:
 
     def save(self) -> None:
         """Write the record, and a file of settings for `source`."""
-        exports = [f"export {name}={value}" for name, value in self.settings.items()]
+        exports = [f"export {name}={quote(value)}" for name, value in self.settings.items()]
         write_private(env_path(), "\n".join(["unset RAY_AUTH_TOKEN", *exports]) + "\n")
         write_private(record_path(), json.dumps(asdict(self)) + "\n")
 
@@ -144,14 +136,6 @@ def running_cluster() -> LocalCluster:
     return cluster
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def ray_settings(address: str, token_file: str) -> dict[str, str]:
     """Return the environment variables of Ray processes that run a head or connect to it."""
     settings = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": token_file}
@@ -179,89 +163,3 @@ def read_token(token_file: str) -> str:
     if not token:
         raise UserError(f"token file {token_file}: empty; copy the head's token there")
     return token
-
-
-def get_json(dashboard: str, token_file: str, path: str) -> Any:
-    """Return the JSON response of the dashboard to a GET request for `path`.
-
-    Raises:
-        UserError: no server responds, or the cluster refuses the token.
-        ClusterError: the dashboard responds with another error.
-    """
-    headers = {"Authorization": f"Bearer {read_token(token_file)}"}
-    try:
-        request = urllib.request.Request(dashboard + path, headers=headers)
-        # The dashboard runs on this machine, so the request must not use a proxy.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=30) as answer:
-            return json.load(answer)
-    except urllib.error.HTTPError as error:
-        if error.code in (401, 403):
-            raise UserError(
-                f"token file {token_file}: the cluster at {dashboard} refuses this token"
-            ) from None
-        raise ClusterError(f"{dashboard}{path} answered {error.code}") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot reach a cluster at {dashboard}: {error}") from None
-
-
-def load_psutil() -> Any:
-    """Return the psutil inside Ray without importing Ray.
-
-    Ray reads its settings during the import, so `submit` must set them before it imports Ray.
-    """
-    ray = importlib.util.find_spec("ray")
-    if ray is None or ray.origin is None:
-        raise UserError("Ray is not installed here: run this with `uv run cluster/local/...`")
-    bundled = str(Path(ray.origin).parent / "thirdparty_files")
-    if bundled not in sys.path:
-        sys.path.append(bundled)
-    return importlib.import_module("psutil")
-
-
-def end_processes(processes: list[Any]) -> None:
-    """End processes and their children with SIGTERM, and after some seconds with SIGKILL.
-
-    Raises:
-        ClusterError: some processes still run after SIGKILL.
-    """
-    family = list(processes)
-    for process in processes:
-        with contextlib.suppress(load_psutil().NoSuchProcess):
-            family += process.children(recursive=True)
-    # The first process is the parent of the others, and ends them when it gets SIGTERM.
-    for targets, signal_number, seconds in (
-        (processes[:1], signal.SIGTERM, 10),
-        (family, signal.SIGTERM, 5),
-        (family, signal.SIGKILL, 5),
-    ):
-        deadline = time.monotonic() + seconds
-        for process in filter(is_alive, targets):
-            with contextlib.suppress(load_psutil().NoSuchProcess):
-                process.send_signal(signal_number)
-        while any(map(is_alive, targets)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-    if left := [process.pid for process in family if is_alive(process)]:
-        raise ClusterError(f"still running after being killed: {left}")
-
-
-def is_alive(process: Any) -> bool:
-    """Return whether a process runs. A zombie process does not."""
-    psutil = load_psutil()
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def exit_with(main: Callable[[], int]) -> None:
-    """Run a command and exit with its status: 2 for a user's mistake, 1 for a failure."""
-    try:
-        status = main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        status = 2
-    except ClusterError as error:
-        print(f"failed: {error}", file=sys.stderr)
-        status = 1
-    sys.exit(status)

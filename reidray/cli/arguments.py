@@ -250,11 +250,9 @@ def parse_arguments(
     with naming_flags(flags):
         session = SessionConfig(**session_values)
 
-    from reidray.ray_runtime import (
-        bind_to_loopback,
-    )  # slow to import, and `--help` needs none of it
+    from reidray.ray_runtime import set_import_variables  # slow to import
 
-    bind_to_loopback(session.ray_address)
+    set_import_variables(session.ray_address, verbose=session.verbose)
     return JobArguments(
         config=loaded.config,
         sources=loaded.sources,

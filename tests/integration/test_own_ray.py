@@ -82,7 +82,7 @@ def test_the_ray_of_a_job_listens_to_this_machine_alone(command, tmp_path):
     addresses, names = set(), set()
     while job.poll() is None:
         processes = named_descendants(job.pid)
-        addresses |= listening_addresses(each.pid for each in processes)
+        addresses |= {ip for ip, _ in listening_addresses(each.pid for each in processes)}
         names |= set(processes.values())
         time.sleep(0.5)
     _, complaint = job.communicate()

@@ -15,15 +15,27 @@ def free_ports(count):
     return ports
 
 
+def free_block(count):
+    """Return the first of some free consecutive ports, which the system gives to no connection."""
+    for first in range(20_000, 32_000, count):
+        try:
+            for port in range(first, first + count):
+                socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return first
+    raise AssertionError("no ports are free")
+
+
 def listening_addresses(pids):
-    """Return the local addresses at which these processes listen, without ended processes."""
+    """Return (address, port) where these processes listen, without ended processes."""
     addresses = set()
     for pid in pids:
         try:
             sockets = psutil.Process(pid).net_connections(kind="inet")
         except psutil.NoSuchProcess:
             continue
-        addresses |= {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN}
+        addresses |= {tuple(each.laddr) for each in sockets if each.status == psutil.CONN_LISTEN}
     return addresses
 
 

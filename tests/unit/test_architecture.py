@@ -18,7 +18,7 @@ LAYERS = (
     ("inference", "reporting", "baselines", "export"),
     ("retrieval", "metrics", "models", "losses"),
     ("data", "demo"),
-    ("storage", "config", "ray_runtime", "cluster_resources", "monitoring"),
+    ("storage", "config", "ray_runtime", "head_checks", "cluster_resources", "monitoring"),
     ("interrupts", "progress", "terminal", "suggestions", "registry", "errors"),
 )
 """The highest first. A package imports from its own layer and from those below."""
