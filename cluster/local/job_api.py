@@ -189,13 +189,22 @@ def find_api(args: argparse.Namespace) -> JobApi:
 
 
 def follow_log(client: "JobSubmissionClient", job: str) -> None:
-    """Print the log of a job as it is written, until the job ends."""
+    """Print the log of a job as it is written, until the job ends.
+
+    Raises:
+        MachineError: the connection ends before.
+    """
 
     async def follow() -> None:
         async for lines in client.tail_job_logs(job):
             print(lines, end="", flush=True)
 
-    asyncio.run(follow())
+    try:
+        asyncio.run(follow())
+    except RuntimeError as error:
+        raise MachineError(
+            f"{error}: the job may go on, and cluster/local/logs --follow {job} shows it"
+        ) from error
 
 
 def exit_status(job: SubmittedJob) -> int:
