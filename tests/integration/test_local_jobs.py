@@ -51,6 +51,19 @@ def connect():
         return {}
 run_job(connect)
 """
+HEAR = """
+import os, time
+from reidray.ray_runtime import ray_session
+with ray_session():
+    from ray._private.utils import publish_error_to_driver
+    from ray._raylet import GcsClient
+    time.sleep(1)
+    client = GcsClient(address=os.environ["RAY_ADDRESS"])
+    raylet = "Raylet is terminated. Termination is unexpected. Last 20 lines: [state-dump]"
+    for message in (raylet, "another message"):
+        publish_error_to_driver("raylet_died", message, client)
+    time.sleep(2)
+"""
 SET_VERSION = """
 import json, os, sys
 from ray._raylet import GcsClient
@@ -192,6 +205,13 @@ def test_another_version_of_ray_is_named_with_this_one(machine):
     finally:
         finish(start_driver(machine, SET_VERSION, None, "2.60.0"))
     assert finish(start_driver(machine, CONNECT)).returncode == 0
+
+
+def test_the_counters_of_a_dead_raylet_do_not_reach_the_log_of_a_job(machine):
+    heard = finish(start_driver(machine, HEAR))
+    assert heard.returncode == 0, heard.stderr
+    assert "another message" in heard.stdout
+    assert "state-dump" not in heard.stdout + heard.stderr
 
 
 def test_a_worker_finds_its_own_dashboard_and_interface_beside_another_ray(

@@ -92,7 +92,7 @@ def test_a_training_survives_a_machine_and_its_model_scores(machines, head, shor
     wait_for(lambda: job.poll() is not None or metrics.is_file(), timeout=200)
     busy = [machine for machine in machines[1:3] if trains(machine)]
     ports = [listening(machine) for machine in machines[:3]]
-    busy[0].kill()
+    busy[0].kill_raylet()
     said, messages = job.communicate(timeout=400)
     assert job.returncode == 0, said[-3000:] + messages[-3000:]
     assert "state-dump" not in said

@@ -53,7 +53,6 @@ def test_a_node_lost_while_it_embeds_costs_no_image_and_the_files_are_those_of_a
     assert job.returncode == 0, messages
     assert json.loads(said.splitlines()[-1])["embedded"] == 4100
     assert "others embed its images" in messages
-    assert "Raylet is terminated" not in said + messages  # with 20 lines of its log
     monkeypatch.setattr(embedding_engine, "MAX_ON_CPU", 10_000)
     run_without_ray(model, images, tmp_path / "quiet", flip=True)
     assert published(tmp_path / "out") == published(tmp_path / "quiet")

@@ -82,10 +82,10 @@ class Machine:
                     found.append((process, " ".join(process.cmdline())))
         return found
 
-    def kill(self):
-        """End all processes at once, as if the machine had lost its power."""
-        for process, _ in self.processes():
-            with suppress(psutil.NoSuchProcess):
+    def kill_raylet(self):
+        """Kill the process that manages this machine, which the cluster then loses."""
+        for process, command in self.processes():
+            if command.split(" ")[0].endswith("/raylet"):
                 process.kill()
 
 
