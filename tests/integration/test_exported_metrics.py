@@ -4,10 +4,12 @@ import shutil
 import time
 
 import pytest
+from ray.dashboard.modules.reporter.reporter_agent import METRICS_GAUGES
+from support.monitoring_files import GPU_METRICS, NODE_METRICS
 from support.nightly_runs import draw, draw_images, run_job, run_without_ray
 from support.scrapes import scrape
 
-from reidray.monitoring.metric_definitions import DEFINITIONS
+from reidray.monitoring.metric_definitions import DEFINITIONS, RAY_PREFIX
 
 pytestmark = pytest.mark.cluster
 
@@ -76,6 +78,13 @@ def test_a_night_with_distractors_exports_every_metric_of_nights(second_night, s
     assert exported["ray_reidray_nightly_distractor_images",] == 0
     defined = {each.exported_name for each in DEFINITIONS if "nightly" in each.name}
     assert {key[0] for key in (*second_night, *exported)} == defined
+
+
+@pytest.mark.usefixtures("second_night")
+def test_ray_exports_the_metrics_of_machines_that_the_dashboards_show():
+    assert {key[0] for key in scrape()} >= NODE_METRICS
+    gauges = {f"{RAY_PREFIX}{name}" for name in METRICS_GAUGES}
+    assert gauges >= NODE_METRICS | GPU_METRICS
 
 
 @pytest.mark.usefixtures("second_night")

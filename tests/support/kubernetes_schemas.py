@@ -13,17 +13,18 @@ from support.paths import ROOT
 KUBERNETES_VERSIONS = ("1.30", kubernetes_validate.latest_version())
 """The oldest that the README names, and the newest whose schemas are there."""
 
-CUSTOM = "ray.io/v1"
-SCHEMAS = ROOT / "tests" / "support" / "crds" / "kuberay.json.xz"
+SCHEMAS = ROOT / "tests" / "support" / "crds"
+CUSTOM = {"ray.io/v1": "kuberay", "monitoring.coreos.com/v1": "prometheus-operator"}
+"""API versions, and the files of their schemas."""
 
 
 def find_problem(resource, version=KUBERNETES_VERSIONS[0]):
     """Return what is wrong with an object in a version of Kubernetes; None if nothing is."""
-    if resource.get("apiVersion") == CUSTOM:
-        kind = resource.get("kind")
-        if kind not in custom_schemas():
-            return f"KubeRay has no kind {kind}"
-        error = best_match(custom_validator(kind).iter_errors(resource))
+    if resource.get("apiVersion") in CUSTOM:
+        operator, kind = CUSTOM[resource["apiVersion"]], resource.get("kind")
+        if kind not in custom_schemas(operator):
+            return f"{operator} has no kind {kind}"
+        error = best_match(custom_validator(operator, kind).iter_errors(resource))
         if error is not None:
             return f"{error.json_path}: {error.message}"
         # The definition leaves `metadata` to Kubernetes, where all kinds have the same.
@@ -38,13 +39,13 @@ def find_problem(resource, version=KUBERNETES_VERSIONS[0]):
 
 
 @functools.cache
-def custom_schemas():
-    return json.loads(lzma.decompress(SCHEMAS.read_bytes()))
+def custom_schemas(operator):
+    return json.loads(lzma.decompress((SCHEMAS / f"{operator}.json.xz").read_bytes()))
 
 
 @functools.cache
-def custom_validator(kind):
-    schema = strict(custom_schemas()[kind])
+def custom_validator(operator, kind):
+    schema = strict(custom_schemas(operator)[kind])
     schema["properties"]["metadata"] = {"type": "object"}
     schema["required"] = ["apiVersion", "kind", "metadata", "spec"]
     return Draft202012Validator(schema)

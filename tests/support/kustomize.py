@@ -35,7 +35,7 @@ def render(folder):
     """
     settings = yaml.safe_load((folder / "kustomization.yaml").read_text())
     check_keys(settings, KNOWN)
-    resources = [each for name in settings["resources"] for each in load(folder / name)]
+    resources = [each for name in settings.get("resources", []) for each in load(folder / name)]
     resources += [make_config_map(folder, each) for each in settings.get("configMapGenerator", [])]
     for patch in settings.get("patches", []):
         check_keys(patch, {"target", "patch"})
@@ -68,16 +68,22 @@ def check_keys(settings, known):
 
 def make_config_map(folder, settings):
     check_keys(settings, {"name", "files", "envs", "options"})
-    if settings["options"] != {"disableNameSuffixHash": True}:
+    options = settings["options"]
+    check_keys(options, {"disableNameSuffixHash", "labels"})
+    if options.get("disableNameSuffixHash") is not True:
         raise ValueError("this renderer adds no hash to the name of a ConfigMap")
-    data = {name: (folder / name).read_text() for name in settings.get("files", [])}
+    files = [folder / name for name in settings.get("files", [])]
+    data = {file.name: file.read_text() for file in files}
     for name in settings.get("envs", []):
         lines = (folder / name).read_text().splitlines()
         data |= dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": settings["name"]},
+        "metadata": {
+            "name": settings["name"],
+            **({"labels": options["labels"]} if "labels" in options else {}),
+        },
         "data": data,
     }
 

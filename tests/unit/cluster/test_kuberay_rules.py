@@ -39,6 +39,7 @@ def parameters(found):
 
 def test_the_folders_are_there():
     wanted = {"cpu", "gpu", "sweep", "nightly", "autoscaling", "raycronjob", "redis", "kueue"}
+    wanted.add("monitoring")
     assert {f"overlays/{name}" for name in wanted} <= set(FOLDERS)
     assert (len(CLUSTERS), len(JOBS), len(PODS)) >= (10, 7, 30)
 
