@@ -176,10 +176,11 @@ def test_a_pod_is_scraped_twice_before_its_last_values_end():
 
 def test_grafana_finds_prometheus_and_the_dashboards():
     folder = MONITORING / "grafana" / "provisioning"
-    (source,) = yaml.safe_load((folder / "datasources" / "prometheus.yml").read_text())[
-        "datasources"
-    ]
-    assert (source["type"], source["url"]) == ("prometheus", "http://127.0.0.1:9090")
-    (provider,) = yaml.safe_load((folder / "dashboards" / "reidray.yml").read_text())["providers"]
-    assert provider["options"] == {"path": "$REIDRAY_DASHBOARDS"}
+    sources = yaml.safe_load((folder / "datasources" / "prometheus.yml").read_text())
+    source = {"name": "Prometheus", "type": "prometheus", "isDefault": True}
+    source |= {"url": "http://127.0.0.1:9090"}
+    assert sources == {"apiVersion": 1, "datasources": [source]}
+    providers = yaml.safe_load((folder / "dashboards" / "reidray.yml").read_text())
+    provider = {"name": "reidray", "type": "file", "options": {"path": "$REIDRAY_DASHBOARDS"}}
+    assert providers == {"apiVersion": 1, "providers": [provider]}
     assert "REIDRAY_DASHBOARDS" in (MONITORING / "README.md").read_text()
