@@ -1,12 +1,13 @@
 """Parse the command line of `cluster/local`, and end a command with its exit status."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from reidray.errors import MachineError, UserError
-from reidray.terminal import print_message
+from reidray.terminal import discard_unwritten_output, print_message
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -46,4 +47,7 @@ def exit_with(main: Callable[[], int]) -> None:
     except MachineError as error:
         print_message(f"failed: {error}")
         status = 1
+    except BrokenPipeError:  # as in `cluster/local/logs JOB | head`
+        status = 128 + signal.SIGPIPE
+    discard_unwritten_output()
     sys.exit(status)

@@ -6,7 +6,7 @@ import time
 
 import psutil
 import pytest
-from support.local_machines import Machine, finish, wait_for
+from support.local_machines import LOCAL, Machine, finish, wait_for
 from support.sockets import free_block, free_ports
 
 pytestmark = pytest.mark.cluster
@@ -163,6 +163,9 @@ def test_a_job_without_wait_has_its_variables_is_listed_and_is_stopped(
     assert shown[-len(rows) - 1 : -1] == [header, *rows[:-1]]  # the last job grows older
     submitted = [each["submitted"] for each in machine.status()["jobs"]]
     assert submitted == sorted(submitted)
+
+    unread = machine.run_program("sh", "-c", f"{sys.executable} {LOCAL}/list | true")
+    assert (unread.returncode, unread.stderr) == (0, "")
 
     assert machine.run("stop", job).stdout == f"stopped job {job}\n"
     assert state_of(machine, job) == "STOPPED"

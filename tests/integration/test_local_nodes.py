@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+import sys
 import time
 
 import pytest
@@ -19,6 +20,20 @@ TRAINING = shlex.split(
     "--network.feature-size 32 --num-workers 2 --use-gpu no --max-failures 2"
 )
 JOIN = ("up", "--join", "10.77.0.1:6379", "--num-cpus", 1, "--token-file")
+CALL = """
+import grpc
+for port, method in (
+    (6379, "NodeInfoGcsService/GetAllNodeInfo"),
+    (6380, "RayletDriver/ClusterInfo"),
+    (6381, "NodeManagerService/GetNodeStats"),
+    (6382, "ObjectManagerService/Pull"),
+):
+    channel = grpc.insecure_channel(f"10.77.0.1:{port}")
+    try:
+        channel.unary_unary(f"/ray.rpc.{method}")(b"", timeout=10)
+    except grpc.RpcError as error:
+        print(error.code().name)
+"""
 README = (ROOT / "cluster" / "README.md").read_text()
 
 
@@ -118,11 +133,15 @@ def trains(machine):
 
 def test_without_the_token_only_metrics_answer(machines, head):
     inside, outside = machines[1], machines[3]
-    for address, port in listening(head):
-        if address.startswith("127."):
-            continue
-        answers = inside.run_program("curl", "-s", f"http://10.77.0.1:{port}/metrics")
-        assert ("# TYPE" in answers.stdout) == (port in (6386, 6387, 6388)), port
+    ports = {port for address, port in listening(head) if not address.startswith("127.")}
+    assert ports >= set(range(6379, 6389))
+    for port in sorted(ports):
+        url = f"http://10.77.0.1:{port}/metrics"
+        answer = inside.run_program("curl", "-s", "-w", "%{http_code}", url).stdout
+        assert ("# TYPE" in answer) == (port in (6386, 6387, 6388)), port
+        if port in (6384, 6385):
+            assert answer.endswith("401")
         if shutil.which("nft"):
-            refused = outside.run_program("curl", "-s", "-m", 1, f"http://10.77.0.1:{port}/")
-            assert refused.returncode == 28, port  # no answer in time
+            assert outside.run_program("curl", "-s", "-m", 1, url).returncode == 28, port  # silence
+    refused = inside.run_program(sys.executable, "-c", CALL)
+    assert refused.stdout.split() == ["UNAUTHENTICATED"] * 4, refused.stderr
