@@ -139,17 +139,18 @@ def test_mistakes_are_named_before_anything_starts(machine):
             path.chmod(mode)
         somewhere = f"192.0.2.254:{closed}"
         nowhere = ("--address", f"http://127.0.0.1:{closed}", "--token-file", token)
+        up = ("up", "--dashboard-port", closed)
         with socket.create_server(("127.0.0.1", first + 9)):
-            tell_mistakes(machine, {("up", "--port", first): f"{first + 9} "})
+            tell_mistakes(machine, {(*up, "--port", first): f"{first + 9} "})
         tell_mistakes(
             machine,
             {
                 ("up", "--port", first, "--dashboard-port", port): "--dashboard-port",
                 ("up", "--port", first, "--dashboard-port", first + 3): "--dashboard-port",
-                ("up", "--port", 9995): "outside 10002 to 19999",
-                ("up", "--port", 65530): "--port 65530",
-                ("up", "--num-cpus", "many"): "--num-cpus: 'many'",
-                ("up", "--address", "203.0.113.1"): "--address 203.0.113.1",
+                (*up, "--port", 9995): "outside 10002 to 19999",
+                (*up, "--port", 65530): "--port 65530",
+                (*up, "--num-cpus", "many"): "--num-cpus: 'many'",
+                (*up, "--address", "203.0.113.1"): "--address 203.0.113.1",
                 ("up", "--join", somewhere): "--token-file",
                 ("up", "--join", somewhere, "--token-file", folder / "none"): "no such file",
                 ("up", "--join", somewhere, "--token-file", open_token): "chmod 600",

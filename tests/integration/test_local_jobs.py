@@ -184,9 +184,15 @@ def test_a_wrong_token_is_told_in_one_line_at_once(machine, submit, wrong_token)
         start_driver(machine, CONNECT, {"RAY_AUTH_MODE": "disabled"}),
     ]
     for command in commands:
-        told = finish(command, timeout=20)
-        assert (told.returncode, told.stderr.count("\n")) == (2, 1), told.stderr
-        assert "refuses the token" in told.stderr
+        assert "refuses the token" in only_error(finish(command, timeout=20))
+
+
+def only_error(ended):
+    """Return the one line of a mistake, beside lines of progress where the machine is slow."""
+    assert ended.returncode == 2, ended.stderr
+    *others, error = ended.stderr.splitlines()
+    assert not [line for line in others if not line.startswith(("loading", "joining"))]
+    return error
 
 
 def start_driver(machine, code, changes=None, *arguments):
@@ -201,10 +207,9 @@ def start_driver(machine, code, changes=None, *arguments):
 def test_another_version_of_ray_is_named_with_this_one(machine):
     assert finish(start_driver(machine, SET_VERSION, None, "2.50.1")).returncode == 0
     try:
-        told = finish(start_driver(machine, CONNECT))
-        assert (told.returncode, told.stderr.count("\n")) == (2, 1), told.stderr
-        assert "runs Ray 2.50.1 with Python 3." in told.stderr
-        assert "this process Ray 2.60.0" in told.stderr
+        told = only_error(finish(start_driver(machine, CONNECT)))
+        assert "runs Ray 2.50.1 with Python 3." in told
+        assert "this process Ray 2.60.0" in told
     finally:
         finish(start_driver(machine, SET_VERSION, None, "2.60.0"))
     assert finish(start_driver(machine, CONNECT)).returncode == 0
