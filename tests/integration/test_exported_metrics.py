@@ -9,7 +9,13 @@ from support.monitoring_files import GPU_METRICS, NODE_METRICS
 from support.nightly_runs import draw, draw_images, run_job, run_without_ray
 from support.scrapes import scrape
 
-from reidray.monitoring.metric_definitions import DEFINITIONS, RAY_PREFIX
+from reidray.monitoring.metric_definitions import (
+    DEFINITIONS,
+    RAY_PREFIX,
+    TRAINING_EPOCH,
+    TRAINING_IMAGES,
+)
+from reidray.monitoring.metrics_exporter import MetricsExporter
 
 pytestmark = pytest.mark.cluster
 
@@ -26,7 +32,8 @@ def score(ray_address, model, images):
     def score(output, *options):
         done = run_job(
             *("--model", model, "--queries", images / "queries", "--gallery", images / "gallery"),
-            *("--output", output, "--ray-address", ray_address, "--use-gpu", "no", *options),
+            *("--output", output, "--ray-address", ray_address, "--use-gpu", "no"),
+            *("--engine", "local", *options),  # nothing but the metrics needs Ray
         )
         return done, scrape(output)
 
@@ -95,3 +102,17 @@ def test_a_night_that_fails_exports_when(score, tmp_path):
     assert (name, outcome) == ("ray_reidray_nightly_end_timestamp_seconds", "outcome=failed")
     assert 0 < time.time() - ended < 600
     assert len(exported) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_address")
+def test_a_value_stays_as_long_as_its_job_and_half_a_minute():
+    exporter = MetricsExporter("/runs/a")
+    with exporter:
+        exporter.set(TRAINING_EPOCH, 3)
+        exporter.add(TRAINING_IMAGES, 2)
+        time.sleep(50)
+        values = {("ray_reidray_training_epoch",): 3, ("ray_reidray_training_images_total",): 2}
+        assert scrape("/runs/a") == values
+    time.sleep(35)
+    assert scrape("/runs/a") == {("ray_reidray_training_images_total",): 2}
