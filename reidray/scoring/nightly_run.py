@@ -75,9 +75,9 @@ def run_nightly(
 
     Args:
         config: the nightly run.
-        session: connection to Ray, which the run opens after all checks, and only where a running
-            cluster decides where to embed, or there is much to embed; by default Ray is connected
-            already.
+        session: connection to Ray, which the run opens after all checks. It joins a running cluster
+            at once, which exports the metrics of the run, and starts Ray on this machine only
+            where there is much to embed; by default Ray is connected already.
         starts_ray: whether `session` starts Ray on this machine, with the GPUs of this machine.
 
     Returns:

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from support.forked_scripts import script_command
 from support.paths import ROOT
 from support.processes import named_descendants
-from support.scrapes import scrape
+from support.scrapes import scraping
 
 import reidray
 from reidray.cli.arguments import parse_arguments
@@ -86,8 +86,8 @@ def scraped(ray_address, crops, tmp_path_factory):
     """A training that nothing happens to: its run directory, what it printed last, its metrics."""
     run = tmp_path_factory.mktemp("undisturbed") / "run"
     asked = ("--data", crops, "--output", run, *SHORT, *TWO_WORKERS)
-    code, output, messages = finish(start(*asked, "--ray-address", ray_address, is_fresh=True))
-    exported = scrape(run)
+    with scraping(run) as exported:
+        code, output, messages = finish(start(*asked, "--ray-address", ray_address, is_fresh=True))
     assert code == 0, messages
     return run, json.loads(output.splitlines()[-1]), exported
 

@@ -1,6 +1,8 @@
 """Read the metrics that the node of a Ray on this machine exports, as Prometheus does."""
 
+import threading
 import urllib.request
+from contextlib import contextmanager
 
 import ray
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,7 +21,7 @@ def scrape(output=None):
     """
     (node,) = ray.nodes()
     url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         families = list(text_string_to_metric_families(answer.read().decode()))
     return {
         (sample.name, *own_labels(sample)): sample.value
@@ -27,6 +29,24 @@ def scrape(output=None):
         for sample in family.samples
         if output is None or sample.labels.get("output") == str(output)
     }
+
+
+@contextmanager
+def scraping(output):
+    """Scrape once a second while a block runs; yield a dictionary of the last values."""
+    values, ended = {}, threading.Event()
+
+    def scrape_often():
+        while not ended.wait(1):
+            values.update(scrape(output))
+
+    thread = threading.Thread(target=scrape_often)
+    thread.start()
+    try:
+        yield values
+    finally:
+        ended.set()
+        thread.join()
 
 
 def own_labels(sample):
