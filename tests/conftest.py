@@ -1,3 +1,4 @@
+import gc
 import os
 from uuid import uuid4
 
@@ -12,9 +13,16 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
 # Hypothesis must not fail a test because the machine is slow. Each run tries other examples.
-settings.register_profile("unhurried", deadline=None, max_examples=40)
+settings.register_profile("unhurried", deadline=None, max_examples=25)
 settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile("unhurried")
+
+
+def pytest_collection_finish():
+    """Keep the collector of garbage from searching the millions of objects of imported modules."""
+    gc.collect()
+    gc.freeze()
+
 
 SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
 

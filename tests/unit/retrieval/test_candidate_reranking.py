@@ -176,6 +176,7 @@ def average_precision(order, person, camera, gallery_ids, gallery_cameras):
     return (np.arange(1, len(ranks) + 1) / ranks).mean() if len(ranks) else np.nan
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="the golden features are not beside the checkout")
 def test_the_hundred_best_of_real_people_rank_almost_as_by_the_whole_gallery():
     stored = np.load(GOLDEN / "osnet_market.npz")

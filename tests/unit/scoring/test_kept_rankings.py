@@ -45,7 +45,7 @@ def apply(images, changes):
 
 
 @given(images, images, st.lists(night, min_size=1, max_size=3))
-@settings(max_examples=20)
+@settings(max_examples=12)
 def test_nights_with_any_changes_have_the_lines_of_a_search_of_the_whole_gallery(
     tmp_path_factory, queries, gallery, nights
 ):
