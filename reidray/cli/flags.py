@@ -1,12 +1,16 @@
 """Parse the flags of a job. Each flag sets a field of its configuration."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
-from reidray.config.value_types import NUMBER, alternatives, describe_type, parse_text, value_types
+from reidray.config.value_types import alternatives, describe_type, parse_text, value_types
 from reidray.errors import UserError
 from reidray.suggestions import closest_name, quoted
+
+NEGATIVE = re.compile(r"-\.?[0-9]")
+"""Beginning of a value that no flag has."""
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "address": ("ray-address",),
@@ -254,7 +258,7 @@ def _take_texts(waiting: list[str], *, several: bool) -> list[str]:
     taken: list[str] = []
     while waiting and (several or not taken):
         word = waiting[0]
-        if word.startswith("-") and word != "-" and not NUMBER.fullmatch(word):
+        if word.startswith("-") and word != "-" and not NEGATIVE.match(word):
             break
         taken.append(waiting.pop(0))
     return taken

@@ -120,8 +120,11 @@ def wait_for_resources(bundles: Sequence[NodeResources], field: str | None = Non
     """
     group = placement_group([dict(bundle) for bundle in bundles])
     try:
-        if not group.wait(patience()):
-            raise no_room_error(_describe_bundles(bundles), field)
+        deadline = time.monotonic() + patience()
+        # Ray waits without Python, so that a signal has no effect until it returns.
+        while not group.wait(max(0.0, min(POLL_SECONDS, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
+                raise no_room_error(_describe_bundles(bundles), field)
     finally:
         remove_placement_group(group)
 

@@ -112,6 +112,8 @@ class ScoreConfig:
         for name in ("max_distance", "max_distractor_score"):
             if math.isnan(getattr(self, name) or 0):
                 raise ValueError(f"`{name}` must be a number")
+        if self.max_distance is not None and self.max_distance < 0:
+            raise ValueError("`max_distance` must be 0 or more, as no distance is negative")
         check_embedding(self.max_bad, self.num_workers, self.stall_timeout)
 
     @property

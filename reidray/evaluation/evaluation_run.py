@@ -38,7 +38,7 @@ def run_evaluation(
     Args:
         config: the evaluation.
         session: connection to Ray, which only the evaluation of a model opens, after all checks,
-            where it is needed; by default Ray is connected already.
+            where it is needed (see `RayConnection`).
         starts_ray: whether `session` starts Ray on this machine, with the GPUs of this machine.
 
     Returns:

@@ -77,7 +77,7 @@ def run_nightly(
         config: the nightly run.
         session: connection to Ray, which the run opens after all checks. It joins a running cluster
             at once, which exports the metrics of the run, and starts Ray on this machine only
-            where there is much to embed; by default Ray is connected already.
+            where there is much to embed (see `RayConnection`).
         starts_ray: whether `session` starts Ray on this machine, with the GPUs of this machine.
 
     Returns:

@@ -185,6 +185,16 @@ def read_head(root: str, path: str, count: int, follow_links: bool = False) -> b
         return file.read(count)
 
 
+@contextmanager
+def naming_file(file: Path) -> Iterator[None]:
+    """Name a file in the error of a block that writes it: on a full disk, Python names none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(file)
+        raise
+
+
 def write(file: Path, data: bytes | memoryview) -> None:
     """Write a file in one step, so that no reader sees a half-written one. Replace an earlier file.
 
@@ -193,7 +203,7 @@ def write(file: Path, data: bytes | memoryview) -> None:
     """
     staged = file.with_name(f".{file.name}.{token_hex(4)}.part")
     try:
-        with staged.open("xb") as stream:
+        with naming_file(file), staged.open("xb") as stream:
             stream.write(data)
         staged.replace(file)
     except BaseException:

@@ -7,6 +7,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import pytest
 from support.nightly_runs import draw_images
 from support.paths import ROOT
 
@@ -20,13 +21,24 @@ def link_packages_but_ray(folder):
     return folder
 
 
-def test_a_small_nightly_run_needs_no_ray(model, tmp_path):
+PYTHON_CALL = """
+import sys
+from reidray.config.scoring import ScoreConfig
+from reidray.scoring.nightly_run import run_nightly
+
+given = dict(zip([name.strip("-") for name in sys.argv[1::2]], sys.argv[2::2]))
+run_nightly(ScoreConfig(**{name.replace("-", "_"): value for name, value in given.items()}))
+"""
+
+
+@pytest.mark.parametrize("call", [(ROOT / "jobs" / "score_nightly.py",), ("-c", PYTHON_CALL)])
+def test_a_small_nightly_run_needs_no_ray(model, tmp_path, call):
     images = draw_images(tmp_path / "images", people=4, variants=2)
     packages = link_packages_but_ray(tmp_path / "packages")
-    command = [sys.executable, "-S", ROOT / "jobs" / "score_nightly.py", "--model", model]
+    command = [sys.executable, "-S", *call, "--model", model]
     command += ["--queries", images / "queries", "--gallery", images / "gallery"]
     done = subprocess.run(
-        [*command, "--output", tmp_path / "out", "--use-gpu", "no"],
+        [*command, "--output", tmp_path / "out", "--use-gpu", "auto"],
         env={**os.environ, "PYTHONPATH": f"{packages}{os.pathsep}{ROOT}"},
         capture_output=True,
         text=True,

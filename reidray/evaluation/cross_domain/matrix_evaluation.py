@@ -88,8 +88,8 @@ def evaluate_matrix(
 
     Args:
         config: evaluation of one or more models on one or more sets.
-        session: connection to Ray, opened after all checks, where it is needed; by default Ray is
-            connected already.
+        session: connection to Ray, opened after all checks, where it is needed; by default that
+            of this process, or one like that of a job (see `RayConnection`).
         starts_ray: whether `session` starts Ray on this machine, with the GPUs of this machine.
 
     Raises:

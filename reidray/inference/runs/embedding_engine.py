@@ -1,5 +1,6 @@
 """Choose the engine that embeds the images of a job: this process, or Ray actors."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -71,7 +72,8 @@ class RayConnection:
     Use it as a context manager, which closes the connection.
 
     Args:
-        session: the connection, which has not been opened; None where Ray is connected already.
+        session: the connection, which has not been opened; None for that of this process, or
+            for one like that of a job without `--ray-address` where this process has none.
         starts_ray: whether `session` starts Ray on this machine, with the GPUs of this machine.
         timer: records the stages `ray start` and `ray stop`.
     """
@@ -79,6 +81,10 @@ class RayConnection:
     def __init__(
         self, session: AbstractContextManager[None] | None, timer: StageTimer, *, starts_ray: bool
     ) -> None:
+        if session is None and not _is_connected():
+            from reidray.ray_runtime import ray_session, starts_local_ray  # slow to import
+
+            session, starts_ray = ray_session(), starts_local_ray(None)
         self.starts_ray = starts_ray
         self._session = session
         self._timer = timer
@@ -123,6 +129,12 @@ class RayConnection:
     def __exit__(self, *error: Any) -> None:
         if self._opened is not None:
             self._opened.__exit__(*error)
+
+
+def _is_connected() -> bool:
+    """Return whether this process is connected to Ray, which it may not have imported."""
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized()
 
 
 def embeds_on_gpu(config: EngineOptions, connection: RayConnection) -> bool:

@@ -41,7 +41,7 @@ def run_embedding(
 
     Args:
         config: the embedding.
-        session: connection to Ray, opened where it is needed; by default Ray is connected already.
+        session: connection to Ray, opened where it is needed (see `RayConnection`).
         starts_ray: whether `session` starts Ray on this machine, with the GPUs of this machine.
 
     Returns:

@@ -145,7 +145,7 @@ def _choose(
     rankings: Sequence[RankingPart], folders: tuple[str, str], metric: str, store: str
 ) -> KeptRanking | None:
     """Return the newest ranking of two folders, if this run can use it."""
-    found = [each for each in rankings if (each.ranking.queries, each.ranking.gallery) == folders]
+    found = [each for each in rankings if each.may_be_of(*folders)]
     if not found:
         return None
     newest = found[-1]

@@ -18,7 +18,7 @@ from reidray.errors import UserError
 from reidray.inference.distributed.task_runner import Shared, TaskRunner
 from reidray.scoring.stages.located_images import LocatedShard, ShardRows, read_rows_of
 from reidray.scoring.stages.nightly_images import NightlyImages
-from reidray.scoring.store.described_tables import open_parquet, to_parquet
+from reidray.scoring.store.described_tables import open_parquet, read_columns, to_parquet
 from reidray.scoring.store.kept_ranking import DamagedRankingError, KeptFile
 from reidray.scoring.store.part_storage import Part, PartFolder
 
@@ -173,7 +173,7 @@ def read_kept(images: NightlyImages, file: KeptFile, columns: Sequence[str]) -> 
     storage = images.contents.storage
 
     def read(opened: pa.NativeFile) -> pa.Table:
-        return open_parquet(opened).read(columns=list(columns), use_threads=False)
+        return read_columns(open_parquet(opened), columns)
 
     try:
         return storage.read(Part(file.path, file.size), read)

@@ -76,8 +76,8 @@ def plan_nightly(
 
     Args:
         config: the nightly run.
-        session: connection to Ray, which is opened where the run would open it; by default Ray is
-            connected already.
+        session: connection to Ray, which is opened where the run would open it (see
+            `RayConnection`).
         starts_ray: whether `session` starts Ray on this machine, with the GPUs of this machine.
 
     Raises:

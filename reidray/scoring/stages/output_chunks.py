@@ -21,6 +21,7 @@ from reidray.scoring.stages.located_images import (
 )
 from reidray.scoring.stages.nightly_images import NightlyImages
 from reidray.scoring.stages.query_blocks import QueryBlock
+from reidray.storage.local_disk import naming_file
 from reidray.storage.location import Location
 
 
@@ -127,7 +128,7 @@ def join_chunks(work: Location, chunks: Iterable[str], file: Path, header: bytes
         file: the file to write.
         header: the beginning of the file.
     """
-    with file.open("wb") as target:
+    with naming_file(file), file.open("wb") as target:
         target.write(header)
         for chunk in chunks:
             if work.is_remote:

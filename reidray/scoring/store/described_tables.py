@@ -2,12 +2,14 @@
 
 import io
 import json
+import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-METADATA_KEY = b"reidray"
+METADATA_KEY, CHECKSUM_KEY = b"reidray", b"reidray_crc32"
 ROW_GROUP = 4096
 """Rows in a row group, which is read as a whole where one of them is needed."""
 
@@ -23,7 +25,8 @@ def to_parquet(table: pa.Table, described: dict[str, Any]) -> bytes:
         described: what the file holds, as `read_description` returns it; a JSON object.
     """
     file = io.BytesIO()
-    metadata = {METADATA_KEY: json.dumps(described)}
+    text = json.dumps(described).encode()
+    metadata = {METADATA_KEY: text, CHECKSUM_KEY: _checksum(text)}
     repeated = [name for name in REPEATED_COLUMNS if name in table.column_names]
     pq.write_table(
         table.replace_schema_metadata(metadata),
@@ -48,6 +51,24 @@ def read_description(opened: pq.ParquetFile) -> dict[str, Any]:
 
     Raises:
         KeyError: the file has no such metadata.
+        ValueError: the metadata have changed.
     """
-    described: dict[str, Any] = json.loads((opened.schema_arrow.metadata or {})[METADATA_KEY])
+    metadata = opened.schema_arrow.metadata or {}
+    text = metadata[METADATA_KEY]
+    if metadata.get(CHECKSUM_KEY, _checksum(text)) != _checksum(text):  # earlier files have none
+        raise ValueError("its description has changed")
+    described: dict[str, Any] = json.loads(text)
     return described
+
+
+def read_columns(opened: pq.ParquetFile, names: Sequence[str]) -> pa.Table:
+    """Return some columns of a file.
+
+    Raises:
+        KeyError: the file has no such column.
+    """
+    return opened.read(columns=list(names), use_threads=False).select(list(names))
+
+
+def _checksum(text: bytes) -> bytes:
+    return f"{zlib.crc32(text):08x}".encode()

@@ -157,9 +157,7 @@ class EmbeddingStore:
         """
         self._storage.append(ranking.to_parquet())
         self._remove(
-            each
-            for each in self.rankings
-            if (each.ranking.queries, each.ranking.gallery) == (ranking.queries, ranking.gallery)
+            each for each in self.rankings if each.may_be_of(ranking.queries, ranking.gallery)
         )
 
     def remove_rankings(self) -> None:

@@ -75,14 +75,22 @@ class KeptRanking:
 
     @classmethod
     def from_parquet(cls, opened: pq.ParquetFile, described: dict[str, Any]) -> Self:
-        """Return the ranking that a part describes.
+        """Return the ranking that a part describes; one that `is_damaged` if it cannot be read.
 
         Args:
             opened: the file of the part.
             described: its description.
         """
-        rows = opened.read(use_threads=False).to_pylist()
-        return cls(**described["ranks"], files=tuple(KeptFile(**row) for row in rows))
+        try:
+            rows = opened.read(use_threads=False).to_pylist()
+            return cls(**described["ranks"], files=tuple(KeptFile(**row) for row in rows))
+        except (pa.ArrowException, OSError, TypeError, ValueError):
+            return cls("", "", "", "", 0, ())
+
+    @property
+    def is_damaged(self) -> bool:
+        """Return whether the part that lists the files could not be read."""
+        return not self.queries
 
 
 def _columns(files: Sequence[KeptFile]) -> dict[str, list[Any]]:

@@ -60,12 +60,17 @@ class RankingPart:
     Attributes:
         part: the part that lists its files.
         ranking: the ranking.
-        is_whole: whether all files are there with their sizes.
+        is_whole: whether it could be read, and all files are there with their sizes.
     """
 
     part: Part
     ranking: KeptRanking
     is_whole: bool
+
+    def may_be_of(self, queries: str, gallery: str) -> bool:
+        """Return whether this is a ranking of two folders, or a damaged one of any."""
+        of = self.ranking.queries, self.ranking.gallery
+        return of == (queries, gallery) or self.ranking.is_damaged
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,8 @@ class PartFolder(PartStorage):
         for part, content in contents:
             if isinstance(content, KeptRanking):
                 sizes = {path: file.size for path, file in files.items()}
-                is_whole = all(sizes.get(file.path) == file.size for file in content.files)
+                are_there = all(sizes.get(file.path) == file.size for file in content.files)
+                is_whole = are_there and not content.is_damaged
                 rankings.append(RankingPart(part, content, is_whole))
                 continue
             if not isinstance(content, CommittedFiles):

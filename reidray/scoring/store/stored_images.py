@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from reidray.inference.distributed.prediction_rows import unpack_bytes
 from reidray.inference.image_batches import DIGEST_KEY_BYTES, Digests
 from reidray.inference.predictions import Predictions, PredictionShape
-from reidray.scoring.store.described_tables import open_parquet
+from reidray.scoring.store.described_tables import open_parquet, read_columns
 from reidray.scoring.store.part_file import (
     DIGEST,
     IMAGE_FIELDS,
@@ -231,6 +231,7 @@ def _take_rows(
     starts = np.cumsum([0, *np.asarray(lengths)[groups][:-1]])
     places = starts[position] + rows - first_rows[position]
     table = opened.read_row_groups(groups.tolist(), columns=list(columns), use_threads=False)
+    table = table.select(list(columns))
     if len(table) == len(places) and (places == np.arange(len(places))).all():
         return table
     return table.take(places)
@@ -287,7 +288,7 @@ def _embedded_rows(contents: StoreContents, parts: Sequence[int]) -> Iterator[pa
     for index in parts:
 
         def read(file: pa.NativeFile) -> pa.Table:
-            return open_parquet(file).read(columns=["content", "doubt"], use_threads=False)
+            return read_columns(open_parquet(file), ["content", "doubt"])
 
         table = contents.storage.read(contents.parts[index], read)
         rows = pa.table(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from reidray.storage.local_disk import naming_file
 from reidray.storage.location import Location
 from reidray.storage.locks.conditional_writes import create_object, object_state, replace_object
 from reidray.storage.object_store import iter_pages
@@ -129,11 +130,19 @@ def _stage(file: Path, data: bytes) -> Path:
     file.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
     staged = file.with_name(f".{file.name}.part")
     staged.unlink(missing_ok=True)
-    with open(staged, "xb", opener=lambda name, flags: os.open(name, flags, FILE_MODE)) as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with naming_file(file), open(staged, "xb", opener=_open_privately) as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
     return staged
+
+
+def _open_privately(name: str, flags: int) -> int:
+    return os.open(name, flags, FILE_MODE)
 
 
 def _claim(staged: Path, file: Path) -> None:

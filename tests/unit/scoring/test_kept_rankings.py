@@ -187,22 +187,42 @@ def test_a_ranking_that_lacks_a_file_is_searched_again_with_one_line(
 
 
 @pytest.mark.parametrize("kind", ["query", "gallery", "nearest"])
-@pytest.mark.parametrize("damage", ["a bit", "all bytes"])
+@pytest.mark.parametrize("damage", ["a bit", "all bytes", "a name"])
 def test_a_file_of_a_ranking_with_other_bytes_costs_a_search_and_one_line(
     rank, tmp_path, caplog, kind, damage
 ):
     rank()
     is_kept = f'"keeps": "{kind}"'.encode()
     file = next(path for path, described in kept_files(tmp_path).items() if is_kept in described)
-    data = bytearray(file.read_bytes() if damage == "a bit" else bytes(file.stat().st_size))
+    data = bytearray(file.stat().st_size if damage == "all bytes" else file.read_bytes())
     column = pq.ParquetFile(file).metadata.row_group(0).column(0)
-    start = column.dictionary_page_offset or column.data_page_offset
-    data[start + column.total_compressed_size - 1] ^= 8
+    if damage == "a name":
+        footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+        data[data.index(column.path_in_schema.encode(), footer)] ^= 8
+    else:
+        start = column.dictionary_page_offset or column.data_page_offset
+        data[start + column.total_compressed_size - 1] ^= 8
     file.write_bytes(data)
     assert rank() == 4
     (record,) = [record for record in caplog.records if "last ranking" in record.message]
     assert record.getMessage().endswith("is damaged; all queries are searched again")
     assert rank() == 0
+
+
+def test_a_damaged_list_of_the_files_of_a_ranking_costs_a_search_and_one_line(
+    rank, tmp_path, caplog
+):
+    rank()
+    (file,) = [path for path, described in kept_files(tmp_path).items() if b'"ranks"' in described]
+    column = pq.ParquetFile(file).metadata.row_group(0).column(0)
+    data = bytearray(file.read_bytes())
+    data[column.data_page_offset + column.total_compressed_size - 1] ^= 8
+    file.write_bytes(data)
+    assert rank() == 4
+    (record,) = [record for record in caplog.records if "last ranking" in record.message]
+    assert file.name in record.getMessage()
+    assert rank() == 0
+    assert not file.stat().st_size
 
 
 def test_files_of_a_ranking_that_a_killed_run_has_not_listed_are_removed(rank, tmp_path):

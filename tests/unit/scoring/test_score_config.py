@@ -13,9 +13,10 @@ WHERE = {name: name for name in ("model", "queries", "gallery", "output")}
         ({"expand": -1}, "`expand` must be 0 or more"),
         ({"rerank": 20, "top_k": 5}, "`rerank=20` is too few: expected at least 21"),
         ({"rerank": 30}, "`rerank=30` is too few: expected at least 50"),
+        ({"max_distance": -1}, "`max_distance` must be 0 or more"),
     ],
 )
-def test_a_re_ranking_that_cannot_fill_the_lines_is_refused(options, message):
+def test_options_that_cannot_fill_the_lines_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         ScoreConfig(**WHERE, **options)
 

@@ -187,6 +187,17 @@ def test_a_part_with_a_flipped_bit_is_not_read(tmp_path, column):
         read_stored(store, find_stored(store, [digest(1)]))
 
 
+def test_a_part_whose_description_has_changed_is_named(tmp_path):
+    append(open_s3(tmp_path), [1])
+    (part,) = tmp_path.rglob("*.parquet")
+    table = pq.read_table(part)
+    metadata = table.schema.metadata
+    described = metadata[b"reidray"].replace(b'"model": "m"', b'"model": "l"')
+    pq.write_table(table.replace_schema_metadata(metadata | {b"reidray": described}), part)
+    with pytest.raises(UserError, match=r"description has changed.*remove it"):
+        open_s3(tmp_path)
+
+
 @pytest.mark.parametrize("described", ["", "{}", '{"model": "m", "day": "2026-01-01"}', "[" * 9999])
 def test_a_table_of_others_in_the_place_of_a_part_is_named(tmp_path, described):
     append(open_s3(tmp_path), [1])
