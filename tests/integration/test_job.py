@@ -93,7 +93,7 @@ def test_resume_takes_the_run_s_configuration(tmp_path):
         (["--num-workers", "0"], "^--num-workers must be 1 or more"),
         (["--num-workers", "two"], "^--num-workers 'two': expected a whole number$"),
         (["--num-workers"], "^--num-workers has no value: expected a whole number$"),
-        (["--wait-for-resources", "-5s"], "wait_for_resources.*-5s"),
+        (["--wait-for-resources", "-5s"], "^--wait-for-resources is '-5s': expected a time"),
         (["--epochs=1.5"], "^--epochs '1.5': expected a whole number$"),
         (
             ["--epochs", "1" * 5000],
