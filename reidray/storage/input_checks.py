@@ -9,6 +9,7 @@ from pathlib import Path
 
 from reidray.config.sections.weight_names import NAMED_WEIGHTS, hub_repository
 from reidray.errors import UserError
+from reidray.progress import SHOW_AFTER_SECONDS, Activity
 from reidray.storage.inputs.weight_headers import check_weight_header
 from reidray.storage.location import Location
 
@@ -36,7 +37,7 @@ def check_folder(field: str, uri: str | None, *, holds: Sequence[str] = ()) -> N
     if uri is None:
         return
     location = _locate(field, uri)
-    if not location.is_dir():
+    if not _is_folder(location):
         if location.is_file():
             raise UserError(f"`{field}` {location.uri}: is a file, expected a folder")
         raise _missing(field, location, "folder")
@@ -81,7 +82,7 @@ def check_data(field: str, uri: str | Sequence[str] | None) -> None:
     seen: dict[str, str] = {}
     for each in [uri] if isinstance(uri, str) else uri:
         location = _locate(field, each)
-        if location.is_dir():
+        if _is_folder(location):
             check_folder(field, each)
         elif not location.is_file():
             raise _missing(field, location, "folder or manifest")
@@ -101,7 +102,7 @@ def check_file(field: str, uri: str | None) -> None:
     if uri is None:
         return
     location = _locate(field, uri)
-    if location.is_dir():
+    if _is_folder(location):
         raise UserError(f"`{field}` {location.uri}: is a folder, expected a file")
     if not location.exists():
         raise _missing(field, location, "file")
@@ -121,7 +122,7 @@ def check_weights(field: str, weights: str) -> None:
     if weights in NAMED_WEIGHTS or hub_repository(weights) is not None:
         return
     location = _locate(field, weights)
-    if not location.is_dir():
+    if not _is_folder(location):
         check_file(field, weights)
         check_weight_header(field, location)
     elif location.join("model/model.json").is_file():
@@ -161,6 +162,12 @@ def _locate(field: str, uri: str) -> Location:
     if not uri.strip():
         raise UserError(f"`{field}` '': expected a local path or s3://bucket/prefix")
     return Location(uri)
+
+
+def _is_folder(location: Location) -> bool:
+    """Return whether an address is a folder, and show a line while a store does not answer."""
+    with Activity(f"looking for {location.uri}", delay=SHOW_AFTER_SECONDS):
+        return location.is_dir()
 
 
 def _missing(field: str, location: Location, kind: str) -> UserError:
