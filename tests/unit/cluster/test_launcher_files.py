@@ -101,7 +101,7 @@ def test_the_interface_of_the_default_route_carries_the_collectives(cloud):
     for role in ("head", "worker"):
         command = CONFIGS[cloud][f"{role}_start_ray_commands"][-1]
         assert re.search(r"export GLOO_SOCKET_IFNAME=\$\(awk '.*' /proc/net/route\);", command)
-        assert "export NCCL_SOCKET_IFNAME=$GLOO_SOCKET_IFNAME;" in command
+        assert "export NCCL_SOCKET_IFNAME==$GLOO_SOCKET_IFNAME;" in command  # of this name exactly
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
