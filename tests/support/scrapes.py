@@ -1,6 +1,7 @@
 """Read the metrics that the node of a Ray on this machine exports, as Prometheus does."""
 
 import threading
+import time
 import urllib.request
 from contextlib import contextmanager
 
@@ -33,7 +34,10 @@ def scrape(output=None):
 
 @contextmanager
 def scraping(output):
-    """Scrape once a second while a block runs; yield a dictionary of the last values."""
+    """Scrape every second while a block runs, and once more; yield a dictionary of the last values.
+
+    A job sends its last values as it leaves Ray, and they are there for 20 seconds.
+    """
     values, ended = {}, threading.Event()
 
     def scrape_often():
@@ -47,6 +51,8 @@ def scraping(output):
     finally:
         ended.set()
         thread.join()
+        time.sleep(2)
+        values.update(scrape(output))
 
 
 def own_labels(sample):
