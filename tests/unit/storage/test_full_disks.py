@@ -1,4 +1,4 @@
-"""What a full disk leaves behind, and what it says."""
+"""Prove that a full disk is named, and that the file that did not fit leaves nothing."""
 
 import re
 
