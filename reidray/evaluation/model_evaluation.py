@@ -1,6 +1,7 @@
 """Evaluate a model on the query and gallery images of a labelled set."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,6 +61,21 @@ class LabelledSet:
         )
 
 
+@dataclass(frozen=True)
+class EmbeddedSets:
+    """Hold the predictions of a model for some sets.
+
+    Attributes:
+        sets: the predictions of each set, by its name.
+        model_id: id of the embeddings.
+        images_per_second: images of all sets by the seconds of their embedding.
+    """
+
+    sets: Mapping[str, SetPredictions]
+    model_id: str
+    images_per_second: float
+
+
 def evaluate_model(
     config: EvaluateConfig,
     session: AbstractContextManager[None] | None = None,
@@ -83,16 +99,38 @@ def evaluate_model(
     labelled = read_labelled_set(config, source)
     images = labelled.image_sets()
     with RayConnection(session, StageTimer(), starts_ray=starts_ray) as connection:
-        on_gpu = embeds_on_gpu(config, connection)
-        settings = choose_settings(config.precision, config.flip, on_gpu=on_gpu)
-        count = sum(len(each.paths) for each in images)
-        engine = choose_engine(count, config, settings, connection, on_gpu=on_gpu)
-        embedded = embed_image_sets(engine.embed, model, images)
-    query, gallery = (embedded[each.name] for each in images)
-    for each in images:
-        each.check_bad_images(embedded[each.name].bad, config.max_bad)
-    model_id = settings.embedding_id(model.model_id)
-    return evaluate_predictions(config, model, model_id, labelled, query, gallery)
+        embedded = embed_for_evaluation(config, model, images, connection)
+    query, gallery = (embedded.sets[each.name] for each in images)
+    return evaluate_predictions(config, model, embedded.model_id, labelled, query, gallery)
+
+
+def embed_for_evaluation(
+    config: EvaluateConfig,
+    model: LoadedModel,
+    image_sets: Sequence[ImageSet],
+    connection: RayConnection,
+) -> EmbeddedSets:
+    """Embed the images of some sets with one model, where that is soonest.
+
+    Args:
+        config: evaluation of a model.
+        model: the model.
+        image_sets: sets with different names.
+        connection: connection to Ray, which is opened where it is needed.
+
+    Raises:
+        UserError: the cluster cannot place the workers, or too many images do not decode.
+    """
+    on_gpu = embeds_on_gpu(config, connection)
+    settings = choose_settings(config.precision, config.flip, on_gpu=on_gpu)
+    count = sum(len(each.paths) for each in image_sets)
+    engine = choose_engine(count, config, settings, connection, on_gpu=on_gpu)
+    started = time.perf_counter()
+    sets = embed_image_sets(engine.embed, model, image_sets)
+    seconds = time.perf_counter() - started
+    for each in image_sets:
+        each.check_bad_images(sets[each.name].bad, config.max_bad)
+    return EmbeddedSets(sets, settings.embedding_id(model.model_id), count / seconds)
 
 
 def read_labelled_set(config: EvaluateConfig, source: DataSource) -> LabelledSet:

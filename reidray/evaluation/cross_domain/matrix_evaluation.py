@@ -1,7 +1,6 @@
 """Evaluate each of some models on each of some labelled sets."""
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,12 +11,11 @@ from reidray.config.scoring import EvaluateConfig
 from reidray.data.joined_manifests import name_datasets, number_repeated
 from reidray.evaluation.model_evaluation import (
     LabelledSet,
+    embed_for_evaluation,
     evaluate_predictions,
     read_labelled_set,
 )
-from reidray.inference.image_sets import embed_image_sets
-from reidray.inference.inference_settings import choose_settings
-from reidray.inference.runs.embedding_engine import RayConnection, choose_engine, embeds_on_gpu
+from reidray.inference.runs.embedding_engine import RayConnection
 from reidray.inference.runs.run_timing import StageTimer
 from reidray.models import LoadedModel, load_person_model
 from reidray.storage.location import Location
@@ -136,24 +134,17 @@ def _evaluate_one(
     connection: RayConnection,
 ) -> EvaluatedModel:
     """Embed the images of all sets with one model, and evaluate each set."""
-    on_gpu = embeds_on_gpu(config, connection)
-    settings = choose_settings(config.precision, config.flip, on_gpu=on_gpu)
     parts = {name: each.image_sets(f"{name} ") for name, each in labelled.items()}
     image_sets = [images for both in parts.values() for images in both]
-    count = sum(len(images.paths) for images in image_sets)
-    engine = choose_engine(count, config, settings, connection, on_gpu=on_gpu)
-    started = time.perf_counter()
-    embedded = embed_image_sets(engine.embed, model, image_sets)
-    seconds = time.perf_counter() - started
-    for images in image_sets:
-        images.check_bad_images(embedded[images.name].bad, config.max_bad)
-    model_id = settings.embedding_id(model.model_id)
+    embedded = embed_for_evaluation(config, model, image_sets, connection)
     metrics = {}
     for name, (query, gallery) in parts.items():
-        predictions = embedded[query.name], embedded[gallery.name]
-        result = evaluate_predictions(config, model, model_id, labelled[name], *predictions)
+        predictions = embedded.sets[query.name], embedded.sets[gallery.name]
+        result = evaluate_predictions(
+            config, model, embedded.model_id, labelled[name], *predictions
+        )
         metrics[name] = result.metrics
-    return EvaluatedModel(directory, count / seconds, metrics)
+    return EvaluatedModel(directory, embedded.images_per_second, metrics)
 
 
 def _name_models(directories: Sequence[str]) -> dict[str, str]:
