@@ -2,7 +2,8 @@
 
 Nothing that grows with the number of images comes to this process. Ray Data limits the data in
 flight, places the work where its input lies, and repeats it after the loss of a process or machine.
-Where actors have GPUs, tasks on CPUs decode for them; elsewhere an actor decodes itself.
+Where actors have GPUs, tasks on CPUs decode and write for them. Elsewhere an actor does all of it:
+a task more is a process more, which takes some CPU-seconds to start.
 """
 
 import time
@@ -17,7 +18,6 @@ import pyarrow as pa
 import ray
 import ray.data
 import torch
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from reidray.errors import MachineError
 from reidray.inference.decode_tasks import ObjectRef
@@ -28,6 +28,7 @@ from reidray.inference.distributed.prediction_rows import (
     read_crops,
     with_predictions,
 )
+from reidray.inference.distributed.tally import start_tally
 from reidray.inference.distributed.task_runner import find_cause
 from reidray.inference.image_batches import ImageBatch, decode_batches
 from reidray.inference.inference_settings import InferenceSettings
@@ -50,11 +51,11 @@ on others."""
 GPU_CALLS = 2
 """Batches of images that an actor with a GPU receives, or sends, beside the one that it embeds."""
 
+WRITE_CPUS = 0.25
+"""CPUs that Ray reserves for a task that writes, beside the tasks that decode."""
+
 POLL_SECONDS = 1.0
 """Seconds between two looks at the progress."""
-
-WRITE_CPUS = 0.25
-"""CPUs that Ray reserves for a task that writes, beside the actors of a machine."""
 
 READ_WORK = Callable[[Any], Iterator[ImageBatch]]
 WRITE_ROWS = Callable[[pa.Table], str]
@@ -138,7 +139,7 @@ def embed_with_ray_data(
         ray.put(model.network.state_dict()),
         known,
         ray.put(work),
-        _start_tally(),
+        start_tally(),
     )
     dataset = _build_dataset(inputs, len(work.items), pool)
     receipts = (
@@ -169,25 +170,27 @@ def _build_dataset(inputs: WorkerInputs, num_items: int, pool: EmbeddingPool) ->
         "fn_constructor_args": (inputs,),
         "batch_format": "pyarrow",
     }
-    if pool.use_gpu:
-        dataset = dataset.map_batches(
-            _decode_item, fn_args=(inputs,), batch_size=None, batch_format="pyarrow", num_cpus=1
-        ).map_batches(PredictingActor, batch_size=GPU_ROWS, num_gpus=1, num_cpus=0, **arguments)
-    else:
-        dataset = dataset.map_batches(
+    if not pool.use_gpu:
+        return dataset.map_batches(
             DecodingActor, batch_size=None, num_cpus=CPUS_PER_ACTOR, **arguments
         )
-    return dataset.map_batches(
-        _write_rows,
-        fn_args=(inputs.work,),
-        batch_size=None,
-        batch_format="pyarrow",
-        num_cpus=WRITE_CPUS,
+    return (
+        dataset.map_batches(
+            _decode_item, fn_args=(inputs,), batch_size=None, batch_format="pyarrow", num_cpus=1
+        )
+        .map_batches(PredictingActor, batch_size=GPU_ROWS, num_gpus=1, num_cpus=0, **arguments)
+        .map_batches(
+            _write_rows,
+            fn_args=(inputs.work,),
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=WRITE_CPUS,
+        )
     )
 
 
 class DecodingActor:
-    """Decode and embed the images of items in one thread."""
+    """Decode, embed and write the images of items in one thread."""
 
     def __init__(self, inputs: WorkerInputs) -> None:
         torch.set_num_threads(1)
@@ -196,7 +199,7 @@ class DecodingActor:
         self._known, self._work = ray.get(inputs.known), ray.get(inputs.work)
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
-        """Yield the rows of the images of some items."""
+        """Yield the receipts of some items."""
         size = self._inputs.architecture.size
         for item in table["item"].to_pylist():
             batches = list(self._work.read(self._work.items[item]))
@@ -205,7 +208,7 @@ class DecodingActor:
             for results in predict_decoded(self._network, decoded):
                 tables.append(prediction_rows(results, self._inputs.shape))
                 self._inputs.tally.add.remote(len(tables[-1]))
-            yield pa.concat_tables(tables)
+            yield _receipt_row(self._work.write(pa.concat_tables(tables)))
 
 
 class PredictingActor:
@@ -246,29 +249,12 @@ def _decode_item(table: pa.Table, inputs: WorkerInputs) -> Iterator[pa.Table]:
 
 def _write_rows(rows: pa.Table, work: ObjectRef) -> pa.Table:
     """Write rows, and return the receipt."""
-    return pa.table({"receipt": [ray.get(work).write(rows)]})
+    return _receipt_row(ray.get(work).write(rows))
 
 
-class Tally:
-    """Count the images that all workers have embedded. Work that is repeated counts again."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def add(self, count: int) -> None:
-        """Add images."""
-        self._count += count
-
-    def read(self) -> int:
-        """Return the number of images so far."""
-        return self._count
-
-
-def _start_tally() -> Any:
-    """Start a `Tally` on the machine of this process."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    actor = ray.remote(num_cpus=0, scheduling_strategy=here)(Tally)
-    return actor.remote()
+def _receipt_row(receipt: str) -> pa.Table:
+    """Return the row that the pipeline ends with."""
+    return pa.table({"receipt": [receipt]})
 
 
 def _receive(

@@ -4,10 +4,10 @@
 
 A run lists, joins with its store, embeds, writes, ranks and publishes, with the engine ray-data.
 Two steps are replaced at their interfaces: the listing of a folder, which tasks draw up, and the
-actor that decodes and embeds, which draws embeddings, as fast as it can or at the pace of a model.
-Each number of rows has a first night and a second one with 1 % of new files. The script prints the
-seconds of the stages, the peak memory of this process and of the largest worker beside it, without
-the pages of the object store, and a JSON line.
+decoding and embedding in an actor, which draws embeddings, as fast as it can or at the pace of a
+model. Each number of rows has a first night and a second one with 1 % of new files. The script
+prints the seconds of the stages, the peak memory of this process and of the largest worker beside
+it, without the pages of the object store, and a JSON line.
 """
 
 import argparse
@@ -53,14 +53,14 @@ class DrawingActor:
         self._pace = float(os.environ.get(PACE_VARIABLE, "inf"))
 
     def __call__(self, table):
-        """Yield the rows of the images of some items."""
+        """Yield the receipts of some items."""
         for item in table["item"].to_pylist():
             start = time.perf_counter()
             batches = self._work.read(self._work.items[item])
             results = [self._predict(batch) for batch in batches]
             rows = prediction_rows(results, self._inputs.shape)
             time.sleep(max(0, len(rows) / self._pace - (time.perf_counter() - start)))
-            yield rows
+            yield pa.table({"receipt": [self._work.write(rows)]})
 
     def _predict(self, batch):
         predictions = self._inputs.shape.empty(len(batch.paths))
