@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -131,3 +133,16 @@ def test_what_needs_pytorch_alone_imports_no_ray(start):
     names = [name for name in MODULES if name == start or name.startswith(f"{start}.")]
     for name in set(names) - set(ALLOWED_TO_USE_RAY):
         assert not {each for each in imported(MODULES[name]) if each.split(".")[0] == "ray"}, name
+
+
+LIGHT_TASKS = (
+    "reidray.inference.distributed.embedding_work",
+    "reidray.scoring.stages.written_rows",
+)
+"""Modules of tasks beside GPUs, one process for each CPU, which need not hold PyTorch."""
+
+
+@pytest.mark.parametrize("module", LIGHT_TASKS)
+def test_processes_that_decode_or_write_for_gpus_do_not_import_pytorch(module):
+    script = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

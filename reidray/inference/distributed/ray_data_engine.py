@@ -7,7 +7,7 @@ a task more is a process more, which takes some CPU-seconds to start.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import Empty, Queue
@@ -22,15 +22,20 @@ import torch
 from reidray.errors import MachineError
 from reidray.inference.decode_tasks import ObjectRef
 from reidray.inference.device_buffers import download
+from reidray.inference.distributed.embedding_work import (
+    EmbeddingWork,
+    decode_items,
+    receipt_row,
+    write_rows,
+)
 from reidray.inference.distributed.prediction_rows import (
-    decoded_rows,
     prediction_rows,
     read_crops,
     with_predictions,
 )
 from reidray.inference.distributed.tally import start_tally
 from reidray.inference.distributed.task_runner import find_cause
-from reidray.inference.image_batches import ImageBatch, decode_batches
+from reidray.inference.image_batches import decode_batches
 from reidray.inference.inference_settings import InferenceSettings
 from reidray.inference.local_engine import predict_decoded
 from reidray.inference.prediction_loop import (
@@ -56,28 +61,6 @@ WRITE_CPUS = 0.25
 
 POLL_SECONDS = 1.0
 """Seconds between two looks at the progress."""
-
-READ_WORK = Callable[[Any], Iterator[ImageBatch]]
-WRITE_ROWS = Callable[[pa.Table], str]
-
-
-@dataclass(frozen=True)
-class EmbeddingWork:
-    """Describe the images of a run, how a worker reads their names and where it writes.
-
-    All of it is sent to the workers. The functions are those of a module, with bound arguments.
-
-    Attributes:
-        items: pieces of the work, such as ranges of a file of names; the rows of a piece, or of
-            `GPU_ROWS` images where actors have GPUs, are written together.
-        read: yields the batches of a piece.
-        write: writes rows of images (see `prediction_rows.row_schema`), and returns a receipt, a
-            short text. It may be called again with the same rows where a machine is lost.
-    """
-
-    items: Sequence[Any]
-    read: READ_WORK
-    write: WRITE_ROWS
 
 
 @dataclass(frozen=True)
@@ -176,11 +159,15 @@ def _build_dataset(inputs: WorkerInputs, num_items: int, pool: EmbeddingPool) ->
         )
     return (
         dataset.map_batches(
-            _decode_item, fn_args=(inputs,), batch_size=None, batch_format="pyarrow", num_cpus=1
+            decode_items,
+            fn_args=(inputs.architecture.size, inputs.known, inputs.work),
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=1,
         )
         .map_batches(PredictingActor, batch_size=GPU_ROWS, num_gpus=1, num_cpus=0, **arguments)
         .map_batches(
-            _write_rows,
+            write_rows,
             fn_args=(inputs.work,),
             batch_size=None,
             batch_format="pyarrow",
@@ -208,7 +195,7 @@ class DecodingActor:
             for results in predict_decoded(self._network, decoded):
                 tables.append(prediction_rows(results, self._inputs.shape))
                 self._inputs.tally.add.remote(len(tables[-1]))
-            yield _receipt_row(self._work.write(pa.concat_tables(tables)))
+            yield receipt_row(self._work.write(pa.concat_tables(tables)))
 
 
 class PredictingActor:
@@ -236,25 +223,6 @@ def _build_prepared(inputs: WorkerInputs) -> PreparedNetwork:
     """Return the network of a run on the device of an actor."""
     weights, device = ray.get(inputs.weights), torch.device(inputs.device)
     return load_network(inputs.architecture, weights, inputs.settings, device)
-
-
-def _decode_item(table: pa.Table, inputs: WorkerInputs) -> Iterator[pa.Table]:
-    """Yield the decoded images of some items."""
-    known, work = ray.get(inputs.known), ray.get(inputs.work)
-    for item in table["item"].to_pylist():
-        batches = list(work.read(work.items[item]))
-        for decoded in decode_batches(batches, inputs.architecture.size, known):
-            yield decoded_rows(decoded)
-
-
-def _write_rows(rows: pa.Table, work: ObjectRef) -> pa.Table:
-    """Write rows, and return the receipt."""
-    return _receipt_row(ray.get(work).write(rows))
-
-
-def _receipt_row(receipt: str) -> pa.Table:
-    """Return the row that the pipeline ends with."""
-    return pa.table({"receipt": [receipt]})
 
 
 def _receive(

@@ -137,15 +137,35 @@ def iter_batches(images: NightlyImages, shards: Sequence[LookedUpShard]) -> Iter
     """Yield batches of the images to embed, each of one shard."""
     for each in shards:
         if each.num_missing:
-            table = images.read_table(each.missing_file)
-            for start in range(0, len(table), BATCH_SIZE):
-                yield batch_of(images, each.shard.role, table.slice(start, BATCH_SIZE))
+            yield from read_slice(ImageSlice(each, 0, each.num_missing), images)
 
 
-def batch_of(images: NightlyImages, role: str, rows: pa.Table) -> ImageBatch:
-    """Return rows of a `missing_file` as a batch."""
-    columns = (tuple(rows[name].to_pylist()) for name in ("index", "path", "stamp"))
-    return ImageBatch(role, images.listings[role].images, *columns)
+@dataclass(frozen=True)
+class ImageSlice:
+    """Name a range of the missing images of a shard."""
+
+    shard: LookedUpShard
+    start: int
+    stop: int
+
+
+def slice_missing(shards: Sequence[LookedUpShard], length: int) -> tuple[ImageSlice, ...]:
+    """Return ranges of the missing images of some shards, of a length at most."""
+    return tuple(
+        ImageSlice(each, start, min(start + length, each.num_missing))
+        for each in shards
+        for start in range(0, each.num_missing, length)
+    )
+
+
+def read_slice(item: ImageSlice, images: NightlyImages) -> Iterator[ImageBatch]:
+    """Yield the batches of a range of missing images."""
+    role = item.shard.shard.role
+    table = images.read_table(item.shard.missing_file).slice(item.start, item.stop - item.start)
+    for start in range(0, len(table), BATCH_SIZE):
+        rows = table.slice(start, BATCH_SIZE)
+        columns = (tuple(rows[name].to_pylist()) for name in ("index", "path", "stamp"))
+        yield ImageBatch(role, images.listings[role].images, *columns)
 
 
 def _read_keys(parts: Sequence[int], contents: StoreContents) -> Digests:
