@@ -18,10 +18,10 @@ from reidray.models import LoadedModel
 from reidray.progress import SHOW_AFTER_SECONDS, Stages
 from reidray.scoring.stages.missing_images import (
     LookedUpShard,
-    batch_of,
     collect_keys,
     count_missing,
     look_up_images,
+    split_batches,
 )
 from reidray.scoring.stages.nightly_images import NightlyImages, list_roles
 from reidray.scoring.store.embedding_store import EmbeddingStore
@@ -68,15 +68,13 @@ class FoundImages:
             size: number of images; all of them where there are fewer.
         """
         chosen = draw_sample(self.num_missing, size)
-        batches, first = [], 0
+        batches: list[ImageBatch] = []
+        first = 0
         for each in self.shards:
             inside = (chosen >= first) & (chosen < first + each.num_missing)
             if inside.any():
                 rows = self.images.read_table(each.missing_file).take(chosen[inside] - first)
-                batches += [
-                    batch_of(self.images, each.shard.role, rows.slice(start, BATCH_SIZE))
-                    for start in range(0, len(rows), BATCH_SIZE)
-                ]
+                batches += split_batches(self.images, each.shard.role, rows)
             first += each.num_missing
         joined = _joined(batches)
         return [joined[number] for number in np.random.default_rng(0).permutation(len(joined))]

@@ -160,11 +160,15 @@ def slice_missing(shards: Sequence[LookedUpShard], length: int) -> tuple[ImageSl
 
 def read_slice(item: ImageSlice, images: NightlyImages) -> Iterator[ImageBatch]:
     """Yield the batches of a range of missing images."""
-    role = item.shard.shard.role
     table = images.read_table(item.shard.missing_file).slice(item.start, item.stop - item.start)
-    for start in range(0, len(table), BATCH_SIZE):
-        rows = table.slice(start, BATCH_SIZE)
-        columns = (tuple(rows[name].to_pylist()) for name in ("index", "path", "stamp"))
+    yield from split_batches(images, item.shard.shard.role, table)
+
+
+def split_batches(images: NightlyImages, role: str, rows: pa.Table) -> Iterator[ImageBatch]:
+    """Yield rows of a `missing_file` in batches."""
+    for start in range(0, len(rows), BATCH_SIZE):
+        batch = rows.slice(start, BATCH_SIZE)
+        columns = (tuple(batch[name].to_pylist()) for name in ("index", "path", "stamp"))
         yield ImageBatch(role, images.listings[role].images, *columns)
 
 
