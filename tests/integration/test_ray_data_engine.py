@@ -80,7 +80,7 @@ def test_a_worker_that_dies_while_it_writes_leaves_no_trace(
     model, images, expected, tmp_path, monkeypatch
 ):
     flag = tmp_path / "died"
-    monkeypatch.setattr(embed_missing, "_write_file", dying_writer(str(flag)))
+    monkeypatch.setattr(embed_missing, "write_file", dying_writer(str(flag)))
     run_with_ray(model, images, tmp_path / "out", store=str(tmp_path / "store"), **OPTIONS)
     assert flag.exists()
     assert published(tmp_path / "out") == expected
@@ -88,7 +88,7 @@ def test_a_worker_that_dies_while_it_writes_leaves_no_trace(
 
 def dying_writer(flag):
     """Return a writer that kills its process after the first file; Ray pickles it by value."""
-    write_file = embed_missing._write_file
+    write_file = embed_missing.write_file
 
     def write(rows, images):
         receipt = write_file(rows, images)
