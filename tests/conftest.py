@@ -5,6 +5,7 @@ from uuid import uuid4
 import pyarrow.fs
 import pytest
 from hypothesis import settings
+from support.forked_workers import ray_of_forks
 from support.s3_server import UnreliableStore
 
 # Before anything imports torch: threads that wait spin only briefly on a shared machine.
@@ -30,11 +31,8 @@ SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
 @pytest.fixture(scope="session")
 def ray_address():
     """Start Ray with two CPUs for tests in this process and for their jobs; yield its address."""
-    import ray
-
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield ray.get_runtime_context().gcs_address
-    ray.shutdown()
+    with ray_of_forks(num_cpus=2, include_dashboard=False, log_to_driver=False) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
