@@ -5,11 +5,14 @@ meanwhile.
 """
 
 import json
+from dataclasses import dataclass
 
 import grpc
+from ray._common.network_utils import build_address, parse_address
 from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
 from ray._private.grpc_utils import init_grpc_channel
 from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
+from ray._private.services import canonicalize_bootstrap_address
 from ray._private.utils import check_version_info, compute_version_info
 from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 
@@ -21,6 +24,48 @@ ANSWER_SECONDS = 10.0
 
 class TokenRefusedError(Exception):
     """Report that the head asks for another token than this process has."""
+
+
+@dataclass(frozen=True)
+class HeadAddress:
+    """Name the place at which Ray joins a head.
+
+    Attributes:
+        host: address or name of the machine.
+        port: port of the head.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        text: str = build_address(self.host, self.port)
+        return text
+
+
+def find_head(address: str) -> HeadAddress:
+    """Return the place at which Ray joins the head that an address names.
+
+    `auto` is the head in RAY_ADDRESS, or one on this machine. Unless Ray is told to stay on
+    loopback, it replaces a loopback address by another one of this machine.
+
+    Args:
+        address: HOST:PORT, or `auto`.
+
+    Raises:
+        OSError: no Ray runs on this machine.
+        ValueError: the address has another form.
+    """
+    try:
+        found = canonicalize_bootstrap_address(address)
+    except ConnectionError:
+        raise OSError("no Ray runs on this machine") from None
+    except ValueError:
+        found = None
+    parts = parse_address(found) if found else None
+    if parts is None or not parts[1].isdecimal():
+        raise ValueError("expected HOST:PORT, `auto` or `local`")
+    return HeadAddress(parts[0], int(parts[1]))
 
 
 def check_head(address: str) -> None:

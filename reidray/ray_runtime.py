@@ -257,26 +257,36 @@ def _worker_environment() -> dict[str, str]:
 
 
 def _check_reachable(address: str) -> None:
-    """Check that a head answers at HOST:PORT and lets this process join.
+    """Check that a head answers at an address and lets this process join.
 
     Ray itself would try for many minutes.
     """
-    found = re.fullmatch(r"(ray://)?\[?([^/\]]+)\]?:(\d+)", address)
-    if found is None:
+    if address == "local":
         return
+    client = re.fullmatch(r"ray://\[?([^/\]]+)\]?:(\d+)", address)
     try:
-        socket.create_connection((found[2], int(found[3])), timeout=CONNECT_SECONDS).close()
-        if found[1] is None:  # the server of Ray Client is not the head
+        if client is not None:  # the server of Ray Client is not the head
+            _check_answers(client[1], int(client[2]))
+        else:
             _check_head(address)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         raise _unreachable(address, str(error)) from error
 
 
-def _check_head(address: str) -> None:
-    from reidray.head_checks import TokenRefusedError, check_head  # imports Ray
+def _check_answers(host: str, port: int) -> None:
+    socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
 
+
+def _check_head(address: str) -> None:
+    from reidray.head_checks import TokenRefusedError, check_head, find_head  # imports Ray
+
+    found = find_head(address)
     try:
-        check_head(address)
+        _check_answers(found.host, found.port)
+    except OSError as error:
+        raise OSError(f"{error} at {found}") from error
+    try:
+        check_head(str(found))
     except TokenRefusedError:
         raise UserError(
             f"Ray at {address!r} refuses the token of this process, or its lack of one: `source` "
@@ -292,8 +302,8 @@ def _unreachable(address: str, reason: str) -> UserError:
             "a running cluster by `ray_address`; `verbose=True` shows Ray's own messages"
         )
     return UserError(
-        f"Ray at {address!r} cannot be joined ({reason}): start one with cluster/local/up, "
-        "check the address, or use `ray_address=local`"
+        f"Ray at {address!r} cannot be joined ({reason}): start one with cluster/local/up and "
+        "`source` its env file, check the address, or use `ray_address=local`"
     )
 
 

@@ -2,9 +2,11 @@
 
 import argparse
 import asyncio
+import http.client
 import json
 import logging
 import os
+import re
 import time
 import urllib.error
 import urllib.request
@@ -27,6 +29,7 @@ ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 """States of a job that has ended."""
 
 POLL_SECONDS = 0.5
+NO_DASHBOARD = "what answers there is no dashboard of Ray"
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class JobApi:
         """Return the JSON response to a request.
 
         Raises:
-            UserError: no server responds, the cluster refuses the token, or it has no such job.
+            UserError: no job API responds, or the cluster refuses the token.
             MachineError: the API responds with another error.
         """
         headers = {"Authorization": f"Bearer {local_cluster.read_token(self.token_file)}"}
@@ -109,11 +112,19 @@ class JobApi:
                     f"the cluster at {self.url} refuses the token in {self.token_file}: copy the "
                     "token file of its head again"
                 ) from None
-            raise MachineError(f"{self.url}{path} answered {error.code}") from error
+            if error.code != 404:
+                raise MachineError(f"{self.url}{path} answered {error.code}") from error
+            raise self._unreachable(NO_DASHBOARD) from None
+        except (http.client.HTTPException, json.JSONDecodeError):
+            raise self._unreachable(NO_DASHBOARD) from None
         except (OSError, ValueError) as error:
-            raise UserError(
-                f"cannot reach a cluster at {self.url} ({error}): check the address and the tunnel"
-            ) from None
+            raise self._unreachable(str(error)) from None
+
+    def _unreachable(self, reason: str) -> UserError:
+        return UserError(
+            f"cannot reach a cluster at {self.url} ({reason}): check the address, which is that of "
+            "the dashboard, and the tunnel"
+        )
 
     def jobs(self) -> list[SubmittedJob]:
         """Return the submitted jobs in the order in which they were submitted."""
@@ -175,7 +186,7 @@ def find_api(args: argparse.Namespace) -> JobApi:
     if args.address:
         if not args.token_file:
             raise UserError("--address needs --token-file: the token of that cluster")
-        api = JobApi(args.address.rstrip("/"), args.token_file)
+        api = JobApi(checked_url(args.address), args.token_file)
     else:
         cluster = local_cluster.running_cluster()
         if cluster.dashboard is None:
@@ -186,6 +197,19 @@ def find_api(args: argparse.Namespace) -> JobApi:
         api = JobApi(cluster.dashboard, args.token_file or cluster.token_file)
     api.request("/api/version")
     return api
+
+
+def checked_url(address: str) -> str:
+    """Return the URL of a dashboard without the slash at its end.
+
+    Raises:
+        UserError: the text is no such URL.
+    """
+    if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", address):
+        raise UserError(
+            f"--address {address}: expected the URL of a dashboard, as in http://127.0.0.1:8265"
+        )
+    return address.rstrip("/")
 
 
 def follow_log(client: "JobSubmissionClient", job: str) -> None:

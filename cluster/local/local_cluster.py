@@ -152,14 +152,21 @@ def read_token(token_file: str) -> str:
     """Return the token in `token_file`.
 
     Raises:
-        UserError: the file is missing, empty, or readable by other users.
+        UserError: the file is missing, empty, readable by other users, or holds no token.
     """
     path = Path(token_file)
     if not path.is_file():
         raise UserError(f"token file {token_file}: no such file; copy the head's token there")
     if path.stat().st_mode & 0o077:
         raise UserError(f"token file {token_file}: other users may read it; chmod 600 {token_file}")
-    token = path.read_text().strip()
+    try:
+        token = path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError as error:
+        raise UserError(
+            f"token file {token_file}: {error.strerror}; let this user read it"
+        ) from None
     if not token:
         raise UserError(f"token file {token_file}: empty; copy the head's token there")
+    if not (token.isascii() and token.isprintable()):
+        raise UserError(f"token file {token_file}: no token; copy the file of the head as it is")
     return token

@@ -78,8 +78,11 @@ class NodePorts:
         """Check that the dashboard can listen on a port.
 
         Raises:
-            UserError: the port is one of the block or one of the workers', or is not free.
+            UserError: the port does not exist, is one of the block or one of the workers', or is
+                not free.
         """
+        if not 0 < port < 65536:
+            raise UserError(f"--dashboard-port {port}: expected a port from 1 to 65535")
         if port in self.block or port in WORKER_PORTS:
             raise UserError(
                 f"--dashboard-port {port}: other processes of Ray use {self.first} to "
@@ -100,8 +103,10 @@ def find_interface(address: str) -> str:
     """Return the name of the network interface that has an address.
 
     Raises:
-        UserError: no interface of this machine has the address.
+        UserError: no interface of this machine has the address, or it is one of IPv6.
     """
+    if ":" in address:
+        raise UserError(f"--address {address}: expected an IPv4 address, as in 10.0.0.5")
     addresses: dict[str, list[str]] = {
         name: [each.address for each in found if each.family == socket.AF_INET]
         for name, found in load_psutil().net_if_addrs().items()

@@ -138,6 +138,10 @@ def test_mistakes_are_named_before_anything_starts(machine):
             path.write_text(text)
             path.chmod(mode)
         somewhere = f"192.0.2.254:{closed}"
+        binary = folder / "binary"
+        binary.write_bytes(b"\xff\xfe")
+        binary.chmod(0o600)
+        known = ("--token-file", token)
         nowhere = ("--address", f"http://127.0.0.1:{closed}", "--token-file", token)
         up = ("up", "--dashboard-port", closed)
         with socket.create_server(("127.0.0.1", first + 9)):
@@ -151,13 +155,17 @@ def test_mistakes_are_named_before_anything_starts(machine):
                 (*up, "--port", 65530): "--port 65530",
                 (*up, "--num-cpus", "many"): "--num-cpus: 'many'",
                 (*up, "--address", "203.0.113.1"): "--address 203.0.113.1",
+                ("up", "--join", "nowhere.invalid:6379", *known): "cannot reach the head",
+                ("up", "--join", "[fd00::5]:6379", *known): "IPv4",
                 ("up", "--join", somewhere): "--token-file",
                 ("up", "--join", somewhere, "--token-file", folder / "none"): "no such file",
                 ("up", "--join", somewhere, "--token-file", open_token): "chmod 600",
                 ("up", "--join", somewhere, "--token-file", empty): "empty",
+                ("up", "--join", somewhere, "--token-file", binary): "no token",
                 ("up", "--join", f"127.0.0.1:{port}", "--token-file", token): "loopback",
                 ("up", "--join", "head", "--token-file", token): "HEAD_IP:PORT",
                 ("submit", *nowhere, "--", "ls"): "cannot reach",
+                ("list", "--address", f"127.0.0.1:{port}", *known): "http://127.0.0.1:8265",
                 ("submit", "--env", "1=2", "--", "ls"): "--env",
                 ("submit", "--env", "NO_SUCH_NAME", "--", "ls"): "--env NO_SUCH_NAME",
                 ("submit",): "COMMAND",

@@ -44,10 +44,11 @@ print("sees", *ray.get(look.remote()))
     "runs/large": "",
 }
 CONNECT = """
+import sys
 from reidray.cli.job import run_job
 def connect():
     from reidray.ray_runtime import ray_session
-    with ray_session():
+    with ray_session(*sys.argv[1:]):
         return {}
 run_job(connect)
 """
@@ -182,9 +183,19 @@ def test_a_wrong_token_is_told_in_one_line_at_once(machine, submit, wrong_token)
         machine.start("list", "--token-file", wrong_token),
         start_driver(machine, CONNECT, environment),
         start_driver(machine, CONNECT, {"RAY_AUTH_MODE": "disabled"}),
+        start_driver(machine, CONNECT, environment, "auto"),
     ]
     for command in commands:
         assert "refuses the token" in only_error(finish(command, timeout=20))
+
+
+def test_an_address_other_than_that_of_the_dashboard_is_told(machine):
+    host, _, port = machine.record()["address"].rpartition(":")
+    for other in (int(port), int(port) + 7):  # the head, and metrics over HTTP
+        url = f"http://{host}:{other}"
+        told = machine.run("list", "--address", url, "--token-file", machine.token)
+        assert (told.returncode, told.stderr.count("\n")) == (2, 1), told.stderr
+        assert f"cannot reach a cluster at {url} (what answers there" in told.stderr
 
 
 def only_error(ended):
@@ -207,9 +218,11 @@ def start_driver(machine, code, changes=None, *arguments):
 def test_another_version_of_ray_is_named_with_this_one(machine):
     assert finish(start_driver(machine, SET_VERSION, None, "2.50.1")).returncode == 0
     try:
-        told = only_error(finish(start_driver(machine, CONNECT)))
-        assert "runs Ray 2.50.1 with Python 3." in told
-        assert "this process Ray 2.60.0" in told
+        drivers = [start_driver(machine, CONNECT, None, *given) for given in ((), ("auto",))]
+        for driver in drivers:
+            told = only_error(finish(driver))
+            assert "runs Ray 2.50.1 with Python 3." in told
+            assert "this process Ray 2.60.0" in told
     finally:
         finish(start_driver(machine, SET_VERSION, None, "2.60.0"))
     assert finish(start_driver(machine, CONNECT)).returncode == 0

@@ -13,6 +13,13 @@ def test_an_address_where_nobody_listens_is_told_at_once(address):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "head:port", "ray://head"])
+def test_an_address_of_another_form_is_told_with_the_forms_there_are(address):
+    refused = pytest.raises(UserError, match=f"{address}' cannot be joined .expected HOST:PORT")
+    with refused, ray_session(address):
+        pytest.fail("joined")
+
+
 def test_none_is_refused_where_a_job_needs_ray_whoever_says_it(monkeypatch):
     told = "is for train_reid and train_multitask, .* use `ray_address=local`"
     with pytest.raises(UserError, match=f"`ray_address=none` {told}"), ray_session("none"):

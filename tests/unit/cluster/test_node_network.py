@@ -48,6 +48,16 @@ def test_an_interface_is_found_by_any_address_of_it():
     assert find_interface("127.0.0.1") == find_interface("127.8.0.1")
     with pytest.raises(UserError, match=r"203\.0\.113\.1: .* no such address, but 127\.0\.0\.1"):
         find_interface("203.0.113.1")
+    with pytest.raises(UserError, match="::1: expected an IPv4 address"):
+        find_interface("::1")
+
+
+@pytest.mark.parametrize("port", [0, 65536])
+def test_a_port_that_does_not_exist_is_no_port_of_the_dashboard(port):
+    from node_network import NodePorts
+
+    with pytest.raises(UserError, match=f"--dashboard-port {port}: expected a port from 1"):
+        NodePorts(6379).check_dashboard(port)
 
 
 def test_interfaces_that_the_user_names_win(monkeypatch):
