@@ -1,8 +1,11 @@
 """The files of Ray's cluster launcher hold what Ray and the clouds accept, and nothing open."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import boto3
@@ -17,6 +20,9 @@ from support.misspelt_keys import key_paths, with_typo
 from support.paths import ROOT
 
 CLOUDS = ("aws", "azure", "gcp")
+SHELLCHECK = ["--severity=warning", "--exclude=SC1097,SC2154,SC2155"]
+"""Ray sets variables that the commands name, and NCCL wants a value that begins with `=`."""
+
 TOKEN_FOLDER = "~/.reidray-cluster"
 NAMES = [("available_node_types", "gpu")]
 """Keys that are names of our own, which are free."""
@@ -102,6 +108,42 @@ def test_the_interface_of_the_default_route_carries_the_collectives(cloud):
         command = CONFIGS[cloud][f"{role}_start_ray_commands"][-1]
         assert re.search(r"export GLOO_SOCKET_IFNAME=\$\(awk '.*' /proc/net/route\);", command)
         assert "export NCCL_SOCKET_IFNAME==$GLOO_SOCKET_IFNAME;" in command  # of this name exactly
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_shellcheck_accepts_each_command_of_a_node(cloud, tmp_path):
+    config = CONFIGS[cloud]
+    lists = ("initialization_commands", "head_start_ray_commands", "worker_start_ray_commands")
+    for place, command in enumerate(command for each in lists for command in config[each]):
+        script = tmp_path / f"{place}.sh"
+        script.write_text(f"#!/bin/bash\n{command}\n")
+        words = [Path(sys.executable).with_name("shellcheck"), *SHELLCHECK, script]
+        found = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert (found.returncode, found.stdout) == (0, "")
+
+
+def test_nodes_of_azure_may_use_docker_and_have_the_client_that_logs_in():
+    """Where the image gives them neither."""
+    docker, client, login, *_ = CONFIGS["azure"]["initialization_commands"]
+    assert docker == 'sudo chown "$USER" /var/run/docker.sock'
+    assert client.startswith("command -v az ||")
+    assert login.startswith("az login --identity")
+
+
+@pytest.mark.parametrize(("device", "failures"), [("NVIDIA L4", 2), ("a network card", 0)])
+def test_nodes_of_google_wait_for_the_driver_of_a_gpu(device, failures, tmp_path):
+    programs = {
+        "lspci": f"echo '{device}'",
+        "sleep": "echo >> tries",
+        "nvidia-smi": f"[ $(cat tries 2> /dev/null | wc -l) = {failures} ]",
+    }
+    for name, code in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{code}\n")
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    command = ["bash", "-c", CONFIGS["gcp"]["initialization_commands"][0]]
+    assert subprocess.run(command, cwd=tmp_path, env={"PATH": path}, check=False).returncode == 0
+    assert (tmp_path / "tries").exists() is (failures > 0)
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
