@@ -148,7 +148,7 @@ def _connect(address: str, folder: str | None, *, verbose: bool, dashboard: bool
     options: dict[str, object] = {}
     if address == "local":
         options = _local_dashboard() if dashboard else {"include_dashboard": False}
-        for name, value in WORKER_SETTINGS.items():
+        for name, value in (WORKER_SETTINGS | _loopback_settings()).items():
             os.environ.setdefault(name, value)
     else:
         options["runtime_env"] = {"env_vars": _worker_environment()}
@@ -176,6 +176,12 @@ def _connect(address: str, folder: str | None, *, verbose: bool, dashboard: bool
     context.enable_progress_bars = verbose
     context.print_on_execution_start = verbose
     return joined
+
+
+def _loopback_settings() -> dict[str, str]:
+    """Return the variables by which Gloo and NCCL stay on loopback, as the Ray that they serve."""
+    loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
+    return {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": f"={loopback}"}
 
 
 @contextmanager

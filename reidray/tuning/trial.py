@@ -13,7 +13,7 @@ from reidray.data.ingest.crop_dataset import CropDataset
 from reidray.errors import UserError
 from reidray.storage.location import Location
 from reidray.training.distributed_context import DistributedContext
-from reidray.training.execution.ray_trainer import build_torch_trainer, run_trainer, to_local_folder
+from reidray.training.execution.ray_trainer import build_trainer, run_trainer, to_local_folder
 from reidray.training.execution.resources import Resources
 from reidray.training.execution.train_job import CHANGEABLE_ON_RESUME
 from reidray.training.experiment import Experiment
@@ -83,7 +83,7 @@ def run_trial(parameters: dict[str, Any], context: TrialContext) -> None:
         run = context.folder.join(tune.get_context().get_trial_id())
         repair_checkpoint_list(run)
         callbacks = [EvaluatedEpochCallback(metric)]
-        trainer = build_torch_trainer(job, context.resources, run, callbacks=callbacks)
+        trainer = build_trainer(job, context.resources, run, callbacks=callbacks)
         run_trainer(trainer)
         return
     device = torch.device("cuda" if context.resources.use_gpu else "cpu")

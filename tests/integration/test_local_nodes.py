@@ -106,14 +106,22 @@ def test_a_training_survives_a_machine_and_its_model_scores(machines, head, shor
     metrics = run / "metrics.jsonl"
     wait_for(lambda: job.poll() is not None or metrics.is_file(), timeout=200)
     busy = [machine for machine in machines[1:3] if trains(machine)]
-    ports = [listening(machine) for machine in machines[:3]]
+    places = [listening(machine) for machine in machines[:3]]
     busy[0].kill_raylet()
     said, messages = job.communicate(timeout=400)
     assert job.returncode == 0, said[-3000:] + messages[-3000:]
     assert "state-dump" not in said
     assert len(metrics.read_text().splitlines()) == 12
-    for found, role in zip(ports, ("head", "joined", "joined"), strict=True):
+    for found, role in zip(places, ("head", "joined", "joined"), strict=True):
         assert {port for _, port in found} <= listed_ports(role)
+    by_pytorch = [
+        (address, f"10.77.0.{number}")
+        for number, found in enumerate(places, 1)
+        for address, port in found
+        if port >= 32768
+    ]
+    assert len(by_pytorch) >= 3  # of Gloo in both workers, and of PyTorch's store in one
+    assert all(address == own for address, own in by_pytorch), by_pytorch
     assert {node["state"] for node in head.status()["nodes"]} == {"ALIVE", "DEAD"}
 
     scored = head.run(

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 
 import psutil
 import pytest
 from support.nightly_runs import ROOT, draw_images
 from support.processes import named_descendants
 from support.sockets import is_loopback, listening_addresses
+from support.training_folders import write_person_folders
 
 pytestmark = pytest.mark.cluster
 
@@ -69,24 +71,32 @@ def test_a_scheduler_ends_a_nightly_run_and_its_ray_within_five_seconds(command,
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
-def test_the_ray_of_a_job_listens_to_this_machine_alone(command, tmp_path):
+@pytest.mark.timeout(600)
+def test_the_ray_of_a_job_and_its_training_processes_listen_to_this_machine_alone(tmp_path):
     folder = tmp_path / ("long" * 25)  # longer than the address of a socket may be
     folder.mkdir()
+    people = write_person_folders(tmp_path / "people", people=16)
     job = subprocess.Popen(
-        [sys.executable, *map(str, command), "--num-workers", "1"],
+        [
+            *(sys.executable, ROOT / "jobs" / "train_reid.py", "--data", people),
+            *("--output", tmp_path / "run", "--recipe", "demo", "--epochs", "1"),
+            *("--network.height", "32", "--network.width", "16", "--network.feature-size", "32"),
+            *("--num-workers", "2", "--use-gpu", "no", "--no-images"),
+        ],
         env=os.environ | {"TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    addresses, names = set(), set()
+    places = defaultdict(set)
     while job.poll() is None:
-        processes = named_descendants(job.pid)
-        addresses |= {ip for ip, _ in listening_addresses(each.pid for each in processes)}
-        names |= set(processes.values())
+        for process, name in named_descendants(job.pid).items():
+            places[name.partition(".")[0]] |= listening_addresses([process.pid])
         time.sleep(0.5)
     _, complaint = job.communicate()
     assert job.returncode == 0, complaint
-    assert {"gcs_server", "raylet"} <= names
-    assert addresses
-    assert all(map(is_loopback, addresses)), addresses
+    assert {"gcs_server", "raylet"} <= places.keys()
+    # Ray and Gloo listen in both processes, and PyTorch's store in one.
+    assert len(places["ray::RayTrainWorker"]) >= 5
+    addresses = {address for found in places.values() for address, _ in found}
+    assert all(map(is_loopback, addresses)), places

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow.fs as pafs
 import ray
 import ray.train
-from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -34,6 +34,7 @@ from reidray.storage.location import Location
 from reidray.training.execution.elastic_scaling import EvenScalingPolicy
 from reidray.training.execution.engine import TrainingPlan
 from reidray.training.execution.failures import StopOnBug, TrainingBugError
+from reidray.training.execution.process_group import VisibleGpusConfig
 from reidray.training.execution.resources import Resources
 from reidray.training.execution.shared_labels import SharedLabels
 from reidray.training.execution.train_job import TrainJob
@@ -101,7 +102,7 @@ def train_on_cluster(job: TrainJob, plan: TrainingPlan, run: Location, logger: R
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     # Beside this process, so that the progress survives the loss of any other node.
     events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-    trainer = build_torch_trainer(job, plan.resources, run, events=events, counts=plan.counts)
+    trainer = build_trainer(job, plan.resources, run, events=events, counts=plan.counts)
     with MetricsExporter(run.uri) as exporter, logger.receiving(plan.describe()) as log_event:
         metrics = TrainingMetrics(exporter)
 
@@ -136,7 +137,7 @@ def _read(events: Queue, receive: Callable[[Event], None], ended: threading.Even
                 return
 
 
-def build_torch_trainer(
+def build_trainer(
     job: TrainJob,
     resources: Resources,
     run: Location,
@@ -144,7 +145,7 @@ def build_torch_trainer(
     events: Queue | None = None,
     counts: Sequence[int] = (),
     callbacks: Sequence[Any] = (),
-) -> TorchTrainer:
+) -> DataParallelTrainer:
     """Return the Ray trainer of a run directory, which resumes from its checkpoints.
 
     Args:
@@ -167,12 +168,13 @@ def build_torch_trainer(
         use_gpu=resources.use_gpu,
         resources_per_worker=resources.reserved,
     )
-    trainer_class = TorchTrainer
+    trainer_class = DataParallelTrainer
     if is_elastic:
         trainer_class = _elastic_trainer(EvenScalingPolicy(scaling, counts, patience()))
     return trainer_class(
         _worker_function(),
         train_loop_config={"job": ray.put(job), "events": events},
+        backend_config=VisibleGpusConfig(),
         scaling_config=scaling,
         run_config=ray.train.RunConfig(
             name=CHECKPOINTS,
@@ -188,7 +190,7 @@ def build_torch_trainer(
     )
 
 
-def run_trainer(trainer: TorchTrainer) -> Path:
+def run_trainer(trainer: DataParallelTrainer) -> Path:
     """Run a Ray trainer to the end.
 
     Returns:
@@ -218,7 +220,7 @@ def run_trainer(trainer: TorchTrainer) -> Path:
     return to_local_folder(result.checkpoint)
 
 
-def _no_room_to_restart(trainer: TorchTrainer) -> UserError:
+def _no_room_to_restart(trainer: DataParallelTrainer) -> UserError:
     """Return the error of a training whose workers found no room, at its start or after a loss."""
     scaling = trainer.scaling_config
     needed = describe_resources(scaling.resources_per_worker)
@@ -231,10 +233,10 @@ def _field_to_lower(num_workers: int) -> str | None:
     return "num_workers" if num_workers > 1 else None
 
 
-def _elastic_trainer(policy: EvenScalingPolicy) -> type[TorchTrainer]:
+def _elastic_trainer(policy: EvenScalingPolicy) -> type[DataParallelTrainer]:
     """Return a trainer whose number of workers follows a policy."""
 
-    class ElasticTrainer(TorchTrainer):  # type: ignore[misc]
+    class ElasticTrainer(DataParallelTrainer):  # type: ignore[misc]
         def _initialize_and_run_controller(self, **options: Any) -> Any:
             return super()._initialize_and_run_controller(**options | {"scaling_policy": policy})
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import ray.train
+import torch
 from ray.train import CheckpointConsistencyMode, CheckpointUploadMode
 from ray.train.torch import get_device
 from ray.util.queue import Queue
@@ -15,6 +16,7 @@ from ray.util.queue import Queue
 from reidray.errors import UserError
 from reidray.training.distributed_context import DistributedContext
 from reidray.training.execution.failures import to_bug_error
+from reidray.training.execution.process_group import process_group
 from reidray.training.execution.train_job import TrainJob, naming_memory
 from reidray.training.loop import Metrics
 from reidray.training.steps.epoch_progress import StepProgress
@@ -60,12 +62,15 @@ def _run_train_job(job: TrainJob, events: Queue | None) -> None:
         world_size=ray_context.get_world_size(),
         device=get_device(),
     )
+    if context.device.type == "cuda":
+        torch.cuda.set_device(context.device)
     checkpoint = ray.train.get_checkpoint()
     callback = RayCallback(events, context)
     lines = send_log_lines(events) if events and context.is_main else nullcontext()
     with lines, checkpoint.as_directory() if checkpoint else nullcontext() as folder:
         try:
-            job.run(context, callback, Path(folder) if folder else None)
+            with process_group(context):
+                job.run(context, callback, Path(folder) if folder else None)
         except UserError:
             callback.wait_for_upload()  # `resume` continues from the last checkpoint
             raise
