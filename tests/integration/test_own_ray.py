@@ -92,7 +92,7 @@ def test_the_ray_of_a_job_and_its_training_processes_listen_to_this_machine_alon
     while job.poll() is None:
         for process, name in named_descendants(job.pid).items():
             places[name.partition(".")[0]] |= listening_addresses([process.pid])
-        time.sleep(0.5)
+        time.sleep(1)
     _, complaint = job.communicate()
     assert job.returncode == 0, complaint
     assert {"gcs_server", "raylet"} <= places.keys()
