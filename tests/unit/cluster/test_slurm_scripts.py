@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -78,10 +79,35 @@ def test_a_requeued_training_continues_its_run(submit, tmp_path):
     assert asked(other).endswith(f"--output {run} --data CROPS")
 
 
-def test_a_training_without_a_run_is_a_mistake(submit):
-    done = submit("train.sbatch")
-    assert done.returncode != 0
-    assert "give the run directory first" in done.stderr
+def only_mistake(done):
+    """Return the line of a mistake of the user's."""
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("--data", "CROPS")])
+def test_a_training_without_a_run_is_a_mistake(submit, arguments):
+    assert "give the run directory first" in only_mistake(submit("train.sbatch", *arguments))
+
+
+@pytest.mark.parametrize("script", ["train.sbatch", "nightly.sbatch"])
+def test_a_job_from_another_folder_is_a_mistake(submit, script, tmp_path):
+    done = submit(script, "run", SLURM_SUBMIT_DIR=str(tmp_path))
+    assert f"{tmp_path} is not the folder of reidray" in only_mistake(done)
+
+
+def test_an_interface_without_an_address_is_a_mistake(submit):
+    done = submit("address", REIDRAY_INTERFACE="no-such-name")
+    assert "on an interface no-such-name" in only_mistake(done)
+    assert submit("address", REIDRAY_INTERFACE="lo").stdout == "127.0.0.1\n"
+
+
+def test_a_project_without_its_environment_is_a_mistake(submit, tmp_path):
+    copy = shutil.copytree(SLURM, tmp_path / "cluster" / "slurm")
+    done = submit(copy / "run", "true", PATH="/usr/bin:/bin")
+    assert f"no environment of reidray in {tmp_path}: run uv sync" in only_mistake(done)
 
 
 def test_a_nightly_run_takes_the_flags_of_the_job(submit):
@@ -97,9 +123,7 @@ def test_a_command_that_never_ran_is_a_failure(submit):
 
 def test_outside_a_job_one_line_says_what_to_do(submit):
     done = submit("run", "true", SLURM_JOB_ID="")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: no Slurm job")
-    assert done.stderr.count("\n") == 1
+    assert "no Slurm job" in only_mistake(done)
 
 
 def test_nodes_get_the_address_the_token_and_the_settings_of_workers(submit, tmp_path):
