@@ -20,6 +20,8 @@ from support.misspelt_keys import key_paths, with_typo
 from support.paths import ROOT
 
 CLOUDS = ("aws", "azure", "gcp")
+ROLES = ("head", "worker")
+README = " ".join((ROOT / "cluster" / "README.md").read_text().split())
 SHELLCHECK = ["--severity=warning", "--exclude=SC1097,SC2154,SC2155"]
 """Ray sets variables that the commands name, and NCCL wants a value that begins with `=`."""
 
@@ -87,7 +89,7 @@ def test_workers_run_on_spot_machines_and_the_head_does_not():
 def test_every_node_starts_ray_with_the_token_and_the_dashboard_on_loopback(cloud):
     config = CONFIGS[cloud]
     options = {name for option in start.params for name in option.opts}
-    for role in ("head", "worker"):
+    for role in ROLES:
         *before, command = config[f"{role}_start_ray_commands"]
         assert before == ["ray stop"]
         *settings, ray_start = (part.strip() for part in command.split(";"))
@@ -104,7 +106,7 @@ def test_every_node_starts_ray_with_the_token_and_the_dashboard_on_loopback(clou
 
 @pytest.mark.parametrize("cloud", CLOUDS)
 def test_the_interface_of_the_default_route_carries_the_collectives(cloud):
-    for role in ("head", "worker"):
+    for role in ROLES:
         command = CONFIGS[cloud][f"{role}_start_ray_commands"][-1]
         assert re.search(r"export GLOO_SOCKET_IFNAME=\$\(awk '.*' /proc/net/route\);", command)
         assert "export NCCL_SOCKET_IFNAME==$GLOO_SOCKET_IFNAME;" in command  # of this name exactly
@@ -200,3 +202,41 @@ def test_on_azure_only_ssh_of_the_head_is_open():
     )
     rules = [rule["properties"] for rule in group["properties"]["securityRules"]]
     assert [(rule["access"], rule["destinationPortRange"]) for rule in rules] == [("Allow", "22")]
+
+
+def test_machines_of_aws_are_encrypted_and_give_their_role_to_no_stray_request():
+    config = CONFIGS["aws"]
+    assert config["provider"]["cache_stopped_nodes"] is False
+    nodes = {name: each["node_config"] for name, each in config["available_node_types"].items()}
+    for node in nodes.values():
+        assert node["MetadataOptions"] == {"HttpTokens": "required"}
+        assert all(disk["Ebs"]["Encrypted"] for disk in node["BlockDeviceMappings"])
+    profiles = {name: node["IamInstanceProfile"]["Name"] for name, node in nodes.items()}
+    assert profiles == {"head": "reidray-head", "gpu": "reidray-worker"}
+    assert all(f"`{name}`" in README for name in profiles.values())
+    assert (
+        f"--env=AWS_DEFAULT_REGION={config['provider']['region']}"
+        in (config["docker"]["run_options"])
+    )
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_idle_workers_go_and_workers_join_the_port_of_the_head(cloud):
+    config = CONFIGS[cloud]
+    assert f"A worker ends after {config['idle_timeout_minutes']} minutes" in README
+    head, worker = (shlex.split(config[f"{role}_start_ray_commands"][-1]) for role in ROLES)
+    (port,) = (word.removeprefix("--port=") for word in head if word.startswith("--port="))
+    assert f"--address=$RAY_HEAD_IP:{port}" in worker
+    assert "--autoscaling-config=~/ray_bootstrap_config.yaml" in head
+
+
+@pytest.mark.parametrize("cloud", ["azure", "gcp"])
+def test_containers_see_the_mounted_bucket_as_their_own(cloud):
+    config = CONFIGS[cloud]
+    folder = "/mnt/reidray"
+    assert f"--volume={folder}:{folder}" in config["docker"]["run_options"]
+    commands = config["initialization_commands"]
+    (mount,) = (each for each in commands if each.startswith("mountpoint"))
+    assert mount.endswith(f" {folder}")
+    assert f"sudo mkdir -p {folder}" in commands
+    assert any("1000" in each for each in commands if folder in each)  # the user of the image
