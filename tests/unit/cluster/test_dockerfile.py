@@ -58,7 +58,17 @@ def test_login_shells_find_the_environment(instructions):
 
 
 def test_the_image_sets_what_a_ray_of_a_job_sets(instructions):
-    assert environment(instructions, {""}).items() >= WORKER_SETTINGS.items()
+    found = environment(instructions, {""})
+    assert found.items() >= {**WORKER_SETTINGS, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}.items()
+    assert environment(instructions, {"cuda"}) == {
+        "NVIDIA_VISIBLE_DEVICES": "all",
+        "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
+    }
+
+
+def test_the_agent_of_a_node_answers_for_its_health():
+    address = "http://127.0.0.1:52365/api/local_raylet_healthz"
+    assert f"r.urlopen('{address}', timeout=9)" in DOCKERFILE.read_text()
 
 
 def test_the_image_holds_nothing_that_a_build_does_not_need():

@@ -14,10 +14,15 @@ from reidray.ray_runtime import WORKER_SETTINGS
 
 SLURM = ROOT / "cluster" / "slurm"
 SCRIPTS = sorted([*SLURM.iterdir(), *(ROOT / "tests" / "support" / "slurm").iterdir()])
+SBATCH_FLAGS = {
+    *("--job-name", "--nodes", "--ntasks-per-node", "--cpus-per-task", "--gpus-per-node"),
+    *("--exclusive", "--time", "--requeue", "--open-mode", "--dependency"),
+}
 SRUN = """#!/bin/sh
 case "$*" in
 */address) echo 10.0.0.1 ;;
-*) echo "srun $*" && env | grep -E '^(RAY_|GOMP|MALLOC)' ;;
+*) echo "srun $*" && env | grep -E '^(RAY_|GOMP|MALLOC)' &&
+    echo "MODE=$(stat -c %a "$RAY_AUTH_TOKEN_PATH")" ;;
 esac
 """
 
@@ -132,6 +137,7 @@ def test_nodes_get_the_address_the_token_and_the_settings_of_workers(submit, tmp
     found = dict(line.split("=", 1) for line in done.stdout.splitlines() if not line[0].islower())
     assert found.items() >= WORKER_SETTINGS.items()
     assert found["RAY_AUTH_MODE"] == "token"
+    assert found["MODE"] == "600"
     token = Path(found["RAY_AUTH_TOKEN_PATH"])
     assert token.is_relative_to(tmp_path)
     assert not token.exists()  # the job has ended
@@ -148,5 +154,7 @@ def test_jobs_take_whole_nodes(script):
     lines = (SLURM / script).read_text().splitlines()
     options = {line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH ")}
     assert {"--exclusive", "--ntasks-per-node=1", "--gpus-per-node=1"} <= options
+    assert {option.partition("=")[0] for option in options} <= SBATCH_FLAGS
+    assert ("--open-mode=append" in options) == (script == "train.sbatch")
     assert ("--requeue" in options) == (script == "train.sbatch")
     assert ("--dependency=singleton" in options) == (script == "nightly.sbatch")
