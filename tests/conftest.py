@@ -5,7 +5,6 @@ from uuid import uuid4
 import pyarrow.fs
 import pytest
 from hypothesis import settings
-from support.forked_workers import ray_of_forks
 from support.s3_server import UnreliableStore
 
 # Before anything imports torch: threads that wait spin only briefly on a shared machine.
@@ -31,8 +30,11 @@ SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
 @pytest.fixture(scope="session")
 def ray_address():
     """Start Ray with two CPUs for tests in this process and for their jobs; yield its address."""
-    with ray_of_forks(num_cpus=2, include_dashboard=False, log_to_driver=False) as address:
-        yield address
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

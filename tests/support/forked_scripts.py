@@ -24,21 +24,17 @@ from importlib import import_module
 from pathlib import Path
 
 IMPORTED = (
-    "jsonschema",  # Ray imports this and the next two
-    "pydantic",
-    "requests",
     "matplotlib.figure",
     "sklearn.metrics",
     "torch",
-    "reidray.inference",
     "reidray.metrics",
     "reidray.models",
     "reidray.retrieval",
-    "reidray.scoring.nightly_run",
     "reidray.training.orchestration",
 )
 STREAMS = (0, 1, 2)
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+POLL_SECONDS = 0.02
 MAX_REQUEST = 2**17
 
 
@@ -90,12 +86,12 @@ def watch(link):
         return begin(**json.loads(request))
     for stream in streams:
         os.close(stream)
-    end = os.pidfd_open(script)
-    while end not in select.select([link, end], [], [])[0]:
-        number = link.recv(1) or bytes([signal.SIGKILL])  # whoever asked has been killed
-        os.kill(script, number[0])
+    while (ended := os.waitpid(script, os.WNOHANG)) == (0, 0):
+        if select.select([link], [], [], POLL_SECONDS)[0]:
+            number = link.recv(1) or bytes([signal.SIGKILL])  # whoever asked has been killed
+            os.kill(script, number[0])
     with suppress(BrokenPipeError):
-        link.send(b"%d" % (os.waitstatus_to_exitcode(os.waitpid(script, 0)[1]) % 256))
+        link.send(b"%d" % (os.waitstatus_to_exitcode(ended[1]) % 256))
     os._exit(0)
 
 
