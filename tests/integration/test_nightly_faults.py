@@ -1,6 +1,5 @@
 """Real faults in nightly runs: the files are those of an undisturbed run, or of the run before."""
 
-import gc
 import json
 import os
 import random
@@ -56,7 +55,6 @@ def embedders():
 def wait_for_no_embedders():
     """Wait until the actors of an earlier run end, once Ray has noticed that nobody needs them."""
     while embedders():
-        gc.collect()  # a run that met an error leaves handles of its actors in cycles
         time.sleep(0.1)
 
 

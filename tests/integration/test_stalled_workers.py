@@ -5,12 +5,14 @@ import os
 import re
 import signal
 import socket
+import time
 
 import numpy as np
 import psutil
 import pytest
 import ray
 from support.nightly_runs import draw_images, published, run_with_ray
+from support.processes import worker_processes
 
 from reidray.errors import MachineError
 from reidray.inference.actors import actor_pool
@@ -119,6 +121,8 @@ def test_the_error_of_a_worker_keeps_its_one_line(tmp_path):
     with pytest.raises(MachineError) as caught:
         run(tmp_path, stops=0, actor_class=failing_actor)
     assert str(caught.value) == "embedding: the GPU has too little memory"
+    while worker_processes("FailingActor"):  # which the traceback of the error still names
+        time.sleep(0.1)
 
 
 def test_workers_that_die_are_replaced_and_each_image_is_done_once(tmp_path, caplog):

@@ -74,17 +74,10 @@ def run_on_actors(
     """
     pool = _Pool(start, blocks, blocks_in_flight, stall_seconds)
     pool.slots = [Slot() for _ in range(num_actors)]
-    checked = time.monotonic()
-    while pool.has_work():
-        pool.start_actors()
-        pool.distribute()
-        yield from pool.receive(min(POLL_SECONDS, stall_seconds / 4))
-        # Where this process itself was stopped, or slow to store results, the actors were not.
-        now = time.monotonic()
-        passed, checked = min(now - checked, 5 * POLL_SECONDS), now
-        for slot in pool.slots:
-            pool.check_silence(slot, passed)
-        pool.check_start(passed)
+    try:
+        yield from pool.run()
+    finally:
+        pool.end()
 
 
 @dataclass
@@ -113,6 +106,28 @@ class _Pool:
 
     def __post_init__(self) -> None:
         self.next_block = next(self.blocks, None)
+
+    def run(self) -> Iterator[list[BatchPredictions]]:
+        """Yield the predictions of all blocks."""
+        checked = time.monotonic()
+        while self.has_work():
+            self.start_actors()
+            self.distribute()
+            yield from self.receive(min(POLL_SECONDS, self.stall_seconds / 4))
+            # Where this process itself was stopped, or slow to store results, the actors were not.
+            now = time.monotonic()
+            passed, checked = min(now - checked, 5 * POLL_SECONDS), now
+            for slot in self.slots:
+                self.check_silence(slot, passed)
+            self.check_start(passed)
+
+    def end(self) -> None:
+        """End all actors now: an error whose traceback holds them may be kept for long."""
+        if not ray.is_initialized():
+            return  # the actors have ended with the connection
+        for slot in self.slots:
+            if slot.actor is not None:
+                slot.end()
 
     def has_work(self) -> bool:
         """Return whether results are still to come."""
